@@ -1,0 +1,172 @@
+"""Nameplate data of every asset: the same numbers feed the physics, the MILP and the edge."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Sharing(StrEnum):
+    """How a genset takes load when it runs beside another source."""
+
+    PROPORTIONAL = "proportional"
+    BASE_LOAD = "base_load"
+
+
+class OnSilence(StrEnum):
+    """What a device does by itself when its controller falls silent for longer than its time-out."""
+
+    HOLD = "hold"  # keeps the last setpoint for ever
+    VALUE = "value"  # goes to a stated value
+    FULL = "full"  # drops the limit: 100 %
+    STOP = "stop"  # stops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatteryParams:
+    """A battery behind its PCS, seen from the AC terminals.
+
+    Charging with p > 0 [kW AC] stores `eta_charge * p - loss_charge_pu * p**2 / p_nominal_kw`;
+    discharging p draws `p / eta_discharge + loss_discharge_pu * p**2 / p_nominal_kw`.
+    `no_load_loss_kw` is drawn from the stored energy while the PCS is on, `aux_kw` from the AC bus always.
+    Above `soc_taper_high` the charge limit falls linearly to `taper_ratio` of nominal at `soc_max`;
+    below `soc_taper_low` the discharge limit falls likewise towards `soc_min`.
+    """
+
+    energy_kwh: float
+    soc_min: float
+    soc_max: float
+    p_charge_kw_max: float
+    p_discharge_kw_max: float
+    eta_charge: float
+    eta_discharge: float
+    loss_charge_pu: float
+    loss_discharge_pu: float
+    no_load_loss_kw: float
+    aux_kw: float
+    self_discharge_per_h: float
+    soc_taper_low: float
+    soc_taper_high: float
+    taper_ratio: float
+    wear_per_kwh: float  # money per kWh discharged
+
+    @property
+    def p_nominal_kw(self) -> float:
+        """Power base of the quadratic losses [kW]."""
+        return max(self.p_charge_kw_max, self.p_discharge_kw_max)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PcsParams:
+    """The converter: its apparent-power circle, and whether it can form an island."""
+
+    s_kva: float
+    can_form: bool
+    overload_ratio: float  # short-time apparent power over rating that the forming source survives
+    overload_s: float
+    restart_s: float  # time from trip to ready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BessParams:
+    """One battery system: battery and PCS, one device on the wire."""
+
+    id: str
+    battery: BatteryParams
+    pcs: PcsParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GensetParams:
+    """A diesel genset with its own controller (cranks, synchronises and shares load by itself)."""
+
+    id: str
+    p_rated_kw: float
+    p_min_kw: float
+    s_kva: float
+    fuel_kw: tuple[float, ...]  # breakpoints of electrical output [kW], ascending; the first may be 0
+    fuel_l_h: tuple[float, ...]  # fuel at those breakpoints [L/h]
+    start_cost: float  # money per start (wear, crank fuel)
+    running_cost_per_h: float  # money per running hour
+    min_up_s: float
+    min_down_s: float
+    crank_s: float
+    warm_up_s: float
+    synchronise_s: float
+    cool_down_s: float
+    ramp_kw_s: float
+    step_load_kw_max: float
+    overload_ratio: float  # short-time load over rating before it trips
+    sharing: Sharing
+    start_attempts: int
+    mains_failure_start: bool
+    mains_failure_delay_s: float
+    tank_l: float
+
+    @property
+    def start_delay_s(self) -> float:
+        """From request to on load when nothing fails [s]."""
+        return self.crank_s + self.warm_up_s + self.synchronise_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PvParams:
+    """A PV plant of one or more inverters behind one limit setpoint."""
+
+    id: str
+    p_dc_kwp: float
+    p_ac_kw: float
+    gamma_per_degc: float  # power coefficient of temperature, negative, per degC
+    noct_degc: float
+    system_loss_ratio: float
+    tilt_deg: float
+    azimuth_deg: float
+    reconnect_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridParams:
+    """The point of interconnection (POI): contracted limits, source impedance, quality band."""
+
+    id: str
+    p_import_kw_max: float
+    p_export_kw_max: float
+    v_nominal_v: float
+    r_ohm: float
+    x_ohm: float
+    v_min_pu: float  # below: present but unusable
+    v_max_pu: float
+    transfer_s: float  # from loss of mains to island formed, when the forming source is ready
+    reconnect_dwell_s: float  # mains must be good for so long before reconnection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeederParams:
+    """A load feeder. Tier 1 is the most critical; a feeder without breaker cannot be shed."""
+
+    id: str
+    tier: int
+    has_breaker: bool
+    voll_per_kwh: float  # value of lost load, money per kWh
+    p_peak_kw: float
+    power_factor_ratio: float
+    restore_dwell_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceBehaviour:
+    """What a device does when nobody has written to it for `timeout_s`."""
+
+    timeout_s: float
+    on_silence: OnSilence
+    value: float | None = None  # unit: dimensionless or the setpoint's own unit; only with OnSilence.VALUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActuatorSafety:
+    """The safe value of one setpoint in each grid mode; None means: hold, do not write."""
+
+    grid_tied: float | None
+    islanded: float | None
+    black: float | None
+    behaviour: DeviceBehaviour = field(
+        default_factory=lambda: DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.HOLD)
+    )

@@ -1,0 +1,74 @@
+"""The only place that asks what time it is.
+
+Control time is `monotonic_s` (never steps); record time is `now` (aware UTC).
+Everything else gets a Clock handed in, so that a simulation can own time.
+"""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Control and record time."""
+
+    def now(self) -> datetime:
+        """Aware UTC time for records."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds that only ever grow, for ages, leases and time-outs [s]."""
+        ...
+
+    async def sleep_until(self, monotonic_s: float) -> None:
+        """Wait until `monotonic_s()` has reached the given value [s]."""
+        ...
+
+
+class SystemClock:
+    """Real time of this machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    async def sleep_until(self, monotonic_s: float) -> None:
+        await asyncio.sleep(max(0.0, monotonic_s - time.monotonic()))
+
+
+class VirtualClock:
+    """Time that moves only when told to. `monotonic_s` counts seconds since `start`."""
+
+    def __init__(self, start: datetime) -> None:
+        if start.tzinfo is None:
+            raise ValueError("start must be an aware datetime")
+        self._start = start.astimezone(UTC)
+        self._elapsed_s = 0.0
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._elapsed_s)
+
+    def monotonic_s(self) -> float:
+        return self._elapsed_s
+
+    def advance(self, dt_s: float) -> None:
+        """Move time forward by `dt_s` [s]."""
+        if dt_s < 0:
+            raise ValueError(f"time does not run backwards: {dt_s} s")
+        self._elapsed_s += dt_s
+
+    async def sleep_until(self, monotonic_s: float) -> None:
+        self._elapsed_s = max(self._elapsed_s, monotonic_s)
+
+
+def wall_s() -> float:
+    """Wall seconds for measuring how long something took (solves, cycles); never for control [s]."""
+    return time.perf_counter()
+
+
+async def wall_sleep(seconds: float) -> None:
+    """Sleep in wall time, for supervisors and retry loops outside the control path [s]."""
+    await asyncio.sleep(seconds)

@@ -1,0 +1,50 @@
+"""What the edge knows of the plant, condensed: the state a plan starts from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ems.site import GridMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GensetCondition:
+    """One genset as the edge sees it."""
+
+    available: bool  # remote, not locked out, answering
+    on_load: bool
+    starting: bool  # requested or in its start sequence
+    ready_in_s: float  # estimated time until on load while starting, else 0
+    age_s: float  # time in the present on-load or off-load state
+    p_kw: float
+    fuel_l: float | None
+    starts_today: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BessCondition:
+    """One battery system as the edge sees it."""
+
+    available: bool
+    soc: float
+    p_kw: float
+    p_charge_kw_max: float  # live limit
+    p_discharge_kw_max: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantCondition:
+    """Everything the planner needs that only the edge knows. Built every tick from good readings only."""
+
+    at: datetime
+    grid_mode: GridMode
+    forming: str | None
+    bess: Mapping[str, BessCondition]
+    gensets: Mapping[str, GensetCondition]
+    pv_kw: Mapping[str, float]
+    feeder_kw: Mapping[str, float]  # measured; 0 while open
+    feeder_closed: Mapping[str, bool]
+    grid_p_kw: float | None
+    peak_import_kw: float  # highest billing interval of the local month so far
+    interval_import_kwh: float  # imported in the open billing interval
+    interval_elapsed_s: float

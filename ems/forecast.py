@@ -1,0 +1,31 @@
+"""Forecasts are bitemporal: event time and time of issue."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ems.outage import OutageNotice
+from ems.timegrid import FloatArray, TimeGrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What is expected on a time grid, known at `issued_at` from data up to `data_cutoff`.
+
+    All arrays are (T,) and finite. `load_kw` is by feeder (a positive demand), `pv_kw` by PV asset
+    (available AC power before curtailment), `import_per_kwh` the energy price.
+    `load_low_kw` etc. are optional quantile bands by name, e.g. {"p10": {...}}.
+    """
+
+    grid: TimeGrid
+    issued_at: datetime
+    data_cutoff: datetime
+    source: str
+    load_kw: Mapping[str, FloatArray]
+    pv_kw: Mapping[str, FloatArray]
+    import_per_kwh: FloatArray
+    export_per_kwh: FloatArray
+    outages: tuple[OutageNotice, ...]
+    load_kw_quantiles: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
+    pv_kw_quantiles: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()  # every substitution that was made, in words

@@ -1,0 +1,26 @@
+"""Grid outages as announced: versioned with their time of issue, so that what was known when can be replayed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutageNotice:
+    """One announced window without mains, [start, end). A later notice with the same id replaces it."""
+
+    id: str
+    issued_at: datetime
+    start: datetime
+    end: datetime
+    cancelled: bool = False
+    source: str = "utility"
+
+
+def known_outages(notices: Sequence[OutageNotice], at: datetime) -> tuple[OutageNotice, ...]:
+    """Outages as they stood at time `at`: the latest version of each notice issued by then, cancelled ones left out."""
+    latest: dict[str, OutageNotice] = {}
+    for notice in sorted(notices, key=lambda n: n.issued_at):
+        if notice.issued_at <= at:
+            latest[notice.id] = notice
+    return tuple(sorted((n for n in latest.values() if not n.cancelled), key=lambda n: n.start))

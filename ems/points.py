@@ -1,0 +1,131 @@
+"""The vocabulary of points: what can be read from and written to each kind of asset.
+
+A point is addressed inside a plant as `<asset id>.<point name>`, e.g. `bess1.p_kw`; its full path is
+organisation/portfolio/plant/subsystem/asset/point. Sign: positive = into the site's AC bus.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AssetKind(StrEnum):
+    """Kinds of asset a plant is made of."""
+
+    BESS = "bess"
+    GENSET = "genset"
+    PV = "pv"
+    GRID = "grid"
+    FEEDER = "feeder"
+    BUS = "bus"
+
+
+class Access(StrEnum):
+    """Direction of a point, seen from the EMS."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointSpec:
+    """What a point of this name means wherever it appears."""
+
+    name: str
+    unit: str
+    access: Access
+    required: bool
+    meaning: str
+
+
+def _r(name: str, unit: str, meaning: str, *, required: bool = True) -> PointSpec:
+    return PointSpec(name=name, unit=unit, access=Access.READ, required=required, meaning=meaning)
+
+
+def _w(name: str, unit: str, meaning: str, *, required: bool = True) -> PointSpec:
+    return PointSpec(name=name, unit=unit, access=Access.WRITE, required=required, meaning=meaning)
+
+
+POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
+    AssetKind.BESS: (
+        _r("p_kw", "kW", "measured active power, discharge positive"),
+        _r("q_kvar", "kvar", "measured reactive power", required=False),
+        _r("soc", "", "state of charge, 0 to 1"),
+        _r("p_charge_kw_max", "kW", "live charge limit of the BMS, a positive number"),
+        _r("p_discharge_kw_max", "kW", "live discharge limit of the BMS"),
+        _r("state", "", "0 off, 1 following, 2 forming, 3 tripped"),
+        _w("p_set_kw", "kW", "active power setpoint while following, discharge positive"),
+    ),
+    AssetKind.GENSET: (
+        _r("p_kw", "kW", "measured active power"),
+        _r("state", "", "GensetState as an integer"),
+        _r("fuel_l", "L", "fuel in the tank", required=False),
+        _r("run_h", "h", "running hours", required=False),
+        _w("run_request", "", "1 requests running, 0 requests stop"),
+        _w("p_set_kw", "kW", "base-load setpoint while running in parallel"),
+    ),
+    AssetKind.PV: (
+        _r("p_kw", "kW", "measured active power"),
+        _r("p_available_kw", "kW", "what the inverters could give now", required=False),
+        _r("state", "", "0 off or waiting to reconnect, 1 producing"),
+        _w("p_limit_kw", "kW", "active power limit"),
+    ),
+    AssetKind.GRID: (
+        _r("p_kw", "kW", "measured active power at the POI, import positive"),
+        _r("q_kvar", "kvar", "measured reactive power at the POI", required=False),
+        _r("v_pu", "pu", "mains voltage at the POI"),
+        _r("f_hz", "Hz", "mains frequency", required=False),
+        _r("breaker_closed", "", "1 when the POI breaker is closed"),
+    ),
+    AssetKind.FEEDER: (
+        _r("p_kw", "kW", "load of the feeder, a positive demand"),
+        _r("closed", "", "1 when the feeder breaker is closed"),
+        _w("close_request", "", "1 requests the breaker closed, 0 open", required=False),
+    ),
+    AssetKind.BUS: (
+        _r("alive", "", "1 when the site's AC bus has voltage"),
+        _r("v_pu", "pu", "voltage of the site's AC bus"),
+        _r("f_hz", "Hz", "frequency of the site's AC bus", required=False),
+    ),
+}
+
+
+class BessState(StrEnum):
+    """Names of the BESS states in the order of their register value."""
+
+    OFF = "off"
+    FOLLOWING = "following"
+    FORMING = "forming"
+    TRIPPED = "tripped"
+
+    @property
+    def code(self) -> int:
+        """Value on the wire."""
+        return list(BessState).index(self)
+
+
+class GensetState(StrEnum):
+    """The sequence of a genset controller, in the order of its register value."""
+
+    STOPPED = "stopped"
+    CRANKING = "cranking"
+    WARM_UP = "warm_up"
+    SYNCHRONISING = "synchronising"
+    RUNNING = "running"
+    COOLING_DOWN = "cooling_down"
+    LOCKED_OUT = "locked_out"
+
+    @property
+    def code(self) -> int:
+        """Value on the wire."""
+        return list(GensetState).index(self)
+
+
+def point_id(asset_id: str, name: str) -> str:
+    """`bess1`, `p_kw` -> `bess1.p_kw`."""
+    return f"{asset_id}.{name}"
+
+
+def split_point_id(point: str) -> tuple[str, str]:
+    """`bess1.p_kw` -> (`bess1`, `p_kw`)."""
+    asset_id, _, name = point.partition(".")
+    return asset_id, name

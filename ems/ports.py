@@ -1,0 +1,131 @@
+"""Ports: what the siblings ask of each other. Adapters are wired in `cli`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from ems.commands import Command, Refusal, WriteResult
+from ems.condition import PlantCondition
+from ems.forecast import Forecast
+from ems.plan import Plan
+from ems.records import CommandRecord, EventRecord, JsonValue, PlanSummary, Sample, StatusRow
+from ems.telemetry import Reading, Snapshot
+from ems.timegrid import TimeGrid
+
+
+class DeviceIO(Protocol):
+    """All devices of a plant. Reads and writes never raise for an operating fault; they return it."""
+
+    async def read_all(self) -> Sequence[Reading]:
+        """One reading per mapped point, bad quality where there is no value."""
+        ...
+
+    async def write(self, commands: Sequence[Command]) -> Sequence[WriteResult]:
+        """Send each command once, in order; one result each, no retry."""
+        ...
+
+    async def close(self) -> None:
+        """Release every connection."""
+        ...
+
+
+class Forecaster(Protocol):
+    """Gives what could be known at a time, never more."""
+
+    def forecast(self, grid: TimeGrid, issued_at: datetime) -> Forecast:
+        """Forecast on `grid` from data before `issued_at` only."""
+        ...
+
+
+class PlanSource(Protocol):
+    """Where the edge finds the newest published plan."""
+
+    def current(self) -> Plan | None:
+        """The newest plan, or None when none was ever published."""
+        ...
+
+
+class PlanSink(Protocol):
+    """Where the planner publishes."""
+
+    def publish(self, plan: Plan) -> None:
+        """Store a plan atomically and make it current."""
+        ...
+
+
+class Recorder(Protocol):
+    """Historian and audit as the edge sees them: queued, never blocking a tick."""
+
+    def readings(self, snapshot: Snapshot) -> None:
+        """Store every reading of a snapshot."""
+        ...
+
+    def intent(self, command: Command) -> None:
+        """A command is about to be sent."""
+        ...
+
+    def outcome(self, result: WriteResult) -> None:
+        """What became of it."""
+        ...
+
+    def refusal(self, refusal: Refusal) -> None:
+        """A write that the gate refused."""
+        ...
+
+    def event(self, at: datetime, kind: str, fields: Mapping[str, JsonValue]) -> None:
+        """An event `domain.object.kind` with its fields."""
+        ...
+
+    def status(self, row: StatusRow) -> None:
+        """Upsert the one status row of this process."""
+        ...
+
+    def condition(self, condition: PlantCondition) -> None:
+        """Make the plant's condition readable for the planner (latest only)."""
+        ...
+
+
+class HistoryReader(Protocol):
+    """Read side of the historian, for the planner and the API; read-only, pages under a second."""
+
+    def latest(self) -> Mapping[str, Reading]:
+        """The newest reading of each point."""
+        ...
+
+    def condition(self) -> PlantCondition | None:
+        """The newest plant condition, or None before the first tick."""
+        ...
+
+    def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
+        """Samples of one point in [start, end), oldest first, at most `limit`."""
+        ...
+
+    def commands(
+        self, start: datetime, end: datetime, point: str | None, limit: int
+    ) -> Sequence[CommandRecord]:
+        """Commands and refusals in [start, end), newest first: what was commanded and why."""
+        ...
+
+    def events(self, start: datetime, end: datetime, kind: str | None, limit: int) -> Sequence[EventRecord]:
+        """Events in [start, end), newest first."""
+        ...
+
+    def statuses(self) -> Mapping[str, StatusRow]:
+        """Newest status row of each process."""
+        ...
+
+
+class PlanArchive(Protocol):
+    """Read side of the plan store."""
+
+    def current(self) -> Plan | None:
+        """The newest plan."""
+        ...
+
+    def summaries(self, start: datetime, end: datetime, limit: int) -> Sequence[PlanSummary]:
+        """Plans issued in [start, end), newest first."""
+        ...
+
+    def get(self, plan_id: str) -> Plan | None:
+        """One past plan."""
+        ...

@@ -1,0 +1,72 @@
+"""Rows as the historian gives them back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ems.commands import Cause, WriteOutcome
+from ems.plan import PlanLabel
+from ems.telemetry import Quality
+
+JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One stored reading."""
+
+    at: datetime
+    value: float | None  # unit of the point; ratio
+    quality: Quality
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRecord:
+    """What was commanded or refused, why, and what became of it. `outcome` is None while it is in flight."""
+
+    at: datetime
+    point: str
+    value: float  # unit of the point; ratio
+    cause: Cause
+    reason: str
+    owner: str
+    plan_id: str | None
+    epoch: int
+    seq: int
+    limits_hash: str
+    refused_code: str | None
+    outcome: WriteOutcome | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """One event `domain.object.kind`."""
+
+    at: datetime
+    kind: str
+    fields: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusRow:
+    """How one process is doing; numeric fields are exported as metrics."""
+
+    process: str
+    pid: int
+    at: datetime
+    fields: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSummary:
+    """One line about a plan."""
+
+    plan_id: str
+    seq: int
+    issued_at: datetime
+    valid_until: datetime
+    label: PlanLabel
+    objective: float | None  # money
+    gap_ratio: float | None
+    solve_s: float

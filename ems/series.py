@@ -1,0 +1,51 @@
+"""Measured or simulated series on a uniform grid, labelled by the start of each interval."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from ems.errors import DataError
+from ems.timegrid import FloatArray, TimeGrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniformSeries:
+    """`values[i]` is the mean over [start + i * step_s, start + (i + 1) * step_s). NaN marks missing."""
+
+    start: datetime
+    step_s: float
+    values: FloatArray
+
+    @property
+    def end(self) -> datetime:
+        """End of the last interval."""
+        return self.start + timedelta(seconds=self.step_s * len(self.values))
+
+    def at(self, when: datetime) -> float:
+        """Value of the interval that holds `when`; NaN outside."""
+        i = int((when - self.start).total_seconds() // self.step_s)
+        return float(self.values[i]) if 0 <= i < len(self.values) else float("nan")
+
+    def before(self, when: datetime) -> "UniformSeries":
+        """Only the intervals that had ended by `when`: what a forecaster may see."""
+        n = int((when - self.start).total_seconds() // self.step_s)
+        return UniformSeries(start=self.start, step_s=self.step_s, values=self.values[: max(0, n)])
+
+    def mean_on(self, grid: TimeGrid) -> FloatArray:
+        """(T,) mean over each step of `grid`, exact also where steps and intervals do not line up.
+
+        Raises
+        ------
+        DataError : the grid is not covered, or a value in it is NaN.
+        """
+        edges = (grid.start - self.start).total_seconds() + grid.offset_s
+        if edges[0] < -1e-6 or edges[-1] > self.step_s * len(self.values) + 1e-6:
+            raise DataError(f"series covers {self.start}..{self.end}, asked for {grid.start}..{grid.end}")
+        energy = np.concatenate([[0.0], np.cumsum(self.values) * self.step_s])
+        at_edges = np.interp(edges, np.arange(len(energy)) * self.step_s, energy)
+        out: FloatArray = np.diff(at_edges) / np.asarray(grid.step_s)
+        if not np.isfinite(out).all():
+            bad = int(np.flatnonzero(~np.isfinite(out))[0])
+            raise DataError(f"series has a gap at or before {grid.starts()[bad]}")
+        return out

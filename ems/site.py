@@ -1,0 +1,165 @@
+"""A plant as data: hierarchy, assets, tariff, who forms the grid when, authority, connections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ems.assets import ActuatorSafety, BessParams, FeederParams, GensetParams, GridParams, PvParams
+from ems.outage import OutageNotice
+from ems.points import AssetKind
+from ems.tariff import Tariff
+
+
+class GridMode(StrEnum):
+    """State of the site's AC bus."""
+
+    GRID_TIED = "grid_tied"
+    ISLANDED = "islanded"
+    BLACK = "black"  # the bus is dead
+    UNKNOWN = "unknown"  # evidence is missing or contradicts itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hierarchy:
+    """organisation / portfolio / plant; subsystems and assets hang below."""
+
+    organisation: str
+    portfolio: str
+    plant: str
+    subsystem_of: Mapping[str, str]  # asset id -> subsystem id
+
+    def path(self, asset_id: str, point: str | None = None) -> str:
+        """Full path of an asset, or of one of its points."""
+        parts = [self.organisation, self.portfolio, self.plant, self.subsystem_of[asset_id], asset_id]
+        return "/".join([*parts, point] if point else parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservePolicy:
+    """How much must be held ready, and for how long.
+
+    Islanded: `load_ratio` of the load and `pv_ratio` of the PV in use, up; grid-tied: the tiers up to
+    `critical_tier` carried through a sudden loss of the grid for `failed_starts + 1` start delays of the
+    next genset.
+    """
+
+    load_ratio: float
+    pv_ratio: float
+    critical_tier: int
+    failed_starts: int
+    shortfall_per_kwh: float  # price of reserve that is not covered, money per kWh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """OT authority as data: which setpoints the EMS may write, and inside which bounds."""
+
+    setpoints: Mapping[str, "SetpointAuthority"]  # by point id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetpointAuthority:
+    """Static authority over one setpoint. Bounds are in the setpoint's own unit."""
+
+    point: str
+    low: float
+    high: float
+    ramp_per_s: float | None  # largest change per second away from the protective direction; None: free
+    deadband: float
+    refresh_s: float  # rewritten at least so often to feed the device's watchdog
+    safety: ActuatorSafety
+    writer: str = "edge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormingOrder:
+    """Who forms the grid: asset ids in order of preference, per grid mode."""
+
+    grid_tied: tuple[str, ...]
+    islanded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Everything known about a plant before it runs."""
+
+    name: str
+    hierarchy: Hierarchy
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float
+    timezone: str
+    currency: str
+    diesel_per_l: float  # money per litre
+    co2_kg_per_l: float
+    grid: GridParams
+    bess: tuple[BessParams, ...]
+    gensets: tuple[GensetParams, ...]
+    pv: tuple[PvParams, ...]
+    feeders: tuple[FeederParams, ...]
+    tariff: Tariff
+    forming: FormingOrder
+    reserve: ReservePolicy
+    authority: Authority
+    outages: tuple[OutageNotice, ...]
+    connections: tuple["Connection", ...]
+
+    def kind_of(self, asset_id: str) -> AssetKind:
+        """Kind of an asset; KeyError if there is none of this id."""
+        return self.asset_kinds()[asset_id]
+
+    def asset_kinds(self) -> dict[str, AssetKind]:
+        """asset id -> kind, in file order; the bus is always `bus`."""
+        kinds = {self.grid.id: AssetKind.GRID, "bus": AssetKind.BUS}
+        kinds |= {b.id: AssetKind.BESS for b in self.bess}
+        kinds |= {g.id: AssetKind.GENSET for g in self.gensets}
+        kinds |= {p.id: AssetKind.PV for p in self.pv}
+        kinds |= {f.id: AssetKind.FEEDER for f in self.feeders}
+        return kinds
+
+
+class Protocol(StrEnum):
+    """Protocols a connection may speak."""
+
+    MODBUS_TCP = "modbus_tcp"
+    OPC_UA = "opc_ua"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointMap:
+    """Where one point lives on a device and how its raw value becomes the point's unit and sign.
+
+    value = raw * scale * sign + offset. Modbus: `address` is the zero-based register as a number in text,
+    `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI.
+    """
+
+    point: str  # `<asset>.<name>`
+    address: str
+    table: str  # modbus: holding | input; opc ua: node
+    data_type: str  # u16 s16 u32 s32 f32 (modbus); Float Double Int32 Boolean ... (opc ua)
+    byte_order: str  # big | little
+    word_order: str  # big | little
+    scale: float  # unit: point's own unit per raw count; ratio
+    offset: float  # unit: the point's own unit; ratio
+    sign: int
+    unit: str
+    low: float  # plausible range in the point's unit; outside is bad quality
+    high: float
+    age_s_max: float
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One device on the wire."""
+
+    id: str
+    protocol: Protocol
+    host: str
+    port: int
+    unit_id: int
+    endpoint: str  # OPC UA endpoint path; empty for Modbus
+    poll_s: float
+    timeout_s: float
+    watchdog_point: str | None  # written each refresh so that the device knows we live
+    points: tuple[PointMap, ...]

@@ -1,0 +1,48 @@
+"""Readings and the snapshot a decision is made on. Missing is a state, never a number."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Quality(StrEnum):
+    """Why a value may or may not be used."""
+
+    GOOD = "good"
+    STALE = "stale"  # older than its own maximum age
+    OUT_OF_RANGE = "out_of_range"
+    NOT_FINITE = "not_finite"
+    COMM_FAILED = "comm_failed"
+    DEVICE_BAD = "device_bad"  # the device itself says so
+    FROZEN = "frozen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One value of one point as it arrived. `value` is in the point's unit; None where there is none."""
+
+    point: str
+    value: float | None
+    quality: Quality
+    source_time: datetime  # aware UTC, as the device says, or the time of arrival
+    arrived_s: float  # edge's monotonic clock [s]
+
+    @property
+    def is_good(self) -> bool:
+        """Usable as a number."""
+        return self.quality is Quality.GOOD and self.value is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The process image, latched: what one tick sees. Values older than their maximum age are already STALE."""
+
+    at: datetime
+    monotonic_s: float
+    readings: Mapping[str, Reading]
+
+    def value(self, point: str) -> float | None:
+        """The value if it is good, else None."""
+        reading = self.readings.get(point)
+        return reading.value if reading is not None and reading.is_good else None

@@ -1,0 +1,66 @@
+"""A grid of half-open time steps, possibly of unequal length, labelled by their start."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeGrid:
+    """Steps [start_t, start_t + step_t); power is the mean over a step, stored energy is at its end."""
+
+    start: datetime
+    step_s: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.start.tzinfo is None:
+            raise ValueError("a time grid starts at an aware UTC datetime")
+        if not self.step_s or min(self.step_s) <= 0:
+            raise ValueError("a time grid has at least one step, each longer than 0 s")
+
+    @classmethod
+    def uniform(cls, start: datetime, step_s: float, count: int) -> Self:
+        """`count` equal steps of `step_s` [s]."""
+        return cls(start=start.astimezone(UTC), step_s=(float(step_s),) * count)
+
+    @classmethod
+    def blocks(cls, start: datetime, blocks: tuple[tuple[float, int], ...]) -> Self:
+        """Steps from (step_s, count) blocks, e.g. ((900, 24), (1800, 12), (3600, 36)) for 48 h."""
+        return cls(start=start.astimezone(UTC), step_s=tuple(float(s) for s, n in blocks for _ in range(n)))
+
+    def __len__(self) -> int:
+        return len(self.step_s)
+
+    @property
+    def step_h(self) -> FloatArray:
+        """(T,) step lengths [h]."""
+        return np.asarray(self.step_s) / 3600.0
+
+    @property
+    def offset_s(self) -> FloatArray:
+        """(T + 1,) step edges, seconds after `start` [s]; the last is the end of the horizon."""
+        return np.concatenate([[0.0], np.cumsum(self.step_s)])
+
+    @property
+    def end(self) -> datetime:
+        """End of the last step."""
+        return self.start + timedelta(seconds=float(sum(self.step_s)))
+
+    def starts(self) -> list[datetime]:
+        """T aware UTC starts of the steps."""
+        return [self.start + timedelta(seconds=float(s)) for s in self.offset_s[:-1]]
+
+    def index_at(self, when: datetime) -> int | None:
+        """Index of the step that holds `when`, or None outside the grid."""
+        offset_s = (when - self.start).total_seconds()
+        edges = self.offset_s
+        if not 0.0 <= offset_s < edges[-1]:
+            return None
+        return int(np.searchsorted(edges, offset_s, side="right") - 1)
