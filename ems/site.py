@@ -48,6 +48,7 @@ class ReservePolicy:
     critical_tier: int
     failed_starts: int
     shortfall_per_kwh: float  # price of reserve that is not covered, money per kWh
+    assumed_outage_h: float = 4.0  # an outage nobody announced is planned to last so long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
