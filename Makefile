@@ -1,0 +1,70 @@
+# Everything a newcomer types. "make help" says what there is.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check lint format types contracts pytest soak lock setup setup-dev clean
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+LOCK_ARGS ?=
+
+help: ## show this list
+	@echo "usage: make TARGET [PYTHON=/path/to/python3]"
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.run ## set up and run a whole plant day, end to end (DEMO_ARGS="--serve")
+	@$(BIN)/ems demo $(DEMO_ARGS)
+
+test: check pytest ## set up, then linter, types, import contracts and all tests (PYTEST_ARGS="-n 2 -k gate")
+
+check: lint types contracts ## linter, formatter, types and import contracts, without tests
+
+lint: $(VENV)/.dev ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev ## let ruff format the code and repair what it safely can
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+types: $(VENV)/.dev ## mypy, strict
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.dev ## who may import whom
+	@$(BIN)/lint-imports --no-logo
+
+pytest: $(VENV)/.dev ## the tests alone
+	@$(BIN)/pytest $(PYTEST_ARGS)
+
+soak: $(VENV)/.dev ## long random runs (marked "soak"), which "make test" leaves out
+	@$(BIN)/pytest -m soak --timeout=0 $(PYTEST_ARGS)
+
+setup: $(VENV)/.run ## set up .venv with what running needs
+setup-dev: $(VENV)/.dev ## set up .venv with the tools as well
+
+lock: ## write both lock files anew (LOCK_ARGS="--upgrade" moves the pins)
+	@python=$$(PYTHON='$(PYTHON)' tools/find-python) && tools/lock "$$python" $(LOCK_ARGS)
+
+clean: ## remove .venv and everything that was built or cached
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment is made once and renewed when a lock or pyproject.toml changes. A half-made one has no stamp.
+$(VENV)/.run: requirements.lock pyproject.toml tools/find-python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		python=$$(PYTHON='$(PYTHON)' tools/find-python) || exit 1; \
+		echo "Making $(VENV) with $$python"; \
+		"$$python" -m venv --clear $(VENV); }
+	@echo "Installing the locked packages into $(VENV) (about 200 MB; a minute on a first run)"
+	@$(PIP) install -qq --require-hashes -r requirements.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo "Installing the locked tools into $(VENV)"
+	@$(PIP) install -qq --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,1 @@
+"""The read-only service: it shows, and it never touches a device."""

@@ -1,0 +1,1 @@
+"""The roof: the command line and the place where everything is put together."""

@@ -1,0 +1,1 @@
+"""The edge loop: follows the plan, keeps the limits and survives alone."""

@@ -1,0 +1,1 @@
+"""Forecasts of PV, load and price, made only from what was known at issue time."""

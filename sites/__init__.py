@@ -1,0 +1,1 @@
+"""Shipped sites: a plant is data, not code."""
