@@ -44,6 +44,10 @@ class PlanSource(Protocol):
         """The newest plan, or None when none was ever published."""
         ...
 
+    def producer_alive(self) -> bool:
+        """Whether the planner lives: it holds a lock on its store that the kernel drops when it dies."""
+        ...
+
 
 class PlanSink(Protocol):
     """Where the planner publishes."""
