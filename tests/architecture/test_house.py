@@ -1,0 +1,59 @@
+"""The house itself: locks that pip can check, and no trace of one particular machine."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+
+from tests.architecture.source_tree import ROOT, report
+
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
+# Absolute paths of somebody's machine; split so that this file does not find itself.
+MACHINE_PATH = re.compile("/wo" + "rk/|/ro" + r"ot/|/ho" + r"me/\w|/Us" + r"ers/\w|\.py" + "env/")
+SUFFIXES = frozenset(" .py .md .toml .yaml .yml .json .sh .html .js .css .txt .lock .csv".split(" "))
+
+
+def pins(lock: str) -> dict[str, str]:
+    return dict(PIN.findall((ROOT / lock).read_text()))
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_every_pin_has_hashes_and_no_index_is_named(lock):
+    text = (ROOT / lock).read_text()
+    blocks = re.split(r"\n(?=[a-z0-9])", text.split("\n", 1)[1].strip())
+    bare = [block.splitlines()[0] for block in blocks if "--hash=sha256:" not in block]
+    assert not bare, report("pins without a hash:", bare)
+    assert "://" not in text
+    assert "index-url" not in text
+
+
+def test_locks_declared_requirements_are_all_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    run = project["project"]["dependencies"] + project["build-system"]["requires"]
+    dev = project["project"]["optional-dependencies"]["dev"]
+    name = re.compile(r"^[A-Za-z0-9._-]+")
+    for lock, wanted in (("requirements.lock", run), ("requirements-dev.lock", run + dev)):
+        names = {name.match(w)[0].lower().replace(".", "-").replace("_", "-") for w in wanted}
+        assert not names - pins(lock).keys(), f"{lock} is older than pyproject.toml: make lock"
+
+
+def test_locks_runtime_pins_agree():
+    run, dev = (pins(lock) for lock in LOCKS)
+    assert run.items() <= dev.items(), "make lock"
+
+
+def test_tracked_files_no_machine_path():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    found = []
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        file = ROOT / name
+        if file.suffix not in SUFFIXES or not file.is_file() or file.stat().st_size > 2_000_000:
+            continue
+        for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            if MACHINE_PATH.search(line):
+                found.append(f"{name}:{number} {line.strip()[:100]}")
+    assert not found, report("paths of one particular machine:", found)
