@@ -1,0 +1,106 @@
+"""Starts the processes of a plant, brings back those that die, and stops them in order."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ems.clock import wall_s, wall_sleep
+
+_BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # between restarts of a process that keeps dying
+_STEADY_S = 30.0  # a process that lived so long starts again at the shortest back-off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSpec:
+    """One process: a module run with the path of its configuration."""
+
+    name: str
+    module: str
+    config: Path
+    log: Path
+
+
+@dataclass(slots=True, kw_only=True)
+class _Child:
+    spec: ChildSpec
+    process: subprocess.Popen[bytes]
+    started_s: float
+    deaths: int = 0
+    restart_at_s: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Supervisor:
+    """Keeps a set of child processes alive. `restarts` counts per name how often one came back."""
+
+    children: dict[str, _Child] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
+    _stopping: bool = False
+
+    def start(self, spec: ChildSpec) -> None:
+        """Start one process in a group of its own, so that a Ctrl-C reaches only us."""
+        self.children[spec.name] = _Child(spec=spec, process=_spawn(spec), started_s=wall_s())
+        self.restarts.setdefault(spec.name, 0)
+
+    def pid(self, name: str) -> int:
+        """Process id of a child."""
+        return self.children[name].process.pid
+
+    def kill(self, name: str) -> None:
+        """`kill -9`, as a fault: the child gets no chance to tidy up, and will be brought back."""
+        self.children[name].process.kill()
+
+    async def watch(self) -> None:
+        """Bring back whatever dies, until cancelled."""
+        while not self._stopping:
+            for child in list(self.children.values()):
+                self._look_after(child)
+            await wall_sleep(0.05)
+
+    def _look_after(self, child: _Child) -> None:
+        if child.process.poll() is None:
+            return
+        if child.restart_at_s is None:
+            steady = wall_s() - child.started_s > _STEADY_S
+            child.deaths = 1 if steady else child.deaths + 1
+            child.restart_at_s = wall_s() + _BACK_OFF_S[min(child.deaths, len(_BACK_OFF_S)) - 1]
+        elif wall_s() >= child.restart_at_s:
+            child.process, child.started_s, child.restart_at_s = _spawn(child.spec), wall_s(), None
+            self.restarts[child.spec.name] += 1
+
+    async def stop(self, order: Sequence[str], grace_s: float = 5.0) -> None:
+        """SIGTERM each process in turn, the named ones first; SIGKILL what has not left after `grace_s` [s]."""
+        self._stopping = True
+        rest = [n for n in self.children if n not in order]
+        for name in [*[n for n in order if n in self.children], *rest]:
+            await _end(self.children[name].process, grace_s)
+        self.children.clear()
+
+
+def _spawn(spec: ChildSpec) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    with spec.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", spec.module, str(spec.config)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+async def _end(process: "subprocess.Popen[bytes]", grace_s: float) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.wait_for(asyncio.to_thread(process.wait), timeout=grace_s)
+    except TimeoutError:
+        process.kill()
+        await asyncio.to_thread(process.wait)
