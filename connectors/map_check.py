@@ -1,0 +1,75 @@
+"""What a point map must fulfil before a codec is built from it."""
+
+import itertools
+import math
+from collections.abc import Iterable
+
+from connectors.raw_types import MODBUS_TYPES, types_of
+from ems.errors import Problem
+from ems.site import Connection, PointMap, Protocol
+
+MODBUS_TABLES = ("holding", "input")
+ORDERS = ("big", "little")
+LAST_REGISTER = 65535
+
+
+def check_point_maps(connections: Iterable[Connection]) -> list[Problem]:
+    """Everything in the point maps that no codec could work with. `ems check` joins these to its own."""
+    problems: list[Problem] = []
+    for connection in connections:
+        for row in connection.points:
+            problems += _check_row(connection, row)
+        problems += _check_shared_registers(connection)
+    return problems
+
+
+def _problem(connection: Connection, row: PointMap, key: str, allowed: str) -> Problem:
+    where = f"connections.{connection.id}.points.{row.point}.{key}"
+    return Problem(file="", line=None, key=where, found=repr(getattr(row, key)), allowed=allowed)
+
+
+def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
+    types = types_of(connection)
+    found: list[Problem] = []
+
+    def require(good: bool, key: str, allowed: str) -> None:
+        if not good:
+            found.append(_problem(connection, row, key, allowed))
+
+    require(row.data_type in types, "data_type", " ".join(types))
+    require(math.isfinite(row.scale) and row.scale != 0, "scale", "a finite number other than 0")
+    require(math.isfinite(row.offset), "offset", "a finite number")
+    require(row.sign in (1, -1), "sign", "1 or -1")
+    require(math.isfinite(row.low), "low", "a finite number")
+    require(math.isfinite(row.high) and row.high >= row.low, "high", f"a finite number from {row.low!r} up")
+    if connection.protocol is Protocol.MODBUS_TCP:
+        require(row.byte_order in ORDERS, "byte_order", "big or little")
+        require(row.word_order in ORDERS, "word_order", "big or little")
+        require(row.table in MODBUS_TABLES, "table", "holding or input")
+        require(not (row.writable and row.table == "input"), "table", "holding: the point is writable")
+        count = types[row.data_type].registers if row.data_type in types else 1
+        good = (
+            row.address.isascii() and row.address.isdigit() and int(row.address) + count - 1 <= LAST_REGISTER
+        )
+        require(good, "address", f"0 to {LAST_REGISTER + 1 - count}, zero-based, as decimal digits")
+    else:
+        good = row.address.startswith("nsu=") and ";" in row.address
+        require(good or row.address.startswith("i="), "address", "nsu=<namespace URI>;s=... (or i=, g=, b=)")
+    return found
+
+
+def _check_shared_registers(connection: Connection) -> list[Problem]:
+    """Two points in one register are refused when either can be written."""
+    if connection.protocol is not Protocol.MODBUS_TCP:
+        return []
+    spans: list[tuple[int, int, PointMap]] = []
+    for row in connection.points:
+        if row.data_type in MODBUS_TYPES and row.address.isdigit() and row.table in MODBUS_TABLES:
+            start = int(row.address) + (LAST_REGISTER + 1) * MODBUS_TABLES.index(row.table)
+            spans.append((start, start + MODBUS_TYPES[row.data_type].registers, row))
+    spans.sort(key=lambda s: (s[0], s[1]))
+    return [
+        _problem(connection, second, "address", f"registers that {first.point} does not use")
+        for (_, end, first), (start, _, second) in itertools.pairwise(spans)
+        if start < end and (first.writable or second.writable)
+    ]

@@ -1,0 +1,86 @@
+"""Data types on the wire: Modbus registers and OPC UA variants."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ems.site import Connection, Protocol
+
+Raw = bool | int | float
+
+
+class Kind(Enum):
+    """How a raw value is handled."""
+
+    INTEGER = "integer"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawType:
+    """A data type on the wire: its limits; registers and struct code where it has them."""
+
+    name: str
+    kind: Kind
+    raw_min: float
+    raw_max: float
+    sentinel: int | None = None  # the count that means "not available"
+    code: str = ""
+    registers: int = 0
+
+
+def _integer(name: str, bits: int, signed: bool, code: str = "") -> RawType:
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    sentinel = (low if signed else high) if code else None
+    return RawType(
+        name=name,
+        kind=Kind.INTEGER,
+        raw_min=low,
+        raw_max=high,
+        sentinel=sentinel,
+        code=code,
+        registers=bits // 16,
+    )
+
+
+def _float(name: str, bits: int, code: str = "") -> RawType:
+    largest = 3.4028234663852886e38 if bits == 32 else 1.7976931348623157e308
+    return RawType(
+        name=name, kind=Kind.FLOAT, raw_min=-largest, raw_max=largest, code=code, registers=bits // 16
+    )
+
+
+MODBUS_TYPES: dict[str, RawType] = {
+    t.name: t
+    for t in (
+        _integer("u16", 16, False, "H"),
+        _integer("s16", 16, True, "h"),
+        _integer("u32", 32, False, "I"),
+        _integer("s32", 32, True, "i"),
+        _integer("u64", 64, False, "Q"),
+        _integer("s64", 64, True, "q"),
+        _float("f32", 32, "f"),
+        _float("f64", 64, "d"),
+    )
+}
+OPC_UA_TYPES: dict[str, RawType] = {
+    t.name: t
+    for t in (
+        RawType(name="Boolean", kind=Kind.BOOLEAN, raw_min=0, raw_max=1),
+        _integer("SByte", 8, True),
+        _integer("Byte", 8, False),
+        _integer("Int16", 16, True),
+        _integer("UInt16", 16, False),
+        _integer("Int32", 32, True),
+        _integer("UInt32", 32, False),
+        _integer("Int64", 64, True),
+        _integer("UInt64", 64, False),
+        _float("Float", 32),
+        _float("Double", 64),
+    )
+}
+
+
+def types_of(connection: Connection) -> dict[str, RawType]:
+    """Data types a connection of this protocol may name in its point map."""
+    return MODBUS_TYPES if connection.protocol is Protocol.MODBUS_TCP else OPC_UA_TYPES
