@@ -1,0 +1,115 @@
+"""What the edge remembers from one tick to the next. A tick takes one EdgeState and returns the next."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from dispatch.vocabulary import Alarm, ControlMemory
+from ems.plan import Plan
+from ems.points import GensetState
+from ems.site import GridMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GensetSeen:
+    """One genset's history as the edge saw it."""
+
+    state: GensetState | None = None  # last good reading
+    state_since_s: float = 0.0  # edge monotonic
+    on_load: bool = False
+    on_load_since_s: float = -1e9  # time of the last change on/off load; long ago at start
+    starts_today: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserverMemory:
+    """Memory behind the plant condition: mode confirmation, ages, demand counters, last good values."""
+
+    mode: GridMode = GridMode.UNKNOWN
+    mode_since_s: float = 0.0
+    candidate: GridMode = GridMode.UNKNOWN
+    candidate_since_s: float = 0.0
+    gensets: Mapping[str, GensetSeen] = field(default_factory=dict)
+    last_good: Mapping[str, float] = field(default_factory=dict)  # only for declared substitutions
+    feeder_demand_kw: Mapping[str, float] = field(default_factory=dict)  # last load while closed
+    day: date | None = None  # local
+    month: str | None = None  # local, "2026-03"
+    peak_import_kw: float = 0.0
+    interval_import_kwh: float = 0.0
+    interval_elapsed_s: float = 0.0
+    last_at: datetime | None = None
+    last_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMemory:
+    """What became of the plans the edge was offered."""
+
+    accepted: Plan | None = None
+    checked_id: str | None = None
+    refusal: str | None = None  # why `checked_id` is not followed
+    highest_seq: int = -1
+    dropped_seq: int = -1  # plans up to here are not followed any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GensetRequest:
+    """What the edge asks of one genset, and since when."""
+
+    run: bool
+    since_s: float
+    adopted: bool = False  # it started or was stopped by somebody else, and the edge follows
+    late: bool = False  # it did not come on load in time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeederShed:
+    """A feeder the edge holds open."""
+
+    since_s: float
+    why: str
+    protective: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectionMemory:
+    """Timers of the common protections [s, edge monotonic]; None while the cause is absent."""
+
+    import_over_since_s: float | None = None
+    export_over_since_s: float | None = None
+    reserve_short_since_s: float | None = None
+    surplus_since_s: float | None = None
+    black_since_s: float | None = None
+    last_shed_s: float = -1e9
+    last_restore_s: float = -1e9
+    emergency_gensets: tuple[str, ...] = ()  # started by protection, kept until the rules or a plan take over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Last value sent to one setpoint."""
+
+    value: float  # unit of the setpoint; ratio
+    at_s: float
+    known: bool  # False: outcome unknown or never written, the value is what was measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeState:
+    """Everything a tick depends on beside its inputs."""
+
+    epoch: int
+    seq: int = 0
+    heartbeat: int = 0
+    held_safe: bool = False  # a broken invariant or a person: only the safe table may be written
+    started_s: float | None = None
+    observer: ObserverMemory = field(default_factory=ObserverMemory)
+    plans: PlanMemory = field(default_factory=PlanMemory)
+    control: ControlMemory = field(default_factory=ControlMemory)
+    requests: Mapping[str, GensetRequest] = field(default_factory=dict)
+    shed: Mapping[str, FeederShed] = field(default_factory=dict)
+    protection: ProtectionMemory = field(default_factory=ProtectionMemory)
+    written: Mapping[str, Written] = field(default_factory=dict)
+    refused: Mapping[str, tuple[str, float]] = field(default_factory=dict)  # point -> (code, since)
+    alarms: tuple[Alarm, ...] = ()
+    source: str | None = None

@@ -1,0 +1,194 @@
+"""What the parts of the edge loop hand to each other; all of it frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Protocol
+
+from ems.commands import Cause, Command, Proposal, Refusal
+from ems.condition import PlantCondition
+from ems.outage import OutageNotice
+from ems.plan import Plan
+from ems.records import JsonValue
+from ems.site import GridMode, Site
+from ems.telemetry import Snapshot
+
+EMPTY: Mapping[str, float] = MappingProxyType({})
+
+
+class Source(StrEnum):
+    """Rung of the ladder that decided this cycle, best first."""
+
+    PLAN = "plan"
+    LAST_PLAN = "last_plan"  # a valid plan, but its planner is late or dead, or it is a shifted one
+    RULES = "rules"
+    HOLD_SAFE = "hold_safe"  # grid mode unknown, or held safe after a broken invariant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a controller or a protection wants one setpoint to be, with one true sentence why."""
+
+    value: float  # unit of the setpoint; ratio
+    cause: Cause
+    reason: str
+
+
+Wanted = Mapping[str, Target]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Wishes per asset id. A setpoint nobody names is left alone (its device keeps or times out).
+
+    Units: kW for powers, 1 run / 0 stop for gensets, 1 close / 0 open for feeders.
+    """
+
+    source: Source
+    plan_id: str | None = None
+    bess_p_kw: Wanted = field(default_factory=dict)
+    genset_run: Wanted = field(default_factory=dict)
+    genset_p_kw: Wanted = field(default_factory=dict)
+    pv_limit_kw: Wanted = field(default_factory=dict)
+    feeder_close: Wanted = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerBalance:
+    """Sums of one snapshot [kW]; `net_kw` is what grid, gensets and batteries must cover together."""
+
+    load_kw: float
+    pv_kw: float
+    genset_kw: float
+    bess_kw: float
+    grid_kw: float
+    measured: bool  # False: at least one term was substituted
+
+    @property
+    def net_kw(self) -> float:
+        """Load less PV [kW]."""
+        return self.load_kw - self.pv_kw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlMemory:
+    """What controllers remember between ticks."""
+
+    recharging: frozenset[str] = frozenset()  # BESS that went below their floor and must reach T1 first
+    gensets_wanted: tuple[str, ...] = ()  # gensets the rules want on load
+    wanted_since_s: float = 0.0  # edge monotonic
+    low_load_since_s: float | None = None
+    high_load_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Everything a controller may look at. `dt_s` is how long its decisions will stand [s]."""
+
+    site: Site
+    now: datetime
+    monotonic_s: float
+    dt_s: float
+    condition: PlantCondition
+    power: PowerBalance
+    outages: tuple[OutageNotice, ...]  # announced by now, not cancelled
+    plan: Plan | None  # checked, valid, made for this grid mode, forming source and these units
+    step: int  # of the plan to follow now
+    memory: ControlMemory
+    planner_alive: bool = True
+
+
+class Controller(Protocol):
+    """Something that decides what should be done. Pure: same context, same answer."""
+
+    @property
+    def name(self) -> str:
+        """For records and tables."""
+        ...
+
+    def decide(self, context: Context) -> tuple[Targets, ControlMemory]:
+        """Wishes for this cycle, before the protections common to all controllers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveStatus:
+    """Upward reserve now: what policy asks for, what is held, what is missing [kW]."""
+
+    required_kw: float
+    held_kw: float
+    short_kw: float
+    energy_kwh: float  # stored energy behind it, above the lowest SoC
+
+    @property
+    def covered(self) -> bool:
+        """Nothing is missing."""
+        return self.short_kw <= 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in this cycle, `domain.object.kind`."""
+
+    kind: str
+    fields: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """Something an operator should know, as long as it lasts."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickInput:
+    """What the shell hands to one tick beside its state."""
+
+    snapshot: Snapshot
+    plan: Plan | None
+    outages: tuple[OutageNotice, ...]  # every version; the tick keeps what was issued by now
+    dt_s: float
+    planner_alive: bool = True
+    proposals: tuple[Proposal, ...] = ()  # operators' wishes, already authenticated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """Outcome of one tick. The shell sends `commands`, each once, and nothing else."""
+
+    at: datetime
+    commands: tuple[Command, ...]
+    refusals: tuple[Refusal, ...]
+    would_write: tuple[Command, ...]  # shadow mode: what would have been sent
+    condition: PlantCondition
+    mode: GridMode
+    source: Source
+    controller: str
+    plan_id: str | None  # the plan that was followed, None when rules decided
+    plan_refused: str | None  # why the newest plan is not followed
+    replan_requested: bool
+    targets: Targets  # after protections
+    power: PowerBalance
+    reserve: ReserveStatus
+    events: tuple[Event, ...]
+    alarms: tuple[Alarm, ...]  # active now
+    heartbeat: int  # completed safe cycles, 0..65535
+
+    @property
+    def reserve_required_kw(self) -> float:
+        """Upward reserve the policy asks for [kW]."""
+        return self.reserve.required_kw
+
+    @property
+    def reserve_held_kw(self) -> float:
+        """Upward reserve that is there [kW]."""
+        return self.reserve.held_kw
+
+    @property
+    def reserve_short_kw(self) -> float:
+        """Upward reserve that is missing [kW]."""
+        return self.reserve.short_kw
