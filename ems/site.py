@@ -81,6 +81,14 @@ class FormingOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeatherSource:
+    """Where a simulation takes the weather of this place from."""
+
+    source: str  # pvlib-tmy3: a typical year among pvlib's own files
+    station: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Everything known about a plant before it runs."""
 
@@ -104,6 +112,7 @@ class Site:
     authority: Authority
     outages: tuple[OutageNotice, ...]
     connections: tuple["Connection", ...]
+    weather: WeatherSource | None = None
 
     def kind_of(self, asset_id: str) -> AssetKind:
         """Kind of an asset; KeyError if there is none of this id."""

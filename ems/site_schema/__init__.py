@@ -1,0 +1,51 @@
+"""The door for site files: text becomes a Site, or a ConfigError that holds every Problem with file and line.
+
+The only place in `ems` that knows pydantic and YAML.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ems.errors import ConfigError, Problem
+from ems.site import Site
+from ems.site_schema.build import build_site
+from ems.site_schema.draft import Draft, read_draft
+from ems.site_schema.forms import MapForm, SiteForm
+
+__all__ = ["load_site", "map_json_schema", "site_json_schema"]
+
+
+def load_site(path: Path | str) -> Site:
+    """Read a site file and every point map it names.
+
+    Parameters
+    ----------
+    path : the site file; maps are relative to its folder.
+
+    Raises
+    ------
+    ConfigError : with all problems of form and meaning, each with file, line, key, found and allowed.
+    """
+    draft = read_draft(Path(path))
+    problems = _problems(draft)
+    if problems:
+        raise ConfigError(problems)
+    return build_site(draft)
+
+
+def _problems(draft: Draft) -> list[Problem]:
+    documents = [draft.document, *draft.map_documents.values()]
+    unique = dict.fromkeys(p for d in documents for p in d.problems)
+    return sorted(unique, key=lambda p: (p.file != draft.document.file, p.file, p.line or 0))
+
+
+def site_json_schema() -> dict[str, Any]:
+    """JSON Schema of a site file, for editors."""
+    schema = SiteForm.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def map_json_schema() -> dict[str, Any]:
+    """JSON Schema of a point map file, for editors."""
+    schema = MapForm.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,182 @@
+"""A draft without problems becomes the frozen Site that all packages share."""
+
+from ems.assets import (
+    ActuatorSafety,
+    BatteryParams,
+    BessParams,
+    DeviceBehaviour,
+    FeederParams,
+    GensetParams,
+    GridParams,
+    PcsParams,
+    PvParams,
+)
+from ems.outage import OutageNotice
+from ems.points import PointSpec
+from ems.site import (
+    Authority,
+    Connection,
+    FormingOrder,
+    Hierarchy,
+    PointMap,
+    Protocol,
+    ReservePolicy,
+    SetpointAuthority,
+    Site,
+    WeatherSource,
+)
+from ems.site_schema.draft import Draft, PlacedPoint
+from ems.site_schema.forms import GensetForm, HierarchyForm, SetpointForm, TariffForm
+from ems.tariff import Tariff, TouWindow
+from ems.units import conversion_factor, parse_quantity
+
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def build_site(draft: Draft) -> Site:
+    """Build the Site; the draft must have passed every check."""
+    assert draft.name is not None
+    assert draft.hierarchy is not None
+    assert draft.location is not None
+    assert draft.money is not None
+    assert draft.grid is not None
+    assert draft.tariff is not None
+    assert draft.forming is not None
+    assert draft.reserve is not None
+    return Site(
+        name=draft.name,
+        hierarchy=_hierarchy(draft.hierarchy),
+        **draft.location.model_dump(),
+        **draft.money.model_dump(),
+        grid=GridParams(**draft.grid.model_dump()),
+        bess=tuple(
+            BessParams(
+                id=i, battery=BatteryParams(**b.battery.model_dump()), pcs=PcsParams(**b.pcs.model_dump())
+            )
+            for i, b in draft.bess.items()
+        ),
+        gensets=tuple(_genset(i, g) for i, g in draft.gensets.items()),
+        pv=tuple(PvParams(id=i, **p.model_dump()) for i, p in draft.pv.items()),
+        feeders=tuple(FeederParams(id=i, **f.model_dump()) for i, f in draft.feeders.items()),
+        tariff=_tariff(draft.tariff),
+        forming=FormingOrder(
+            grid_tied=tuple(draft.forming.grid_tied), islanded=tuple(draft.forming.islanded)
+        ),
+        reserve=ReservePolicy(**draft.reserve.model_dump()),
+        authority=Authority(setpoints={p: setpoint(draft.spec(p), p, s) for p, s in draft.authority.items()}),
+        outages=tuple(OutageNotice(**o.model_dump()) for o in draft.outages or ()),
+        connections=_connections(draft),
+        weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,
+    )
+
+
+def _hierarchy(form: HierarchyForm) -> Hierarchy:
+    return Hierarchy(
+        organisation=form.organisation,
+        portfolio=form.portfolio,
+        plant=form.plant,
+        subsystem_of={asset: name for name, assets in form.subsystems.items() for asset in assets},
+    )
+
+
+def _genset(genset_id: str, form: GensetForm) -> GensetParams:
+    return GensetParams(
+        id=genset_id,
+        fuel_kw=tuple(p.p_kw for p in form.fuel_points),
+        fuel_l_h=tuple(p.fuel_l_h for p in form.fuel_points),
+        **form.model_dump(exclude={"fuel_points"}),
+    )
+
+
+def _tariff(form: TariffForm) -> Tariff:
+    windows = tuple(
+        TouWindow(
+            name=w.name,
+            start_h=w.start,
+            end_h=w.end,
+            weekdays=frozenset(_DAYS.index(d) for d in w.days),
+            months=frozenset(w.months),
+            import_per_kwh=w.import_per_kwh,
+        )
+        for w in form.windows
+    )
+    return Tariff(windows=windows, **form.model_dump(exclude={"windows"}))
+
+
+def in_unit(value: float | str, unit: str) -> float:
+    """A number as written, in the unit of its point."""
+    return parse_quantity(value, unit) if isinstance(value, str) else float(value)
+
+
+def setpoint(spec: PointSpec | None, point: str, form: SetpointForm) -> SetpointAuthority:
+    """Authority over one setpoint, every number in the setpoint's unit.
+
+    Raises
+    ------
+    BadValue : a number carries a unit of another dimension.
+    """
+    unit = spec.unit if spec is not None else ""
+    safe = [
+        None if v is None else in_unit(v, unit)
+        for v in (form.safe.grid_tied, form.safe.islanded, form.safe.black)
+    ]
+    value = None if form.silence.value is None else in_unit(form.silence.value, unit)
+    return SetpointAuthority(
+        point=point,
+        low=in_unit(form.low, unit),
+        high=in_unit(form.high, unit),
+        ramp_per_s=None if form.ramp_per_s is None else in_unit(form.ramp_per_s, f"{unit or '1'}/s"),
+        deadband=in_unit(form.deadband, unit),
+        refresh_s=form.refresh_s,
+        safety=ActuatorSafety(
+            grid_tied=safe[0],
+            islanded=safe[1],
+            black=safe[2],
+            behaviour=DeviceBehaviour(
+                timeout_s=form.silence.timeout_s, on_silence=form.silence.action, value=value
+            ),
+        ),
+        writer=form.writer,
+    )
+
+
+def point_map(placed: PlacedPoint) -> PointMap:
+    """Map of one point; the device's unit is converted to the point's own here, once.
+
+    Raises
+    ------
+    BadValue : unit unknown or of another dimension.
+    """
+    form = placed.form
+    unit = placed.spec.unit if placed.spec is not None else ""
+    factor = conversion_factor(form.unit if form.unit is not None else unit, unit)
+    table = form.table
+    if table is None:
+        table = "node" if placed.connection.protocol is Protocol.OPC_UA else "holding"
+    return PointMap(
+        point=placed.point,
+        address=str(form.address),
+        table=table,
+        data_type=form.type,
+        byte_order=form.byte_order if form.byte_order is not None else placed.map.byte_order,
+        word_order=form.word_order if form.word_order is not None else placed.map.word_order,
+        scale=form.scale * factor,
+        offset=form.offset * factor,
+        sign=form.sign,
+        unit=unit,
+        low=in_unit(form.range[0], unit),
+        high=in_unit(form.range[1], unit),
+        age_s_max=form.age_s_max,
+        writable=form.writable,
+    )
+
+
+def _connections(draft: Draft) -> tuple[Connection, ...]:
+    return tuple(
+        Connection(
+            id=connection_id,
+            points=tuple(point_map(p) for p in draft.points if p.connection_id == connection_id),
+            **form.model_dump(exclude={"asset", "map"}),
+        )
+        for connection_id, form in draft.connections.items()
+    )
