@@ -1,6 +1,6 @@
 """What a forecaster may know: stored days before, joined with what the historian has measured since."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -13,6 +13,7 @@ from ems.site import Site
 from ems.timegrid import FloatArray
 
 _PAGE = 20_000  # samples read at once
+_STEP_S = 900.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,10 +28,15 @@ class MeasuredHistory:
     reader: HistoryReader
     before: Mapping[str, UniformSeries]
     _grown: dict[str, list[float]] = field(default_factory=dict)
+    _begin: datetime | None = None
+
+    def source(self, asset_id: str) -> Callable[[datetime], UniformSeries]:
+        """What a forecaster asks at each time of issue."""
+        return lambda issued_at: self.series(asset_id, issued_at)
 
     def series(self, asset_id: str, issued_at: datetime) -> UniformSeries:
         """Everything known of one feeder's demand or one PV plant's available power before `issued_at`."""
-        base = self.before[asset_id]
+        base = self.before[asset_id] if asset_id in self.before else self._nothing(issued_at)
         grown = self._grown.setdefault(asset_id, [])
         wanted = int((issued_at - base.end).total_seconds() // base.step_s)
         while len(grown) < wanted:
@@ -38,6 +44,12 @@ class MeasuredHistory:
             grown.append(self._mean(asset_id, start, start + timedelta(seconds=base.step_s)))
         values: FloatArray = np.concatenate([base.values, np.asarray(grown[: max(0, wanted)])])
         return UniformSeries(start=base.start, step_s=base.step_s, values=values)
+
+    def _nothing(self, issued_at: datetime) -> UniformSeries:
+        """A site without a past: its history begins with the quarter of an hour it is first asked in."""
+        if self._begin is None:
+            self._begin = issued_at.replace(minute=issued_at.minute // 15 * 15, second=0, microsecond=0)
+        return UniformSeries(start=self._begin, step_s=_STEP_S, values=np.zeros(0))
 
     def _mean(self, asset_id: str, start: datetime, end: datetime) -> float:
         if any(p.id == asset_id for p in self.site.pv):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from ems.outage import OutageNotice
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FineWindow:
@@ -20,14 +22,14 @@ class FineWindow:
 class ProcessConfig:
     """One running plant: where its files lie, which time it lives in, how often it decides.
 
-    `keeper` is `host:port` of the time keeper in lock-step, or None for real time. `ports` overrides the port of
-    a connection by its id. `scenario` is the simulated truth, read by the plant process and, only for the days
-    before the period, by the planner.
+    `keeper_port` is that of the time keeper in lock-step, or None for real time. `ports` overrides the port
+    of a connection by its id. `scenario` is the simulated truth and read by the plant process alone; the
+    planner gets `past`, the measured series of the days before, and `notices`, which count from their issue.
     """
 
     site: Path
     directory: Path
-    keeper: str | None
+    keeper_port: int | None = None
     ports: Mapping[str, int] = field(default_factory=dict)
     shadow: bool = True
     cycle_s: float = 1.0
@@ -38,7 +40,8 @@ class ProcessConfig:
     solve_limit_s: float | None = 20.0  # wall time of one solve; None: limited by nodes, reproducible
     api_port: int = 8080
     scenario: Path | None = None
-    seed: int = 0
+    past: Path | None = None
+    notices: tuple[OutageNotice, ...] = ()
 
     @property
     def history(self) -> Path:

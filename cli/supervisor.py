@@ -75,7 +75,7 @@ class Supervisor:
             self.restarts[child.spec.name] += 1
 
     async def stop(self, order: Sequence[str], grace_s: float = 5.0) -> None:
-        """SIGTERM each process in turn, the named ones first; SIGKILL what has not left after `grace_s` [s]."""
+        """SIGTERM each process, the named ones first and in turn; SIGKILL after `grace_s` [s]."""
         self._stopping = True
         rest = [n for n in self.children if n not in order]
         for name in [*[n for n in order if n in self.children], *rest]:

@@ -1,4 +1,4 @@
-"""Grid outages as announced: versioned with their time of issue, so that what was known when can be replayed."""
+"""Grid outages as announced, versioned with their time of issue: what was known when can be replayed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class OutageNotice:
 
 
 def known_outages(notices: Sequence[OutageNotice], at: datetime) -> tuple[OutageNotice, ...]:
-    """Outages as they stood at time `at`: the latest version of each notice issued by then, cancelled ones left out."""
+    """Outages as known at `at`: the latest version of each notice issued by then, without cancelled ones."""
     latest: dict[str, OutageNotice] = {}
     for notice in sorted(notices, key=lambda n: n.issued_at):
         if notice.issued_at <= at:

@@ -36,7 +36,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The process image, latched: what one tick sees. Values older than their maximum age are already STALE."""
+    """The process image, latched: what one tick sees. Values past their maximum age are already STALE."""
 
     at: datetime
     monotonic_s: float

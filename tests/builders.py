@@ -93,9 +93,8 @@ def feeders() -> tuple[FeederParams, ...]:
 def _setpoint(
     point: str, low: float, high: float, safe: tuple[float | None, float | None, float | None]
 ) -> SetpointAuthority:
-    silence = DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.VALUE, value=safe[0]) if safe[0] is not None else (
-        DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.HOLD)
-    )  # fmt: skip
+    on_silence = OnSilence.HOLD if safe[0] is None else OnSilence.VALUE
+    silence = DeviceBehaviour(timeout_s=15.0, on_silence=on_silence, value=safe[0])
     safety = ActuatorSafety(grid_tied=safe[0], islanded=safe[1], black=safe[2], behaviour=silence)
     return SetpointAuthority(
         point=point, low=low, high=high, ramp_per_s=None, deadband=0.5, refresh_s=5.0, safety=safety

@@ -1,0 +1,140 @@
+"""The planner process: condition and history in, plan out, on schedule and whenever the plant has changed."""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cli.clocks import PLANNER_PHASE, open_clock
+from cli.measured import MeasuredHistory
+from cli.past import load_past
+from cli.process_config import ProcessConfig, read_config
+from cli.stopping import run_until_stopped
+from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.stores.plans import SqlitePlanStore
+from ems.clock import Clock
+from ems.plan import Plan
+from ems.ports import Forecaster, HistoryReader
+from ems.records import StatusRow
+from ems.series import UniformSeries
+from ems.site import Site
+from ems.site_schema import load_site
+from forecasting.history import HistoryForecaster
+from optimizer.options import PlannerOptions
+from optimizer.rolling import Planner
+from optimizer.trigger import next_renewal, replan_reason
+
+_LOOK_S = 10.0  # how often the planner looks whether the plant has changed
+_SPACING_S = 60.0
+
+
+@dataclass(slots=True, kw_only=True)
+class PlannerLoop:
+    """Plans for ever. In lock-step a solve always takes `solve_allowance_s` of plant time."""
+
+    config: ProcessConfig
+    clock: Clock
+    history: HistoryReader
+    store: SqlitePlanStore
+    forecaster: Forecaster
+    planner: Planner
+    last: Plan | None = None
+    made: int = 0
+
+    async def run(self) -> None:
+        """Look, plan, publish, wait."""
+        self.last = self.store.current()
+        while True:
+            reason = self._reason()
+            if reason is not None:
+                await self._plan(reason)
+            self._report()
+            await self._wait()
+
+    def _reason(self) -> str | None:
+        condition = self.history.condition()
+        if condition is None:
+            return None
+        return replan_reason(
+            self.last, condition, self.clock.now(), replan_s=self.config.replan_s, spacing_s=_SPACING_S
+        )
+
+    async def _plan(self, reason: str) -> None:
+        now, began_s = self.clock.now(), self.clock.monotonic_s()
+        solve = asyncio.create_task(asyncio.to_thread(self._solve, now))
+        if self.config.keeper_port is not None:
+            await self.clock.sleep_until(began_s + self.config.solve_allowance_s)
+        plan = await solve
+        self.store.publish(plan)
+        self.last, self.made = plan, self.made + 1
+
+    def _solve(self, now: datetime) -> Plan:
+        condition = self.history.condition()
+        if condition is None:
+            raise RuntimeError("the plant's condition has vanished from the historian")
+        forecast = self.forecaster.forecast(self.planner.horizon(now), now)
+        seq = 1 if self.last is None else self.last.seq + 1
+        return self.planner.plan(condition, forecast, self.last, seq)
+
+    def _report(self) -> None:
+        plan = self.last
+        self.store.status(
+            StatusRow(
+                process="planner",
+                pid=os.getpid(),
+                at=self.clock.now(),
+                fields={
+                    "plans": self.made,
+                    "label": None if plan is None else str(plan.label),
+                    "solve_s": None if plan is None else plan.solve.solve_s,
+                    "gap_ratio": None if plan is None else plan.solve.gap_ratio,
+                },
+            )
+        )
+
+    async def _wait(self) -> None:
+        now, mono_s = self.clock.now(), self.clock.monotonic_s()
+        renewal = next_renewal(now, self.config.replan_s)
+        look = now + timedelta(seconds=_LOOK_S)
+        await self.clock.sleep_until(mono_s + (min(renewal, look) - now).total_seconds())
+
+
+def make_forecaster(site: Site, history: HistoryReader, config: ProcessConfig) -> HistoryForecaster:
+    """A forecaster over the stored past, joined with what the historian measures."""
+    past: dict[str, UniformSeries] = {} if config.past is None else load_past(config.past)
+    measured = MeasuredHistory(site=site, reader=history, before=past)
+    notices = [*site.outages, *config.notices]
+    return HistoryForecaster(
+        site,
+        load={f.id: measured.source(f.id) for f in site.feeders},
+        pv={p.id: measured.source(p.id) for p in site.pv},
+        notices=notices,
+    )
+
+
+async def serve(config: ProcessConfig) -> None:
+    """Compose the planner of a site and run it."""
+    site = load_site(config.site)
+    history = SqliteHistoryReader(config.history)
+    store = SqlitePlanStore(config.plans)
+    options = PlannerOptions(time_limit_s=config.solve_limit_s)
+    forecaster = make_forecaster(site, history, config)
+    clock = await open_clock(config, "planner", PLANNER_PHASE)
+    loop = PlannerLoop(
+        config=config,
+        clock=clock,
+        history=history,
+        store=store,
+        forecaster=forecaster,
+        planner=Planner(site, options),
+    )
+    try:
+        await loop.run()
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    run_until_stopped(serve(read_config(Path(sys.argv[1]))))
