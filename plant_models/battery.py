@@ -1,0 +1,133 @@
+"""Battery seen from the AC terminals: quadratic conversion loss, SoC window, limits that taper.
+
+State is the stored energy [kWh]. With p > 0 discharging and p < 0 charging [kW AC]:
+
+    dE/dt = -p / eta_d - c_d p^2 / p_nom                     discharging
+    dE/dt = -eta_c p - c_c p^2 / p_nom                       charging (p < 0)
+    and both: - no-load loss while the converter is on - k E (self-discharge)
+
+which is linear in E for constant p and is integrated exactly, for any dt.
+"""
+
+import math
+
+import numpy as np
+
+from ems.assets import BatteryParams
+from ems.timegrid import FloatArray
+
+SOC_TOLERANCE = 1e-3  # SoC this far outside the window is a violation (self-discharge at rest creeps)
+
+
+def stored_kw(params: BatteryParams, p_kw: float) -> float:
+    """Rate at which stored energy grows from the conversion alone, no-load and self-discharge aside [kW].
+
+    Notes
+    -----
+    A quadratic loss is the form P0 + K p^2 fitted to field data of central converters: J. Schimpe et al.,
+    "Energy efficiency evaluation of a stationary lithium-ion battery container storage system", Applied
+    Energy 210, 2018, doi 10.1016/j.apenergy.2017.10.129.
+    """
+    if p_kw >= 0.0:
+        return -p_kw / params.eta_discharge - params.loss_discharge_pu * p_kw * p_kw / params.p_nominal_kw
+    return -p_kw * params.eta_charge - params.loss_charge_pu * p_kw * p_kw / params.p_nominal_kw
+
+
+def stored_kw_array(params: BatteryParams, p_kw: FloatArray) -> FloatArray:
+    """(T,) form of `stored_kw` [kW]."""
+    square = p_kw * p_kw / params.p_nominal_kw
+    out: FloatArray = np.where(
+        p_kw >= 0.0,
+        -p_kw / params.eta_discharge - params.loss_discharge_pu * square,
+        -p_kw * params.eta_charge - params.loss_charge_pu * square,
+    )
+    return out
+
+
+def loss_kw(params: BatteryParams, p_kw: float) -> float:
+    """Conversion loss at AC power `p_kw`, no-load and self-discharge aside [kW]."""
+    square = p_kw * p_kw / params.p_nominal_kw
+    if p_kw >= 0.0:
+        return p_kw * (1.0 / params.eta_discharge - 1.0) + params.loss_discharge_pu * square
+    return -p_kw * (1.0 - params.eta_charge) + params.loss_charge_pu * square
+
+
+def step(
+    params: BatteryParams, stored_kwh: float, p_kw: float, dt_s: float, *, on: bool = True
+) -> tuple[float, float]:
+    """Hold `p_kw` for `dt_s`: (stored energy at the end, energy lost on the way) [kWh].
+
+    Parameters
+    ----------
+    params : BatteryParams
+    stored_kwh : float
+        Stored energy at the start [kWh].
+    p_kw : float
+        AC power, discharge positive [kW]; not limited here: see `limits`.
+    dt_s : float
+        Length of the step [s].
+    on : bool
+        Whether the converter switches and has its no-load loss.
+    """
+    h = dt_s / 3600.0
+    rate = stored_kw(params, p_kw) - (params.no_load_loss_kw if on else 0.0)
+    decay = params.self_discharge_per_h * h
+    fade = -math.expm1(-decay)  # share of the energy at the start that is gone at the end
+    gained = rate * h * (fade / decay if decay > 0.0 else 1.0)
+    end = stored_kwh - stored_kwh * fade + gained
+    converted = (loss_kw(params, p_kw) + (params.no_load_loss_kw if on else 0.0)) * h
+    return end, converted + stored_kwh * fade + (rate * h - gained)
+
+
+def taper_limits_kw(params: BatteryParams, soc: float) -> tuple[float, float]:
+    """What the BMS allows at this SoC: (charge, discharge), both positive [kW]."""
+    charge, discharge = params.p_charge_kw_max, params.p_discharge_kw_max
+    if soc > params.soc_taper_high:
+        width = params.soc_max - params.soc_taper_high
+        share = (params.soc_max - soc) / width if width > 0.0 else 0.0
+        charge *= params.taper_ratio + (1.0 - params.taper_ratio) * (share if share > 0.0 else 0.0)
+    if soc < params.soc_taper_low:
+        width = params.soc_taper_low - params.soc_min
+        share = (soc - params.soc_min) / width if width > 0.0 else 0.0
+        discharge *= params.taper_ratio + (1.0 - params.taper_ratio) * (share if share > 0.0 else 0.0)
+    return charge, discharge
+
+
+def window_limits_kw(params: BatteryParams, stored_kwh: float, dt_s: float) -> tuple[float, float]:
+    """Constant powers that reach the edges of the SoC window after exactly `dt_s`: (charge, discharge) [kW].
+
+    Either may be negative: at the lower edge with losses, only charging at least that much stays inside.
+    """
+    h = dt_s / 3600.0
+    decay = params.self_discharge_per_h * h
+    fade = -math.expm1(-decay)
+    share = fade / decay if decay > 0.0 else 1.0
+    kept = stored_kwh - stored_kwh * fade
+    room = (params.soc_max * params.energy_kwh - kept) / (h * share) + params.no_load_loss_kw
+    avail = (kept - params.soc_min * params.energy_kwh) / (h * share) - params.no_load_loss_kw
+    return -_ac_kw(params, room), _ac_kw(params, -avail)
+
+
+def limits(params: BatteryParams, stored_kwh: float, dt_s: float) -> tuple[float, float]:
+    """Live limits (charge, discharge), both positive, that keep the SoC in its window over `dt_s` [kW].
+
+    At the lower edge the discharge limit is 0 and standing losses still draw; a following converter then
+    charges just enough to hold the edge (a negative `window_limits_kw(...)[1]`).
+    """
+    charge, discharge = taper_limits_kw(params, stored_kwh / params.energy_kwh)
+    room, avail = window_limits_kw(params, stored_kwh, dt_s)
+    return max(0.0, min(charge, room)), max(0.0, min(discharge, avail))
+
+
+def _ac_kw(params: BatteryParams, rate_kw: float) -> float:
+    """AC power (discharge positive) at which conversion alone changes the stored energy by `rate_kw`.
+
+    The stable root of the quadratic. Charging faster than its vertex cannot be reached: infinite.
+    """
+    if rate_kw > 0.0:
+        a = params.loss_charge_pu / params.p_nominal_kw
+        disc = params.eta_charge * params.eta_charge - 4.0 * a * rate_kw
+        return -2.0 * rate_kw / (params.eta_charge + math.sqrt(disc)) if disc >= 0.0 else -math.inf
+    eta = 1.0 / params.eta_discharge
+    a = params.loss_discharge_pu / params.p_nominal_kw
+    return -2.0 * rate_kw / (eta + math.sqrt(eta * eta - 4.0 * a * rate_kw))
