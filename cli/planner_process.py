@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -119,7 +119,9 @@ async def serve(config: ProcessConfig) -> None:
     site = load_site(config.site)
     history = SqliteHistoryReader(config.history)
     store = SqlitePlanStore(config.plans)
-    options = PlannerOptions(time_limit_s=config.solve_limit_s)
+    options = PlannerOptions()  # limited by nodes: the same input gives the same plan
+    if config.solve_limit_s is not None:
+        options = replace(options, time_limit_s=config.solve_limit_s, node_limit=None)
     forecaster = make_forecaster(site, history, config)
     clock = await open_clock(config, "planner", PLANNER_PHASE)
     loop = PlannerLoop(
