@@ -1,0 +1,175 @@
+"""The task that drives one device: connect, poll when asked, drop, connect again."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+from connectors.link import DeviceLink, LinkError, WriteReply
+from connectors.point_map import PointCodec
+from ems.clock import Clock, wall_s, wall_sleep
+from ems.commands import Command, WriteOutcome
+from ems.records import JsonValue
+from ems.site import Connection
+from ems.telemetry import Quality, Reading
+
+BACK_OFF_S = (0.05, 5.0)  # first and longest pause between two attempts to connect, wall time
+OnEvent = Callable[[datetime, str, dict[str, JsonValue]], None]
+
+
+class Health(Enum):
+    """State of one device's connection."""
+
+    FRESH = "fresh"  # the first connection is still being made
+    UP = "up"  # connected, and a whole poll was answered since
+    DOWN = "down"
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened on one connection since the start."""
+
+    polls: int = 0
+    failures: int = 0
+    connects: int = 0
+    writes: int = 0
+    unknown_writes: int = 0
+
+
+class Device:
+    """One device and the latest reading of each of its points.
+
+    A new connection is believed only after a whole poll was answered: until then nothing is written, so that
+    after a write of unknown outcome the device's own setpoints are read back first.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        codecs: dict[str, PointCodec],
+        link: DeviceLink,
+        *,
+        clock: Clock,
+        on_event: OnEvent,
+    ) -> None:
+        self.connection = connection
+        self.health = Health.FRESH
+        self.reason = ""  # why it is down
+        self.counters = Counters()
+        self._codecs, self._link, self._clock, self._on_event = codecs, link, clock, on_event
+        self._wanted = asyncio.Event()
+        self._settled: asyncio.Future[None] | None = None
+        self._polling = False
+        self._polled_s = -1e18  # control time of the last poll's start
+        self._readings: dict[str, Reading] = {}
+        self._down_wall_s = 0.0
+
+    def request_poll(self) -> asyncio.Future[None] | None:
+        """Start a poll if one is due. What to wait for, or None when waiting is of no use."""
+        if self.health is Health.DOWN:
+            return None
+        if self.health is Health.UP:
+            late = self._polling  # since the last call: it is slow, its answer will be taken when it comes
+            due = self._clock.monotonic_s() - self._polled_s >= 0.9 * self.connection.poll_s
+            if late or not due:
+                return None
+            self._polling = True
+            self._wanted.set()
+        if self._settled is None or self._settled.done():
+            self._settled = asyncio.get_running_loop().create_future()
+        return self._settled
+
+    def readings(self) -> list[Reading]:
+        """Latest reading of each point; COMM_FAILED without a value while the device is not answering."""
+        if self.health is Health.UP:
+            return list(self._readings.values())
+        now, now_s = self._clock.now(), self._clock.monotonic_s()
+        return [
+            Reading(
+                point=point, value=None, quality=Quality.COMM_FAILED, source_time=now, arrived_s=now_s
+            )
+            for point in self._codecs
+        ]  # fmt: skip
+
+    async def write(self, commands: Sequence[Command]) -> list[WriteReply]:
+        """Send each command once, in order."""
+        if self.health is not Health.UP:
+            detail = f"{self.connection.id} is not connected: {self.reason or 'connecting'}"
+            return [WriteReply(WriteOutcome.NOT_SENT, detail)] * len(commands)
+        replies: list[WriteReply | None] = [None] * len(commands)
+        sent: list[tuple[int, PointCodec, float]] = []
+        for i, command in enumerate(commands):
+            codec = self._codecs[command.point]
+            if codec.point.writable:
+                sent.append((i, codec, command.value))
+            else:
+                replies[i] = WriteReply(
+                    WriteOutcome.NOT_SENT, f"{command.point} is read-only in the point map"
+                )
+        for (i, _, _), reply in zip(sent, await self._link.write([(c, v) for _, c, v in sent]), strict=True):
+            replies[i] = reply
+            self.counters.writes += reply.outcome is not WriteOutcome.NOT_SENT
+            self.counters.unknown_writes += reply.outcome is WriteOutcome.UNKNOWN
+        if not self._link.connected:
+            self._fail("a write was not answered")
+            self._wanted.set()  # let the task connect again
+        return [r for r in replies if r is not None]
+
+    async def run(self) -> None:
+        """Keep the device connected and polled until cancelled."""
+        first_s, longest_s = BACK_OFF_S
+        pause_s = first_s
+        try:
+            while True:
+                try:
+                    await self._link.connect()
+                    self.counters.connects += 1
+                    while True:
+                        await self._poll()
+                        pause_s = first_s
+                        await self._wanted.wait()
+                except LinkError as error:
+                    self._fail(str(error))
+                await wall_sleep(pause_s)
+                pause_s = min(2.0 * pause_s, longest_s)
+        finally:
+            await self._link.disconnect()
+
+    async def _poll(self) -> None:
+        self._wanted.clear()
+        self._polled_s = self._clock.monotonic_s()
+        values = await self._link.read()
+        now, now_s = self._clock.now(), self._clock.monotonic_s()
+        self._readings = {
+            point: Reading(
+                point=point,
+                value=v.value,
+                quality=v.quality,
+                source_time=now if v.source_time is None else v.source_time,
+                arrived_s=now_s,
+            )
+            for point, v in values.items()
+        }
+        self.counters.polls += 1
+        if self.health is not Health.UP:
+            down_s = wall_s() - self._down_wall_s if self.health is Health.DOWN else 0.0
+            self.health, self.reason = Health.UP, ""
+            self._on_event(
+                now, "device.link.up", {"device": self.connection.id, "down_wall_s": round(down_s, 3)}
+            )
+        self._settle()
+
+    def _fail(self, reason: str) -> None:
+        self.counters.failures += 1
+        if self.health is not Health.DOWN:
+            self.health, self.reason = Health.DOWN, reason
+            self._down_wall_s = wall_s()
+            at = self._clock.now().astimezone(UTC)
+            self._on_event(at, "device.link.down", {"device": self.connection.id, "reason": reason})
+        self._settle()
+
+    def _settle(self) -> None:
+        self._polling = False
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)

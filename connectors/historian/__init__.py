@@ -1,0 +1,1 @@
+"""What was measured, decided, sent and refused."""

@@ -1,0 +1,53 @@
+"""What every protocol adapter offers to the device task that drives it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from connectors.point_map import PointCodec
+from ems.commands import WriteOutcome
+from ems.telemetry import Quality
+
+
+class LinkError(Exception):
+    """The connection cannot be used any more; it is closed and made anew."""
+
+
+class PointValue(NamedTuple):
+    """What one point was read as. `source_time` is the device's own time where it tells one."""
+
+    value: float | None
+    quality: Quality
+    source_time: datetime | None
+
+
+class WriteReply(NamedTuple):
+    """What is known after one write."""
+
+    outcome: WriteOutcome
+    detail: str
+
+
+class DeviceLink(Protocol):
+    """One connection to one device: made, used, dropped, made again. Nothing is retried inside."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests may be sent."""
+        ...
+
+    async def connect(self) -> None:
+        """Open a fresh connection within its deadline. Raises LinkError."""
+        ...
+
+    async def read(self) -> dict[str, PointValue]:
+        """Read every mapped point. Raises LinkError when the link can no longer be trusted."""
+        ...
+
+    async def write(self, values: Sequence[tuple[PointCodec, float]]) -> list[WriteReply]:
+        """Send each value once, in order; stop sending after the first without an answer. Never raises."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Drop the connection at once, unsent bytes included."""
+        ...

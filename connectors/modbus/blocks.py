@@ -1,0 +1,61 @@
+"""Fewest read requests for a set of points."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from connectors.point_map import PointCodec
+
+REGISTERS_MAX = 125  # of one read request
+HOLE_MAX = 8  # unmapped registers read along to save a request
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBlock:
+    """One read request and the points in its answer, each with its offset in bytes."""
+
+    table: str
+    address: int
+    count: int
+    points: tuple[tuple[PointCodec, int], ...]
+    has_holes: bool
+
+
+def read_blocks(
+    codecs: Iterable[PointCodec], hole_max: int = HOLE_MAX, registers_max: int = REGISTERS_MAX
+) -> tuple[ReadBlock, ...]:
+    """Group points of one device into the fewest requests.
+
+    No point is split, no request reads more than `registers_max` registers or more than `hole_max` unmapped
+    registers in a row. Taking points in order of address and closing a block only when the next point does
+    not fit gives the fewest blocks.
+    """
+    ordered = sorted(codecs, key=lambda c: (c.point.table, c.address, c.registers))
+    blocks: list[ReadBlock] = []
+    group: list[PointCodec] = []
+    start = end = 0
+    for codec in ordered:
+        same_table = bool(group) and codec.point.table == group[0].point.table
+        near = codec.address <= end + hole_max and codec.address + codec.registers <= start + registers_max
+        if group and not (same_table and near):
+            blocks.append(_block(group))
+            group = []
+        if not group:
+            start, end = codec.address, codec.address
+        group.append(codec)
+        end = max(end, codec.address + codec.registers)
+    if group:
+        blocks.append(_block(group))
+    return tuple(blocks)
+
+
+def _block(group: list[PointCodec]) -> ReadBlock:
+    start = group[0].address
+    end = max(c.address + c.registers for c in group)
+    mapped = {r for c in group for r in range(c.address, c.address + c.registers)}
+    return ReadBlock(
+        table=group[0].point.table,
+        address=start,
+        count=end - start,
+        points=tuple((c, 2 * (c.address - start)) for c in group),
+        has_holes=len(mapped) < end - start,
+    )

@@ -1,0 +1,224 @@
+"""OPC UA link: asyncua underneath, all points in one read, all setpoints in one write, nothing retried."""
+
+import asyncio
+import contextlib
+import logging
+import math
+import struct
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.uaerrors import UaError
+
+from connectors.link import LinkError, PointValue, WriteReply
+from connectors.point_map import PointCodec
+from ems.commands import WriteOutcome
+from ems.errors import BadValue
+from ems.site import Connection
+from ems.telemetry import Quality
+
+logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs every lost connection; we report links
+
+NEVER_S = 1e6  # asyncua's own server watchdog: our polls see a dead server sooner
+CONNECT_ROUND_TRIPS = 6
+# Whatever a broken server can make the decoder raise; each means that the stream is not to be trusted.
+FAULTS = (
+    OSError,
+    TimeoutError,
+    UaError,
+    struct.error,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+)
+
+
+class OpcUaLink:
+    """One OPC UA session.
+
+    Parameters
+    ----------
+    connection : endpoint path and time-out of the device.
+    codecs : its points; addresses name their namespace by URI and are resolved once per session.
+    host, port : where it listens.
+    timeout_s : deadline of each request, wall time [s]; the connect may take a few of them.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        codecs: Sequence[PointCodec],
+        *,
+        host: str,
+        port: int,
+        timeout_s: float,
+    ) -> None:
+        path = connection.endpoint if connection.endpoint.startswith("/") else f"/{connection.endpoint}"
+        self._url = f"opc.tcp://{host}:{port}{path}"
+        self._timeout_s = timeout_s
+        self._codecs = tuple(codecs)
+        self._client: Client | None = None
+        self._nodes: dict[str, ua.NodeId] = {}
+        self._request = ua.ReadParameters()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None
+
+    async def connect(self) -> None:
+        await self.disconnect()
+        client = Client(self._url, timeout=self._timeout_s, watchdog_intervall=NEVER_S)
+        try:
+            async with asyncio.timeout(CONNECT_ROUND_TRIPS * self._timeout_s):
+                await client.connect()
+                self._nodes = self._resolve(await client.get_namespace_array())
+        except FAULTS as error:
+            self._tear_down(client)
+            raise LinkError(f"cannot connect to {self._url}: {_words(error)}") from None
+        except BaseException:
+            self._tear_down(client)
+            raise
+        wanted = [
+            ua.ReadValueId(NodeId=self._nodes[c.point.point], AttributeId=AttributeIds.Value)
+            for c in self._codecs
+        ]
+        self._request = ua.ReadParameters(
+            NodesToRead=wanted, TimestampsToReturn=ua.TimestampsToReturn.Source, MaxAge=0
+        )
+        self._client = client
+
+    async def read(self) -> dict[str, PointValue]:
+        client = self._usable()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                results = await client.uaclient.session.read(self._request)
+        except FAULTS as error:
+            self._drop()
+            raise LinkError(f"read: {_words(error)}") from None
+        if len(results) != len(self._codecs):
+            self._drop()
+            raise LinkError(f"read: {len(results)} results for {len(self._codecs)} nodes")
+        return {
+            codec.point.point: _point_value(codec, result)
+            for codec, result in zip(self._codecs, results, strict=True)
+        }
+
+    async def write(self, values: Sequence[tuple[PointCodec, float]]) -> list[WriteReply]:
+        replies: list[WriteReply | None] = []
+        wanted: list[ua.WriteValue] = []
+        for codec, value in values:
+            try:
+                wanted.append(self._write_value(codec, value))
+                replies.append(None)
+            except (BadValue, LinkError) as error:
+                replies.append(WriteReply(WriteOutcome.NOT_SENT, str(error)))
+        sent = iter(await self._send(wanted)) if wanted else iter(())
+        return [reply if reply is not None else next(sent) for reply in replies]
+
+    async def disconnect(self) -> None:
+        self._drop()
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=self._timeout_s)
+
+    async def _send(self, wanted: list[ua.WriteValue]) -> list[WriteReply]:
+        try:
+            client = self._usable()
+        except LinkError as error:
+            return [WriteReply(WriteOutcome.NOT_SENT, str(error))] * len(wanted)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                codes = await client.uaclient.session.write(ua.WriteParameters(NodesToWrite=wanted))
+        except FAULTS as error:
+            self._drop()
+            return [WriteReply(WriteOutcome.UNKNOWN, f"write: {_words(error)}")] * len(wanted)
+        if len(codes) != len(wanted):
+            self._drop()
+            detail = f"write: {len(codes)} results for {len(wanted)} values"
+            return [WriteReply(WriteOutcome.UNKNOWN, detail)] * len(wanted)
+        return [
+            WriteReply(WriteOutcome.CONFIRMED, "")
+            if code.is_good()
+            else WriteReply(WriteOutcome.REJECTED, code.name)
+            for code in codes
+        ]
+
+    def _write_value(self, codec: PointCodec, value: float) -> ua.WriteValue:
+        raw = codec.to_raw(value)
+        node = self._nodes.get(codec.point.point)
+        if node is None:
+            raise LinkError("not connected")
+        # Without time stamps: servers that set their own refuse a client's.
+        data = ua.DataValue(Value=ua.Variant(raw, ua.VariantType[codec.raw.name]))
+        return ua.WriteValue(NodeId=node, AttributeId=AttributeIds.Value, Value=data)
+
+    def _resolve(self, namespaces: Sequence[str]) -> dict[str, ua.NodeId]:
+        """Node ids of this session: the index of a namespace may differ after every restart of the server."""
+        nodes = {}
+        for codec in self._codecs:
+            address = codec.point.address
+            if address.startswith("nsu="):
+                uri, _, identifier = address.removeprefix("nsu=").partition(";")
+                if uri not in namespaces:
+                    raise UaError(f"the server has no namespace {uri}")
+                address = f"ns={namespaces.index(uri)};{identifier}"
+            nodes[codec.point.point] = ua.NodeId.from_string(address)
+        return nodes
+
+    def _usable(self) -> Client:
+        if self._client is None:
+            raise LinkError("not connected")
+        return self._client
+
+    def _drop(self) -> None:
+        client, self._client = self._client, None
+        self._nodes = {}
+        if client is not None:
+            self._tear_down(client)
+
+    def _tear_down(self, client: Client) -> None:
+        """Drop the socket now, unsent bytes included, and let asyncua clear up behind us."""
+        protocol = client.uaclient.protocol
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+        client.disconnect_socket()
+        task = asyncio.get_running_loop().create_task(_clear_up(client, self._timeout_s))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+async def _clear_up(client: Client, timeout_s: float) -> None:
+    with contextlib.suppress(*FAULTS):
+        async with asyncio.timeout(timeout_s):
+            await client.disconnect()
+
+
+def _point_value(codec: PointCodec, result: ua.DataValue) -> PointValue:
+    """Value, quality and the device's own time of one read result."""
+    source_time = _aware(result.SourceTimestamp)
+    status = result.StatusCode
+    if status is not None and not status.is_good():
+        return PointValue(None, Quality.DEVICE_BAD, source_time)
+    raw = result.Value.Value if result.Value is not None else None
+    if isinstance(raw, float) and not math.isfinite(raw):
+        return PointValue(None, Quality.NOT_FINITE, source_time)
+    if not isinstance(raw, bool | int | float):
+        return PointValue(None, Quality.DEVICE_BAD, source_time)
+    return PointValue(*codec.from_raw(raw), source_time)
+
+
+def _aware(stamp: datetime | None) -> datetime | None:
+    if stamp is None:
+        return None
+    return stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
+
+
+def _words(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

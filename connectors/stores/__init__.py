@@ -1,0 +1,1 @@
+"""Stores that carry plans from the planner to the edge and the API."""
