@@ -7,7 +7,7 @@ run, however fast or slow the processes are. One JSON object a line each way:
     participant: {"hello": name, "phase": n, "follow": bool}    {"wait": until_s, "n": n}
     keeper:      {"start": iso, "now_s": t}    {"wake": t, "n": n}    {"stop": reason}
 
-`n` counts the wake-ups of a participant: a wait that crossed a wake-up on the wire is not mistaken for the next.
+`n` counts the wake-ups of a participant: a wait that crossed a wake-up on the wire is not the next one.
 """
 
 import asyncio

@@ -1,0 +1,166 @@
+"""The simulator's own energy counters: ground truth, added up at each physics step."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from ems.kpi import EnergyCounters
+from ems.site import Site
+from plant_models.plant import PlantFlows
+
+Sums = defaultdict[str, float]
+Counts = defaultdict[str, int]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+OVER_CAP_TOLERANCE_KW = 1e-3
+UNSERVED_TOLERANCE_KW = 1e-6
+INTERVAL_KIND = "import_over_cap_interval"  # billing intervals whose mean import is over the cap
+
+
+def _sums() -> Sums:
+    return defaultdict(float)
+
+
+def _counts() -> Counts:
+    return defaultdict(int)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Adds up the flows of a run. `t0_epoch_s` is the start of the run in Unix time [s]."""
+
+    site: Site
+    t0_epoch_s: float
+    stored_start_kwh: dict[str, float]
+    stored_end_kwh: dict[str, float] = field(default_factory=dict)
+    duration_s: float = 0.0
+    scalars: Sums = field(default_factory=_sums)
+    demand_kwh: Sums = field(default_factory=_sums)
+    unserved_kwh: Sums = field(default_factory=_sums)
+    unserved_s: Sums = field(default_factory=_sums)
+    pv_potential_kwh: Sums = field(default_factory=_sums)
+    pv_kwh: Sums = field(default_factory=_sums)
+    genset_kwh: Sums = field(default_factory=_sums)
+    fuel_l: Sums = field(default_factory=_sums)
+    run_h: Sums = field(default_factory=_sums)
+    starts: Counts = field(default_factory=_counts)
+    failed_starts: Counts = field(default_factory=_counts)
+    charge_kwh: Sums = field(default_factory=_sums)
+    discharge_kwh: Sums = field(default_factory=_sums)
+    violations: Counts = field(default_factory=_counts)
+    violation_s: Sums = field(default_factory=_sums)
+    violation_max: dict[str, float] = field(default_factory=dict)  # in the violation's own unit
+    peak_kw: dict[str, float] = field(default_factory=dict)
+    interval_kwh: list[float] = field(default_factory=list)  # import of each closed billing interval
+    _open_kwh: float = 0.0
+    _open_index: int | None = None
+
+    def add(self, t_s: float, flows: PlantFlows, import_per_kwh: float) -> None:
+        """Count a step that began `t_s` after the start of the run and lies within one billing interval."""
+        dt_h = flows.dt_s / 3600.0
+        self.duration_s += flows.dt_s
+        self._grid(t_s, flows, dt_h, import_per_kwh)
+        self._feeders(flows, dt_h)
+        self._sources(flows, dt_h)
+        self._batteries(flows, dt_h)
+        for v in flows.violations:
+            self.count_violation(v.kind, flows.dt_s, v.amount)
+        self.scalars["bus_dead_s"] += flows.dead_s
+        self.scalars["islanded_s"] += flows.islanded_s
+        self.scalars["residual_kwh"] += abs(flows.energy_residual_kwh)
+
+    def count_violation(self, kind: str, dt_s: float, amount: float) -> None:
+        """Count one violation that lasted `dt_s` [s]."""
+        self.violations[kind] += 1
+        self.violation_s[kind] += dt_s
+        self.violation_max[kind] = max(self.violation_max.get(kind, 0.0), amount)
+
+    def _grid(self, t_s: float, flows: PlantFlows, dt_h: float, import_per_kwh: float) -> None:
+        kwh = flows.grid_p_kw * dt_h
+        interval_s = self.site.tariff.billing_interval_s
+        index = int((self.t0_epoch_s + t_s + 1e-6) // interval_s)
+        if index != self._open_index:
+            self.close_interval()
+            self._open_index = index
+        if kwh > 0.0:
+            self._open_kwh += kwh
+            self.scalars["import_kwh"] += kwh
+            self.scalars["import_cost"] += kwh * import_per_kwh
+        else:
+            self.scalars["export_kwh"] -= kwh
+            self.scalars["export_revenue"] -= kwh * self.site.tariff.export_per_kwh
+
+    def close_interval(self) -> None:
+        """Close the open billing interval: its mean counts for the month's peak and against the cap."""
+        if self._open_index is None:
+            return
+        interval_s = self.site.tariff.billing_interval_s
+        mean_kw = self._open_kwh * 3600.0 / interval_s
+        start = EPOCH + timedelta(seconds=self._open_index * interval_s)
+        month = start.astimezone(ZoneInfo(self.site.tariff.timezone)).strftime("%Y-%m")
+        self.peak_kw[month] = max(self.peak_kw.get(month, 0.0), mean_kw)
+        over_kw = mean_kw - self.site.grid.p_import_kw_max
+        if over_kw > OVER_CAP_TOLERANCE_KW:
+            self.count_violation(INTERVAL_KIND, interval_s, over_kw)
+        self.interval_kwh.append(self._open_kwh)
+        self._open_kwh, self._open_index = 0.0, None
+
+    def _feeders(self, flows: PlantFlows, dt_h: float) -> None:
+        for f, demand in flows.feeder_demand_kw.items():
+            lost = demand - flows.feeder_p_kw[f]
+            self.demand_kwh[f] += demand * dt_h
+            if lost > UNSERVED_TOLERANCE_KW:
+                self.unserved_kwh[f] += lost * dt_h
+                self.unserved_s[f] += min(flows.dt_s, flows.dt_s * lost / demand)
+
+    def _sources(self, flows: PlantFlows, dt_h: float) -> None:
+        for g, p in flows.genset_p_kw.items():
+            self.genset_kwh[g] += p * dt_h
+            self.fuel_l[g] += flows.genset_fuel_l_h[g] * dt_h
+            self.starts[g] += flows.genset_starts[g]
+            self.failed_starts[g] += flows.genset_failed_starts[g]
+            if flows.genset_fuel_l_h[g] > 0.0:
+                self.run_h[g] += dt_h
+        for pv, kw in flows.pv_p_kw.items():
+            self.pv_kwh[pv] += kw * dt_h
+            self.pv_potential_kwh[pv] += flows.pv_potential_kw[pv] * dt_h
+
+    def _batteries(self, flows: PlantFlows, dt_h: float) -> None:
+        for b, p in flows.bess_p_kw.items():
+            if p > 0.0:
+                self.discharge_kwh[b] += p * dt_h
+            else:
+                self.charge_kwh[b] -= p * dt_h
+            self.stored_end_kwh[b] = flows.bess_stored_kwh[b]
+            self.scalars["loss_kwh"] += (flows.bess_loss_kw[b] + flows.bess_aux_kw[b]) * dt_h
+
+    def counters(self) -> EnergyCounters:
+        """Freeze what has been counted; the open billing interval is not in the peak yet."""
+        s = self.scalars
+        return EnergyCounters(
+            duration_s=self.duration_s,
+            demand_kwh=dict(self.demand_kwh),
+            unserved_kwh=dict(self.unserved_kwh),
+            unserved_s=dict(self.unserved_s),
+            import_kwh=s["import_kwh"],
+            export_kwh=s["export_kwh"],
+            import_cost=s["import_cost"],
+            export_revenue=s["export_revenue"],
+            pv_potential_kwh=dict(self.pv_potential_kwh),
+            pv_kwh=dict(self.pv_kwh),
+            genset_kwh=dict(self.genset_kwh),
+            fuel_l=dict(self.fuel_l),
+            run_h=dict(self.run_h),
+            starts=dict(self.starts),
+            failed_starts=dict(self.failed_starts),
+            bess_charge_kwh=dict(self.charge_kwh),
+            bess_discharge_kwh=dict(self.discharge_kwh),
+            bess_stored_start_kwh=dict(self.stored_start_kwh),
+            bess_stored_end_kwh=dict(self.stored_end_kwh),
+            loss_kwh=s["loss_kwh"],
+            peak_import_kw=dict(self.peak_kw),
+            violations=dict(self.violations),
+            bus_dead_s=s["bus_dead_s"],
+            islanded_s=s["islanded_s"],
+            residual_kwh=s["residual_kwh"],
+        )

@@ -1,0 +1,147 @@
+"""The scenario as cells: between two edges demand, PV potential, mains and price do not change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+
+from ems.series import UniformSeries
+from ems.timegrid import FloatArray
+from sim.scenario import FaultKind, Scenario
+
+BLOCK_S = 900.0  # prices change on quarter hours at the finest
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What holds in [start_s, end_s) after the start of the run."""
+
+    start_s: float
+    end_s: float
+    demand_kw: dict[str, float]
+    pv_kw: dict[str, float]
+    mains_v_pu: float  # source voltage behind the impedance; 0 while absent
+    import_per_kwh: float
+    faults: frozenset[tuple[FaultKind, str]]
+
+
+class Timeline:
+    """All cells of a run. Energy is the series' own, whatever the cells.
+
+    Parameters
+    ----------
+    scenario : the run.
+    coarse_s : mean of the series over cells of this length outside `fine`; None: the series' own steps [s].
+    fine : windows in which the series' own steps are kept in any case [s after start].
+    """
+
+    def __init__(
+        self, scenario: Scenario, *, coarse_s: float | None = None, fine: Sequence[Window] = ()
+    ) -> None:
+        self._scenario = scenario
+        self.edges_s = _edges(scenario, coarse_s, fine)
+        self._load = {f: _means(s, scenario, self.edges_s) for f, s in scenario.load_kw.items()}
+        self._pv = {p: _means(s, scenario, self.edges_s) for p, s in scenario.pv_kw.items()}
+        self._v = _mains(scenario, self.edges_s).tolist()
+        self._price = _prices(scenario, self.edges_s)
+        self._edge_list = self.edges_s.tolist()
+
+    def __len__(self) -> int:
+        return len(self._edge_list) - 1
+
+    def index_at(self, t_s: float) -> int:
+        """Index of the cell that holds `t_s`; the last cell at and after the end."""
+        i = int(np.searchsorted(self.edges_s, t_s + 1e-6, side="right")) - 1
+        return min(max(i, 0), len(self) - 1)
+
+    def cell(self, i: int) -> Cell:
+        """Cell number `i`."""
+        start_s, end_s = self._edge_list[i], self._edge_list[i + 1]
+        return Cell(
+            start_s=start_s,
+            end_s=end_s,
+            demand_kw={f: v[i] for f, v in self._load.items()},
+            pv_kw={p: v[i] for p, v in self._pv.items()},
+            mains_v_pu=self._v[i],
+            import_per_kwh=self._price[i],
+            faults=self._faults(0.5 * (start_s + end_s)),
+        )
+
+    def _faults(self, t_s: float) -> frozenset[tuple[FaultKind, str]]:
+        if not self._scenario.faults:
+            return frozenset()
+        when = self._scenario.at(t_s)
+        return frozenset((f.kind, f.asset) for f in self._scenario.faults if f.start <= when < f.end)
+
+
+def _edges(scenario: Scenario, coarse_s: float | None, fine: Sequence[Window]) -> FloatArray:
+    end_s = scenario.duration_s
+    parts: list[FloatArray] = [np.asarray([0.0, end_s]), _lattice(scenario, BLOCK_S)]
+    parts.append(_lattice(scenario, scenario.site.tariff.billing_interval_s))
+    own = [_own_edges(s, scenario) for s in scenario.series().values()]
+    if coarse_s is None:
+        parts += own
+    else:
+        coarse = _lattice(scenario, coarse_s)
+        borders = np.concatenate([[0.0], coarse, [end_s]])
+        parts.append(coarse)
+        for lo_s, hi_s in fine:
+            lo = borders[max(0, int(np.searchsorted(borders, lo_s, side="right")) - 1)]
+            hi = borders[min(len(borders) - 1, int(np.searchsorted(borders, hi_s, side="left")))]
+            parts += [e[(e > lo) & (e < hi)] for e in own]
+    parts.append(np.asarray(scenario.mains_edges_s()))
+    parts.append(np.asarray([scenario.offset_s(t) for f in scenario.faults for t in (f.start, f.end)]))
+    edges = np.unique(np.round(np.concatenate(parts), 6))
+    kept: FloatArray = edges[(edges >= 0.0) & (edges <= end_s)]
+    return kept
+
+
+def _lattice(scenario: Scenario, step_s: float) -> FloatArray:
+    """Multiples of `step_s` of UTC within the run [s after start]."""
+    first_s = -scenario.start.timestamp() % step_s
+    return np.arange(first_s, scenario.duration_s, step_s, dtype=np.float64)
+
+
+def _own_edges(series: UniformSeries, scenario: Scenario) -> FloatArray:
+    lead_s = scenario.offset_s(series.start)
+    first = max(0, int(np.floor(-lead_s / series.step_s)))
+    last = int(np.ceil((scenario.duration_s - lead_s) / series.step_s))
+    return np.arange(first, last + 1, dtype=np.float64) * series.step_s + lead_s
+
+
+def _means(series: UniformSeries, scenario: Scenario, edges_s: FloatArray) -> list[float]:
+    """Mean of a series over each cell."""
+    lead_s = scenario.offset_s(series.start)
+    first = max(0, int(-lead_s // series.step_s))
+    values = series.values[first:]
+    knots_s = lead_s + series.step_s * (first + np.arange(len(values) + 1))
+    energy = np.concatenate([[0.0], np.cumsum(values) * series.step_s])
+    means: list[float] = (np.diff(np.interp(edges_s, knots_s, energy)) / np.diff(edges_s)).tolist()
+    return [max(0.0, m) for m in means]  # rounding of the sums must not make a night's PV negative
+
+
+def _mains(scenario: Scenario, edges_s: FloatArray) -> FloatArray:
+    base = scenario.mains_v_pu
+    means = [1.0] * (len(edges_s) - 1) if base is None else _means(base, scenario, edges_s)
+    v: FloatArray = np.asarray(means, dtype=np.float64)
+    middle_s = 0.5 * (edges_s[:-1] + edges_s[1:])
+    for event in scenario.mains:
+        inside = (middle_s >= scenario.offset_s(event.start)) & (middle_s < scenario.offset_s(event.end))
+        v[inside] = np.minimum(v[inside], event.v_pu)
+    return v
+
+
+def _prices(scenario: Scenario, edges_s: FloatArray) -> list[float]:
+    if scenario.import_per_kwh is not None:
+        return _means(scenario.import_per_kwh, scenario, edges_s)
+    tariff, by_block = scenario.site.tariff, {}
+    out = []
+    lead_s = scenario.start.timestamp() % BLOCK_S
+    for t_s in edges_s[:-1].tolist():
+        block = int((t_s + lead_s) // BLOCK_S)
+        if block not in by_block:
+            by_block[block] = tariff.import_per_kwh(scenario.start + timedelta(seconds=t_s))
+        out.append(by_block[block])
+    return out

@@ -1,0 +1,359 @@
+"""The plant as it is: physics, devices' own watchdogs, faults, noise, counters. It knows no controller."""
+
+import io
+import math
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from ems.kpi import EnergyCounters
+from ems.points import AssetKind, GensetState, split_point_id
+from ems.site import Site
+from plant_models.plant import NO_FAULTS, PlantFaults, PlantFlows, PlantInput, PlantState, initial_state, step
+from sim.meter import Meter
+from sim.noise import NoiseTable
+from sim.scenario import FaultKind, Scenario
+from sim.timeline import Cell, Timeline, Window
+from sim.trace import PlantRows, Trace, TraceWriter, last_columns, plant_columns
+from sim.watchdog import Setpoints
+
+EPSILON_S = 1e-6
+IN_SEQUENCE = (GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING)
+COMMAND_OUT_OF_BOUNDS = "command_out_of_bounds"  # a write outside the OT authority; the device refuses it
+
+
+class WriteVerdict(StrEnum):
+    """What a device makes of a write."""
+
+    ACCEPTED = "accepted"
+    UNKNOWN_POINT = "unknown_point"
+    READ_ONLY = "read_only"
+    BAD_VALUE = "bad_value"  # not finite, or outside the bounds of the site's authority
+    SILENT = "silent"  # the device does not answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldOptions:
+    """How finely a world moves and what it records.
+
+    Parameters
+    ----------
+    fine_step_s : physics step around transitions [s].
+    fine_for_s : how long after a transition it is kept [s].
+    island_step_s, tied_step_s : longest physics steps when nothing happens [s].
+    coarse_s : means of the truth over such cells outside `fine`; None: as the truth series are [s].
+    fine : windows in which the truth keeps its own resolution, and traces keep `fine_step_s` [s after start].
+    trace_s : length of a trace row outside `fine` [s]; None records no trace.
+    noise_ratio : standard deviation of measured powers, of the asset's rating.
+    refuel_below_ratio : a tank below this share of its volume is filled up; None: never.
+    reset_s : a locked-out genset is acknowledged on site after this; None: never [s].
+    """
+
+    fine_step_s: float = 1.0
+    fine_for_s: float = 60.0
+    island_step_s: float = 60.0
+    tied_step_s: float = 900.0
+    coarse_s: float | None = None
+    fine: tuple[Window, ...] = ()
+    trace_s: float | None = 60.0
+    noise_ratio: float = 0.002
+    refuel_below_ratio: float | None = 0.25
+    reset_s: float | None = 3600.0
+
+
+class World:
+    """One plant on its way through a scenario. Times are seconds after `scenario.start`."""
+
+    def __init__(self, scenario: Scenario, *, options: WorldOptions | None = None) -> None:
+        self.scenario = scenario
+        self.options = WorldOptions() if options is None else options
+        site = scenario.site
+        self.site: Site = site
+        self.timeline = Timeline(scenario, coarse_s=self.options.coarse_s, fine=self.options.fine)
+        self.now_s = 0.0
+        self.steps = 0
+        self.state: PlantState = initial_state(site, scenario.soc_start)
+        self.setpoints = Setpoints(site)
+        self.heartbeats: dict[str, float] = {}
+        self.meter = Meter(
+            site=site,
+            t0_epoch_s=scenario.start.timestamp(),
+            stored_start_kwh={b.id: scenario.soc_start * b.battery.energy_kwh for b in site.bess},
+        )
+        self._noise = NoiseTable(site, scenario.seed, self.options.noise_ratio)
+        self._rows = PlantRows(site)
+        columns = plant_columns(site)
+        self._writer = TraceWriter(
+            columns, last_columns(columns), bin_s_at=self._bin_s, assets=self._rows.assets
+        )
+        self._fine_until_s = 0.0
+        self._locked_since_s: dict[str, float] = {}
+        self._cell_index = 0
+        self._cell: Cell = self.timeline.cell(0)
+        self._kinds = site.asset_kinds()
+        self._watchdog_points = {c.watchdog_point for c in site.connections if c.watchdog_point is not None}
+        self._inputs: PlantInput | None = None
+        self._flows: PlantFlows = step(site, self.state, self._plant_input(), self.options.fine_step_s)[1]
+        self._readings: Mapping[str, float] | None = None
+
+    # ---- time ---------------------------------------------------------------------------------
+
+    def advance(self, to_s: float, *, carry: bool = False) -> None:
+        """Move physics to `to_s`; never beyond the end of the scenario.
+
+        Parameters
+        ----------
+        to_s : seconds after the start of the run [s].
+        carry : setpoints written just now count as refreshed all the way (for control steps that are longer
+            than the devices' time-outs and stand for a controller that refreshes every second).
+        """
+        to_s = min(to_s, self.scenario.duration_s)
+        if carry:
+            self.setpoints.carry(self.now_s, to_s)
+        while self.now_s < to_s - EPSILON_S:
+            self._enter_cell()
+            until_s = min(to_s, self._cell.end_s, max(self.setpoints.next_expiry_s(), self.now_s + EPSILON_S))
+            self._step(min(until_s - self.now_s, self._step_s_max()))
+            if self.setpoints.next_expiry_s() <= self.now_s + EPSILON_S:
+                self._expire()
+
+    def finish(self) -> None:
+        """Close the open billing interval and trace row, at the end of a run."""
+        self.meter.close_interval()
+        self._writer.close()
+
+    def _enter_cell(self) -> None:
+        if self.now_s < self._cell.end_s - EPSILON_S:
+            return
+        before = self._cell
+        self._cell_index = self.timeline.index_at(self.now_s)
+        self._cell = self.timeline.cell(self._cell_index)
+        self._inputs = None
+        usable = self.site.grid.v_min_pu
+        if (before.mains_v_pu >= usable) != (
+            self._cell.mains_v_pu >= usable
+        ) or before.faults != self._cell.faults:
+            self._disturbed()
+
+    def _step(self, dt_s: float) -> None:
+        inputs = self._plant_input() if self._inputs is None else self._inputs
+        self._inputs = inputs
+        before = self.state
+        self.state, self._flows = step(self.site, before, inputs, dt_s)
+        self.meter.add(self.now_s, self._flows, self._cell.import_per_kwh)
+        if self.options.trace_s is not None:
+            cell = self._cell
+            row = self._rows.row(self._flows, cell.mains_v_pu, cell.import_per_kwh)
+            self._writer.add(self.now_s, dt_s, row)
+        self.now_s += dt_s
+        self.steps += 1
+        self._readings = None
+        self._after(before)
+
+    def _after(self, before: PlantState) -> None:
+        """Notice transitions, locked-out sets and empty tanks."""
+        after = self.state
+        if after.forming != before.forming or after.grid_closed != before.grid_closed:
+            self._disturbed()
+        for g, unit in after.gensets.items():
+            if unit.phase is not before.gensets[g].phase:
+                self._disturbed()
+                if unit.phase is GensetState.LOCKED_OUT:
+                    self._locked_since_s[g] = self.now_s
+                else:
+                    self._locked_since_s.pop(g, None)
+        if self._inputs is not None and (self._inputs.refuel_l or self._inputs.faults.genset_reset):
+            self._inputs = None
+        if self._tanks_to_fill() or self._sets_to_reset():
+            self._inputs = None
+
+    def _disturbed(self) -> None:
+        self._fine_until_s = self.now_s + self.options.fine_for_s
+
+    def _step_s_max(self) -> float:
+        o, s = self.options, self.state
+        unsteady = (
+            self.now_s < self._fine_until_s - EPSILON_S
+            or s.forming is None
+            or s.transfer_left_s > 0.0
+            or s.mains_good_s > 0.0
+            or any(g.phase in IN_SEQUENCE or g.loading or g.unloading for g in s.gensets.values())
+        )
+        if unsteady:
+            return o.fine_step_s
+        return o.tied_step_s if s.grid_closed else o.island_step_s
+
+    # ---- inputs -------------------------------------------------------------------------------
+
+    def _plant_input(self) -> PlantInput:
+        cell, kinds = self._cell, self._kinds
+        by_name: dict[tuple[AssetKind, str], dict[str, float]] = {}
+        for point, value in self.setpoints.values.items():
+            asset, name = split_point_id(point)
+            by_name.setdefault((kinds[asset], name), {})[asset] = value
+        run = by_name.get((AssetKind.GENSET, "run_request"), {})
+        close = by_name.get((AssetKind.FEEDER, "close_request"), {})
+        return PlantInput(
+            mains_present=cell.mains_v_pu > 0.0,
+            mains_v_pu=cell.mains_v_pu,
+            demand_kw=cell.demand_kw,
+            pv_potential_kw=cell.pv_kw,
+            bess_p_set_kw=by_name.get((AssetKind.BESS, "p_set_kw"), {}),
+            genset_run_request={g: v >= 0.5 for g, v in run.items()},
+            genset_p_set_kw=by_name.get((AssetKind.GENSET, "p_set_kw"), {}),
+            pv_limit_kw=by_name.get((AssetKind.PV, "p_limit_kw"), {}),
+            feeder_close={f: v >= 0.5 for f, v in close.items()},
+            refuel_l=self._tanks_to_fill(),
+            faults=self._plant_faults(),
+        )
+
+    def _plant_faults(self) -> PlantFaults:
+        reset = self._sets_to_reset()
+        if not self._cell.faults and not reset:
+            return NO_FAULTS
+        by_kind: dict[FaultKind, frozenset[str]] = {
+            kind: frozenset(a for k, a in self._cell.faults if k is kind) for kind in FaultKind
+        }
+        return PlantFaults(
+            genset_start_fails=by_kind[FaultKind.GENSET_START_FAILS],
+            genset_tripped=by_kind[FaultKind.GENSET_TRIPS],
+            genset_reset=reset,
+            bess_tripped=by_kind[FaultKind.BESS_TRIPS],
+            pv_tripped=by_kind[FaultKind.PV_TRIPS],
+        )
+
+    def _tanks_to_fill(self) -> dict[str, float]:
+        ratio = self.options.refuel_below_ratio
+        if ratio is None:
+            return {}
+        tanks = {g.id: (self.state.gensets[g.id].tank_l, g.tank_l) for g in self.site.gensets}
+        return {g: full - left for g, (left, full) in tanks.items() if left < ratio * full}
+
+    def _sets_to_reset(self) -> frozenset[str]:
+        after_s = self.options.reset_s
+        if after_s is None or not self._locked_since_s:
+            return frozenset()
+        return frozenset(g for g, t in self._locked_since_s.items() if self.now_s - t >= after_s)
+
+    # ---- devices ------------------------------------------------------------------------------
+
+    def readings(self) -> Mapping[str, float]:
+        """What the devices measure now, noise included; setpoints read back; silent devices are left out."""
+        if self._readings is None:
+            out = self._noise.measured(self._flows.readings(), self.now_s)
+            out |= self.setpoints.values
+            out |= self.heartbeats
+            silent = self.silent_assets()
+            if silent:
+                out = {p: v for p, v in out.items() if split_point_id(p)[0] not in silent}
+            self._readings = out
+        return self._readings
+
+    def silent_assets(self) -> frozenset[str]:
+        """Assets whose device answers nothing now."""
+        return frozenset(a for kind, a in self._cell.faults if kind is FaultKind.DEVICE_SILENT)
+
+    def write(self, point: str, value: float) -> WriteVerdict:
+        """One write as it arrives at a device."""
+        asset, _ = split_point_id(point)
+        if asset in self.silent_assets():
+            return WriteVerdict.SILENT
+        if point in self._watchdog_points:
+            self.heartbeats[point] = value
+            self._readings = None
+            return WriteVerdict.ACCEPTED
+        authority = self.site.authority.setpoints.get(point)
+        if authority is None:
+            known = point in self.readings()
+            return WriteVerdict.READ_ONLY if known else WriteVerdict.UNKNOWN_POINT
+        slack = 1e-6 * max(1.0, abs(authority.low), abs(authority.high))
+        if not math.isfinite(value) or not authority.low - slack <= value <= authority.high + slack:
+            self.meter.count_violation(
+                COMMAND_OUT_OF_BOUNDS, 0.0, abs(value) if math.isfinite(value) else 0.0
+            )
+            return WriteVerdict.BAD_VALUE
+        if self.setpoints.write(point, value, self.now_s):
+            self._changed(point)
+        self._readings = None
+        return WriteVerdict.ACCEPTED
+
+    def _expire(self) -> None:
+        for point in self.setpoints.expire(self.now_s):
+            self._changed(point)
+        self._readings = None
+
+    def _changed(self, point: str) -> None:
+        self._inputs = None
+        asset, name = split_point_id(point)
+        switching = self._kinds[asset] is AssetKind.FEEDER or name == "run_request"
+        if switching or not self.state.grid_closed:
+            hold_s = self.options.fine_for_s if switching else 5.0 * self.options.fine_step_s
+            self._fine_until_s = max(self._fine_until_s, self.now_s + hold_s)
+
+    # ---- results ------------------------------------------------------------------------------
+
+    @property
+    def flows(self) -> PlantFlows:
+        """Ground truth of the last physics step."""
+        return self._flows
+
+    def counters(self) -> EnergyCounters:
+        """Counters so far."""
+        return self.meter.counters()
+
+    def trace(self) -> Trace:
+        """Trace so far."""
+        return self._writer.trace()
+
+    def _bin_s(self, t_s: float) -> float:
+        o = self.options
+        if any(lo <= t_s < hi for lo, hi in o.fine):
+            return o.fine_step_s
+        return o.trace_s if o.trace_s is not None else o.tied_step_s
+
+    def checkpoint(self) -> bytes:
+        """Everything that changes, for `restore`. A checkpoint is code to unpickle: read only your own."""
+        return pickle.dumps(
+            {name: getattr(self, name) for name in CHECKPOINTED} | {"writer": self._writer.state()}
+        )
+
+    @classmethod
+    def restore(cls, scenario: Scenario, blob: bytes, *, options: WorldOptions | None = None) -> Self:
+        """A world as it was at a checkpoint of the same scenario and options."""
+        world = cls(scenario, options=options)
+        saved = _Unpickler(io.BytesIO(blob), scenario.site).load()
+        world._writer.restore(saved.pop("writer"))
+        for name, value in saved.items():
+            setattr(world, name, value)
+        world._cell_index = world.timeline.index_at(world.now_s)
+        world._cell = world.timeline.cell(world._cell_index)
+        world._inputs, world._readings = None, None
+        return world
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves the site out: whoever restores has it."""
+
+    def __init__(self, file: io.BytesIO, site: Site) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._site = site
+
+    def persistent_id(self, obj: object) -> str | None:
+        return "site" if obj is self._site else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, site: Site) -> None:
+        super().__init__(file)
+        self._site = site
+
+    def persistent_load(self, pid: object) -> Site:
+        return self._site
+
+
+CHECKPOINTED: Sequence[str] = (
+    "now_s", "steps", "state", "setpoints", "heartbeats", "meter", "_flows",
+    "_fine_until_s", "_locked_since_s",
+)  # fmt: skip
