@@ -109,7 +109,7 @@ def parse_quantity(text: str, unit: str) -> float:
 
     Parameters
     ----------
-    text : e.g. "750 kW", "1.2MWh", "-0.37 %/K", "0.16 USD/kWh"; without a unit the number is in `unit` already.
+    text : e.g. "750 kW", "1.2MWh", "-0.37 %/K", "0.16 USD/kWh"; a bare number is in `unit` already.
     unit : the unit wanted, e.g. "kW"; "" for a plain ratio.
 
     Raises

@@ -9,6 +9,10 @@ from typing import Any
 from ems.errors import ConfigError, Problem
 from ems.site import Site
 from ems.site_schema.build import build_site
+from ems.site_schema.checks_authority import check_authority
+from ems.site_schema.checks_plant import check_plant
+from ems.site_schema.checks_wire import check_wire
+from ems.site_schema.checks_worst import check_worst_cases
 from ems.site_schema.draft import Draft, read_draft
 from ems.site_schema.forms import MapForm, SiteForm
 
@@ -27,6 +31,10 @@ def load_site(path: Path | str) -> Site:
     ConfigError : with all problems of form and meaning, each with file, line, key, found and allowed.
     """
     draft = read_draft(Path(path))
+    check_plant(draft)
+    check_wire(draft)
+    check_authority(draft)
+    check_worst_cases(draft)
     problems = _problems(draft)
     if problems:
         raise ConfigError(problems)

@@ -1,4 +1,4 @@
-"""A site file as far as its form is right: what is broken is left out, so that the checks can look at the rest."""
+"""A site file as far as its form is right: what is broken is left out, the checks look at the rest."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,8 +149,8 @@ def _sections(draft: Draft, data: dict[str, Plain]) -> None:
             adapter: TypeAdapter[Any] = TypeAdapter(_ITEMS[name])
             setattr(draft, name, {k: adapter.validate_python(v, context=context) for k, v in good.items()})
         elif name in data and not any(b[:1] == (name,) for b in bad):
-            value = TypeAdapter(info.annotation).validate_python(data[name], context=context)
-            setattr(draft, name, value)
+            whole: TypeAdapter[Any] = TypeAdapter(info.annotation)  # type: ignore[arg-type]
+            setattr(draft, name, whole.validate_python(data[name], context=context))
     draft.complete = frozenset(SiteForm.model_fields) - {str(b[0]) for b in bad if b}
     if "outages" in draft.complete and draft.outages is None:
         draft.outages = []

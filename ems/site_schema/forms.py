@@ -1,4 +1,4 @@
-"""What a site file looks like: one pydantic form per section. Form only; what it means is checked in `checks`.
+"""What a site file looks like: one pydantic form per section. Meaning is checked elsewhere.
 
 Keys are the field names of the dataclasses they become, so that a key fixes unit and sign.
 """

@@ -1,0 +1,94 @@
+"""`ems check`: every problem of a site file at once, or what the plant is when there is none."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ems.site import Site
+
+HELP = """Check site files: form and meaning. Every problem is printed with file, line, key, what was
+found and what is allowed. Exit code 0: all are good; 1: there are problems; 2: a file is not there."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("site", nargs="+", help="site file, its folder, or the name of a shipped site (demo)")
+    parser.add_argument("--quiet", action="store_true", help="print problems only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check every named site."""
+    from cli._sites import find_site
+    from ems.errors import ConfigError
+    from ems.site_schema import load_site
+
+    count = 0
+    for path in [find_site(name) for name in args.site]:
+        try:
+            site = load_site(path)
+        except ConfigError as error:
+            count += len(error.problems)
+            print("\n".join(str(p) for p in error.problems))
+            print(f"{path}: {_plural(len(error.problems), 'problem')}", file=sys.stderr)
+            continue
+        if not args.quiet:
+            print("\n".join([f"{path}: no problems", *(f"  {line}" for line in summary(site))]))
+    return 1 if count else 0
+
+
+def _plural(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
+
+
+def summary(site: "Site") -> Iterator[str]:
+    """What a plant is, one line each."""
+    hierarchy = site.hierarchy
+    yield f"plant       {hierarchy.organisation}/{hierarchy.portfolio}/{hierarchy.plant} ({site.name})"
+    yield f"place       {site.latitude_deg:g}, {site.longitude_deg:g}, {site.altitude_m:g} m, {site.timezone}"
+    grid = site.grid
+    yield (
+        f"grid        {grid.id}: import {grid.p_import_kw_max:g} kW, export {grid.p_export_kw_max:g} kW, "
+        f"{grid.v_nominal_v:g} V, {_short_circuit_mva(site):.1f} MVA short circuit"
+    )
+    for b in site.bess:
+        yield (
+            f"bess        {b.id}: {b.battery.energy_kwh:g} kWh, "
+            f"SoC {b.battery.soc_min:g} to {b.battery.soc_max:g}, "
+            f"+{b.battery.p_discharge_kw_max:g}/-{b.battery.p_charge_kw_max:g} kW, PCS {b.pcs.s_kva:g} kVA"
+        )
+    for g in site.gensets:
+        yield (
+            f"genset      {g.id}: {g.p_min_kw:g} to {g.p_rated_kw:g} kW, "
+            f"on load after {g.start_delay_s:g} s, {g.fuel_l_h[-1] / g.p_rated_kw:.3f} L/kWh at rating"
+        )
+    for p in site.pv:
+        yield f"pv          {p.id}: {p.p_dc_kwp:g} kWp, {p.p_ac_kw:g} kW AC"
+    for f in site.feeders:
+        breaker = "breaker" if f.has_breaker else "no breaker"
+        yield (
+            f"feeder      {f.id}: tier {f.tier}, peak {f.p_peak_kw:g} kW, "
+            f"VOLL {f.voll_per_kwh:g} {site.currency}/kWh, {breaker}"
+        )
+    yield f"forming     tied {', '.join(site.forming.grid_tied)}; island {', '.join(site.forming.islanded)}"
+    yield f"tariff      {_tariff(site)}"
+    points = sum(len(c.points) for c in site.connections)
+    writable = len(site.authority.setpoints)
+    yield f"wire        {len(site.connections)} connections, {points} points, {writable} setpoints"
+    yield f"outages     {len(site.outages)} announced"
+
+
+def _short_circuit_mva(site: "Site") -> float:
+    z_ohm = (site.grid.r_ohm**2 + site.grid.x_ohm**2) ** 0.5
+    return site.grid.v_nominal_v**2 / z_ohm / 1e6 if z_ohm > 0 else float("inf")
+
+
+def _tariff(site: "Site") -> str:
+    tariff = site.tariff
+    prices = sorted({w.import_per_kwh for w in tariff.windows} | {tariff.default_import_per_kwh})
+    return (
+        f"{prices[0]:g} to {prices[-1]:g} {tariff.currency}/kWh, "
+        f"demand {tariff.demand_charge_per_kw:g} {tariff.currency}/kW, "
+        f"billing interval {tariff.billing_interval_s / 60:g} min"
+    )

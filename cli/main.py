@@ -1,0 +1,96 @@
+"""The command line `ems`: finds the sub-command, loads its module alone, and turns errors into plain text."""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol, cast
+
+from ems.errors import EmsError
+
+# name -> what it does, in one line; the module is cli.<name>. Only the chosen one is ever imported.
+COMMANDS: Mapping[str, str] = {
+    "demo": "run a whole plant day, end to end, and write its report",
+    "check": "check site files and report every problem at once",
+    "schema": "print the JSON Schema of a site file, for editors",
+    "plan": "make one plan and print it",
+    "simulate": "run a period on a virtual clock, with any controller",
+    "report": "write the HTML report of a stored run",
+    "run": "run the EMS against a site, in shadow",
+}
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class Command(Protocol):
+    """What every module under `cli` that is a sub-command offers."""
+
+    HELP: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it and return the exit code."""
+        ...
+
+
+def available() -> dict[str, str]:
+    """The sub-commands whose module is installed."""
+    return {n: text for n, text in COMMANDS.items() if importlib.util.find_spec(f"cli.{n}") is not None}
+
+
+def _version() -> str:
+    try:
+        return version("hybrid-ems")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command | None]:
+    parser = argparse.ArgumentParser(
+        prog="ems", description="Energy management for hybrid plants: PV, batteries, gensets, weak grids."
+    )
+    parser.add_argument("--version", action="version", version=f"ems {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    command: Command | None = None
+    for name, text in available().items():
+        if name == chosen:
+            command = cast(Command, importlib.import_module(f"cli.{name}"))
+            command.configure(commands.add_parser(name, help=text, description=command.HELP))
+        else:
+            commands.add_parser(name, help=text)
+    return parser, command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 good, 1 found something, 2 refused, 130 stopped."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((a for a in arguments if not a.startswith("-")), None)
+    try:
+        parser, command = _parser(chosen)
+        args = parser.parse_args(arguments)
+        if command is None:
+            parser.print_help()
+            return EXIT_ERROR
+        return command.run(args)
+    except EmsError as error:
+        print(f"ems: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except BrokenPipeError:
+        # The reader (head, less) is gone. Python would complain once more while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except OSError as error:
+        print(f"ems: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

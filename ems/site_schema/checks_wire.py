@@ -1,0 +1,288 @@
+"""Points and connections: every required point mapped once, no register twice, every number representable."""
+
+import re
+from collections.abc import Iterator
+
+from ems.errors import BadValue
+from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
+from ems.site import PointMap, Protocol
+from ems.site_schema.build import in_unit, point_map
+from ems.site_schema.checks_plant import hint
+from ems.site_schema.draft import Draft, PlacedPoint
+from ems.site_schema.forms import ConnectionForm
+from ems.site_schema.text import Loc
+from ems.units import conversion_factor
+
+LAST_REGISTER = 65535
+_NODE = re.compile(r"(nsu=[^;]+;)?[isgb]=.+")
+_INTEGERS = {  # name -> (bits, signed)
+    Protocol.MODBUS_TCP: {f"{s}{n}": (n, s == "s") for n in (16, 32, 64) for s in "us"},
+    Protocol.OPC_UA: {
+        "SByte": (8, True), "Byte": (8, False), "Int16": (16, True), "UInt16": (16, False),
+        "Int32": (32, True), "UInt32": (32, False), "Int64": (64, True), "UInt64": (64, False),
+    },
+}  # fmt: skip
+_OTHERS = {Protocol.MODBUS_TCP: ("f32", "f64"), Protocol.OPC_UA: ("Boolean", "Float", "Double")}
+
+
+def check_wire(draft: Draft) -> None:
+    """All checks of connections and point maps. A site without connections can be simulated, not run."""
+    _devices(draft)
+    first: dict[str, PlacedPoint] = {}
+    for placed in draft.points:
+        if _place(draft, placed):
+            _row(placed)
+        if (earlier := first.setdefault(placed.point, placed)) is not placed:
+            _twice(placed, earlier)
+    _registers(draft)
+    for connection_id, connection in draft.connections.items():
+        _watchdog(draft, connection_id, connection)
+    if draft.connections and "connections" in draft.complete and not draft.unread_connections:
+        _missing(draft, set(first) | draft.broken_points)
+
+
+def _devices(draft: Draft) -> None:
+    """No two connections to one device: each would be a writer of its own."""
+    seen: dict[tuple[str, int, str], str] = {}
+    spoken: dict[tuple[str, int], tuple[str, Protocol]] = {}
+    for connection_id, c in draft.connections.items():
+        loc = ("connections", connection_id)
+        device = (c.host, c.port, str(c.unit_id) if c.protocol is Protocol.MODBUS_TCP else c.endpoint)
+        if device in seen:
+            draft.add(
+                (*loc, "port"),
+                f"the device {c.host}:{c.port} of {seen[device]!r} again",
+                "one connection, one writer per device",
+            )
+        other, protocol = spoken.setdefault((c.host, c.port), (connection_id, c.protocol))
+        if protocol is not c.protocol:
+            draft.add(
+                (*loc, "port"),
+                f"{c.host}:{c.port} with {c.protocol}",
+                f"another port: {other!r} speaks {protocol} there",
+            )
+        seen.setdefault(device, connection_id)
+        if c.protocol is Protocol.MODBUS_TCP and c.endpoint:
+            draft.add((*loc, "endpoint"), repr(c.endpoint), "no endpoint with modbus_tcp")
+        if c.asset is not None and c.asset not in draft.kinds:
+            draft.add((*loc, "asset"), repr(c.asset), "an asset of this site", hint(c.asset, draft.kinds))
+
+
+def _place(draft: Draft, placed: PlacedPoint) -> bool:
+    """Whether the row belongs to something that is known."""
+    c = placed.connection
+    if placed.map.protocol is not c.protocol:
+        loc = ("connections", placed.connection_id, "map")
+        note = (loc, f"a map for {placed.map.protocol}", f"a map for {c.protocol}", "")
+        if not any(p.key == f"connections.{placed.connection_id}.map" for p in draft.document.problems):
+            draft.add(*note)
+        return False
+    if placed.asset not in draft.kinds:
+        known = "an asset of this site in front of the name, or `asset` at the connection"
+        found = repr(placed.point) if placed.asset != "?" else f"{placed.name!r} of no asset"
+        placed.document.add(placed.loc, found, known, hint(placed.asset, draft.kinds))
+        return False
+    if placed.spec is None and placed.point != c.watchdog_point:
+        names = [s.name for s in POINTS[draft.kinds[placed.asset]]]
+        kind = draft.kinds[placed.asset]
+        placed.document.add(
+            placed.loc,
+            f"{placed.name!r}, no point of a {kind}",
+            f"one of {', '.join(names)}",
+            hint(placed.name, names),
+        )
+        return False
+    return True
+
+
+def _row(placed: PlacedPoint) -> None:
+    form, loc, doc = placed.form, placed.loc, placed.document
+    protocol = placed.connection.protocol
+    known = (*_INTEGERS[protocol], *_OTHERS[protocol])
+    if form.type not in known:
+        doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}", hint(form.type, known))
+    _address(placed)
+    _access(placed)
+    if form.age_s_max <= placed.connection.poll_s:
+        doc.add(
+            (*loc, "age_s_max"),
+            f"{form.age_s_max:g} s",
+            f"more than the poll interval of {placed.connection_id!r}, {placed.connection.poll_s:g} s",
+        )
+    unit = placed.spec.unit if placed.spec is not None else ""
+    try:
+        conversion_factor(form.unit if form.unit is not None else unit, unit)
+    except BadValue as error:
+        doc.add((*loc, "unit"), repr(form.unit), f"{unit or 'no unit'}, or what converts to it", str(error))
+        return
+    try:
+        low, high = (in_unit(v, unit) for v in form.range)
+    except BadValue as error:
+        doc.add((*loc, "range"), str(form.range), f"two numbers in {unit or 'no unit'}", str(error))
+        return
+    if not low < high:
+        doc.add((*loc, "range"), f"[{low:g}, {high:g}]", "low before high")
+    elif form.type in known:
+        _representable(placed, point_map(placed))
+
+
+def _address(placed: PlacedPoint) -> None:
+    form, loc, doc = placed.form, placed.loc, placed.document
+    if placed.connection.protocol is Protocol.OPC_UA:
+        if not (isinstance(form.address, str) and _NODE.fullmatch(form.address)):
+            doc.add((*loc, "address"), repr(form.address), "a node id: nsu=<namespace URI>;s=<name>")
+        elif not form.address.startswith("nsu="):
+            doc.add(
+                (*loc, "address"),
+                repr(form.address),
+                "the namespace as a URI: nsu=<namespace URI>;s=<name>",
+                "indexes (ns=2) change when a server restarts",
+            )
+        if form.table not in (None, "node"):
+            doc.add((*loc, "table"), repr(form.table), "node, or nothing, with opc_ua")
+        return
+    last = LAST_REGISTER + 1 - _width(placed)
+    if not (isinstance(form.address, int) and 0 <= form.address <= last):
+        doc.add((*loc, "address"), repr(form.address), f"0 to {last}, zero-based")
+    if form.table not in ("holding", "input"):
+        doc.add(
+            (*loc, "table"), repr(form.table) if form.table is not None else "nothing", "holding or input"
+        )
+    elif form.writable and form.table == "input":
+        doc.add((*loc, "table"), "input", "holding: the point is writable")
+
+
+def _access(placed: PlacedPoint) -> None:
+    if placed.spec is None:
+        return
+    is_setpoint = placed.spec.access is Access.WRITE
+    if is_setpoint != placed.form.writable:
+        placed.document.add(
+            (*placed.loc, "writable"),
+            "true" if placed.form.writable else "false",
+            "true: the EMS writes this setpoint" if is_setpoint else "false: the EMS only reads this point",
+        )
+
+
+def _representable(placed: PlacedPoint, row: PointMap) -> None:
+    """Both ends of the plausible range must fit the integer type."""
+    integers = _INTEGERS[placed.connection.protocol]
+    if row.data_type not in integers:
+        return
+    bits, signed = integers[row.data_type]
+    raw_low, raw_high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    raws = sorted((v - row.offset) / (row.scale * row.sign) for v in (row.low, row.high))
+    # A measurement may be clipped by its register a little early; what is to be written must fit exactly.
+    if placed.form.writable and not (raw_low - 0.5 <= raws[0] and raws[1] <= raw_high + 0.5):
+        placed.document.add(
+            (*placed.loc, "range"),
+            f"[{row.low:g}, {row.high:g}] {row.unit}: raw {raws[0]:g} to {raws[1]:g}",
+            f"what {row.data_type} holds: raw {raw_low} to {raw_high}",
+            "sign, scale or type?",
+        )
+    elif raws[1] < raw_low or raws[0] > raw_high or (not signed and row.sign < 0 and raws[0] < 0):
+        placed.document.add(
+            (*placed.loc, "sign"),
+            f"{row.sign} with {row.data_type}: raw {raws[0]:g} to {raws[1]:g}",
+            f"what {row.data_type} holds: raw {raw_low} to {raw_high}",
+        )
+
+
+def _twice(placed: PlacedPoint, earlier: PlacedPoint) -> None:
+    kind = "writer" if placed.form.writable else "source"
+    where = f"{earlier.document.file}:{earlier.document.line(earlier.loc)}"
+    placed.document.add(
+        placed.loc,
+        f"a second {kind} of {placed.point} (connection {placed.connection_id!r})",
+        f"one {kind} per point",
+        f"first in {where} (connection {earlier.connection_id!r})",
+    )
+
+
+def _width(placed: PlacedPoint) -> int:
+    digits = re.search(r"\d+$", placed.form.type)
+    return max(1, int(digits[0]) // 16) if digits is not None else 1
+
+
+def _spans(draft: Draft) -> Iterator[tuple[tuple[str, str], int, int, PlacedPoint]]:
+    for placed in draft.points:
+        address = placed.form.address
+        if placed.connection.protocol is Protocol.MODBUS_TCP and isinstance(address, int):
+            group = (placed.connection_id, str(placed.form.table))
+            yield group, address, address + _width(placed), placed
+
+
+def _registers(draft: Draft) -> None:
+    """No two points share a register, no two points one node."""
+    widest: dict[tuple[str, str], tuple[int, PlacedPoint]] = {}
+    for group, start, end, second in sorted(_spans(draft), key=lambda s: s[:3]):
+        taken, first = widest.get(group, (0, second))
+        if end > taken:
+            widest[group] = (end, second)
+        if start < taken:
+            second.document.add(
+                (*second.loc, "address"),
+                f"{start}, a register of {first.name!r} too (up to {taken - 1})",
+                "registers that no other point uses",
+                f"{first.name!r} is in line {first.document.line(first.loc)}",
+            )
+    nodes: dict[tuple[str, str], PlacedPoint] = {}
+    for placed in draft.points:
+        if placed.connection.protocol is Protocol.OPC_UA:
+            key = (placed.connection_id, str(placed.form.address))
+            if (earlier := nodes.setdefault(key, placed)) is not placed:
+                placed.document.add(
+                    (*placed.loc, "address"),
+                    f"the node of {earlier.point!r} again",
+                    "a node that no other point uses",
+                )
+
+
+def _watchdog(draft: Draft, connection_id: str, connection: ConnectionForm) -> None:
+    point = connection.watchdog_point
+    if point is None or connection_id in draft.unread_connections or point in draft.broken_points:
+        return
+    own = {p.point: p for p in draft.points if p.connection_id == connection_id}
+    loc = ("connections", connection_id, "watchdog_point")
+    if point not in own:
+        draft.add(loc, repr(point), "a point of this connection's map", hint(point, own))
+    elif not own[point].form.writable:
+        draft.add(loc, f"{point!r}, which is not writable", "a writable point")
+
+
+def wanted_points(draft: Draft, asset: str, kind: AssetKind) -> Iterator[PointSpec]:
+    """Points of an asset that must be mapped: the required ones, and the request of a breaker."""
+    for spec in POINTS[kind]:
+        has_breaker = (
+            spec.name == "close_request" and asset in draft.feeders and draft.feeders[asset].has_breaker
+        )
+        if spec.required or has_breaker:
+            yield spec
+
+
+def _missing(draft: Draft, mapped: set[str]) -> None:
+    for asset, kind in draft.kinds.items():
+        names = [s.name for s in wanted_points(draft, asset, kind) if point_id(asset, s.name) not in mapped]
+        for name in names:
+            draft.add(
+                _loc_of(draft, asset, kind),
+                f"no map for {point_id(asset, name)}",
+                f"each required point of a {kind} in one connection's map",
+            )
+
+
+def _loc_of(draft: Draft, asset: str, kind: AssetKind) -> Loc:
+    served = [i for i, c in draft.connections.items() if c.asset == asset]
+    served += [p.connection_id for p in draft.points if p.asset == asset]
+    if served:
+        return ("connections", served[0], "map")
+    return ("connections",) if kind is AssetKind.BUS else (_SECTION[kind], asset)
+
+
+_SECTION = {
+    AssetKind.GRID: "grid",
+    AssetKind.BESS: "bess",
+    AssetKind.GENSET: "gensets",
+    AssetKind.PV: "pv",
+    AssetKind.FEEDER: "feeders",
+}
