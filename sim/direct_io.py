@@ -1,4 +1,4 @@
-"""`DeviceIO` straight onto a World: the same readings and writes without sockets. Its coroutines never wait."""
+"""`DeviceIO` straight onto a World: readings and writes without sockets; its coroutines never wait."""
 
 from collections.abc import Sequence
 

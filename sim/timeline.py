@@ -93,9 +93,8 @@ def _edges(scenario: Scenario, coarse_s: float | None, fine: Sequence[Window]) -
             parts += [e[(e > lo) & (e < hi)] for e in own]
     parts.append(np.asarray(scenario.mains_edges_s()))
     parts.append(np.asarray([scenario.offset_s(t) for f in scenario.faults for t in (f.start, f.end)]))
-    edges = np.unique(np.round(np.concatenate(parts), 6))
-    kept: FloatArray = edges[(edges >= 0.0) & (edges <= end_s)]
-    return kept
+    edges = np.asarray(np.unique(np.round(np.concatenate(parts), 6)), dtype=np.float64)
+    return edges[(edges >= 0.0) & (edges <= end_s)]
 
 
 def _lattice(scenario: Scenario, step_s: float) -> FloatArray:

@@ -76,7 +76,10 @@ class World:
         self.steps = 0
         self.state: PlantState = initial_state(site, scenario.soc_start)
         self.setpoints = Setpoints(site)
-        self.heartbeats: dict[str, float] = {}
+        self.heartbeats: dict[str, float] = {
+            c.watchdog_point: 0.0 for c in site.connections if c.watchdog_point is not None
+        }
+        self._at_rest = setpoints_at_rest(site)
         self.meter = Meter(
             site=site,
             t0_epoch_s=scenario.start.timestamp(),
@@ -93,7 +96,6 @@ class World:
         self._cell_index = 0
         self._cell: Cell = self.timeline.cell(0)
         self._kinds = site.asset_kinds()
-        self._watchdog_points = {c.watchdog_point for c in site.connections if c.watchdog_point is not None}
         self._inputs: PlantInput | None = None
         self._flows: PlantFlows = step(site, self.state, self._plant_input(), self.options.fine_step_s)[1]
         self._readings: Mapping[str, float] | None = None
@@ -243,6 +245,7 @@ class World:
         """What the devices measure now, noise included; setpoints read back; silent devices are left out."""
         if self._readings is None:
             out = self._noise.measured(self._flows.readings(), self.now_s)
+            out |= self._at_rest
             out |= self.setpoints.values
             out |= self.heartbeats
             silent = self.silent_assets()
@@ -260,7 +263,7 @@ class World:
         asset, _ = split_point_id(point)
         if asset in self.silent_assets():
             return WriteVerdict.SILENT
-        if point in self._watchdog_points:
+        if point in self.heartbeats:
             self.heartbeats[point] = value
             self._readings = None
             return WriteVerdict.ACCEPTED
@@ -331,6 +334,16 @@ class World:
         world._cell = world.timeline.cell(world._cell_index)
         world._inputs, world._readings = None, None
         return world
+
+
+def setpoints_at_rest(site: Site) -> dict[str, float]:
+    """What the setpoint registers read before anybody has written to them."""
+    out = {f"{b.id}.p_set_kw": 0.0 for b in site.bess}
+    for g in site.gensets:
+        out |= {f"{g.id}.run_request": 0.0, f"{g.id}.p_set_kw": g.p_min_kw}
+    out |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
+    out |= {f"{f.id}.close_request": 1.0 for f in site.feeders if f.has_breaker}
+    return {point: value for point, value in out.items() if point in site.authority.setpoints}
 
 
 class _Pickler(pickle.Pickler):
