@@ -109,14 +109,25 @@ def window_limits_kw(params: BatteryParams, stored_kwh: float, dt_s: float) -> t
 
 
 def limits(params: BatteryParams, stored_kwh: float, dt_s: float) -> tuple[float, float]:
-    """Live limits (charge, discharge), both positive, that keep the SoC in its window over `dt_s` [kW].
+    """Live limits (charge, discharge), both positive, that keep the SoC in its window over `dt_s` [kW]."""
+    low, high = bounds_kw(params, stored_kwh, dt_s)
+    return -low, high if high > 0.0 else 0.0
 
-    At the lower edge the discharge limit is 0 and standing losses still draw; a following converter then
-    charges just enough to hold the edge (a negative `window_limits_kw(...)[1]`).
+
+def bounds_kw(params: BatteryParams, stored_kwh: float, dt_s: float) -> tuple[float, float]:
+    """(lowest, highest) AC power over the next `dt_s`, discharge positive [kW].
+
+    The highest is below 0 at the lower edge of the window: standing losses are charged from the bus there.
+    A battery found outside its window is never pushed back by force, only kept from going further.
     """
     charge, discharge = taper_limits_kw(params, stored_kwh / params.energy_kwh)
     room, avail = window_limits_kw(params, stored_kwh, dt_s)
-    return max(0.0, min(charge, room)), max(0.0, min(discharge, avail))
+    low = -min(charge, room) if room > 0.0 else 0.0
+    high = min(discharge, avail)
+    if high < 0.0:
+        standing = params.no_load_loss_kw + params.self_discharge_per_h * stored_kwh
+        high = max(high, _ac_kw(params, standing), low)
+    return low, high
 
 
 def _ac_kw(params: BatteryParams, rate_kw: float) -> float:

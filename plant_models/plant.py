@@ -1,9 +1,15 @@
 """The whole plant: one step of physics from inputs and setpoints to flows. See docs/physics.md."""
 
+import math
 from collections.abc import Mapping
 
+from ems.errors import BadValue
+from ems.invariants import require_finite
 from ems.points import BessState, GensetState
 from ems.site import Site
+from plant_models.balance import solve
+from plant_models.bus import FINE_S, Tables, Work, black_out, horizon_s, lose_mains, refuel, switch, tables
+from plant_models.flows import merge, pass_time, record, violations
 from plant_models.genset import GensetUnit
 from plant_models.load import CLOSED, OPEN
 from plant_models.pcs import BessUnit
@@ -86,5 +92,89 @@ def initial_state(
 
 
 def step(site: Site, state: PlantState, inputs: PlantInput, dt_s: float) -> tuple[PlantState, PlantFlows]:
-    """Advance the plant by `dt_s` [s]."""
-    raise NotImplementedError
+    """Advance the plant by `dt_s` under constant inputs.
+
+    Parameters
+    ----------
+    site : Site
+        Its assets; worked out once per object and remembered.
+    state : PlantState
+        At the start of the step.
+    inputs : PlantInput
+        Weather, demand, mains, setpoints and faults, constant over the step.
+    dt_s : float
+        0 to 900 s or more. Inside, the step is cut where a timer runs out or a transient needs `FINE_S`.
+
+    Returns
+    -------
+    PlantState, PlantFlows
+        At the end of the step, and what happened in it.
+
+    Raises
+    ------
+    BadValue
+        A number among the inputs is not finite, or a demand, potential or step is negative.
+    """
+    t = _tables(site)
+    _check(inputs, dt_s)
+    w = Work(t, state, inputs)
+    if inputs.refuel_l:
+        refuel(w)
+    parts: list[PlantFlows] = []
+    left_s = dt_s
+    while left_s > _EPS_S:
+        flows = _piece(w, left_s)
+        parts.append(flows)
+        left_s -= flows.dt_s
+    return w.state(), merge(parts)
+
+
+_EPS_S = 1e-6
+_KEPT_TABLES = 16
+_known: dict[int, Tables] = {}  # by id of the site, which the tables keep alive
+
+
+def _tables(site: Site) -> Tables:
+    t = _known.get(id(site))
+    if t is None:
+        if len(_known) >= _KEPT_TABLES:
+            _known.pop(next(iter(_known)))
+        t = _known[id(site)] = tables(site)
+    return t
+
+
+def _check(inputs: PlantInput, dt_s: float) -> None:
+    """NaN is refused at the door; one sum finds any, and only then is it looked for."""
+    demand, potential = inputs.demand_kw.values(), inputs.pv_potential_kw.values()
+    setpoints = (inputs.bess_p_set_kw, inputs.genset_p_set_kw, inputs.pv_limit_kw, inputs.refuel_l)
+    total = dt_s + inputs.mains_v_pu + sum(demand) + sum(potential)
+    for values in setpoints:
+        total += sum(values.values())
+    if not math.isfinite(total):
+        for values in (inputs.demand_kw, inputs.pv_potential_kw, *setpoints):
+            for i, v in values.items():
+                require_finite(i, v)
+        raise BadValue(f"dt_s {dt_s!r} or mains_v_pu {inputs.mains_v_pu!r} is not finite")
+    if dt_s <= 0.0 or min(demand, default=0.0) < 0.0 or min(potential, default=0.0) < 0.0:
+        raise BadValue("dt_s must be positive; demand_kw and pv_potential_kw must not be negative")
+
+
+def _piece(w: Work, left_s: float) -> PlantFlows:
+    """One piece of time without switching, at most `left_s` long [s]."""
+    w.begin()
+    switch(w)
+    h = horizon_s(w, left_s)
+    pw = solve(w, h)
+    while pw is None:
+        if w.closed:
+            lose_mains(w)
+            h = horizon_s(w, left_s)
+        elif h > FINE_S:
+            h = FINE_S
+        else:
+            black_out(w, overload=True)
+        pw = solve(w, h)
+    before = dict(w.gensets)
+    pw.violations.extend(w.violations)
+    led = pass_time(w, pw, h)
+    return record(w, pw, led, h, violations(w, pw, led, before))

@@ -108,7 +108,7 @@ class PlantFlows:
     bess_q_kvar: Mapping[str, float]
     bess_soc: Mapping[str, float]
     bess_stored_kwh: Mapping[str, float]
-    bess_p_charge_kw_max: Mapping[str, float]  # live limit of the BMS, positive
+    bess_p_charge_kw_max: Mapping[str, float]  # live limit of the BMS, positive; 0 while the converter is off
     bess_p_discharge_kw_max: Mapping[str, float]
     bess_state: Mapping[str, BessState]
     bess_loss_kw: Mapping[str, float]  # conversion, no-load and self-discharge

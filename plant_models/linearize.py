@@ -1,0 +1,134 @@
+"""Convex straight segments of the physics, for the MILP: the same parameters, the same curves.
+
+A chord lies on the pessimistic side of a convex loss or fuel curve, and its error is largest in the middle.
+"""
+
+from dataclasses import dataclass
+
+from ems.assets import BatteryParams, GensetParams
+from ems.errors import BadValue
+from plant_models import battery, genset
+
+FIT_RATIO_MAX = 0.015  # a fuel curve that is further from convex than this is refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segments:
+    """y = y0 + sum(slopes_i * x_i) with 0 <= x_i <= widths_i, filled in order because slopes never fall.
+
+    For fuel: x counts from `x0` = p_min [kW], y in [L/h]. For a battery: x is |p| [kW], y the rate of loss [kW].
+    """
+
+    x0: float  # kW
+    y0: float  # unit of y: L/h or kW
+    widths_kw: tuple[float, ...]
+    slopes: tuple[float, ...]  # unit of y per kW
+    fit_error_ratio: float  # largest deviation from the curve, over the curve's value at full power
+
+    def y(self, x_kw: float) -> float:
+        """Value of the segments at x [unit of y]."""
+        rest, total = x_kw - self.x0, self.y0
+        for width, slope in zip(self.widths_kw, self.slopes, strict=True):
+            total += slope * min(max(rest, 0.0), width)
+            rest -= width
+        return total
+
+    def lines(self) -> tuple[tuple[float, float], ...]:
+        """(slope, intercept) of each segment's line: y >= slope * x + intercept, all of them, is the curve."""
+        out, x, y = [], self.x0, self.y0
+        for width, slope in zip(self.widths_kw, self.slopes, strict=True):
+            out.append((slope, y - slope * x))
+            x, y = x + width, y + slope * width
+        return tuple(out)
+
+
+def battery_segments(params: BatteryParams, n: int = 4) -> tuple[Segments, Segments]:
+    """Conversion loss over AC power, (charge, discharge), each as `n` chords of equal width.
+
+    Parameters
+    ----------
+    params : BatteryParams
+        Nameplate.
+    n : int
+        Chords per direction, 1 or more.
+
+    Returns
+    -------
+    (Segments, Segments)
+        y is the loss [kW] at AC power x [kW] (both positive): charging p stores p - y(p), discharging p draws
+        p + y(p). No-load loss and self-discharge are apart. The chords' largest error is c (w / 2)^2 / p_nom,
+        with w the width of a chord.
+
+    Raises
+    ------
+    ValueError
+        `n` below 1.
+    """
+    if n < 1:
+        raise ValueError(f"at least one segment, not {n}")
+    return _chords(params, -1.0, params.p_charge_kw_max, n), _chords(
+        params, 1.0, params.p_discharge_kw_max, n
+    )
+
+
+def _chords(params: BatteryParams, sign: float, p_max_kw: float, n: int) -> Segments:
+    width = p_max_kw / n
+    at = [battery.loss_kw(params, sign * width * k) for k in range(n + 1)]
+    middle = [battery.loss_kw(params, sign * width * (k + 0.5)) for k in range(n)]
+    error = max(abs(0.5 * (at[k] + at[k + 1]) - middle[k]) for k in range(n))
+    return Segments(
+        x0=0.0,
+        y0=0.0,
+        widths_kw=(width,) * n,
+        slopes=tuple((at[k + 1] - at[k]) / width for k in range(n)),
+        fit_error_ratio=error / p_max_kw,
+    )
+
+
+def genset_fuel_segments(params: GensetParams) -> Segments:
+    """Fuel over power from p_min to rating: the curve's own segments, made convex where they are not.
+
+    Parameters
+    ----------
+    params : GensetParams
+        `fuel_kw`, `fuel_l_h`: the part-load points.
+
+    Returns
+    -------
+    Segments
+        x0 = p_min_kw [kW], y0 the fuel there [L/h], slopes in L/kWh that never fall.
+
+    Raises
+    ------
+    BadValue
+        The points are further from convex than `FIT_RATIO_MAX` of full-load fuel, or fuel falls with load.
+
+    Notes
+    -----
+    Where slopes fall (data sheets are rounded) the neighbouring segments are pooled, weighted by width, until
+    none does: isotonic regression of the slopes (pool adjacent violators), which keeps both ends of the curve.
+    """
+    curve = genset.fuel_points(params)
+    low, high = params.p_min_kw, params.p_rated_kw
+    xs = [low, *(x for x in curve[0] if low + 1e-9 < x < high - 1e-9), high]
+    ys = [genset.fuel_l_h(curve, x) for x in xs]
+    widths, slopes = _pooled(xs, ys)
+    out = Segments(x0=low, y0=ys[0], widths_kw=widths, slopes=slopes, fit_error_ratio=0.0)
+    error = max(abs(out.y(x) - y) for x, y in zip(xs, ys, strict=True)) / ys[-1]
+    if error > FIT_RATIO_MAX or slopes[0] < 0.0:
+        raise BadValue(
+            f"{params.id}: fuel points are {error:.1%} from a rising convex curve; {FIT_RATIO_MAX:.1%} is allowed"
+        )
+    return Segments(x0=low, y0=ys[0], widths_kw=widths, slopes=slopes, fit_error_ratio=error)
+
+
+def _pooled(xs: list[float], ys: list[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Widths and non-falling slopes of the pooled segments."""
+    blocks: list[tuple[float, float]] = []  # width, rise
+    for k in range(len(xs) - 1):
+        width, rise = xs[k + 1] - xs[k], ys[k + 1] - ys[k]
+        while blocks and blocks[-1][1] / blocks[-1][0] > rise / width - 1e-12:
+            last = blocks.pop()
+            width, rise = width + last[0], rise + last[1]
+        blocks.append((width, rise))
+    return tuple(w for w, _ in blocks), tuple(r / w for w, r in blocks)
