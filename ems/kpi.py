@@ -1,7 +1,13 @@
 """Energy counters of a run, and the one place where they become money and key figures."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+
+from ems.billing import month_shares
+from ems.errors import DataError
+from ems.site import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +41,243 @@ class EnergyCounters:
     bus_dead_s: float = 0.0
     islanded_s: float = 0.0
     residual_kwh: float = 0.0  # what the energy balance fails to close by
+
+    def __add__(self, later: "EnergyCounters") -> "EnergyCounters":
+        """Counters of this period and of the one right after it.
+
+        Amounts add up, the peak of a month is the higher of the two, the batteries start as this period
+        started and end as the later one ended.
+        """
+        out: dict[str, object] = {}
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(later, f.name)
+            if f.name == "bess_stored_start_kwh":
+                out[f.name] = {**theirs, **mine}
+            elif f.name == "bess_stored_end_kwh":
+                out[f.name] = {**mine, **theirs}
+            elif f.name == "peak_import_kw":
+                out[f.name] = {k: max(mine.get(k, 0.0), theirs.get(k, 0.0)) for k in {**mine, **theirs}}
+            elif isinstance(mine, Mapping):
+                out[f.name] = {k: mine.get(k, 0) + theirs.get(k, 0) for k in {**mine, **theirs}}
+            else:
+                out[f.name] = mine + theirs
+        return EnergyCounters(**out)  # type: ignore[arg-type]
+
+
+STORED_RULE = (
+    "each kWh more or less in the batteries than at the start counts at the lowest import price of the 24 h "
+    "after the period over the charging efficiency: what refilling it costs"
+)
+
+
+def stored_value_per_kwh(site: Site, end: datetime) -> float:
+    """Value of a kWh left in the batteries at `end` [money per kWh]: see STORED_RULE.
+
+    A rule by the average price would reward hoarding; at replacement cost neither an empty nor a full
+    battery at midnight is an advantage.
+    """
+    quarters = [end + timedelta(minutes=15 * i) for i in range(96)]
+    price = min(site.tariff.import_per_kwh(q) for q in quarters)
+    energy_kwh = math.fsum(b.battery.energy_kwh for b in site.bess)
+    if energy_kwh <= 0.0:
+        return price
+    eta = math.fsum(b.battery.eta_charge * b.battery.energy_kwh for b in site.bess) / energy_kwh
+    return price / eta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostTable:
+    """Money and key figures of one run. A cost is positive when it is paid.
+
+    `demand_cost` is what enters the totals: the charge of each month times the share of the month that lies
+    in the period (`demand_label` says so); `demand_whole_cost` is the charge of whole months. `stored_cost`
+    is negative when more is stored at the end than at the start. `wear_cost` is no cash and in no total.
+    """
+
+    duration_s: float
+    currency: str
+    energy_cost: float
+    export_revenue: float
+    demand_cost: float
+    demand_whole_cost: float
+    demand_label: str
+    fixed_cost: float
+    diesel_cost: float
+    start_cost: float  # starts and running hours of gensets
+    stored_cost: float
+    voll_cost: float
+    wear_cost: float
+    fuel_l: float
+    co2_kg: float
+    run_h: Mapping[str, float]
+    starts: Mapping[str, int]
+    failed_starts: Mapping[str, int]
+    demand_kwh: float
+    unserved_tier_kwh: Mapping[int, float]
+    renewable_ratio: float | None  # None when nothing was served
+    curtailed_kwh: float
+    peak_import_kw: float
+    bess_throughput_kwh: float  # discharged at the AC terminals
+    bess_cycles_count: float
+    violations: Mapping[str, int]
+
+    @property
+    def total_cost(self) -> float:
+        """All cash costs, stored energy valued, without VOLL."""
+        return (
+            self.energy_cost
+            - self.export_revenue
+            + self.demand_cost
+            + self.fixed_cost
+            + self.diesel_cost
+            + self.start_cost
+            + self.stored_cost
+        )
+
+    @property
+    def total_with_voll_cost(self) -> float:
+        """The same plus the value of the load that was lost."""
+        return self.total_cost + self.voll_cost
+
+    @property
+    def violation_count(self) -> int:
+        """Physics steps in violation, all kinds."""
+        return sum(self.violations.values())
+
+
+def settle(
+    site: Site, counters: EnergyCounters, *, start: datetime, stored_per_kwh: float | None = None
+) -> CostTable:
+    """Turn counters into money and key figures; the only place where this is done.
+
+    Parameters
+    ----------
+    site : tariff, diesel price, VOLL and genset costs.
+    counters : ground truth of the period, in one piece from `start` on.
+    start : start of the period.
+    stored_per_kwh : value of stored energy [money per kWh]; None: `stored_value_per_kwh` at the end.
+
+    Raises
+    ------
+    DataError : the counters hold no time.
+
+    Notes
+    -----
+    Renewable share: 1 - (E_genset + E_import) / (E_served + E_export), HOMER's definition. Charging the
+    battery for the next day lowers it.
+    """
+    if not counters.duration_s > 0.0:
+        raise DataError("counters of no time cannot be settled")
+    end = start + timedelta(seconds=counters.duration_s)
+    value = stored_value_per_kwh(site, end) if stored_per_kwh is None else stored_per_kwh
+    shares = month_shares(site.tariff.timezone, start, end)
+    whole = {
+        m: site.tariff.demand_charge_per_kw * kw for m, kw in counters.peak_import_kw.items() if m in shares
+    }
+    prorated = math.fsum(cost * shares[m] for m, cost in whole.items())
+    stored_kwh = _total(counters.bess_stored_end_kwh) - _total(counters.bess_stored_start_kwh)
+    discharged_kwh = _total(counters.bess_discharge_kwh)
+    energy_kwh = math.fsum(b.battery.energy_kwh for b in site.bess)
+    fuel_l = _total(counters.fuel_l)
+    return CostTable(
+        duration_s=counters.duration_s,
+        currency=site.currency,
+        energy_cost=counters.import_cost,
+        export_revenue=counters.export_revenue,
+        demand_cost=prorated,
+        demand_whole_cost=math.fsum(whole.values()),
+        demand_label=_demand_label(shares),
+        fixed_cost=site.tariff.fixed_per_month * math.fsum(shares.values()),
+        diesel_cost=site.diesel_per_l * fuel_l,
+        start_cost=_genset_cost(site, counters),
+        stored_cost=-value * stored_kwh,
+        voll_cost=_voll_cost(site, counters),
+        wear_cost=math.fsum(
+            b.battery.wear_per_kwh * counters.bess_discharge_kwh.get(b.id, 0.0) for b in site.bess
+        ),
+        fuel_l=fuel_l,
+        co2_kg=site.co2_kg_per_l * fuel_l,
+        run_h=counters.run_h,
+        starts=counters.starts,
+        failed_starts=counters.failed_starts,
+        demand_kwh=_total(counters.demand_kwh),
+        unserved_tier_kwh=_unserved_by_tier(site, counters),
+        renewable_ratio=_renewable_ratio(counters),
+        curtailed_kwh=_total(counters.pv_potential_kwh) - _total(counters.pv_kwh),
+        peak_import_kw=max(counters.peak_import_kw.values(), default=0.0),
+        bess_throughput_kwh=discharged_kwh,
+        bess_cycles_count=discharged_kwh / energy_kwh if energy_kwh > 0.0 else 0.0,
+        violations=counters.violations,
+    )
+
+
+def _total(by_asset: Mapping[str, float]) -> float:
+    return math.fsum(by_asset.values())
+
+
+def _demand_label(shares: Mapping[str, float]) -> str:
+    if all(abs(share - 1.0) < 1e-9 for share in shares.values()):
+        return "demand charge"
+    words = ", ".join(f"{100.0 * share:.1f} % of {month}" for month, share in shares.items())
+    return f"demand charge, prorated to {words}"
+
+
+def _genset_cost(site: Site, counters: EnergyCounters) -> float:
+    return math.fsum(
+        g.start_cost * counters.starts.get(g.id, 0) + g.running_cost_per_h * counters.run_h.get(g.id, 0.0)
+        for g in site.gensets
+    )
+
+
+def _voll_cost(site: Site, counters: EnergyCounters) -> float:
+    return math.fsum(f.voll_per_kwh * counters.unserved_kwh.get(f.id, 0.0) for f in site.feeders)
+
+
+def _unserved_by_tier(site: Site, counters: EnergyCounters) -> dict[int, float]:
+    tiers = sorted({f.tier for f in site.feeders})
+    return {
+        t: math.fsum(counters.unserved_kwh.get(f.id, 0.0) for f in site.feeders if f.tier == t) for t in tiers
+    }
+
+
+def _renewable_ratio(counters: EnergyCounters) -> float | None:
+    served_kwh = _total(counters.demand_kwh) - _total(counters.unserved_kwh) + counters.export_kwh
+    if served_kwh <= 0.0:
+        return None
+    return 1.0 - (_total(counters.genset_kwh) + counters.import_kwh) / served_kwh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavingsSplit:
+    """What run `b` saves against run `a`, by cause; positive is saved. The parts add up to the total."""
+
+    energy_money: float  # import less export, stored energy valued
+    demand_money: float
+    diesel_money: float
+    starts_money: float  # starts and running hours
+    fixed_money: float
+    voll_money: float
+
+    @property
+    def total_money(self) -> float:
+        """All parts, VOLL included."""
+        return self.without_voll_money + self.voll_money
+
+    @property
+    def without_voll_money(self) -> float:
+        """All parts but VOLL."""
+        parts = (self.energy_money, self.demand_money, self.diesel_money, self.starts_money, self.fixed_money)
+        return math.fsum(parts)
+
+
+def savings_split(a: CostTable, b: CostTable) -> SavingsSplit:
+    """What `b` saves against `a` (the baseline) over the same period."""
+    return SavingsSplit(
+        energy_money=(a.energy_cost - a.export_revenue + a.stored_cost)
+        - (b.energy_cost - b.export_revenue + b.stored_cost),
+        demand_money=a.demand_cost - b.demand_cost,
+        diesel_money=a.diesel_cost - b.diesel_cost,
+        starts_money=a.start_cost - b.start_cost,
+        fixed_money=a.fixed_cost - b.fixed_cost,
+        voll_money=a.voll_cost - b.voll_cost,
+    )

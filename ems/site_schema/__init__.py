@@ -44,7 +44,9 @@ def load_site(path: Path | str) -> Site:
 def _problems(draft: Draft) -> list[Problem]:
     documents = [draft.document, *draft.map_documents.values()]
     unique = dict.fromkeys(p for d in documents for p in d.problems)
-    return sorted(unique, key=lambda p: (p.file != draft.document.file, p.file, p.line or 0))
+    return sorted(
+        unique, key=lambda p: (p.file != draft.document.file, p.file, -1 if p.line is None else p.line)
+    )
 
 
 def site_json_schema() -> dict[str, Any]:

@@ -291,6 +291,12 @@ def _tariff(draft: Draft) -> None:
                 "an end after its start, on the same day",
                 "over midnight: write two windows, the first to 24:00",
             )
+        if (window.start * 4.0) % 1.0 or (window.end * 4.0) % 1.0:
+            draft.add(
+                ("tariff", "windows", i, "from"),
+                f"a window from {_clock(window.start)} to {_clock(window.end)}",
+                "edges on a quarter of an hour",
+            )
         for j, earlier in enumerate(tariff.windows[:i]):
             if _overlap(earlier, window):
                 draft.add(
@@ -330,9 +336,10 @@ def _outages(draft: Draft) -> None:
             draft.add((*loc, "issued_at"), outage.issued_at.isoformat(), "before the outage is over")
         version = (outage.id, outage.issued_at)
         if version in seen:
+            first = draft.document.line(("outages", seen[version]))
             draft.add(
                 (*loc, "issued_at"),
-                f"the time of issue of {outage.id!r} in line {draft.document.line(('outages', seen[version]))}",
+                f"the time of issue of {outage.id!r} in line {first}",
                 "a later time of issue for a later version",
             )
         seen.setdefault(version, i)
