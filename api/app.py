@@ -1,0 +1,91 @@
+"""The read-only service of one plant: it is handed its ports and never touches a device."""
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI, Response
+from prometheus_client import CollectorRegistry
+
+from api.errors import install_error_handlers
+from api.metrics import CONTENT_TYPE, PlantCollector, exposition
+from api.middleware import LOOPBACK_HOSTS, Guard
+from api.page import PAGE, content_security_policy
+from api.queries import NoParameters
+from api.readers import Limits, Readers, StatusSource
+from api.routes import health_routes, plan_routes, plant_routes, record_routes
+from ems.clock import Clock
+from ems.ports import HistoryReader, PlanArchive
+from ems.site import Site
+
+API_VERSION = "1"
+
+
+def create_app(
+    *,
+    site: Site,
+    history: HistoryReader,
+    plans: PlanArchive,
+    clock: Clock,
+    more_statuses: StatusSource | None = None,
+    allowed_hosts: Sequence[str] = LOOPBACK_HOSTS,
+    limits: Limits | None = None,
+) -> FastAPI:
+    """Build the service.
+
+    Parameters
+    ----------
+    site : the plant as configured.
+    history, plans : the read sides of the historian and the plan store.
+    clock : record time; ages are measured on it.
+    more_statuses : status rows kept elsewhere than in the historian (the planner's, the API's own).
+    allowed_hosts : what a request's Host header may name.
+    limits : when something is too old.
+
+    Notes
+    -----
+    There are no writes, so there is nothing to log in to; the server listens on loopback only. Swagger's page
+    comes from a CDN and is left out; the plain description is at /api/v1/openapi.json.
+    """
+    readers = Readers(
+        site=site,
+        history=history,
+        plans=plans,
+        clock=clock,
+        more_statuses=more_statuses,
+        limits=Limits() if limits is None else limits,
+    )
+    app = FastAPI(
+        title=f"Energy management of {site.name}",
+        description="Read-only. Positive power flows into the site's bus; times are UTC; a step is named by "
+        "its start.",
+        version=API_VERSION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    install_error_handlers(app)
+    headers = {
+        "cache-control": "no-store",
+        "content-security-policy": content_security_policy(),
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+    }
+    app.add_middleware(Guard, allowed_hosts=allowed_hosts, headers=headers)
+    for router in (health_routes, plant_routes, plan_routes, record_routes):
+        app.include_router(router(readers))
+    _add_page_and_metrics(app, readers)
+    return app
+
+
+def _add_page_and_metrics(app: FastAPI, readers: Readers) -> None:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(PlantCollector(readers))
+
+    @app.get("/metrics", tags=["metrics"], response_class=Response)
+    def metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(exposition(registry), media_type=CONTENT_TYPE)
+
+    @app.get("/", include_in_schema=False)
+    def page(_: NoParameters) -> Response:
+        return Response(PAGE, media_type="text/html; charset=utf-8")

@@ -1,0 +1,95 @@
+"""Query parameters: windows of time that are aware, ordered and bounded, and limits that are bounded."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.errors import QueryRefusedError
+
+LIMIT_MAX = 10_000
+LIMIT_DEFAULT = 1_000
+WINDOW_DAYS_MAX = 400
+_TIME_TEXT = "ISO 8601 with a zone, e.g. 2026-03-02T06:00:00Z (write + as %2B)"
+
+
+class WindowQuery(BaseModel):
+    """A window [start, end) and how many rows of it at most. No `end`: now; no `start`: an hour before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: str | None = Field(None, max_length=64, description=f"first moment, {_TIME_TEXT}")
+    end: str | None = Field(None, max_length=64, description=f"first moment after, {_TIME_TEXT}")
+    limit: int = Field(LIMIT_DEFAULT, ge=1, le=LIMIT_MAX, description="rows at most")
+
+
+class HistoryQuery(WindowQuery):
+    """One point's history."""
+
+    point: str = Field(max_length=128, description="`<asset>.<point>`, e.g. bess1.p_kw")
+
+
+class CommandsQuery(WindowQuery):
+    """Commands, of one setpoint or of all."""
+
+    point: str | None = Field(None, max_length=128, description="one setpoint only, e.g. bess1.p_set_kw")
+
+
+class EventsQuery(WindowQuery):
+    """Events, of one kind or of all."""
+
+    kind: str | None = Field(None, max_length=128, description="one kind only, e.g. grid.mains.lost")
+
+
+class NoQuery(BaseModel):
+    """A route without parameters refuses those it would ignore."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+NoParameters = Annotated[NoQuery, Query()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A checked window."""
+
+    start: datetime
+    end: datetime
+    limit: int
+
+
+def parse_time(where: str, text: str) -> datetime:
+    """An aware UTC time.
+
+    Raises
+    ------
+    QueryRefusedError : not ISO 8601, or without a zone, or outside the years 1970 to 2200.
+    """
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise QueryRefusedError(where, f"not a time; expected {_TIME_TEXT}") from None
+    if when.tzinfo is None:
+        raise QueryRefusedError(where, f"a time without a zone; expected {_TIME_TEXT}")
+    if not 1970 < when.year < 2200:
+        raise QueryRefusedError(where, "outside the years 1971 to 2199")
+    return when.astimezone(UTC)
+
+
+def window_of(query: WindowQuery, now: datetime) -> Window:
+    """The window a query means.
+
+    Raises
+    ------
+    QueryRefusedError : a bad time, an empty or reversed window, or one longer than WINDOW_DAYS_MAX.
+    """
+    end = now if query.end is None else parse_time("query.end", query.end)
+    start = end - timedelta(hours=1) if query.start is None else parse_time("query.start", query.start)
+    if start >= end:
+        raise QueryRefusedError("query.start", "not before the end of the window")
+    if end - start > timedelta(days=WINDOW_DAYS_MAX):
+        raise QueryRefusedError("query.start", f"the window is longer than {WINDOW_DAYS_MAX} days")
+    return Window(start=start, end=end, limit=query.limit)

@@ -1,0 +1,221 @@
+"use strict";
+const PERIOD_MS = 2000;
+const COLOR = { grid: "var(--grid)", pv: "var(--pv)", bess: "var(--bess)", genset: "var(--genset)", load: "var(--load)" };
+const GENSET = ["stopped", "cranking", "warming up", "synchronising", "running", "cooling down", "locked out"];
+const BESS = ["off", "following", "forming the grid", "tripped"];
+const $ = id => document.getElementById(id);
+let site = null;
+
+function el(parent, tag, attributes, text) {
+  const svg = parent.namespaceURI === "http://www.w3.org/2000/svg";
+  const node = svg ? document.createElementNS(parent.namespaceURI, tag) : document.createElement(tag);
+  for (const [k, v] of Object.entries(attributes || {})) node.setAttribute(k, v);
+  if (text !== undefined) node.textContent = text;
+  parent.appendChild(node);
+  return node;
+}
+async function get(path) {
+  const answer = await fetch(path, { cache: "no-store" });
+  if (answer.status === 404) return null;
+  const body = await answer.json();
+  if (!answer.ok && path !== "/ready") throw new Error(body.error || answer.status);
+  return body;
+}
+const number = (v, digits = 0) => v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−");
+const kw = v => v === null || v === undefined ? "no value" : number(v, Math.abs(v) < 10 ? 1 : 0) + " kW";
+function local(iso, seconds = true) {
+  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: site ? site.timezone : "UTC" };
+  if (seconds) options.second = "2-digit";
+  return new Intl.DateTimeFormat("en-GB", options).format(new Date(iso));
+}
+
+/* ---- power now ---- */
+function reader(snapshot) {
+  return point => {
+    const r = snapshot && snapshot.readings[point];
+    return r && r.quality === "good" ? r.value : null;
+  };
+}
+function sources(value) {
+  const out = [{ id: site.grid.id, kind: "grid", p: value(site.grid.id + ".p_kw"), note: gridNote(value) }];
+  for (const a of site.pv) out.push({ id: a.id, kind: "pv", p: value(a.id + ".p_kw"), note: pvNote(a, value) });
+  for (const a of site.bess) {
+    const soc = value(a.id + ".soc"), state = value(a.id + ".state");
+    out.push({ id: a.id, kind: "bess", p: value(a.id + ".p_kw"), soc, note: BESS[state] || "state unknown" });
+  }
+  for (const a of site.gensets) {
+    out.push({ id: a.id, kind: "genset", p: value(a.id + ".p_kw"), note: GENSET[value(a.id + ".state")] || "state unknown" });
+  }
+  return out;
+}
+function gridNote(value) {
+  const v = value(site.grid.id + ".v_pu"), closed = value(site.grid.id + ".breaker_closed");
+  return (v === null ? "voltage unknown" : number(v * 100, 1) + " % V") + (closed === 0 ? ", breaker open" : "");
+}
+function pvNote(a, value) {
+  const could = value(a.id + ".p_available_kw"), does = value(a.id + ".p_kw");
+  const kept = could !== null && does !== null ? could - does : 0;
+  return kept > 0.02 * a.p_ac_kw ? kw(kept) + " curtailed" : "of " + number(a.p_ac_kw) + " kW";
+}
+function box(svg, x, y, w, item, color) {
+  el(svg, "rect", { x, y, width: w, height: 84, rx: 8, class: "box", stroke: color });
+  el(svg, "text", { x: x + 12, y: y + 22 }, item.id);
+  el(svg, "text", { x: x + 12, y: y + 48, class: "big" }, kw(item.p));
+  el(svg, "text", { x: x + 12, y: y + 70, class: "dim" }, item.note);
+  if (item.soc !== undefined) {
+    el(svg, "rect", { x: x + w - 26, y: y + 12, width: 14, height: 60, rx: 3, fill: "none", stroke: color });
+    const h = 56 * Math.max(0, Math.min(1, item.soc || 0));
+    el(svg, "rect", { x: x + w - 24, y: y + 70 - h, width: 10, height: h, rx: 2, fill: color });
+    el(svg, "text", { x: x + w - 32, y: y + 22, class: "dim", "text-anchor": "end" },
+      item.soc === null ? "–" : number(item.soc * 100) + " %");
+  }
+}
+function wire(svg, x, from, to, item, color) {
+  const moving = item.p !== null && Math.abs(item.p) > 0.5;
+  const down = item.p >= 0;
+  el(svg, "path", { d: down ? `M${x} ${from}V${to}` : `M${x} ${to}V${from}`, stroke: color,
+    class: moving ? "wire moves" : "wire", "stroke-width": moving ? 2 + Math.min(6, Math.abs(item.p) / 60) : 1 });
+}
+function drawFlow(value) {
+  const svg = $("flow"); svg.replaceChildren();
+  const above = sources(value);
+  const below = site.feeders.map(f => ({ id: f.id, kind: "load", p: value(f.id + ".p_kw"),
+    note: value(f.id + ".closed") === 0 ? "OPEN (shed)" : "tier " + f.tier }));
+  const n = Math.max(above.length, below.length), w = 190, gap = 20, width = n * (w + gap) - gap;
+  svg.setAttribute("viewBox", `-8 0 ${width + 16} 320`);
+  svg.style.maxWidth = width + "px";
+  const alive = value("bus.alive"), dead = alive === 0;
+  el(svg, "path", { d: `M0 160H${width}`, class: dead ? "bus dead" : "bus" });
+  const v = value("bus.v_pu");
+  el(svg, "text", { x: width, y: 182, class: "dim", "text-anchor": "end" },
+    dead ? "bus DEAD" : "bus" + (v === null ? "" : " " + number(v * 100, 1) + " % V"));
+  const place = (items, i) => (width - items.length * (w + gap) + gap) / 2 + i * (w + gap);
+  above.forEach((s, i) => {
+    const x = place(above, i);
+    box(svg, x, 4, w, s, COLOR[s.kind]); wire(svg, x + w / 2, 88, 157, s, COLOR[s.kind]);
+  });
+  below.forEach((s, i) => {
+    const x = place(below, i);
+    box(svg, x, 230, w, s, COLOR.load); wire(svg, x + w / 2, 163, 230, s, COLOR.load);
+  });
+}
+
+/* ---- plan ---- */
+function planSeries(p) {
+  const rows = [{ name: p.grid_p_kw && "grid", kind: "grid", v: p.grid_p_kw }];
+  for (const [id, v] of Object.entries(p.pv_p_kw)) rows.push({ name: id, kind: "pv", v });
+  for (const [id, v] of Object.entries(p.bess_p_kw)) rows.push({ name: id, kind: "bess", v });
+  for (const [id, v] of Object.entries(p.genset_p_kw)) rows.push({ name: id, kind: "genset", v });
+  return rows;
+}
+function drawPlan(answer) {
+  const svg = $("plan"), note = $("plan-note"), legend = $("legend");
+  svg.replaceChildren(); legend.replaceChildren();
+  if (!answer) { note.textContent = "none was ever published; the edge follows its rules"; return; }
+  const p = answer.plan, t0 = Date.parse(p.grid.start);
+  note.textContent = `${p.plan_id}, ${p.label}, issued ${local(p.issued_at)}` +
+    (answer.valid ? "" : " – RUN OUT: the edge follows its rules");
+  const starts = answer.step_starts.map(s => (Date.parse(s) - t0) / 3.6e6);
+  const ends = starts.map((s, i) => s + p.grid.step_s[i] / 3600);
+  const n = Math.max(1, ends.findIndex(e => e > 24) === -1 ? ends.length : ends.findIndex(e => e > 24));
+  const rows = planSeries(p), H = 230, W = 1000, left = 48, right = 42, span = ends[n - 1];
+  let top = 1, low = 0;
+  for (let i = 0; i < n; i++) {
+    let up = 0, down = 0;
+    for (const r of rows) if (r.v[i] > 0) up += r.v[i]; else down += r.v[i];
+    top = Math.max(top, up); low = Math.min(low, down);
+  }
+  const x = h => left + (W - left - right) * h / span, y = v => 8 + H * (top - v) / (top - low);
+  svg.setAttribute("viewBox", `0 0 ${W} ${H + 40}`);
+  const step = niceStep((top - low) / 5);
+  for (let v = Math.ceil(low / step) * step; v <= top; v += step) {
+    el(svg, "path", { d: `M${left} ${y(v)}H${W - right}`, class: "axis" });
+    el(svg, "text", { x: left - 6, y: y(v) + 4, class: "dim", "text-anchor": "end" }, number(v));
+  }
+  el(svg, "text", { x: left - 6, y: H + 30, class: "dim", "text-anchor": "end" }, "kW");
+  for (let i = 0; i < n; i++) {
+    let up = 0, down = 0;
+    for (const r of rows) {
+      const v = r.v[i]; if (!v) continue;
+      const from = v > 0 ? up : down; if (v > 0) up += v; else down += v;
+      el(svg, "rect", { x: x(starts[i]), width: Math.max(.5, x(ends[i]) - x(starts[i]) - .6), y: y(Math.max(from, from + v)),
+        height: Math.max(0, y(Math.min(from, from + v)) - y(Math.max(from, from + v))), fill: COLOR[r.kind], opacity: .85 });
+    }
+  }
+  for (let h = 0; h <= span; h += Math.max(1, Math.round(span / 8))) {
+    el(svg, "text", { x: x(h), y: H + 30, class: "dim", "text-anchor": "middle" },
+      local(new Date(t0 + h * 3.6e6).toISOString(), false));
+  }
+  for (const [id, soc] of Object.entries(p.bess_soc_end)) {
+    const ys = s => 8 + H * (1 - s);
+    const d = soc.slice(0, n).map((s, i) => `${i ? "L" : "M"}${x(ends[i]).toFixed(1)} ${ys(s).toFixed(1)}`).join("");
+    el(svg, "path", { d, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
+    key(legend, "var(--ink)", id + " SoC (right, %)");
+  }
+  for (const s of [0, .5, 1]) el(svg, "text", { x: W - right + 6, y: 12 + H * (1 - s), class: "dim" }, number(s * 100));
+  for (const r of rows) key(legend, COLOR[r.kind], r.name);
+}
+function niceStep(raw) {
+  const base = 10 ** Math.floor(Math.log10(Math.max(raw, 1e-6)));
+  return [1, 2, 5, 10].map(k => k * base).find(s => s >= raw);
+}
+function key(parent, color, text) {
+  const item = el(parent, "span"); el(item, "i", { style: "background:" + color }); item.append(text);
+}
+
+/* ---- tables ---- */
+function drawCommands(answer) {
+  const body = $("commands"); body.replaceChildren();
+  for (const c of answer.commands) {
+    const row = el(body, "tr");
+    el(row, "td", { class: "t" }, local(c.at)); el(row, "td", {}, c.point);
+    el(row, "td", { class: "n" }, number(c.value, 1)); el(row, "td", {}, c.cause); el(row, "td", {}, c.reason);
+    const refused = c.refused_code !== null;
+    el(row, "td", refused || (c.outcome && c.outcome !== "confirmed") ? { class: "bad" } : {},
+      refused ? "refused: " + c.refused_code : c.outcome || "in flight");
+  }
+  if (!answer.commands.length) el(el(body, "tr"), "td", { colspan: 6 }, "none in the last hour");
+}
+function drawEvents(answer) {
+  const body = $("events"); body.replaceChildren();
+  for (const e of answer.events) {
+    const row = el(body, "tr");
+    el(row, "td", { class: "t" }, local(e.at)); el(row, "td", {}, e.kind);
+    el(row, "td", {}, Object.entries(e.fields).map(([k, v]) => `${k}=${v}`).join("  "));
+  }
+  if (!answer.events.length) el(el(body, "tr"), "td", {}, "none in the last hour");
+}
+function drawReady(answer) {
+  const chip = $("ready"); chip.textContent = answer.ready ? "data is current" : "data is NOT current";
+  chip.className = answer.ready ? "chip ok" : "chip bad";
+  $("notes").textContent = [...answer.reasons, ...answer.notes].join("; ");
+  const body = $("processes"); body.replaceChildren();
+  for (const p of answer.processes) {
+    const row = el(body, "tr");
+    el(row, "td", {}, p.process); el(row, "td", { class: "n" }, number(p.age_s, 0) + " s ago");
+    el(row, "td", {}, Object.entries(p.fields).map(([k, v]) => `${k}=${v}`).join("  "));
+  }
+}
+function drawMode(condition, at) {
+  const chip = $("mode"), mode = condition ? condition.grid_mode : "unknown";
+  chip.textContent = mode.replace("_", " ") + (condition && condition.forming ? ", formed by " + condition.forming : "");
+  chip.className = mode === "grid_tied" ? "chip ok" : mode === "islanded" ? "chip" : "chip bad";
+  $("clock").textContent = local(at) + " " + site.timezone;
+}
+
+async function refresh() {
+  try {
+    site = site || await get("/api/v1/site");
+    document.title = $("site").textContent = site.name;
+    const [snapshot, condition, plan, commands, events, ready] = await Promise.all([
+      get("/api/v1/snapshot"), get("/api/v1/condition"), get("/api/v1/plan"),
+      get("/api/v1/commands?limit=12"), get("/api/v1/events?limit=12"), get("/ready")]);
+    drawFlow(reader(snapshot)); drawPlan(plan); drawCommands(commands); drawEvents(events);
+    drawReady(ready); drawMode(condition, snapshot.at);
+    $("trouble").hidden = true;
+  } catch (error) {
+    $("trouble").textContent = "No fresh data: " + error.message; $("trouble").hidden = false;
+  }
+  setTimeout(refresh, PERIOD_MS);
+}
+refresh();
