@@ -22,7 +22,8 @@ async function get(path) {
   return body;
 }
 const number = (v, digits = 0) => v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−");
-const kw = v => v === null || v === undefined ? "no value" : number(v, Math.abs(v) < 10 ? 1 : 0) + " kW";
+const kw = v => v === null || v === undefined ? "no value" :
+  number(v, Math.abs(v) < 10 && Math.abs(v) >= 0.05 ? 1 : 0) + " kW";
 function local(iso, seconds = true) {
   const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: site ? site.timezone : "UTC" };
   if (seconds) options.second = "2-digit";
@@ -127,12 +128,12 @@ function drawPlan(answer) {
   }
   const x = h => left + (W - left - right) * h / span, y = v => 8 + H * (top - v) / (top - low);
   svg.setAttribute("viewBox", `0 0 ${W} ${H + 40}`);
-  const step = niceStep((top - low) / 5);
+  const step = niceStep((top - low) / 7);
   for (let v = Math.ceil(low / step) * step; v <= top; v += step) {
     el(svg, "path", { d: `M${left} ${y(v)}H${W - right}`, class: "axis" });
     el(svg, "text", { x: left - 6, y: y(v) + 4, class: "dim", "text-anchor": "end" }, number(v));
   }
-  el(svg, "text", { x: left - 6, y: H + 30, class: "dim", "text-anchor": "end" }, "kW");
+  el(svg, "text", { x: 0, y: H + 30, class: "dim" }, "kW");
   for (let i = 0; i < n; i++) {
     let up = 0, down = 0;
     for (const r of rows) {
