@@ -64,7 +64,7 @@ class Meter:
         self._sources(flows, dt_h)
         self._batteries(flows, dt_h)
         for v in flows.violations:
-            self.count_violation(v.kind, flows.dt_s, v.amount)
+            self.count_violation(str(v.kind), flows.dt_s, v.amount)
         self.scalars["bus_dead_s"] += flows.dead_s
         self.scalars["islanded_s"] += flows.islanded_s
         self.scalars["residual_kwh"] += abs(flows.energy_residual_kwh)

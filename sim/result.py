@@ -1,0 +1,234 @@
+"""What a run leaves behind, and how it is kept on disk."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from ems.errors import DataError
+from ems.kpi import EnergyCounters
+from ems.plan import Plan
+from ems.points import GensetState
+from ems.records import EventRecord
+from sim.trace import Trace, load_traces, save_traces
+
+FORMAT = 1
+ON_LOAD = float(GensetState.RUNNING.code)
+AT_REST = (float(GensetState.STOPPED.code), float(GensetState.LOCKED_OUT.code))
+LOCKED = float(GensetState.LOCKED_OUT.code)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStats:
+    """How the planner did. Times are wall seconds of whole planning turns."""
+
+    count: int = 0
+    by_label: Mapping[str, int] = field(default_factory=dict)
+    p50_s: float = 0.0
+    p95_s: float = 0.0
+    max_s: float = 0.0
+    late: int = 0  # plans that took longer than their allowance of plant time
+    gap_ratio_p95: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """A change of what the edge asked of a genset, with its reason."""
+
+    t_s: float
+    genset: str
+    run: bool
+    reason: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GensetEvent:
+    """A genset came on load, went to rest or locked out, and why: one true sentence."""
+
+    at: datetime
+    genset: str
+    kind: str  # start | stop | locked_out
+    reason: str
+    cause: str  # of the request behind it; "own_controller" when there was none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """One controller on one scenario.
+
+    Parameters
+    ----------
+    counters : ground truth of the simulator's own meters.
+    violation_s, violation_max : time in violation and worst amount by kind, in the kind's own unit.
+    trace : the plant; edge : the control cycles, with what the plan expected ("plan.*" columns, NaN without).
+    edge_sources : what the codes of the column "source" index.
+    energy_ratio : |energy balance residual| over energy turned over.
+    """
+
+    controller: str
+    scenario_name: str
+    site: str
+    start: datetime
+    end: datetime
+    seed: int
+    labels: Mapping[str, str]
+    counters: EnergyCounters
+    violation_s: Mapping[str, float]
+    violation_max: Mapping[str, float]  # unit of the kind; ratio
+    trace: Trace
+    edge: Trace
+    edge_sources: tuple[str, ...]
+    plans: PlanStats
+    events: tuple[EventRecord, ...]
+    gensets: tuple[GensetEvent, ...]
+    wall_s: float
+    notes: tuple[str, ...] = ()
+
+
+def plan_stats(plans: Sequence[Plan], wall_s: Sequence[float], allowance_s: float) -> PlanStats:
+    """Statistics of the plans of a run; `wall_s` holds the planning time of each [s]."""
+    if not plans:
+        return PlanStats()
+    by_label: dict[str, int] = {}
+    for plan in plans:
+        by_label[str(plan.label)] = by_label.get(str(plan.label), 0) + 1
+    gaps = [p.solve.gap_ratio for p in plans if p.solve.gap_ratio is not None]
+    return PlanStats(
+        count=len(plans),
+        by_label=by_label,
+        p50_s=float(np.percentile(wall_s, 50)),
+        p95_s=float(np.percentile(wall_s, 95)),
+        max_s=float(max(wall_s)),
+        late=sum(1 for w in wall_s if w > allowance_s > 0.0),
+        gap_ratio_p95=float(np.percentile(gaps, 95)) if gaps else 0.0,
+    )
+
+
+def genset_events(
+    trace: Trace, gensets: Sequence[str], requests: Sequence[RunRequest], start: datetime
+) -> tuple[GensetEvent, ...]:
+    """Starts and stops as the plant shows them, each with the request that led to it.
+
+    Parameters
+    ----------
+    trace : with a column `<genset>.state` for each of `gensets`.
+    requests : changes of the run requests, ascending in time.
+    start : time of 0 s of the trace.
+    """
+    out: list[GensetEvent] = []
+    for genset in gensets:
+        state, asked = trace.column(f"{genset}.state"), [r for r in requests if r.genset == genset]
+        was_on = False
+        for t_s, dt_s, code in zip(trace.t_s.tolist(), trace.dt_s.tolist(), state.tolist(), strict=True):
+            end_s = t_s + dt_s
+            if not was_on and code == ON_LOAD:
+                out.append(_event(genset, "start", end_s, asked, start))
+            elif was_on and code != ON_LOAD:
+                out.append(_event(genset, "locked_out" if code == LOCKED else "stop", end_s, asked, start))
+            was_on = code == ON_LOAD
+    return tuple(sorted(out, key=lambda e: e.at))
+
+
+def _event(
+    genset: str, kind: str, t_s: float, requests: Sequence[RunRequest], start: datetime
+) -> GensetEvent:
+    last = next((r for r in reversed(requests) if r.t_s <= t_s + 1e-6), None)
+    at = start + timedelta(seconds=t_s)
+    if last is not None and last.run == (kind == "start"):
+        return GensetEvent(at=at, genset=genset, kind=kind, reason=last.reason, cause=last.cause)
+    said = {
+        "start": "its own controller started it: the bus was dead and nobody had asked for it to stay off",
+        "stop": "its own controller took it off load",
+        "locked_out": "it tripped or used up its start attempts and locked itself out",
+    }
+    return GensetEvent(at=at, genset=genset, kind=kind, reason=said[kind], cause="own_controller")
+
+
+def save_result(folder: Path, result: RunResult) -> None:
+    """Write result.json and traces.npz into a folder, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_traces(folder / "traces.npz", {"plant": result.trace, "edge": result.edge})
+    text = json.dumps(result_json(result), indent=1, allow_nan=False)
+    part = folder / "result.json.part"
+    part.write_text(text, encoding="utf-8")
+    part.replace(folder / "result.json")
+
+
+def result_json(result: RunResult) -> dict[str, object]:
+    """Everything but the traces, as plain JSON values."""
+    return {
+        "format": FORMAT,
+        "controller": result.controller,
+        "scenario": result.scenario_name,
+        "site": result.site,
+        "start": result.start.isoformat(),
+        "end": result.end.isoformat(),
+        "seed": result.seed,
+        "labels": dict(result.labels),
+        "counters": asdict(result.counters),
+        "violation_s": dict(result.violation_s),
+        "violation_max": dict(result.violation_max),
+        "edge_sources": list(result.edge_sources),
+        "plans": asdict(result.plans),
+        "events": [
+            {"at": e.at.isoformat(), "kind": e.kind, "fields": _plain(e.fields)} for e in result.events
+        ],
+        "gensets": [asdict(g) | {"at": g.at.isoformat()} for g in result.gensets],
+        "wall_s": result.wall_s,
+        "notes": list(result.notes),
+    }
+
+
+def load_result(folder: Path) -> RunResult:
+    """Read what `save_result` wrote.
+
+    Raises
+    ------
+    DataError : the folder holds no result of this format.
+    """
+    path = folder / "result.json"
+    if not path.is_file():
+        raise DataError(f"{folder} holds no result (no result.json)")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise DataError(f"{path} is of format {data.get('format')}, {FORMAT} is needed")
+    traces = load_traces(folder / "traces.npz")
+    return RunResult(
+        controller=data["controller"],
+        scenario_name=data["scenario"],
+        site=data["site"],
+        start=datetime.fromisoformat(data["start"]),
+        end=datetime.fromisoformat(data["end"]),
+        seed=data["seed"],
+        labels=data["labels"],
+        counters=EnergyCounters(**data["counters"]),
+        violation_s=data["violation_s"],
+        violation_max=data["violation_max"],
+        trace=traces["plant"],
+        edge=traces["edge"],
+        edge_sources=tuple(data["edge_sources"]),
+        plans=PlanStats(**data["plans"]),
+        events=tuple(
+            EventRecord(at=datetime.fromisoformat(e["at"]), kind=e["kind"], fields=e["fields"])
+            for e in data["events"]
+        ),
+        gensets=tuple(GensetEvent(**g | {"at": datetime.fromisoformat(g["at"])}) for g in data["gensets"]),
+        wall_s=data["wall_s"],
+        notes=tuple(data["notes"]),
+    )
+
+
+def _plain(value: object) -> object:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
