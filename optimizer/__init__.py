@@ -1,1 +1,23 @@
-"""The planner: a MILP over the horizon, solved by HiGHS and replayed before use."""
+"""The planner: one mixed-integer linear program over the horizon, solved again and again.
+
+>>> from optimizer import Planner, PlannerOptions
+>>> planner = Planner(site, PlannerOptions(gap_ratio=0.01))           # doctest: +SKIP
+>>> grid = planner.horizon(condition.at)                              # doctest: +SKIP
+>>> plan = planner.plan(condition, forecast_on(grid), None, seq=1)    # doctest: +SKIP
+"""
+
+from optimizer.formulation import Exclusivity, Formulation
+from optimizer.intake import planning_problem
+from optimizer.options import DemandWeight, PlannerOptions
+from optimizer.problem import PlanningProblem
+from optimizer.rolling import Planner
+
+__all__ = [
+    "DemandWeight",
+    "Exclusivity",
+    "Formulation",
+    "Planner",
+    "PlannerOptions",
+    "PlanningProblem",
+    "planning_problem",
+]

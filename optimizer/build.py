@@ -1,0 +1,51 @@
+"""The model, one screen: each constraint family in reading order."""
+
+import numpy as np
+
+from optimizer.algebra import Model
+from optimizer.formulations import (
+    balance,
+    battery,
+    demand,
+    genset_commitment,
+    genset_fuel,
+    grid,
+    pv,
+    reserve,
+    shedding,
+    terminal,
+)
+from optimizer.numbers import Numbers
+from optimizer.problem import PlanningProblem
+from optimizer.structure import Structure
+
+
+def build(s: Structure) -> Model:
+    """The readable model of a structure. Right-hand sides are parameters; bounds and costs are numbers."""
+    m = Model(s.steps)
+    balance.declare(m, s)  # a bus that may be dead
+    grid.add(m, s)  # import, export
+    pv.add(m, s)  # use or curtail
+    battery.add(m, s)  # stored energy
+    genset_commitment.add(m, s)  # on, start, stop
+    genset_fuel.add(m, s)  # output and litres
+    shedding.add(m, s)  # by feeder
+    balance.add(m, s)  # all of it meets the load; somebody forms the bus
+    reserve.add(m, s)  # what is held ready
+    demand.add(m, s)  # the month's peak
+    terminal.add(m, s)  # what is left is worth something
+    return m
+
+
+def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure) -> Numbers:
+    """The numbers of one problem for a model of this structure."""
+    n = Numbers(shapes=shapes)
+    for family in (
+        grid, pv, battery, genset_commitment, genset_fuel, shedding, balance, reserve, demand, terminal,
+    ):  # fmt: skip
+        family.numbers(n, p, s)
+    for name, shape in shapes.items():
+        if name not in n.parameters and name not in n.low:
+            raise KeyError(f"no family gives numbers for {name}")
+        n.integer.setdefault(name, np.zeros(shape, dtype=np.bool_))
+    return n

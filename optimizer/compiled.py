@@ -1,0 +1,82 @@
+"""A model compiled once to arrays; every plan afterwards only feeds numbers.
+
+Source: performance figures and method in docs/optimizer.md, "Speed".
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ems.timegrid import BoolArray, FloatArray
+from optimizer.algebra import StandardForm, standard_form
+from optimizer.build import build, numbers
+from optimizer.numbers import Numbers
+from optimizer.problem import PlanningProblem
+from optimizer.structure import Structure
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Vectors of one problem for the matrix of a Compiled: min c x + offset, row_low <= A x <= row_high."""
+
+    cost: FloatArray
+    low: FloatArray
+    high: FloatArray
+    row_low: FloatArray
+    row_high: FloatArray
+    integer: BoolArray
+    offset: float
+
+
+class Compiled:
+    """Matrix of one structure and where each variable stands in it."""
+
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+        model = build(structure)
+        self.shapes = model.shapes
+        self.form: StandardForm = standard_form(model)
+
+    def numbers(self, problem: PlanningProblem) -> Numbers:
+        """What the families say about a problem."""
+        return numbers(self.shapes, problem, self.structure)
+
+    def fill(self, n: Numbers) -> Filled:
+        """Lay numbers out as vectors, exact: rhs(p) = b - A_p p."""
+        f = self.form
+        columns = f.shape[1]
+        p = np.zeros(f.par_matrix.shape[1])
+        for name, slot in f.par_slots.items():
+            p[slot] = n.parameters[name].ravel()
+        rhs = f.rhs - f.par_matrix @ p
+        out = Filled(
+            cost=np.zeros(columns),
+            low=np.empty(columns),
+            high=np.empty(columns),
+            row_low=np.where(f.has_low, rhs, -np.inf),
+            row_high=np.where(f.has_high, rhs, np.inf),
+            integer=np.zeros(columns, dtype=np.bool_),
+            offset=sum(n.constant.values()),
+        )
+        for name, at in f.columns.items():
+            out.low[at], out.high[at] = n.low[name].ravel(), n.high[name].ravel()
+            out.integer[at] = n.integer[name].ravel()
+        for prices in n.cost.values():
+            for name, price in prices.items():
+                out.cost[f.columns[name]] += price.ravel()
+        return out
+
+    def values(self, x: FloatArray) -> dict[str, FloatArray]:
+        """A solution by variable name, in the variables' shapes."""
+        return {name: x[at].reshape(self.shapes[name]) for name, at in self.form.columns.items()}
+
+
+def cost_terms(n: Numbers, values: dict[str, FloatArray]) -> dict[str, float]:
+    """Each term of the objective; they add up to it [money]."""
+    terms = {
+        term: sum(float((price * values[name]).sum()) for name, price in prices.items())
+        for term, prices in n.cost.items()
+    }
+    for term, money in n.constant.items():
+        terms[term] = terms.get(term, 0.0) + money
+    return terms

@@ -1,0 +1,217 @@
+"""From a solution to a Plan: series with the project's signs, what is held ready, money by term, notes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from ems.plan import Plan, PlanLabel, Series, SolveRecord
+from ems.site import GridMode, Site
+from ems.timegrid import BoolArray, FloatArray, TimeGrid
+from optimizer.compiled import Compiled, cost_terms
+from optimizer.formulations.reserve import critical_kw, drawn_per_kwh
+from optimizer.formulations.terminal import widths
+from optimizer.numbers import Numbers
+from optimizer.problem import PlanningProblem
+from optimizer.solve import Outcome
+from optimizer.structure import Structure
+from plant_models.battery import taper_limits_kw
+
+SHOWN_KW = 0.05  # smaller amounts of a slack are solver tolerance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slack:
+    """What the plan leaves open at the bus, (T,) [kW]."""
+
+    surplus_kw: FloatArray
+    aux_short_kw: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the plan is."""
+
+    seq: int
+    valid_h: float
+
+
+def plan_id(site: Site, at: datetime, seq: int) -> str:
+    """`<site>-<time of issue>-<sequence>`."""
+    return f"{site.name}-{at:%Y%m%dT%H%M%S}Z-{seq:06d}"
+
+
+def integral_until(grid: TimeGrid, integral: BoolArray) -> datetime:
+    """End of the leading steps with whole commitment."""
+    count = len(integral) if integral.all() else int(np.argmin(integral))
+    return grid.start + timedelta(seconds=float(grid.offset_s[count]))
+
+
+def valid_until(p: PlanningProblem, valid_h: float) -> datetime:
+    """When the edge has to drop the plan: never beyond its whole steps."""
+    return min(p.at + timedelta(hours=valid_h), integral_until(p.grid, p.integral))
+
+
+def by_id(ids: list[str], rows: FloatArray) -> dict[str, Series]:
+    """Rows of an array as series by asset id."""
+    return {i: series(row) for i, row in zip(ids, rows, strict=True)}
+
+
+def series(row: FloatArray) -> Series:
+    """(T,) array as a tuple; negative zeros and solver dust removed."""
+    return tuple(np.where(np.abs(row) < 1e-7, 0.0, row).tolist())
+
+
+def flows(s: Structure, v: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Power of each family by asset, (N, T) [kW]."""
+    empty = np.zeros((0, s.steps))
+    site = s.site
+    genset = empty
+    if site.gensets:
+        p_min = np.array([g.p_min_kw for g in site.gensets])[:, None]
+        genset = p_min * v["on"] + v["above_kw"].sum(axis=1)
+    return {
+        "bess": v["discharge_kw"].sum(axis=1) - v["charge_kw"].sum(axis=1) if site.bess else empty,
+        "genset": genset,
+        "on": v["on"] if site.gensets else empty,
+        "pv": v["pv_kw"] if site.pv else empty,
+        "shed": v["shed_kw"] if site.feeders else empty,
+        "stored": v["stored_kwh"] if site.bess else empty,
+    }
+
+
+def extract(
+    compiled: Compiled, p: PlanningProblem, n: Numbers, outcome: Outcome, who: Identity
+) -> tuple[Plan, Slack]:
+    """Make a plan of a solution. `outcome.x` must not be None."""
+    if outcome.x is None:
+        raise ValueError("there is no solution to extract")
+    s, site = compiled.structure, p.site
+    v = compiled.values(outcome.x)
+    f = flows(s, v)
+    f["on"] = np.where(p.integral, np.round(f["on"]), f["on"])
+    capacity = np.array([b.battery.energy_kwh for b in site.bess]).reshape(-1, 1)
+    required, held = reserve_up(p, s, f)
+    plan = Plan(
+        plan_id=plan_id(site, p.at, who.seq),
+        seq=who.seq,
+        site=site.name,
+        issued_at=p.at,
+        valid_until=valid_until(p, who.valid_h),
+        label=PlanLabel.OPTIMAL if outcome.optimal else PlanLabel.INCUMBENT,
+        solve=SolveRecord(
+            status=outcome.status,
+            objective=outcome.objective,
+            bound=outcome.bound,
+            gap_ratio=outcome.gap_ratio,
+            solve_s=outcome.solve_s,
+            nodes=outcome.nodes,
+            rescue="none",
+        ),
+        grid=p.grid,
+        integral_until=integral_until(p.grid, p.integral),
+        grid_mode=modes(p),
+        forming=forming(p, f["on"]),
+        load_kw=by_id([x.id for x in site.feeders], p.load_kw),
+        pv_available_kw=by_id([x.id for x in site.pv], p.pv_kw),
+        import_per_kwh=series(p.import_per_kwh),
+        bess_p_kw=by_id([x.id for x in site.bess], f["bess"]),
+        bess_soc_end=by_id([x.id for x in site.bess], f["stored"] / capacity),
+        genset_on=by_id([x.id for x in site.gensets], f["on"]),
+        genset_p_kw=by_id([x.id for x in site.gensets], f["genset"]),
+        pv_p_kw=by_id([x.id for x in site.pv], f["pv"]),
+        grid_p_kw=series(v["import_kw"] - v["export_kw"]),
+        shed_kw=by_id([x.id for x in site.feeders], f["shed"]),
+        reserve_up_required_kw=series(required),
+        reserve_up_held_kw=series(held),
+        reserve_up_short_kw=series(np.maximum(0.0, required - held)),
+        cost_terms=cost_terms(n, v),
+        peak_import_kw=float(v["peak_kw"][0]),
+        stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
+        notes=(*p.notes, *slack_notes(p, v)),
+    )
+    return plan, Slack(surplus_kw=v["surplus_kw"], aux_short_kw=v["aux_short_kw"])
+
+
+def modes(p: PlanningProblem) -> tuple[GridMode, ...]:
+    """Grid mode assumed in each step."""
+    return tuple(GridMode.GRID_TIED if there else GridMode.ISLANDED for there in p.grid_available)
+
+
+def forming(p: PlanningProblem, on: FloatArray) -> tuple[str, ...]:
+    """Who forms the bus in each step; empty where nobody can."""
+    ready = {b.id for b, x in zip(p.site.bess, p.bess, strict=True) if x.available and b.pcs.can_form}
+    out = []
+    for t in range(p.steps):
+        running = {g.id for g, row in zip(p.site.gensets, on, strict=True) if row[t] > 0.5}
+        islanded = next((i for i in p.site.forming.islanded if i in ready | running), "")
+        out.append(p.site.grid.id if p.grid_available[t] else islanded)
+    return tuple(out)
+
+
+def reserve_up(
+    p: PlanningProblem, s: Structure, f: Mapping[str, FloatArray]
+) -> tuple[FloatArray, FloatArray]:
+    """(T,) upward reserve (required, held) as the plan stands, not as the solver booked it [kW]."""
+    policy, site = p.site.reserve, p.site
+    island = p.islanded
+    served = p.load_kw.sum(axis=0) - f["shed"].sum(axis=0)
+    operating = policy.load_ratio * served + policy.pv_ratio * f["pv"].sum(axis=0)
+    required = np.where(island, operating, critical_kw(p))
+    rated = np.array([g.p_rated_kw for g in site.gensets]).reshape(-1, 1)
+    running = (rated * f["on"]).sum(axis=0)
+    held = np.where(island, running - f["genset"].sum(axis=0), running)
+    for b, unit in enumerate(site.bess):
+        if not p.bess[b].available:
+            continue
+        battery = unit.battery
+        level = f["stored"][b]
+        taper = np.array([taper_limits_kw(battery, e / battery.energy_kwh)[1] for e in level])
+        energy = np.maximum(0.0, level - battery.soc_min * battery.energy_kwh)
+        top = np.minimum(p.bess[b].p_discharge_kw, energy / (s.hold_h * drawn_per_kwh(battery)))
+        top = np.minimum(top, taper)
+        islanded = np.minimum(top, p.bess[b].p_discharge_kw - f["bess"][b])
+        held = held + np.where(island, np.maximum(0.0, islanded), top * float(unit.pcs.can_form))
+    return required, held
+
+
+def marginal_value(p: PlanningProblem, s: Structure, stored: FloatArray) -> float:
+    """Value of one more stored kWh at the end of the window, mean by capacity [money per kWh]."""
+    if not p.site.bess:
+        return 0.0
+    tops = np.cumsum(widths(s), axis=1)
+    size = tops[:, -1]
+    piece = np.array([min(2, int(np.searchsorted(row, stored[b, -1] - 1e-6))) for b, row in enumerate(tops)])
+    return float(p.terminal_per_kwh[np.arange(len(piece)), piece] @ size / size.sum())
+
+
+def slack_notes(p: PlanningProblem, v: Mapping[str, FloatArray]) -> tuple[str, ...]:
+    """Every limit the plan misses, by name, with its largest amount and its sum."""
+    notes = []
+    h = p.step_h
+
+    def tell(name: str, kw: FloatArray) -> None:
+        if kw.max(initial=0.0) > SHOWN_KW:
+            first = p.grid.starts()[int(np.argmax(kw > SHOWN_KW))]
+            notes.append(
+                f"{name}: up to {kw.max():.1f} kW, {float(kw @ h):.1f} kWh in the window, "
+                f"first at {first:%d %H:%M} UTC"
+            )
+
+    for f, feeder in enumerate(p.site.feeders):
+        tell(f"{feeder.id}: load not served", v["shed_kw"][f])
+    tell("surplus that the bus cannot absorb", v["surplus_kw"])
+    tell("auxiliaries without supply", v["aux_short_kw"])
+    if "short_kw" in v:
+        tell("reserve up short", v["short_kw"])
+        tell("reserve down short", v["short_down_kw"])
+    for b, unit in enumerate(p.site.bess):
+        for name in ("below_kwh", "above_kwh"):
+            worst = float(v[name][b].max())
+            if worst > 1e-3 * unit.battery.energy_kwh:
+                notes.append(f"{unit.id}: stored energy {name[:-4]} its window by up to {worst:.1f} kWh")
+    for g, genset in enumerate(p.site.gensets):
+        if v["tank_short_l"][g] > 0.1:
+            notes.append(f"{genset.id}: the tank lacks {v['tank_short_l'][g]:.0f} L for this plan")
+    return tuple(notes)

@@ -1,0 +1,22 @@
+"""One choice per constraint family, defaults first."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Exclusivity(StrEnum):
+    """How charging and discharging (importing and exporting) at once is kept out."""
+
+    HULL = "hull"  # the convex hull of "one or the other"; verified after each solve
+    BINARY = "binary"  # a binary in the steps where energy has no or negative value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formulation:
+    """What the model is made of. Every family not named here has one formulation only."""
+
+    exclusivity: Exclusivity = Exclusivity.HULL
+    battery_segments: int = 3  # chords of the quadratic loss, each way
+    soc_tapers: bool = True  # power limits that fall near full and empty
+    reserve: bool = True
+    symmetry: bool = True  # order identical gensets with equal histories

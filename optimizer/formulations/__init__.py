@@ -1,0 +1,1 @@
+"""One constraint family a file. `add` writes the algebra, `numbers` feeds it."""

@@ -1,0 +1,247 @@
+"""Battery: stored energy, losses by convex pieces, window, limits that fall near full and empty.
+
+    e_t = (1 - fade_t) e_{t-1} + D_t share_t (sum_k s_k c_k,t - sum_k q_k d_k,t) - drain_t
+    sum_k c_k,t / P_c + sum_k d_k,t / P_d <= 1                                    (hull of "one or the other")
+    e_t + below_t >= E_min - opened_t,     e_t - above_t <= E_max + opened_t
+    sum d <= r P_d + slope_d (e_t + below_t + opened_t - E_min),  charge alike     (tapers, concave cuts)
+
+s_k falls and q_k rises with k, so the pieces fill in order and need no binaries as long as energy has a
+positive value. Where it may not have (BINARY exclusivity) `charging` and `piece_full` are binaries.
+`fade` and `share` integrate self-discharge exactly over a step as plant_models.battery does; `drain` is the
+no-load loss. The window is soft at a price above every value of lost load: standing losses can carry an empty
+battery out of it, and a battery that starts outside has `opened` room to its start for two hours.
+
+Sources: hull and tapers in docs/optimizer.md; losses: plant_models.battery.
+"""
+
+import numpy as np
+
+from ems.assets import BatteryParams
+from ems.timegrid import FloatArray
+from optimizer.algebra import Expr, Model
+from optimizer.formulation import Exclusivity
+from optimizer.numbers import Numbers
+from optimizer.prices import ladder
+from optimizer.problem import PlanningProblem
+from optimizer.segments import BatterySegments, battery_segments
+from optimizer.structure import Structure
+
+OPENED_H = 2.0
+NARROW = 1e-6
+
+
+def segments(s: Structure) -> list[BatterySegments]:
+    """Loss pieces of every battery."""
+    return [battery_segments(b.battery, s.formulation.battery_segments) for b in s.site.bess]
+
+
+def pieces(s: Structure) -> int:
+    """Most pieces any battery has."""
+    return max(len(x.charge_width_kw) for x in segments(s))
+
+
+def decay(params: BatteryParams, step_h: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(T,) share of stored energy gone over a step, and share of what flows in that is left at its end."""
+    rate = params.self_discharge_per_h * step_h
+    fade = -np.expm1(-rate)
+    return fade, np.where(rate > 0.0, fade / np.where(rate > 0.0, rate, 1.0), 1.0)
+
+
+def add(m: Model, s: Structure) -> None:
+    """charge_kw, discharge_kw (B, K, T), stored_kwh, below_kwh, above_kwh (B, T)."""
+    if not s.site.bess:
+        return
+    B, K, T = len(s.site.bess), pieces(s), s.steps
+    charge, discharge = m.var("charge_kw", B, K, T), m.var("discharge_kw", B, K, T)
+    m.var("stored_kwh", B, T)
+    m.var("below_kwh", B, T)
+    m.var("above_kwh", B, T)
+    m.par("stored_before_kwh", B)
+    m.par("drain_kwh", B, T)
+    m.par("opened_low_kwh", B, T)
+    m.par("opened_high_kwh", B, T)
+    for t in range(T):
+        m.bus[t].extend(
+            sum(discharge[b, k, t] for k in range(K)) - sum(charge[b, k, t] for k in range(K))
+            for b in range(B)
+        )
+    _add_energy(m, s)
+    _add_window(m, s)
+    if s.formulation.exclusivity is Exclusivity.HULL:
+        m.rows(
+            "one_direction",
+            (B, T),
+            lambda b, t: (
+                flow(m, "charge_kw", b, t) / _p(s, b).p_charge_kw_max
+                + flow(m, "discharge_kw", b, t) / _p(s, b).p_discharge_kw_max
+                <= 1
+            ),
+        )
+    else:
+        _add_binaries(m, s)
+
+
+def flow(m: Model, name: str, b: int, t: int) -> Expr:
+    """Charge or discharge power of a battery, a positive number [kW]."""
+    return sum(m[name][b, k, t] for k in range(m.shapes[name][1]))
+
+
+def net(m: Model, b: int, t: int) -> Expr:
+    """AC power, discharge positive [kW]."""
+    return flow(m, "discharge_kw", b, t) - flow(m, "charge_kw", b, t)
+
+
+def _p(s: Structure, b: int) -> BatteryParams:
+    return s.site.bess[b].battery
+
+
+def _add_energy(m: Model, s: Structure) -> None:
+    stored, before, drain = m["stored_kwh"], m["stored_before_kwh"], m["drain_kwh"]
+    curves = segments(s)
+    faded = [decay(b.battery, s.step_h) for b in s.site.bess]
+
+    def rule(b: int, t: int) -> Expr:
+        curve, (fade, share) = curves[b], faded[b]
+        gained = sum(
+            float(g) * m["charge_kw"][b, k, t] - float(q) * m["discharge_kw"][b, k, t]
+            for k, (g, q) in enumerate(
+                zip(curve.charge_stored_per_kw, curve.discharge_drawn_per_kw, strict=True)
+            )
+        )
+        last = stored[b, t - 1] if t else before[b]
+        kept = float(1.0 - fade[t])
+        return stored[b, t] - kept * last - float(s.step_h[t] * share[t]) * gained == -drain[b, t]
+
+    m.rows("energy", (len(s.site.bess), s.steps), rule)
+
+
+def _add_window(m: Model, s: Structure) -> None:
+    stored, below, above = m["stored_kwh"], m["below_kwh"], m["above_kwh"]
+    low, high = m["opened_low_kwh"], m["opened_high_kwh"]
+    shape = (len(s.site.bess), s.steps)
+    e_min = [b.battery.soc_min * b.battery.energy_kwh for b in s.site.bess]
+    e_max = [b.battery.soc_max * b.battery.energy_kwh for b in s.site.bess]
+    m.rows("window_low", shape, lambda b, t: stored[b, t] + below[b, t] >= e_min[b] - low[b, t])
+    m.rows("window_high", shape, lambda b, t: stored[b, t] - above[b, t] <= e_max[b] + high[b, t])
+    if not s.formulation.soc_tapers:
+        return
+    for b, unit in enumerate(s.site.bess):
+        p = unit.battery
+        slope_c, slope_d = taper_slopes(p)
+        if slope_d is not None:
+            m.rows(
+                f"taper_low_{b}",
+                (s.steps,),
+                lambda t, b=b, p=p, k=slope_d: (
+                    flow(m, "discharge_kw", b, t)
+                    <= p.taper_ratio * p.p_discharge_kw_max
+                    + k * (stored[b, t] + below[b, t] + low[b, t] - e_min[b])
+                ),
+            )
+        if slope_c is not None:
+            m.rows(
+                f"taper_high_{b}",
+                (s.steps,),
+                lambda t, b=b, p=p, k=slope_c: (
+                    flow(m, "charge_kw", b, t)
+                    <= p.taper_ratio * p.p_charge_kw_max
+                    + k * (e_max[b] + high[b, t] + above[b, t] - stored[b, t])
+                ),
+            )
+
+
+def taper_slopes(p: BatteryParams) -> tuple[float | None, float | None]:
+    """How fast charge and discharge limits fall with stored energy [kW per kWh]; None: not."""
+    high, low = p.soc_max - p.soc_taper_high, p.soc_taper_low - p.soc_min
+    slope_c = (1.0 - p.taper_ratio) * p.p_charge_kw_max / (high * p.energy_kwh) if high > NARROW else None
+    slope_d = (1.0 - p.taper_ratio) * p.p_discharge_kw_max / (low * p.energy_kwh) if low > NARROW else None
+    return slope_c, slope_d
+
+
+def _add_binaries(m: Model, s: Structure) -> None:
+    """One direction and pieces in order, by binaries that are whole where `numbers` says so."""
+    B, K, T = len(s.site.bess), pieces(s), s.steps
+    charging = m.var("charging", B, T)
+    m.rows(
+        "charges",
+        (B, T),
+        lambda b, t: flow(m, "charge_kw", b, t) <= _p(s, b).p_charge_kw_max * charging[b, t],
+    )
+    m.rows(
+        "discharges",
+        (B, T),
+        lambda b, t: flow(m, "discharge_kw", b, t) <= _p(s, b).p_discharge_kw_max * (1 - charging[b, t]),
+    )
+    if K == 1:
+        return
+    full = m.var("piece_full", 2, B, K - 1, T)
+    for way, name in enumerate(("charge_kw", "discharge_kw")):
+        width = [x.charge_width_kw if way == 0 else x.discharge_width_kw for x in segments(s)]
+        v = m[name]
+        m.rows(
+            f"{name}_opens",
+            (B, K - 1, T),
+            lambda b, k, t, v=v, w=width, way=way: v[b, k + 1, t] <= float(w[b][k + 1]) * full[way, b, k, t],
+        )
+        m.rows(
+            f"{name}_fills",
+            (B, K - 1, T),
+            lambda b, k, t, v=v, w=width, way=way: v[b, k, t] >= float(w[b][k]) * full[way, b, k, t],
+        )
+
+
+def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
+    """Start, limits, drain, wear."""
+    if not s.site.bess:
+        return
+    B, K = len(s.site.bess), pieces(s)
+    there = np.array([float(b.available) for b in p.bess])
+    drain = np.array([b.battery.no_load_loss_kw for b in s.site.bess]) * there
+    share = np.array([decay(b.battery, s.step_h)[1] for b in s.site.bess])
+    low, high = _opened(p, s)
+    n.par("stored_before_kwh", np.array([b.stored_kwh for b in p.bess]))
+    n.par("drain_kwh", drain[:, None] * s.step_h * share)
+    n.par("opened_low_kwh", low)
+    n.par("opened_high_kwh", high)
+    charge_top, discharge_top = np.zeros((B, K, s.steps)), np.zeros((B, K, s.steps))
+    for b, (curve, start) in enumerate(zip(segments(s), p.bess, strict=True)):
+        for width, limit, top in (
+            (curve.charge_width_kw, start.p_charge_kw, charge_top),
+            (curve.discharge_width_kw, start.p_discharge_kw, discharge_top),
+        ):
+            begin = np.concatenate([[0.0], np.cumsum(width)[:-1]])
+            top[b, : len(width)] = np.clip(limit[None, :] - begin[:, None], 0.0, width[:, None])
+    n.bound("charge_kw", 0.0, charge_top)
+    n.bound("discharge_kw", 0.0, discharge_top)
+    n.bound("stored_kwh", -np.inf, np.inf)
+    n.bound("below_kwh", 0.0, np.inf)
+    n.bound("above_kwh", 0.0, np.inf)
+    wear = np.array([b.battery.wear_per_kwh for b in s.site.bess])
+    n.price("wear", "discharge_kw", wear[:, None, None] * s.step_h)
+    rate = ladder(s.site).soc_window_per_kwh
+    n.price("soc_window", "below_kwh", rate * np.minimum(1.0, s.step_h))
+    n.price("soc_window", "above_kwh", rate * np.minimum(1.0, s.step_h))
+    if s.formulation.exclusivity is Exclusivity.BINARY:
+        n.bound("charging", 0.0, 1.0)
+        n.whole("charging", p.integral & p.exclusive)
+        if "piece_full" in n.shapes:
+            n.bound("piece_full", 0.0, 1.0)
+            n.whole("piece_full", p.integral & p.exclusive)
+
+
+def _opened(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:
+    """(B, T) how far the window is opened below and above while a battery comes back into it [kWh]."""
+    low, high = np.zeros((len(p.bess), s.steps)), np.zeros((len(p.bess), s.steps))
+    ends_h = s.start_h + s.step_h
+    near = s.start_h < OPENED_H
+    for b, (unit, start) in enumerate(zip(s.site.bess, p.bess, strict=True)):
+        e_min, e_max = (
+            unit.battery.soc_min * unit.battery.energy_kwh,
+            unit.battery.soc_max * unit.battery.energy_kwh,
+        )
+        where = near | np.full(s.steps, not start.available)
+        drained = start.stored_kwh * np.exp(-unit.battery.self_discharge_per_h * ends_h)
+        drained = drained - unit.battery.no_load_loss_kw * ends_h * float(start.available)
+        low[b] = np.where(where, np.maximum(0.0, e_min - drained), 0.0)
+        high[b] = np.where(where, max(0.0, start.stored_kwh - e_max), 0.0)
+    return low, high

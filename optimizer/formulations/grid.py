@@ -1,0 +1,33 @@
+"""Grid: import and export within the contracted limits, none while the mains are away."""
+
+import numpy as np
+
+from optimizer.algebra import Model
+from optimizer.formulation import Exclusivity
+from optimizer.numbers import Numbers
+from optimizer.problem import PlanningProblem
+from optimizer.structure import Structure
+
+
+def add(m: Model, s: Structure) -> None:
+    """import_kw, export_kw >= 0. With BINARY exclusivity: one of them is zero in the steps marked for it."""
+    imported, exported = m.var("import_kw", s.steps), m.var("export_kw", s.steps)
+    for t in range(s.steps):
+        m.bus[t].append(imported[t] - exported[t])
+    if s.formulation.exclusivity is Exclusivity.BINARY:
+        importing = m.var("importing", s.steps)
+        top = s.site.grid
+        m.rows("grid_imports", (s.steps,), lambda t: imported[t] <= top.p_import_kw_max * importing[t])
+        m.rows("grid_exports", (s.steps,), lambda t: exported[t] <= top.p_export_kw_max * (1 - importing[t]))
+
+
+def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
+    """Caps by availability; energy price both ways."""
+    there = p.grid_available.astype(np.float64)
+    n.bound("import_kw", 0.0, s.site.grid.p_import_kw_max * there)
+    n.bound("export_kw", 0.0, s.site.grid.p_export_kw_max * there)
+    n.price("energy_import", "import_kw", p.import_per_kwh * s.step_h)
+    n.price("energy_export", "export_kw", -p.export_per_kwh * s.step_h)
+    if s.formulation.exclusivity is Exclusivity.BINARY:
+        n.bound("importing", 0.0, 1.0)
+        n.whole("importing", p.integral & p.exclusive)

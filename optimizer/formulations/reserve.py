@@ -1,0 +1,171 @@
+"""Reserve in kW, and the kWh behind it; a shortfall has a price and is reported.
+
+Islanded (the forming source's power is a result, so headroom is kept both ways):
+
+    sum_g (P_g u - p_g) + sum_b r_b + short  >=  a (load - shed) + b pv_used
+    sum_g (p_g - Pmin_g u) + sum_b h_b + short_down  >=  a (load - shed)
+
+Grid-tied (sudden loss of the grid: what is not critical is shed, the critical tiers go on):
+
+    sum_g P_g u + sum_b r_b + short  >=  critical load + auxiliaries
+
+    r_b + (discharge - charge, islanded only)  <=  P_b and its taper,     r_b T q <= e_t - E_min
+    h_b - (discharge - charge)                 <=  P_b charge,            h_b T   <= E_max - e_t
+
+T is the start delay of the slowest genset times one more than the failed starts to be survived, q the energy
+drawn per kWh delivered. Rows of the other grid mode are freed by their right-hand side.
+"""
+
+import math
+
+import numpy as np
+
+from ems.assets import BatteryParams
+from ems.site import Site
+from ems.timegrid import FloatArray
+from optimizer.algebra import Expr, Model
+from optimizer.formulations.battery import net, taper_slopes
+from optimizer.numbers import Numbers
+from optimizer.prices import ladder
+from optimizer.problem import PlanningProblem
+from optimizer.structure import Structure
+
+
+def drawn_per_kwh(p: BatteryParams) -> float:
+    """Stored energy drawn per kWh delivered at full power."""
+    return 1.0 / p.eta_discharge + p.loss_discharge_pu * p.p_discharge_kw_max / p.p_nominal_kw
+
+
+def critical(site: Site) -> list[int]:
+    """Feeders to be carried through a loss of the grid: critical tiers, and what cannot be shed."""
+    return [
+        i for i, f in enumerate(site.feeders) if f.tier <= site.reserve.critical_tier or not f.has_breaker
+    ]
+
+
+def add(m: Model, s: Structure) -> None:
+    """reserve_kw, down_kw (B, T), short_kw, short_down_kw (T,)."""
+    if not s.formulation.reserve:
+        return
+    B, T = len(s.site.bess), s.steps
+    short, short_down = m.var("short_kw", T), m.var("short_down_kw", T)
+    island_up, island_down = m.par("island_up_kw", T), m.par("island_down_kw", T)
+    loss_of_grid = m.par("loss_of_grid_kw", T)
+    if B:
+        held, down = m.var("reserve_kw", B, T), m.var("down_kw", B, T)
+        _add_limits(m, s)
+    policy = s.site.reserve
+
+    def batteries(x: Expr, t: int) -> Expr:
+        return sum(x[b, t] for b in range(B))
+
+    def shed(t: int) -> Expr:
+        return sum(m["shed_kw"][f, t] for f in range(len(s.site.feeders)))
+
+    def solar(t: int) -> Expr:
+        return sum(m["pv_kw"][i, t] for i in range(len(s.site.pv)))
+
+    m.rows(
+        "reserve_island",
+        (T,),
+        lambda t: (
+            sum(m.reserve_up[t]) + (batteries(held, t) if B else 0) + short[t]
+            >= island_up[t] - policy.load_ratio * shed(t) + policy.pv_ratio * solar(t)
+        ),
+    )
+    m.rows(
+        "reserve_down",
+        (T,),
+        lambda t: (
+            sum(m.reserve_down[t]) + (batteries(down, t) if B else 0) + short_down[t]
+            >= island_down[t] - policy.load_ratio * shed(t)
+        ),
+    )
+    m.rows(
+        "loss_of_grid",
+        (T,),
+        lambda t: sum(m.carry[t]) + (batteries(held, t) if B else 0) + short[t] >= loss_of_grid[t],
+    )
+
+
+def _add_limits(m: Model, s: Structure) -> None:
+    """What a battery can hold ready, in power and in energy."""
+    shape = (len(s.site.bess), s.steps)
+    held, down, stored = m["reserve_kw"], m["down_kw"], m["stored_kwh"]
+    room, freed = m.par("discharge_room_kw", *shape), m.par("charge_room_kw", *shape)
+    p = [b.battery for b in s.site.bess]
+    e_min = [x.soc_min * x.energy_kwh for x in p]
+    e_max = [x.soc_max * x.energy_kwh for x in p]
+    behind = [s.hold_h * drawn_per_kwh(x) for x in p]
+    m.rows("reserve_power", shape, lambda b, t: held[b, t] + net(m, b, t) <= room[b, t])
+    m.rows(
+        "reserve_energy",
+        shape,
+        lambda b, t: (
+            behind[b] * held[b, t]
+            <= stored[b, t] + m["below_kwh"][b, t] + m["opened_low_kwh"][b, t] - e_min[b]
+        ),
+    )
+    m.rows("down_power", shape, lambda b, t: down[b, t] - net(m, b, t) <= freed[b, t])
+    m.rows(
+        "down_energy",
+        shape,
+        lambda b, t: (
+            s.hold_h * down[b, t]
+            <= e_max[b] + m["above_kwh"][b, t] + m["opened_high_kwh"][b, t] - stored[b, t]
+        ),
+    )
+    for b, x in enumerate(p):
+        slope = taper_slopes(x)[1]
+        if slope is not None and s.formulation.soc_tapers:
+            m.rows(
+                f"reserve_taper_{b}",
+                (s.steps,),
+                lambda t, b=b, x=x, k=slope: (
+                    held[b, t]
+                    <= x.taper_ratio * x.p_discharge_kw_max
+                    + k * (stored[b, t] + m["below_kwh"][b, t] + m["opened_low_kwh"][b, t] - e_min[b])
+                ),
+            )
+
+
+def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
+    """Requirements by grid mode, rooms, prices."""
+    if not s.formulation.reserve:
+        return
+    island = p.islanded
+    policy = s.site.reserve
+    load = p.load_kw.sum(axis=0)
+    free = -_plenty(s.site, p)
+    n.par("island_up_kw", np.where(island, policy.load_ratio * load, free))
+    n.par("island_down_kw", np.where(island, policy.load_ratio * load, free))
+    n.par("loss_of_grid_kw", np.where(island, free, critical_kw(p)))
+    n.bound("short_kw", 0.0, np.inf)
+    n.bound("short_down_kw", 0.0, np.inf)
+    n.price("reserve_short", "short_kw", ladder(s.site).reserve_per_kwh * s.step_h)
+    n.price("reserve_short", "short_down_kw", ladder(s.site).reserve_down_per_kwh * s.step_h)
+    if not s.site.bess:
+        return
+    up = np.array([b.p_discharge_kw for b in p.bess])
+    down = np.array([b.p_charge_kw for b in p.bess])
+    forms = np.array(
+        [float(b.pcs.can_form and x.available) for b, x in zip(s.site.bess, p.bess, strict=True)]
+    )
+    n.bound("reserve_kw", 0.0, np.where(island, up, up * forms[:, None]))
+    n.bound("down_kw", 0.0, up + down)
+    n.par("discharge_room_kw", np.where(island, up, 2.0 * up + down))
+    n.par("charge_room_kw", down)
+
+
+def critical_kw(p: PlanningProblem) -> FloatArray:
+    """(T,) what must live through a loss of the grid [kW]."""
+    aux = sum(b.battery.aux_kw for b in p.site.bess)
+    out: FloatArray = p.load_kw[critical(p.site)].sum(axis=0) + aux
+    return out
+
+
+def _plenty(site: Site, p: PlanningProblem) -> float:
+    """More than any requirement: frees a row [kW]."""
+    return 10.0 * math.ceil(
+        float(p.load_kw.sum(axis=0).max(initial=1.0)) + sum(x.p_ac_kw for x in site.pv) + 1.0
+    )

@@ -1,0 +1,30 @@
+"""The ladder of prices for what should not happen, each rung above the one before, derived from the site."""
+
+from dataclasses import dataclass
+
+from ems.site import Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """Money per kWh that a soft limit is missed by. Preferences are prices, never gates."""
+
+    reserve_down_per_kwh: float
+    reserve_per_kwh: float  # the site's own figure
+    tank_per_l: float
+    surplus_per_kwh: float  # power the bus cannot absorb
+    no_breaker_per_kwh: float  # unserved load behind no breaker: the bus would have to go dead
+    soc_window_per_kwh: float  # stored energy outside its window
+
+
+def ladder(site: Site) -> Ladder:
+    """Price ladder of a site: above the highest VOLL come surplus, unsheddable load, SoC window."""
+    top = max([f.voll_per_kwh for f in site.feeders], default=10.0)
+    return Ladder(
+        reserve_down_per_kwh=0.5 * site.reserve.shortfall_per_kwh,
+        reserve_per_kwh=site.reserve.shortfall_per_kwh,
+        tank_per_l=top,
+        surplus_per_kwh=2.0 * top,
+        no_breaker_per_kwh=4.0 * top,
+        soc_window_per_kwh=8.0 * top,
+    )

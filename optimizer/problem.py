@@ -1,0 +1,94 @@
+"""A planning problem: site, condition and forecast as arrays on one time grid.
+
+Bad input is refused or repaired by a declared rule (intake.py); every repair is named in `notes`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from ems.site import GridMode, Site
+from ems.timegrid import BoolArray, FloatArray, TimeGrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BessStart:
+    """Where a battery system starts."""
+
+    available: bool
+    stored_kwh: float
+    p_charge_kw: FloatArray  # (T,) limits after live derating and reactive demand
+    p_discharge_kw: FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GensetStart:
+    """Where a genset starts."""
+
+    available: bool
+    on: bool
+    age_h: float  # in the present state
+    starting: bool
+    ready_h: float  # earliest time on load, counted from the start of the grid
+    fuel_l: float  # infinite where the tank is not measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandMonth:
+    """One local month inside the window: what its demand charge starts from."""
+
+    steps: BoolArray  # (T,) steps that lie in it
+    base_kw: float  # peak so far, or the target if that is higher
+    rate_per_kw: float  # what a kW above the base costs in this window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningProblem:
+    """Everything the model is fed with. Assets in the order of the site; T steps.
+
+    `load_kw` (F, T), `pv_kw` (V, T) [kW]; prices (T,) [money per kWh]; `grid_available` (T,);
+    `integral` (T,) steps in which commitment must be whole; `history_kwh` imported in the open billing
+    interval before the grid starts; `terminal_per_kwh` (B, 3) value of the lower, middle and upper third of
+    the battery at the end; `exclusive` (T,) steps in which energy may have no value, so that one direction of
+    flow has to be enforced by binaries.
+    """
+
+    site: Site
+    grid: TimeGrid
+    at: datetime
+    mode_now: GridMode
+    load_kw: FloatArray
+    pv_kw: FloatArray
+    import_per_kwh: FloatArray
+    export_per_kwh: FloatArray
+    grid_available: BoolArray
+    integral: BoolArray
+    bess: tuple[BessStart, ...]
+    gensets: tuple[GensetStart, ...]
+    months: tuple[DemandMonth, DemandMonth]
+    history_kwh: float
+    terminal_per_kwh: FloatArray
+    exclusive: BoolArray
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.grid)
+
+    @property
+    def step_h(self) -> FloatArray:
+        """(T,) step lengths [h]."""
+        return self.grid.step_h
+
+    @property
+    def islanded(self) -> BoolArray:
+        """(T,) steps without a usable grid."""
+        return np.logical_not(self.grid_available)
+
+    @property
+    def bess_forms(self) -> bool:
+        """Whether a battery can form an island."""
+        pairs = zip(self.site.bess, self.bess, strict=True)
+        return any(b.pcs.can_form and s.available and b.id in self.site.forming.islanded for b, s in pairs)

@@ -1,0 +1,180 @@
+"""The receding horizon: condition and forecast in, a validated plan out, always.
+
+Rescue order: an incumbent that passes the validator, else the last plan shifted and still valid, else the
+rules of the edge. Integrality is never relaxed in what is executed. Each rescue is labelled and says why.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+
+from ems.clock import wall_s
+from ems.condition import PlantCondition
+from ems.errors import BadValue, DataError
+from ems.forecast import Forecast
+from ems.outage import OutageNotice
+from ems.plan import Plan
+from ems.site import Site
+from ems.timegrid import BoolArray, FloatArray, TimeGrid
+from optimizer.compiled import Compiled
+from optimizer.extract import Identity, extract
+from optimizer.formulation import Exclusivity
+from optimizer.horizon import planning_grid
+from optimizer.intake import planning_problem
+from optimizer.numbers import Numbers
+from optimizer.options import PlannerOptions
+from optimizer.problem import PlanningProblem
+from optimizer.rescue import rules_plan, shifted_plan
+from optimizer.solve import Effort, Outcome, Session
+from optimizer.structure import StructureKey, structure_key, structure_of
+from optimizer.validate import validate
+
+CACHE = 12  # compiled structures kept
+ROUNDS = 3  # solves at most: the first, and again with binaries where energy was burnt
+BURNT_KW = 0.5
+RESERVED_S = 0.15  # of the deadline, for what comes after the solve
+
+
+@dataclass(slots=True)
+class _Solver:
+    compiled: Compiled
+    session: Session
+    used: int = 0
+
+
+class Planner:
+    """Plans for one site. Keeps compiled models, so a plan costs little more than its solve."""
+
+    def __init__(self, site: Site, options: PlannerOptions | None = None) -> None:
+        self._site = site
+        self._options = PlannerOptions() if options is None else options
+        self._solvers: dict[StructureKey, _Solver] = {}
+        self._uses = 0
+
+    def horizon(self, issued_at: datetime, outages: Sequence[OutageNotice] = ()) -> TimeGrid:
+        """Grid to forecast on. Edges of `outages`, where given, become step edges."""
+        return planning_grid(issued_at, self._options.blocks, outages)
+
+    def plan(self, condition: PlantCondition, forecast: Forecast, last: Plan | None, seq: int) -> Plan:
+        """Make a plan; never raises for bad data or an infeasible problem: the plan says so.
+
+        Parameters
+        ----------
+        condition : PlantCondition
+            Where the plant is now.
+        forecast : Forecast
+            On `horizon(...)` or any other grid that starts now.
+        last : Plan or None
+            The plan before this one: start of the search, and first rescue.
+        seq : int
+            Number of the plan.
+        """
+        begun = wall_s()
+        who = Identity(seq=seq, valid_h=self._options.valid_h)
+        try:
+            problem = planning_problem(self._site, condition, forecast, self._options)
+        except (DataError, BadValue) as bad:
+            return self._rescue(None, condition, forecast.grid, last, who, f"input refused: {bad}")
+        plan, why = self._solved(problem, last, who, begun)
+        return plan if plan is not None else self._rescue(problem, condition, problem.grid, last, who, why)
+
+    def solver(self, grid: TimeGrid, exclusive: bool) -> tuple[Compiled, Session]:
+        """Compiled model and session of a grid, made when first asked for."""
+        form = self._options.formulation
+        form = replace(form, exclusivity=Exclusivity.BINARY) if exclusive else form
+        key = structure_key(self._site, grid, form)
+        self._uses += 1
+        if key not in self._solvers:
+            if len(self._solvers) >= CACHE:
+                del self._solvers[min(self._solvers, key=lambda k: self._solvers[k].used)]
+            compiled = Compiled(structure_of(self._site, grid, form))
+            self._solvers[key] = _Solver(compiled, Session(compiled))
+        entry = self._solvers[key]
+        entry.used = self._uses
+        return entry.compiled, entry.session
+
+    def _solved(
+        self, p: PlanningProblem, last: Plan | None, who: Identity, begun: float
+    ) -> tuple[Plan | None, str]:
+        """A validated plan of the model, or None and why not."""
+        why = "no attempt"
+        for _ in range(ROUNDS):
+            compiled, session = self.solver(p.grid, bool(p.exclusive.any()))
+            n = compiled.numbers(p)
+            outcome = session.solve(compiled.fill(n), self._effort(p, begun), warm_start(compiled, p, last))
+            if outcome.x is None:
+                return None, f"the solver ended with {outcome.status} and no point"
+            burnt = burning(compiled, p, outcome.x)
+            if burnt.any() and not p.exclusive[burnt].all():
+                p = replace(p, exclusive=p.exclusive | burnt)
+                why = "energy burnt by charging and discharging at once"
+                continue
+            plan, why = self._checked(compiled, p, n, outcome, who)
+            return plan, why
+        return None, why
+
+    def _checked(
+        self, compiled: Compiled, p: PlanningProblem, n: Numbers, outcome: Outcome, who: Identity
+    ) -> tuple[Plan | None, str]:
+        plan, slack = extract(compiled, p, n, outcome, who)
+        verdict = validate(plan, p, slack.surplus_kw - slack.aux_short_kw)
+        return (plan, "") if verdict.ok else (None, "the replay refused it: " + "; ".join(verdict.faults))
+
+    def _effort(self, p: PlanningProblem, begun: float) -> Effort:
+        o = self._options
+        left = None if o.time_limit_s is None else o.time_limit_s - RESERVED_S - (wall_s() - begun)
+        supply = float((p.load_kw.sum(axis=0) * p.step_h * np.abs(p.import_per_kwh)).sum())
+        return Effort(
+            gap_ratio=o.gap_ratio,
+            gap_abs=0.1 * o.gap_ratio * supply,
+            time_limit_s=left,
+            node_limit=o.node_limit,
+            threads=o.threads,
+        )
+
+    def _rescue(
+        self,
+        p: PlanningProblem | None,
+        condition: PlantCondition,
+        grid: TimeGrid,
+        last: Plan | None,
+        who: Identity,
+        why: str,
+    ) -> Plan:
+        shifted, reason = shifted_plan(self._site, condition, last, who, why)
+        if shifted is not None:
+            return shifted
+        return rules_plan(self._site, condition, grid, who, f"{why}; last plan: {reason}")
+
+
+def burning(compiled: Compiled, p: PlanningProblem, x: FloatArray) -> BoolArray:
+    """(T,) whole steps with flow both ways at once, or with loss pieces filled out of order."""
+    out = np.zeros(p.steps, dtype=np.bool_)
+    if p.site.bess:
+        v = compiled.values(x)
+        both = np.minimum(v["charge_kw"].sum(axis=1), v["discharge_kw"].sum(axis=1))
+        out |= (both > BURNT_KW).any(axis=0)
+        n = compiled.numbers(p)
+        for name in ("charge_kw", "discharge_kw"):
+            room = n.high[name][:, :-1] - v[name][:, :-1]
+            out |= (np.minimum(room, v[name][:, 1:]) > BURNT_KW).any(axis=(0, 1))
+    out |= np.minimum(compiled.values(x)["import_kw"], compiled.values(x)["export_kw"]) > BURNT_KW
+    return out & p.integral
+
+
+def warm_start(compiled: Compiled, p: PlanningProblem, last: Plan | None) -> dict[str, FloatArray] | None:
+    """Commitment of the last plan on the new grid, where it reaches; NaN beyond."""
+    if last is None or not p.site.gensets or not last.genset_on:
+        return None
+    at = [last.grid.index_at(t) for t in p.grid.starts()]
+    rows = [
+        [np.nan if i is None else round(last.genset_on[g.id][i]) for i in at]
+        if g.id in last.genset_on
+        else [np.nan] * p.steps
+        for g in p.site.gensets
+    ]
+    n = compiled.numbers(p)
+    start = np.where(p.integral, np.array(rows), np.nan)
+    return {"on": np.clip(start, n.low["on"], n.high["on"])}

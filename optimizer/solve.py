@@ -1,0 +1,123 @@
+"""HiGHS: one persistent session per compiled model, told numbers only. Honest status."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import highspy
+import numpy as np
+
+from ems.clock import wall_s
+from ems.errors import InvariantBroken
+from ems.timegrid import FloatArray
+from optimizer.compiled import Compiled, Filled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long to look. The absolute gap ends a solve whose objective is near zero."""
+
+    gap_ratio: float
+    gap_abs: float
+    time_limit_s: float | None
+    node_limit: int | None
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the solver has to say. `x` is None when there is no feasible point."""
+
+    status: str
+    optimal: bool  # proven to the requested gap
+    x: FloatArray | None
+    objective: float | None
+    bound: float | None
+    gap_ratio: float | None
+    solve_s: float
+    nodes: int
+
+
+class Session:
+    """Keeps the matrix inside HiGHS; each solve pushes vectors."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self._highs: Any = cast(Any, highspy.Highs)()  # its stubs lack a method and the constructor's types
+        self._highs.setOptionValue("output_flag", False)
+        rows, columns = compiled.form.shape
+        self._columns = np.arange(columns, dtype=np.int32)
+        self._rows = np.arange(rows, dtype=np.int32)
+        self._loaded = False
+
+    def solve(self, filled: Filled, effort: Effort, start: dict[str, FloatArray] | None = None) -> Outcome:
+        """Solve one problem, optionally from a partial start (values by variable name; NaN: unknown)."""
+        h = self._highs
+        for option, value in (
+            ("threads", effort.threads),
+            ("mip_rel_gap", effort.gap_ratio),
+            ("mip_abs_gap", effort.gap_abs),
+            ("time_limit", np.inf if effort.time_limit_s is None else max(0.01, effort.time_limit_s)),
+            ("mip_max_nodes", 2**31 - 1 if effort.node_limit is None else effort.node_limit),
+        ):
+            h.setOptionValue(option, value)
+        self._push(filled)
+        if start:
+            self._start(start)
+        begun = wall_s()
+        h.run()
+        return self._outcome(filled, wall_s() - begun)
+
+    def _push(self, f: Filled) -> None:
+        """All vectors anew; nothing of the last solve is kept, so that equal input gives an equal plan."""
+        h, n, m = self._highs, len(self._columns), len(self._rows)
+        kinds = f.integer.astype(np.uint8)
+        if not self._loaded:
+            form = self._compiled.form
+            status = h.passModel(
+                n, m, len(form.a_value), 1, 1, f.offset, f.cost, f.low, f.high, f.row_low, f.row_high,
+                form.a_start, form.a_index, form.a_value, kinds.astype(np.int32),
+            )  # fmt: skip
+            if status == highspy.HighsStatus.kError:
+                raise InvariantBroken("the solver refused the matrix of a compiled model")
+            self._loaded = True
+            return
+        h.clearSolver()
+        h.changeColsCost(n, self._columns, f.cost)
+        h.changeColsBounds(n, self._columns, f.low, f.high)
+        h.changeRowsBounds(m, self._rows, f.row_low, f.row_high)
+        h.changeColsIntegrality(n, self._columns, kinds)
+        h.changeObjectiveOffset(f.offset)
+
+    def _start(self, start: dict[str, FloatArray]) -> None:
+        index, value = [], []
+        for name, values in start.items():
+            flat = values.ravel()
+            known = np.flatnonzero(np.isfinite(flat))
+            index.append(self._compiled.form.columns[name][known])
+            value.append(flat[known])
+        at = np.concatenate(index).astype(np.int32)
+        if len(at):
+            self._highs.setSolution(len(at), at, np.concatenate(value))
+
+    def _outcome(self, f: Filled, solve_s: float) -> Outcome:
+        h = self._highs
+        status, info = h.getModelStatus(), h.getInfo()
+        has_point = info.primal_solution_status == 2  # kSolutionStatusFeasible
+        x = np.asarray(h.getSolution().col_value) if has_point else None
+        whole = bool(f.integer.any())
+        objective = float(f.cost @ x + f.offset) if x is not None else None
+        bound = float(info.mip_dual_bound) if whole else objective
+        finite = bound is not None and np.isfinite(bound)
+        gap = None
+        if objective is not None and finite and bound is not None:
+            gap = max(0.0, objective - bound) / max(abs(objective), 1e-9)
+        return Outcome(
+            status=h.modelStatusToString(status),
+            optimal=status == highspy.HighsModelStatus.kOptimal,
+            x=x,
+            objective=objective,
+            bound=bound if finite else None,
+            gap_ratio=gap,
+            solve_s=solve_s,
+            nodes=max(0, int(info.mip_node_count)) if whole else 0,
+        )

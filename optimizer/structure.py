@@ -1,0 +1,69 @@
+"""What decides the shape of the matrices: the site, the step lengths and the formulation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ems.site import Site
+from ems.timegrid import FloatArray, IntArray, TimeGrid
+from optimizer.formulation import Formulation
+
+StructureKey = tuple[tuple[float, ...], float, Formulation]
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """Static side of a planning problem."""
+
+    site: Site
+    step_h: FloatArray  # (T,)
+    start_h: FloatArray  # (T,) hours after the start of the grid
+    interval: IntArray  # (T,) index of the billing interval a step lies in; long steps are their own
+    formulation: Formulation
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.step_h)
+
+    @property
+    def interval_h(self) -> float:
+        """Length of the tariff's billing interval [h]."""
+        return self.site.tariff.billing_interval_s / 3600.0
+
+    @property
+    def intervals(self) -> int:
+        """Number of billing intervals, long steps counted once."""
+        return int(self.interval[-1]) + 1
+
+    @property
+    def hold_h(self) -> float:
+        """How long a reserve must last: start delays of the slowest genset, failed starts included [h].
+
+        A site without gensets has nothing to wait for; a quarter of an hour is held instead.
+        """
+        delays = [g.start_delay_s for g in self.site.gensets]
+        starts = self.site.reserve.failed_starts + 1
+        return max(delays) * starts / 3600.0 if delays else 0.25
+
+
+def structure_key(site: Site, grid: TimeGrid, formulation: Formulation) -> StructureKey:
+    """What two problems of one site must share to share their matrices."""
+    phase_s = grid.start.timestamp() % site.tariff.billing_interval_s
+    return grid.step_s, round(phase_s, 3), formulation
+
+
+def structure_of(site: Site, grid: TimeGrid, formulation: Formulation) -> Structure:
+    """Shape of a problem on a grid."""
+    billing_s = site.tariff.billing_interval_s
+    phase_s = grid.start.timestamp() % billing_s
+    starts = grid.offset_s[:-1]
+    slots = np.floor((starts + phase_s) / billing_s + 1e-9)
+    _, interval = np.unique(slots, return_inverse=True)
+    return Structure(
+        site=site,
+        step_h=grid.step_h,
+        start_h=starts / 3600.0,
+        interval=interval.astype(np.int64),
+        formulation=formulation,
+    )
