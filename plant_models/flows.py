@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from ems.assets import GensetParams
 from ems.points import BessState, GensetState
 from plant_models import battery, genset, load, pv
 from plant_models.balance import Powers
@@ -79,22 +80,37 @@ def _pass_gensets(w: Work, pw: Powers, h: float, led: Ledger) -> None:
                     g.phase, g.tank_l, g.run_h, own_start=g.own_start, dead_s=g.dead_s + h
                 )
             continue
-        rate = genset.fuel_l_h(w.t.fuel[i], pw.gen[i]) if g.phase is _RUNNING else w.t.idle_l_h[i]
-        litres = min(g.tank_l, rate * h / 3600.0)
-        led.fuel_l[i] = litres
         if g.phase is _RUNNING:
-            g = _loaded(w, g, i, pw.gen_end[i], pw.gen[i], h)
-        burnt = genset.burn(g, litres, h)
-        w.gensets[i], w.starts[i], w.failed[i] = genset.advance(w.t.gensets[i], burnt, h, i in fails)
+            rate = genset.fuel_l_h(w.t.fuel[i], pw.gen[i])
+            led.fuel_l[i] = litres = min(g.tank_l, rate * h / 3600.0)
+            w.gensets[i] = _loaded(w.t.gensets[i], g, litres, (pw.gen[i], pw.gen_end[i]), h)
+        else:
+            led.fuel_l[i] = litres = min(g.tank_l, w.t.idle_l_h[i] * h / 3600.0)
+            burnt = genset.burn(g, litres, h)
+            w.gensets[i], w.starts[i], w.failed[i] = genset.advance(w.t.gensets[i], burnt, h, i in fails)
 
 
-def _loaded(w: Work, g: GensetUnit, i: str, end_kw: float, mean_kw: float, h: float) -> GensetUnit:
-    """A running set with its power at the end; loading ends at minimum load."""
-    params = w.t.gensets[i]
-    loading = g.loading and end_kw < params.p_min_kw - _TOL_KW
-    overload_s = g.overload_s + h if mean_kw > params.p_rated_kw else 0.0
+def _loaded(
+    params: GensetParams, g: GensetUnit, litres: float, p_kw: tuple[float, float], h: float
+) -> GensetUnit:
+    """A running set after `h` seconds at (mean, end) power; loading ends at minimum load."""
+    mean, end = p_kw
+    run_h = g.run_h + h / 3600.0
+    tank_l = g.tank_l - litres
+    if tank_l <= 1e-9:
+        return GensetUnit(GensetState.STOPPED, 0.0, run_h)
     return GensetUnit(
-        _RUNNING, g.tank_l, g.run_h, g.timer_s, end_kw, 0, loading, g.unloading, g.own_start, 0.0, overload_s
+        _RUNNING,
+        tank_l,
+        run_h,
+        g.timer_s + h,
+        end,
+        0,
+        g.loading and end < params.p_min_kw - _TOL_KW,
+        g.unloading,
+        g.own_start,
+        0.0,
+        g.overload_s + h if mean > params.p_rated_kw else 0.0,
     )
 
 

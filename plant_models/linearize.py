@@ -16,7 +16,7 @@ FIT_RATIO_MAX = 0.015  # a fuel curve that is further from convex than this is r
 class Segments:
     """y = y0 + sum(slopes_i * x_i) with 0 <= x_i <= widths_i, filled in order because slopes never fall.
 
-    For fuel: x counts from `x0` = p_min [kW], y in [L/h]. For a battery: x is |p| [kW], y the rate of loss [kW].
+    Fuel: x counts from `x0` = p_min [kW], y in [L/h]. Battery: x is |p| [kW], y the rate of loss [kW].
     """
 
     x0: float  # kW
@@ -34,7 +34,7 @@ class Segments:
         return total
 
     def lines(self) -> tuple[tuple[float, float], ...]:
-        """(slope, intercept) of each segment's line: y >= slope * x + intercept, all of them, is the curve."""
+        """(slope, intercept) of each segment's line: y >= slope * x + intercept for all is the curve."""
         out, x, y = [], self.x0, self.y0
         for width, slope in zip(self.widths_kw, self.slopes, strict=True):
             out.append((slope, y - slope * x))
@@ -96,7 +96,7 @@ def genset_fuel_segments(params: GensetParams) -> Segments:
     Returns
     -------
     Segments
-        x0 = p_min_kw [kW], y0 the fuel there [L/h], slopes in L/kWh that never fall.
+        x0 = p_min_kw [kW], y0 the fuel there [L/h], slopes that never fall [L/kWh].
 
     Raises
     ------
@@ -106,20 +106,25 @@ def genset_fuel_segments(params: GensetParams) -> Segments:
     Notes
     -----
     Where slopes fall (data sheets are rounded) the neighbouring segments are pooled, weighted by width, until
-    none does: isotonic regression of the slopes (pool adjacent violators), which keeps both ends of the curve.
+    none does (pool adjacent violators). A pooled chord lies below the points, so the whole is lifted by half the
+    largest gap: the error is halved and lies on both sides.
     """
     curve = genset.fuel_points(params)
     low, high = params.p_min_kw, params.p_rated_kw
+    if low >= high:
+        raise BadValue(f"{params.id}: p_min_kw {low} is not below p_rated_kw {high}")
     xs = [low, *(x for x in curve[0] if low + 1e-9 < x < high - 1e-9), high]
     ys = [genset.fuel_l_h(curve, x) for x in xs]
     widths, slopes = _pooled(xs, ys)
-    out = Segments(x0=low, y0=ys[0], widths_kw=widths, slopes=slopes, fit_error_ratio=0.0)
-    error = max(abs(out.y(x) - y) for x, y in zip(xs, ys, strict=True)) / ys[-1]
+    chords = Segments(x0=low, y0=ys[0], widths_kw=widths, slopes=slopes, fit_error_ratio=0.0)
+    lift = 0.5 * max(y - chords.y(x) for x, y in zip(xs, ys, strict=True))
+    error = lift / ys[-1]
     if error > FIT_RATIO_MAX or slopes[0] < 0.0:
         raise BadValue(
-            f"{params.id}: fuel points are {error:.1%} from a rising convex curve; {FIT_RATIO_MAX:.1%} is allowed"
+            f"{params.id}: fuel points are {error:.1%} from a rising convex curve; "
+            f"{FIT_RATIO_MAX:.1%} is allowed"
         )
-    return Segments(x0=low, y0=ys[0], widths_kw=widths, slopes=slopes, fit_error_ratio=error)
+    return Segments(x0=low, y0=ys[0] + lift, widths_kw=widths, slopes=slopes, fit_error_ratio=error)
 
 
 def _pooled(xs: list[float], ys: list[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:

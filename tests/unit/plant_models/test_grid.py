@@ -1,0 +1,54 @@
+import cmath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plant_models import grid
+from tests import builders
+
+GRID = builders.site().grid
+R, X = grid.impedance_pu_per_kw(GRID)
+
+
+def by_iteration(v_source_v: float, p_kw: float, q_kvar: float) -> float:
+    """Independent: phasors of one phase in V, A and ohm, fixed point on the load's current."""
+    source = v_source_v / 3**0.5
+    s_va = complex(p_kw, q_kvar) * 1000.0 / 3.0
+    v: complex = complex(source)
+    for _ in range(500):
+        v = source - complex(GRID.r_ohm, GRID.x_ohm) * (s_va / v).conjugate()
+    return abs(v) * 3**0.5
+
+
+@given(p=st.floats(-600.0, 600.0), q=st.floats(-300.0, 300.0), vs=st.floats(0.85, 1.1))
+def test_poi_voltage_equals_iterated_phasor_solution(p, q, vs):
+    assert grid.poi_voltage_pu(R, X, vs, p, q) * 400.0 == pytest.approx(
+        by_iteration(400.0 * vs, p, q), rel=1e-9
+    )
+
+
+def test_poi_voltage_unloaded_is_the_source_voltage():
+    assert grid.poi_voltage_pu(R, X, 0.97, 0.0, 0.0) == pytest.approx(0.97)
+
+
+def test_poi_voltage_falls_with_import_and_rises_with_export():
+    assert grid.poi_voltage_pu(R, X, 1.0, 350.0, 115.0) == pytest.approx(0.957, abs=0.002)
+    assert grid.poi_voltage_pu(R, X, 1.0, -350.0, 0.0) > 1.02
+
+
+def test_poi_voltage_beyond_the_nose_has_no_operating_point():
+    """The most power a source can give at unity power factor is Vs^2 / (2 (R + |Z|))."""
+    z = abs(complex(GRID.r_ohm, GRID.x_ohm))
+    p_most = 400.0**2 / (2.0 * (GRID.r_ohm + z)) / 1000.0
+    assert grid.poi_voltage_pu(R, X, 1.0, 0.999 * p_most, 0.0) > 0.4
+    assert grid.poi_voltage_pu(R, X, 1.0, 1.001 * p_most, 0.0) == 0.0
+    assert cmath.isfinite(z)
+
+
+@pytest.mark.parametrize(
+    ("present", "v", "expected"),
+    [(True, 1.0, True), (True, 0.85, True), (True, 0.849, False), (True, 1.101, False), (False, 1.0, False)],
+)
+def test_usable_needs_presence_and_a_voltage_in_band(present, v, expected):
+    assert grid.usable(GRID, present, v) is expected
