@@ -11,7 +11,6 @@ import numpy as np
 
 from ems.errors import DataError
 from ems.kpi import EnergyCounters
-from ems.plan import Plan
 from ems.points import GensetState
 from ems.records import EventRecord
 from sim.trace import Trace, load_traces, save_traces
@@ -90,21 +89,31 @@ class RunResult:
     notes: tuple[str, ...] = ()
 
 
-def plan_stats(plans: Sequence[Plan], wall_s: Sequence[float], allowance_s: float) -> PlanStats:
-    """Statistics of the plans of a run; `wall_s` holds the planning time of each [s]."""
-    if not plans:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMade:
+    """One plan as far as the statistics need it; `took_s` is the wall time of the whole turn [s]."""
+
+    label: str
+    gap_ratio: float | None
+    took_s: float
+
+
+def plan_stats(made: Sequence[PlanMade], allowance_s: float) -> PlanStats:
+    """Statistics of the plans of a run. A plan that took longer than its allowance [s] counts as late."""
+    if not made:
         return PlanStats()
     by_label: dict[str, int] = {}
-    for plan in plans:
-        by_label[str(plan.label)] = by_label.get(str(plan.label), 0) + 1
-    gaps = [p.solve.gap_ratio for p in plans if p.solve.gap_ratio is not None]
+    for plan in made:
+        by_label[plan.label] = by_label.get(plan.label, 0) + 1
+    gaps = [p.gap_ratio for p in made if p.gap_ratio is not None]
+    took = [p.took_s for p in made]
     return PlanStats(
-        count=len(plans),
+        count=len(made),
         by_label=by_label,
-        p50_s=float(np.percentile(wall_s, 50)),
-        p95_s=float(np.percentile(wall_s, 95)),
-        max_s=float(max(wall_s)),
-        late=sum(1 for w in wall_s if w > allowance_s > 0.0),
+        p50_s=float(np.percentile(took, 50)),
+        p95_s=float(np.percentile(took, 95)),
+        max_s=max(took),
+        late=sum(1 for t in took if t > allowance_s > 0.0),
         gap_ratio_p95=float(np.percentile(gaps, 95)) if gaps else 0.0,
     )
 

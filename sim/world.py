@@ -174,18 +174,23 @@ class World:
     def _disturbed(self) -> None:
         self._fine_until_s = self.now_s + self.options.fine_for_s
 
-    def _step_s_max(self) -> float:
-        o, s = self.options, self.state
-        unsteady = (
+    @property
+    def unsteady(self) -> bool:
+        """Whether something has just switched, or is about to."""
+        s = self.state
+        return (
             self.now_s < self._fine_until_s - EPSILON_S
             or s.forming is None
             or s.transfer_left_s > 0.0
             or s.mains_good_s > 0.0
             or any(g.phase in IN_SEQUENCE or g.loading or g.unloading for g in s.gensets.values())
         )
-        if unsteady:
+
+    def _step_s_max(self) -> float:
+        o = self.options
+        if self.unsteady:
             return o.fine_step_s
-        return o.tied_step_s if s.grid_closed else o.island_step_s
+        return o.tied_step_s if self.state.grid_closed else o.island_step_s
 
     # ---- inputs -------------------------------------------------------------------------------
 
@@ -317,22 +322,26 @@ class World:
         return o.trace_s if o.trace_s is not None else o.tied_step_s
 
     def checkpoint(self) -> bytes:
-        """Everything that changes, for `restore`. A checkpoint is code to unpickle: read only your own."""
+        """Everything that changes, for `take` and `restore`. Reading one runs code: read only your own."""
         return pickle.dumps(
             {name: getattr(self, name) for name in CHECKPOINTED} | {"writer": self._writer.state()}
         )
+
+    def take(self, blob: bytes) -> None:
+        """Go on from a checkpoint of a world of the same scenario and options."""
+        saved = _Unpickler(io.BytesIO(blob), self.site).load()
+        self._writer.restore(saved.pop("writer"))
+        for name, value in saved.items():
+            setattr(self, name, value)
+        self._cell_index = self.timeline.index_at(self.now_s)
+        self._cell = self.timeline.cell(self._cell_index)
+        self._inputs, self._readings = None, None
 
     @classmethod
     def restore(cls, scenario: Scenario, blob: bytes, *, options: WorldOptions | None = None) -> Self:
         """A world as it was at a checkpoint of the same scenario and options."""
         world = cls(scenario, options=options)
-        saved = _Unpickler(io.BytesIO(blob), scenario.site).load()
-        world._writer.restore(saved.pop("writer"))
-        for name, value in saved.items():
-            setattr(world, name, value)
-        world._cell_index = world.timeline.index_at(world.now_s)
-        world._cell = world.timeline.cell(world._cell_index)
-        world._inputs, world._readings = None, None
+        world.take(blob)
         return world
 
 
