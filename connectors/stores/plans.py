@@ -1,6 +1,5 @@
 """The planner's file: every plan it published, and how the planner is doing."""
 
-import json
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from connectors.device import OnEvent
+from connectors.json_codec import dumps, json_text, loads
 from connectors.sqlite_file import (
     ReadOnlyFile,
     Schema,
@@ -21,7 +21,7 @@ from connectors.sqlite_file import (
     transaction,
     writer_alive,
 )
-from connectors.stores.json_codec import dumps, loads
+from connectors.status_table import STATUS_SQL, STATUS_UPSERT, status_rows
 from ems.clock import Clock, SystemClock
 from ems.errors import BadValue
 from ems.plan import Plan, PlanLabel
@@ -45,16 +45,10 @@ PLANS = Schema(
         gap_ratio REAL,
         solve_s REAL NOT NULL,
         body TEXT NOT NULL  -- the whole plan as JSON
-    ) STRICT;
+    );
     CREATE INDEX plan_issued ON plan (issued_ms);
-    CREATE TABLE status (
-        process TEXT PRIMARY KEY, pid INTEGER NOT NULL, at_ms INTEGER NOT NULL, fields TEXT NOT NULL
-    ) STRICT
-    """,
-)
-UPSERT_STATUS = (
-    "INSERT INTO status (process, pid, at_ms, fields) VALUES (?, ?, ?, ?) "
-    "ON CONFLICT (process) DO UPDATE SET pid=excluded.pid, at_ms=excluded.at_ms, fields=excluded.fields"
+    """
+    + STATUS_SQL,
 )
 
 
@@ -200,8 +194,7 @@ class SqlitePlanStore(PlanReader):
 
     def status(self, row: StatusRow) -> None:
         """Upsert the status row of this process."""
-        fields = json.dumps(row.fields, allow_nan=False)
-        self._write(UPSERT_STATUS, (row.process, row.pid, to_ms(row.at), fields))
+        self._write(STATUS_UPSERT, (row.process, row.pid, to_ms(row.at), json_text(row.fields)))
 
     def close(self) -> None:
         """Close the file and let the next writer in."""
@@ -221,12 +214,3 @@ class SqlitePlanStore(PlanReader):
                     self._writer.execute(sql, row)
             except sqlite3.Error as error:
                 raise StoreError(f"{self._path}: {error}") from None
-
-
-def status_rows(file: ReadOnlyFile) -> dict[str, StatusRow]:
-    """Status rows of a file that has the `status` table."""
-    rows = file.rows("SELECT process, pid, at_ms, fields FROM status ORDER BY process")
-    return {
-        process: StatusRow(process=process, pid=pid, at=from_ms(at_ms), fields=json.loads(fields))
-        for process, pid, at_ms, fields in rows
-    }

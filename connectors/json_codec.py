@@ -1,6 +1,7 @@
 """Frozen types of `ems` to JSON text and back: strict, aware times, finite numbers only."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from ems.errors import BadValue
+from ems.records import JsonValue
 
 T = TypeVar("T")
 
@@ -66,3 +68,25 @@ def _require_sound_items(items: tuple[Any, ...] | list[Any], where: str) -> None
         pass
     for i, item in enumerate(items):
         require_sound(item, f"{where}[{i}]")
+
+
+def json_text(fields: Mapping[str, JsonValue]) -> str:
+    """Fields as JSON text. A number that is not finite becomes its name: telling of one must not fail."""
+    try:
+        return json.dumps(fields, allow_nan=False, default=_plain)
+    except ValueError:
+        return json.dumps(_named(fields), allow_nan=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, Mapping):
+        return {str(k): _named(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named(v) for v in value]
+    return value

@@ -1,0 +1,81 @@
+"""Tables of the historian's file. For a shell the views `readings` and `commands` spell out the names."""
+
+from connectors.sqlite_file import Schema
+from connectors.status_table import STATUS_SQL
+from ems.telemetry import Quality
+
+# Written to disk: never renumber, only add.
+QUALITY_CODES = {
+    Quality.GOOD: 0,
+    Quality.STALE: 1,
+    Quality.OUT_OF_RANGE: 2,
+    Quality.NOT_FINITE: 3,
+    Quality.COMM_FAILED: 4,
+    Quality.DEVICE_BAD: 5,
+    Quality.FROZEN: 6,
+}
+QUALITIES = {code: quality for quality, code in QUALITY_CODES.items()}
+
+TABLES = """
+    CREATE TABLE boot (boot INTEGER PRIMARY KEY AUTOINCREMENT, opened_ms INTEGER NOT NULL);
+    CREATE TABLE point (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE quality (id INTEGER PRIMARY KEY, name TEXT NOT NULL);  -- names of QUALITY_CODES
+    INSERT INTO quality VALUES (0, 'good'), (1, 'stale'), (2, 'out_of_range'), (3, 'not_finite'),
+        (4, 'comm_failed'), (5, 'device_bad'), (6, 'frozen');
+    -- In order of time, as they come: a commit touches one or two pages however many points there are.
+    CREATE TABLE reading (
+        at_ms INTEGER NOT NULL,     -- when the edge decided on it
+        point_id INTEGER NOT NULL,
+        value REAL,                 -- NULL where there was none
+        quality INTEGER NOT NULL,
+        lag_ms INTEGER NOT NULL,    -- at_ms minus the device's own time
+        PRIMARY KEY (at_ms, point_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE latest (
+        point_id INTEGER PRIMARY KEY, value REAL, quality INTEGER NOT NULL, source_ms INTEGER NOT NULL,
+        arrived_s REAL NOT NULL
+    );
+    -- Audit: rows are only ever added. n counts what one opening of the file recorded.
+    CREATE TABLE command (
+        boot INTEGER NOT NULL, n INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+        epoch INTEGER NOT NULL, seq INTEGER NOT NULL, point_id INTEGER NOT NULL, value REAL,
+        cause TEXT NOT NULL, reason TEXT NOT NULL, owner TEXT NOT NULL, plan_id TEXT,
+        limits_hash TEXT NOT NULL,
+        PRIMARY KEY (boot, n)
+    ) WITHOUT ROWID;
+    CREATE INDEX command_at ON command (at_ms);
+    CREATE TABLE outcome (
+        boot INTEGER NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
+        outcome TEXT NOT NULL, detail TEXT NOT NULL, finished_ms INTEGER NOT NULL,
+        PRIMARY KEY (boot, epoch, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE refusal (
+        boot INTEGER NOT NULL, n INTEGER NOT NULL, at_ms INTEGER NOT NULL, point_id INTEGER NOT NULL,
+        value REAL,                 -- NULL stands for NaN, which was asked for
+        cause TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
+        PRIMARY KEY (boot, n)
+    ) WITHOUT ROWID;
+    CREATE INDEX refusal_at ON refusal (at_ms);
+    CREATE TABLE event (
+        boot INTEGER NOT NULL, n INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL,
+        fields TEXT NOT NULL,       -- JSON
+        PRIMARY KEY (boot, n)
+    ) WITHOUT ROWID;
+    CREATE INDEX event_at ON event (at_ms);
+    CREATE TABLE condition (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);
+    CREATE VIEW readings AS
+        SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, p.name AS point, r.value,
+               q.name AS quality
+        FROM reading r JOIN point p ON p.id = r.point_id JOIN quality q ON q.id = r.quality;
+    CREATE VIEW commands AS
+        SELECT strftime('%Y-%m-%dT%H:%M:%fZ', c.at_ms / 1000.0, 'unixepoch') AS at, p.name AS point, c.value,
+               c.cause, c.reason, c.owner, c.plan_id, o.outcome, o.detail
+        FROM command c JOIN point p ON p.id = c.point_id
+        LEFT JOIN outcome o ON o.boot = c.boot AND o.epoch = c.epoch AND o.seq = c.seq;
+    """
+HISTORY = Schema(
+    name="historian",
+    application_id=0x454D5348,  # "EMSH"
+    version=1,
+    sql=TABLES + STATUS_SQL,
+)

@@ -1,0 +1,245 @@
+"""Historian and audit of the edge in one SQLite file.
+
+Whoever records only appends to a queue in memory; one thread writes it away in batches. Commands, outcomes,
+refusals and events are synced to disk with each batch, plain readings may be lost with the machine's power.
+"""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from connectors.historian.reader import SqliteHistoryReader
+from connectors.historian.rows import DURABLE, Entry, Event, Kind, Payload, RowWriter
+from connectors.historian.schema import HISTORY
+from connectors.json_codec import json_text
+from connectors.sqlite_file import StoreError, WriterLock, open_writer, to_ms, transaction
+from ems.clock import Clock, SystemClock
+from ems.commands import Command, Refusal, WriteResult
+from ems.condition import PlantCondition
+from ems.records import JsonValue, StatusRow
+from ems.telemetry import Snapshot
+
+__all__ = ["SqliteHistoryReader", "SqliteRecorder"]
+
+log = structlog.get_logger()
+
+LINGER_S = 0.05  # wall time a batch waits for company
+RETRY_S = 1.0  # wall time between attempts while the file cannot be written
+SNAPSHOTS_MAX = 3600
+AUDIT_MAX = 100_000
+# An entry that no retry will make writable: a bug in whoever recorded it.
+UNWRITABLE = (
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    OverflowError,
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+)
+
+
+class SqliteRecorder:
+    """`ems.ports.Recorder` on one file. Nothing here blocks the caller or raises for a full or failing disk.
+
+    Parameters
+    ----------
+    path : the file; made if it is not there.
+    clock : record time of the recorder's own events.
+    snapshots_max : snapshots that may wait; more are dropped, counted, and told as an event.
+    audit_max : commands, outcomes, refusals and events that may wait before `audit_full`; none is dropped.
+    sync : False trades the sync of audit rows for speed, for simulated plants only.
+
+    Raises
+    ------
+    StoreError : another process writes the file, or it is of another kind or version.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        snapshots_max: int = SNAPSHOTS_MAX,
+        audit_max: int = AUDIT_MAX,
+        sync: bool = True,
+    ) -> None:
+        self._path, self._sync = path, sync
+        self._clock: Clock = clock if clock is not None else SystemClock()
+        self._snapshots_max, self._audit_max = snapshots_max, audit_max
+        self._lock_file = WriterLock(path)
+        try:
+            self._db = open_writer(path, HISTORY)
+            cursor = self._db.execute("INSERT INTO boot (opened_ms) VALUES (?)", (to_ms(self._clock.now()),))
+            assert cursor.lastrowid is not None
+            self.boot = cursor.lastrowid  # grows with each opening: fit to be the edge's epoch
+            self._rows = RowWriter(self._db, self.boot)
+        except BaseException:
+            self._lock_file.release()
+            raise
+        self._mutex = threading.Lock()
+        self._queue: list[Entry] = []
+        self._queued_snapshots = 0
+        self._n = 0  # entries ever queued
+        self._done = 0  # all entries up to this number are committed
+        self._dropped = self._dropped_in_a_row = self._write_errors = self._unwritable = 0
+        self._last_error = ""
+        self._broken = False  # the file must be opened anew before the next batch
+        self._closing, self._work, self._hurry = threading.Event(), threading.Event(), threading.Event()
+        self._progress = threading.Condition(self._mutex)
+        self._thread = threading.Thread(target=self._run, name="historian", daemon=True)
+        self._thread.start()
+
+    def readings(self, snapshot: Snapshot) -> None:
+        """Store every reading of a snapshot, or drop it whole where too many wait already."""
+        with self._mutex:
+            full = self._queued_snapshots >= self._snapshots_max
+            self._dropped += full
+            self._dropped_in_a_row += full
+            first = full and self._dropped_in_a_row == 1
+        if first:
+            self.event(self._clock.now(), "historian.queue.full", {"snapshots_max": self._snapshots_max})
+        if not full:
+            self._put(Kind.SNAPSHOT, snapshot)
+
+    def intent(self, command: Command) -> None:
+        """A command is about to be sent."""
+        self._put(Kind.INTENT, command)
+
+    def outcome(self, result: WriteResult) -> None:
+        """What became of it."""
+        self._put(Kind.OUTCOME, result)
+
+    def refusal(self, refusal: Refusal) -> None:
+        """A write that the gate refused."""
+        self._put(Kind.REFUSAL, refusal)
+
+    def event(self, at: datetime, kind: str, fields: Mapping[str, JsonValue]) -> None:
+        """An event `domain.object.kind` with its fields."""
+        self._put(Kind.EVENT, Event(at, kind, json_text(fields)))
+
+    def status(self, row: StatusRow) -> None:
+        """Upsert the one status row of this process."""
+        self._put(Kind.STATUS, row)
+
+    def condition(self, condition: PlantCondition) -> None:
+        """Make the plant's condition readable for the planner."""
+        self._put(Kind.CONDITION, condition)
+
+    @property
+    def audit_full(self) -> bool:
+        """Whether so many rows wait that only protective writes should pass, and an alarm is due."""
+        with self._mutex:
+            return self._n - self._done - self._queued_snapshots >= self._audit_max
+
+    def counts(self) -> dict[str, JsonValue]:
+        """Figures for the status row."""
+        with self._mutex:
+            return {
+                "recorded": self._done,
+                "queued": self._n - self._done,
+                "dropped_snapshots": self._dropped,
+                "unwritable": self._unwritable,
+                "bad_conditions": self._rows.bad_conditions,
+                "write_errors": self._write_errors,
+                "last_error": self._last_error,
+            }
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until everything recorded so far is committed; False when it took longer [s wall]."""
+        with self._progress:
+            target = self._n
+            self._hurry.set()
+            self._work.set()
+            return self._progress.wait_for(lambda: self._done >= target, timeout_s)
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Flush, stop the thread, close the file. False when something could not be written."""
+        if not self._closing.is_set():
+            self.flush(timeout_s)
+            self._closing.set()
+            self._hurry.set()
+            self._work.set()
+            self._thread.join(timeout_s + 2 * RETRY_S)
+            self._lock_file.release()
+            if self._done < self._n:
+                log.error("historian.close.incomplete", lost=self._n - self._done, error=self._last_error)
+        return self._done >= self._n
+
+    def _put(self, kind: Kind, payload: Payload) -> None:
+        with self._mutex:
+            self._n += 1
+            self._queue.append((self._n, kind, payload))
+            self._queued_snapshots += kind is Kind.SNAPSHOT
+        if not self._work.is_set():
+            self._work.set()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._work.wait()
+            self._hurry.wait(LINGER_S)
+            with self._mutex:
+                batch, self._queue = self._queue, []
+                self._work.clear()
+                self._hurry.clear()
+            while batch and not self._commit(batch) and not self._closing.wait(RETRY_S):
+                pass
+        self._db.close()
+
+    def _commit(self, batch: list[Entry]) -> bool:
+        """Write one batch in one transaction; False when the file cannot be written now."""
+        durable = self._sync and any(kind in DURABLE for _, kind, _ in batch)
+        try:
+            if self._broken:
+                self._open_anew()
+            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with transaction(self._db):
+                self._rows.write(batch)
+        except UNWRITABLE as error:
+            self._rows.forget()
+            if len(batch) > 1:
+                return all(self._commit([entry]) for entry in batch)
+            self._unwritable += 1
+            log.error("historian.entry.unwritable", kind=batch[0][1].value, error=str(error))
+        except (sqlite3.Error, StoreError) as error:
+            self._failed(error)
+            return False
+        self._committed(batch)
+        return True
+
+    def _committed(self, batch: list[Entry]) -> None:
+        with self._progress:
+            self._done = max(self._done, batch[-1][0])
+            self._queued_snapshots -= sum(kind is Kind.SNAPSHOT for _, kind, _ in batch)
+            recovered = bool(self._last_error)
+            dropped, self._dropped_in_a_row = self._dropped_in_a_row, 0
+            self._last_error = ""
+            self._progress.notify_all()
+        if recovered:
+            log.info("historian.write.recovered", file=str(self._path))
+        if dropped:
+            self.event(self._clock.now(), "historian.queue.recovered", {"dropped_snapshots": dropped})
+
+    def _open_anew(self) -> None:
+        """After a failed sync nothing in memory can be trusted: let SQLite recover from the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        self._db = open_writer(self._path, HISTORY)
+        self._rows = RowWriter(self._db, self.boot)
+        self._broken = False
+
+    def _failed(self, error: Exception) -> None:
+        self._broken = True
+        with self._mutex:
+            first = not self._last_error
+            self._write_errors += 1
+            self._last_error = str(error)
+        if first:
+            log.error("historian.write.failed", file=str(self._path), error=str(error))
