@@ -64,7 +64,7 @@ def build_site(draft: Draft) -> Site:
         ),
         reserve=ReservePolicy(**draft.reserve.model_dump()),
         authority=Authority(setpoints={p: setpoint(draft.spec(p), p, s) for p, s in draft.authority.items()}),
-        outages=tuple(OutageNotice(**o.model_dump()) for o in draft.outages or ()),
+        outages=tuple(OutageNotice(**o.model_dump()) for o in draft.outages.values()),
         connections=_connections(draft),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,
     )

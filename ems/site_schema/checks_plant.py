@@ -322,7 +322,7 @@ def _overlap(a: TouWindowForm, b: TouWindowForm) -> bool:
 
 def _outages(draft: Draft) -> None:
     seen: dict[tuple[str, datetime], int] = {}
-    for i, outage in enumerate(draft.outages if draft.outages is not None else ()):
+    for i, outage in draft.outages.items():
         loc = ("outages", i)
         if not outage.start < outage.end:
             draft.add(

@@ -14,7 +14,7 @@ from ems.site_schema.text import Loc
 from ems.units import conversion_factor
 
 LAST_REGISTER = 65535
-_NODE = re.compile(r"(nsu=[^;]+;)?[isgb]=.+")
+_NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
 _INTEGERS = {  # name -> (bits, signed)
     Protocol.MODBUS_TCP: {f"{s}{n}": (n, s == "s") for n in (16, 32, 64) for s in "us"},
     Protocol.OPC_UA: {
@@ -30,6 +30,9 @@ def check_wire(draft: Draft) -> None:
     _devices(draft)
     first: dict[str, PlacedPoint] = {}
     for placed in draft.points:
+        if placed.map.protocol is not placed.connection.protocol:
+            _wrong_map(draft, placed)
+            continue
         if _place(draft, placed):
             _row(placed)
         if (earlier := first.setdefault(placed.point, placed)) is not placed:
@@ -68,15 +71,16 @@ def _devices(draft: Draft) -> None:
             draft.add((*loc, "asset"), repr(c.asset), "an asset of this site", hint(c.asset, draft.kinds))
 
 
+def _wrong_map(draft: Draft, placed: PlacedPoint) -> None:
+    if placed.connection_id not in draft.unread_connections:
+        draft.unread_connections.add(placed.connection_id)
+        loc = ("connections", placed.connection_id, "map")
+        draft.add(loc, f"a map for {placed.map.protocol}", f"a map for {placed.connection.protocol}")
+
+
 def _place(draft: Draft, placed: PlacedPoint) -> bool:
     """Whether the row belongs to something that is known."""
     c = placed.connection
-    if placed.map.protocol is not c.protocol:
-        loc = ("connections", placed.connection_id, "map")
-        note = (loc, f"a map for {placed.map.protocol}", f"a map for {c.protocol}", "")
-        if not any(p.key == f"connections.{placed.connection_id}.map" for p in draft.document.problems):
-            draft.add(*note)
-        return False
     if placed.asset not in draft.kinds:
         known = "an asset of this site in front of the name, or `asset` at the connection"
         found = repr(placed.point) if placed.asset != "?" else f"{placed.name!r} of no asset"
@@ -131,7 +135,7 @@ def _address(placed: PlacedPoint) -> None:
     if placed.connection.protocol is Protocol.OPC_UA:
         if not (isinstance(form.address, str) and _NODE.fullmatch(form.address)):
             doc.add((*loc, "address"), repr(form.address), "a node id: nsu=<namespace URI>;s=<name>")
-        elif not form.address.startswith("nsu="):
+        elif form.address.startswith("ns="):
             doc.add(
                 (*loc, "address"),
                 repr(form.address),

@@ -10,6 +10,8 @@ def check_worst_cases(draft: Draft) -> None:
     """Sudden island, slow genset, long outage, full import: by power and by energy."""
     if not draft.complete >= _NEEDED or draft.forming is None or draft.reserve is None:
         return
+    if draft.reserve.critical_tier not in {f.tier for f in draft.feeders.values()}:
+        return  # already a problem of the reserve
     vital = {
         i: f for i, f in draft.feeders.items() if f.tier <= draft.reserve.critical_tier or not f.has_breaker
     }

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ems.points import POINTS, AssetKind, PointSpec, split_point_id
 from ems.site_schema.forms import (
+    IN_WORDS,
     BessForm,
     ConnectionForm,
     FeederForm,
@@ -40,6 +41,7 @@ _ITEMS: Mapping[str, type[Form]] = {
     "feeders": FeederForm,
     "authority": SetpointForm,
     "connections": ConnectionForm,
+    "outages": OutageForm,
 }
 _ALLOWED = {
     "missing": "this key is required",
@@ -50,7 +52,6 @@ _ALLOWED = {
     "dict_type": "a mapping of names to entries",
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
-    "string_pattern_mismatch": "a text like {pattern}",
     "string_too_short": "a text that is not empty",
     "too_short": "at least {min_length} entries",
     "too_long": "at most {max_length} entries",
@@ -96,7 +97,7 @@ class Draft:
     forming: FormingForm | None = None
     reserve: ReserveForm | None = None
     authority: dict[str, SetpointForm] = field(default_factory=dict)
-    outages: list[OutageForm] | None = None
+    outages: dict[int, OutageForm] = field(default_factory=dict)  # by place in the file
     connections: dict[str, ConnectionForm] = field(default_factory=dict)
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form
@@ -143,8 +144,7 @@ def _sections(draft: Draft, data: dict[str, Plain]) -> None:
         if name == "schema_version":
             continue
         if name in _ITEMS:
-            section = data.get(name)
-            items = section if isinstance(section, dict) else {}
+            items = _items(data.get(name))
             good = {k: v for k, v in items.items() if (name, k) not in {b[:2] for b in bad}}
             adapter: TypeAdapter[Any] = TypeAdapter(_ITEMS[name])
             setattr(draft, name, {k: adapter.validate_python(v, context=context) for k, v in good.items()})
@@ -152,8 +152,12 @@ def _sections(draft: Draft, data: dict[str, Plain]) -> None:
             whole: TypeAdapter[Any] = TypeAdapter(info.annotation)  # type: ignore[arg-type]
             setattr(draft, name, whole.validate_python(data[name], context=context))
     draft.complete = frozenset(SiteForm.model_fields) - {str(b[0]) for b in bad if b}
-    if "outages" in draft.complete and draft.outages is None:
-        draft.outages = []
+
+
+def _items(section: Plain) -> dict[Any, Plain]:
+    if isinstance(section, list):
+        return dict(enumerate(section))
+    return section if isinstance(section, dict) else {}
 
 
 def _currency(data: dict[str, Plain]) -> str:
@@ -264,13 +268,14 @@ def _note(model: type[Form], document: Document, loc: Loc, one: Any) -> None:
         document.add(loc, show_value(one["input"]), context["allowed"], context["note"])
     elif one["type"] == "extra_forbidden":
         known = keys_at(model, loc[:-1])
-        close = difflib.get_close_matches(str(loc[-1]), known, 1, 0.5)
+        close = difflib.get_close_matches(str(loc[-1]), known, 1, 0.65)
         hint = f"did you mean {close[0]!r}?" if close else ""
         document.add(loc, "an unknown key", f"one of {', '.join(known)}", hint)
     elif one["type"] == "missing":
         document.add(loc, "nothing", _ALLOWED["missing"])
     else:
-        allowed = _ALLOWED.get(one["type"], one["msg"]).format(**context)
+        pattern = IN_WORDS.get(context.get("pattern", ""))
+        allowed = pattern if pattern is not None else _ALLOWED.get(one["type"], one["msg"]).format(**context)
         document.add(loc, show_value(one["input"]), allowed, _trap(one["type"], one["input"]))
 
 

@@ -29,10 +29,19 @@ from ems.site_schema.quantity import (
 )
 
 ID_PATTERN = r"^[a-z][a-z0-9_]*$"
+PATH_PATTERN = r"^[a-z][a-z0-9_-]*$"
+POINT_PATTERN = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"
+CURRENCY_PATTERN = r"^[A-Z]{3}$"
+IN_WORDS = {
+    ID_PATTERN: "lower-case letters, digits and _, a letter first",
+    PATH_PATTERN: "lower-case letters, digits, - and _, a letter first",
+    POINT_PATTERN: "<asset>.<point>, such as bess1.p_set_kw",
+    CURRENCY_PATTERN: "three capital letters, such as USD",
+}
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
-PathId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-PointId = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")]
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+PathId = Annotated[str, Field(pattern=PATH_PATTERN)]
+PointId = Annotated[str, Field(pattern=POINT_PATTERN)]
+Currency = Annotated[str, Field(pattern=CURRENCY_PATTERN)]
 Text = Annotated[str, Field(min_length=1)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 

@@ -30,17 +30,17 @@ class Quantity:
     le: float = math.inf  # unit: that of the field; ratio
     lt: float = math.inf  # unit: that of the field; ratio
 
-    @property
-    def allowed(self) -> str:
+    def allowed(self, currency: str = "CUR") -> str:
         """The range in words."""
-        unit = f" {self.unit}" if self.unit else ""
+        own = self.unit.replace("CUR", currency)
+        unit = f" {own}" if own else ""
         parts = [
             *([f"more than {self.gt:g}{unit}"] if math.isfinite(self.gt) else []),
             *([f"{self.ge:g}{unit} or more"] if math.isfinite(self.ge) else []),
             *([f"less than {self.lt:g}{unit}"] if math.isfinite(self.lt) else []),
             *([f"{self.le:g}{unit} or less"] if math.isfinite(self.le) else []),
         ]
-        return ", ".join(parts) if parts else f"a number{f' in {self.unit}' if self.unit else ''}"
+        return ", ".join(parts) if parts else f"a number{f' in {own}' if own else ''}"
 
     def convert(self, value: Any, currency: str) -> float:
         """Number or text to a finite float in `unit`.
@@ -49,17 +49,17 @@ class Quantity:
         ------
         PydanticCustomError : not a number, not finite, wrong dimension, outside the range.
         """
-        unit = self.unit.replace("CUR", currency)
+        unit, allowed = self.unit.replace("CUR", currency), self.allowed(currency)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise refuse(f"{self.allowed}: {_FACTOR_TEXT}")
+            raise refuse(f"{allowed}: {_FACTOR_TEXT}")
         try:
             number = parse_quantity(value, unit) if isinstance(value, str) else float(value)
         except (BadValue, OverflowError) as error:
-            raise refuse(self.allowed, str(error)) from None
+            raise refuse(allowed, _clock_hint(value) or str(error)) from None
         if not math.isfinite(number):
-            raise refuse(self.allowed, "NaN and infinity are not numbers here")
+            raise refuse(allowed, "NaN and infinity are not numbers here")
         if not (self.ge <= number <= self.le and self.gt < number < self.lt):
-            raise refuse(self.allowed, "" if number == value else f"that is {number:g} {unit}".rstrip())
+            raise refuse(allowed, "" if number == value else f"that is {number:g} {unit}".rstrip())
         return number
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -81,7 +81,12 @@ class Quantity:
                 number[theirs] = bound
         text = {"type": "string", "pattern": r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*[^\d\s].*$"}
         unit = self.unit.replace("CUR", "site's currency") if self.unit else "ratio"
-        return {"anyOf": [number, text], "description": f"[{unit}] {self.allowed}"}
+        return {"anyOf": [number, text], "description": f"[{unit}] {self.allowed()}"}
+
+
+def _clock_hint(value: Any) -> str:
+    clock = isinstance(value, str) and re.fullmatch(r"\s*\d+:\d+(:\d+)?\s*", value)
+    return "a time of day is no quantity; write 30 min, or 0.5 h" if clock else ""
 
 
 def _local_hour(value: Any) -> float:

@@ -189,7 +189,9 @@ def _parse(text: str, document: Document) -> None:
             return
         document.data = _Walker(document).value(node, ())
     except MarkedYAMLError as error:
-        mark = error.problem_mark if error.problem_mark is not None else error.context_mark
+        open_ended = "<stream end>" in str(error.problem)  # then the useful line is where it began
+        marks = [error.problem_mark, error.context_mark]
+        mark = next((m for m in (reversed(marks) if open_ended else marks) if m is not None), None)
         document.lines[()] = mark.line + 1 if mark is not None else 1
         document.add((), f"text that is not YAML: {error.problem}", "YAML 1.2")
         document.data = None

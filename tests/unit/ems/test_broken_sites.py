@@ -1,0 +1,50 @@
+"""Every broken site file names its faults: `# FAULT <key> ...` in the line they must be reported in."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ems.errors import ConfigError
+from ems.site_schema import load_site
+
+HERE = Path(__file__).parent / "broken_sites"
+BROKEN = sorted(HERE.glob("[0-9]*.yaml"))
+MAPS = re.compile(r"^\s+map: (\S+)", re.MULTILINE)
+
+
+def expected_faults(site_file: Path) -> set[tuple[str, int | None, str]]:
+    """(file name, line, key) of every marker in a site file and in the maps it names."""
+    text = site_file.read_text()
+    maps = [HERE / name for name in MAPS.findall(text)]
+    found: set[tuple[str, int | None, str]] = set()
+    for file in [site_file, *maps]:
+        if not file.exists():
+            found.add((file.name, None, "(the file)"))
+            continue
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            _, marker, keys = line.partition("# FAULT ")
+            names = [keys] if keys.startswith("(") else keys.split()
+            found |= {(file.name, number, key) for key in names if marker}
+    return found
+
+
+def test_broken_sites_are_more_than_ten():
+    assert len(BROKEN) >= 10
+
+
+@pytest.mark.parametrize("site_file", BROKEN, ids=lambda p: p.stem)
+def test_load_site_broken_file_reports_every_fault_and_no_other(site_file):
+    expected = expected_faults(site_file)
+    with pytest.raises(ConfigError) as caught:
+        load_site(site_file)
+    found = {(Path(p.file).name, p.line, p.key) for p in caught.value.problems}
+    assert found == expected, str(caught.value)
+    assert all(p.found and p.allowed for p in caught.value.problems)
+
+
+def test_load_site_good_file_of_the_same_shape_passes():
+    site = load_site(HERE / "good.yaml")
+    assert site.grid.p_import_kw_max == 350.0
+    assert site.bess[0].battery.energy_kwh == 1000.0
+    assert sum(len(c.points) for c in site.connections) == 23
