@@ -106,8 +106,8 @@ def genset_fuel_segments(params: GensetParams) -> Segments:
     Notes
     -----
     Where slopes fall (data sheets are rounded) the neighbouring segments are pooled, weighted by width, until
-    none does (pool adjacent violators). A pooled chord lies below the points, so the whole is lifted by half the
-    largest gap: the error is halved and lies on both sides.
+    none does (pool adjacent violators). A pooled chord lies below the points, so the whole is lifted by half
+    the largest gap: the error is halved and lies on both sides.
     """
     curve = genset.fuel_points(params)
     low, high = params.p_min_kw, params.p_rated_kw

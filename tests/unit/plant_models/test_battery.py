@@ -32,7 +32,7 @@ def test_step_idle_and_on_loses_the_no_load_loss_too():
 
 
 def test_round_trip_at_rated_power_lies_in_the_measured_range():
-    """Measured AC round trips of large systems are 0.90 to 0.92 with auxiliaries; ours without: a bit above."""
+    """Measured round trips of large systems are 0.90 to 0.92 with auxiliaries; without them a bit above."""
     charged = battery.stored_kw(P, -250.0) - P.no_load_loss_kw
     drawn = -battery.stored_kw(P, 250.0) + P.no_load_loss_kw
     assert 0.90 < charged / drawn < 0.95
@@ -41,7 +41,8 @@ def test_round_trip_at_rated_power_lies_in_the_measured_range():
 @pytest.mark.parametrize(
     ("soc", "charge", "discharge"),
     [(0.5, 500.0, 500.0), (0.9, 500.0, 500.0), (0.95, 100.0, 500.0), (0.925, 300.0, 500.0),
-     (0.15, 500.0, 500.0), (0.125, 500.0, 300.0), (0.1, 500.0, 100.0), (0.05, 500.0, 100.0), (1.0, 100.0, 500.0)],
+     (0.15, 500.0, 500.0), (0.125, 500.0, 300.0), (0.1, 500.0, 100.0), (0.05, 500.0, 100.0),
+     (1.0, 100.0, 500.0)],
 )  # fmt: skip
 def test_taper_limits_fall_near_full_and_empty(soc, charge, discharge):
     assert battery.taper_limits_kw(P, soc) == pytest.approx((charge, discharge))
