@@ -1,0 +1,113 @@
+"""A simulated Modbus device: registers from the point map, values from the world when they are read."""
+
+from collections.abc import Callable, Sequence
+
+from pymodbus.constants import ExcCodes
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from connectors.point_map import PointCodec
+from ems.telemetry import Quality
+from sim.world import World, WriteVerdict
+
+WRITES = (6, 16, 22, 23)
+TABLE_OF = dict.fromkeys((3, *WRITES), "holding") | {4: "input"}
+REFUSAL = {
+    WriteVerdict.UNKNOWN_POINT: ExcCodes.ILLEGAL_ADDRESS,
+    WriteVerdict.READ_ONLY: ExcCodes.ILLEGAL_ADDRESS,
+    WriteVerdict.BAD_VALUE: ExcCodes.ILLEGAL_VALUE,
+    WriteVerdict.SILENT: ExcCodes.DEVICE_FAILURE,
+}
+RESERVED_MAX = 16  # registers between two points that read as 0, as real devices do; wider gaps do not exist
+UNUSED = SimData(0, count=1, datatype=DataType.BITS)
+
+
+class ModbusDevice:
+    """One unit behind a Modbus TCP server.
+
+    Parameters
+    ----------
+    world : the plant.
+    codecs : points of the unit, by the map of its connection.
+    unit_id : answers to this unit only.
+    on_write : called after a write that the device took.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        codecs: Sequence[PointCodec],
+        *,
+        unit_id: int,
+        on_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._world = world
+        self._codecs = {
+            table: [c for c in codecs if c.point.table == table] for table in ("holding", "input")
+        }
+        self._unit_id = unit_id
+        self._on_write = on_write
+
+    def sim_device(self) -> SimDevice:
+        """The pymodbus side of it."""
+        return SimDevice(
+            id=self._unit_id,
+            simdata=([UNUSED], [UNUSED], self._blocks("holding"), self._blocks("input")),
+            action=self._action,
+        )
+
+    def _blocks(self, table: str) -> list[SimData]:
+        codecs = self._codecs[table]
+        if not codecs:
+            return [SimData(0, count=1, datatype=DataType.INVALID)]
+        out: list[SimData] = []
+        end = min(c.address for c in codecs)
+        for c in sorted(codecs, key=lambda c: c.address):
+            if 0 < c.address - end <= RESERVED_MAX:
+                out.append(_registers(end, c.address - end, readonly=True))
+            out.append(_registers(c.address, c.registers, readonly=not c.point.writable))
+            end = c.address + c.registers
+        return out
+
+    async def _action(
+        self,
+        function_code: int,
+        start: int,
+        address: int,
+        count: int,
+        registers: list[int],
+        values: list[int] | list[bool] | None,
+    ) -> ExcCodes | None:
+        codecs = self._codecs[TABLE_OF.get(function_code, "holding")]
+        touched = [c for c in codecs if c.address < address + count and address < c.address + c.registers]
+        if values is not None and function_code in WRITES:
+            refused = self._write(touched, address, [int(v) for v in values])
+            if refused is not None:
+                return refused
+        readings = self._world.readings()
+        for codec in touched:
+            at = codec.address - start
+            present = codec.encode_reported(readings.get(codec.point.point))
+            registers[at : at + codec.registers] = present
+        return None
+
+    def _write(self, touched: list[PointCodec], address: int, values: list[int]) -> ExcCodes | None:
+        """All or nothing: a device takes no half values and no values it cannot hold."""
+        wanted: list[tuple[str, float]] = []
+        for codec in touched:
+            at = codec.address - address
+            if at < 0 or at + codec.registers > len(values):
+                return ExcCodes.ILLEGAL_ADDRESS
+            decoded = codec.decode(values[at : at + codec.registers])
+            if decoded.value is None or decoded.quality is not Quality.GOOD:
+                return ExcCodes.ILLEGAL_VALUE
+            wanted.append((codec.point.point, decoded.value))
+        for point, value in wanted:
+            verdict = self._world.write(point, value)
+            if verdict is not WriteVerdict.ACCEPTED:
+                return REFUSAL[verdict]
+        self._on_write()
+        return None
+
+
+def _registers(address: int, count: int, *, readonly: bool) -> SimData:
+    return SimData(address, values=[0] * count, datatype=DataType.REGISTERS, readonly=readonly)
