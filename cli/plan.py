@@ -15,6 +15,7 @@ from cli._sites import find_site
 from ems.clock import SystemClock
 from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.errors import EmsError
+from ems.outage import known_outages
 from ems.plan import Plan
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     condition = starting_condition(site, at, args)
     planner = Planner(site, PlannerOptions(gap_ratio=args.gap, time_limit_s=args.limit, node_limit=None))
     forecaster = HistoryForecaster(site, load={}, pv={}, notices=site.outages)
-    forecast = forecaster.forecast(planner.horizon(at), at)
+    forecast = forecaster.forecast(planner.horizon(at, known_outages(site.outages, at)), at)
     plan = planner.plan(condition, forecast, None, 1)
     console = Console()
     show(console, site, plan, forecast.repairs)

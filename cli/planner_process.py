@@ -15,6 +15,8 @@ from cli.stopping import run_until_stopped
 from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.plans import SqlitePlanStore
 from ems.clock import Clock
+from ems.errors import InvariantBroken
+from ems.outage import OutageNotice, known_outages
 from ems.plan import Plan
 from ems.ports import Forecaster, HistoryReader
 from ems.records import StatusRow
@@ -40,6 +42,7 @@ class PlannerLoop:
     store: SqlitePlanStore
     forecaster: Forecaster
     planner: Planner
+    notices: tuple[OutageNotice, ...]
     last: Plan | None = None
     made: int = 0
 
@@ -73,8 +76,9 @@ class PlannerLoop:
     def _solve(self, now: datetime) -> Plan:
         condition = self.history.condition()
         if condition is None:
-            raise RuntimeError("the plant's condition has vanished from the historian")
-        forecast = self.forecaster.forecast(self.planner.horizon(now), now)
+            raise InvariantBroken("the plant's condition has vanished from the historian")
+        horizon = self.planner.horizon(now, known_outages(self.notices, now))
+        forecast = self.forecaster.forecast(horizon, now)
         seq = 1 if self.last is None else self.last.seq + 1
         return self.planner.plan(condition, forecast, self.last, seq)
 
@@ -105,12 +109,11 @@ def make_forecaster(site: Site, history: HistoryReader, config: ProcessConfig) -
     """A forecaster over the stored past, joined with what the historian measures."""
     past: dict[str, UniformSeries] = {} if config.past is None else load_past(config.past)
     measured = MeasuredHistory(site=site, reader=history, before=past)
-    notices = [*site.outages, *config.notices]
     return HistoryForecaster(
         site,
         load={f.id: measured.source(f.id) for f in site.feeders},
         pv={p.id: measured.source(p.id) for p in site.pv},
-        notices=notices,
+        notices=[*site.outages, *config.notices],
     )
 
 
@@ -131,6 +134,7 @@ async def serve(config: ProcessConfig) -> None:
         store=store,
         forecaster=forecaster,
         planner=Planner(site, options),
+        notices=(*site.outages, *config.notices),
     )
     try:
         await loop.run()

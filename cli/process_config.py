@@ -11,11 +11,12 @@ from ems.outage import OutageNotice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FineWindow:
-    """A window of plant time with the fine control cycle, [start, end)."""
+class Pace:
+    """Cycle lengths of the demo day: fine around each change of the mains [s after `start`], else coarse."""
 
     start: datetime
     end: datetime
+    mains_edges_s: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,7 @@ class ProcessConfig:
     ports: Mapping[str, int] = field(default_factory=dict)
     shadow: bool = True
     cycle_s: float = 1.0
-    fine_cycle_s: float = 1.0
-    fine_windows: tuple[FineWindow, ...] = ()
+    pace: Pace | None = None  # None: every `cycle_s`
     replan_s: float = 900.0
     solve_allowance_s: float = 60.0
     solve_limit_s: float | None = 20.0  # wall time of one solve; None: limited by nodes, reproducible
@@ -53,10 +53,15 @@ class ProcessConfig:
         """The planner's store."""
         return self.directory / "plans.sqlite"
 
-    def cycle_at(self, when: datetime) -> float:
-        """Length of the control cycle that starts at `when` [s]."""
-        fine = any(w.start <= when < w.end for w in self.fine_windows)
-        return self.fine_cycle_s if fine else self.cycle_s
+    @property
+    def edge_trace(self) -> Path:
+        """What the edge saw and meant, cycle by cycle, for the report of a demo."""
+        return self.directory / "edge.npz"
+
+    @property
+    def world(self) -> Path:
+        """The simulated plant's own state, from which it comes back."""
+        return self.directory / "world.checkpoint"
 
 
 _ADAPTER = TypeAdapter(ProcessConfig)

@@ -1,0 +1,37 @@
+"""The api process: reads what edge and planner have stored, and never takes part in control."""
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC
+from pathlib import Path
+
+from api.app import create_app
+from api.server import ServerOptions, serve
+from cli.clocks import StatusClock
+from cli.process_config import ProcessConfig, read_config
+from cli.stopping import run_until_stopped
+from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.stores.plans import PlanReader
+from ems.clock import SystemClock
+from ems.records import StatusRow
+from ems.site_schema import load_site
+
+
+async def serve_api(config: ProcessConfig) -> None:
+    """Compose the service of a site and run it."""
+    history, plans = SqliteHistoryReader(config.history), PlanReader(config.plans)
+    clock = SystemClock() if config.keeper_port is None else StatusClock(history)
+    own = StatusRow(process="api", pid=os.getpid(), at=clock.now().astimezone(UTC), fields={})
+
+    def more_statuses() -> Mapping[str, StatusRow]:
+        return {"api": own, **plans.statuses()}
+
+    app = create_app(
+        site=load_site(config.site), history=history, plans=plans, clock=clock, more_statuses=more_statuses
+    )
+    await serve(app, ServerOptions(port=config.api_port))
+
+
+if __name__ == "__main__":
+    run_until_stopped(serve_api(read_config(Path(sys.argv[1]))))

@@ -1,0 +1,99 @@
+"""The edge process: devices in, decisions out, every cycle. It loads neither a solver nor a web framework."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from cli.clocks import EDGE_PHASE, open_clock
+from cli.process_config import ProcessConfig, read_config
+from cli.stopping import run_until_stopped
+from connectors.field import FieldIO
+from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
+from connectors.stores.plans import PlanReader
+from dispatch.plan_follower import PlanFollower
+from dispatch.runtime import EdgeRuntime
+from dispatch.vocabulary import Decisions
+from ems.clock import Clock
+from ems.site import GridMode, Site
+from ems.site_schema import load_site
+from sim.edge_trace import EdgeTrace
+from sim.steps import DEMO_STEPS, StepPolicy
+from sim.trace import save_traces
+
+DEMO_FINE_BIN_S, DEMO_BIN_S = 1.0, 60.0  # length of a row of the demo's trace [s]
+
+
+async def serve(config: ProcessConfig) -> None:
+    """Compose the edge of a site and run it; on the way out the plant is left at its safe values."""
+    site = load_site(config.site)
+    reader = SqliteHistoryReader(config.history)
+    known = reader.condition()
+    recorder = SqliteRecorder(config.history, sync=config.keeper_port is None)
+    plans = PlanReader(config.plans)
+
+    async def flush() -> None:
+        await asyncio.to_thread(recorder.flush)
+
+    clock = await open_clock(config, "edge", EDGE_PHASE, flush)
+    addresses = {c.id: (c.host, config.ports.get(c.id, c.port)) for c in site.connections}
+    io = FieldIO(site, clock=clock, addresses=addresses, on_event=recorder.event)
+    runtime = EdgeRuntime(
+        site,
+        clock=clock,
+        device_io=io,
+        plans=plans,
+        recorder=recorder,
+        controller=PlanFollower(),
+        shadow=config.shadow,
+        epoch=recorder.boot,
+        notices=[*site.outages, *config.notices],
+        planner_alive=plans.producer_alive,
+        peak_import_kw=0.0 if known is None else known.peak_import_kw,
+    )
+
+    pacer = _Pacer(config, site, clock, plans)
+    try:
+        await runtime.run(pacer.period_s, lambda: False)
+    finally:
+        await io.close()
+        recorder.close()
+        plans.close()
+        pacer.close()
+
+
+class _Pacer:
+    """Says how long each cycle is; in a demo it also keeps what the edge meant, for the report."""
+
+    def __init__(self, config: ProcessConfig, site: Site, clock: Clock, plans: PlanReader) -> None:
+        self._config, self._clock, self._plans = config, clock, plans
+        self._trace: EdgeTrace | None = None
+        pace = config.pace
+        if pace is not None:
+            lead_s = pace.start.timestamp() % 86400.0
+            self._policy = StepPolicy(DEMO_STEPS, pace.mains_edges_s, lead_s)
+            self._trace = EdgeTrace(site, self._bin_s)
+
+    def period_s(self, decisions: Decisions | None) -> float:
+        """Length of the cycle that begins now [s]."""
+        pace = self._config.pace
+        if pace is None or self._trace is None:
+            return self._config.cycle_s
+        t_s = (self._clock.now() - pace.start).total_seconds()
+        mode = GridMode.UNKNOWN if decisions is None else decisions.mode
+        dt_s = self._policy.period_s(t_s, mode)
+        if decisions is not None:
+            self._trace.add(t_s, dt_s, decisions, self._plans.current())
+        return dt_s
+
+    def _bin_s(self, t_s: float) -> float:
+        fine = any(lo <= t_s < hi for lo, hi in self._policy.windows())
+        return DEMO_FINE_BIN_S if fine else DEMO_BIN_S
+
+    def close(self) -> None:
+        """Store the trace where there is one."""
+        if self._trace is not None:
+            save_traces(self._config.edge_trace, {"edge": self._trace.trace()})
+
+
+if __name__ == "__main__":
+    run_until_stopped(serve(read_config(Path(sys.argv[1]))))
