@@ -85,7 +85,7 @@ def _dimension(unit: str) -> tuple[str, float]:
     return f"{name} per {below}", factor / below_factor
 
 
-def _tidy(value: float) -> float:
+def tidy(value: float) -> float:
     """95 % is 0.95, not 0.9500000000000001: binary dust of a conversion is wiped off."""
     return float(f"{value:.15g}")
 
@@ -101,7 +101,7 @@ def conversion_factor(found: str, wanted: str) -> float:
     wanted_dimension, wanted_factor = _dimension(wanted)
     if found_dimension != wanted_dimension:
         raise BadValue(f"{found!r} is a unit of {found_dimension}, not of {wanted_dimension}")
-    return _tidy(found_factor / wanted_factor)
+    return found_factor / wanted_factor
 
 
 def parse_quantity(text: str, unit: str) -> float:
@@ -121,7 +121,7 @@ def parse_quantity(text: str, unit: str) -> float:
         raise BadValue(f"{text!r} is not a number with a unit")
     value = float(match[1])
     if match[2] is not None and match[2] != unit:
-        value = _tidy(value * conversion_factor(match[2], unit))
+        value = tidy(value * conversion_factor(match[2], unit))
     if not math.isfinite(value):
         raise BadValue(f"{text!r} is not finite")
     return value

@@ -28,7 +28,7 @@ from ems.site import (
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import GensetForm, HierarchyForm, SetpointForm, TariffForm
 from ems.tariff import Tariff, TouWindow
-from ems.units import conversion_factor, parse_quantity
+from ems.units import conversion_factor, parse_quantity, tidy
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -160,8 +160,8 @@ def point_map(placed: PlacedPoint) -> PointMap:
         data_type=form.type,
         byte_order=form.byte_order if form.byte_order is not None else placed.map.byte_order,
         word_order=form.word_order if form.word_order is not None else placed.map.word_order,
-        scale=form.scale * factor,
-        offset=form.offset * factor,
+        scale=tidy(form.scale * factor),
+        offset=tidy(form.offset * factor),
         sign=form.sign,
         unit=unit,
         low=in_unit(form.range[0], unit),
