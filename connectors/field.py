@@ -60,14 +60,15 @@ class FieldIO:
             device = Device(connection, codecs, link, clock=clock, on_event=self._link_event)
             self._devices[connection.id] = device
             self._device_of |= dict.fromkeys(codecs, device)
-        self._deadline_s = max(deadlines, default=0.0)
+        # A little longer than the wire time-outs: a silent device is told as failed in the same call.
+        self._deadline_s = 1.2 * max(deadlines, default=0.0) + 0.02
         self._tasks: list[asyncio.Task[None]] = []
 
     async def read_all(self) -> Sequence[Reading]:
         """Poll every device that is due, wait for those that answer in time, return one reading per point.
 
-        Waits at most for the longest wire time-out, and not at all for devices known to be down or still
-        working on the poll before; their answers are taken when they come.
+        Waits little longer than the longest wire time-out at most, and not at all for devices known to be
+        down or still working on the poll before; their answers are taken when they come.
         """
         self._start()
         waits = [w for d in self._devices.values() if (w := d.request_poll()) is not None]

@@ -112,7 +112,7 @@ CORRUPTIONS = {
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_current_corrupt_plan_none_and_one_event(store, reader, events, path, name):
     body = dumps(plan(1))
-    spoilt = CORRUPTIONS[name](body)
+    spoilt: str = CORRUPTIONS[name](body)  # type: ignore[no-untyped-call]
     assert spoilt != body
     store.publish(plan(1))
     spoil(path, "UPDATE plan SET body = ?", spoilt)
@@ -190,6 +190,7 @@ PLANNER = """
 
 
 def test_producer_alive_planner_killed_noticed_at_once_and_plans_kept(path, reader, project_root):
+    published = 0
     for _ in range(2):
         planner = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(PLANNER), str(path)],
