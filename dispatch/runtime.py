@@ -1,11 +1,15 @@
 """The asynchronous shell around the tick: read, latch, decide, record, write, record. It paces nothing."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from dispatch.cycle import EdgeSetup
-from dispatch.state import EdgeState
-from dispatch.vocabulary import Controller, Decisions
+from dispatch.cycle import EdgeSetup, safe_commands, tick
+from dispatch.process_image import ProcessImage
+from dispatch.state import EdgeState, ObserverMemory, Written
+from dispatch.vocabulary import Controller, Decisions, TickInput
 from ems.clock import Clock
+from ems.commands import Command, Proposal, WriteOutcome
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
 from ems.site import Site
@@ -41,32 +45,99 @@ class EdgeRuntime:
         held_safe: bool = False,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
-        self.state = EdgeState(epoch=epoch, held_safe=held_safe)
+        observer = ObserverMemory(peak_import_kw=peak_import_kw)
+        self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer)
         self.last: Decisions | None = None
         self._clock = clock
         self._io = device_io
         self._plans = plans
         self._recorder = recorder
-        self._notices = notices
+        self._notices = site.outages if notices is None else notices
         self._planner_alive = planner_alive
-        self._peak_import_kw = peak_import_kw
+        self._image = ProcessImage(self.setup.layout.age_s_max, self.setup.layout.range_of)
+        self._stopped = False
 
-    async def cycle(self, dt_s: float) -> Decisions:
+    async def cycle(self, dt_s: float, proposals: Sequence[Proposal] = ()) -> Decisions:
         """Read, latch, tick, record, write: one cycle whose decisions will stand for `dt_s` [s].
 
         Raises
         ------
-        InvariantBroken : after the safe table was written and the edge latched held safe.
+        Exception : whatever the tick raised, after the safe table was written and the edge latched held safe.
         """
-        raise NotImplementedError
+        self._image.update(await self._io.read_all())
+        snapshot = self._image.latch(self._clock.now(), self._clock.monotonic_s())
+        self._recorder.readings(snapshot)
+        notices = self._notices() if callable(self._notices) else self._notices
+        given = TickInput(
+            snapshot=snapshot,
+            plan=self._plans.current(),
+            outages=tuple(notices),
+            dt_s=dt_s,
+            planner_alive=True if self._planner_alive is None else self._planner_alive(),
+            proposals=tuple(proposals),
+        )
+        try:
+            self.state, decisions = tick(self.setup, self.state, given)
+        except Exception as broken:
+            self._recorder.event(
+                snapshot.at, "edge.invariant.broken", {"what": f"{type(broken).__name__}: {broken}"}
+            )
+            await self.safe_stop(f"broken invariant: {broken}")
+            raise
+        self.last = decisions
+        self._record(decisions)
+        await self._send(decisions.commands)
+        return decisions
 
     async def safe_stop(self, reason: str = "the edge is stopping") -> None:
         """Write the safe table of the present grid mode through the gate, once, and latch held safe."""
-        raise NotImplementedError
+        if self._stopped:
+            return
+        self._stopped = True
+        snapshot = self._image.latch(self._clock.now(), self._clock.monotonic_s())
+        self.state, commands = safe_commands(self.setup, self.state, snapshot, reason)
+        self._recorder.event(
+            snapshot.at, "edge.safe_table.written", {"reason": reason, "commands": len(commands)}
+        )
+        await self._send(commands)
 
     async def run(self, period: Callable[[Decisions | None], float], stop: Callable[[], bool]) -> None:
         """Cycle until `stop()`; `period(last decisions)` gives the length of the next cycle [s].
 
         The safe table is written on the way out, whatever the reason (stop, cancellation, broken invariant).
+        A cycle that took too long is not made up for: the next one starts at once.
         """
-        raise NotImplementedError
+        reason = "the edge was asked to stop"
+        try:
+            while not stop():
+                began_s = self._clock.monotonic_s()
+                dt_s = period(self.last)
+                await self.cycle(dt_s)
+                await self._clock.sleep_until(began_s + dt_s)
+        except BaseException as cause:
+            reason = f"the edge was interrupted: {type(cause).__name__}"
+            raise
+        finally:
+            await asyncio.shield(self.safe_stop(reason))
+
+    def _record(self, decisions: Decisions) -> None:
+        """Condition, refusals and events of a tick; intents follow one by one before their writes."""
+        self._recorder.condition(decisions.condition)
+        for refusal in decisions.refusals:
+            self._recorder.refusal(refusal)
+        for event in decisions.events:
+            self._recorder.event(decisions.at, event.kind, event.fields)
+
+    async def _send(self, commands: Sequence[Command]) -> None:
+        """Record every intent, write, record every outcome; what is not confirmed is written again soon."""
+        if not commands:
+            return
+        for command in commands:
+            self._recorder.intent(command)
+        written = dict(self.state.written)
+        for result in await self._io.write(commands):
+            self._recorder.outcome(result)
+            if result.outcome is not WriteOutcome.CONFIRMED:
+                c = result.command
+                written[c.point] = Written(value=c.value, at_s=c.decided_s, known=False)
+        self.state = replace(self.state, written=written)

@@ -33,7 +33,6 @@ class ObserverMemory:
     last_good: Mapping[str, float] = field(default_factory=dict)  # only for declared substitutions
     feeder_demand_kw: Mapping[str, float] = field(default_factory=dict)  # last load while closed
     day: date | None = None  # local
-    month: str | None = None  # local, "2026-03"
     peak_import_kw: float = 0.0
     interval_import_kwh: float = 0.0
     interval_elapsed_s: float = 0.0
@@ -49,7 +48,8 @@ class PlanMemory:
     checked_id: str | None = None
     refusal: str | None = None  # why `checked_id` is not followed
     highest_seq: int = -1
-    dropped_seq: int = -1  # plans up to here are not followed any more
+    dropped_seq: int = -1  # last plan that was dropped
+    asked_s: float = -1e9  # when another plan was last asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,7 @@ class FeederShed:
     since_s: float
     why: str
     protective: bool
+    closing: bool = False  # asked to close again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

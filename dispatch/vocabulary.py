@@ -136,6 +136,11 @@ class Event:
     fields: Mapping[str, JsonValue]
 
 
+def event(kind: str, **fields: JsonValue) -> Event:
+    """An event `domain.object.kind` with its fields."""
+    return Event(kind=kind, fields=fields)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     """Something an operator should know, as long as it lasts."""

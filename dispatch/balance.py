@@ -1,0 +1,94 @@
+"""Arithmetic that controllers and protections share: rooms, ramps, splits."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ems.assets import BatteryParams, GensetParams
+from ems.condition import BessCondition, PlantCondition
+
+BIG_KW = 1e9
+
+
+def discharge_room_kw(params: BatteryParams, c: BessCondition, floor: float, dt_s: float) -> float:
+    """Largest discharge for `dt_s` that the BMS allows and that ends at or above SoC `floor` [kW]."""
+    if not c.available:
+        return 0.0
+    rate_kw = (c.soc - floor) * params.energy_kwh * 3600.0 / dt_s - params.no_load_loss_kw
+    if rate_kw <= 0.0:
+        return 0.0
+    eta, a = 1.0 / params.eta_discharge, params.loss_discharge_pu / params.p_nominal_kw
+    energy_kw = 2.0 * rate_kw / (eta + math.sqrt(eta * eta + 4.0 * a * rate_kw))
+    return min(c.p_discharge_kw_max, energy_kw)
+
+
+def charge_room_kw(params: BatteryParams, c: BessCondition, ceiling: float, dt_s: float) -> float:
+    """Largest charge for `dt_s` that the BMS allows and that ends at or below SoC `ceiling`, >= 0 [kW]."""
+    if not c.available:
+        return 0.0
+    rate_kw = (ceiling - c.soc) * params.energy_kwh * 3600.0 / dt_s
+    if rate_kw <= 0.0:
+        return 0.0
+    return min(c.p_charge_kw_max, rate_kw / params.eta_charge)
+
+
+def usable_kwh(params: BatteryParams, c: BessCondition, floor: float) -> float:
+    """Energy that can be delivered at the terminals above SoC `floor`, at the losses of full power [kWh]."""
+    if not c.available or c.soc <= floor:
+        return 0.0
+    return (c.soc - floor) * params.energy_kwh / (1.0 / params.eta_discharge + params.loss_discharge_pu)
+
+
+def mean_over(now_kw: float, target_kw: float, ramp_kw_s: float, dt_s: float) -> float:
+    """Mean power over `dt_s` of a machine that ramps from `now_kw` towards `target_kw` [kW]."""
+    gap = target_kw - now_kw
+    if gap == 0.0 or ramp_kw_s <= 0.0:
+        return now_kw
+    ramp_s = abs(gap) / ramp_kw_s
+    if ramp_s >= dt_s:
+        return now_kw + math.copysign(0.5 * ramp_kw_s * dt_s, gap)
+    return target_kw - 0.5 * gap * ramp_s / dt_s
+
+
+def split(total: float, limits: Mapping[str, float]) -> dict[str, float]:
+    """Share `total` >= 0 in proportion to `limits` >= 0; never more than the limits together."""
+    whole = sum(limits.values())
+    if whole <= 0.0 or total <= 0.0:
+        return dict.fromkeys(limits, 0.0)
+    share = min(1.0, total / whole)
+    return {k: share * v for k, v in limits.items()}
+
+
+def share_load(total_kw: float, sets: Sequence[GensetParams]) -> dict[str, float]:
+    """Share a load among sets at equal per-unit load, none below its minimum or above its rating [kW]."""
+    out: dict[str, float] = {}
+    left_kw, left = total_kw, sorted(sets, key=lambda g: -g.p_min_kw / g.p_rated_kw)
+    while left:
+        rated_kw = sum(g.p_rated_kw for g in left)
+        g = left.pop(0)
+        p_kw = min(g.p_rated_kw, max(g.p_min_kw, left_kw * g.p_rated_kw / rated_kw))
+        out[g.id] = p_kw
+        left_kw -= p_kw
+    return out
+
+
+def on_load(gensets: Mapping[str, GensetParams], condition: PlantCondition) -> list[GensetParams]:
+    """Sets that carry load now, in start order."""
+    return [p for g, p in gensets.items() if condition.gensets[g].on_load]
+
+
+def pick_sets(
+    need_kw: float, candidates: Sequence[GensetParams], load_ratio: float
+) -> tuple[GensetParams, ...]:
+    """Fewest, then smallest, sets that carry `need_kw` at no more than `load_ratio` of their rating.
+
+    One set if one is enough (the smallest that is); else the largest first and go on with the rest. With no
+    set large enough: all of them.
+    """
+    if not candidates or need_kw <= 0.0:
+        return ()
+    enough = [g for g in candidates if g.p_rated_kw * load_ratio >= need_kw]
+    if enough:
+        return (min(enough, key=lambda g: g.p_rated_kw),)
+    largest = max(candidates, key=lambda g: g.p_rated_kw)
+    rest = [g for g in candidates if g.id != largest.id]
+    return (largest, *pick_sets(need_kw - largest.p_rated_kw * load_ratio, rest, load_ratio))

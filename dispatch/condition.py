@@ -1,0 +1,340 @@
+"""Snapshot -> PlantCondition, with the memory a condition needs: mode, ages, starts, demand of the month."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from dispatch.layout import Layout
+from dispatch.modes import Evidence, ModeState, confirm, judge
+from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
+from dispatch.vocabulary import PowerBalance
+from ems.assets import GensetParams
+from ems.condition import BessCondition, GensetCondition, PlantCondition
+from ems.points import BessState, GensetState
+from ems.site import GridMode
+from ems.telemetry import Snapshot
+
+_BESS_STATES = tuple(BessState)
+_GENSET_STATES = tuple(GensetState)
+_STARTING = frozenset((GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING))
+LONG_AGO_S = 1e9
+_S = TypeVar("_S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What the edge makes of one snapshot. `demand_kw` is what each feeder would draw if it were closed."""
+
+    condition: PlantCondition
+    power: PowerBalance
+    bess_state: Mapping[str, BessState | None]
+    genset_state: Mapping[str, GensetState | None]
+    demand_kw: Mapping[str, float]
+    pv_available_kw: Mapping[str, float | None]
+    mains_ok: bool | None
+    meter_ok: bool
+    substituted: tuple[str, ...]  # points a decision needed and that had no good value
+
+
+def observe(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    requests: Mapping[str, GensetRequest],
+    dt_s: float,
+) -> tuple[ObserverMemory, Observed]:
+    """Condense a snapshot. Only good readings are used; what is substituted is named."""
+    now_s = snapshot.monotonic_s
+    bess_state = {b: _state(snapshot, layout.state[b], _BESS_STATES) for b in layout.bess}
+    genset_state = {g: _state(snapshot, layout.state[g], _GENSET_STATES) for g in layout.gensets}
+    evidence = _evidence(layout, snapshot, bess_state, genset_state)
+    mode = confirm(_mode_of(memory), judge(evidence), now_s, dt_s, memory.last_s is None)
+    gensets = _gensets_seen(layout, memory, snapshot, genset_state)
+    last_good, substituted, power = _powers(layout, memory, snapshot)
+    closed = {f: _closed(layout, memory, snapshot, f) for f in layout.feeders}
+    feeder_kw = {f: last_good.get(layout.p[f], 0.0) if closed[f] else 0.0 for f in layout.feeders}
+    demand_kw = _demand(layout, memory, feeder_kw, closed, evidence.bus_alive)
+    last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
+    last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
+    demand = _demand_counters(layout, memory, snapshot, max(0.0, power.grid_kw))
+    grid_kw = snapshot.value(layout.p[layout.site.grid.id])
+    condition = PlantCondition(
+        at=snapshot.at,
+        grid_mode=mode.mode,
+        forming=_forming(layout, mode.mode, bess_state, gensets),
+        bess={b: _bess(layout, memory, snapshot, b, bess_state[b]) for b in layout.bess},
+        gensets={
+            g: _genset(p, gensets[g], snapshot, requests.get(g)) for g, p in layout.gensets.items()
+        },
+        pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
+        feeder_kw=feeder_kw,
+        feeder_closed=closed,
+        grid_p_kw=grid_kw,
+        peak_import_kw=demand.peak_import_kw,
+        interval_import_kwh=demand.interval_import_kwh,
+        interval_elapsed_s=demand.interval_elapsed_s,
+    )  # fmt: skip
+    after = replace(
+        demand,
+        mode=mode.mode,
+        mode_since_s=mode.since_s,
+        candidate=mode.candidate,
+        candidate_since_s=mode.candidate_since_s,
+        gensets=gensets,
+        last_good=last_good,
+        feeder_demand_kw=demand_kw,
+        last_at=snapshot.at,
+        last_s=now_s,
+    )
+    observed = Observed(
+        condition=condition,
+        power=power,
+        bess_state=bess_state,
+        genset_state=genset_state,
+        demand_kw=demand_kw,
+        pv_available_kw={p: snapshot.value(f"{p}.p_available_kw") for p in layout.pv},
+        mains_ok=evidence.mains_ok,
+        meter_ok=grid_kw is not None,
+        substituted=tuple(substituted),
+    )
+    return after, observed
+
+
+def _mode_of(memory: ObserverMemory) -> ModeState:
+    return ModeState(
+        mode=memory.mode,
+        since_s=memory.mode_since_s,
+        candidate=memory.candidate,
+        candidate_since_s=memory.candidate_since_s,
+    )
+
+
+def _state(snapshot: Snapshot, point: str, states: tuple[_S, ...]) -> _S | None:
+    value = snapshot.value(point)
+    if value is None or value != math.floor(value) or not 0 <= value < len(states):
+        return None
+    return states[int(value)]
+
+
+def _evidence(
+    layout: Layout,
+    snapshot: Snapshot,
+    bess_state: Mapping[str, BessState | None],
+    genset_state: Mapping[str, GensetState | None],
+) -> Evidence:
+    grid = layout.site.grid
+    breaker = snapshot.value(f"{grid.id}.breaker_closed")
+    v_pu = snapshot.value(f"{grid.id}.v_pu")
+    alive = snapshot.value("bus.alive")
+    if alive is None:
+        bus_v = snapshot.value("bus.v_pu")
+        alive = None if bus_v is None else float(bus_v > 0.5)
+    answers = [s for s in bess_state.values() if s is not None]
+    return Evidence(
+        breaker_closed=None if breaker is None else breaker >= 0.5,
+        mains_ok=None if v_pu is None else grid.v_min_pu <= v_pu <= grid.v_max_pu,
+        bus_alive=None if alive is None else alive >= 0.5,
+        forming=BessState.FORMING in answers if answers else None,
+        genset_on_load=GensetState.RUNNING in genset_state.values(),
+    )
+
+
+def _gensets_seen(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    states: Mapping[str, GensetState | None],
+) -> dict[str, GensetSeen]:
+    """Follow each genset's sequence; while its state is not readable the last known one stands."""
+    now_s, today = snapshot.monotonic_s, snapshot.at.astimezone(layout.zone).date()
+    new_day = memory.day is not None and memory.day != today
+    out = {}
+    for genset, state in states.items():
+        seen = memory.gensets.get(genset)
+        if seen is None:
+            seen = GensetSeen(state=state, state_since_s=now_s, on_load=state is GensetState.RUNNING)
+        elif state is not None and state is not seen.state:
+            on_load = state is GensetState.RUNNING
+            changed = on_load is not seen.on_load
+            seen = GensetSeen(
+                state=state,
+                state_since_s=now_s,
+                on_load=on_load,
+                on_load_since_s=now_s if changed else seen.on_load_since_s,
+                starts_today=seen.starts_today + int(on_load and changed),
+            )
+        out[genset] = replace(seen, starts_today=0) if new_day else seen
+    return out
+
+
+def _powers(
+    layout: Layout, memory: ObserverMemory, snapshot: Snapshot
+) -> tuple[dict[str, float], list[str], PowerBalance]:
+    """Measured powers, the last good one where a reading is missing, and their sums."""
+    good = dict(memory.last_good)
+    substituted: list[str] = []
+    sums = dict.fromkeys(("feeder", "pv", "genset", "bess"), 0.0)
+    groups = (
+        ("feeder", layout.feeders),
+        ("pv", layout.pv),
+        ("genset", layout.gensets),
+        ("bess", layout.bess),
+    )
+    for kind, assets in groups:
+        for asset in assets:
+            point = layout.p[asset]
+            value = snapshot.value(point)
+            if value is None:
+                substituted.append(point)
+                value = good.get(point, 0.0)
+            good[point] = value
+            sums[kind] += value
+    grid_kw = snapshot.value(layout.p[layout.site.grid.id])
+    sources = sums["pv"] + sums["genset"] + sums["bess"]
+    if grid_kw is None:
+        substituted.append(layout.p[layout.site.grid.id])
+        grid_kw = sums["feeder"] - sources
+    power = PowerBalance(
+        load_kw=sources + grid_kw,
+        pv_kw=sums["pv"],
+        genset_kw=sums["genset"],
+        bess_kw=sums["bess"],
+        grid_kw=grid_kw,
+        measured=not substituted,
+    )
+    return good, substituted, power
+
+
+def _closed(layout: Layout, memory: ObserverMemory, snapshot: Snapshot, feeder: str) -> bool:
+    value = snapshot.value(f"{feeder}.closed")
+    if value is not None:
+        return value >= 0.5
+    if not layout.feeders[feeder].has_breaker:
+        return True
+    return memory.last_good.get(f"{feeder}.closed", 1.0) >= 0.5
+
+
+def _demand(
+    layout: Layout,
+    memory: ObserverMemory,
+    feeder_kw: Mapping[str, float],
+    closed: Mapping[str, bool],
+    alive: bool | None,
+) -> dict[str, float]:
+    """Load of each feeder while fed; its last load while open, half its peak when never seen."""
+    out = {}
+    for feeder, params in layout.feeders.items():
+        if closed[feeder] and alive is not False:
+            out[feeder] = max(0.0, feeder_kw[feeder])
+        else:
+            out[feeder] = memory.feeder_demand_kw.get(feeder, 0.5 * params.p_peak_kw)
+    return out
+
+
+def _demand_counters(
+    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, import_kw: float
+) -> ObserverMemory:
+    """Add the import since the last tick to the billing intervals it fell into.
+
+    A wall clock that is set forward adds nothing: what counts is the time that passed for control.
+    """
+    length_s = layout.site.tariff.billing_interval_s
+    energy_kwh, elapsed_s = memory.interval_import_kwh, memory.interval_elapsed_s
+    peak_kw = memory.peak_import_kw
+    if memory.last_at is not None and memory.last_s is not None and snapshot.at > memory.last_at:
+        left_s = min((snapshot.at - memory.last_at).total_seconds(), snapshot.monotonic_s - memory.last_s)
+        at = snapshot.at - timedelta(seconds=left_s)
+        while left_s > 1e-6:
+            room_s = length_s - at.timestamp() % length_s
+            step_s = min(room_s, left_s)
+            energy_kwh, elapsed_s = energy_kwh + import_kw * step_s / 3600.0, elapsed_s + step_s
+            at, left_s = at + timedelta(seconds=step_s), left_s - step_s
+            if step_s >= room_s - 1e-6:  # the interval is over
+                new_month = _month(layout, at) != _month(layout, at - timedelta(seconds=length_s))
+                peak_kw = 0.0 if new_month else max(peak_kw, energy_kwh * 3600.0 / length_s)
+                energy_kwh, elapsed_s = 0.0, 0.0
+    return replace(
+        memory,
+        day=snapshot.at.astimezone(layout.zone).date(),
+        peak_import_kw=peak_kw,
+        interval_import_kwh=energy_kwh,
+        interval_elapsed_s=elapsed_s,
+    )
+
+
+def _month(layout: Layout, at: datetime) -> str:
+    return f"{at.astimezone(layout.zone):%Y-%m}"
+
+
+def _forming(
+    layout: Layout,
+    mode: GridMode,
+    bess_state: Mapping[str, BessState | None],
+    gensets: Mapping[str, GensetSeen],
+) -> str | None:
+    if mode is GridMode.GRID_TIED:
+        return layout.site.grid.id
+    if mode is GridMode.BLACK:
+        return None
+    forming = [b for b, s in bess_state.items() if s is BessState.FORMING]
+    forming += [g for g, s in gensets.items() if s.on_load]
+    return forming[0] if forming else None
+
+
+def _bess(
+    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, bess: str, state: BessState | None
+) -> BessCondition:
+    soc = snapshot.value(f"{bess}.soc")
+    charge = snapshot.value(f"{bess}.p_charge_kw_max")
+    discharge = snapshot.value(f"{bess}.p_discharge_kw_max")
+    up = state in (BessState.FOLLOWING, BessState.FORMING)
+    available = up and soc is not None and charge is not None and discharge is not None
+    battery, p_kw = layout.bess[bess].battery, snapshot.value(layout.p[bess])
+    if soc is None:
+        soc = memory.last_good.get(f"{bess}.soc", battery.soc_min)
+    return BessCondition(
+        available=available,
+        soc=soc,
+        p_kw=0.0 if p_kw is None else p_kw,
+        p_charge_kw_max=max(0.0, charge) if available and charge is not None else 0.0,
+        p_discharge_kw_max=max(0.0, discharge) if available and discharge is not None else 0.0,
+    )
+
+
+def _genset(
+    params: GensetParams, seen: GensetSeen, snapshot: Snapshot, request: GensetRequest | None
+) -> GensetCondition:
+    state = _state(snapshot, f"{params.id}.state", _GENSET_STATES)
+    now_s = snapshot.monotonic_s
+    asked = request is not None and request.run
+    late = request is not None and request.late
+    available = state is not None and state is not GensetState.LOCKED_OUT and not late
+    starting = available and not seen.on_load and (state in _STARTING or asked)
+    p_kw = snapshot.value(f"{params.id}.p_kw")
+    return GensetCondition(
+        available=available,
+        on_load=seen.on_load,
+        starting=starting,
+        ready_in_s=_ready_in_s(params, seen, now_s, request) if starting else 0.0,
+        age_s=min(LONG_AGO_S, now_s - seen.on_load_since_s),
+        p_kw=0.0 if p_kw is None else p_kw,
+        fuel_l=snapshot.value(f"{params.id}.fuel_l"),
+        starts_today=seen.starts_today,
+    )
+
+
+def _ready_in_s(params: GensetParams, seen: GensetSeen, now_s: float, request: GensetRequest | None) -> float:
+    in_phase_s = now_s - seen.state_since_s
+    match seen.state:
+        case GensetState.CRANKING:
+            left_s, after_s = params.crank_s, params.warm_up_s + params.synchronise_s
+        case GensetState.WARM_UP:
+            left_s, after_s = params.warm_up_s, params.synchronise_s
+        case GensetState.SYNCHRONISING:
+            left_s, after_s = params.synchronise_s, 0.0
+        case _:
+            in_phase_s = 0.0 if request is None else now_s - request.since_s
+            left_s, after_s = params.start_delay_s, 0.0
+    return max(0.0, left_s - in_phase_s) + after_s

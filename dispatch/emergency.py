@@ -1,0 +1,187 @@
+"""Genset starts and stops that the common protections force, below every controller.
+
+One set at a time: while one is on its way, the next is only asked for when the first is late.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from dispatch.condition import Observed
+from dispatch.island import Bus
+from dispatch.layout import Layout
+from dispatch.reserve import hold_s
+from dispatch.state import ProtectionMemory
+from dispatch.vocabulary import ReserveStatus, Target
+from ems.commands import Cause
+from ems.site import GridMode
+
+HEADROOM_RATIO = 0.9  # of what the forming source can: beyond, somebody must help
+ENERGY_FACTOR = 1.5  # on the energy that carries the load through failed starts
+ENERGY_MARGIN_S = 60.0
+RESERVE_SHORT_RATIO = 0.05  # of the required reserve: less is noise
+RESERVE_CONFIRM_S = 60.0
+IMPORT_CONFIRM_S = 10.0
+SURPLUS_CONFIRM_S = 3.0
+RELEASE_RATIO = 0.6  # the forming battery could carry everything at this share of its power
+RELEASE_ENERGY_FACTOR = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emergency:
+    """Run requests with cause PROTECTION, by genset."""
+
+    runs: Mapping[str, Target]
+    memory: ProtectionMemory
+    why: str | None
+
+
+def need_s(layout: Layout, dt_s: float) -> float:
+    """How long stored energy must last before a genset may be counted on [s]."""
+    return ENERGY_FACTOR * hold_s(layout) + ENERGY_MARGIN_S + dt_s
+
+
+def emergency(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    reserve: ReserveStatus,
+    memory: ProtectionMemory,
+    wanted: Mapping[str, Target],
+    now_s: float,
+    dt_s: float,
+) -> Emergency:
+    """Force a start where the bus would fail, and a stop where a set has nowhere to put its load."""
+    memory = _timers(layout, bus, reserve, memory, now_s)
+    kept = tuple(
+        g
+        for g in memory.emergency_gensets
+        if observed.condition.gensets[g].available and not _released(layout, bus, reserve, wanted, g)
+    )
+    why = _start_reason(layout, bus, reserve, memory, now_s, dt_s)
+    if why is not None and not _on_its_way(observed):
+        kept = (*kept, *_next_set(layout, observed, bus, kept))
+    runs = {g: _forced(1.0, why if why is not None else f"{g} was started by protection") for g in kept}
+    surplus = _surplus_set(layout, bus, kept)
+    since_s = _since(memory.surplus_since_s, surplus is not None, now_s)
+    memory = replace(memory, surplus_since_s=since_s)
+    if surplus is not None and _lasting(since_s, SURPLUS_CONFIRM_S, now_s, dt_s):
+        runs[surplus] = _forced(0.0, f"{surplus} at minimum load is more than the bus can take")
+    return Emergency(runs=runs, memory=replace(memory, emergency_gensets=kept), why=why)
+
+
+def _forced(value: float, reason: str) -> Target:
+    return Target(value=value, cause=Cause.PROTECTION, reason=reason)
+
+
+def _timers(
+    layout: Layout, bus: Bus, reserve: ReserveStatus, memory: ProtectionMemory, now_s: float
+) -> ProtectionMemory:
+    short = reserve.short_kw > RESERVE_SHORT_RATIO * reserve.required_kw and reserve.short_kw > 1.0
+    import_kw = bus.load_kw - bus.pv_kw - bus.genset_kw - bus.follow_up_kw
+    over = bus.mode is GridMode.GRID_TIED and import_kw > layout.site.grid.p_import_kw_max
+    return replace(
+        memory,
+        reserve_short_since_s=_since(memory.reserve_short_since_s, short, now_s),
+        import_over_since_s=_since(memory.import_over_since_s, over, now_s),
+    )
+
+
+def _since(before_s: float | None, is_so: bool, now_s: float) -> float | None:
+    if not is_so:
+        return None
+    return now_s if before_s is None else before_s
+
+
+def _lasting(since_s: float | None, confirm_s: float, now_s: float, dt_s: float) -> bool:
+    return since_s is not None and now_s - since_s + dt_s / 2.0 >= confirm_s
+
+
+def _start_reason(
+    layout: Layout,
+    bus: Bus,
+    reserve: ReserveStatus,
+    memory: ProtectionMemory,
+    now_s: float,
+    dt_s: float,
+) -> str | None:
+    """Why a genset must be started now, or None."""
+    if bus.mode is GridMode.BLACK:
+        return "the bus is dead: a genset must bring it back"
+    if bus.mode is GridMode.GRID_TIED:
+        if _lasting(memory.import_over_since_s, IMPORT_CONFIRM_S, now_s, dt_s):
+            return "import is over the contract's cap with the battery at its limit"
+        return None
+    if bus.mode is not GridMode.ISLANDED:
+        return None
+    if not bus.forming_bess:
+        if bus.load_kw - bus.pv_kw - bus.follow_up_kw > 0.95 * bus.genset_rated_kw:
+            return f"gensets carry {bus.genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
+        return None
+    spare_kw = bus.genset_rated_kw - bus.genset_kw
+    if bus.forming_kw - spare_kw > HEADROOM_RATIO * bus.up_kw:
+        return f"the forming battery gives {bus.forming_kw:.0f} of {bus.up_kw:.0f} kW"
+    drain_kw = max(0.0, bus.load_kw - bus.pv_kw - bus.genset_rated_kw)
+    if bus.stored_kwh < drain_kw * need_s(layout, dt_s) / 3600.0:
+        return f"{bus.stored_kwh:.0f} kWh above minimum carry {drain_kw:.0f} kW not much longer"
+    if _lasting(memory.reserve_short_since_s, RESERVE_CONFIRM_S, now_s, dt_s):
+        return f"reserve is short by {reserve.short_kw:.0f} kW"
+    return None
+
+
+def _on_its_way(observed: Observed) -> bool:
+    return any(c.starting for c in observed.condition.gensets.values())
+
+
+def _next_set(layout: Layout, observed: Observed, bus: Bus, kept: tuple[str, ...]) -> tuple[str, ...]:
+    """The first set in order that can carry what is missing, else the largest that is left."""
+    free = [
+        p
+        for g, p in layout.gensets.items()
+        if observed.condition.gensets[g].available
+        and not observed.condition.gensets[g].on_load
+        and g not in kept
+    ]
+    if not free:
+        return ()
+    need_kw = bus.load_kw - bus.pv_kw - bus.genset_rated_kw
+    if bus.mode is GridMode.BLACK:
+        tier = layout.site.reserve.critical_tier
+        need_kw = sum(observed.demand_kw[f] for f, p in layout.feeders.items() if p.tier <= tier)
+    enough = [p for p in free if p.p_rated_kw >= need_kw]
+    return ((enough[0] if enough else max(free, key=lambda p: p.p_rated_kw)).id,)
+
+
+def _released(
+    layout: Layout, bus: Bus, reserve: ReserveStatus, wanted: Mapping[str, Target], genset: str
+) -> bool:
+    """Whether the controller has taken the set over, or the bus can do without it."""
+    wish = wanted.get(genset)
+    if wish is not None and wish.value >= 0.5 and genset in bus.running:
+        return True
+    if bus.mode is GridMode.GRID_TIED:
+        without_kw = bus.load_kw - bus.pv_kw - bus.follow_up_kw
+        return without_kw < layout.site.grid.p_import_kw_max
+    if bus.mode is not GridMode.ISLANDED or not bus.forming_bess or genset not in bus.running:
+        return False
+    rest_kw = bus.genset_rated_kw - layout.gensets[genset].p_rated_kw
+    drain_kw = max(0.0, bus.load_kw - bus.pv_kw - rest_kw)
+    enough = bus.stored_kwh > RELEASE_ENERGY_FACTOR * drain_kw * need_s(layout, 0.0) / 3600.0
+    held_kw = reserve.held_kw - layout.gensets[genset].p_rated_kw
+    return enough and drain_kw <= RELEASE_RATIO * bus.up_kw and held_kw >= reserve.required_kw
+
+
+def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:
+    """The set to stop when all at minimum load, without any PV, are more than load and battery can take."""
+    if len(bus.running) == 0 or bus.mode not in (GridMode.ISLANDED, GridMode.GRID_TIED):
+        return None
+    if bus.mode is GridMode.GRID_TIED:
+        sink_kw = bus.load_kw + bus.follow_down_kw + layout.site.grid.p_export_kw_max
+    elif bus.forming_bess:
+        sink_kw = bus.load_kw + bus.down_kw
+    elif len(bus.running) > 1:
+        sink_kw = bus.load_kw + bus.follow_down_kw
+    else:
+        return None  # the last forming source stays, however lightly loaded
+    if bus.genset_min_kw <= sink_kw:
+        return None
+    return next((g for g in reversed(bus.running) if g not in kept), None)

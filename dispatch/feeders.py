@@ -1,0 +1,137 @@
+"""Shedding and restoring whole feeders: least critical first out, most critical first back, step by step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from dispatch.layout import Layout
+from dispatch.state import FeederShed
+from dispatch.vocabulary import Event, Target, event
+from ems.commands import Cause
+
+SETTLE_S = 5.0  # between two restored feeders: the plant must show what the first one did
+CLOSE_WITHIN_S = 30.0
+COLD_LOAD_RATIO = 1.2  # a feeder takes so much more than before when it comes back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderInput:
+    """What the ladder decides on."""
+
+    demand_kw: Mapping[str, float]  # of each feeder if it were closed
+    closed: Mapping[str, bool]  # measured
+    planned: Mapping[str, Target]  # value 0: the controller wants it open
+    deficit_kw: float  # load that must go now
+    why: str
+    tiers_out: int | None  # feeders of this tier and above must go (energy); None: no such need
+    open_all: bool  # black bus
+    headroom_kw: float  # load that may come back now; <= 0: none
+    now_s: float
+    dt_s: float
+    last_restore_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderOutcome:
+    """Feeders held open, what to ask of each breaker, and what happened."""
+
+    shed: Mapping[str, FeederShed]
+    targets: Mapping[str, Target]
+    events: tuple[Event, ...]
+    last_restore_s: float
+
+
+def adopt(layout: Layout, closed: Mapping[str, bool], now_s: float) -> dict[str, FeederShed]:
+    """Feeders found open when the edge starts: an edge before us may have opened them, so they come back."""
+    return {
+        f: FeederShed(since_s=now_s, why="found open when the edge started", protective=True)
+        for f in layout.shed_order
+        if not closed[f]
+    }
+
+
+def ladder(layout: Layout, shed: Mapping[str, FeederShed], given: LadderInput) -> LadderOutcome:
+    """One cycle of the ladder."""
+    held = {f: s for f, s in shed.items() if not _closing_over(s, given, f)}
+    events = [_gave_up(f, given) for f in shed if f not in held and not given.closed[f]]
+    _shed(layout, held, given, events)
+    last_restore_s = _restore(layout, held, given, events)
+    return LadderOutcome(
+        shed=held,
+        targets=_targets(layout, held, given),
+        events=tuple(events),
+        last_restore_s=last_restore_s,
+    )
+
+
+def _closing_over(s: FeederShed, given: LadderInput, feeder: str) -> bool:
+    """It is closed again, or was asked to close and did not in time."""
+    return s.closing and (given.closed[feeder] or given.now_s - s.since_s > CLOSE_WITHIN_S + given.dt_s)
+
+
+def _gave_up(feeder: str, given: LadderInput) -> Event:
+    return event("feeder.close.failed", feeder=feeder, demand_kw=given.demand_kw[feeder])
+
+
+def _shed(layout: Layout, held: dict[str, FeederShed], given: LadderInput, events: list[Event]) -> None:
+    left_kw = given.deficit_kw
+    for f in layout.shed_order:
+        known = held.get(f)
+        if known is not None and not known.closing:
+            held[f] = replace(known, protective=known.protective or given.open_all)
+            continue
+        planned = given.planned.get(f)
+        low_energy = given.tiers_out is not None and layout.feeders[f].tier >= given.tiers_out
+        if given.open_all or left_kw > 0.0 or low_energy:
+            why, protective = given.why, True
+            left_kw -= given.demand_kw[f]
+        elif planned is not None and planned.value < 0.5:
+            why, protective = planned.reason, False
+        else:
+            continue
+        held[f] = FeederShed(since_s=given.now_s, why=why, protective=protective)
+        tier = layout.feeders[f].tier
+        events.append(event("feeder.shed", feeder=f, tier=tier, kw=given.demand_kw[f], reason=why))
+
+
+def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, events: list[Event]) -> float:
+    last_s, room_kw = given.last_restore_s, given.headroom_kw
+    if given.open_all or given.deficit_kw > 0.0:
+        return last_s
+    for f in reversed(layout.shed_order):
+        s = held.get(f)
+        planned = given.planned.get(f)
+        if s is None or s.closing or (planned is not None and planned.value < 0.5):
+            continue
+        if given.tiers_out is not None and layout.feeders[f].tier >= given.tiers_out:
+            continue
+        need_kw = COLD_LOAD_RATIO * given.demand_kw[f]
+        rested = given.now_s - s.since_s + given.dt_s / 2.0 >= layout.feeders[f].restore_dwell_s
+        settled = given.now_s - last_s + given.dt_s / 10.0 >= SETTLE_S
+        if not rested or not settled or need_kw > room_kw:
+            break  # the most critical comes back first, the others wait for it
+        held[f] = FeederShed(since_s=given.now_s, why="restored", protective=True, closing=True)
+        room_kw -= need_kw
+        tier = layout.feeders[f].tier
+        events.append(event("feeder.restored", feeder=f, tier=tier, kw=given.demand_kw[f]))
+        if given.dt_s < 60.0:
+            return given.now_s
+        last_s = given.now_s - SETTLE_S
+    return last_s
+
+
+def _targets(layout: Layout, held: Mapping[str, FeederShed], given: LadderInput) -> dict[str, Target]:
+    """Ask open for what is held open, close for what comes back, and repeat closed for what is closed.
+
+    A feeder that somebody else opened is not named: people open breakers for reasons the edge cannot see.
+    """
+    out = {}
+    for f in layout.shed_order:
+        s = held.get(f)
+        if s is not None and s.closing:
+            out[f] = Target(value=1.0, cause=Cause.PROTECTION, reason=f"{f} comes back: there is headroom")
+        elif s is not None:
+            cause = Cause.PROTECTION if s.protective else Cause.PLAN
+            out[f] = Target(value=0.0, cause=cause, reason=s.why)
+        elif given.closed[f]:
+            out[f] = Target(value=1.0, cause=Cause.REFRESH, reason=f"{f} stays closed")
+    return out

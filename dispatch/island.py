@@ -1,0 +1,83 @@
+"""Key figures of the bus that protections decide on: what carries it, what is left of that, for how long."""
+
+from dataclasses import dataclass
+
+from dispatch.balance import charge_room_kw, discharge_room_kw, usable_kwh
+from dispatch.condition import Observed
+from dispatch.layout import Layout
+from ems.points import BessState
+from ems.site import GridMode
+
+PCS_P_RATIO = 0.95  # of the apparent power: room for the reactive power of the load
+SHORT_S = 10.0  # energy limits are looked at over at least so long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bus:
+    """One snapshot of the bus, powers in kW."""
+
+    mode: GridMode
+    forming_bess: tuple[str, ...]  # batteries that form the island
+    following_bess: tuple[str, ...]  # available batteries that obey a setpoint
+    running: tuple[str, ...]  # gensets on load
+    load_kw: float
+    pv_kw: float  # measured
+    pv_potential_kw: float  # what PV would give without limit, as far as is known
+    forming_kw: float  # power of the forming batteries, a result
+    up_kw: float  # what the forming batteries can give
+    down_kw: float  # what the forming batteries can take
+    stored_kwh: float  # of the forming batteries, above their minimum
+    genset_kw: float
+    genset_rated_kw: float  # of those on load
+    genset_min_kw: float  # of those on load
+    follow_up_kw: float
+    follow_down_kw: float
+
+
+def look_at(layout: Layout, observed: Observed, dt_s: float) -> Bus:
+    """Work out the key figures; energy limits count over the time the decisions will stand."""
+    c, span_s = observed.condition, max(dt_s, SHORT_S)
+    forming = tuple(
+        b for b, s in observed.bess_state.items() if s is BessState.FORMING and c.bess[b].available
+    )
+    following = tuple(b for b in layout.bess if c.bess[b].available and b not in forming)
+    up_kw = down_kw = stored_kwh = follow_up_kw = follow_down_kw = 0.0
+    for b, params in layout.bess.items():
+        battery, state = params.battery, c.bess[b]
+        discharge_kw = discharge_room_kw(battery, state, battery.soc_min, span_s)
+        charge_kw = charge_room_kw(battery, state, battery.soc_max, span_s)
+        if b in forming:
+            up_kw += min(discharge_kw, PCS_P_RATIO * params.pcs.s_kva)
+            down_kw += min(charge_kw, PCS_P_RATIO * params.pcs.s_kva)
+            stored_kwh += usable_kwh(battery, state, battery.soc_min)
+        elif b in following:
+            follow_up_kw += discharge_kw
+            follow_down_kw += charge_kw
+    running = tuple(g for g in layout.gensets if c.gensets[g].on_load)
+    return Bus(
+        mode=c.grid_mode,
+        forming_bess=forming,
+        following_bess=following,
+        running=running,
+        load_kw=observed.power.load_kw,
+        pv_kw=observed.power.pv_kw,
+        pv_potential_kw=_pv_potential_kw(observed),
+        forming_kw=sum(c.bess[b].p_kw for b in forming),
+        up_kw=up_kw,
+        down_kw=down_kw,
+        stored_kwh=stored_kwh,
+        genset_kw=observed.power.genset_kw,
+        genset_rated_kw=sum(layout.gensets[g].p_rated_kw for g in running),
+        genset_min_kw=sum(layout.gensets[g].p_min_kw for g in running),
+        follow_up_kw=follow_up_kw,
+        follow_down_kw=follow_down_kw,
+    )
+
+
+def _pv_potential_kw(observed: Observed) -> float:
+    """Available power where it is measured, else the measured output."""
+    total_kw = 0.0
+    for p, available in observed.pv_available_kw.items():
+        measured_kw = observed.condition.pv_kw[p]
+        total_kw += measured_kw if available is None else max(measured_kw, available)
+    return total_kw

@@ -1,0 +1,77 @@
+"""The site looked at from the edge: point names, orders and limits worked out once at start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from ems.assets import BessParams, FeederParams, GensetParams, PvParams
+from ems.points import AssetKind, point_id
+from ems.site import SetpointAuthority, Site
+
+DEFAULT_AGE_S_MAX = 30.0  # for points that no connection maps
+POI_BIAS_RATIO = 0.02  # of the POI rating: distance kept from both caps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Look-ups derived from a Site."""
+
+    site: Site
+    zone: ZoneInfo
+    kinds: Mapping[str, AssetKind]
+    bess: Mapping[str, BessParams]
+    gensets: Mapping[str, GensetParams]  # in order of start priority
+    pv: Mapping[str, PvParams]
+    feeders: Mapping[str, FeederParams]
+    shed_order: tuple[str, ...]  # feeders with a breaker the edge may open, least critical first
+    age_s_max: Mapping[str, float]
+    range_of: Mapping[str, tuple[float, float]]
+    setpoints: Mapping[str, SetpointAuthority]
+    watchdogs: tuple[str, ...]
+    p: Mapping[str, str]  # asset id -> its p_kw point
+    state: Mapping[str, str]  # asset id -> its state point
+    setpoint_of: Mapping[tuple[str, str], str]  # (asset id, name) -> point, only where the edge may write
+    pv_ac_kw: float
+    poi_bias_kw: float  # distance kept from both POI caps
+
+    @property
+    def genset_order(self) -> tuple[str, ...]:
+        """Gensets, first to start first."""
+        return tuple(self.gensets)
+
+
+def _genset_order(site: Site) -> dict[str, GensetParams]:
+    by_id = {g.id: g for g in site.gensets}
+    ranked = [i for i in site.forming.islanded if i in by_id]
+    return {i: by_id[i] for i in [*ranked, *(i for i in by_id if i not in ranked)]}
+
+
+def layout_of(site: Site) -> Layout:
+    """Work out every look-up of a site."""
+    kinds = site.asset_kinds()
+    maps = [m for c in site.connections for m in c.points]
+    writable = {p for p, a in site.authority.setpoints.items() if a.writer == "edge"}
+    setpoint_of = {}
+    for point in writable:
+        asset, _, name = point.partition(".")
+        setpoint_of[(asset, name)] = point
+    shed = [f for f in site.feeders if f.has_breaker and (f.id, "close_request") in setpoint_of]
+    return Layout(
+        site=site,
+        zone=ZoneInfo(site.tariff.timezone),
+        kinds=kinds,
+        bess={b.id: b for b in site.bess},
+        gensets=_genset_order(site),
+        pv={p.id: p for p in site.pv},
+        feeders={f.id: f for f in site.feeders},
+        shed_order=tuple(f.id for f in sorted(shed, key=lambda f: (-f.tier, f.voll_per_kwh))),
+        age_s_max={m.point: m.age_s_max for m in maps},
+        range_of={m.point: (m.low, m.high) for m in maps},
+        setpoints={p: a for p, a in site.authority.setpoints.items() if p in writable},
+        watchdogs=tuple(c.watchdog_point for c in site.connections if c.watchdog_point is not None),
+        p={a: point_id(a, "p_kw") for a in kinds},
+        state={a: point_id(a, "state") for a in kinds},
+        setpoint_of=setpoint_of,
+        pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
+        poi_bias_kw=POI_BIAS_RATIO * max(site.grid.p_import_kw_max, site.grid.p_export_kw_max),
+    )

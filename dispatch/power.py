@@ -1,0 +1,339 @@
+"""The protections' hold on power: POI caps while tied, headroom of the forming source in an island.
+
+Each function takes the controller's wishes and gives back wishes that keep the bus inside its limits, the
+bounds every other wish must respect, and what is left that only feeders can solve.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dispatch.balance import charge_room_kw, discharge_room_kw, mean_over, share_load, split
+from dispatch.condition import Observed
+from dispatch.emergency import HEADROOM_RATIO
+from dispatch.island import Bus
+from dispatch.layout import Layout
+from dispatch.vocabulary import Target, Targets
+from ems.commands import Bound, Cause
+from ems.site import GridMode
+
+MIN_LOAD_RATIO = 1.05  # gensets that form are kept this far above their minimum load
+MAX_LOAD_RATIO = 0.95  # and this far below their rating
+RELIEF_S = 5.0  # what gensets on load can ramp up in this time needs no feeder shed
+CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power: the PV limit stays so far inside the room
+CHANGED_KW = 0.5  # a wish that was moved by less keeps its own cause
+HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
+
+
+@dataclass(slots=True, kw_only=True)
+class Power:
+    """What the power stage decided; `shortage_kw` is load that nobody can carry."""
+
+    bess: dict[str, Target] = field(default_factory=dict)
+    genset: dict[str, Target] = field(default_factory=dict)
+    pv: dict[str, Target] = field(default_factory=dict)
+    bounds: dict[str, list[Bound]] = field(default_factory=dict)
+    shortage_kw: float = 0.0
+    headroom_kw: float = 0.0
+    why: str = ""
+
+    def bound(self, point: str | None, low: float, high: float, layer: str, reason: str) -> None:
+        """Add a bound if there is such a setpoint."""
+        if point is not None:
+            bound = Bound(point=point, low=low, high=high, layer=layer, reason=reason)
+            self.bounds.setdefault(point, []).append(bound)
+
+
+def protected(wish: Target | None, value: float, reason: str) -> Target:
+    """The wish itself while protection agrees with it, else protection's value and reason."""
+    if wish is not None and abs(wish.value - value) <= CHANGED_KW:
+        return Target(value=value, cause=wish.cause, reason=wish.reason)
+    return Target(value=value, cause=Cause.PROTECTION, reason=reason)
+
+
+def power_stage(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    wishes: Targets,
+    runs: Mapping[str, Target],
+    dt_s: float,
+) -> Power:
+    """Hold the caps and headrooms of the present mode.
+
+    Parameters
+    ----------
+    wishes : the controller's targets.
+    runs : run targets of the gensets after minimum times and emergencies.
+    """
+    match bus.mode:
+        case GridMode.GRID_TIED if observed.meter_ok:
+            return _tied(layout, observed, bus, wishes, runs, dt_s)
+        case GridMode.GRID_TIED:
+            return _blind(layout, observed, bus, wishes, runs, "the meter at the POI is lost")
+        case GridMode.ISLANDED if bus.forming_bess:
+            return _battery_island(layout, observed, bus, wishes, runs, dt_s)
+        case GridMode.ISLANDED:
+            return _genset_island(layout, observed, bus, wishes, dt_s)
+        case GridMode.UNKNOWN:
+            return _blind(layout, observed, bus, wishes, runs, "the grid mode is unknown")
+        case GridMode.BLACK:
+            out = Power(why="the bus is dead")
+            _limit_pv(layout, out, 0.0, "the bus is dead")
+            return out
+
+
+# --- shared -----------------------------------------------------------------------------------------------
+
+
+def _genset_targets(
+    layout: Layout, bus: Bus, wishes: Targets, runs: Mapping[str, Target]
+) -> dict[str, float]:
+    """What each set on load is heading for: its wish inside minimum load and rating, 0 when it is to stop."""
+    out = {}
+    for g in bus.running:
+        params, run, wish = layout.gensets[g], runs.get(g), wishes.genset_p_kw.get(g)
+        if run is not None and run.value < 0.5:
+            out[g] = 0.0
+        else:
+            value = params.p_min_kw if wish is None else wish.value
+            out[g] = min(params.p_rated_kw, max(params.p_min_kw, value))
+    return out
+
+
+def _genset_mean_kw(layout: Layout, observed: Observed, targets: Mapping[str, float], dt_s: float) -> float:
+    gensets, c = layout.gensets, observed.condition.gensets
+    return sum(mean_over(c[g].p_kw, t, gensets[g].ramp_kw_s, dt_s) for g, t in targets.items())
+
+
+def _lower(layout: Layout, targets: dict[str, float], by_kw: float) -> None:
+    """Take load off the sets, none below its minimum; sets that stop are left alone."""
+    rooms = {g: t - layout.gensets[g].p_min_kw for g, t in targets.items() if t > 0.0}
+    for g, part in split(by_kw, rooms).items():
+        targets[g] -= part
+
+
+def _raise(layout: Layout, targets: dict[str, float], by_kw: float) -> None:
+    """Put load on the sets, none above its rating; sets that stop are left alone."""
+    rooms = {g: layout.gensets[g].p_rated_kw - t for g, t in targets.items() if t > 0.0}
+    for g, part in split(by_kw, rooms).items():
+        targets[g] += part
+
+
+def _set_gensets(out: Power, wishes: Targets, targets: Mapping[str, float], reason: str) -> None:
+    for g, value in targets.items():
+        if value > 0.0:
+            out.genset[g] = protected(wishes.genset_p_kw.get(g), value, reason)
+
+
+def _limit_pv(layout: Layout, out: Power, total_kw: float, reason: str) -> None:
+    """Share a PV limit among the plants by rating; a limit above all ratings is no limit."""
+    free = total_kw >= layout.pv_ac_kw
+    for p, params in layout.pv.items():
+        if free:
+            out.pv[p] = Target(value=params.p_ac_kw, cause=Cause.REFRESH, reason="PV needs no limit")
+            continue
+        value = max(0.0, total_kw) * params.p_ac_kw / layout.pv_ac_kw
+        out.pv[p] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
+        out.bound(layout.setpoint_of.get((p, "p_limit_kw")), 0.0, value, "protection", reason)
+
+
+def _rooms(
+    layout: Layout, observed: Observed, ids: tuple[str, ...], dt_s: float
+) -> dict[str, tuple[float, float]]:
+    """(charge, discharge) rooms of following batteries [kW]."""
+    out = {}
+    for b in ids:
+        battery, c = layout.bess[b].battery, observed.condition.bess[b]
+        out[b] = (
+            charge_room_kw(battery, c, battery.soc_max, dt_s),
+            discharge_room_kw(battery, c, battery.soc_min, dt_s),
+        )
+    return out
+
+
+def _wished_bess(wishes: Targets, rooms: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    out = {}
+    for b, (charge_kw, discharge_kw) in rooms.items():
+        wish = wishes.bess_p_kw.get(b)
+        out[b] = 0.0 if wish is None else min(discharge_kw, max(-charge_kw, wish.value))
+    return out
+
+
+def _move_bess(values: dict[str, float], rooms: Mapping[str, tuple[float, float]], by_kw: float) -> None:
+    """Discharge more (`by_kw` > 0) or charge more (< 0), shared by what is left of the rooms."""
+    if by_kw >= 0.0:
+        parts = split(by_kw, {b: rooms[b][1] - v for b, v in values.items()})
+    else:
+        parts = {b: -p for b, p in split(-by_kw, {b: rooms[b][0] + v for b, v in values.items()}).items()}
+    for b, part in parts.items():
+        values[b] += part
+
+
+# --- tied to the grid -------------------------------------------------------------------------------------
+
+
+def _tied(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    wishes: Targets,
+    runs: Mapping[str, Target],
+    dt_s: float,
+) -> Power:
+    """Import and export inside their caps less a bias: battery first, then gensets, then PV."""
+    out = Power()
+    grid = layout.site.grid
+    top_kw = grid.p_import_kw_max - layout.poi_bias_kw
+    bottom_kw = -grid.p_export_kw_max + layout.poi_bias_kw
+    targets = _genset_targets(layout, bus, wishes, runs)
+    genset_kw = _genset_mean_kw(layout, observed, targets, dt_s)
+    rooms = _rooms(layout, observed, bus.following_bess, dt_s)
+    bess = _wished_bess(wishes, rooms)
+    absorb_kw = bus.load_kw - genset_kw + sum(r[0] for r in rooms.values()) - bottom_kw
+    pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
+    rest_kw = bus.load_kw - genset_kw - pv_kw  # what grid and battery cover
+    at_poi_kw = rest_kw - sum(bess.values())
+    why = ""
+    if at_poi_kw > top_kw:
+        why = f"import would be {at_poi_kw:.0f} kW, the cap less its bias is {top_kw:.0f} kW"
+        _move_bess(bess, rooms, at_poi_kw - top_kw)
+        over_kw = rest_kw - sum(bess.values()) - top_kw
+        if over_kw > 0.0:
+            _raise(layout, targets, over_kw)
+    elif at_poi_kw < bottom_kw:
+        why = f"export would be {-at_poi_kw:.0f} kW, the cap less its bias is {-bottom_kw:.0f} kW"
+        _move_bess(bess, rooms, at_poi_kw - bottom_kw)
+        under_kw = bottom_kw - (rest_kw - sum(bess.values()))
+        if under_kw > 0.0:
+            _lower(layout, targets, under_kw)
+    genset_kw = _genset_mean_kw(layout, observed, targets, dt_s)
+    at_poi_kw = bus.load_kw - genset_kw - pv_kw - sum(bess.values())
+    for b, value in bess.items():
+        out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
+        point = layout.setpoint_of.get((b, "p_set_kw"))
+        slack_up, slack_down = max(0.0, at_poi_kw - bottom_kw), max(0.0, top_kw - at_poi_kw)
+        n = len(bess)
+        out.bound(point, value - slack_down / n, value + slack_up / n, "poi", "the caps at the POI")
+    _set_gensets(out, wishes, targets, why)
+    limit_kw = layout.pv_ac_kw
+    if absorb_kw < layout.pv_ac_kw:
+        limit_kw = min(absorb_kw, pv_kw + max(0.0, at_poi_kw + grid.p_export_kw_max))
+    _limit_pv(layout, out, limit_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
+    out.shortage_kw = max(0.0, at_poi_kw - grid.p_import_kw_max - _relief_kw(layout, observed, targets))
+    spare_kw = sum(r[1] - bess[b] for b, r in rooms.items())
+    out.headroom_kw = top_kw - at_poi_kw + 0.5 * spare_kw
+    out.why = f"import of {at_poi_kw:.0f} kW is over the contract's cap of {grid.p_import_kw_max:.0f} kW"
+    return out
+
+
+def _relief_kw(layout: Layout, observed: Observed, targets: Mapping[str, float]) -> float:
+    """What the sets on load can still ramp up within `RELIEF_S`."""
+    total_kw = 0.0
+    for g, target in targets.items():
+        room_kw = target - observed.condition.gensets[g].p_kw
+        total_kw += max(0.0, min(room_kw, layout.gensets[g].ramp_kw_s * RELIEF_S))
+    return total_kw
+
+
+def _blind(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    wishes: Targets,
+    runs: Mapping[str, Target],
+    why: str,
+) -> Power:
+    """Without the meter or the mode: no discharge into the unknown, PV under the load that is measured."""
+    out = Power(why=why)
+    for b in bus.following_bess:
+        out.bess[b] = Target(value=0.0, cause=Cause.PROTECTION, reason=f"{why}: the battery rests")
+    known = not any(p in observed.substituted for p in (layout.p[f] for f in layout.feeders))
+    load_kw = sum(observed.condition.feeder_kw.values()) if known else 0.0
+    targets = {g: t for g, t in _genset_targets(layout, bus, wishes, runs).items() if t > 0.0}
+    for g in targets:
+        targets[g] = layout.gensets[g].p_min_kw
+    _set_gensets(out, wishes, targets, f"{why}: minimum load")
+    _limit_pv(layout, out, 0.8 * load_kw - sum(targets.values()), f"{why}: PV stays under the measured load")
+    return out
+
+
+# --- islands ----------------------------------------------------------------------------------------------
+
+
+def _battery_island(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    wishes: Targets,
+    runs: Mapping[str, Target],
+    dt_s: float,
+) -> Power:
+    """The forming battery's power is a result: gensets, other batteries and PV leave it headroom."""
+    out = Power()
+    top_kw, bottom_kw = HEADROOM_RATIO * bus.up_kw, -HEADROOM_RATIO * bus.down_kw
+    targets = _genset_targets(layout, bus, wishes, runs)
+    rooms = _rooms(layout, observed, bus.following_bess, dt_s)
+    bess = _wished_bess(wishes, rooms)
+    rest_kw = bus.load_kw - bus.pv_potential_kw
+    forming_kw = rest_kw - _genset_mean_kw(layout, observed, targets, dt_s) - sum(bess.values())
+    why = ""
+    if forming_kw > top_kw:
+        why = f"the forming battery would give {forming_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
+        _raise(layout, targets, forming_kw - top_kw)
+        forming_kw = rest_kw - _genset_mean_kw(layout, observed, targets, dt_s) - sum(bess.values())
+        _move_bess(bess, rooms, max(0.0, forming_kw - top_kw))
+    elif forming_kw < bottom_kw:
+        why = f"the forming battery would take {-forming_kw:.0f} kW, {-bottom_kw:.0f} kW leave it headroom"
+        _move_bess(bess, rooms, forming_kw - bottom_kw)
+        _lower(layout, targets, bottom_kw - (rest_kw - sum(targets.values()) - sum(bess.values())))
+    genset_kw = _genset_mean_kw(layout, observed, targets, dt_s)
+    others_kw = genset_kw + sum(bess.values())
+    bias_kw = CHARGE_BIAS_RATIO * sum(layout.bess[b].battery.p_nominal_kw for b in bus.forming_bess)
+    absorb_kw = bus.load_kw - others_kw - bottom_kw - bias_kw
+    _limit_pv(layout, out, absorb_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
+    forming_kw = bus.load_kw - max(0.0, min(bus.pv_potential_kw, absorb_kw)) - others_kw
+    for b, value in bess.items():
+        out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
+    _set_gensets(out, wishes, targets, why)
+    spare_kw = sum(layout.gensets[g].p_rated_kw - t for g, t in targets.items() if t > 0.0)
+    out.shortage_kw = max(0.0, forming_kw - bus.up_kw - _relief_kw(layout, observed, targets))
+    if out.shortage_kw > 0.0:
+        out.shortage_kw += bus.up_kw - top_kw
+    out.headroom_kw = HEADROOM_RESTORE_RATIO * bus.up_kw - forming_kw + 0.5 * spare_kw
+    out.why = f"the forming battery would give {forming_kw:.0f} of {bus.up_kw:.0f} kW"
+    return out
+
+
+def _genset_island(layout: Layout, observed: Observed, bus: Bus, wishes: Targets, dt_s: float) -> Power:
+    """Gensets form and share: batteries and PV keep them between minimum load and rating."""
+    out = Power()
+    top_kw, bottom_kw = MAX_LOAD_RATIO * bus.genset_rated_kw, MIN_LOAD_RATIO * bus.genset_min_kw
+    rooms = _rooms(layout, observed, bus.following_bess, dt_s)
+    bess = _wished_bess(wishes, rooms)
+    absorb_kw = bus.load_kw + sum(r[0] for r in rooms.values()) - bottom_kw
+    pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
+    genset_kw = bus.load_kw - pv_kw - sum(bess.values())
+    why = ""
+    if genset_kw > top_kw:
+        why = f"the gensets would carry {genset_kw:.0f} kW, {top_kw:.0f} kW leave them headroom"
+        _move_bess(bess, rooms, genset_kw - top_kw)
+    elif genset_kw < bottom_kw:
+        why = f"the gensets would carry {genset_kw:.0f} kW, their minimum is {bus.genset_min_kw:.0f} kW"
+        _move_bess(bess, rooms, genset_kw - bottom_kw)
+    genset_kw = bus.load_kw - pv_kw - sum(bess.values())
+    for b, value in bess.items():
+        out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
+    limit_kw = min(absorb_kw, pv_kw + max(0.0, genset_kw - bottom_kw))
+    _limit_pv(
+        layout, out, limit_kw, f"above {max(0.0, limit_kw):.0f} kW of PV the gensets fall below minimum load"
+    )
+    running = [layout.gensets[g] for g in bus.running]
+    shares = share_load(max(0.0, genset_kw), running)
+    _set_gensets(out, wishes, shares, "share of the load among forming gensets")
+    out.shortage_kw = max(0.0, genset_kw - bus.genset_rated_kw)
+    if out.shortage_kw > 0.0:
+        out.shortage_kw += bus.genset_rated_kw - top_kw
+    step_kw = max((g.step_load_kw_max for g in running), default=0.0)
+    out.headroom_kw = min(step_kw, top_kw - genset_kw + 0.5 * sum(r[1] - bess[b] for b, r in rooms.items()))
+    out.why = f"the gensets would carry {genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
+    return out

@@ -1,0 +1,55 @@
+"""Collects readings as they arrive; `latch()` freezes them, and what is too old is STALE from then on."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from dispatch.layout import DEFAULT_AGE_S_MAX
+from ems.telemetry import Quality, Reading, Snapshot
+
+
+class ProcessImage:
+    """The newest reading of every point.
+
+    Parameters
+    ----------
+    age_s_max : maximum age by point [s]; points not named get `DEFAULT_AGE_S_MAX`.
+    range_of : plausible (low, high) by point, in the point's unit.
+    """
+
+    def __init__(self, age_s_max: Mapping[str, float], range_of: Mapping[str, tuple[float, float]]) -> None:
+        self._age_s_max = age_s_max
+        self._range_of = range_of
+        self._readings: dict[str, Reading] = {}
+
+    def update(self, readings: Iterable[Reading]) -> None:
+        """Take readings in. An older arrival never replaces a newer one; a bad one replaces a good one."""
+        for reading in readings:
+            known = self._readings.get(reading.point)
+            if known is None or reading.arrived_s >= known.arrived_s:
+                self._readings[reading.point] = self._checked(reading)
+
+    def latch(self, at: datetime, monotonic_s: float) -> Snapshot:
+        """What one tick sees. The door has checked finite and range before; it is checked again here."""
+        out = {}
+        for point, reading in self._readings.items():
+            age_s = monotonic_s - reading.arrived_s
+            limit_s = self._age_s_max.get(point, DEFAULT_AGE_S_MAX)
+            out[point] = reading if 0.0 <= age_s <= limit_s else _stale(reading)
+        return Snapshot(at=at, monotonic_s=monotonic_s, readings=out)
+
+    def _checked(self, reading: Reading) -> Reading:
+        if not reading.is_good or reading.value is None:
+            return reading
+        if not math.isfinite(reading.value):
+            return replace(reading, value=None, quality=Quality.NOT_FINITE)
+        low, high = self._range_of.get(reading.point, (-math.inf, math.inf))
+        if not low <= reading.value <= high:
+            return replace(reading, quality=Quality.OUT_OF_RANGE)
+        return reading
+
+
+def _stale(reading: Reading) -> Reading:
+    """Good becomes STALE; what was bad before keeps its own reason."""
+    return replace(reading, quality=Quality.STALE) if reading.quality is Quality.GOOD else reading

@@ -1,0 +1,45 @@
+"""The heartbeat: it counts completed, safe decision cycles and nothing else."""
+
+from collections.abc import Mapping
+
+from dispatch.gate import GateInput
+from dispatch.layout import Layout
+from dispatch.state import Written
+from ems.commands import Cause, Command
+
+WRAP = 65536
+PERIOD_S = 1.0  # a device hears the heartbeat at most so often
+
+
+def next_beat(beat: int) -> int:
+    """The counter after one more completed cycle; an unsigned 16-bit register on the wire."""
+    return (beat + 1) % WRAP
+
+
+def heartbeat_commands(
+    layout: Layout, beat: int, written: Mapping[str, Written], given: GateInput, seq: int
+) -> list[Command]:
+    """One command per connection with a watchdog point; none while held safe, so that devices notice."""
+    if given.held_safe:
+        return []
+    out: list[Command] = []
+    for point in layout.watchdogs:
+        last = written.get(point)
+        if last is not None and given.now_s - last.at_s < PERIOD_S - 1e-6:
+            continue
+        out.append(
+            Command(
+                point=point,
+                value=float(beat),
+                cause=Cause.REFRESH,
+                reason=f"{beat} cycles completed",
+                owner="edge",
+                plan_id=None,
+                epoch=given.epoch,
+                seq=seq + len(out),
+                limits_hash="",
+                decided_at=given.now,
+                decided_s=given.now_s,
+            )
+        )
+    return out
