@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check every named site."""
     from cli._sites import find_site
+    from connectors.map_check import check_point_maps
     from ems.errors import ConfigError
     from ems.site_schema import load_site
 
@@ -28,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     for path in [find_site(name) for name in args.site]:
         try:
             site = load_site(path)
+            if refused := check_point_maps(site.connections):
+                raise ConfigError([replace(p, file=str(path)) for p in refused])
         except ConfigError as error:
             count += len(error.problems)
             print("\n".join(str(p) for p in error.problems))
