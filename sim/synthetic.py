@@ -21,6 +21,7 @@ from sim.weather import ar1, pv_truth, weather_label
 HISTORY_DAYS = 35
 LOOKAHEAD_DAYS = 3  # truth after the end, for the perfect forecaster's horizon
 STEP_S = 60.0
+LONG_STEP_S, FINE_DAYS = 300.0, 45
 SHAPE_OF_TIER = {1: "continuous", 2: "commercial"}
 OTHER_SHAPE = "shift"
 PEAK_RATIO = 0.9  # the shape's highest hour, of the feeder's peak: the rest is room for noise
@@ -92,11 +93,13 @@ def mains_truth(timezone: str, start: datetime, end: datetime, seed: int) -> Uni
     return UniformSeries(start=start, step_s=step_s, values=np.clip(1.0 - dip + 0.008 * noise, 0.93, 1.05))
 
 
-def demo_scenario(site: Site, day: date, *, seed: int, days: int = 1, step_s: float = STEP_S) -> Scenario:
+def demo_scenario(
+    site: Site, day: date, *, seed: int, days: int = 1, step_s: float | None = None
+) -> Scenario:
     """Local days from `day` on, on standard profiles and typical weather.
 
     One day is the demo day: one announced evening outage, one in the daytime that nobody announced. More days
-    draw both kinds as `OutageModel` says.
+    draw both kinds as `OutageModel` says. Series have a step of a minute, of five in periods over 45 days.
 
     Raises
     ------
@@ -104,6 +107,8 @@ def demo_scenario(site: Site, day: date, *, seed: int, days: int = 1, step_s: fl
     """
     if days < 1:
         raise DataError(f"a scenario has at least one day, not {days}")
+    if step_s is None:
+        step_s = STEP_S if days <= FINE_DAYS else LONG_STEP_S
     zone = ZoneInfo(site.timezone)
     start, end = _midnight(day, zone), _midnight(day + timedelta(days=days), zone)
     first, last = start - timedelta(days=HISTORY_DAYS), end + timedelta(days=LOOKAHEAD_DAYS)

@@ -121,6 +121,27 @@ def pv_truth(
     return out
 
 
+def pv_from_weather(site: Site, ghi: UniformSeries, temp_air: UniformSeries) -> dict[str, UniformSeries]:
+    """AC power each PV plant could give under a measured horizontal irradiance and air temperature [kW].
+
+    Notes
+    -----
+    Diffuse share by D. G. Erbs, S. A. Klein, J. A. Duffie, Solar Energy 28(4), 1982; isotropic sky.
+    """
+    half = pd.Timedelta(seconds=ghi.step_s / 2.0)
+    step = pd.Timedelta(seconds=ghi.step_s)
+    middle = pd.date_range(ghi.start, periods=len(ghi.values), freq=step).tz_convert("UTC") + half
+    sun = sun_position(middle, site.latitude_deg, site.longitude_deg)
+    values = np.maximum(ghi.values, 0.0)
+    dhi = np.asarray(pvlib.irradiance.erbs(values, sun[0], middle)["dhi"], dtype=np.float64)
+    out = {}
+    for plant in site.pv:
+        poa = _plane_w_m2(plant, sun, values, dhi)
+        power = ac_power_kw(plant, poa, temp_air.values)
+        out[plant.id] = UniformSeries(start=ghi.start, step_s=ghi.step_s, values=power)
+    return out
+
+
 def weather_label(site: Site) -> str:
     """Where the PV truth comes from, in words."""
     station = DEFAULT_STATION if site.weather is None else site.weather.station
