@@ -2,7 +2,7 @@
 
 import calendar
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -253,15 +253,27 @@ def _months(
     rate = site.tariff.demand_charge_per_kw
     out = []
     for steps, base in ((here, max(so_far, target)), (~here, target)):
-        share = 1.0
-        if options.demand_weight is DemandWeight.ELAPSED and steps.any():
-            last = local[int(np.flatnonzero(steps)[-1])] + timedelta(seconds=grid.step_s[-1])
-            days = calendar.monthrange(
-                local[int(np.flatnonzero(steps)[0])].year, local[int(np.flatnonzero(steps)[0])].month
-            )[1]
-            share = min(1.0, (last.day - 1 + last.hour / 24.0) / days) if steps[-1] else 1.0
+        share = _demand_share(local, grid, steps, options.demand_weight)
         out.append(DemandMonth(steps=steps, base_kw=base, rate_per_kw=rate * share))
     return out[0], out[1]
+
+
+def _demand_share(local: Sequence[datetime], grid: TimeGrid, steps: BoolArray, weight: DemandWeight) -> float:
+    """Share of the demand rate that the steps of one local month are made to feel, 0 to 1."""
+    if not steps.any():
+        return 1.0
+    first, last = int(np.flatnonzero(steps)[0]), int(np.flatnonzero(steps)[-1])
+    begin, end = local[first], local[last] + timedelta(seconds=grid.step_s[last])
+    month_h = 24.0 * calendar.monthrange(begin.year, begin.month)[1]
+    gone_h = (begin.day - 1) * 24.0 + begin.hour + begin.minute / 60.0
+    window_h = (end.timestamp() - begin.timestamp()) / 3600.0
+    match weight:
+        case DemandWeight.FULL:
+            return 1.0
+        case DemandWeight.REMAINING:
+            return min(1.0, window_h / max(month_h - gone_h, window_h))
+        case DemandWeight.ELAPSED:
+            return min(1.0, (gone_h + window_h) / month_h)
 
 
 def _history_kwh(site: Site, condition: PlantCondition, grid: TimeGrid) -> float:

@@ -10,6 +10,7 @@ class DemandWeight(StrEnum):
     """How much of the demand charge a window of a few days is made to feel (docs/optimizer.md, "Demand")."""
 
     FULL = "full"  # the whole rate above the month's peak so far
+    REMAINING = "remaining"  # the rate times the window's share of the rest of the month
     ELAPSED = "elapsed"  # the rate times the share of the month elapsed at the end of the window
 
 
@@ -28,7 +29,7 @@ class PlannerOptions:
     integral_h: float = 24.0
     valid_h: float = 6.0  # a published plan is dropped by the edge after this, or at `integral_until`
     threads: int = 1
-    demand_weight: DemandWeight = DemandWeight.FULL
+    demand_weight: DemandWeight = DemandWeight.REMAINING
     demand_target_kw: float | None = None  # peak the month is expected to reach anyway: free up to here
     terminal_per_kwh: tuple[float, float, float] | None = (
         None  # values of the stored thirds; None: from prices
