@@ -61,7 +61,7 @@ def solve(w: Work, h: float) -> Powers | None:
 
 def _loads(w: Work, pw: Powers) -> float:
     """Served demand and the auxiliaries of the batteries [kW]."""
-    demand, tan_phi = w.inputs.demand_kw, w.t.tan_phi
+    demand, tan_phi = w.inputs.demand_kw, w.t.tan_phi_ratio
     p = q = 0.0
     for i, f in w.feeders.items():
         if f.closed:

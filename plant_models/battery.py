@@ -24,9 +24,8 @@ def stored_kw(params: BatteryParams, p_kw: float) -> float:
 
     Notes
     -----
-    A quadratic loss is the form P0 + K p^2 fitted to field data of central converters: J. Schimpe et al.,
-    "Energy efficiency evaluation of a stationary lithium-ion battery container storage system", Applied
-    Energy 210, 2018, doi 10.1016/j.apenergy.2017.10.129.
+    The loss P0 + K p^2 of a converter: G. Notton, V. Lazarov, L. Stoyanov, Renewable Energy 35, 2010,
+    doi 10.1016/j.renene.2009.07.013. Here P0 is `no_load_loss_kw`; the linear part is the cells'.
     """
     if p_kw >= 0.0:
         return -p_kw / params.eta_discharge - params.loss_discharge_pu * p_kw * p_kw / params.p_nominal_kw

@@ -40,8 +40,8 @@ class Tables:
     feeders: dict[str, FeederParams]
     r_pu: float
     x_pu: float
-    tan_phi: dict[str, float]
-    fuel: dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
+    tan_phi_ratio: dict[str, float]
+    fuel_kw_l_h: dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
     idle_l_h: dict[str, float]
     order: tuple[str, ...]  # who may form an island, best first
 
@@ -64,8 +64,8 @@ def tables(site: Site) -> Tables:
         feeders={f.id: f for f in site.feeders},
         r_pu=r_pu,
         x_pu=x_pu,
-        tan_phi={f.id: load.tan_phi(f) for f in site.feeders},
-        fuel={g.id: genset.fuel_points(g) for g in site.gensets},
+        tan_phi_ratio={f.id: load.tan_phi(f) for f in site.feeders},
+        fuel_kw_l_h={g.id: genset.fuel_points(g) for g in site.gensets},
         idle_l_h={g.id: genset.no_load_l_h(g) for g in site.gensets},
         order=tuple([i for i in listed if i in able] + rest),
     )
@@ -345,7 +345,7 @@ def _genset_horizon_s(w: Work, i: str, g: GensetUnit) -> float:
     if g.phase is not _RUNNING:
         left = genset.phase_length_s(params, g.phase) - g.timer_s
         return left if left > 0.0 else FINE_S
-    rate = max(w.t.fuel[i][1][-1], _EPS)  # the fuel end is near only if even full load could reach it
+    rate = max(w.t.fuel_kw_l_h[i][1][-1], _EPS)  # the fuel end is near only if even full load could reach it
     h = max(FINE_S, g.tank_l / (1.2 * rate) * 3600.0)
     return min(h, max(g.p_kw / params.ramp_kw_s, 1e-3)) if g.unloading else h
 

@@ -81,7 +81,7 @@ def _pass_gensets(w: Work, pw: Powers, h: float, led: Ledger) -> None:
                 )
             continue
         if g.phase is _RUNNING:
-            rate = genset.fuel_l_h(w.t.fuel[i], pw.gen[i])
+            rate = genset.fuel_l_h(w.t.fuel_kw_l_h[i], pw.gen[i])
             led.fuel_l[i] = litres = min(g.tank_l, rate * h / 3600.0)
             w.gensets[i] = _loaded(w.t.gensets[i], g, litres, (pw.gen[i], pw.gen_end[i]), h)
         else:
@@ -186,9 +186,9 @@ def record(w: Work, pw: Powers, led: Ledger, h: float, found: list[Violation]) -
         genset_starts=w.starts,
         genset_failed_starts=w.failed,
         pv_p_kw=pw.pv,
-        pv_potential_kw=w.inputs.pv_potential_kw,
+        pv_potential_kw=dict(w.inputs.pv_potential_kw),
         pv_producing={i: u.producing for i, u in w.pv.items()},
-        feeder_demand_kw=w.inputs.demand_kw,
+        feeder_demand_kw=dict(w.inputs.demand_kw),
         feeder_p_kw=pw.load,
         feeder_closed={i: f.closed for i, f in w.feeders.items()},
         grid_p_kw=pw.grid_p,

@@ -18,7 +18,7 @@ from ems.assets import GensetParams
 from ems.points import GensetState
 from ems.timegrid import FloatArray
 
-OVERLOAD_S = 3600.0  # between rating and overload_ratio: one hour (ISO 8528-1:2018, 14.3.3: 1 h within 12 h)
+OVERLOAD_S = 3600.0  # between rating and overload_ratio: one hour (prime power, ISO 8528-1: 1 h within 12 h)
 
 _STOPPED = GensetState.STOPPED
 _CRANKING = GensetState.CRANKING

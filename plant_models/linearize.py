@@ -3,7 +3,7 @@
 A chord lies on the pessimistic side of a convex loss or fuel curve, and its error is largest in the middle.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ems.assets import BatteryParams, GensetParams
 from ems.errors import BadValue
@@ -12,21 +12,26 @@ from plant_models import battery, genset
 FIT_RATIO_MAX = 0.015  # a fuel curve that is further from convex than this is refused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segments:
-    """y = y0 + sum(slopes_i * x_i) with 0 <= x_i <= widths_i, filled in order because slopes never fall.
+class _Convex:
+    """y = y0 + sum(slopes_i * x_i) with 0 <= x_i <= widths_i, filled in order because slopes never fall."""
 
-    Fuel: x counts from `x0` = p_min [kW], y in [L/h]. Battery: x is |p| [kW], y the rate of loss [kW].
-    """
-
-    x0: float  # kW
-    y0: float  # unit of y: L/h or kW
+    __slots__ = ()
     widths_kw: tuple[float, ...]
-    slopes: tuple[float, ...]  # unit of y per kW
-    fit_error_ratio: float  # largest deviation from the curve, over the curve's value at full power
+
+    @property
+    def x0(self) -> float:
+        raise NotImplementedError
+
+    @property
+    def y0(self) -> float:
+        raise NotImplementedError
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        raise NotImplementedError
 
     def y(self, x_kw: float) -> float:
-        """Value of the segments at x [unit of y]."""
+        """Value of the segments at power x [unit of y]."""
         rest, total = x_kw - self.x0, self.y0
         for width, slope in zip(self.widths_kw, self.slopes, strict=True):
             total += slope * min(max(rest, 0.0), width)
@@ -42,7 +47,57 @@ class Segments:
         return tuple(out)
 
 
-def battery_segments(params: BatteryParams, n: int = 4) -> tuple[Segments, Segments]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossSegments(_Convex):
+    """Conversion loss y [kW] over AC power x [kW], both positive, in one direction of a battery."""
+
+    widths_kw: tuple[float, ...]
+    loss_per_kw: tuple[float, ...]
+    fit_error_ratio: float  # largest deviation from the curve, over the largest power
+
+    @property
+    def x0(self) -> float:
+        """Power where the first segment starts [kW]."""
+        return 0.0
+
+    @property
+    def y0(self) -> float:
+        """Loss there [kW]."""
+        return 0.0
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Loss per power of each segment [kW/kW]."""
+        return self.loss_per_kw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuelSegments(_Convex):
+    """Fuel y [L/h] over power x [kW] of a genset, from minimum load to rating."""
+
+    p_min_kw: float
+    fuel_min_l_h: float  # at p_min_kw
+    widths_kw: tuple[float, ...]
+    slopes_l_kwh: tuple[float, ...]
+    fit_error_ratio: float  # largest deviation from the curve, over the fuel at rating
+
+    @property
+    def x0(self) -> float:
+        """Power where the first segment starts [kW]."""
+        return self.p_min_kw
+
+    @property
+    def y0(self) -> float:
+        """Fuel there [L/h]."""
+        return self.fuel_min_l_h
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Fuel per energy of each segment [L/kWh]."""
+        return self.slopes_l_kwh
+
+
+def battery_segments(params: BatteryParams, n: int = 4) -> tuple[LossSegments, LossSegments]:
     """Conversion loss over AC power, (charge, discharge), each as `n` chords of equal width.
 
     Parameters
@@ -54,7 +109,7 @@ def battery_segments(params: BatteryParams, n: int = 4) -> tuple[Segments, Segme
 
     Returns
     -------
-    (Segments, Segments)
+    (LossSegments, LossSegments)
         y is the loss [kW] at AC power x [kW] (both positive): charging p stores p - y(p), discharging p draws
         p + y(p). No-load loss and self-discharge are apart. The chords' largest error is c (w / 2)^2 / p_nom,
         with w the width of a chord.
@@ -71,21 +126,19 @@ def battery_segments(params: BatteryParams, n: int = 4) -> tuple[Segments, Segme
     )
 
 
-def _chords(params: BatteryParams, sign: float, p_max_kw: float, n: int) -> Segments:
+def _chords(params: BatteryParams, sign: float, p_max_kw: float, n: int) -> LossSegments:
     width = p_max_kw / n
     at = [battery.loss_kw(params, sign * width * k) for k in range(n + 1)]
     middle = [battery.loss_kw(params, sign * width * (k + 0.5)) for k in range(n)]
     error = max(abs(0.5 * (at[k] + at[k + 1]) - middle[k]) for k in range(n))
-    return Segments(
-        x0=0.0,
-        y0=0.0,
+    return LossSegments(
         widths_kw=(width,) * n,
-        slopes=tuple((at[k + 1] - at[k]) / width for k in range(n)),
+        loss_per_kw=tuple((at[k + 1] - at[k]) / width for k in range(n)),
         fit_error_ratio=error / p_max_kw,
     )
 
 
-def genset_fuel_segments(params: GensetParams) -> Segments:
+def genset_fuel_segments(params: GensetParams) -> FuelSegments:
     """Fuel over power from p_min to rating: the curve's own segments, made convex where they are not.
 
     Parameters
@@ -95,8 +148,8 @@ def genset_fuel_segments(params: GensetParams) -> Segments:
 
     Returns
     -------
-    Segments
-        x0 = p_min_kw [kW], y0 the fuel there [L/h], slopes that never fall [L/kWh].
+    FuelSegments
+        From p_min_kw [kW] and the fuel there [L/h]; slopes that never fall [L/kWh].
 
     Raises
     ------
@@ -116,7 +169,9 @@ def genset_fuel_segments(params: GensetParams) -> Segments:
     xs = [low, *(x for x in curve[0] if low + 1e-9 < x < high - 1e-9), high]
     ys = [genset.fuel_l_h(curve, x) for x in xs]
     widths, slopes = _pooled(xs, ys)
-    chords = Segments(x0=low, y0=ys[0], widths_kw=widths, slopes=slopes, fit_error_ratio=0.0)
+    chords = FuelSegments(
+        p_min_kw=low, fuel_min_l_h=ys[0], widths_kw=widths, slopes_l_kwh=slopes, fit_error_ratio=0.0
+    )
     lift = 0.5 * max(y - chords.y(x) for x, y in zip(xs, ys, strict=True))
     error = lift / ys[-1]
     if error > FIT_RATIO_MAX or slopes[0] < 0.0:
@@ -124,7 +179,7 @@ def genset_fuel_segments(params: GensetParams) -> Segments:
             f"{params.id}: fuel points are {error:.1%} from a rising convex curve; "
             f"{FIT_RATIO_MAX:.1%} is allowed"
         )
-    return Segments(x0=low, y0=ys[0] + lift, widths_kw=widths, slopes=slopes, fit_error_ratio=error)
+    return replace(chords, fuel_min_l_h=ys[0] + lift, fit_error_ratio=error)
 
 
 def _pooled(xs: list[float], ys: list[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -61,7 +61,7 @@ def cell_temp_degc(
 
     Notes
     -----
-    R. G. Ross, "Flat-plate photovoltaic array design optimization", 14th IEEE PVSC, 1980. IEC 61215 NOCT.
+    R. G. Ross, "Design Techniques for Flat-Plate Photovoltaic Arrays", 15th IEEE PVSC, 1981.
     """
     return temp_air_degc + (params.noct_degc - 20.0) / 800.0 * poa_w_m2
 
@@ -91,8 +91,8 @@ def ac_power_kw(
 
     Notes
     -----
-    A. P. Dobos, "PVWatts Version 5 Manual", NREL/TP-6A20-62641, 2014, equation 8 (without its irradiance
-    correction below 125 W/m^2); the inverter's efficiency is part of `system_loss_ratio`.
+    A. P. Dobos, "PVWatts Version 5 Manual", NREL/TP-6A20-62641, 2014, doi 10.2172/1158421, the module model
+    without its correction at low irradiance; the inverter's efficiency is part of `system_loss_ratio`.
     """
     scale = params.p_dc_kwp * (1.0 - params.system_loss_ratio) / STC_W_M2
     if isinstance(poa_w_m2, float | int) and isinstance(temp_air_degc, float | int):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ems.points import GensetState
 from plant_models import genset
-from plant_models.plant import PlantFaults, initial_state, step
+from plant_models.plant import PlantFaults, PlantFlows, initial_state, step
 from tests import builders
 from tests.unit.plant_models.helpers import inputs, kinds, run
 
@@ -17,14 +17,13 @@ SITE = builders.site()
 ON = {"gen1": True}
 
 
-def states(flows, genset_id="gen1"):
-    out = []
+def states(flows: list[PlantFlows], genset_id: str = "gen1") -> list[tuple[str, int]]:
+    out: list[tuple[str, int]] = []
     for f in flows:
         name = f.genset_state[genset_id].value
-        if not out or out[-1][0] != name:
-            out.append([name, 0])
-        out[-1][1] += 1
-    return [tuple(x) for x in out]
+        same = bool(out) and out[-1][0] == name
+        out[-1:] = [(name, out[-1][1] + 1)] if same else [*out[-1:], (name, 1)]
+    return out
 
 
 # --- fuel and ramp ----------------------------------------------------------------------------------------
