@@ -14,7 +14,7 @@ from ems.records import JsonValue
 from ems.site import Connection
 from ems.telemetry import Quality, Reading
 
-BACK_OFF_S = (0.05, 5.0)  # first and longest pause between two attempts to connect, wall time
+BACK_OFF_S = 0.05  # first pause between two attempts to connect, wall time; each is twice as long
 OnEvent = Callable[[datetime, str, dict[str, JsonValue]], None]
 
 
@@ -52,11 +52,13 @@ class Device:
         *,
         clock: Clock,
         on_event: OnEvent,
+        back_off_s_max: float,
     ) -> None:
         self.connection = connection
         self.health = Health.FRESH
         self.reason = ""  # why it is down
         self.counters = Counters()
+        self._back_off_s_max = back_off_s_max
         self._codecs, self._link, self._clock, self._on_event = codecs, link, clock, on_event
         self._wanted = asyncio.Event()
         self._settled: asyncio.Future[None] | None = None
@@ -118,8 +120,7 @@ class Device:
 
     async def run(self) -> None:
         """Keep the device connected and polled until cancelled."""
-        first_s, longest_s = BACK_OFF_S
-        pause_s = first_s
+        pause_s = BACK_OFF_S
         try:
             while True:
                 try:
@@ -127,12 +128,12 @@ class Device:
                     self.counters.connects += 1
                     while True:
                         await self._poll()
-                        pause_s = first_s
+                        pause_s = BACK_OFF_S
                         await self._wanted.wait()
                 except LinkError as error:
                     self._fail(str(error))
                 await wall_sleep(pause_s)
-                pause_s = min(2.0 * pause_s, longest_s)
+                pause_s = min(2.0 * pause_s, self._back_off_s_max)
         finally:
             await self._link.disconnect()
 

@@ -30,6 +30,7 @@ class FieldIO:
     clock : gives `Reading.arrived_s` and, where the device tells no time of its own, `source_time`.
     addresses : connection id -> (host, port) that replaces the one in the site file.
     timeout_s : replaces the wire time-out of every connection [s wall]; None keeps each connection's own.
+    back_off_s_max : longest pause between two attempts to connect [s wall].
     on_event : told once when a link is lost and once when it is back; `Recorder.event` fits.
 
     Raises
@@ -45,6 +46,7 @@ class FieldIO:
         addresses: Mapping[str, tuple[str, int]] | None = None,
         timeout_s: float | None = None,
         on_event: OnEvent | None = None,
+        back_off_s_max: float = 2.0,
     ) -> None:
         self._clock = clock
         self._on_event = on_event
@@ -57,7 +59,14 @@ class FieldIO:
             wait_s = connection.timeout_s if timeout_s is None else timeout_s
             deadlines.append(wait_s)
             link = _link(connection, codecs, host, port, wait_s)
-            device = Device(connection, codecs, link, clock=clock, on_event=self._link_event)
+            device = Device(
+                connection,
+                codecs,
+                link,
+                clock=clock,
+                on_event=self._link_event,
+                back_off_s_max=back_off_s_max,
+            )
             self._devices[connection.id] = device
             self._device_of |= dict.fromkeys(codecs, device)
         # A little longer than the wire time-outs: a silent device is told as failed in the same call.

@@ -197,7 +197,9 @@ def test_decode_outside_plausible_range_value_kept_quality_bad():
     c = codec(data_type="u16", scale=0.001, low=0.0, high=1.0)
     assert c.decode([1000]) == (1.0, Quality.GOOD)
     value, quality = c.decode([1002])
-    assert (value, quality) == (pytest.approx(1.002), Quality.OUT_OF_RANGE)
+    assert value is not None
+    assert quality is Quality.OUT_OF_RANGE
+    assert value == pytest.approx(1.002)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e400, 500.1, -500.1])
