@@ -174,6 +174,7 @@ class OpcUaPlant:
         self.connection = connection(asset, Wire.OPC_UA, free_port() if port is None else port)
         self.codecs = point_codecs(self.connection)
         self.values = dict(START)
+        self.namespaces_before = 1
         self.server: Server | None = None
         self.nodes: dict[str, Any] = {}
 
@@ -181,7 +182,8 @@ class OpcUaPlant:
         server = Server()
         await server.init()
         server.set_endpoint(f"opc.tcp://127.0.0.1:{self.connection.port}/plant")
-        await server.register_namespace("urn:test:somebody:else")
+        for i in range(self.namespaces_before):
+            await server.register_namespace(f"urn:test:somebody:else:{i}")
         index = await server.register_namespace(URI)
         for name, value in self.values.items():
             codec = self.codecs[f"{self.asset}.{name}"]
