@@ -22,6 +22,7 @@ from optimizer.problem import BessStart, DemandMonth, GensetStart, PlanningProbl
 from plant_models.battery import taper_limits_kw
 
 NEAR_EDGE = 0.02  # nearer to the edge of its window a battery's live limit says nothing but that
+DUST_KW = 1e-6
 DERATED_H = 1.0  # a live limit below what the state of charge explains is believed for so long
 REACTIVE_SHARE_MAX = 0.6  # of a forming PCS's rating that is set aside for reactive demand at most
 
@@ -103,7 +104,7 @@ def _series(
             notes.append(f"{asset}: {low} negative values of {what} taken as 0")
         if high:
             notes.append(f"{asset}: {high} values of {what} above the rating taken as {top:g} kW")
-        rows.append(np.clip(row, 0.0, top))
+        rows.append(np.where(row < DUST_KW, 0.0, np.minimum(row, top)))
     return np.array(rows).reshape(len(rows), len(grid))
 
 

@@ -121,3 +121,54 @@ class Session:
             solve_s=solve_s,
             nodes=max(0, int(info.mip_node_count)) if whole else 0,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LpOutcome:
+    """Solution of a linear program and its dual objective."""
+
+    status: str
+    x: FloatArray | None
+    dual: float | None
+
+
+def solve_lp(
+    matrix: Any,  # scipy CSC (rows, columns)
+    cost: FloatArray,
+    low: FloatArray,
+    high: FloatArray,
+    row_low: FloatArray,
+    row_high: FloatArray,
+) -> LpOutcome:
+    """Solve a large linear program once by interior point, without crossover."""
+    h: Any = cast(Any, highspy.Highs)()
+    for option, value in (
+        ("output_flag", False),
+        ("threads", 1),
+        ("solver", "ipm"),
+        ("run_crossover", "off"),
+    ):
+        h.setOptionValue(option, value)
+    rows, columns = matrix.shape
+    h.passModel(
+        columns, rows, matrix.nnz, 1, 1, 0.0, cost, low, high, row_low, row_high,
+        matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data,
+        np.zeros(columns, np.int32),
+    )  # fmt: skip
+    h.run()
+    status = h.getModelStatus()
+    if status != highspy.HighsModelStatus.kOptimal:
+        return LpOutcome(status=h.modelStatusToString(status), x=None, dual=None)
+    solution = h.getSolution()
+    reduced, duals = np.asarray(solution.col_dual), np.asarray(solution.row_dual)
+    return LpOutcome(
+        status=h.modelStatusToString(status),
+        x=np.asarray(solution.col_value),
+        dual=_supported(reduced, low, high) + _supported(duals, row_low, row_high),
+    )
+
+
+def _supported(dual: FloatArray, low: FloatArray, high: FloatArray) -> float:
+    """Part of the dual objective: each multiplier times the bound it leans on (0 where that is infinite)."""
+    bound = np.where(dual > 0.0, low, high)
+    return float((dual * np.where(np.isfinite(bound), bound, 0.0)).sum())

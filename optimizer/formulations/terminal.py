@@ -38,7 +38,6 @@ def add(m: Model, s: Structure) -> None:
     if B == 0:
         return
     kept, stored = m.var("kept_kwh", B, 3), m["stored_kwh"]
-    last = s.steps - 1
     m.rows(
         "terminal",
         (B,),
