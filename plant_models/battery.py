@@ -120,11 +120,17 @@ def bounds_kw(params: BatteryParams, stored_kwh: float, dt_s: float) -> tuple[fl
     A battery found outside its window is never pushed back by force, only kept from going further.
     """
     charge, discharge = taper_limits_kw(params, stored_kwh / params.energy_kwh)
+    h = dt_s / 3600.0
+    standing = params.no_load_loss_kw + params.self_discharge_per_h * stored_kwh
+    lowest = stored_kwh + (stored_kw(params, discharge) - standing) * h
+    if lowest >= params.soc_min * params.energy_kwh and (
+        stored_kwh + charge * h <= params.soc_max * params.energy_kwh
+    ):
+        return -charge, discharge  # neither edge is within reach
     room, avail = window_limits_kw(params, stored_kwh, dt_s)
     low = -min(charge, room) if room > 0.0 else 0.0
     high = min(discharge, avail)
     if high < 0.0:
-        standing = params.no_load_loss_kw + params.self_discharge_per_h * stored_kwh
         high = max(high, _ac_kw(params, standing), low)
     return low, high
 

@@ -100,12 +100,12 @@ class Work:
         self.violations: list[Violation] = []
 
     def state(self) -> PlantState:
-        """Freeze."""
+        """Freeze; this object is not to be used afterwards."""
         return PlantState(
-            bess=dict(self.bess),
-            gensets=dict(self.gensets),
-            pv=dict(self.pv),
-            feeders=dict(self.feeders),
+            bess=self.bess,
+            gensets=self.gensets,
+            pv=self.pv,
+            feeders=self.feeders,
             grid_closed=self.closed,
             mains_good_s=self.good_s,
             transfer_left_s=self.dip_s,
