@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from dispatch.layout import Layout
-from dispatch.modes import Evidence, ModeState, confirm, judge
+from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from dispatch.vocabulary import PowerBalance
 from ems.assets import GensetParams
@@ -20,6 +20,7 @@ _BESS_STATES = tuple(BessState)
 _GENSET_STATES = tuple(GensetState)
 _STARTING = frozenset((GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING))
 LONG_AGO_S = 1e9
+DEMAND_TAU_S = 60.0
 _S = TypeVar("_S")
 
 
@@ -50,12 +51,14 @@ def observe(
     bess_state = {b: _state(snapshot, layout.state[b], _BESS_STATES) for b in layout.bess}
     genset_state = {g: _state(snapshot, layout.state[g], _GENSET_STATES) for g in layout.gensets}
     evidence = _evidence(layout, snapshot, bess_state, genset_state)
-    mode = confirm(_mode_of(memory), judge(evidence), now_s, dt_s, memory.last_s is None)
+    at_once = memory.last_s is None or unanimous(evidence)
+    mode = confirm(_mode_of(memory), judge(evidence), now_s, dt_s, at_once)
     gensets = _gensets_seen(layout, memory, snapshot, genset_state)
     last_good, substituted, power = _powers(layout, memory, snapshot)
     closed = {f: _closed(layout, memory, snapshot, f) for f in layout.feeders}
     feeder_kw = {f: last_good.get(layout.p[f], 0.0) if closed[f] else 0.0 for f in layout.feeders}
-    demand_kw = _demand(layout, memory, feeder_kw, closed, evidence.bus_alive)
+    elapsed_s = now_s - memory.last_s if memory.last_s is not None else 0.0
+    demand_kw = _demand(layout, memory, feeder_kw, closed, evidence.bus_alive, elapsed_s)
     last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
     demand = _demand_counters(layout, memory, snapshot, max(0.0, power.grid_kw))
@@ -222,12 +225,18 @@ def _demand(
     feeder_kw: Mapping[str, float],
     closed: Mapping[str, bool],
     alive: bool | None,
+    elapsed_s: float,
 ) -> dict[str, float]:
-    """Load of each feeder while fed; its last load while open, half its peak when never seen."""
+    """Load of each feeder while fed; its last load while open, half its peak when never seen.
+
+    It rises at once and falls slowly: the moment in which a feeder drops out does not erase its demand.
+    """
     out = {}
     for feeder, params in layout.feeders.items():
         if closed[feeder] and alive is not False:
-            out[feeder] = max(0.0, feeder_kw[feeder])
+            known_kw = memory.feeder_demand_kw.get(feeder, 0.0)
+            fall = min(1.0, elapsed_s / DEMAND_TAU_S)
+            out[feeder] = max(0.0, feeder_kw[feeder], known_kw + (feeder_kw[feeder] - known_kw) * fall)
         else:
             out[feeder] = memory.feeder_demand_kw.get(feeder, 0.5 * params.p_peak_kw)
     return out

@@ -24,6 +24,7 @@ IMPORT_CONFIRM_S = 10.0
 SURPLUS_CONFIRM_S = 3.0
 RELEASE_RATIO = 0.6  # the forming battery could carry everything at this share of its power
 RELEASE_ENERGY_FACTOR = 3.0
+BLACK_START_RATIO = 1.2  # of the critical demand: what the first set on a dead bus must carry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ def _on_its_way(observed: Observed) -> bool:
 
 
 def _next_set(layout: Layout, observed: Observed, bus: Bus, kept: tuple[str, ...]) -> tuple[str, ...]:
-    """The first set in order that can carry what is missing, else the largest that is left."""
+    """The smallest set that can carry what is missing, else the largest that is left."""
     free = [
         p
         for g, p in layout.gensets.items()
@@ -146,9 +147,13 @@ def _next_set(layout: Layout, observed: Observed, bus: Bus, kept: tuple[str, ...
     need_kw = bus.load_kw - bus.pv_kw - bus.genset_rated_kw
     if bus.mode is GridMode.BLACK:
         tier = layout.site.reserve.critical_tier
-        need_kw = sum(observed.demand_kw[f] for f, p in layout.feeders.items() if p.tier <= tier)
+        need_kw = BLACK_START_RATIO * sum(
+            observed.demand_kw[f] for f, p in layout.feeders.items() if p.tier <= tier
+        )
     enough = [p for p in free if p.p_rated_kw >= need_kw]
-    return ((enough[0] if enough else max(free, key=lambda p: p.p_rated_kw)).id,)
+    if enough:
+        return (min(enough, key=lambda p: p.p_rated_kw).id,)
+    return (max(free, key=lambda p: p.p_rated_kw).id,)
 
 
 def _released(
@@ -161,13 +166,14 @@ def _released(
     if bus.mode is GridMode.GRID_TIED:
         without_kw = bus.load_kw - bus.pv_kw - bus.follow_up_kw
         return without_kw < layout.site.grid.p_import_kw_max
-    if bus.mode is not GridMode.ISLANDED or not bus.forming_bess or genset not in bus.running:
+    up_kw = bus.up_kw + bus.follow_up_kw
+    if bus.mode is not GridMode.ISLANDED or up_kw <= 0.0 or genset not in bus.running:
         return False
     rest_kw = bus.genset_rated_kw - layout.gensets[genset].p_rated_kw
     drain_kw = max(0.0, bus.load_kw - bus.pv_kw - rest_kw)
     enough = bus.stored_kwh > RELEASE_ENERGY_FACTOR * drain_kw * need_s(layout, 0.0) / 3600.0
     held_kw = reserve.held_kw - layout.gensets[genset].p_rated_kw
-    return enough and drain_kw <= RELEASE_RATIO * bus.up_kw and held_kw >= reserve.required_kw
+    return enough and drain_kw <= RELEASE_RATIO * up_kw and held_kw >= reserve.required_kw
 
 
 def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:

@@ -9,7 +9,8 @@ from dispatch.vocabulary import Event, Target, event
 from ems.commands import Cause
 
 SETTLE_S = 5.0  # between two restored feeders: the plant must show what the first one did
-CLOSE_WITHIN_S = 30.0
+OPEN_AT_LEAST_S = 10.0  # the feeder's own controller keeps the rest of its dwell
+CLOSE_WITHIN_S = 30.0  # after its dwell
 COLD_LOAD_RATIO = 1.2  # a feeder takes so much more than before when it comes back
 
 
@@ -49,9 +50,22 @@ def adopt(layout: Layout, closed: Mapping[str, bool], now_s: float) -> dict[str,
     }
 
 
+def dropped_out(
+    layout: Layout, shed: Mapping[str, FeederShed], closed: Mapping[str, bool], now_s: float
+) -> dict[str, FeederShed]:
+    """Feeders found open right after the bus changed its source: their undervoltage release did it."""
+    return {
+        f: FeederShed(since_s=now_s, why="dropped out with the bus", protective=True)
+        for f in layout.shed_order
+        if not closed[f] and f not in shed
+    }
+
+
 def ladder(layout: Layout, shed: Mapping[str, FeederShed], given: LadderInput) -> LadderOutcome:
     """One cycle of the ladder."""
-    held = {f: s for f, s in shed.items() if not _closing_over(s, given, f)}
+    held = {
+        f: s for f, s in shed.items() if not _closing_over(s, given, f, layout.feeders[f].restore_dwell_s)
+    }
     events = [_gave_up(f, given) for f in shed if f not in held and not given.closed[f]]
     _shed(layout, held, given, events)
     last_restore_s = _restore(layout, held, given, events)
@@ -63,9 +77,11 @@ def ladder(layout: Layout, shed: Mapping[str, FeederShed], given: LadderInput) -
     )
 
 
-def _closing_over(s: FeederShed, given: LadderInput, feeder: str) -> bool:
+def _closing_over(s: FeederShed, given: LadderInput, feeder: str, dwell_s: float) -> bool:
     """It is closed again, or was asked to close and did not in time."""
-    return s.closing and (given.closed[feeder] or given.now_s - s.since_s > CLOSE_WITHIN_S + given.dt_s)
+    return s.closing and (
+        given.closed[feeder] or given.now_s - s.since_s > dwell_s + CLOSE_WITHIN_S + given.dt_s
+    )
 
 
 def _gave_up(feeder: str, given: LadderInput) -> Event:
@@ -95,27 +111,24 @@ def _shed(layout: Layout, held: dict[str, FeederShed], given: LadderInput, event
 
 def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, events: list[Event]) -> float:
     last_s, room_kw = given.last_restore_s, given.headroom_kw
-    if given.open_all or given.deficit_kw > 0.0:
-        return last_s
     for f in reversed(layout.shed_order):
-        s = held.get(f)
-        planned = given.planned.get(f)
-        if s is None or s.closing or (planned is not None and planned.value < 0.5):
+        s, planned = held.get(f), given.planned.get(f)
+        if s is None or (planned is not None and planned.value < 0.5):
             continue
-        if given.tiers_out is not None and layout.feeders[f].tier >= given.tiers_out:
-            continue
-        need_kw = COLD_LOAD_RATIO * given.demand_kw[f]
-        rested = given.now_s - s.since_s + given.dt_s / 2.0 >= layout.feeders[f].restore_dwell_s
+        room_kw -= COLD_LOAD_RATIO * given.demand_kw[f]
+        stop = given.open_all or given.deficit_kw > 0.0 or room_kw < 0.0
+        if stop or (given.tiers_out is not None and layout.feeders[f].tier >= given.tiers_out):
+            if s.closing:  # there was room when it was asked to close, there is none any more
+                held[f] = replace(s, closing=False, since_s=given.now_s, why="waits for headroom")
+            continue  # the most critical comes first, the others wait for what it leaves
+        rested = given.now_s - s.since_s + given.dt_s / 2.0 >= OPEN_AT_LEAST_S
         settled = given.now_s - last_s + given.dt_s / 10.0 >= SETTLE_S
-        if not rested or not settled or need_kw > room_kw:
-            break  # the most critical comes back first, the others wait for it
+        if s.closing or not rested or not settled:
+            continue
         held[f] = FeederShed(since_s=given.now_s, why="restored", protective=True, closing=True)
-        room_kw -= need_kw
         tier = layout.feeders[f].tier
         events.append(event("feeder.restored", feeder=f, tier=tier, kw=given.demand_kw[f]))
-        if given.dt_s < 60.0:
-            return given.now_s
-        last_s = given.now_s - SETTLE_S
+        last_s = given.now_s if given.dt_s < 60.0 else given.now_s - SETTLE_S
     return last_s
 
 

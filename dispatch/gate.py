@@ -106,8 +106,9 @@ def _forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInp
     unknown = given.mode is GridMode.UNKNOWN and name in ("p_set_kw", "close_request")
     if unknown and not forced and not _eases(s, last):
         return "mode_wrong", "the grid mode is unknown: only safer values are written"
-    if given.mode is GridMode.BLACK and name == "p_set_kw" and layout.kinds.get(asset) is AssetKind.BESS:
-        return "mode_wrong", "the bus is dead: no power setpoint"
+    bess_power = name == "p_set_kw" and layout.kinds.get(asset) is AssetKind.BESS
+    if given.mode is GridMode.BLACK and bess_power and s.value != 0.0:
+        return "mode_wrong", "the bus is dead: no power setpoint but zero"
     if not given.fresh.get(asset, False) and not (forced or s.protective or _eases(s, last)):
         return "stale_input", f"readings of {asset} this setpoint depends on are not good"
     return None, ""

@@ -26,7 +26,7 @@ class Bus:
     forming_kw: float  # power of the forming batteries, a result
     up_kw: float  # what the forming batteries can give
     down_kw: float  # what the forming batteries can take
-    stored_kwh: float  # of the forming batteries, above their minimum
+    stored_kwh: float  # of all available batteries, above their minimum
     genset_kw: float
     genset_rated_kw: float  # of those on load
     genset_min_kw: float  # of those on load
@@ -46,10 +46,10 @@ def look_at(layout: Layout, observed: Observed, dt_s: float) -> Bus:
         battery, state = params.battery, c.bess[b]
         discharge_kw = discharge_room_kw(battery, state, battery.soc_min, span_s)
         charge_kw = charge_room_kw(battery, state, battery.soc_max, span_s)
+        stored_kwh += usable_kwh(battery, state, battery.soc_min)
         if b in forming:
             up_kw += min(discharge_kw, PCS_P_RATIO * params.pcs.s_kva)
             down_kw += min(charge_kw, PCS_P_RATIO * params.pcs.s_kva)
-            stored_kwh += usable_kwh(battery, state, battery.soc_min)
         elif b in following:
             follow_up_kw += discharge_kw
             follow_down_kw += charge_kw

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ems.site import GridMode
 
 # A mode must be seen so long before it is believed. Losing the grid is believed at once: the plan made for
-# the grid must be gone within one cycle. Getting it back is not urgent.
+# the grid must be gone within one cycle. Having it back is believed at once when all three witnesses say so.
 CONFIRM_S = {
     GridMode.ISLANDED: 0.0,
     GridMode.BLACK: 0.0,
@@ -23,6 +23,11 @@ class Evidence:
     bus_alive: bool | None
     forming: bool | None  # a BESS says it forms the bus; None: no BESS answers
     genset_on_load: bool
+
+
+def unanimous(e: Evidence) -> bool:
+    """All witnesses answer and say that the grid carries the bus."""
+    return e.breaker_closed is True and e.mains_ok is True and e.bus_alive is True and e.forming is False
 
 
 def judge(e: Evidence) -> GridMode:
@@ -58,15 +63,15 @@ class ModeState:
     candidate_since_s: float
 
 
-def confirm(state: ModeState, seen: GridMode, now_s: float, dt_s: float, first: bool) -> ModeState:
+def confirm(state: ModeState, seen: GridMode, now_s: float, dt_s: float, at_once: bool) -> ModeState:
     """Believe `seen` once it has lasted its confirmation time.
 
     With long steps one sighting counts for half the coming step: a decision that will stand for minutes is
-    not made on a mode known to be wrong. The very first sighting after a start is believed at once.
+    not made on a mode known to be wrong. `at_once`: the first sighting after a start, or all witnesses agree.
     """
     if seen is state.mode:
         return ModeState(mode=seen, since_s=state.since_s, candidate=seen, candidate_since_s=now_s)
     since_s = state.candidate_since_s if seen is state.candidate else now_s
-    if first or now_s - since_s + dt_s / 2.0 >= CONFIRM_S[seen]:
+    if at_once or now_s - since_s + dt_s / 2.0 >= CONFIRM_S[seen]:
         return ModeState(mode=seen, since_s=now_s, candidate=seen, candidate_since_s=since_s)
     return ModeState(mode=state.mode, since_s=state.since_s, candidate=seen, candidate_since_s=since_s)

@@ -19,7 +19,8 @@ from ems.site import GridMode
 MIN_LOAD_RATIO = 1.05  # gensets that form are kept this far above their minimum load
 MAX_LOAD_RATIO = 0.95  # and this far below their rating
 RELIEF_S = 5.0  # what gensets on load can ramp up in this time needs no feeder shed
-CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power: the PV limit stays so far inside the room
+CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
+LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
 CHANGED_KW = 0.5  # a wish that was moved by less keeps its own cause
 HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
 
@@ -56,6 +57,7 @@ def power_stage(
     bus: Bus,
     wishes: Targets,
     runs: Mapping[str, Target],
+    step_kw: float,
     dt_s: float,
 ) -> Power:
     """Hold the caps and headrooms of the present mode.
@@ -64,16 +66,34 @@ def power_stage(
     ----------
     wishes : the controller's targets.
     runs : run targets of the gensets after minimum times and emergencies.
+    step_kw : load step to expect from feeders that come back; gensets that form leave room for it.
     """
+    out = _by_mode(layout, observed, bus, wishes, runs, step_kw, dt_s)
+    for b, c in observed.condition.bess.items():
+        if not c.available:
+            reason = f"{b} is not available: it must come back at zero"
+            out.bess[b] = Target(value=0.0, cause=Cause.PROTECTION, reason=reason)
+    return out
+
+
+def _by_mode(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    wishes: Targets,
+    runs: Mapping[str, Target],
+    step_kw: float,
+    dt_s: float,
+) -> Power:
     match bus.mode:
         case GridMode.GRID_TIED if observed.meter_ok:
-            return _tied(layout, observed, bus, wishes, runs, dt_s)
+            return _tied(layout, observed, bus, wishes, runs, step_kw, dt_s)
         case GridMode.GRID_TIED:
             return _blind(layout, observed, bus, wishes, runs, "the meter at the POI is lost")
         case GridMode.ISLANDED if bus.forming_bess:
             return _battery_island(layout, observed, bus, wishes, runs, dt_s)
         case GridMode.ISLANDED:
-            return _genset_island(layout, observed, bus, wishes, dt_s)
+            return _genset_island(layout, observed, bus, wishes, step_kw, dt_s)
         case GridMode.UNKNOWN:
             return _blind(layout, observed, bus, wishes, runs, "the grid mode is unknown")
         case GridMode.BLACK:
@@ -178,12 +198,14 @@ def _tied(
     bus: Bus,
     wishes: Targets,
     runs: Mapping[str, Target],
+    step_kw: float,
     dt_s: float,
 ) -> Power:
     """Import and export inside their caps less a bias: battery first, then gensets, then PV."""
     out = Power()
     grid = layout.site.grid
-    top_kw = grid.p_import_kw_max - layout.poi_bias_kw
+    cap_kw = grid.p_import_kw_max - layout.poi_bias_kw
+    top_kw = cap_kw - step_kw
     bottom_kw = -grid.p_export_kw_max + layout.poi_bias_kw
     targets = _genset_targets(layout, bus, wishes, runs)
     genset_kw = _genset_mean_kw(layout, observed, targets, dt_s)
@@ -195,7 +217,7 @@ def _tied(
     at_poi_kw = rest_kw - sum(bess.values())
     why = ""
     if at_poi_kw > top_kw:
-        why = f"import would be {at_poi_kw:.0f} kW, the cap less its bias is {top_kw:.0f} kW"
+        why = f"import would be {at_poi_kw:.0f} kW, the cap leaves {top_kw:.0f} kW"
         _move_bess(bess, rooms, at_poi_kw - top_kw)
         over_kw = rest_kw - sum(bess.values()) - top_kw
         if over_kw > 0.0:
@@ -211,7 +233,7 @@ def _tied(
     for b, value in bess.items():
         out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
         point = layout.setpoint_of.get((b, "p_set_kw"))
-        slack_up, slack_down = max(0.0, at_poi_kw - bottom_kw), max(0.0, top_kw - at_poi_kw)
+        slack_up, slack_down = max(0.0, at_poi_kw - bottom_kw), max(0.0, cap_kw - at_poi_kw)
         n = len(bess)
         out.bound(point, value - slack_down / n, value + slack_up / n, "poi", "the caps at the POI")
     _set_gensets(out, wishes, targets, why)
@@ -220,8 +242,7 @@ def _tied(
         limit_kw = min(absorb_kw, pv_kw + max(0.0, at_poi_kw + grid.p_export_kw_max))
     _limit_pv(layout, out, limit_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
     out.shortage_kw = max(0.0, at_poi_kw - grid.p_import_kw_max - _relief_kw(layout, observed, targets))
-    spare_kw = sum(r[1] - bess[b] for b, r in rooms.items())
-    out.headroom_kw = top_kw - at_poi_kw + 0.5 * spare_kw
+    out.headroom_kw = cap_kw - at_poi_kw
     out.why = f"import of {at_poi_kw:.0f} kW is over the contract's cap of {grid.p_import_kw_max:.0f} kW"
     return out
 
@@ -270,7 +291,7 @@ def _battery_island(
 ) -> Power:
     """The forming battery's power is a result: gensets, other batteries and PV leave it headroom."""
     out = Power()
-    top_kw, bottom_kw = HEADROOM_RATIO * bus.up_kw, -HEADROOM_RATIO * bus.down_kw
+    top_kw, bottom_kw = HEADROOM_RATIO * bus.up_kw, _lowest_kw(layout, bus)
     targets = _genset_targets(layout, bus, wishes, runs)
     rooms = _rooms(layout, observed, bus.following_bess, dt_s)
     bess = _wished_bess(wishes, rooms)
@@ -288,26 +309,34 @@ def _battery_island(
         _lower(layout, targets, bottom_kw - (rest_kw - sum(targets.values()) - sum(bess.values())))
     genset_kw = _genset_mean_kw(layout, observed, targets, dt_s)
     others_kw = genset_kw + sum(bess.values())
-    bias_kw = CHARGE_BIAS_RATIO * sum(layout.bess[b].battery.p_nominal_kw for b in bus.forming_bess)
-    absorb_kw = bus.load_kw - others_kw - bottom_kw - bias_kw
+    absorb_kw = bus.load_kw - others_kw - bottom_kw
     _limit_pv(layout, out, absorb_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
     forming_kw = bus.load_kw - max(0.0, min(bus.pv_potential_kw, absorb_kw)) - others_kw
     for b, value in bess.items():
         out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
     _set_gensets(out, wishes, targets, why)
-    spare_kw = sum(layout.gensets[g].p_rated_kw - t for g, t in targets.items() if t > 0.0)
     out.shortage_kw = max(0.0, forming_kw - bus.up_kw - _relief_kw(layout, observed, targets))
     if out.shortage_kw > 0.0:
         out.shortage_kw += bus.up_kw - top_kw
-    out.headroom_kw = HEADROOM_RESTORE_RATIO * bus.up_kw - forming_kw + 0.5 * spare_kw
+    out.headroom_kw = HEADROOM_RESTORE_RATIO * bus.up_kw - forming_kw
     out.why = f"the forming battery would give {forming_kw:.0f} of {bus.up_kw:.0f} kW"
     return out
 
 
-def _genset_island(layout: Layout, observed: Observed, bus: Bus, wishes: Targets, dt_s: float) -> Power:
+def _lowest_kw(layout: Layout, bus: Bus) -> float:
+    """Lowest power the forming battery is steered to, negative while it may charge [kW]."""
+    bias_kw = CHARGE_BIAS_RATIO * sum(layout.bess[b].battery.p_nominal_kw for b in bus.forming_bess)
+    margin_kw = max((1.0 - HEADROOM_RATIO) * bus.down_kw, bias_kw + LOAD_DROP_RATIO * bus.load_kw)
+    return margin_kw - bus.down_kw
+
+
+def _genset_island(
+    layout: Layout, observed: Observed, bus: Bus, wishes: Targets, step_kw: float, dt_s: float
+) -> Power:
     """Gensets form and share: batteries and PV keep them between minimum load and rating."""
     out = Power()
-    top_kw, bottom_kw = MAX_LOAD_RATIO * bus.genset_rated_kw, MIN_LOAD_RATIO * bus.genset_min_kw
+    rated_kw, bottom_kw = MAX_LOAD_RATIO * bus.genset_rated_kw, MIN_LOAD_RATIO * bus.genset_min_kw
+    top_kw = max(bottom_kw, rated_kw - step_kw)
     rooms = _rooms(layout, observed, bus.following_bess, dt_s)
     bess = _wished_bess(wishes, rooms)
     absorb_kw = bus.load_kw + sum(r[0] for r in rooms.values()) - bottom_kw
@@ -332,8 +361,8 @@ def _genset_island(layout: Layout, observed: Observed, bus: Bus, wishes: Targets
     _set_gensets(out, wishes, shares, "share of the load among forming gensets")
     out.shortage_kw = max(0.0, genset_kw - bus.genset_rated_kw)
     if out.shortage_kw > 0.0:
-        out.shortage_kw += bus.genset_rated_kw - top_kw
-    step_kw = max((g.step_load_kw_max for g in running), default=0.0)
-    out.headroom_kw = min(step_kw, top_kw - genset_kw + 0.5 * sum(r[1] - bess[b] for b, r in rooms.items()))
+        out.shortage_kw += bus.genset_rated_kw - rated_kw
+    jump_kw = max((g.step_load_kw_max for g in running), default=0.0)
+    out.headroom_kw = min(jump_kw, rated_kw - genset_kw)  # the battery helps only a cycle later
     out.why = f"the gensets would carry {genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
     return out

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from dispatch.condition import Observed
 from dispatch.emergency import emergency
-from dispatch.feeders import LadderInput, adopt, ladder
+from dispatch.feeders import COLD_LOAD_RATIO, LadderInput, adopt, dropped_out, ladder
 from dispatch.genset_requests import resolve
 from dispatch.island import Bus, look_at
 from dispatch.layout import Layout
@@ -21,6 +21,7 @@ AUTONOMY_NEXT_H = 1.0  # and the next tiers when it could not last so long
 AUTONOMY_BACK_RATIO = 1.5  # a tier comes back only with so much more than it went with
 EMPTY_SOON_S = 300.0  # gensets at rating and the battery empty within this: shed what they cannot carry
 READY_MARGIN_S = 10.0
+DROP_OUT_S = 10.0  # feeders found open so soon after a change of mode dropped out with the bus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,8 @@ def protect(
     forced = emergency(layout, observed, bus, reserve, state.protection, wishes.genset_run, now_s, dt_s)
     wanted = {**wishes.genset_run, **forced.runs}
     requests, runs, events = resolve(layout, state.requests, wanted, c, now_s)
-    power = power_stage(layout, observed, bus, wishes, runs, dt_s)
-    shed = state.shed
-    if state.started_s is None and bus.mode is not GridMode.UNKNOWN:
-        shed = {**adopt(layout, c.feeder_closed, now_s), **shed}
+    shed = _known_open(layout, state, observed, now_s)
+    power = power_stage(layout, observed, bus, wishes, runs, _next_kw(layout, observed, shed), dt_s)
     deficit_kw, why = _deficit(observed, bus, power)
     given = LadderInput(
         demand_kw=observed.demand_kw,
@@ -89,6 +88,27 @@ def protect(
         memory=replace(forced.memory, last_restore_s=steps.last_restore_s),
         events=(*events, *steps.events),
     )
+
+
+def _known_open(
+    layout: Layout, state: EdgeState, observed: Observed, now_s: float
+) -> Mapping[str, FeederShed]:
+    """Feeders held open, with those taken over at start or after a change of the bus's source."""
+    closed = observed.condition.feeder_closed
+    if observed.condition.grid_mode is GridMode.UNKNOWN:
+        return state.shed
+    if state.started_s is None:
+        return {**adopt(layout, closed, now_s), **state.shed}
+    if now_s - state.observer.mode_since_s <= DROP_OUT_S:
+        return {**state.shed, **dropped_out(layout, state.shed, closed, now_s)}
+    return state.shed
+
+
+def _next_kw(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed]) -> float:
+    """Load step to expect from feeders that come back: all that are closing, else the next one."""
+    closing = [observed.demand_kw[f] for f, s in shed.items() if s.closing]
+    waiting = [observed.demand_kw[f] for f in reversed(layout.shed_order) if f in shed]
+    return COLD_LOAD_RATIO * (max(closing) if closing else waiting[0] if waiting else 0.0)
 
 
 def _quiet(targets: Mapping[str, Target], bus: Bus) -> Mapping[str, Target]:

@@ -118,7 +118,7 @@ def islanded(params: RulesParams, context: Context) -> tuple[Targets, ControlMem
     """Battery prime: the battery forms, gensets start on charge or load, run well loaded, stop on charge."""
     available = [g for g in ordered_gensets(context) if context.condition.gensets[g.id].available]
     forming_bess = context.condition.forming in context.condition.bess
-    wanted, memory, why = _wanted_sets(params, context, available, forming_bess)
+    wanted, memory, why = _wanted_sets(params, context, available)
     run = {g.id: rule(float(g.id in wanted), why) for g in context.site.gensets}
     running = [g for g in available if context.condition.gensets[g.id].on_load and g.id in wanted]
     load = _genset_loads(params, context, running) if forming_bess else {}
@@ -133,11 +133,15 @@ def ordered_gensets(context: Context) -> list[GensetParams]:
 
 
 def _wanted_sets(
-    params: RulesParams, context: Context, available: list[GensetParams], forming_bess: bool
+    params: RulesParams, context: Context, available: list[GensetParams]
 ) -> tuple[tuple[str, ...], ControlMemory, str]:
     """Which sets should be on load, with hysteresis in charge and load."""
-    m, now_s = context.memory, context.monotonic_s
-    kept = tuple(g for g in m.gensets_wanted if any(a.id == g for a in available))
+    m, now_s, c = context.memory, context.monotonic_s, context.condition
+    forming_bess = any(b.pcs.can_form and c.bess[b.id].available for b in context.site.bess)
+    by_genset = c.forming in c.gensets  # then what runs is needed, whoever started it
+    kept = tuple(
+        a.id for a in available if a.id in m.gensets_wanted or (by_genset and c.gensets[a.id].on_load)
+    )
     net_kw = max(0.0, context.power.net_kw)
     cap_kw = sum(c.p_discharge_kw_max for c in context.condition.bess.values() if c.available)
     carried_kw = sum(a.p_rated_kw * params.genset_load_ratio for a in available if a.id in kept)
