@@ -31,12 +31,6 @@ _FIELDS = (
     ("pv_limit_kw", "p_limit_kw"),
     ("feeder_close", "close_request"),
 )
-_NEEDED = {  # readings a setpoint depends on, by kind of asset
-    AssetKind.BESS: ("soc", "p_charge_kw_max", "p_discharge_kw_max", "state"),
-    AssetKind.GENSET: ("state",),
-    AssetKind.PV: (),
-    AssetKind.FEEDER: ("closed",),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,14 +156,9 @@ def _proposals(
 def _gate_input(
     layout: Layout, state: EdgeState, observed: Observed, snapshot: Snapshot, dt_s: float
 ) -> GateInput:
-    readings = snapshot.readings
-    fresh, answering = {}, {}
-    for asset, kind in layout.kinds.items():
-        needed = _NEEDED.get(kind, ())
-        fresh[asset] = all(snapshot.value(f"{asset}.{n}") is not None for n in needed)
-    for point, reading in readings.items():
-        if reading.is_good:
-            answering[point.partition(".")[0]] = True
+    good = {p for p, r in snapshot.readings.items() if r.is_good}
+    fresh = {a: good.issuperset(points) for a, points in layout.needed.items()}
+    answering = {a: not good.isdisjoint(points) for a, points in layout.reads.items()}
     forming = frozenset(b for b, s in observed.bess_state.items() if s is BessState.FORMING)
     return GateInput(
         mode=observed.condition.grid_mode,

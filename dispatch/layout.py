@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
-from ems.points import AssetKind, point_id
+from ems.points import POINTS, Access, AssetKind, point_id
 from ems.site import SetpointAuthority, Site
 
 DEFAULT_AGE_S_MAX = 30.0  # for points that no connection maps
+NEEDED = {  # readings a setpoint depends on, by kind of asset
+    AssetKind.BESS: ("soc", "p_charge_kw_max", "p_discharge_kw_max", "state"),
+    AssetKind.GENSET: ("state",),
+    AssetKind.FEEDER: ("closed",),
+}
 POI_BIAS_RATIO = 0.02  # of the POI rating: distance kept from both caps
 
 
@@ -31,6 +36,8 @@ class Layout:
     p: Mapping[str, str]  # asset id -> its p_kw point
     state: Mapping[str, str]  # asset id -> its state point
     setpoint_of: Mapping[tuple[str, str], str]  # (asset id, name) -> point, only where the edge may write
+    reads: Mapping[str, tuple[str, ...]]  # asset id -> its read points
+    needed: Mapping[str, tuple[str, ...]]  # asset id -> points its setpoints depend on
     pv_ac_kw: float
     poi_bias_kw: float  # distance kept from both POI caps
 
@@ -72,6 +79,11 @@ def layout_of(site: Site) -> Layout:
         p={a: point_id(a, "p_kw") for a in kinds},
         state={a: point_id(a, "state") for a in kinds},
         setpoint_of=setpoint_of,
+        reads={
+            a: tuple(point_id(a, s.name) for s in POINTS[k] if s.access is Access.READ)
+            for a, k in kinds.items()
+        },
+        needed={a: tuple(point_id(a, n) for n in NEEDED.get(k, ())) for a, k in kinds.items()},
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
         poi_bias_kw=POI_BIAS_RATIO * max(site.grid.p_import_kw_max, site.grid.p_export_kw_max),
     )
