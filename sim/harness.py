@@ -25,6 +25,7 @@ from sim.checkpoint import restore_run, save_run
 from sim.direct_io import WorldIO
 from sim.edge_trace import SOURCES, EdgeTrace
 from sim.perfect import PerfectForecaster
+from sim.period import by_day
 from sim.recorder import MemoryPlans, MemoryRecorder
 from sim.result import PlanMade, RunResult, genset_events, plan_stats
 from sim.scenario import Scenario
@@ -269,6 +270,7 @@ class Run:
             gensets=genset_events(trace, gensets, self.recorder.requests, s.start),
             wall_s=self.wall_s,
             notes=self._notes(),
+            days=by_day(s.start, tuple(meter.day_readings), tuple(meter.day_peaks_kw)),
         )
 
     def _notes(self) -> tuple[str, ...]:

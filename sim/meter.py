@@ -52,6 +52,9 @@ class Meter:
     violation_max: dict[str, float] = field(default_factory=dict)  # in the violation's own unit
     peak_kw: dict[str, float] = field(default_factory=dict)
     interval_kwh: list[float] = field(default_factory=list)  # import of each closed billing interval
+    day_readings: list[EnergyCounters] = field(default_factory=list)  # at the end of each local day
+    day_peaks_kw: list[dict[str, float]] = field(default_factory=list)  # the day's own
+    _day_peak_kw: dict[str, float] = field(default_factory=dict)
     _open_kwh: float = 0.0
     _open_index: int | None = None
 
@@ -99,11 +102,19 @@ class Meter:
         start = EPOCH + timedelta(seconds=self._open_index * interval_s)
         month = start.astimezone(ZoneInfo(self.site.tariff.timezone)).strftime("%Y-%m")
         self.peak_kw[month] = max(self.peak_kw.get(month, 0.0), mean_kw)
+        self._day_peak_kw[month] = max(self._day_peak_kw.get(month, 0.0), mean_kw)
         over_kw = mean_kw - self.site.grid.p_import_kw_max
         if over_kw > OVER_CAP_TOLERANCE_KW:
             self.count_violation(INTERVAL_KIND, interval_s, over_kw)
         self.interval_kwh.append(self._open_kwh)
         self._open_kwh, self._open_index = 0.0, None
+
+    def close_day(self) -> None:
+        """Read the counters at the end of a local day (or of the run)."""
+        self.close_interval()
+        self.day_readings.append(self.counters())
+        self.day_peaks_kw.append(self._day_peak_kw)
+        self._day_peak_kw = {}
 
     def _feeders(self, flows: PlantFlows, dt_h: float) -> None:
         for f, demand in flows.feeder_demand_kw.items():

@@ -15,7 +15,7 @@ from ems.points import GensetState
 from ems.records import EventRecord
 from sim.trace import Trace, load_traces, save_traces
 
-FORMAT = 1
+FORMAT = 2
 ON_LOAD = float(GensetState.RUNNING.code)
 AT_REST = (float(GensetState.STOPPED.code), float(GensetState.LOCKED_OUT.code))
 LOCKED = float(GensetState.LOCKED_OUT.code)
@@ -87,6 +87,7 @@ class RunResult:
     gensets: tuple[GensetEvent, ...]
     wall_s: float
     notes: tuple[str, ...] = ()
+    days: tuple[tuple[datetime, EnergyCounters], ...] = ()  # start and counters of each local day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +190,7 @@ def result_json(result: RunResult) -> dict[str, object]:
         ],
         "gensets": [asdict(g) | {"at": g.at.isoformat()} for g in result.gensets],
         "wall_s": result.wall_s,
+        "days": [[at.isoformat(), asdict(c)] for at, c in result.days],
         "notes": list(result.notes),
     }
 
@@ -228,6 +230,7 @@ def load_result(folder: Path) -> RunResult:
         ),
         gensets=tuple(GensetEvent(**g | {"at": datetime.fromisoformat(g["at"])}) for g in data["gensets"]),
         wall_s=data["wall_s"],
+        days=tuple((datetime.fromisoformat(at), EnergyCounters(**c)) for at, c in data["days"]),
         notes=tuple(data["notes"]),
     )
 

@@ -5,8 +5,10 @@ import math
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, time, timedelta
 from enum import StrEnum
 from typing import Self
+from zoneinfo import ZoneInfo
 
 from ems.kpi import EnergyCounters
 from ems.points import AssetKind, GensetState, split_point_id
@@ -91,6 +93,7 @@ class World:
         self._writer = TraceWriter(
             columns, last_columns(columns), bin_s_at=self._bin_s, assets=self._rows.assets
         )
+        self._midnights_s = local_midnights_s(scenario)
         self._fine_until_s = 0.0
         self._locked_since_s: dict[str, float] = {}
         self._cell_index = 0
@@ -122,8 +125,10 @@ class World:
                 self._expire()
 
     def finish(self) -> None:
-        """Close the open billing interval and trace row, at the end of a run."""
+        """Close the open billing interval, day and trace row, at the end of a run."""
         self.meter.close_interval()
+        if len(self.meter.day_readings) < len(self._midnights_s) + 1:
+            self.meter.close_day()
         self._writer.close()
 
     def _enter_cell(self) -> None:
@@ -152,6 +157,9 @@ class World:
         self.now_s += dt_s
         self.steps += 1
         self._readings = None
+        days = len(self.meter.day_readings)
+        if days < len(self._midnights_s) and self.now_s >= self._midnights_s[days] - EPSILON_S:
+            self.meter.close_day()
         self._after(before)
 
     def _after(self, before: PlantState) -> None:
@@ -343,6 +351,17 @@ class World:
         world = cls(scenario, options=options)
         world.take(blob)
         return world
+
+
+def local_midnights_s(scenario: Scenario) -> tuple[float, ...]:
+    """Local midnights inside a run, ascending [s after start]."""
+    zone = ZoneInfo(scenario.site.timezone)
+    day = scenario.start.astimezone(zone).date() + timedelta(days=1)
+    out = []
+    while (at := datetime.combine(day, time(0), tzinfo=zone)) < scenario.end:
+        out.append(scenario.offset_s(at))
+        day += timedelta(days=1)
+    return tuple(out)
 
 
 def setpoints_at_rest(site: Site) -> dict[str, float]:
