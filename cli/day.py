@@ -14,7 +14,7 @@ from cli.process_config import Pace, ProcessConfig, write_config
 from cli.supervisor import ChildSpec, Supervisor
 from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.plans import PlanReader
-from ems.clock import wall_s
+from ems.clock import wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.errors import EmsError
 from ems.points import split_point_id
@@ -34,6 +34,7 @@ MODULES = {
     "api": "cli.api_process",
 }
 ALL_ROWS = 1_000_000
+START_S_MAX = 60.0  # wall time the plant process may take to serve its devices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +77,7 @@ class DayRun:
         path = write_config(config, self.directory / "process.json")
         watcher = asyncio.create_task(self.supervisor.watch())
         try:
-            for name, module in MODULES.items():
-                log = self.directory / f"{name}.log"
-                self.supervisor.start(ChildSpec(name=name, module=module, config=path, log=log))
+            await self._start_all(keeper, path)
             await keeper.run()
         finally:
             watcher.cancel()
@@ -87,6 +86,17 @@ class DayRun:
             await self.supervisor.stop(STOP_ORDER)
         self.wall_s = wall_s() - began_s
         return self.result(config)
+
+    async def _start_all(self, keeper: TimeKeeper, config: Path) -> None:
+        """The plant first: the others find its servers answering, so that every run begins alike."""
+        for name, module in MODULES.items():
+            log = self.directory / f"{name}.log"
+            self.supervisor.start(ChildSpec(name=name, module=module, config=config, log=log))
+            waited_s = wall_s()
+            while name == "plant" and name not in keeper.participants():
+                if wall_s() - waited_s > START_S_MAX:
+                    raise EmsError(f"the plant process did not start; see {log}")
+                await wall_sleep(0.05)
 
     def configure(self, keeper_port: int | None) -> ProcessConfig:
         """Write the files the processes start from."""

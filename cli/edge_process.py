@@ -2,9 +2,13 @@
 
 import asyncio
 import sys
+from collections import deque
 from pathlib import Path
 
+import numpy as np
+
 from cli.clocks import EDGE_PHASE, open_clock
+from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.field import FieldIO
@@ -20,6 +24,7 @@ from sim.edge_trace import EdgeTrace
 from sim.steps import DEMO_STEPS, StepPolicy
 from sim.trace import save_traces
 
+CYCLES_KEPT = 100_000
 DEMO_FINE_BIN_S, DEMO_BIN_S = 1.0, 60.0  # length of a row of the demo's trace [s]
 
 
@@ -51,7 +56,7 @@ async def serve(config: ProcessConfig) -> None:
         peak_import_kw=0.0 if known is None else known.peak_import_kw,
     )
 
-    pacer = _Pacer(config, site, clock, plans)
+    pacer = _Pacer(config, site, clock, plans, recorder)
     try:
         await runtime.run(pacer.period_s, lambda: False)
     finally:
@@ -64,9 +69,12 @@ async def serve(config: ProcessConfig) -> None:
 class _Pacer:
     """Says how long each cycle is; in a demo it also keeps what the edge meant, for the report."""
 
-    def __init__(self, config: ProcessConfig, site: Site, clock: Clock, plans: PlanReader) -> None:
-        self._config, self._clock, self._plans = config, clock, plans
+    def __init__(
+        self, config: ProcessConfig, site: Site, clock: Clock, plans: PlanReader, recorder: SqliteRecorder
+    ) -> None:
+        self._config, self._clock, self._plans, self._recorder = config, clock, plans, recorder
         self._trace: EdgeTrace | None = None
+        self._starts_s: deque[float] = deque(maxlen=CYCLES_KEPT)
         pace = config.pace
         if pace is not None:
             lead_s = pace.start.timestamp() % 86400.0
@@ -75,8 +83,16 @@ class _Pacer:
 
     def period_s(self, decisions: Decisions | None) -> float:
         """Length of the cycle that begins now [s]."""
+        dt_s = self._next_s(decisions)
+        if decisions is not None:
+            counts = self._recorder.counts()
+            self._recorder.status(edge_status(decisions, dt_s, counts, shadow=self._config.shadow))
+        return dt_s
+
+    def _next_s(self, decisions: Decisions | None) -> float:
         pace = self._config.pace
         if pace is None or self._trace is None:
+            self._starts_s.append(self._clock.monotonic_s())
             return self._config.cycle_s
         t_s = (self._clock.now() - pace.start).total_seconds()
         mode = GridMode.UNKNOWN if decisions is None else decisions.mode
@@ -90,9 +106,11 @@ class _Pacer:
         return DEMO_FINE_BIN_S if fine else DEMO_BIN_S
 
     def close(self) -> None:
-        """Store the trace where there is one."""
+        """Store the trace of a demo, or when the last cycles of a real-time run began."""
         if self._trace is not None:
             save_traces(self._config.edge_trace, {"edge": self._trace.trace()})
+        else:
+            np.save(self._config.directory / "cycles.npy", np.asarray(self._starts_s))
 
 
 if __name__ == "__main__":
