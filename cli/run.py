@@ -1,0 +1,131 @@
+"""`ems run SITE`: edge, planner and service against a real site file, in shadow, on loopback."""
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import signal
+from pathlib import Path
+
+from rich.console import Console
+
+from cli._sites import find_site
+from cli.day import STOP_ORDER
+from cli.process_config import ProcessConfig, write_config
+from cli.supervisor import ChildSpec, Supervisor
+from connectors.historian.sqlite import SqliteHistoryReader
+from ems.clock import wall_s, wall_sleep
+from ems.errors import ConfigError, Problem
+from ems.site import Site
+from ems.site_schema import load_site
+
+HELP = "run the EMS against a site in shadow: it reads, plans and decides, and writes nothing to any device"
+MODULES = {
+    "edge": "cli.edge_process",
+    "planner": "cli.planner_process",
+    "api": "cli.api_process",
+}
+REPORT_S = 10.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `ems run`."""
+    add = parser.add_argument
+    add("site", help="name of a shipped site, or the path of a site file")
+    add("--dir", type=Path, default=Path("ems-data"), help="folder of historian, plans and logs (ems-data)")
+    add("--api-port", type=int, default=8080, help="port of the service on 127.0.0.1 (8080)")
+    add("--cycle", type=float, default=1.0, help="length of the control cycle [s] (1)")
+    add("--minutes", type=float, help="stop after so long (default: at Ctrl-C)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until Ctrl-C."""
+    path = find_site(args.site)
+    site = load_site(path)
+    refuse_what_is_not_loopback(site, str(path))
+    console = Console()
+    args.dir.mkdir(parents=True, exist_ok=True)
+    config = ProcessConfig(
+        site=path.resolve(),
+        directory=args.dir.resolve(),
+        shadow=True,
+        cycle_s=args.cycle,
+        api_port=args.api_port,
+    )
+    console.print(
+        f"shadow: nothing is written to any device; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it"
+    )
+    asyncio.run(_run(config, console, None if args.minutes is None else 60.0 * args.minutes))
+    return 0
+
+
+def refuse_what_is_not_loopback(site: Site, file: str) -> None:
+    """Until authority and commissioning exist, only simulated devices on this machine are spoken to.
+
+    Raises
+    ------
+    ConfigError : a connection leads to another machine, or there is none at all.
+    """
+    problems = [
+        Problem(
+            file=file,
+            line=None,
+            key=f"connections.{c.id}.host",
+            found=c.host,
+            allowed="a loopback address, as 127.0.0.1",
+            message="devices on other machines are not spoken to before commissioning",
+        )
+        for c in site.connections
+        if not _is_loopback(c.host)
+    ]
+    if not site.connections:
+        problems = [
+            Problem(file=file, line=None, key="connections", found="none", allowed="one for each device")
+        ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _run(config: ProcessConfig, console: Console, seconds: float | None) -> None:
+    path = write_config(config, config.directory / "process.json")
+    supervisor, stop = Supervisor(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for name, module in MODULES.items():
+        log = config.directory / f"{name}.log"
+        supervisor.start(ChildSpec(name=name, module=module, config=path, log=log))
+    watcher = asyncio.create_task(supervisor.watch())
+    reporter = asyncio.create_task(_report(config, console))
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        console.print("time is up")
+    finally:
+        for task in (watcher, reporter):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await supervisor.stop(STOP_ORDER)
+
+
+async def _report(config: ProcessConfig, console: Console) -> None:
+    """One line every ten seconds, and at once when the source of decisions changes."""
+    reader = SqliteHistoryReader(config.history)
+    shown, at_s = "", 0.0
+    while True:
+        row = reader.statuses().get("edge")
+        if row is not None:
+            now = f"{row.fields['mode']} by {row.fields['source']}"
+            if now != shown or wall_s() - at_s > REPORT_S:
+                alarms = row.fields["alarms"]
+                console.print(f"{row.at:%H:%M:%S} UTC {now}, plan {row.fields['plan_id']}, alarms {alarms}")
+                shown, at_s = now, wall_s()
+        await wall_sleep(0.5)
