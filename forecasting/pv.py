@@ -1,8 +1,9 @@
 """PV: smart persistence blended into the climatology of the last three weeks.
 
-Smart persistence says: the sky stays as clear as it is. How clear it is, is measured against an envelope
-learned from the site's own last days, so no plane, shading or soiling has to be known. Near dawn and dusk the
-ratio of two small numbers is noise; there the last trustworthy one is kept.
+Smart persistence says: the sky stays as clear as it is, and over some hours returns to what it was over the
+last day. How clear it is, is measured against an envelope learned from the site's own last days, so no plane,
+shading or soiling has to be known. Near dawn and dusk the ratio of two small numbers is noise; there the last
+trustworthy one is kept. Weights and time constant were chosen on one measured plant (docs/forecasting.md).
 """
 
 from dataclasses import dataclass
@@ -25,10 +26,11 @@ class PvOptions:
     envelope_quantile: float = 0.9  # ratio
     low_sun_ratio: float = 0.25  # below this share of the envelope's top the clearness is not measured
     recent_slots: int = 2
+    recent_tau_h: float = 4.0  # how fast the present clearness gives way to that of the last day
     stale_slots: int = 8  # so many daylight slots without data: climatology alone
     days_min: int = 3  # fewer days at a slot: nameplate
     lead_h: tuple[float, ...] = (0.25, 1.0, 3.0, 6.0, 12.0, 24.0)
-    weight_ratio: tuple[float, ...] = (0.94, 0.72, 0.45, 0.40, 0.39, 0.53)
+    weight_ratio: tuple[float, ...] = (0.94, 0.75, 0.55, 0.45, 0.40, 0.30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +89,8 @@ class PvModel:
 
     def _persistence(
         self, sky: _Sky, recent: FloatArray, cut: int, targets: IntArray, repairs: list[str]
-    ) -> tuple[float, FloatArray]:
-        """Clearness of the newest well-lit slots [ratio], and the weight of persistence per target."""
+    ) -> tuple[FloatArray, FloatArray]:
+        """Expected clearness per target [ratio], and the weight of persistence per target."""
         o = self._options
         last_day = recent[-SLOTS_PER_DAY:]
         envelope = sky.envelope_kw[np.arange(cut - SLOTS_PER_DAY, cut) % SLOTS_PER_DAY]
@@ -96,11 +98,13 @@ class PvModel:
         good = lit[np.isfinite(last_day[lit])]
         if not len(good) or (silent := int((lit > good[-1]).sum())) >= o.stale_slots:
             repairs.append(f"{self._name}: the present sky is not measured; climatology alone used")
-            return 0.0, np.zeros(len(targets))
+            return np.zeros(len(targets)), np.zeros(len(targets))
         newest = good[-o.recent_slots :]
-        ratio = float(last_day[newest].sum() / envelope[newest].sum())
+        now = float(last_day[newest].sum() / envelope[newest].sum())
+        of_day = float(last_day[good].sum() / envelope[good].sum())
         lead_h = (np.maximum(targets - cut + 1, 1) + silent) / SLOTS_PER_HOUR
-        return max(ratio, 0.0), np.interp(lead_h, o.lead_h, o.weight_ratio)
+        ratio = of_day + (now - of_day) * np.exp(-lead_h / o.recent_tau_h)
+        return np.maximum(ratio, 0.0), np.interp(lead_h, o.lead_h, o.weight_ratio)
 
     def _prediction(
         self, mean_kw: FloatArray, scale_kw: FloatArray, level: str, repairs: tuple[str, ...]
