@@ -21,6 +21,7 @@ from ems.points import split_point_id
 from ems.site import Site
 from sim.clock import TimeKeeper
 from sim.edge_trace import SOURCES
+from sim.period import by_day
 from sim.result import PlanMade, RunRequest, RunResult, genset_events, plan_stats
 from sim.scenario import Scenario, save_scenario
 from sim.trace import load_traces
@@ -164,6 +165,7 @@ class DayRun:
             events=events,
             gensets=genset_events(trace, [g.id for g in self.site.gensets], requests, s.start),
             wall_s=self.wall_s,
+            days=by_day(s.start, tuple(world.meter.day_readings), tuple(world.meter.day_peaks_kw)),
             notes=(f"over real Modbus TCP and OPC UA sockets; {world.steps} physics steps",),
         )
 

@@ -24,6 +24,7 @@ from sim.edge_trace import EdgeTrace
 from sim.steps import DEMO_STEPS, StepPolicy
 from sim.trace import save_traces
 
+LOCKSTEP_TIMEOUT_S, LOCKSTEP_BACK_OFF_S = 5.0, 0.25  # wall time
 CYCLES_KEPT = 100_000
 DEMO_FINE_BIN_S, DEMO_BIN_S = 1.0, 60.0  # length of a row of the demo's trace [s]
 
@@ -33,15 +34,18 @@ async def serve(config: ProcessConfig) -> None:
     site = load_site(config.site)
     reader = SqliteHistoryReader(config.history)
     known = reader.condition()
-    recorder = SqliteRecorder(config.history, sync=config.keeper_port is None)
-    plans = PlanReader(config.plans)
+    lockstep = config.keeper_port is not None
+    flushing: list[SqliteRecorder] = []
 
     async def flush() -> None:
-        await asyncio.to_thread(recorder.flush)
+        for one in flushing:
+            await asyncio.to_thread(one.flush)
 
     clock = await open_clock(config, "edge", EDGE_PHASE, flush)
-    addresses = {c.id: (c.host, config.ports.get(c.id, c.port)) for c in site.connections}
-    io = FieldIO(site, clock=clock, addresses=addresses, on_event=recorder.event)
+    recorder = SqliteRecorder(config.history, clock=clock, sync=not lockstep)
+    flushing.append(recorder)
+    plans = PlanReader(config.plans, on_event=recorder.event, clock=clock)
+    io = _field(config, site, clock, recorder)
     runtime = EdgeRuntime(
         site,
         clock=clock,
@@ -64,6 +68,21 @@ async def serve(config: ProcessConfig) -> None:
         recorder.close()
         plans.close()
         pacer.close()
+
+
+def _field(config: ProcessConfig, site: Site, clock: Clock, recorder: SqliteRecorder) -> FieldIO:
+    """The devices. In lock-step a busy machine is no fault, and a plant that is back is found at once."""
+    addresses = {c.id: (c.host, config.ports.get(c.id, c.port)) for c in site.connections}
+    if config.keeper_port is None:
+        return FieldIO(site, clock=clock, addresses=addresses, on_event=recorder.event)
+    return FieldIO(
+        site,
+        clock=clock,
+        addresses=addresses,
+        on_event=recorder.event,
+        timeout_s=LOCKSTEP_TIMEOUT_S,
+        back_off_s_max=LOCKSTEP_BACK_OFF_S,
+    )
 
 
 class _Pacer:
