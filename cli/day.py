@@ -40,11 +40,14 @@ START_S_MAX = 60.0  # wall time the plant process may take to serve its devices
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedKill:
-    """`kill -9` of one process at a plant time, and the plant time it is admitted again [s after start]."""
+    """`kill -9` of one process at a plant time, and the plant time it is admitted again [s after start].
+
+    `back_s` is None for a process outside lock-step (the api): it comes back as soon as the machine lets it.
+    """
 
     name: str
     at_s: float
-    back_s: float
+    back_s: float | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class DayRun:
     api_port: int
     replan_s: float = 900.0
     allowance_s: float = 60.0
-    kill: PlannedKill | None = None
+    kills: tuple[PlannedKill, ...] = ()  # ascending in time
     on_progress: Callable[[float], None] | None = None
     supervisor: Supervisor = field(default_factory=Supervisor)
     wall_s: float = 0.0
@@ -123,11 +126,11 @@ class DayRun:
         )
 
     def _moved(self, now_s: float) -> None:
-        kill, keeper = self.kill, self._keeper
-        if kill is not None and keeper is not None and now_s >= kill.at_s:
-            self.kill = None
+        while self._keeper is not None and self.kills and now_s >= self.kills[0].at_s:
+            kill, self.kills = self.kills[0], self.kills[1:]
             self.supervisor.kill(kill.name)
-            keeper.expect(kill.name, kill.back_s)
+            if kill.back_s is not None:
+                self._keeper.expect(kill.name, kill.back_s)
         if self.on_progress is not None:
             self.on_progress(now_s)
 

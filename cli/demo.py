@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         api_port=api_port,
         replan_s=REPLAN_S,
         allowance_s=ALLOWANCE_S,
-        kill=PlannedKill(name="planner", at_s=kill_s, back_s=kill_s + PLANNER_GONE_S),
+        kills=(PlannedKill(name="planner", at_s=kill_s, back_s=kill_s + PLANNER_GONE_S),),
     )
     with baselines(demo, args.out) as futures:
         ems = asyncio.run(_watched(day, console))
