@@ -175,11 +175,15 @@ class SqliteRecorder:
 
     def _put(self, kind: Kind, payload: Payload) -> None:
         with self._mutex:
-            self._n += 1
-            self._queue.append((self._n, kind, payload))
-            self._queued_snapshots += kind is Kind.SNAPSHOT
+            self._append(kind, payload)
         if not self._work.is_set():
             self._work.set()
+
+    def _append(self, kind: Kind, payload: Payload) -> None:
+        """Queue an entry; the caller holds the mutex."""
+        self._n += 1
+        self._queue.append((self._n, kind, payload))
+        self._queued_snapshots += kind is Kind.SNAPSHOT
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -215,17 +219,21 @@ class SqliteRecorder:
         return True
 
     def _committed(self, batch: list[Entry]) -> None:
+        now = self._clock.now()
         with self._progress:
+            fresh = (kind for n, kind, _ in batch if n > self._done)  # a retry may hold what is done already
+            self._queued_snapshots -= sum(kind is Kind.SNAPSHOT for kind in fresh)
             self._done = max(self._done, batch[-1][0])
-            self._queued_snapshots -= sum(kind is Kind.SNAPSHOT for _, kind, _ in batch)
             recovered = bool(self._last_error)
             dropped, self._dropped_in_a_row = self._dropped_in_a_row, 0
             self._last_error = ""
+            if dropped:
+                fields = json_text({"dropped_snapshots": dropped})
+                self._append(Kind.EVENT, Event(now, "historian.queue.recovered", fields))
+                self._work.set()
             self._progress.notify_all()
         if recovered:
             log.info("historian.write.recovered", file=str(self._path))
-        if dropped:
-            self.event(self._clock.now(), "historian.queue.recovered", {"dropped_snapshots": dropped})
 
     def _open_anew(self) -> None:
         """After a failed sync nothing in memory can be trusted: let SQLite recover from the file."""

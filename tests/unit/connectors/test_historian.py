@@ -182,7 +182,7 @@ def test_readings_queue_full_drops_snapshots_never_commands(path, reader, monkey
     for i in range(100):
         recorder.readings(snapshot(i, grid1__p_kw=float(i)))
         recorder.intent(command(i, float(i), float(i)))
-    assert wall_s() - started_s < 0.5
+    assert wall_s() - started_s < 2.0
     assert not recorder.flush(0.3)
     assert recorder.audit_full
     assert recorder.counts()["dropped_snapshots"] == 90
