@@ -8,6 +8,8 @@ from ems.site import Site
 from ems.timegrid import FloatArray, IntArray, TimeGrid
 from optimizer.formulation import Formulation
 
+SHORTEST_HOLD_S = 10.0
+
 StructureKey = tuple[tuple[float, ...], float, Formulation]
 
 
@@ -44,7 +46,7 @@ class Structure:
         """
         delays = [g.start_delay_s for g in self.site.gensets]
         starts = self.site.reserve.failed_starts + 1
-        return max(delays) * starts / 3600.0 if delays else 0.25
+        return max(SHORTEST_HOLD_S, max(delays) * starts) / 3600.0 if delays else 0.25
 
 
 def structure_key(site: Site, grid: TimeGrid, formulation: Formulation) -> StructureKey:

@@ -117,7 +117,7 @@ def _check_balance(
             "shed", f"{feeder.id} shed beyond its load", np.maximum(-shed, shed - p.load_kw[i]), tol.limit_kw
         )
     unformed = np.array([float(not f) for f in plan.forming])
-    found.within("forming", "load on a bus that nobody forms", unformed * served, tol.limit_kw)
+    found.within("forming", "load on a bus that nobody forms", unformed * (served - aux), tol.limit_kw)
 
 
 def _check_batteries(found: _Findings, plan: Plan, p: PlanningProblem, head: int, tol: Tolerance) -> None:

@@ -1,0 +1,226 @@
+"""The compiled matrices and the readable model are one model, and every parameter is in it."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import highspy
+import numpy as np
+import pytest
+
+from ems.site import GridMode
+from optimizer import algebra
+from optimizer.build import build
+from optimizer.compiled import Compiled, Filled, cost_terms
+from optimizer.formulation import Exclusivity, Formulation
+from optimizer.intake import planning_problem
+from optimizer.options import PlannerOptions
+from optimizer.problem import PlanningProblem
+from optimizer.solve import Effort, Session
+from optimizer.structure import structure_of
+from tests import builders
+from tests.unit.optimizer.posing import Pose, outage
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+STEPS = 8
+
+
+def random_pose(seed: int) -> Pose:
+    """The builders' plant with other numbers and another start."""
+    rng = np.random.default_rng(seed)
+    site = builders.site()
+    site = replace(
+        site,
+        gensets=tuple(replace(g, start_cost=float(rng.uniform(1, 30))) for g in site.gensets),
+        diesel_per_l=float(rng.uniform(0.6, 1.6)),
+        grid=replace(site.grid, p_import_kw_max=float(rng.uniform(150, 400)), p_export_kw_max=80.0),
+        bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200))),),
+    )
+    return Pose(
+        site=site,
+        load_kw={f.id: rng.uniform(0.2, 1.0, STEPS) * f.p_peak_kw for f in site.feeders},
+        pv_kw={"pv1": rng.uniform(0.0, 400.0, STEPS)},
+        import_per_kwh=rng.uniform(-0.05 if seed % 3 == 0 else 0.05, 0.4, STEPS),
+        export_per_kwh=0.04,
+        steps=STEPS,
+        step_s=float(rng.choice([900.0, 1800.0, 3600.0])),
+        soc=float(rng.uniform(0.05, 0.98)),
+        mode=GridMode.ISLANDED if seed % 4 == 0 else GridMode.GRID_TIED,
+        outages=(outage(3, 5, 900.0),) if seed % 2 else (),
+        gensets_now={"gen1": {"on_load": bool(seed % 2), "age_s": 600.0, "fuel_l": 300.0}},
+        peak_kw=float(rng.uniform(0.0, 200.0)),
+    )
+
+
+def problem_of(pose: Pose, options: PlannerOptions | None = None) -> PlanningProblem:
+    return planning_problem(pose.site, pose.condition(), pose.forecast(), options or PlannerOptions())
+
+
+def compiled_of(p: PlanningProblem, form: Formulation) -> Compiled:
+    return Compiled(structure_of(p.site, p.grid, form))
+
+
+def through_lp_file(compiled: Compiled, p: PlanningProblem, path: Path) -> float:
+    """Optimum of the readable model by Pyomo's own LP writer and HiGHS' LP reader."""
+    model, n = build(compiled.structure), compiled.numbers(p)
+    cost = {
+        name: sum((prices[name] for prices in n.cost.values() if name in prices), np.zeros(shape))
+        for name, shape in model.shapes.items()
+    }
+    bounds = {name: (n.low[name], n.high[name]) for name in model.variables}
+    algebra.set_numbers(model, n.parameters, bounds, n.integer, cost, sum(n.constant.values()))
+    algebra.write_lp(model, str(path))
+    h: Any = highspy.Highs()  # type: ignore[no-untyped-call]
+    h.setOptionValue("output_flag", False)
+    h.setOptionValue("mip_rel_gap", 0.0)
+    h.readModel(str(path))
+    h.run()
+    return float(h.getInfo().objective_function_value)
+
+
+EXACT = Effort(gap_ratio=0.0, gap_abs=0.0, time_limit_s=None, node_limit=None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_compiled_model_has_the_optimum_of_the_readable_model(seed: int, tmp_path: Path) -> None:
+    p = problem_of(random_pose(seed))
+    way = Exclusivity.BINARY if p.exclusive.any() else Exclusivity.HULL
+    compiled = compiled_of(p, Formulation(exclusivity=way))
+    n = compiled.numbers(p)
+    outcome = Session(compiled).solve(compiled.fill(n), EXACT)
+    assert outcome.objective == pytest.approx(
+        through_lp_file(compiled, p, tmp_path / "m.lp"), rel=1e-7, abs=1e-5
+    )
+    assert outcome.x is not None
+    assert sum(cost_terms(n, compiled.values(outcome.x)).values()) == pytest.approx(
+        outcome.objective, rel=1e-9
+    )
+
+
+def test_compiled_model_fed_with_new_numbers_solves_like_a_fresh_one() -> None:
+    first, second = random_pose(2), random_pose(2)
+    second = replace(
+        second, soc=0.3, load_kw={k: 0.7 * np.asarray(v) for k, v in second.load_kw.items()}, peak_kw=55.0
+    )
+    p, q = problem_of(first), problem_of(second)
+    kept, fresh = compiled_of(p, Formulation()), compiled_of(q, Formulation())
+    session = Session(kept)
+    session.solve(kept.fill(kept.numbers(p)), EXACT)
+    again = session.solve(kept.fill(kept.numbers(q)), EXACT)
+    once = Session(fresh).solve(fresh.fill(fresh.numbers(q)), EXACT)
+    assert again.objective == pytest.approx(once.objective, abs=1e-9)
+    assert again.x is not None
+    assert once.x is not None
+    assert np.array_equal(again.x, once.x), "equal input must give an equal plan, whatever was solved before"
+
+
+def digest(pose: Pose) -> list[np.ndarray]:
+    """Everything the solver is told."""
+    p = problem_of(pose)
+    compiled = compiled_of(p, Formulation())
+    f: Filled = compiled.fill(compiled.numbers(p))
+    form = compiled.form
+    return [
+        form.a_start, form.a_index, form.a_value, f.cost, f.low, f.high, f.row_low, f.row_high, f.integer,
+        np.array([f.offset]),
+    ]  # fmt: skip
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(x.shape == y.shape and np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def others(name: str, value: Any) -> list[Any]:
+    """Other values of the same type, none for what is not a number; far ones for times, which are rounded."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, float):
+        return (
+            [0.45 * value, 3.0 * value] if name.endswith(("_s", "_h")) else [0.45 * value if value else 0.5]
+        )
+    if isinstance(value, int):
+        return [value - 1, value + 1]
+    if isinstance(value, tuple) and value and isinstance(value[0], float):
+        return [tuple(1.05 * x for x in value)]
+    return []
+
+
+def silent(part: "DataclassInstance", into: Callable[[Any], Pose], base: list[np.ndarray]) -> set[str]:
+    """Fields of a dataclass whose change reaches no number of the model."""
+    out = set()
+    for f in fields(part):
+        tries = others(f.name, getattr(part, f.name))
+        if tries and all(same(digest(into(replace(part, **{f.name: x}))), base) for x in tries):
+            out.add(f.name)
+    return out
+
+
+# What the plan does not depend on, and why. Anything else that falls silent is a bug.
+NOT_IN_THE_MODEL = {
+    "bess": set(),
+    "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
+    "genset": {
+        "s_kva", "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
+        "mains_failure_start", "mains_failure_delay_s", "tank_l",  # the level is measured
+    },
+    "pv": {
+        "p_dc_kwp", "gamma_per_degc", "noct_degc", "system_loss_ratio", "tilt_deg", "azimuth_deg",
+        "reconnect_s",
+    },
+    "grid": {"v_nominal_v", "r_ohm", "x_ohm", "v_min_pu", "v_max_pu", "transfer_s", "reconnect_dwell_s"},
+    "feeder": {"restore_dwell_s"},
+    "tariff": {"default_import_per_kwh", "export_per_kwh", "fixed_per_month"},  # come with the forecast
+    "reserve": set(),
+    "site": {"latitude_deg", "longitude_deg", "altitude_m", "co2_kg_per_l"},
+}  # fmt: skip
+
+
+def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
+    pose = random_pose(5)
+    pose = replace(pose, mode=GridMode.ISLANDED, outages=(), step_s=900.0, soc=0.97)
+    site = replace(pose.site, reserve=replace(pose.site.reserve, assumed_outage_h=1.0))
+    pose = replace(pose, site=site)
+    base = digest(pose)
+    b, g, v, f = site.bess[0], site.gensets[1], site.pv[0], site.feeders[1]
+
+    def at(**parts: Any) -> Pose:
+        return replace(pose, site=replace(site, **parts))
+
+    found = {
+        "bess": silent(b.battery, lambda x: at(bess=(replace(b, battery=x),)), base),
+        "pcs": silent(b.pcs, lambda x: at(bess=(replace(b, pcs=x),)), base),
+        "genset": silent(g, lambda x: at(gensets=(site.gensets[0], x)), base),
+        "pv": silent(v, lambda x: at(pv=(x,)), base),
+        "grid": silent(site.grid, lambda x: at(grid=x), base),
+        "feeder": silent(f, lambda x: at(feeders=(site.feeders[0], x, site.feeders[2])), base),
+        "tariff": silent(site.tariff, lambda x: at(tariff=x), base),
+        "reserve": silent(site.reserve, lambda x: at(reserve=x), base),
+        "site": silent(site, lambda x: replace(pose, site=x), base),
+    }
+    assert {k: found[k] ^ v for k, v in NOT_IN_THE_MODEL.items() if found[k] != v} == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"soc": 0.42},
+        {"peak_kw": 33.0},
+        {"mode": GridMode.ISLANDED},
+        {"import_per_kwh": 0.33},
+        {"export_per_kwh": 0.01},
+        {"outages": (outage(1, 2, 900.0),)},
+        {"gensets_now": {"gen1": {"available": False}}},
+        {"gensets_now": {"gen1": {"on_load": True, "age_s": 60.0}}},
+        {"gensets_now": {"gen1": {"age_s": 60.0}}},
+        {"gensets_now": {"gen1": {"starting": True, "ready_in_s": 30.0}}},
+        {"gensets_now": {"gen1": {"fuel_l": 5.0}}},
+        {"load_kw": {"critical": [1.0] * STEPS}},
+        {"pv_kw": {"pv1": [7.0] * STEPS}},
+    ],
+)
+def test_every_part_of_the_condition_and_forecast_reaches_the_numbers(change: dict[str, Any]) -> None:
+    pose = replace(random_pose(6), gensets_now={}, outages=(), step_s=900.0, mode=GridMode.GRID_TIED)
+    assert not same(digest(replace(pose, **change)), digest(pose))
