@@ -24,7 +24,7 @@ class PvOptions:
 
     window_days: int = 21
     envelope_quantile: float = 0.9  # ratio
-    low_sun_ratio: float = 0.25  # below this share of the envelope's top the clearness is not measured
+    low_sun_ratio: float = 0.1  # below this share of the envelope's top the clearness is not measured
     recent_slots: int = 2
     recent_tau_h: float = 4.0  # how fast the present clearness gives way to that of the last day
     stale_slots: int = 8  # so many daylight slots without data: climatology alone
@@ -96,13 +96,14 @@ class PvModel:
         envelope = sky.envelope_kw[np.arange(cut - SLOTS_PER_DAY, cut) % SLOTS_PER_DAY]
         lit = np.flatnonzero(envelope > o.low_sun_ratio * sky.envelope_kw.max())
         good = lit[np.isfinite(last_day[lit])]
-        if not len(good) or (silent := int((lit > good[-1]).sum())) >= o.stale_slots:
+        if not len(good) or int((lit > good[-1]).sum()) >= o.stale_slots:
             repairs.append(f"{self._name}: the present sky is not measured; climatology alone used")
             return np.zeros(len(targets)), np.zeros(len(targets))
         newest = good[-o.recent_slots :]
         now = float(last_day[newest].sum() / envelope[newest].sum())
         of_day = float(last_day[good].sum() / envelope[good].sum())
-        lead_h = (np.maximum(targets - cut + 1, 1) + silent) / SLOTS_PER_HOUR
+        newest_at = cut - SLOTS_PER_DAY + int(good[-1])
+        lead_h = np.maximum(targets - newest_at, 1) / SLOTS_PER_HOUR
         ratio = of_day + (now - of_day) * np.exp(-lead_h / o.recent_tau_h)
         return np.maximum(ratio, 0.0), np.interp(lead_h, o.lead_h, o.weight_ratio)
 

@@ -167,6 +167,20 @@ def test_forecast_pv_morning_low_sun_does_not_shake_the_day():
     np.testing.assert_allclose(shaken[8:], usual[8:], rtol=0.02)
 
 
+def test_forecast_pv_at_dawn_last_evening_counts_little():
+    """Clearness of yesterday's dusk is half a day old at dawn; it once ruled the whole first hour of light."""
+    load, _ = histories()
+    values = pv_values()
+    at = T0 + timedelta(days=30, hours=3, minutes=30)  # 06:30 local, before the first useful light
+    black = values.copy()
+    black[29 * 96 + 15 * 4 : 29 * 96 + 16 * 4] = 0.0  # a storm from 18:00 to 19:00 the day before
+    black[29 * 96 + 14 * 4 : 29 * 96 + 15 * 4] *= 0.05
+    grid = TimeGrid.uniform(at, 900.0, 16)
+    usual = HistoryForecaster(site(), load, {"pv1": series(values)}).forecast(grid, at).pv_kw["pv1"]
+    after = HistoryForecaster(site(), load, {"pv1": series(black)}).forecast(grid, at).pv_kw["pv1"]
+    assert (after[4:] > 0.85 * usual[4:]).all()
+
+
 def test_forecast_without_any_history_gives_typical_and_says_so():
     f = forecast({}, {})
     assert all(np.isfinite(a).all() for a in arrays(f))
