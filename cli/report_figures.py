@@ -155,7 +155,7 @@ def balance(data: ReportInput, run: RunResult, axis_: Axis) -> Json:
     served = _sum([means(f"{f.id}.p_kw") for f in site.feeders])
     demand = _sum([means(f"{f.id}.demand_kw") for f in site.feeders])
     lost = [
-        d if d is not None and s is not None and d - s > 0.5 else None
+        d if d is not None and s is not None and d - s > max(0.5, 0.01 * d) else None
         for d, s in zip(demand, served, strict=True)
     ]
     traces.append(line("load served", x, served, INK, width=2.0, hovertemplate="%{y:.0f} kW"))
