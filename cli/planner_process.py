@@ -60,8 +60,14 @@ class PlannerLoop:
         condition = self.history.condition()
         if condition is None:
             return None
+        edge = self.history.statuses().get("edge")
         return replan_reason(
-            self.last, condition, self.clock.now(), replan_s=self.config.replan_s, spacing_s=_SPACING_S
+            self.last,
+            condition,
+            self.clock.now(),
+            followed=edge is not None and edge.fields.get("plan_id") is not None,
+            replan_s=self.config.replan_s,
+            spacing_s=_SPACING_S,
         )
 
     async def _plan(self, reason: str) -> None:

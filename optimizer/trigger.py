@@ -10,13 +10,20 @@ _SETTLED = (GridMode.GRID_TIED, GridMode.ISLANDED)
 
 
 def replan_reason(
-    last: Plan | None, condition: PlantCondition, now: datetime, *, replan_s: float, spacing_s: float
+    last: Plan | None,
+    condition: PlantCondition,
+    now: datetime,
+    *,
+    followed: bool,
+    replan_s: float,
+    spacing_s: float,
 ) -> str | None:
     """Why a plan should be made now, or None.
 
     Parameters
     ----------
     last : the plan published last, of whatever label.
+    followed : whether the edge follows a plan at present.
     replan_s : age at which a plan is renewed [s].
     spacing_s : shortest time between two plans made out of turn [s].
     """
@@ -33,7 +40,9 @@ def replan_reason(
     if condition.grid_mode in _SETTLED and condition.grid_mode is not last.grid_mode[step]:
         return f"the plan assumes {last.grid_mode[step]}, the plant is {condition.grid_mode}"
     missing = [g for g in last.available_units(step) if not condition.gensets[g].available]
-    return f"planned gensets are not available: {', '.join(missing)}" if missing else None
+    if missing:
+        return f"planned gensets are not available: {', '.join(missing)}"
+    return None if followed else "the edge follows no plan"
 
 
 def next_renewal(now: datetime, replan_s: float) -> datetime:

@@ -133,7 +133,12 @@ class PlanningTurns:
             return
         o, now = self._options, self._scenario.at(t_s)
         reason = replan_reason(
-            self.last, decisions.condition, now, replan_s=o.replan_s, spacing_s=o.spacing_s
+            self.last,
+            decisions.condition,
+            now,
+            followed=decisions.plan_id is not None,
+            replan_s=o.replan_s,
+            spacing_s=o.spacing_s,
         )
         if reason is None:
             return
