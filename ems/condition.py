@@ -48,3 +48,4 @@ class PlantCondition:
     peak_import_kw: float  # highest billing interval of the local month so far
     interval_import_kwh: float  # imported in the open billing interval
     interval_elapsed_s: float
+    mains_good: bool = False  # mains in their quality band while the POI breaker is still open
