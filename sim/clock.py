@@ -161,7 +161,7 @@ class TimeKeeper:
                 await self._settled(awake)
                 continue
             due = [n for n, t in self._admit_s.items() if t <= self.now_s + EPSILON_S]
-            if self._members and not due:
+            if self._ended() or (self._members and not due):
                 return
             await self._changed.wait()
 

@@ -169,6 +169,7 @@ class Run:
     def __init__(self, scenario: Scenario, name: ControllerName, options: SimulateOptions) -> None:
         self.scenario, self.name, self.options = scenario, name, options
         self._policy = StepPolicy.of(scenario, options.steps)
+        self._windows = self._policy.windows()
         self.world = World(scenario, options=world_options(scenario, options, self._policy))
         self.clock = VirtualClock(scenario.start)
         self.plans = MemoryPlans()
@@ -249,7 +250,10 @@ class Run:
         return min(next_s, max(published_s, t_s + 1.0), end_s)
 
     def _edge_bin_s(self, t_s: float) -> float:
-        return self.options.trace_s if self.options.trace_s is not None else 900.0
+        trace_s = self.options.trace_s
+        if trace_s is None:
+            return 900.0
+        return 1.0 if any(lo <= t_s < hi for lo, hi in self._windows) else trace_s
 
     def _result(self) -> RunResult:
         self.world.finish()
