@@ -38,15 +38,10 @@ def usable_kwh(params: BatteryParams, c: BessCondition, floor: float) -> float:
     return (c.soc - floor) * params.energy_kwh / (1.0 / params.eta_discharge + params.loss_discharge_pu)
 
 
-def mean_over(now_kw: float, target_kw: float, ramp_kw_s: float, dt_s: float) -> float:
-    """Mean power over `dt_s` of a machine that ramps from `now_kw` towards `target_kw` [kW]."""
-    gap = target_kw - now_kw
-    if gap == 0.0 or ramp_kw_s <= 0.0:
-        return now_kw
-    ramp_s = abs(gap) / ramp_kw_s
-    if ramp_s >= dt_s:
-        return now_kw + math.copysign(0.5 * ramp_kw_s * dt_s, gap)
-    return target_kw - 0.5 * gap * ramp_s / dt_s
+def reached(now_kw: float, target_kw: float, ramp_kw_s: float, dt_s: float) -> float:
+    """Power after `dt_s` of a machine that ramps from `now_kw` towards `target_kw` [kW]."""
+    step_kw = ramp_kw_s * dt_s
+    return min(now_kw + step_kw, max(now_kw - step_kw, target_kw))
 
 
 def split(total: float, limits: Mapping[str, float]) -> dict[str, float]:

@@ -159,7 +159,8 @@ def _gate_input(
     good = {p for p, r in snapshot.readings.items() if r.is_good}
     fresh = {a: good.issuperset(points) for a, points in layout.needed.items()}
     answering = {a: not good.isdisjoint(points) for a, points in layout.reads.items()}
-    forming = frozenset(b for b, s in observed.bess_state.items() if s is BessState.FORMING)
+    alone = observed.mains_ok is not True
+    forming = frozenset(b for b, s in observed.bess_state.items() if s is BessState.FORMING and alone)
     return GateInput(
         mode=observed.condition.grid_mode,
         forming=forming,

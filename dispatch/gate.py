@@ -21,7 +21,7 @@ class GateInput:
     """What the gate needs to know about this cycle."""
 
     mode: GridMode
-    forming: frozenset[str]  # batteries that form the bus: their power setpoint is not theirs to follow
+    forming: frozenset[str]  # batteries that form an island without mains: they have no power setpoint
     fresh: Mapping[str, bool]  # asset -> the readings its setpoint depends on are good
     answering: Mapping[str, bool]  # asset -> at least one good reading
     held_safe: bool

@@ -7,7 +7,7 @@ bounds every other wish must respect, and what is left that only feeders can sol
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dispatch.balance import charge_room_kw, discharge_room_kw, mean_over, share_load, split
+from dispatch.balance import charge_room_kw, discharge_room_kw, reached, share_load, split
 from dispatch.condition import Observed
 from dispatch.emergency import HEADROOM_RATIO
 from dispatch.island import Bus
@@ -21,6 +21,7 @@ MAX_LOAD_RATIO = 0.95  # and this far below their rating
 RELIEF_S = 5.0  # what gensets on load can ramp up in this time needs no feeder shed
 CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
+EASY_BIASES = 1.5  # biases more that charging from the grid keeps from the import cap
 CHANGED_KW = 0.5  # a wish that was moved by less keeps its own cause
 HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
 
@@ -120,9 +121,17 @@ def _genset_targets(
     return out
 
 
-def _genset_mean_kw(layout: Layout, observed: Observed, targets: Mapping[str, float], dt_s: float) -> float:
-    gensets, c = layout.gensets, observed.condition.gensets
-    return sum(mean_over(c[g].p_kw, t, gensets[g].ramp_kw_s, dt_s) for g, t in targets.items())
+def _genset_span_kw(
+    layout: Layout, observed: Observed, targets: Mapping[str, float], dt_s: float
+) -> tuple[float, float]:
+    """(lowest, highest) power of the sets on load in the next `dt_s`, on the way to their targets [kW]."""
+    low_kw = high_kw = 0.0
+    for g, target_kw in targets.items():
+        now_kw = observed.condition.gensets[g].p_kw
+        end_kw = reached(now_kw, target_kw, layout.gensets[g].ramp_kw_s, dt_s)
+        low_kw += min(now_kw, end_kw)
+        high_kw += max(now_kw, end_kw)
+    return low_kw, high_kw
 
 
 def _lower(layout: Layout, targets: dict[str, float], by_kw: float) -> None:
@@ -208,42 +217,45 @@ def _tied(
     top_kw = cap_kw - step_kw
     bottom_kw = -grid.p_export_kw_max + layout.poi_bias_kw
     targets = _genset_targets(layout, bus, wishes, runs)
-    genset_kw = _genset_mean_kw(layout, observed, targets, dt_s)
+    least_kw, most_kw = _genset_span_kw(layout, observed, targets, dt_s)
     rooms = _rooms(layout, observed, bus.following_bess, dt_s)
     bess = _wished_bess(wishes, rooms)
-    absorb_kw = bus.load_kw - genset_kw + sum(r[0] for r in rooms.values()) - bottom_kw
+    absorb_kw = bus.load_kw - most_kw + sum(r[0] for r in rooms.values()) - bottom_kw
     pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
-    rest_kw = bus.load_kw - genset_kw - pv_kw  # what grid and battery cover
-    at_poi_kw = rest_kw - sum(bess.values())
+    highest_kw, lowest_kw = bus.load_kw - least_kw - pv_kw, bus.load_kw - most_kw - pv_kw
     why = ""
-    if at_poi_kw > top_kw:
-        why = f"import would be {at_poi_kw:.0f} kW, the cap leaves {top_kw:.0f} kW"
-        _move_bess(bess, rooms, at_poi_kw - top_kw)
-        over_kw = rest_kw - sum(bess.values()) - top_kw
-        if over_kw > 0.0:
-            _raise(layout, targets, over_kw)
-    elif at_poi_kw < bottom_kw:
-        why = f"export would be {-at_poi_kw:.0f} kW, the cap less its bias is {-bottom_kw:.0f} kW"
-        _move_bess(bess, rooms, at_poi_kw - bottom_kw)
-        under_kw = bottom_kw - (rest_kw - sum(bess.values()))
-        if under_kw > 0.0:
-            _lower(layout, targets, under_kw)
-    genset_kw = _genset_mean_kw(layout, observed, targets, dt_s)
-    at_poi_kw = bus.load_kw - genset_kw - pv_kw - sum(bess.values())
+    easy_kw = cap_kw - EASY_BIASES * layout.poi_bias_kw
+    charging_kw = -sum(bess.values())
+    if charging_kw > 0.0 and highest_kw + charging_kw > easy_kw:  # charging can wait: it keeps more distance
+        why = f"charging leaves the import {grid.p_import_kw_max - easy_kw:.0f} kW under its cap"
+        _move_bess(bess, rooms, min(highest_kw + charging_kw - easy_kw, charging_kw))
+    over_kw = highest_kw - sum(bess.values()) - top_kw
+    under_kw = bottom_kw - (lowest_kw - sum(bess.values()))
+    if over_kw > 0.0:
+        why = f"import would be {top_kw + over_kw:.0f} kW, the cap leaves {top_kw:.0f} kW"
+        _move_bess(bess, rooms, over_kw)
+        _raise(layout, targets, max(0.0, highest_kw - sum(bess.values()) - top_kw))
+    elif under_kw > 0.0:
+        why = f"export would be {under_kw - bottom_kw:.0f} kW, the cap less its bias is {-bottom_kw:.0f} kW"
+        _move_bess(bess, rooms, -under_kw)
+        _lower(layout, targets, max(0.0, bottom_kw - (lowest_kw - sum(bess.values()))))
+    least_kw, most_kw = _genset_span_kw(layout, observed, targets, dt_s)
+    import_kw = bus.load_kw - least_kw - pv_kw - sum(bess.values())
+    at_poi_kw = bus.load_kw - most_kw - pv_kw - sum(bess.values())
     for b, value in bess.items():
         out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
         point = layout.setpoint_of.get((b, "p_set_kw"))
-        slack_up, slack_down = max(0.0, at_poi_kw - bottom_kw), max(0.0, cap_kw - at_poi_kw)
+        slack_up, slack_down = max(0.0, at_poi_kw - bottom_kw), max(0.0, cap_kw - import_kw)
         n = len(bess)
         out.bound(point, value - slack_down / n, value + slack_up / n, "poi", "the caps at the POI")
     _set_gensets(out, wishes, targets, why)
-    limit_kw = layout.pv_ac_kw
-    if absorb_kw < layout.pv_ac_kw:
-        limit_kw = min(absorb_kw, pv_kw + max(0.0, at_poi_kw + grid.p_export_kw_max))
-    _limit_pv(layout, out, limit_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
-    out.shortage_kw = max(0.0, at_poi_kw - grid.p_import_kw_max - _relief_kw(layout, observed, targets))
-    out.headroom_kw = cap_kw - at_poi_kw
-    out.why = f"import of {at_poi_kw:.0f} kW is over the contract's cap of {grid.p_import_kw_max:.0f} kW"
+    limit_kw = min(absorb_kw, pv_kw + max(0.0, at_poi_kw + grid.p_export_kw_max))
+    _limit_pv(
+        layout, out, limit_kw, f"more than {max(0.0, limit_kw):.0f} kW of PV would break the export cap"
+    )
+    out.shortage_kw = max(0.0, import_kw - grid.p_import_kw_max - _relief_kw(layout, observed, targets))
+    out.headroom_kw = cap_kw - import_kw
+    out.why = f"import of {import_kw:.0f} kW is over the contract's cap of {grid.p_import_kw_max:.0f} kW"
     return out
 
 
@@ -296,24 +308,28 @@ def _battery_island(
     rooms = _rooms(layout, observed, bus.following_bess, dt_s)
     bess = _wished_bess(wishes, rooms)
     rest_kw = bus.load_kw - bus.pv_potential_kw
-    forming_kw = rest_kw - _genset_mean_kw(layout, observed, targets, dt_s) - sum(bess.values())
+    least_kw, most_kw = _genset_span_kw(layout, observed, targets, dt_s)
+    over_kw = rest_kw - least_kw - sum(bess.values()) - top_kw
+    under_kw = bottom_kw - (rest_kw - most_kw - sum(bess.values()))
     why = ""
-    if forming_kw > top_kw:
-        why = f"the forming battery would give {forming_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
-        _raise(layout, targets, forming_kw - top_kw)
-        forming_kw = rest_kw - _genset_mean_kw(layout, observed, targets, dt_s) - sum(bess.values())
-        _move_bess(bess, rooms, max(0.0, forming_kw - top_kw))
-    elif forming_kw < bottom_kw:
-        why = f"the forming battery would take {-forming_kw:.0f} kW, {-bottom_kw:.0f} kW leave it headroom"
-        _move_bess(bess, rooms, forming_kw - bottom_kw)
-        _lower(layout, targets, bottom_kw - (rest_kw - sum(targets.values()) - sum(bess.values())))
-    genset_kw = _genset_mean_kw(layout, observed, targets, dt_s)
-    others_kw = genset_kw + sum(bess.values())
-    absorb_kw = bus.load_kw - others_kw - bottom_kw
+    if over_kw > 0.0:
+        why = f"the forming battery would give {top_kw + over_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
+        _raise(layout, targets, over_kw)
+        least_kw, _ = _genset_span_kw(layout, observed, targets, dt_s)
+        _move_bess(bess, rooms, max(0.0, rest_kw - least_kw - sum(bess.values()) - top_kw))
+    elif under_kw > 0.0:
+        why = f"the forming battery would take {under_kw - bottom_kw:.0f} kW, too much for its headroom"
+        _move_bess(bess, rooms, -under_kw)
+        _lower(layout, targets, max(0.0, bottom_kw - (rest_kw - sum(targets.values()) - sum(bess.values()))))
+    least_kw, most_kw = _genset_span_kw(layout, observed, targets, dt_s)
+    absorb_kw = bus.load_kw - most_kw - sum(bess.values()) - bottom_kw
     _limit_pv(layout, out, absorb_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
-    forming_kw = bus.load_kw - max(0.0, min(bus.pv_potential_kw, absorb_kw)) - others_kw
+    pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
+    forming_kw = bus.load_kw - pv_kw - least_kw - sum(bess.values())
     for b, value in bess.items():
         out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
+    if observed.mains_ok:
+        _ready_to_follow(layout, observed, bus, out)
     _set_gensets(out, wishes, targets, why)
     out.shortage_kw = max(0.0, forming_kw - bus.up_kw - _relief_kw(layout, observed, targets))
     if out.shortage_kw > 0.0:
@@ -321,6 +337,18 @@ def _battery_island(
     out.headroom_kw = HEADROOM_RESTORE_RATIO * bus.up_kw - forming_kw
     out.why = f"the forming battery would give {forming_kw:.0f} of {bus.up_kw:.0f} kW"
     return out
+
+
+def _ready_to_follow(layout: Layout, observed: Observed, bus: Bus, out: Power) -> None:
+    """The mains are back: what a forming battery gives now is what it shall give when it follows again.
+
+    The setpoint has no effect while it forms. Without it the battery would jump to an old value the moment
+    the breaker closes.
+    """
+    for b in bus.forming_bess:
+        value = observed.condition.bess[b].p_kw - layout.poi_bias_kw / len(bus.forming_bess)
+        reason = "the mains are back: as it forms now, so it shall follow when the breaker closes"
+        out.bess[b] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
 
 
 def _lowest_kw(layout: Layout, bus: Bus) -> float:

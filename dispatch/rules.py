@@ -14,6 +14,8 @@ from ems.assets import BatteryParams, GensetParams
 from ems.commands import Cause
 from ems.site import GridMode
 
+GRID_ALONE_RATIO = 0.9  # a peak-lopping genset stops when the net load is below this share of the import cap
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesParams:
@@ -65,9 +67,10 @@ class Rules:
         bess = {}
         for b, share_kw in shares(context, want_kw).items():
             bess[b] = self._bess(context, memory, b, share_kw)
+        run, load, memory = peak_lopping(self.params, replace(context, memory=memory))
         return (
-            Targets(source=Source.RULES, bess_p_kw=bess, genset_run=stop_all(context)),
-            replace(memory, gensets_wanted=(), high_load_since_s=None, low_load_since_s=None),
+            Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load),
+            memory,
         )
 
     def _bess(self, context: Context, memory: ControlMemory, bess: str, want_kw: float) -> Target:
@@ -107,6 +110,40 @@ def shares(context: Context, total_kw: float) -> dict[str, float]:
     limits = {b: c.p_discharge_kw_max if total_kw > 0.0 else c.p_charge_kw_max for b, c in up.items()}
     whole = sum(limits.values())
     return {b: total_kw * limits[b] / whole if whole > 0.0 else 0.0 for b in up}
+
+
+def peak_lopping(
+    params: RulesParams, context: Context
+) -> tuple[dict[str, Target], dict[str, Target], ControlMemory]:
+    """Gensets beside the grid: only for load over the import cap that the battery cannot carry for long.
+
+    Returns
+    -------
+    run targets, base loads [kW], memory
+    """
+    c, m = context.condition, context.memory
+    cap_kw = context.site.grid.p_import_kw_max
+    net_kw = context.power.net_kw
+    over_kw = net_kw - cap_kw
+    up = [b for b in context.site.bess if c.bess[b.id].available]
+    battery_kw = sum(c.bess[b.id].p_discharge_kw_max for b in up)
+    soc = min((c.bess[b.id].soc for b in up), default=0.0)
+    available = [g for g in ordered_gensets(context) if c.gensets[g.id].available]
+    kept = tuple(g.id for g in available if g.id in m.gensets_wanted)
+    starts = over_kw > 0.0 and (over_kw > params.load_start_ratio * battery_kw or soc <= params.soc_start)
+    if starts and not kept:
+        wanted = tuple(g.id for g in pick_sets(over_kw, available, params.genset_load_ratio))
+    else:
+        wanted = kept if kept and net_kw > GRID_ALONE_RATIO * cap_kw else ()
+    if not wanted:
+        memory = replace(m, gensets_wanted=(), high_load_since_s=None, low_load_since_s=None)
+        return stop_all(context), {}, memory
+    why = f"net load of {net_kw:.0f} kW is over the cap of {cap_kw:.0f} kW and the battery is at {soc:.0%}"
+    run = {g.id: rule(float(g.id in wanted), why) for g in context.site.gensets}
+    running = [g for g in available if g.id in wanted and c.gensets[g.id].on_load]
+    loads = share_load(params.genset_load_ratio * sum(g.p_rated_kw for g in running), running)
+    memory = replace(m, gensets_wanted=wanted)
+    return run, {g: rule(p_kw, why) for g, p_kw in loads.items()}, memory
 
 
 def stop_all(context: Context, why: str = "the grid carries the site") -> dict[str, Target]:

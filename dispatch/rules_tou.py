@@ -1,12 +1,12 @@
 """`rules_tou`: time-of-use windows, peak shaving and a reserve before announced outages, over `rules`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from dispatch.balance import charge_room_kw, discharge_room_kw
-from dispatch.rules import RulesParams, islanded, rule, shares, stop_all
+from dispatch.rules import RulesParams, islanded, peak_lopping, rule, shares
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.outage import OutageNotice
 from ems.site import GridMode
@@ -82,10 +82,8 @@ class RulesTou:
         bess = {}
         for b, want_kw in shares(context, residual_kw).items():
             bess[b] = self._bess(context, b, want_kw, place, outage)
-        return (
-            Targets(source=Source.RULES, bess_p_kw=bess, genset_run=stop_all(context)),
-            replace(context.memory, gensets_wanted=(), high_load_since_s=None, low_load_since_s=None),
-        )
+        run, load, memory = peak_lopping(self.params.base, context)
+        return Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load), memory
 
     def _bess(
         self,
