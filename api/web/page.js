@@ -1,5 +1,5 @@
 "use strict";
-const PERIOD_MS = 2000;
+const PERIOD_MS = 2000, ROWS = 12;
 const COLOR = { grid: "var(--grid)", pv: "var(--pv)", bess: "var(--bess)", genset: "var(--genset)", load: "var(--load)" };
 const GENSET = ["stopped", "cranking", "warming up", "synchronising", "running", "cooling down", "locked out"];
 const BESS = ["off", "following", "forming the grid", "tripped"];
@@ -20,6 +20,10 @@ async function get(path) {
   const body = await answer.json();
   if (!answer.ok && path !== "/ready") throw new Error(body.error || answer.status);
   return body;
+}
+function pairs(fields) {
+  return Object.entries(fields).filter(([, v]) => v !== null && v !== "" && !(Array.isArray(v) && !v.length))
+    .map(([k, v]) => `${k}=${typeof v === "number" ? +v.toPrecision(4) : v}`).join("  ");
 }
 const number = (v, digits = 0) => v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−");
 const kw = v => v === null || v === undefined ? "no value" :
@@ -167,7 +171,8 @@ function key(parent, color, text) {
 /* ---- tables ---- */
 function drawCommands(answer) {
   const body = $("commands"); body.replaceChildren();
-  for (const c of answer.commands) {
+  const told = answer.commands.filter(c => c.cause !== "refresh" || c.refused_code !== null);
+  for (const c of told.slice(0, ROWS)) {
     const row = el(body, "tr");
     el(row, "td", { class: "t" }, local(c.at)); el(row, "td", {}, c.point);
     el(row, "td", { class: "n" }, number(c.value, 1)); el(row, "td", {}, c.cause); el(row, "td", {}, c.reason);
@@ -175,14 +180,14 @@ function drawCommands(answer) {
     el(row, "td", refused || (c.outcome && c.outcome !== "confirmed") ? { class: "bad" } : {},
       refused ? "refused: " + c.refused_code : c.outcome || "in flight");
   }
-  if (!answer.commands.length) el(el(body, "tr"), "td", { colspan: 6 }, "none in the last hour");
+  if (!told.length) el(el(body, "tr"), "td", { colspan: 6 }, "nothing but refreshes in the last hour");
 }
 function drawEvents(answer) {
   const body = $("events"); body.replaceChildren();
   for (const e of answer.events) {
     const row = el(body, "tr");
     el(row, "td", { class: "t" }, local(e.at)); el(row, "td", {}, e.kind);
-    el(row, "td", {}, Object.entries(e.fields).map(([k, v]) => `${k}=${v}`).join("  "));
+    el(row, "td", {}, pairs(e.fields));
   }
   if (!answer.events.length) el(el(body, "tr"), "td", {}, "none in the last hour");
 }
@@ -194,7 +199,7 @@ function drawReady(answer) {
   for (const p of answer.processes) {
     const row = el(body, "tr");
     el(row, "td", {}, p.process); el(row, "td", { class: "n" }, number(p.age_s, 0) + " s ago");
-    el(row, "td", {}, Object.entries(p.fields).map(([k, v]) => `${k}=${v}`).join("  "));
+    el(row, "td", {}, pairs(p.fields));
   }
 }
 function drawMode(condition, at) {
@@ -210,7 +215,7 @@ async function refresh() {
     document.title = $("site").textContent = site.name;
     const [snapshot, condition, plan, commands, events, ready] = await Promise.all([
       get("/api/v1/snapshot"), get("/api/v1/condition"), get("/api/v1/plan"),
-      get("/api/v1/commands?limit=12"), get("/api/v1/events?limit=12"), get("/ready")]);
+      get("/api/v1/commands?limit=200"), get("/api/v1/events?limit=" + ROWS), get("/ready")]);
     drawFlow(reader(snapshot)); drawPlan(plan); drawCommands(commands); drawEvents(events);
     drawReady(ready); drawMode(condition, snapshot.at);
     $("trouble").hidden = true;
