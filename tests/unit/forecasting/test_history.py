@@ -168,7 +168,7 @@ def test_forecast_pv_morning_low_sun_does_not_shake_the_day():
 
 
 def test_forecast_pv_at_dawn_last_evening_counts_little():
-    """Clearness of yesterday's dusk is half a day old at dawn; it once ruled the whole first hour of light."""
+    """Clearness of yesterday's dusk is half a day old at dawn; it once ruled the first hour of light."""
     load, _ = histories()
     values = pv_values()
     at = T0 + timedelta(days=30, hours=3, minutes=30)  # 06:30 local, before the first useful light
