@@ -22,9 +22,9 @@ async def serve_api(config: ProcessConfig) -> None:
     """Compose the service of a site and run it."""
     history, plans = SqliteHistoryReader(config.history), PlanReader(config.plans)
     clock = SystemClock() if config.keeper_port is None else StatusClock(history)
-    own = StatusRow(process="api", pid=os.getpid(), at=clock.now().astimezone(UTC), fields={})
 
     def more_statuses() -> Mapping[str, StatusRow]:
+        own = StatusRow(process="api", pid=os.getpid(), at=clock.now().astimezone(UTC), fields={})
         return {"api": own, **plans.statuses()}
 
     app = create_app(

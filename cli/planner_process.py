@@ -21,7 +21,7 @@ from ems.plan import Plan
 from ems.ports import Forecaster, HistoryReader
 from ems.records import StatusRow
 from ems.series import UniformSeries
-from ems.site import Site
+from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from forecasting.history import HistoryForecaster
 from optimizer.options import PlannerOptions
@@ -58,8 +58,8 @@ class PlannerLoop:
 
     def _reason(self) -> str | None:
         condition = self.history.condition()
-        if condition is None:
-            return None
+        if condition is None or condition.grid_mode is GridMode.UNKNOWN:
+            return None  # nothing to start from yet
         edge = self.history.statuses().get("edge")
         return replan_reason(
             self.last,
