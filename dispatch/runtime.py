@@ -1,7 +1,7 @@
 """The asynchronous shell around the tick: read, latch, decide, record, write, record. It paces nothing."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 
 from dispatch.cycle import EdgeSetup, safe_commands, tick
@@ -112,7 +112,7 @@ class EdgeRuntime:
             while not stop():
                 began_s = self._clock.monotonic_s()
                 dt_s = period(self.last)
-                await self.cycle(dt_s)
+                await _whole(self.cycle(dt_s))
                 await self._clock.sleep_until(began_s + dt_s)
         except BaseException as cause:
             reason = f"the edge was interrupted: {type(cause).__name__}"
@@ -141,3 +141,13 @@ class EdgeRuntime:
                 c = result.command
                 written[c.point] = Written(value=c.value, at_s=c.decided_s, known=False)
         self.state = replace(self.state, written=written)
+
+
+async def _whole(cycle: Coroutine[object, object, Decisions]) -> None:
+    """Let a cycle end before a cancellation counts: a write cut short would take its device's link with it."""
+    task = asyncio.ensure_future(cycle)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

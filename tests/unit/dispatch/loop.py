@@ -110,6 +110,9 @@ class Loop:
         assert decisions is not None
         return decisions
 
+    def site_feeders(self) -> list[str]:
+        return [f.id for f in self.site.feeders]
+
     def served_kw(self, feeder: str) -> float:
         assert self.flows is not None
         return self.flows.feeder_p_kw[feeder]
