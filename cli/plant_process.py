@@ -6,6 +6,7 @@ from pathlib import Path
 from cli.clocks import PLANT_PHASE, open_clock
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
+from ems.clock import wall_sleep
 from ems.site_schema import load_site
 from sim.scenario import Scenario, load_scenario
 from sim.servers import PlantServers, serve_plant, write_checkpoint
@@ -14,6 +15,7 @@ from sim.world import World, WorldOptions
 
 FOLLOW_S = 10.0  # in lock-step: longest step where nobody asks for an earlier time [s]
 REAL_TIME_S = 0.1  # in real time: how often the world moves [s]
+LINGER_S = 30.0  # wall time the devices answer on after the end, for the edge's safe values
 
 
 def demo_world_options(scenario: Scenario) -> WorldOptions:
@@ -44,6 +46,7 @@ async def serve(config: ProcessConfig) -> None:
             world.advance(max(world.now_s, world.scenario.offset_s(clock.now())))
         try:
             await serve_plant(world, clock, servers, period_s=lambda _: period_s, checkpoint=config.world)
+            await wall_sleep(LINGER_S)  # the supervisor ends the plant last, and sooner
         finally:
             write_checkpoint(world, config.world)
 

@@ -144,10 +144,11 @@ class EdgeRuntime:
 
 
 async def _whole(cycle: Coroutine[object, object, Decisions]) -> None:
-    """Let a cycle end before a cancellation counts: a write cut short would take its device's link with it."""
+    """Let a cycle end before a cancellation counts: a write cut short takes its device's link with it."""
     task = asyncio.ensure_future(cycle)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        task.exception()  # what broke was recorded by the cycle itself
         raise
