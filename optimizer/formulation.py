@@ -19,4 +19,5 @@ class Formulation:
     battery_segments: int = 3  # chords of the quadratic loss, each way
     soc_tapers: bool = True  # power limits that fall near full and empty
     reserve: bool = True
+    tie_break_ratio: float = 1e-4  # of the median price, on charging: free energy is stored the efficient way
     symmetry: bool = True  # order identical gensets with equal histories

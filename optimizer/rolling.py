@@ -80,6 +80,10 @@ class Planner:
         plan, why = self._solved(problem, last, who, begun)
         return plan if plan is not None else self._rescue(problem, condition, problem.grid, last, who, why)
 
+    def prepare(self, at: datetime) -> None:
+        """Compile the model of the grid at `at` ahead of time, so that the first deadline is all solver."""
+        self.solver(self.horizon(at), exclusive=False)
+
     def solver(self, grid: TimeGrid, exclusive: bool) -> tuple[Compiled, Session]:
         """Compiled model and session of a grid, made when first asked for."""
         form = self._options.formulation
@@ -99,21 +103,26 @@ class Planner:
         self, p: PlanningProblem, last: Plan | None, who: Identity, begun: float
     ) -> tuple[Plan | None, str]:
         """A validated plan of the model, or None and why not."""
-        why = "no attempt"
-        for _ in range(ROUNDS):
-            compiled, session = self.solver(p.grid, bool(p.exclusive.any()))
-            n = compiled.numbers(p)
-            outcome = session.solve(compiled.fill(n), self._effort(p, begun), warm_start(compiled, p, last))
+        compiled, n, outcome = self._round(p, last, begun)
+        for _ in range(ROUNDS - 1):
             if outcome.x is None:
-                return None, f"the solver ended with {outcome.status} and no point"
-            burnt = burning(compiled, p, outcome.x)
-            if burnt.any() and not p.exclusive[burnt].all():
-                p = replace(p, exclusive=p.exclusive | burnt)
-                why = "energy burnt by charging and discharging at once"
-                continue
-            plan, why = self._checked(compiled, p, n, outcome, who)
-            return plan, why
-        return None, why
+                break
+            burnt = burning(p, n, compiled.values(outcome.x)) & ~p.exclusive
+            if not burnt.any():
+                break
+            p = replace(p, exclusive=p.exclusive | burnt)
+            compiled, n, outcome = self._round(p, last, begun)
+        if outcome.x is None:
+            return None, f"the solver ended with {outcome.status} and no point"
+        return self._checked(compiled, p, n, outcome, who)  # the replay judges what is left
+
+    def _round(
+        self, p: PlanningProblem, last: Plan | None, begun: float
+    ) -> tuple[Compiled, Numbers, Outcome]:
+        compiled, session = self.solver(p.grid, bool(p.exclusive.any()))
+        n = compiled.numbers(p)
+        filled, start = compiled.fill(n), warm_start(p, n, last)
+        return compiled, n, session.solve(filled, self.effort(p, wall_s() - begun), start)
 
     def _checked(
         self, compiled: Compiled, p: PlanningProblem, n: Numbers, outcome: Outcome, who: Identity
@@ -122,9 +131,14 @@ class Planner:
         verdict = validate(plan, p, slack.surplus_kw - slack.aux_short_kw)
         return (plan, "") if verdict.ok else (None, "the replay refused it: " + "; ".join(verdict.faults))
 
-    def _effort(self, p: PlanningProblem, begun: float) -> Effort:
+    def effort(self, p: PlanningProblem, spent_s: float = 0.0) -> Effort:
+        """How long to look, after `spent_s` of the deadline are gone [s].
+
+        The absolute gap is a tenth of the relative one of what supplying the load from the grid would cost:
+        it ends solves whose objective is near zero.
+        """
         o = self._options
-        left = None if o.time_limit_s is None else o.time_limit_s - RESERVED_S - (wall_s() - begun)
+        left = None if o.time_limit_s is None else o.time_limit_s - RESERVED_S - spent_s
         supply = float((p.load_kw.sum(axis=0) * p.step_h * np.abs(p.import_per_kwh)).sum())
         return Effort(
             gap_ratio=o.gap_ratio,
@@ -149,32 +163,26 @@ class Planner:
         return rules_plan(self._site, condition, grid, who, f"{why}; last plan: {reason}")
 
 
-def burning(compiled: Compiled, p: PlanningProblem, x: FloatArray) -> BoolArray:
+def burning(p: PlanningProblem, n: Numbers, v: dict[str, FloatArray]) -> BoolArray:
     """(T,) whole steps with flow both ways at once, or with loss pieces filled out of order."""
-    out = np.zeros(p.steps, dtype=np.bool_)
+    out = np.minimum(v["import_kw"], v["export_kw"]) > BURNT_KW
     if p.site.bess:
-        v = compiled.values(x)
         both = np.minimum(v["charge_kw"].sum(axis=1), v["discharge_kw"].sum(axis=1))
         out |= (both > BURNT_KW).any(axis=0)
-        n = compiled.numbers(p)
         for name in ("charge_kw", "discharge_kw"):
             room = n.high[name][:, :-1] - v[name][:, :-1]
             out |= (np.minimum(room, v[name][:, 1:]) > BURNT_KW).any(axis=(0, 1))
-    out |= np.minimum(compiled.values(x)["import_kw"], compiled.values(x)["export_kw"]) > BURNT_KW
     return out & p.integral
 
 
-def warm_start(compiled: Compiled, p: PlanningProblem, last: Plan | None) -> dict[str, FloatArray] | None:
+def warm_start(p: PlanningProblem, n: Numbers, last: Plan | None) -> dict[str, FloatArray] | None:
     """Commitment of the last plan on the new grid, where it reaches; NaN beyond."""
-    if last is None or not p.site.gensets or not last.genset_on:
+    if last is None or not p.site.gensets or not all(g.id in last.genset_on for g in p.site.gensets):
         return None
-    at = [last.grid.index_at(t) for t in p.grid.starts()]
-    rows = [
-        [np.nan if i is None else round(last.genset_on[g.id][i]) for i in at]
-        if g.id in last.genset_on
-        else [np.nan] * p.steps
-        for g in p.site.gensets
-    ]
-    n = compiled.numbers(p)
-    start = np.where(p.integral, np.array(rows), np.nan)
+    edges = last.grid.offset_s
+    offset_s = (p.grid.start - last.grid.start).total_seconds() + p.grid.offset_s[:-1]
+    at = np.searchsorted(edges, offset_s, side="right") - 1
+    known = (at >= 0) & (offset_s < edges[-1]) & p.integral
+    rows = np.array([last.genset_on[g.id] for g in p.site.gensets])
+    start = np.where(known, np.round(rows[:, np.clip(at, 0, rows.shape[1] - 1)]), np.nan)
     return {"on": np.clip(start, n.low["on"], n.high["on"])}

@@ -48,9 +48,15 @@ class Session:
         self._columns = np.arange(columns, dtype=np.int32)
         self._rows = np.arange(rows, dtype=np.int32)
         self._loaded = False
+        self._filled: Filled
 
     def solve(self, filled: Filled, effort: Effort, start: dict[str, FloatArray] | None = None) -> Outcome:
         """Solve one problem, optionally from a partial start (values by variable name; NaN: unknown)."""
+        self.push(filled)
+        return self.run(start, effort)
+
+    def run(self, start: dict[str, FloatArray] | None, effort: Effort) -> Outcome:
+        """Solve what was pushed."""
         h = self._highs
         for option, value in (
             ("threads", effort.threads),
@@ -60,15 +66,15 @@ class Session:
             ("mip_max_nodes", 2**31 - 1 if effort.node_limit is None else effort.node_limit),
         ):
             h.setOptionValue(option, value)
-        self._push(filled)
         if start:
             self._start(start)
         begun = wall_s()
         h.run()
-        return self._outcome(filled, wall_s() - begun)
+        return self._outcome(wall_s() - begun)
 
-    def _push(self, f: Filled) -> None:
+    def push(self, f: Filled) -> None:
         """All vectors anew; nothing of the last solve is kept, so that equal input gives an equal plan."""
+        self._filled = f
         h, n, m = self._highs, len(self._columns), len(self._rows)
         kinds = f.integer.astype(np.uint8)
         if not self._loaded:
@@ -99,8 +105,8 @@ class Session:
         if len(at):
             self._highs.setSolution(len(at), at, np.concatenate(value))
 
-    def _outcome(self, f: Filled, solve_s: float) -> Outcome:
-        h = self._highs
+    def _outcome(self, solve_s: float) -> Outcome:
+        h, f = self._highs, self._filled
         status, info = h.getModelStatus(), h.getInfo()
         has_point = info.primal_solution_status == 2  # kSolutionStatusFeasible
         x = np.asarray(h.getSolution().col_value) if has_point else None

@@ -218,6 +218,8 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("above_kwh", 0.0, np.inf)
     wear = np.array([b.battery.wear_per_kwh for b in s.site.bess])
     n.price("wear", "discharge_kw", wear[:, None, None] * s.step_h)
+    tie_break = s.formulation.tie_break_ratio * float(np.median(np.abs(p.import_per_kwh)))
+    n.price("tie_break", "charge_kw", tie_break * s.step_h)
     rate = ladder(s.site).soc_window_per_kwh
     n.price("soc_window", "below_kwh", rate * np.minimum(1.0, s.step_h))
     n.price("soc_window", "above_kwh", rate * np.minimum(1.0, s.step_h))

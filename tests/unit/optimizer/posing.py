@@ -19,7 +19,7 @@ from optimizer.options import DemandWeight
 from tests import builders
 
 T0 = builders.T0
-PLAIN = Formulation(reserve=False, soc_tapers=False)
+PLAIN = Formulation(reserve=False, soc_tapers=False, tie_break_ratio=0.0)
 EXACT = PlannerOptions(
     gap_ratio=0.0,
     node_limit=None,

@@ -13,11 +13,11 @@ import pytest
 from scipy.optimize import linprog
 
 from ems.site import GridMode
-from optimizer.formulation import Formulation
 from optimizer.formulations.reserve import drawn_per_kwh
 from optimizer.prices import ladder
 from tests.unit.optimizer.posing import (
     EXACT,
+    PLAIN,
     Pose,
     feeder,
     ideal_bess,
@@ -235,7 +235,7 @@ def test_plan_costs_what_the_best_enumerated_commitment_costs(block: int) -> Non
         options = replace(
             EXACT,
             terminal_per_kwh=(case.value,) * 3,
-            formulation=Formulation(soc_tapers=False, reserve=case.reserve),
+            formulation=replace(PLAIN, reserve=case.reserve),
         )
         best = min(
             dispatch_cost(case, on, there)

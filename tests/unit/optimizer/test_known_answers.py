@@ -6,7 +6,7 @@ import pytest
 
 from ems.site import GridMode
 from optimizer.compiled import Compiled
-from optimizer.formulation import Exclusivity, Formulation
+from optimizer.formulation import Exclusivity
 from optimizer.intake import planning_problem
 from optimizer.options import PlannerOptions
 from optimizer.solve import Effort, Session
@@ -30,8 +30,8 @@ from tests.unit.optimizer.posing import (
 def test_demand_charge_starts_from_the_peak_so_far(so_far: float, total: float, peak: float) -> None:
     """10 kWh at 0.2; a kW of peak costs 2; a kWh through the battery 0.2; it must end as full as it began.
 
-    Peak 5/3 is the mean of three hours, one of 5 kW among them; from 3 kW on only the
-    5 kW hour is shaved; at 20 kW nothing is worth doing. The sunk charge of the peak so far is added to compare.
+    Peak 5/3 is the mean of three hours, one of 5 kW among them; from 3 kW on only the 5 kW hour is shaved; at
+    20 kW nothing is worth doing. The sunk charge of the peak so far is added to compare.
     """
     # a third of 15 kWh is worth a lot: the level of 5 kWh at the end is a floor
     bess = ideal_bess(energy_kwh=15.0, p_charge_kw_max=20.0, p_discharge_kw_max=20.0, wear_per_kwh=0.2)
@@ -151,7 +151,7 @@ def test_reserve_in_an_island_needs_a_second_genset() -> None:
     """
     units = [small_genset(f"gen{k}", fuel_l_h=(5.0, 30.0)) for k in (1, 2)]
     site = small_site(gensets=units, feeders=[feeder("load", 10.0)])
-    options = replace(EXACT, formulation=Formulation(soc_tapers=False))
+    options = replace(EXACT, formulation=replace(PLAIN, reserve=True))
     plan = Pose(site=site, load_kw={"load": [95.0]}, steps=1, mode=GridMode.ISLANDED).plan(options)
     assert objective(plan) == pytest.approx(33.75, abs=1e-6)
     assert plan.reserve_up_required_kw[0] == pytest.approx(9.5)
@@ -164,7 +164,7 @@ def test_critical_load_is_carried_through_a_loss_of_the_grid() -> None:
     bess = ideal_bess(energy_kwh=30.0, p_charge_kw_max=60.0, p_discharge_kw_max=60.0)
     load = feeder("load", 50.0, tier=1)
     site = small_site(bess=[bess], gensets=[small_genset(warm_up_s=900.0)], feeders=[load], export_kw=100.0)
-    options: PlannerOptions = replace(EXACT, formulation=Formulation(soc_tapers=False))
+    options: PlannerOptions = replace(EXACT, formulation=replace(PLAIN, reserve=True))
     pose = Pose(
         site=site, load_kw={"load": [40.0]}, import_per_kwh=0.5, export_per_kwh=0.4, steps=1, soc=1.0,
     )  # fmt: skip
