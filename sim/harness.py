@@ -30,6 +30,7 @@ from sim.recorder import MemoryPlans, MemoryRecorder
 from sim.result import PlanMade, RunResult, genset_events, plan_stats
 from sim.scenario import Scenario
 from sim.steps import SIMULATE_STEPS, StepOptions, StepPolicy
+from sim.timeline import WindowSet
 from sim.world import EPSILON_S, World, WorldOptions
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ class Run:
     def __init__(self, scenario: Scenario, name: ControllerName, options: SimulateOptions) -> None:
         self.scenario, self.name, self.options = scenario, name, options
         self._policy = StepPolicy.of(scenario, options.steps)
-        self._windows = self._policy.windows()
+        self._windows = WindowSet(self._policy.windows())
         self.world = World(scenario, options=world_options(scenario, options, self._policy))
         self.clock = VirtualClock(scenario.start)
         self.plans = MemoryPlans()
@@ -253,7 +254,7 @@ class Run:
         trace_s = self.options.trace_s
         if trace_s is None:
             return 900.0
-        return 1.0 if any(lo <= t_s < hi for lo, hi in self._windows) else trace_s
+        return 1.0 if t_s in self._windows else trace_s
 
     def _result(self) -> RunResult:
         self.world.finish()

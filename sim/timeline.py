@@ -1,5 +1,6 @@
 """The scenario as cells: between two edges demand, PV potential, mains and price do not change."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,19 @@ from sim.scenario import FaultKind, Scenario
 
 BLOCK_S = 900.0  # prices change on quarter hours at the finest
 Window = tuple[float, float]
+
+
+class WindowSet:
+    """Answers whether a time lies in one of many windows that do not overlap."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        ordered = sorted(windows)
+        self._starts = [lo for lo, _ in ordered]
+        self._ends = [hi for _, hi in ordered]
+
+    def __contains__(self, t_s: float) -> bool:
+        i = bisect_right(self._starts, t_s) - 1
+        return i >= 0 and t_s < self._ends[i]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from plant_models.plant import NO_FAULTS, PlantFaults, PlantFlows, PlantInput, P
 from sim.meter import Meter
 from sim.noise import NoiseTable
 from sim.scenario import FaultKind, Scenario
-from sim.timeline import Cell, Timeline, Window
+from sim.timeline import Cell, Timeline, Window, WindowSet
 from sim.trace import PlantRows, Trace, TraceWriter, last_columns, plant_columns
 from sim.watchdog import Setpoints
 
@@ -89,6 +89,7 @@ class World:
         )
         self._noise = NoiseTable(site, scenario.seed, self.options.noise_ratio)
         self._rows = PlantRows(site)
+        self._fine = WindowSet(self.options.fine)
         columns = plant_columns(site)
         self._writer = TraceWriter(
             columns, last_columns(columns), bin_s_at=self._bin_s, assets=self._rows.assets
@@ -325,7 +326,7 @@ class World:
 
     def _bin_s(self, t_s: float) -> float:
         o = self.options
-        if any(lo <= t_s < hi for lo, hi in o.fine):
+        if t_s in self._fine:
             return o.fine_step_s
         return o.trace_s if o.trace_s is not None else o.tied_step_s
 

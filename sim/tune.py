@@ -1,0 +1,202 @@
+"""Thresholds of the rules baselines, searched on the month before: a weak baseline would be a lie.
+
+Coordinate search: from the defaults, one threshold after the other takes the best of a few values while the
+rest stands still, until a whole round changes nothing. Every trial is a whole run of the production edge.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from dispatch.rules import RulesParams
+from dispatch.rules_tou import TouParams
+from ems.errors import DataError
+from ems.kpi import settle
+from sim.harness import ControllerName, SimulateOptions, simulate
+from sim.scenario import Scenario
+
+FORMAT = 1
+ROUNDS_MAX = 2
+Value = float | bool | None
+
+# Candidates by threshold; a name with "base." is one of the rules below the time-of-use layer.
+GRID_RULES: Mapping[str, tuple[Value, ...]] = {
+    "soc_floor": (0.2, 0.4, 0.6),
+    "soc_recharge": (0.3, 0.5, 0.7),
+    "grid_charge_ratio": (0.15, 0.3, 0.6),
+    "soc_start": (0.15, 0.25, 0.4),
+    "soc_stop": (0.5, 0.65, 0.85),
+    "genset_load_ratio": (0.7, 0.8, 0.9),
+    "charge_with_genset": (True, False),
+}
+GRID_TOU: Mapping[str, tuple[Value, ...]] = {
+    "discharge_soc": (0.2, 0.4, 0.6),
+    "mid_soc": (0.3, 0.45, 0.6, 0.8),
+    "charge_soc": (0.5, 0.65, 0.8, 0.9),
+    "charge_power_ratio": (0.2, 0.4, 0.7),
+    "outage_soc": (0.75, 0.9, 0.95),
+    "outage_lead_h": (3.0, 6.0, 12.0),
+    "peak_soc": (0.15, 0.25, 0.4),
+    "base.soc_start": (0.15, 0.25, 0.4),
+    "base.soc_stop": (0.5, 0.65, 0.85),
+    "base.genset_load_ratio": (0.7, 0.8, 0.9),
+    "base.charge_with_genset": (True, False),
+}
+PEAK_RATIOS = (0.7, 0.8, 0.9, 0.97)  # of the contract's cap, beside None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What one set of thresholds costs on the month."""
+
+    controller: str
+    rules: RulesParams
+    tou: TouParams
+    cost: float  # money: all cash, stored energy and lost load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """The best thresholds found, and how they were found."""
+
+    site: str
+    period: str  # start and end of the month they were found on
+    seed: int
+    rules: RulesParams
+    tou: TouParams
+    rules_cost: float
+    rules_default_cost: float
+    tou_cost: float
+    tou_default_cost: float
+    trials: int
+    labels: Mapping[str, str]
+
+
+def cost_of(scenario: Scenario, controller: str, rules: RulesParams, tou: TouParams) -> Trial:
+    """Run one set of thresholds through the month."""
+    options = SimulateOptions(rules=rules, tou=tou, trace_s=None)
+    result = simulate(scenario, controller, options=options)
+    cost = settle(scenario.site, result.counters, start=scenario.start).total_with_voll_cost
+    return Trial(controller=controller, rules=rules, tou=tou, cost=cost)
+
+
+def tune(
+    scenario: Scenario,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Tuned:
+    """Search the thresholds of both baselines on a scenario of about a month.
+
+    Parameters
+    ----------
+    executor : runs the trials of one threshold side by side; None: one after the other.
+    progress : told in words what has been found.
+    """
+    cap_kw = scenario.site.grid.p_import_kw_max
+    search = _Search(scenario, executor, progress)
+    rules = search.run(ControllerName.RULES, GRID_RULES)
+    peaks: tuple[Value, ...] = (None, *(r * cap_kw for r in PEAK_RATIOS))
+    tou = search.run(ControllerName.RULES_TOU, {"peak_shave_kw": peaks, **GRID_TOU})
+    return Tuned(
+        site=scenario.site.name,
+        period=f"{scenario.start.isoformat()} to {scenario.end.isoformat()}",
+        seed=scenario.seed,
+        rules=rules[1].rules,
+        tou=tou[1].tou,
+        rules_cost=rules[1].cost,
+        rules_default_cost=rules[0].cost,
+        tou_cost=tou[1].cost,
+        tou_default_cost=tou[0].cost,
+        trials=search.trials,
+        labels=scenario.labels,
+    )
+
+
+class _Search:
+    def __init__(
+        self, scenario: Scenario, executor: Executor | None, progress: Callable[[str], None]
+    ) -> None:
+        self._scenario, self._executor, self._progress = scenario, executor, progress
+        self.trials = 0
+
+    def run(self, controller: ControllerName, grid: Mapping[str, Sequence[Value]]) -> tuple[Trial, Trial]:
+        """The defaults, and the best found from them."""
+        first = best = self._costs([(controller, RulesParams(), TouParams())])[0]
+        for _ in range(ROUNDS_MAX):
+            before = best
+            for name, values in grid.items():
+                others = [v for v in values if v != _value(best, name)]
+                found = self._costs([(controller, *_changed(best, name, v)) for v in others])
+                best = min([best, *found], key=lambda t: t.cost)
+                self._progress(f"{controller}: {name} = {_value(best, name)}, cost {best.cost:.1f}")
+            if best is before:
+                break
+        return first, best
+
+    def _costs(self, wanted: Sequence[tuple[ControllerName, RulesParams, TouParams]]) -> list[Trial]:
+        self.trials += len(wanted)
+        if self._executor is None:
+            return [cost_of(self._scenario, *w) for w in wanted]
+        return [f.result() for f in [self._executor.submit(cost_of, self._scenario, *w) for w in wanted]]
+
+
+def _value(trial: Trial, name: str) -> Value:
+    owner, field = _owner(trial, name)
+    value: Value = getattr(owner, field)
+    return value
+
+
+def _owner(trial: Trial, name: str) -> tuple[RulesParams | TouParams, str]:
+    if name.startswith("base."):
+        return trial.tou.base, name.removeprefix("base.")
+    if trial.controller == ControllerName.RULES_TOU:
+        return trial.tou, name
+    return trial.rules, name
+
+
+def _changed(trial: Trial, name: str, value: Value) -> tuple[RulesParams, TouParams]:
+    if name.startswith("base."):
+        base = _consistent(replace(trial.tou.base, **{name.removeprefix("base."): value}))  # type: ignore[arg-type]
+        return trial.rules, replace(trial.tou, base=base)
+    if trial.controller == ControllerName.RULES_TOU:
+        return trial.rules, replace(trial.tou, **{name: value})  # type: ignore[arg-type]
+    return _consistent(replace(trial.rules, **{name: value})), trial.tou  # type: ignore[arg-type]
+
+
+def _consistent(rules: RulesParams) -> RulesParams:
+    """Ladders must stay ladders: what is recharged to lies above the floor, the stop above the start."""
+    return replace(
+        rules,
+        soc_recharge=max(rules.soc_recharge, rules.soc_floor + 0.05),
+        soc_stop=max(rules.soc_stop, rules.soc_start + 0.1),
+    )
+
+
+def save_tuned(path: Path, tuned: Tuned) -> None:
+    """Write thresholds and provenance as JSON, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps({"format": FORMAT} | asdict(tuned), indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def load_tuned(path: Path) -> Tuned:
+    """Read what `save_tuned` wrote.
+
+    Raises
+    ------
+    DataError : it is not such a file, or holds thresholds that these controllers do not have.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.pop("format", None) != FORMAT:
+            raise DataError(f"{path}: thresholds of format {FORMAT} are needed")
+        known = {f.name for f in fields(Tuned)}
+        base = RulesParams(**data["tou"].pop("base"))
+        data["tou"] = TouParams(base=base, **data["tou"])
+        data["rules"] = RulesParams(**data["rules"])
+        return Tuned(**{k: v for k, v in data.items() if k in known})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} holds no thresholds: {type(error).__name__} {error}") from error
