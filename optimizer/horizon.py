@@ -12,13 +12,17 @@ SPLIT_S = 10.0  # an outage edge nearer than this to a step edge counts as on it
 
 
 def planning_grid(
-    start: datetime, blocks: Sequence[tuple[float, int]], outages: Sequence[OutageNotice] = ()
+    start: datetime,
+    blocks: Sequence[tuple[float, int]],
+    outages: Sequence[OutageNotice] = (),
+    cut_s: float | None = None,
 ) -> TimeGrid:
     """Steps from `start` over the span of `blocks`, aligned to the clock.
 
     Each block of (step [s], count) is entered where its own step divides the time of day, so that a plan made
     at 10:07 has a first step of 8 minutes and the tariff's and outages' edges fall on step edges afterwards.
-    A plan made on the hour has exactly the steps of the blocks. Edges of `outages` inside a step split it.
+    A plan made on the hour has exactly the steps of the blocks. Edges of `outages` inside a step split it, as
+    does `cut_s` after `start` [s].
     """
     begin = start.timestamp()
     edges = [begin]
@@ -32,12 +36,14 @@ def planning_grid(
             if following - edges[-1] < min(SHORTEST_S, step_s):
                 following += step_s
             edges.append(following)
-    return TimeGrid(start=start, step_s=_with_cuts(edges, outages))
+    return TimeGrid(start=start, step_s=_with_cuts(edges, outages, [] if cut_s is None else [begin + cut_s]))
 
 
-def _with_cuts(edges: list[float], outages: Sequence[OutageNotice]) -> tuple[float, ...]:
-    """Step lengths after cutting at outage edges that are not near an edge already [s]."""
-    cuts = {o.start.timestamp() for o in outages} | {o.end.timestamp() for o in outages}
+def _with_cuts(
+    edges: list[float], outages: Sequence[OutageNotice], more: Sequence[float]
+) -> tuple[float, ...]:
+    """Step lengths after cutting at outage edges, and more, that are not near an edge already [s]."""
+    cuts = {o.start.timestamp() for o in outages} | {o.end.timestamp() for o in outages} | set(more)
     for cut in sorted(cuts):
         if edges[0] < cut < edges[-1] and min(abs(cut - e) for e in edges) > SPLIT_S:
             edges = sorted([*edges, cut])

@@ -115,7 +115,8 @@ def grid_availability(
 
     A step that an announced outage overlaps is without mains. The first step follows what is measured: an
     island now is an island in the first step, and mains that are still there after an announced start are
-    used in it. An outage that nobody announced is planned to last `reserve.assumed_outage_h` from now.
+    used in it. An outage that nobody announced is planned to last `reserve.assumed_outage_h` from now, or the
+    reconnection dwell when the mains are good again.
     """
     grid = forecast.grid
     notices = known_outages((*site.outages, *forecast.outages), forecast.issued_at)
@@ -136,7 +137,10 @@ def grid_availability(
         return out
     if condition.grid_mode is GridMode.UNKNOWN:
         notes.append("grid mode unknown: planned as an island")
-    if not announced_now:
+    if condition.mains_good and not announced_now:
+        notes.append("the mains are back: an island only until their reconnection dwell is over")
+        out &= ~(edges[:-1] < site.grid.reconnect_dwell_s - SPLIT_S)
+    elif not announced_now:
         hours = site.reserve.assumed_outage_h
         notes.append(f"no mains and no notice of it: assumed to last {hours:g} h from now")
         out &= ~(edges[:-1] < hours * 3600.0)

@@ -16,7 +16,7 @@ from ems.errors import BadValue, DataError
 from ems.forecast import Forecast
 from ems.outage import OutageNotice
 from ems.plan import Plan
-from ems.site import Site
+from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
@@ -53,9 +53,20 @@ class Planner:
         self._solvers: dict[StructureKey, _Solver] = {}
         self._uses = 0
 
-    def horizon(self, issued_at: datetime, outages: Sequence[OutageNotice] = ()) -> TimeGrid:
-        """Grid to forecast on. Edges of `outages`, where given, become step edges."""
-        return planning_grid(issued_at, self._options.blocks, outages)
+    def horizon(
+        self,
+        issued_at: datetime,
+        outages: Sequence[OutageNotice] = (),
+        condition: PlantCondition | None = None,
+    ) -> TimeGrid:
+        """Grid to forecast on.
+
+        Edges of `outages` become step edges. In an island with good mains (`condition`) the first step is the
+        reconnection dwell.
+        """
+        back = condition is not None and condition.mains_good and condition.grid_mode is GridMode.ISLANDED
+        cut_s = self._site.grid.reconnect_dwell_s if back else None
+        return planning_grid(issued_at, self._options.blocks, outages, cut_s)
 
     def plan(self, condition: PlantCondition, forecast: Forecast, last: Plan | None, seq: int) -> Plan:
         """Make a plan; never raises for bad data or an infeasible problem: the plan says so.

@@ -115,6 +115,7 @@ class Pose:
     outages: tuple[OutageNotice, ...] = ()
     gensets_now: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     peak_kw: float = 0.0
+    mains_good: bool = False
     at: datetime = T0
 
     def condition(self) -> PlantCondition:
@@ -145,6 +146,7 @@ class Pose:
             peak_import_kw=self.peak_kw,
             interval_import_kwh=0.0,
             interval_elapsed_s=0.0,
+            mains_good=self.mains_good,
         )  # fmt: skip
 
     def forecast(self) -> Forecast:

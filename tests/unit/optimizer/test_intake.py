@@ -11,6 +11,7 @@ from ems.errors import DataError
 from ems.outage import OutageNotice
 from ems.site import GridMode
 from ems.timegrid import TimeGrid
+from optimizer import Planner
 from optimizer.horizon import planning_grid
 from optimizer.intake import planning_problem
 from optimizer.options import DemandWeight, PlannerOptions
@@ -115,6 +116,14 @@ def test_grid_availability_follows_notices_and_the_present(
 ) -> None:
     p = problem(pose(mode=mode, outages=outages))
     assert "".join(str(int(x)) for x in p.grid_available) == expected
+
+
+def test_island_with_good_mains_lasts_its_reconnection_dwell() -> None:
+    """A plan made in the dwell reckoned with hours more, and started a genset as the grid came back."""
+    back = pose(mode=GridMode.ISLANDED, mains_good=True)
+    assert problem(back).grid_available.tolist() == [False] + [True] * 7
+    grid = Planner(back.site, DEFAULT).horizon(T0, condition=back.condition())
+    assert grid.step_s[:3] == (60.0, 840.0, 900.0)
 
 
 def test_commitment_is_whole_through_the_last_announced_outage() -> None:
