@@ -47,7 +47,7 @@ def csv_scenario(site: Site, start: datetime, end: datetime, files: CsvFiles, *,
         raise DataError(f"{files.pv} and {files.weather} both give PV; one of them is enough")
     zone = ZoneInfo(site.timezone)
     first = start.astimezone(zone).date()
-    days = max(1, -(-(end - start) // timedelta(days=1)))
+    days = (end.astimezone(zone) - timedelta(microseconds=1)).date().toordinal() - first.toordinal() + 1
     scenario = demo_scenario(site, first, seed=seed, days=days)
     labels = dict(scenario.labels)
     changes: dict[str, object] = {

@@ -130,7 +130,7 @@ class PlanningTurns:
 
     def look(self, t_s: float, decisions: Decisions) -> None:
         """Start a plan at `t_s` if one is due; it is published `allowance_s` later."""
-        if self.pending is not None:
+        if self.pending is not None or decisions.mode is GridMode.UNKNOWN:
             return
         o, now = self._options, self._scenario.at(t_s)
         reason = replan_reason(
