@@ -1,13 +1,16 @@
 """The plant process of demos and tests: physics behind real Modbus TCP and OPC UA servers."""
 
+import contextlib
+import math
 import sys
 from pathlib import Path
 
 from cli.clocks import PLANT_PHASE, open_clock
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
-from ems.clock import wall_sleep
+from ems.clock import Clock, wall_sleep
 from ems.site_schema import load_site
+from sim.clock import ClockStoppedError
 from sim.scenario import Scenario, load_scenario
 from sim.servers import PlantServers, serve_plant, write_checkpoint
 from sim.steps import DEMO_STEPS, StepPolicy
@@ -46,9 +49,16 @@ async def serve(config: ProcessConfig) -> None:
             world.advance(max(world.now_s, world.scenario.offset_s(clock.now())))
         try:
             await serve_plant(world, clock, servers, period_s=lambda _: period_s, checkpoint=config.world)
-            await wall_sleep(LINGER_S)  # the supervisor ends the plant last, and sooner
+            await _linger(clock)
         finally:
             write_checkpoint(world, config.world)
+
+
+async def _linger(clock: Clock) -> None:
+    """Answer on, so that the edge's last cycle and its safe values find the devices; we are ended last."""
+    with contextlib.suppress(ClockStoppedError):
+        await clock.sleep_until(math.inf)
+    await wall_sleep(LINGER_S)
 
 
 if __name__ == "__main__":
