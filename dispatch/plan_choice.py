@@ -13,7 +13,7 @@ from ems.site import GridMode, Site
 
 ASK_AGAIN_S = 60.0  # while no plan can be followed, a new one is asked for so often
 EARLY_MAX_S = 900.0  # a plan whose first step begins a little later is followed from its first step
-EDGE_GRACE_S = 120.0  # around a planned change of grid mode the neighbouring step may be followed
+EDGE_GRACE_S = 300.0  # around a planned change of grid mode the neighbouring step may be followed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ PATH_TOLERANCE_SOC = 0.02  # deliberate discharge ends so far below the planned 
 SHAVE_TOLERANCE_SOC = 0.05  # holding the planned demand peak may use so much more
 PATH_TAU_H = 0.5  # island: a deviation from the charge path is worked off in this time
 START_MARGIN_S = 15.0  # a planned genset is asked for so much before its start delay
+SPILL_STEPS = 12  # 3 h of quarter-hours
+SPILL_KW = 5.0
 PEAK_MARGIN_RATIO = 0.995  # of the planned demand peak
 
 
@@ -159,10 +161,19 @@ def _by_intent(context: Context, plan: Plan, planned_kw: float, net_kw: float) -
     balance_kw = net_kw - max(0.0, bias_kw - grid.p_export_kw_max)
     if planned_kw > 1.0:
         return max(0.0, balance_kw), f"planned: {planned_kw:+.0f} kW, the battery covers the load as it is"
-    curtailing = any(plan.pv_available_kw[p][k] - v[k] > 1.0 for p, v in plan.pv_p_kw.items())
-    if planned_kw < -1.0 or not curtailing:
+    if not _spills_soon(plan, k):
         return min(0.0, balance_kw), f"planned: {planned_kw:+.0f} kW, the battery takes the surplus as it is"
-    return balance_kw, "planned with PV to spare: the battery balances the site"
+    return balance_kw, "PV to spare is planned: what the battery gives now it gets back for nothing"
+
+
+def _spills_soon(plan: Plan, step: int) -> bool:
+    """Whether the plan throws PV away within `SPILL_STEPS`: then stored energy costs nothing."""
+    ahead = slice(step, step + SPILL_STEPS)
+    return any(
+        available - used > SPILL_KW
+        for p, series in plan.pv_p_kw.items()
+        for available, used in zip(plan.pv_available_kw[p][ahead], series[ahead], strict=True)
+    )
 
 
 def _rooms_down(

@@ -4,6 +4,7 @@ Each function takes the controller's wishes and gives back wishes that keep the 
 bounds every other wish must respect, and what is left that only feeders can solve.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ RELIEF_S = 5.0  # what gensets on load can ramp up in this time needs no feeder 
 CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
 EASY_BIASES = 1.5  # biases more that charging from the grid keeps from the import cap
+LIMIT_STEP_RATIO = 0.05  # of the PV rating
 CHANGED_KW = 0.5  # a wish that was moved by less keeps its own cause
 HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
 
@@ -236,7 +238,7 @@ def _tied(
         _move_bess(bess, rooms, over_kw)
         _raise(layout, targets, max(0.0, highest_kw - sum(bess.values()) - top_kw))
     elif under_kw > 0.0:
-        why = f"export would be {under_kw - bottom_kw:.0f} kW, the cap less its bias is {-bottom_kw:.0f} kW"
+        why = f"the POI is kept at {bottom_kw:+.0f} kW: the export cap and its bias"
         _move_bess(bess, rooms, -under_kw)
         _lower(layout, targets, max(0.0, bottom_kw - (lowest_kw - sum(bess.values()))))
     least_kw, most_kw = _genset_span_kw(layout, observed, targets, dt_s)
@@ -257,6 +259,14 @@ def _tied(
     out.headroom_kw = cap_kw - import_kw
     out.why = f"import of {import_kw:.0f} kW is over the contract's cap of {grid.p_import_kw_max:.0f} kW"
     return out
+
+
+def _coarse(limit_kw: float, pv_kw: float, rated_kw: float) -> float:
+    """A limit far above the PV there is moves in steps: it need not be written in every cycle."""
+    step_kw = LIMIT_STEP_RATIO * rated_kw
+    if limit_kw >= rated_kw or limit_kw - pv_kw <= 2.0 * step_kw:
+        return limit_kw
+    return math.floor(limit_kw / step_kw) * step_kw
 
 
 def _relief_kw(layout: Layout, observed: Observed, targets: Mapping[str, float]) -> float:
