@@ -50,6 +50,7 @@ class Loop:
         self.set: dict[str, float] = {}
         self.plan: Plan | None = None
         self.outages = outages
+        self.planner_alive = True
         self.start, self.t = start, 0.0
         self.flows: PlantFlows | None = None
         self.log: list[tuple[float, Decisions, PlantFlows]] = []
@@ -88,7 +89,11 @@ class Loop:
             if p not in self.world.silent and p.partition(".")[0] not in self.world.silent
         )
         given = TickInput(
-            snapshot=image.latch(self.now, self.t), plan=self.plan, outages=self.outages, dt_s=dt_s
+            snapshot=image.latch(self.now, self.t),
+            plan=self.plan,
+            outages=self.outages,
+            dt_s=dt_s,
+            planner_alive=self.planner_alive,
         )
         self.edge, decisions = tick(self.setup, self.edge, given)
         for c in decisions.commands:
