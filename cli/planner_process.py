@@ -14,7 +14,7 @@ from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.plans import SqlitePlanStore
-from ems.clock import Clock
+from ems.clock import Clock, SystemClock
 from ems.errors import InvariantBroken
 from ems.outage import OutageNotice, known_outages
 from ems.plan import Plan
@@ -83,7 +83,7 @@ class PlannerLoop:
         condition = self.history.condition()
         if condition is None:
             raise InvariantBroken("the plant's condition has vanished from the historian")
-        horizon = self.planner.horizon(now, known_outages(self.notices, now))
+        horizon = self.planner.horizon(now, known_outages(self.notices, now), condition)
         forecast = self.forecaster.forecast(horizon, now)
         seq = 1 if self.last is None else self.last.seq + 1
         return self.planner.plan(condition, forecast, self.last, seq)
@@ -132,6 +132,8 @@ async def serve(config: ProcessConfig) -> None:
     if config.solve_limit_s is not None:
         options = replace(options, time_limit_s=config.solve_limit_s, node_limit=None)
     forecaster = make_forecaster(site, history, config)
+    planner = Planner(site, options)
+    planner.prepare(SystemClock().now())  # the first deadline is all solver
     clock = await open_clock(config, "planner", PLANNER_PHASE)
     loop = PlannerLoop(
         config=config,
@@ -139,7 +141,7 @@ async def serve(config: ProcessConfig) -> None:
         history=history,
         store=store,
         forecaster=forecaster,
-        planner=Planner(site, options),
+        planner=planner,
         notices=(*site.outages, *config.notices),
     )
     try:

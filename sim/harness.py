@@ -145,7 +145,8 @@ class PlanningTurns:
             return
         began = wall_s()
         known = known_outages(self._scenario.notices, now)
-        forecast = self._forecaster.forecast(self._planner.horizon(now, known), now)
+        horizon = self._planner.horizon(now, known, decisions.condition)
+        forecast = self._forecaster.forecast(horizon, now)
         seq = 1 if self.last is None else self.last.seq + 1
         plan = self._planner.plan(decisions.condition, forecast, self.last, seq)
         took_s = wall_s() - began
