@@ -338,6 +338,15 @@ class LockstepClock:
         if monotonic_s > self._now_s + EPSILON_S or self.stopped:
             await self._sleep(monotonic_s, follow=False)
 
+    async def turn(self) -> None:
+        """Wait for our turn at the present time: at the start it must not matter which process was first.
+
+        Raises
+        ------
+        ClockStoppedError : plant time has ended.
+        """
+        await self._sleep(self._now_s, follow=False)
+
     async def follow(self, monotonic_s: float) -> float:
         """Wait until time moves at all, at the latest until `monotonic_s`; gives the new time [s].
 

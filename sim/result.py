@@ -18,6 +18,7 @@ from sim.trace import Trace, load_traces, save_traces
 FORMAT = 2
 ON_LOAD = float(GensetState.RUNNING.code)
 AT_REST = (float(GensetState.STOPPED.code), float(GensetState.LOCKED_OUT.code))
+TAKEN_BACK_S = 60.0
 LOCKED = float(GensetState.LOCKED_OUT.code)
 
 
@@ -147,16 +148,26 @@ def genset_events(
 def _event(
     genset: str, kind: str, t_s: float, requests: Sequence[RunRequest], start: datetime
 ) -> GensetEvent:
-    last = next((r for r in reversed(requests) if r.t_s <= t_s + 1e-6), None)
     at = start + timedelta(seconds=t_s)
-    if last is not None and last.run == (kind == "start"):
-        return GensetEvent(at=at, genset=genset, kind=kind, reason=last.reason, cause=last.cause)
+    asked = _request_behind(kind == "start", t_s, requests)
+    if asked is not None:
+        return GensetEvent(at=at, genset=genset, kind=kind, reason=asked.reason, cause=asked.cause)
     said = {
         "start": "its own controller started it: the bus was dead and nobody had asked for it to stay off",
         "stop": "its own controller took it off load",
         "locked_out": "it tripped or used up its start attempts and locked itself out",
     }
     return GensetEvent(at=at, genset=genset, kind=kind, reason=said[kind], cause="own_controller")
+
+
+def _request_behind(run: bool, t_s: float, requests: Sequence[RunRequest]) -> RunRequest | None:
+    """The last request of this kind before `t_s`, unless it had been taken back long before."""
+    before = [r for r in requests if r.t_s <= t_s + 1e-6]
+    same = next((r for r in reversed(before) if r.run == run), None)
+    if same is None:
+        return None
+    taken_back = any(r.run != run and same.t_s < r.t_s < t_s - TAKEN_BACK_S for r in before)
+    return None if taken_back else same
 
 
 def save_result(folder: Path, result: RunResult) -> None:

@@ -42,9 +42,13 @@ class Setpoints:
         return changed
 
     def carry(self, now_s: float, until_s: float) -> None:
-        """Take what was written at `now_s` as refreshed until `until_s`, as a real controller would do."""
+        """Take what is being refreshed at `now_s` as refreshed until `until_s`, as a real edge would do.
+
+        A setpoint is being refreshed unless its last write is older than its refresh period: then the
+        controller has just passed it over, and its lease runs out.
+        """
         for point, at_s in self.written_s.items():
-            if at_s >= now_s - 1e-6:
+            if now_s - at_s < max(self.site.authority.setpoints[point].refresh_s, 1e-6):
                 self.lease_end_s[point] = until_s + self._timeout_s(point)
 
     def next_expiry_s(self) -> float:
