@@ -15,7 +15,7 @@ _TRIES = 50
 async def open_clock(
     config: ProcessConfig, name: str, phase: int, before_wait: Callable[[], Awaitable[None]] | None = None
 ) -> Clock:
-    """The clock of a process; in lock-step it is registered with the keeper when this returns.
+    """The clock of a process; in lock-step it is our turn for the first time when this returns.
 
     Raises
     ------
@@ -27,11 +27,15 @@ async def open_clock(
     follow = phase == PLANT_PHASE
     for _ in range(_TRIES):
         try:
-            return await LockstepClock.connect(
+            clock = await LockstepClock.connect(
                 config.keeper_port, name, phase, follow=follow, before_wait=before_wait
             )
         except ConnectionRefusedError:
             await wall_sleep(0.1)
+            continue
+        if not follow:
+            await clock.turn()
+        return clock
     raise ConnectionError(f"no time keeper answers on port {config.keeper_port}")
 
 

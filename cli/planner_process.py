@@ -127,7 +127,6 @@ async def serve(config: ProcessConfig) -> None:
     """Compose the planner of a site and run it."""
     site = load_site(config.site)
     history = SqliteHistoryReader(config.history)
-    store = SqlitePlanStore(config.plans)
     options = PlannerOptions()  # limited by nodes: the same input gives the same plan
     if config.solve_limit_s is not None:
         options = replace(options, time_limit_s=config.solve_limit_s, node_limit=None)
@@ -135,6 +134,7 @@ async def serve(config: ProcessConfig) -> None:
     planner = Planner(site, options)
     planner.prepare(SystemClock().now())  # the first deadline is all solver
     clock = await open_clock(config, "planner", PLANNER_PHASE)
+    store = SqlitePlanStore(config.plans)  # from here on the edge sees a living planner
     loop = PlannerLoop(
         config=config,
         clock=clock,
