@@ -63,7 +63,7 @@ async def serve(config: ProcessConfig) -> None:
 
     pacer = _Pacer(config, site, clock, plans, recorder)
     try:
-        await runtime.run(pacer.period_s, lambda: False)
+        await runtime.run(pacer.period_s, lambda: False, pacer.told)
     finally:
         await io.close()
         recorder.close()
@@ -108,23 +108,21 @@ class _Pacer:
 
     def period_s(self, decisions: Decisions | None) -> float:
         """Length of the cycle that begins now [s]."""
-        dt_s = self._next_s(decisions)
-        if decisions is not None:
-            counts = self._recorder.counts()
-            self._recorder.status(edge_status(decisions, dt_s, counts, shadow=self._config.shadow))
-        return dt_s
-
-    def _next_s(self, decisions: Decisions | None) -> float:
         pace = self._config.pace
-        if pace is None or self._trace is None:
+        if pace is None:
             self._starts_s.append(self._clock.monotonic_s())
             return self._config.cycle_s
         t_s = (self._clock.now() - pace.start).total_seconds()
-        mode = GridMode.UNKNOWN if decisions is None else decisions.mode
-        dt_s = self._policy.period_s(t_s, mode)
-        if decisions is not None:
+        return self._policy.period_s(t_s, GridMode.UNKNOWN if decisions is None else decisions.mode)
+
+    def told(self, decisions: Decisions, dt_s: float) -> None:
+        """Keep what a cycle of `dt_s` [s] decided where the planner, the service and the report look."""
+        counts = self._recorder.counts()
+        self._recorder.status(edge_status(decisions, dt_s, counts, shadow=self._config.shadow))
+        pace = self._config.pace
+        if pace is not None and self._trace is not None:
+            t_s = (decisions.at - pace.start).total_seconds()
             self._trace.add(t_s, dt_s, decisions, self._plans.current())
-        return dt_s
 
     def _bin_s(self, t_s: float) -> float:
         fine = any(lo <= t_s < hi for lo, hi in self._policy.windows())

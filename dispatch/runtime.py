@@ -101,8 +101,15 @@ class EdgeRuntime:
         )
         await self._send(commands)
 
-    async def run(self, period: Callable[[Decisions | None], float], stop: Callable[[], bool]) -> None:
+    async def run(
+        self,
+        period: Callable[[Decisions | None], float],
+        stop: Callable[[], bool],
+        told: Callable[[Decisions, float], None] = lambda decisions, dt_s: None,
+    ) -> None:
         """Cycle until `stop()`; `period(last decisions)` gives the length of the next cycle [s].
+
+        `told(decisions, length)` is called when a cycle is over and before the wait for the next one.
 
         The safe table is written on the way out, whatever the reason (stop, cancellation, broken invariant).
         A cycle that took too long is not made up for: the next one starts at once.
@@ -112,7 +119,7 @@ class EdgeRuntime:
             while not stop():
                 began_s = self._clock.monotonic_s()
                 dt_s = period(self.last)
-                await _whole(self.cycle(dt_s))
+                told(await _whole(self.cycle(dt_s)), dt_s)
                 await self._clock.sleep_until(began_s + dt_s)
         except BaseException as cause:
             reason = f"the edge was interrupted: {type(cause).__name__}"
@@ -143,11 +150,11 @@ class EdgeRuntime:
         self.state = replace(self.state, written=written)
 
 
-async def _whole(cycle: Coroutine[object, object, Decisions]) -> None:
+async def _whole(cycle: Coroutine[object, object, Decisions]) -> Decisions:
     """Let a cycle end before a cancellation counts: a write cut short takes its device's link with it."""
     task = asyncio.ensure_future(cycle)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         task.exception()  # what broke was recorded by the cycle itself
