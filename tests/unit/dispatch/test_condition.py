@@ -1,0 +1,220 @@
+"""What the edge remembers between snapshots: demand of the month, gensets, last good values; the image."""
+
+import math
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from dispatch.condition import observe
+from dispatch.layout import layout_of
+from dispatch.process_image import ProcessImage
+from dispatch.state import GensetRequest, ObserverMemory
+from ems.points import GensetState
+from ems.site import GridMode
+from ems.telemetry import Quality, Reading, Snapshot
+from plant_models.plant import PlantInput, initial_state, step
+from tests.builders import T0, site
+
+SITE = site()
+LAYOUT = layout_of(SITE)
+DEMAND = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
+BASE = step(
+    SITE,
+    initial_state(SITE, 0.6),
+    PlantInput(mains_present=True, demand_kw=DEMAND, pv_potential_kw={"pv1": 50.0}),
+    1.0,
+)[1].readings()
+
+
+def snapshot(at: datetime, s: float, **changes: float | None) -> Snapshot:
+    values = BASE | {k.replace("__", "."): v for k, v in changes.items()}
+    return Snapshot(
+        at=at,
+        monotonic_s=s,
+        readings={
+            p: Reading(
+                point=p,
+                value=v,
+                quality=Quality.GOOD if v is not None else Quality.COMM_FAILED,
+                source_time=at,
+                arrived_s=s,
+            )
+            for p, v in values.items()
+        },
+    )
+
+
+def walk(start: datetime, steps: list[tuple[float, float]]) -> ObserverMemory:
+    """(seconds, import kW during them) after a first look at `start`."""
+    memory, s = ObserverMemory(), 0.0
+    memory, _ = observe(LAYOUT, memory, snapshot(start, s), {}, 1.0)
+    for seconds, kw in steps:
+        s += seconds
+        at = start + timedelta(seconds=s)
+        memory, _ = observe(LAYOUT, memory, snapshot(at, s, grid1__p_kw=kw), {}, 1.0)
+    return memory
+
+
+def test_demand_open_interval_adds_up():
+    m = walk(T0, [(300.0, 120.0), (300.0, 60.0)])
+    assert m.interval_import_kwh == pytest.approx(15.0)
+    assert m.interval_elapsed_s == pytest.approx(600.0)
+    assert m.peak_import_kw == 0.0
+
+
+def test_demand_closed_interval_becomes_the_peak_and_export_is_no_credit():
+    m = walk(T0, [(450.0, 200.0), (450.0, -100.0)])
+    assert m.peak_import_kw == pytest.approx(100.0)
+    assert m.interval_import_kwh == 0.0
+
+
+def test_demand_one_long_step_is_split_over_the_intervals():
+    m = walk(T0 + timedelta(minutes=10), [(1800.0, 90.0)])
+    assert m.peak_import_kw == pytest.approx(90.0)
+    assert m.interval_elapsed_s == pytest.approx(600.0)
+    assert m.interval_import_kwh == pytest.approx(15.0)
+
+
+def test_demand_peak_starts_anew_with_the_local_month():
+    midnight = datetime.fromisoformat("2026-04-01T00:00+03:00")  # Nairobi
+    m = walk(midnight - timedelta(minutes=30), [(900.0, 300.0), (900.0, 280.0)])
+    assert m.peak_import_kw == 0.0
+    m = walk(midnight - timedelta(minutes=30), [(900.0, 300.0), (900.0, 280.0), (900.0, 40.0)])
+    assert m.peak_import_kw == pytest.approx(40.0)
+
+
+def test_demand_wall_clock_that_jumps_adds_only_control_time():
+    memory, _ = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
+    jumped = snapshot(T0 + timedelta(hours=5), 10.0, grid1__p_kw=360.0)
+    memory, _ = observe(LAYOUT, memory, jumped, {}, 1.0)
+    assert memory.peak_import_kw == pytest.approx(4.0)  # 360 kW for 10 s, not for five hours
+    assert memory.interval_import_kwh == 0.0
+    back = snapshot(T0, 20.0, grid1__p_kw=360.0)
+    after, _ = observe(LAYOUT, memory, back, {}, 1.0)
+    assert after.interval_import_kwh == memory.interval_import_kwh
+
+
+def genset_walk(states: list[GensetState], start: datetime = T0, dt_s: float = 10.0):
+    memory, seen = ObserverMemory(), None
+    requests = {"gen1": GensetRequest(run=True, since_s=0.0)}
+    for i, state in enumerate(states):
+        at = start + timedelta(seconds=i * dt_s)
+        shot = snapshot(at, i * dt_s, gen1__state=float(state.code))
+        memory, seen = observe(LAYOUT, memory, shot, requests, dt_s)
+    assert seen is not None
+    return memory, seen.condition.gensets["gen1"]
+
+
+def test_genset_sequence_counts_start_and_age():
+    g = GensetState
+    _, c = genset_walk([g.STOPPED, g.CRANKING, g.WARM_UP, g.SYNCHRONISING, g.RUNNING, g.RUNNING])
+    assert c.on_load
+    assert c.starts_today == 1
+    assert c.age_s == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("states", "ready_in_s"),
+    [
+        ([GensetState.STOPPED], 40.0),
+        ([GensetState.STOPPED, GensetState.CRANKING], 40.0),
+        ([GensetState.STOPPED, GensetState.CRANKING, GensetState.CRANKING], 30.0),
+        ([GensetState.STOPPED, GensetState.WARM_UP], 30.0),
+        ([GensetState.STOPPED, GensetState.SYNCHRONISING], 10.0),
+    ],
+)
+def test_genset_that_starts_says_when_it_is_ready(states, ready_in_s):
+    _, c = genset_walk(states)
+    assert c.starting
+    assert c.ready_in_s == pytest.approx(ready_in_s)
+
+
+def test_genset_locked_out_or_silent_is_not_available():
+    assert not genset_walk([GensetState.STOPPED, GensetState.LOCKED_OUT])[1].available
+    _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0, gen1__state=None), {}, 1.0)
+    assert not seen.condition.gensets["gen1"].available
+
+
+def test_starts_today_begin_anew_at_local_midnight():
+    g = GensetState
+    before = datetime.fromisoformat("2026-03-02T23:59:50+03:00")
+    _, c = genset_walk([g.STOPPED, g.RUNNING], start=before, dt_s=5.0)
+    assert c.starts_today == 1
+    _, c = genset_walk([g.STOPPED, g.RUNNING, g.RUNNING], start=before, dt_s=5.0)
+    assert c.starts_today == 0
+
+
+def test_missing_reading_is_named_and_substituted_never_invented():
+    memory, _ = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
+    shot = snapshot(T0 + timedelta(seconds=1), 1.0, essential__p_kw=None, bess1__soc=None)
+    _, seen = observe(LAYOUT, memory, shot, {}, 1.0)
+    assert "essential.p_kw" in seen.substituted
+    assert not seen.power.measured
+    assert seen.condition.feeder_kw["essential"] == pytest.approx(100.0)
+    assert not seen.condition.bess["bess1"].available
+    assert seen.condition.bess["bess1"].p_discharge_kw_max == 0.0
+
+
+def test_lost_meter_is_missing_not_zero():
+    _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0, grid1__p_kw=None), {}, 1.0)
+    assert seen.condition.grid_p_kw is None
+    assert not seen.meter_ok
+
+
+@pytest.mark.parametrize("value", [1.5, -1.0, 9.0, None])
+def test_state_that_is_none_of_the_known_ones_is_unknown(value):
+    _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0, bess1__state=value), {}, 1.0)
+    assert seen.bess_state["bess1"] is None
+    assert seen.condition.grid_mode is GridMode.GRID_TIED  # breaker and voltage still agree
+
+
+def test_demand_of_a_feeder_survives_the_moment_it_drops_out():
+    memory, _ = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
+    dropped = snapshot(T0 + timedelta(seconds=1), 1.0, essential__p_kw=0.0)
+    memory, seen = observe(LAYOUT, memory, dropped, {}, 1.0)
+    assert seen.demand_kw["essential"] > 95.0
+    opened = snapshot(T0 + timedelta(seconds=2), 2.0, essential__p_kw=0.0, essential__closed=0.0)
+    _, seen = observe(LAYOUT, memory, opened, {}, 1.0)
+    assert seen.demand_kw["essential"] > 95.0
+    assert seen.condition.feeder_kw["essential"] == 0.0
+
+
+# --- process image ---------------------------------------------------------------------------------------
+
+
+def reading(value: float | None, arrived_s: float = 0.0, quality: Quality = Quality.GOOD) -> Reading:
+    return Reading(point="a.p_kw", value=value, quality=quality, source_time=T0, arrived_s=arrived_s)
+
+
+@pytest.mark.parametrize(
+    ("given", "now_s", "quality"),
+    [
+        (reading(5.0), 2.9, Quality.GOOD),
+        (reading(5.0), 3.1, Quality.STALE),
+        (reading(5.0, arrived_s=10.0), 3.0, Quality.STALE),  # from the future of our own clock
+        (reading(math.nan), 0.0, Quality.NOT_FINITE),
+        (reading(-math.inf), 0.0, Quality.NOT_FINITE),
+        (reading(101.0), 0.0, Quality.OUT_OF_RANGE),
+        (reading(None, quality=Quality.COMM_FAILED), 99.0, Quality.COMM_FAILED),
+    ],
+)
+def test_latch_only_fresh_finite_plausible_values_are_good(given, now_s, quality):
+    image = ProcessImage({"a.p_kw": 3.0}, {"a.p_kw": (-100.0, 100.0)})
+    image.update([given])
+    shot = image.latch(T0, now_s)
+    assert shot.readings["a.p_kw"].quality is quality
+    assert (shot.value("a.p_kw") is not None) == (quality is Quality.GOOD)
+
+
+def test_update_older_arrival_never_replaces_a_newer_one():
+    image = ProcessImage({}, {})
+    image.update([reading(2.0, arrived_s=2.0), reading(1.0, arrived_s=1.0)])
+    assert image.latch(T0, 2.0).value("a.p_kw") == 2.0
+
+
+def test_update_bad_reading_replaces_a_good_one():
+    image = ProcessImage({}, {})
+    image.update([reading(2.0, arrived_s=1.0)])
+    image.update([replace(reading(None, arrived_s=2.0), quality=Quality.COMM_FAILED)])
+    assert image.latch(T0, 2.0).value("a.p_kw") is None
