@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -233,21 +232,3 @@ async def test_serve_plant_follows_lockstep_time_and_writes_checkpoints(rig, pro
     restored = World.restore(run, (tmp_path / "world").read_bytes())
     assert restored.now_s >= 540.0
     assert [p.name for p in tmp_path.iterdir()] == ["world"]
-
-
-LIGHT = ("sim.servers", "sim.world", "sim.clock", "sim.scenario", "sim.direct_io", "sim.steps", "sim.noise")
-HEAVY = ("pyomo", "highspy", "pandas", "scipy", "pvlib", "fastapi")
-
-
-@pytest.mark.asyncio(loop_scope="function")
-async def test_plant_side_of_sim_loads_nothing_heavy(light, project_root):
-    code = (
-        light
-        + "print([m for m in ('pyomo','highspy','pandas','scipy','pvlib','fastapi') if m in sys.modules])"
-    )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdout=subprocess.PIPE, cwd=project_root
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    assert out.decode().strip() == "[]"
