@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -77,6 +77,26 @@ def period_of(args: argparse.Namespace) -> Period:
     if days < 1:
         raise EmsError(f"--from {args.start} with {days} days: found no day; allowed: at least one")
     return Period(first=args.start, days=days)
+
+
+def scenarios_of(
+    site: Site, period: Period, seeds: tuple[int, ...], args: argparse.Namespace
+) -> list[Scenario]:
+    """One scenario a seed: the same truth, with unannounced outages drawn from each seed.
+
+    Raises
+    ------
+    DataError : an input file cannot be used.
+    EmsError : options that do not go together.
+    """
+    from sim.synthetic import with_outages_of
+
+    first = scenario_of(site, period, seeds[0], args)
+    drawn = args.dataset is None and args.outages is None
+    return [
+        first,
+        *(with_outages_of(first, seed) if drawn else replace(first, seed=seed) for seed in seeds[1:]),
+    ]
 
 
 def scenario_of(site: Site, period: Period, seed: int, args: argparse.Namespace) -> Scenario:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cli._period import Period, add_period_options, period_of, scenario_of, seconds
+from cli._period import Period, add_period_options, period_of, scenario_of, scenarios_of, seconds
 from cli._sites import find_site
 from ems.errors import EmsError
 from ems.site import Site
@@ -71,7 +71,7 @@ def _simulate(console: Console, site: Site, site_file: Path, period: Period, arg
     from cli.result_table import compare
 
     seeds = args.seeds if args.seeds is not None else (args.seed,)
-    scenarios = [scenario_of(site, period, seed, args) for seed in seeds]
+    scenarios = scenarios_of(site, period, seeds, args)
     options = options_of(site_file, period, args)
     jobs = [
         Job(

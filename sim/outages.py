@@ -59,8 +59,39 @@ def demo_outages(day: date, timezone: str, seed: int) -> Events:
     return (surprise, event), (notice,)
 
 
-def drawn_outages(first: date, days: int, timezone: str, seed: int, model: OutageModel) -> Events:
-    """Outages of a longer period: announced evenings and a Poisson process of unannounced ones."""
+def drawn_outages(
+    first: date,
+    days: int,
+    timezone: str,
+    seed: int,
+    model: OutageModel,
+    *,
+    announced_seed: int | None = None,
+) -> Events:
+    """Outages of a longer period: announced evenings and a Poisson process of unannounced ones.
+
+    Parameters
+    ----------
+    first, days : local days.
+    seed : of the unannounced ones.
+    announced_seed : of the announced ones; None: the same. A study keeps it while `seed` varies.
+    """
+    events, notices = _evenings(
+        first, days, timezone, seed if announced_seed is None else announced_seed, model
+    )
+    rng = np.random.default_rng([seed, 6])
+    begin = _local(first, time(0), timezone)
+    end = begin + timedelta(days=days)
+    for i in range(int(rng.poisson(model.unannounced_per_month * days / 30.4))):
+        event = _unannounced(f"unannounced-{i + 1}", begin, days, rng, model)
+        if event.end < end and all(event.end + GAP < e.start or e.end + GAP < event.start for e in events):
+            events.append(event)
+    return tuple(sorted(events, key=lambda e: e.start)), tuple(notices)
+
+
+def _evenings(
+    first: date, days: int, timezone: str, seed: int, model: OutageModel
+) -> tuple[list[MainsEvent], list[OutageNotice]]:
     rng = np.random.default_rng([seed, 3])
     events: list[MainsEvent] = []
     notices: list[OutageNotice] = []
@@ -72,13 +103,7 @@ def drawn_outages(first: date, days: int, timezone: str, seed: int, model: Outag
             event, notice = _announced(f"evening-{day}", start, length, timezone, model.notice_at)
             events.append(event)
             notices.append(notice)
-    begin = _local(first, time(0), timezone)
-    for i in range(int(rng.poisson(model.unannounced_per_month * days / 30.4))):
-        event = _unannounced(f"unannounced-{i + 1}", begin, days, rng, model)
-        end = begin + timedelta(days=days)
-        if event.end < end and all(event.end + GAP < e.start or e.end + GAP < event.start for e in events):
-            events.append(event)
-    return tuple(sorted(events, key=lambda e: e.start)), tuple(notices)
+    return events, notices
 
 
 def _unannounced(

@@ -146,9 +146,15 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
 
 
 def with_outages_of(scenario: Scenario, seed: int) -> Scenario:
-    """The same truth with outages drawn from another seed, for a study over many seeds."""
-    zone = ZoneInfo(scenario.site.timezone)
+    """The same truth and announced outages, with unannounced ones drawn from another seed: for a study."""
+    site, zone = scenario.site, ZoneInfo(scenario.site.timezone)
     day = scenario.start.astimezone(zone).date()
     days = round(scenario.duration_s / 86400.0)
-    mains, notices = drawn_outages(day, days, scenario.site.timezone, seed, OutageModel())
-    return replace(scenario, mains=mains, notices=(*scenario.site.outages, *notices), seed=seed)
+    if days == 1:
+        drawn, _ = demo_outages(day, site.timezone, seed)
+        mains = (*(e for e in drawn if not e.announced), *(e for e in scenario.mains if e.announced))
+        return replace(scenario, mains=mains, seed=seed)
+    mains, notices = drawn_outages(
+        day, days, site.timezone, seed, OutageModel(), announced_seed=scenario.seed
+    )
+    return replace(scenario, mains=mains, notices=(*site.outages, *notices), seed=seed)
