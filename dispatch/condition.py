@@ -78,6 +78,7 @@ def observe(
         peak_import_kw=demand.peak_import_kw,
         interval_import_kwh=demand.interval_import_kwh,
         interval_elapsed_s=demand.interval_elapsed_s,
+        mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
     after = replace(
         demand,

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
 
 from dispatch.alarm_rules import alarms_now, changes, ladder_change
 from dispatch.authority import resolve as authorise
@@ -14,7 +16,7 @@ from dispatch.plan_choice import Choice, choose
 from dispatch.protect import Protected, protect
 from dispatch.safe_table import safe_proposals
 from dispatch.state import EdgeState, Written
-from dispatch.vocabulary import Context, Controller, Decisions, Event, Source, Targets, TickInput
+from dispatch.vocabulary import Context, Controller, Decisions, Event, Source, Target, Targets, TickInput
 from dispatch.watchdog import heartbeat_commands, next_beat
 from ems.commands import Bound, Command, Proposal, Refusal
 from ems.errors import InvariantBroken
@@ -63,14 +65,18 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     plans, choice = choose(setup.site, state.plans, given.plan, condition, now_s, given.dt_s)
     context = _context(setup, state, observed, choice, given)
     wishes, control = setup.controller.decide(context)
+    wishes, bad = _only_numbers(setup, wishes, snapshot.at)
     between = replace(state, observer=memory, requests=requests)
     kept = protect(layout, between, observed, wishes, now_s, given.dt_s)
     source = _source(state, observed, kept.targets)
     proposals = _proposals(setup, state, observed, kept.targets, given)
     gate_input = _gate_input(layout, state, observed, snapshot, given.dt_s)
-    written, commands, refusals = _write(layout, state, observed, proposals, kept.bounds, gate_input)
+    written, commands, refusals = _write(
+        layout, state, observed, snapshot, proposals, kept.bounds, gate_input
+    )
     beat = state.heartbeat if state.held_safe else next_beat(state.heartbeat)
     beats = heartbeat_commands(layout, beat, written, gate_input, state.seq + 1 + len(commands))
+    refusals = [*bad, *refusals]
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
     told, refused = _news(state.refused, refusals, now_s)
@@ -95,6 +101,29 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         source=source.value,
     )
     return after, _decisions(setup, observed, kept, choice, given, commands, told, events, after)
+
+
+def _only_numbers(setup: EdgeSetup, wishes: Targets, now: datetime) -> tuple[Targets, list[Refusal]]:
+    """A wish that is not a number never reaches the protections: a clamp would make it full power."""
+    refusals: list[Refusal] = []
+    changed: dict[str, Any] = {}  # fields of Targets to replace
+    for group, name in _FIELDS:
+        targets: Mapping[str, Target] = getattr(wishes, group)
+        for asset, t in targets.items():
+            if not math.isfinite(t.value):
+                changed[group] = {a: v for a, v in targets.items() if math.isfinite(v.value)}
+                reason = f"{setup.controller.name} wants {t.value!r}"
+                refusals.append(
+                    Refusal(
+                        point=f"{asset}.{name}",
+                        value=t.value,
+                        cause=t.cause,
+                        code="not_finite",
+                        reason=reason,
+                        decided_at=now,
+                    )
+                )
+    return (replace(wishes, **changed) if changed else wishes), refusals
 
 
 def _started(state: EdgeState, observed: Observed, now_s: float) -> float | None:
@@ -178,12 +207,13 @@ def _write(
     layout: Layout,
     state: EdgeState,
     observed: Observed,
+    snapshot: Snapshot,
     proposals: Sequence[Proposal],
     bounds: Mapping[str, Sequence[Bound]],
     given: GateInput,
 ) -> tuple[dict[str, Written], tuple[Command, ...], list[Refusal]]:
     """Authority, then the gate, for every point: (what is written now, commands, refusals)."""
-    last = {**_measured(layout, state, observed), **state.written}
+    last = {**_measured(layout, state, observed, snapshot), **state.written}
     if state.held_safe:
         bounds = {}
     setpoints, refusals = authorise(layout, observed.condition, proposals, bounds, last, given.now)
@@ -200,14 +230,21 @@ def _write(
     return written, tuple(commands), refusals
 
 
-def _measured(layout: Layout, state: EdgeState, observed: Observed) -> dict[str, Written]:
-    """Before the first write of a setpoint, what is measured stands for it: no step on taking over."""
+def _measured(layout: Layout, state: EdgeState, observed: Observed, snapshot: Snapshot) -> dict[str, Written]:
+    """What stands for a setpoint this edge has not written yet: no step on taking over.
+
+    What the device says it has (its read-back), else for powers what is measured.
+    """
     out = {}
     for (asset, name), point in layout.setpoint_of.items():
-        if name == "p_set_kw" and point not in state.written:
-            kind = layout.kinds[asset]
+        if point in state.written:
+            continue
+        value = snapshot.value(point)
+        if value is None and name == "p_set_kw":
             c = observed.condition
-            value = c.bess[asset].p_kw if kind is AssetKind.BESS else c.gensets[asset].p_kw
+            is_bess = layout.kinds[asset] is AssetKind.BESS
+            value = c.bess[asset].p_kw if is_bess else c.gensets[asset].p_kw
+        if value is not None:
             out[point] = Written(value=value, at_s=-1e9, known=False)
     return out
 
@@ -290,6 +327,6 @@ def safe_commands(
     proposals = safe_proposals(layout, observed.condition.grid_mode, observed.bess_state, why)
     given = _gate_input(layout, held, observed, snapshot, 1.0)
     unwritten = replace(held, written={})  # written whatever was written before, once
-    written, commands, _ = _write(layout, unwritten, observed, proposals, {}, given)
+    written, commands, _ = _write(layout, unwritten, observed, snapshot, proposals, {}, given)
     after = replace(held, written={**held.written, **written}, seq=held.seq + len(commands))
     return after, () if setup.shadow else commands

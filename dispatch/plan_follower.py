@@ -20,7 +20,6 @@ from ems.commands import Cause
 from ems.plan import Plan, PlanLabel
 from ems.site import GridMode
 
-FRESH_S = 1800.0  # a plan older than that is called the last plan even if the planner is alive
 PATH_TOLERANCE_SOC = 0.02  # deliberate discharge ends so far below the planned charge at the latest
 SHAVE_TOLERANCE_SOC = 0.05  # holding the planned demand peak may use so much more
 PATH_TAU_H = 0.5  # island: a deviation from the charge path is worked off in this time
@@ -32,9 +31,13 @@ PEAK_MARGIN_RATIO = 0.995  # of the planned demand peak
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFollower:
-    """Follows the accepted plan; hands over to `fallback` when the context has none."""
+    """Follows the accepted plan; hands over to `fallback` when the context has none.
+
+    A plan older than `fresh_s` [s] is called the last plan even while its planner is alive.
+    """
 
     fallback: Controller = field(default_factory=RulesTou)
+    fresh_s: float = 5400.0
     name: str = "plan"
 
     def decide(self, context: Context) -> tuple[Targets, ControlMemory]:
@@ -52,7 +55,7 @@ class PlanFollower:
         else:
             bess, gensets = _planned_bess(context, plan), {}
         targets = Targets(
-            source=source_of(context, plan),
+            source=source_of(context, plan, self.fresh_s),
             plan_id=plan.plan_id,
             bess_p_kw=bess,
             genset_run=run,
@@ -62,9 +65,9 @@ class PlanFollower:
         return targets, memory
 
 
-def source_of(context: Context, plan: Plan) -> Source:
+def source_of(context: Context, plan: Plan, fresh_s: float) -> Source:
     """PLAN while it is fresh and somebody is making the next one, else LAST_PLAN."""
-    old = context.now - plan.issued_at > timedelta(seconds=FRESH_S)
+    old = context.now - plan.issued_at > timedelta(seconds=fresh_s)
     stale = old or not context.planner_alive or plan.label is PlanLabel.SHIFTED
     return Source.LAST_PLAN if stale else Source.PLAN
 

@@ -6,7 +6,7 @@ bounds every other wish must respect, and what is left that only feeders can sol
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dispatch.balance import charge_room_kw, discharge_room_kw, reached, share_load, split
 from dispatch.condition import Observed
@@ -45,6 +45,15 @@ class Power:
         if point is not None:
             bound = Bound(point=point, low=low, high=high, layer=layer, reason=reason)
             self.bounds.setdefault(point, []).append(bound)
+
+
+def narrowed(wish: Target | None, value: float, reason: str) -> Target:
+    """A wish moved inside a bound that holds for everybody: it stays the wish of whoever had it."""
+    if wish is None:
+        return Target(value=value, cause=Cause.PROTECTION, reason=reason)
+    if abs(wish.value - value) <= CHANGED_KW:
+        return replace(wish, value=value)
+    return replace(wish, value=value, reason=f"{reason} (wanted {wish.value:+.0f} kW)")
 
 
 def protected(wish: Target | None, value: float, reason: str) -> Target:
@@ -245,7 +254,7 @@ def _tied(
     import_kw = bus.load_kw - least_kw - pv_kw - sum(bess.values())
     at_poi_kw = bus.load_kw - most_kw - pv_kw - sum(bess.values())
     for b, value in bess.items():
-        out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
+        out.bess[b] = narrowed(wishes.bess_p_kw.get(b), value, why)
         point = layout.setpoint_of.get((b, "p_set_kw"))
         slack_up, slack_down = max(0.0, at_poi_kw - bottom_kw), max(0.0, cap_kw - import_kw)
         n = len(bess)

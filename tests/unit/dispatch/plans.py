@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from ems.plan import Plan, PlanLabel, SolveRecord
 from ems.site import GridMode, Site
@@ -79,4 +80,5 @@ def bent(plan: Plan, name: str, key: str, step: int, value: float) -> Plan:
     values = list(series[key])
     values[step] = value
     series[key] = tuple(values)
-    return replace(plan, **{name: series})
+    changed: dict[str, Any] = {name: series}
+    return replace(plan, **changed)

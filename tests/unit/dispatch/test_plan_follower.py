@@ -166,6 +166,7 @@ def test_follow_dead_planner_is_shown_as_last_plan_within_one_cycle():
 
 def test_follow_old_plan_is_shown_as_last_plan():
     loop = follow(plan_of(SITE, bess_kw=[0.0] * 6))
+    loop.setup = replace(loop.setup, controller=PlanFollower(fresh_s=1800.0))
     assert loop.run(1700, dt_s=10.0).source is Source.PLAN
     assert loop.run(200, dt_s=10.0).source is Source.LAST_PLAN
 
