@@ -14,7 +14,7 @@ from ems.invariants import clamp
 from ems.points import AssetKind
 
 RANK = {cause: i for i, cause in enumerate(Cause)}  # the enum is written in order of precedence
-FORCED = (Cause.SAFE_TABLE, Cause.PROTECTION)
+FORCED = (Cause.SAFE_TABLE, Cause.PROTECTION)  # never refused for hold-offs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,19 +124,26 @@ def _setpoint(p: Proposal, limits: Limits, last: Written | None) -> Setpoint:
         reason=reason,
         owner=p.owner,
         plan_id=p.plan_id,
-        protective=p.cause in FORCED or _towards_safe(p.point, value, last, limits),
+        protective=_protective(p, value, last, limits),
         limits_hash=limits_hash(limits),
     )
 
 
-def _towards_safe(point: str, value: float, last: Written | None, limits: Limits) -> bool:
-    """Less than before in the direction that can do harm, or back inside limits that were tightened."""
+def _protective(p: Proposal, value: float, last: Written | None, limits: Limits) -> bool:
+    """Free of ramp and deadband: forced, or less than before in the direction that can do harm.
+
+    To raise a PV limit is to loosen it, even if a protection says how far.
+    """
+    if p.cause is Cause.SAFE_TABLE:
+        return True
+    if p.point.endswith(".p_limit_kw"):
+        return last is None or value < last.value
+    if p.cause is Cause.PROTECTION:
+        return True
     if last is None:
         return False
     if not limits.low <= last.value <= limits.high:
         return True
-    if point.endswith(".p_limit_kw"):
-        return value < last.value
-    if point.endswith(".p_set_kw"):
+    if p.point.endswith(".p_set_kw"):
         return abs(value) < abs(last.value) and value * last.value >= 0.0
     return False
