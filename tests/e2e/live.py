@@ -73,7 +73,7 @@ class LiveDemo:
         environment = {**os.environ, "COLUMNS": "160", "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                [EMS, "demo", "--free-ports", "--out", out, *arguments],
+                [EMS, "demo", *arguments, "--free-ports", "--out", out],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

@@ -63,6 +63,14 @@ def test_demo_service_while_the_day_runs_answers(demo: LiveDemo, route: str):
         assert json.loads(body)
 
 
+def test_demo_serve_keeps_the_service_up_over_the_finished_day(served_demo: LiveDemo):
+    """A port of its own is no use here: the one of the day answers on, from what the day has stored."""
+    assert json.loads(served_demo.answer("/health"))["status"] == "live"
+    at = json.loads(served_demo.answer("/api/v1/plan"))["plan"]["issued_at"]
+    assert at.startswith("2026-03-19T03:"), at
+    assert "report:" in served_demo.text
+
+
 def test_demo_exit_code_at_the_end_is_zero(finished_demo: LiveDemo):
     assert finished_demo.process.returncode == 0, finished_demo.text
 

@@ -1,0 +1,172 @@
+"""Every command in README.md and docs/*.md is run as it stands there, or is named here with the reason."""
+
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contract.plants import free_port
+from tests.e2e.commands import ROOT, Typed, all_typed, typed_in
+from tests.e2e.conftest import RealTime
+from tests.e2e.live import LiveDemo, get
+
+pytestmark = pytest.mark.timeout(900)
+LONGEST_S = 300.0  # one command
+
+# Commands that nobody runs here, and why.
+NOT_RUN = {
+    "make test": "the test command itself: .ci/run runs it",
+}
+# Commands that share a run with other tests (whole match).
+DEMO = ("make demo", "ems demo", "ems demo --serve")
+SERVICE = "http://127.0.0.1:8080/"  # asked of the service that `ems demo --serve` keeps up, at its port
+REAL_TIME = (r"ems demo --real-time( --minutes [\d.]+)?",)
+# Commands that are run with something added or replaced: (whole match, instead, why).
+INSTEAD = (
+    (
+        r"ems run SITE",
+        "ems run demo --minutes 0.2 --api-port 0",
+        "SITE stands for a site; it runs until Ctrl-C",
+    ),
+)
+
+
+def how(command: str) -> str:
+    """`not_run`, `demo`, `service`, `real_time` or `run`."""
+    if command in NOT_RUN:
+        return "not_run"
+    if command in DEMO:
+        return "demo"
+    if command.startswith("curl ") and SERVICE in command:
+        return "service"
+    return "real_time" if any(re.fullmatch(p, command) for p in REAL_TIME) else "run"
+
+
+def to_run(command: str) -> str:
+    """What is really handed to the shell."""
+    for pattern, instead, _ in INSTEAD:
+        if re.fullmatch(pattern, command):
+            return instead.format(port=free_port())
+    return command
+
+
+TYPED = all_typed()
+RUN = [t for t in TYPED if how(t.ems) == "run"]
+ASK = [t for t in TYPED if how(t.ems) == "service"]
+
+
+@pytest.fixture(scope="module")
+def place(finished_demo: LiveDemo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the checkout after `make demo`: .venv, sites, demo-result, a historian."""
+    place = tmp_path_factory.mktemp("checkout")
+    (place / ".venv").symlink_to(Path(sys.prefix))
+    shutil.copytree(ROOT / "sites", place / "sites", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(finished_demo.out, place / "demo-result", ignore=shutil.ignore_patterns("run"))
+    with sqlite3.connect(finished_demo.out / "run" / "history.sqlite") as source:
+        with sqlite3.connect(place / "history.sqlite") as target:
+            source.backup(target)
+        target.close()
+    source.close()
+    return place
+
+
+def run(command: str, place: Path) -> "subprocess.CompletedProcess[str]":
+    """In a shell that finds our program, as after `. .venv/bin/activate`."""
+    path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=place,
+        env={**os.environ, "PATH": path, "COLUMNS": "160"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_S,
+        check=False,
+    )
+
+
+def test_readme_has_the_two_commands_on_its_first_screen():
+    first = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:25]
+    found = [t.ems for t in typed_in(ROOT / "README.md", "\n".join(first))]
+    assert {"make demo", "make test"} <= set(found)
+
+
+def test_readme_exceptions_are_still_in_the_documents():
+    """A list that outlives what it excuses hides the next one."""
+    there = {t.ems for t in TYPED}
+    assert set(NOT_RUN) <= there
+    for pattern, *_ in INSTEAD:
+        assert any(re.fullmatch(pattern, t) for t in there), pattern
+
+
+def test_readme_make_demo_is_the_run_of_this_session(finished_demo: LiveDemo):
+    """`make demo` sets up and calls `ems demo`; setting up is what every other make target does, too."""
+    recipe = re.search(r"^demo:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    assert recipe[1] == "@$(BIN)/ems demo $(DEMO_ARGS)"
+    assert finished_demo.process.returncode == 0, finished_demo.text
+
+
+def test_readme_real_time_is_the_run_of_this_session(real_time: RealTime):
+    assert any(how(t.ems) == "real_time" for t in TYPED)
+    assert real_time.live.process.returncode == 0, real_time.live.text
+
+
+@pytest.mark.parametrize("typed", RUN, ids=[f"{t.file}:{t.line}: {t.ems}" for t in RUN])
+def test_readme_command_works(typed: Typed, place: Path):
+    """In the order of the documents: a later command may need what an earlier one left behind."""
+    command = to_run(typed.ems)
+    if command.startswith("sqlite3 ") and shutil.which("sqlite3") is None:
+        _, file, statement = re.split(r"\s+", command, maxsplit=2)
+        db = sqlite3.connect(place / file)
+        assert db.execute(statement.strip("\"'")).fetchall()
+        db.close()
+        return
+    done = run(command, place)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("typed", ASK, ids=[f"{t.file}:{t.line}: {t.ems}" for t in ASK])
+def test_readme_service_answers(typed: Typed, served_demo: LiveDemo, tmp_path: Path):
+    """With curl where there is one. A day that is over is not ready, and says so with 503."""
+    command = typed.ems.replace(SERVICE, f"http://127.0.0.1:{served_demo.config()['api_port']}/")
+    url = shlex.split(command)[-1]
+    status, body = get(url)
+    assert status == (503 if url.endswith("/ready") else 200), body
+    if shutil.which("curl") is not None:
+        done = run(command.replace("curl ", "curl -sS --noproxy '*' "), tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout[:1] == body[:1]
+
+
+DOCUMENT = """
+```sh
+make demo     # set up
+ems a "b # c" \\
+  --d 1
+```
+
+```console
+$ ems e
+what it answers
+```
+
+```yaml
+ems: no command
+```
+
+Type `ems f --g` or `SELECT`.
+"""
+
+
+def test_typed_in_a_document_finds_commands_and_nothing_else():
+    found = [t.text for t in typed_in(ROOT / "README.md", DOCUMENT)]
+    assert found == ["make demo", 'ems a "b # c" --d 1', "ems e", "ems f --g"]
+    assert "ems f --g" not in [t.text for t in typed_in(ROOT / "docs" / "x.md", DOCUMENT)]
