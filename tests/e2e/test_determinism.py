@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from cli.result_table import compare, result_rows
-from sim.result import RunResult
-from tests.e2e.days import Lived, around_outage, live_through
+from sim.result import RunResult, load_result
+from tests.e2e.days import Lived, around_outage, demo_day, live_through
+from tests.e2e.live import LiveDemo
 from tests.e2e.virtual import virtual
 
 pytestmark = pytest.mark.timeout(900)
@@ -70,7 +71,28 @@ def test_socket_run_every_reading_and_command_is_the_same_again(quiet: Lived, ag
 def test_socket_run_and_virtual_run_cost_the_same(quiet: Lived):
     """Within 0.5 %: on the one side, readings have passed through registers of 0.1 kW."""
     site = around_outage().site
-    sockets, clock = compare(site, [quiet.result, virtual("mpc")])
+    sockets, clock = compare(site, [quiet.result, virtual("mpc", around_outage())])
     assert sockets.costs.total_with_voll_cost == pytest.approx(clock.costs.total_with_voll_cost, rel=0.005)
     assert sockets.run.counters.import_kwh == pytest.approx(clock.run.counters.import_kwh, rel=0.005, abs=0.5)
     assert sockets.run.counters.unserved_kwh == pytest.approx(clock.run.counters.unserved_kwh, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def virtual_day() -> RunResult:
+    """The demo day on a virtual clock, with the planner alive all the time."""
+    return virtual("mpc", demo_day())
+
+
+def test_virtual_demo_day_has_the_cycles_and_plans_of_the_demo(virtual_day: RunResult):
+    """Also: it is made while the demo still runs, for the test below."""
+    assert virtual_day.plans.count >= 96
+    assert virtual_day.counters.duration_s == 86400.0
+
+
+def test_demo_day_over_sockets_and_on_a_virtual_clock_agree(finished_demo: LiveDemo, virtual_day: RunResult):
+    """Within 0.5 % in cost, although the demo kills its planner for ten minutes."""
+    result = load_result(finished_demo.out / "mpc")
+    sockets, clock = compare(demo_day().site, [result, virtual_day])
+    assert sockets.costs.total_cost == pytest.approx(clock.costs.total_cost, rel=0.005)
+    assert sockets.run.counters.import_kwh == pytest.approx(clock.run.counters.import_kwh, rel=0.005)
+    assert sockets.costs.fuel_l == pytest.approx(clock.costs.fuel_l, rel=0.005, abs=0.5)

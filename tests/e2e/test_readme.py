@@ -31,7 +31,7 @@ REAL_TIME = (r"ems demo --real-time( --minutes [\d.]+)?",)
 INSTEAD = (
     (
         r"ems run SITE",
-        "ems run demo --minutes 0.2 --api-port 0",
+        "ems run demo --minutes 0.2 --api-port {port}",
         "SITE stands for a site; it runs until Ctrl-C",
     ),
 )
