@@ -1,6 +1,7 @@
 """How often the edge cycles in a run: fast where something happens, slow where nothing does."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,6 +74,7 @@ class StepPolicy:
         self._windows = borders
         self._longest_s = max((p.to_s - p.from_s for p in options.phases), default=0.0)
         self._first = 0
+        self._ends = [hi for _, hi in self.windows()]
 
     @classmethod
     def of(cls, scenario: Scenario, options: StepOptions) -> "StepPolicy":
@@ -103,17 +105,23 @@ class StepPolicy:
                 until_s = min(until_s, lo)
                 break
             if t_s < hi - EPSILON_S:
-                step_s = min(step_s, fine_s)
-        return min(until_s, self._next_multiple(t_s, step_s))
+                step_s, until_s = min(step_s, fine_s), min(until_s, hi)
+        return min(until_s, self._next_multiple(t_s, step_s), self._next_settling(t_s, step_s))
 
     def period_s(self, t_s: float, mode: GridMode, busy: bool = False) -> float:
         """Length of the cycle that begins at `t_s` [s]."""
         return self.next_s(t_s, mode, busy) - t_s
 
+    def _next_settling(self, t_s: float, step_s: float) -> float:
+        """The next extra cycle after the truth has changed: on multiples of the slow step, after windows."""
+        at_s = t_s + self._lead_s
+        changed = [math.floor(at_s / self.options.step_s + EPSILON_S) * self.options.step_s - self._lead_s]
+        ended = bisect_right(self._ends, t_s + EPSILON_S) - 1
+        if ended >= 0:
+            changed.append(self._ends[ended])
+        extras = (c + extra_s for c in changed for extra_s in self.options.settle_s if extra_s < step_s)
+        return min((e for e in extras if e > t_s + EPSILON_S), default=math.inf)
+
     def _next_multiple(self, t_s: float, step_s: float) -> float:
         at_s = t_s + self._lead_s
-        base_s = math.floor(at_s / step_s + EPSILON_S) * step_s
-        for extra_s in self.options.settle_s:
-            if extra_s < step_s and at_s < base_s + extra_s - EPSILON_S:
-                return base_s + extra_s - self._lead_s
-        return base_s + step_s - self._lead_s
+        return math.floor(at_s / step_s + EPSILON_S) * step_s + step_s - self._lead_s

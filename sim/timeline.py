@@ -98,13 +98,10 @@ def _edges(scenario: Scenario, coarse_s: float | None, fine: Sequence[Window]) -
     if coarse_s is None:
         parts += own
     else:
-        coarse = _lattice(scenario, coarse_s)
-        borders = np.concatenate([[0.0], coarse, [end_s]])
-        parts.append(coarse)
+        parts.append(_lattice(scenario, coarse_s))
         for lo_s, hi_s in fine:
-            lo = borders[max(0, int(np.searchsorted(borders, lo_s, side="right")) - 1)]
-            hi = borders[min(len(borders) - 1, int(np.searchsorted(borders, hi_s, side="left")))]
-            parts += [e[(e > lo) & (e < hi)] for e in own]
+            parts.append(np.asarray([lo_s, hi_s]))
+            parts += [e[(e > lo_s) & (e < hi_s)] for e in own]
     parts.append(np.asarray(scenario.mains_edges_s()))
     parts.append(np.asarray([scenario.offset_s(t) for f in scenario.faults for t in (f.start, f.end)]))
     edges = np.asarray(np.unique(np.round(np.concatenate(parts), 6)), dtype=np.float64)

@@ -228,6 +228,13 @@ def test_step_policy_a_step_never_crosses_into_a_window():
     assert policy.next_s(900.0, GridMode.GRID_TIED) == 995.5
 
 
+def test_step_policy_settles_after_a_window_too():
+    options = StepOptions(phases=(Phase(from_s=0.0, to_s=600.0, step_s=300.0),))
+    times = walk(StepPolicy(options, (1000.0,)), GridMode.GRID_TIED, 2700.0)
+    wanted = [901.0, 911.0, 1000.0, 1200.0, 1500.0, 1600.0, 1601.0, 1611.0, 1800.0, 1801.0, 1811.0]
+    assert [t for t in times if 900.0 < t < 1900.0] == wanted
+
+
 # ---- genset sentences ---------------------------------------------------------------------------
 
 
