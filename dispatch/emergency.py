@@ -16,14 +16,16 @@ from ems.commands import Cause
 from ems.site import GridMode
 
 HEADROOM_RATIO = 0.9  # of what the forming source can: beyond, somebody must help
-ENERGY_FACTOR = 1.5  # on the energy that carries the load through failed starts
-ENERGY_MARGIN_S = 60.0
+ENERGY_FACTOR = 2.0  # on the energy that carries the load through failed starts
+ENERGY_MARGIN_S = 120.0
 RESERVE_SHORT_RATIO = 0.05  # of the required reserve: less is noise
 RESERVE_CONFIRM_S = 60.0
 IMPORT_CONFIRM_S = 10.0
 SURPLUS_CONFIRM_S = 3.0
 RELEASE_RATIO = 0.6  # the forming battery could carry everything at this share of its power
 RELEASE_ENERGY_FACTOR = 3.0
+GRID_HOLD_S = 900.0  # how long the battery must be able to hold the cap when a set is let go
+GRID_RATIO = 0.95  # of the import cap: what the grid is trusted with when a set is let go
 BLACK_START_RATIO = 1.2  # of the critical demand: what the first set on a dead bus must carry
 
 
@@ -62,10 +64,13 @@ def emergency(
     if why is not None and not _on_its_way(observed):
         kept = (*kept, *_next_set(layout, observed, bus, kept))
     runs = {g: _forced(1.0, why if why is not None else f"{g} was started by protection") for g in kept}
-    surplus = _surplus_set(layout, bus, kept)
+    needed = _still_needed(layout, bus, wanted)
+    if needed is not None and needed not in runs:
+        runs[needed] = _forced(1.0, f"without {needed} the rest cannot carry the load")
+    surplus = _surplus_set(layout, bus, tuple(runs))
     since_s = _since(memory.surplus_since_s, surplus is not None, now_s)
     memory = replace(memory, surplus_since_s=since_s)
-    if surplus is not None and _lasting(since_s, SURPLUS_CONFIRM_S, now_s, dt_s):
+    if surplus is not None and lasting(since_s, SURPLUS_CONFIRM_S, now_s, dt_s):
         runs[surplus] = _forced(0.0, f"{surplus} at minimum load is more than the bus can take")
     return Emergency(runs=runs, memory=replace(memory, emergency_gensets=kept), why=why)
 
@@ -78,7 +83,7 @@ def _timers(
     layout: Layout, bus: Bus, reserve: ReserveStatus, memory: ProtectionMemory, now_s: float
 ) -> ProtectionMemory:
     short = reserve.short_kw > RESERVE_SHORT_RATIO * reserve.required_kw and reserve.short_kw > 1.0
-    import_kw = bus.load_kw - bus.pv_kw - bus.genset_kw - bus.follow_up_kw
+    import_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_kw - bus.follow_up_kw
     over = bus.mode is GridMode.GRID_TIED and import_kw > layout.site.grid.p_import_kw_max
     return replace(
         memory,
@@ -93,7 +98,8 @@ def _since(before_s: float | None, is_so: bool, now_s: float) -> float | None:
     return now_s if before_s is None else before_s
 
 
-def _lasting(since_s: float | None, confirm_s: float, now_s: float, dt_s: float) -> bool:
+def lasting(since_s: float | None, confirm_s: float, now_s: float, dt_s: float) -> bool:
+    """Whether something has been so for `confirm_s`; half the coming step counts as well."""
     return since_s is not None and now_s - since_s + dt_s / 2.0 >= confirm_s
 
 
@@ -109,22 +115,28 @@ def _start_reason(
     if bus.mode is GridMode.BLACK:
         return "the bus is dead: a genset must bring it back"
     if bus.mode is GridMode.GRID_TIED:
-        if _lasting(memory.import_over_since_s, IMPORT_CONFIRM_S, now_s, dt_s):
+        if lasting(memory.import_over_since_s, IMPORT_CONFIRM_S, now_s, dt_s):
             return "import is over the contract's cap with the battery at its limit"
+        over_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_rated_kw
+        over_kw -= layout.site.grid.p_import_kw_max - layout.poi_bias_kw
+        if over_kw > 0.0 and bus.stored_kwh < over_kw * need_s(layout, dt_s) / 3600.0:
+            return f"{bus.stored_kwh:.0f} kWh hold the import cap not much longer"
         return None
     if bus.mode is not GridMode.ISLANDED:
         return None
     if not bus.forming_bess:
-        if bus.load_kw - bus.pv_kw - bus.follow_up_kw > 0.95 * bus.genset_rated_kw:
+        if bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.follow_up_kw > 0.95 * bus.genset_rated_kw:
             return f"gensets carry {bus.genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
         return None
     spare_kw = bus.genset_rated_kw - bus.genset_kw
     if bus.forming_kw - spare_kw > HEADROOM_RATIO * bus.up_kw:
         return f"the forming battery gives {bus.forming_kw:.0f} of {bus.up_kw:.0f} kW"
-    drain_kw = max(0.0, bus.load_kw - bus.pv_kw - bus.genset_rated_kw)
+    drain_kw = max(0.0, bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_rated_kw)
+    if bus.waiting_kw > 0.0 and drain_kw > RELEASE_RATIO * bus.up_kw:
+        return f"feeders of {bus.waiting_kw:.0f} kW wait for somebody to carry them"
     if bus.stored_kwh < drain_kw * need_s(layout, dt_s) / 3600.0:
         return f"{bus.stored_kwh:.0f} kWh above minimum carry {drain_kw:.0f} kW not much longer"
-    if _lasting(memory.reserve_short_since_s, RESERVE_CONFIRM_S, now_s, dt_s):
+    if lasting(memory.reserve_short_since_s, RESERVE_CONFIRM_S, now_s, dt_s):
         return f"reserve is short by {reserve.short_kw:.0f} kW"
     return None
 
@@ -144,7 +156,9 @@ def _next_set(layout: Layout, observed: Observed, bus: Bus, kept: tuple[str, ...
     ]
     if not free:
         return ()
-    need_kw = bus.load_kw - bus.pv_kw - bus.genset_rated_kw
+    need_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_rated_kw
+    if bus.mode is GridMode.GRID_TIED:
+        need_kw -= layout.site.grid.p_import_kw_max
     if bus.mode is GridMode.BLACK:
         tier = layout.site.reserve.critical_tier
         need_kw = BLACK_START_RATIO * sum(
@@ -163,17 +177,44 @@ def _released(
     wish = wanted.get(genset)
     if wish is not None and wish.value >= 0.5 and genset in bus.running:
         return True
-    if bus.mode is GridMode.GRID_TIED:
-        without_kw = bus.load_kw - bus.pv_kw - bus.follow_up_kw
-        return without_kw < layout.site.grid.p_import_kw_max
-    up_kw = bus.up_kw + bus.follow_up_kw
-    if bus.mode is not GridMode.ISLANDED or up_kw <= 0.0 or genset not in bus.running:
+    if bus.mode is GridMode.ISLANDED and genset not in bus.running:
         return False
-    rest_kw = bus.genset_rated_kw - layout.gensets[genset].p_rated_kw
-    drain_kw = max(0.0, bus.load_kw - bus.pv_kw - rest_kw)
-    enough = bus.stored_kwh > RELEASE_ENERGY_FACTOR * drain_kw * need_s(layout, 0.0) / 3600.0
-    held_kw = reserve.held_kw - layout.gensets[genset].p_rated_kw
-    return enough and drain_kw <= RELEASE_RATIO * up_kw and held_kw >= reserve.required_kw
+    held_kw = reserve.held_kw - (layout.gensets[genset].p_rated_kw if genset in bus.running else 0.0)
+    return can_do_without(layout, bus, genset, RELEASE_RATIO, RELEASE_ENERGY_FACTOR) and (
+        bus.mode is GridMode.GRID_TIED or held_kw >= reserve.required_kw
+    )
+
+
+def can_do_without(layout: Layout, bus: Bus, genset: str, power_ratio: float, energy_factor: float) -> bool:
+    """Whether what stays on line carries the load and the feeders that wait, by power and by energy.
+
+    Parameters
+    ----------
+    power_ratio : share of the batteries' power that may be used.
+    energy_factor : multiple of the energy needed through failed starts that must be stored.
+    """
+    gone_kw = layout.gensets[genset].p_rated_kw if genset in bus.running else 0.0
+    drain_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - (bus.genset_rated_kw - gone_kw)
+    if bus.mode is GridMode.GRID_TIED:
+        over_kw = drain_kw - GRID_RATIO * layout.site.grid.p_import_kw_max
+        enough_kwh = energy_factor * max(0.0, over_kw) * GRID_HOLD_S / 3600.0
+        return over_kw <= power_ratio * bus.follow_up_kw and bus.stored_kwh >= enough_kwh
+    up_kw = bus.up_kw + bus.follow_up_kw
+    if bus.mode is not GridMode.ISLANDED or (up_kw <= 0.0 and len(bus.running) < 2):
+        return False
+    enough_kwh = energy_factor * max(0.0, drain_kw) * need_s(layout, 0.0) / 3600.0
+    return drain_kw <= power_ratio * up_kw and bus.stored_kwh >= enough_kwh
+
+
+def _still_needed(layout: Layout, bus: Bus, wanted: Mapping[str, Target]) -> str | None:
+    """A set that is to stop although the rest could not carry the load: it waits for its successor."""
+    if bus.mode not in (GridMode.GRID_TIED, GridMode.ISLANDED):
+        return None
+    for g in bus.running:
+        wish = wanted.get(g)
+        if wish is not None and wish.value < 0.5 and not can_do_without(layout, bus, g, HEADROOM_RATIO, 1.0):
+            return g
+    return None
 
 
 def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:

@@ -66,7 +66,7 @@ def ladder(layout: Layout, shed: Mapping[str, FeederShed], given: LadderInput) -
     held = {
         f: s for f, s in shed.items() if not _closing_over(s, given, f, layout.feeders[f].restore_dwell_s)
     }
-    events = [_gave_up(f, given) for f in shed if f not in held and not given.closed[f]]
+    events = [_end(layout, f, given) for f in shed if f not in held]
     _shed(layout, held, given, events)
     last_restore_s = _restore(layout, held, given, events)
     return LadderOutcome(
@@ -84,8 +84,9 @@ def _closing_over(s: FeederShed, given: LadderInput, feeder: str, dwell_s: float
     )
 
 
-def _gave_up(feeder: str, given: LadderInput) -> Event:
-    return event("feeder.close.failed", feeder=feeder, demand_kw=given.demand_kw[feeder])
+def _end(layout: Layout, feeder: str, given: LadderInput) -> Event:
+    kind = "feeder.restored" if given.closed[feeder] else "feeder.close.failed"
+    return event(kind, feeder=feeder, tier=layout.feeders[feeder].tier, kw=given.demand_kw[feeder])
 
 
 def _shed(layout: Layout, held: dict[str, FeederShed], given: LadderInput, events: list[Event]) -> None:
@@ -127,7 +128,7 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
             continue
         held[f] = FeederShed(since_s=given.now_s, why="restored", protective=True, closing=True)
         tier = layout.feeders[f].tier
-        events.append(event("feeder.restored", feeder=f, tier=tier, kw=given.demand_kw[f]))
+        events.append(event("feeder.close.requested", feeder=f, tier=tier, kw=given.demand_kw[f]))
         last_s = given.now_s if given.dt_s < 60.0 else given.now_s - SETTLE_S
     return last_s
 

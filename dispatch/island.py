@@ -1,10 +1,12 @@
 """Key figures of the bus that protections decide on: what carries it, what is left of that, for how long."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dispatch.balance import charge_room_kw, discharge_room_kw, usable_kwh
 from dispatch.condition import Observed
 from dispatch.layout import Layout
+from dispatch.state import FeederShed
 from ems.points import BessState
 from ems.site import GridMode
 
@@ -32,9 +34,10 @@ class Bus:
     genset_min_kw: float  # of those on load
     follow_up_kw: float
     follow_down_kw: float
+    waiting_kw: float  # demand of feeders that protection holds open
 
 
-def look_at(layout: Layout, observed: Observed, dt_s: float) -> Bus:
+def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], dt_s: float) -> Bus:
     """Work out the key figures; energy limits count over the time the decisions will stand."""
     c, span_s = observed.condition, max(dt_s, SHORT_S)
     forming = tuple(
@@ -71,6 +74,7 @@ def look_at(layout: Layout, observed: Observed, dt_s: float) -> Bus:
         genset_min_kw=sum(layout.gensets[g].p_min_kw for g in running),
         follow_up_kw=follow_up_kw,
         follow_down_kw=follow_down_kw,
+        waiting_kw=sum(observed.demand_kw[f] for f, s in shed.items() if s.protective),
     )
 
 

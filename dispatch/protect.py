@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dispatch.condition import Observed
-from dispatch.emergency import emergency
+from dispatch.emergency import emergency, lasting
 from dispatch.feeders import COLD_LOAD_RATIO, LadderInput, adopt, dropped_out, ladder
 from dispatch.genset_requests import resolve
 from dispatch.island import Bus, look_at
 from dispatch.layout import Layout
 from dispatch.power import Power, power_stage
-from dispatch.reserve import reserve_now
+from dispatch.reserve import hold_s, reserve_now
 from dispatch.state import EdgeState, FeederShed, GensetRequest, ProtectionMemory
 from dispatch.vocabulary import Event, ReserveStatus, Target, Targets
 from ems.commands import Bound
@@ -19,8 +19,9 @@ from ems.site import GridMode
 AUTONOMY_H = 2.0  # without a genset: the last tier goes when the critical one could not last so long
 AUTONOMY_NEXT_H = 1.0  # and the next tiers when it could not last so long
 AUTONOMY_BACK_RATIO = 1.5  # a tier comes back only with so much more than it went with
-EMPTY_SOON_S = 300.0  # gensets at rating and the battery empty within this: shed what they cannot carry
+EMPTY_SOON_S = 60.0  # gensets at rating and the battery empty within this: shed what they cannot carry
 READY_MARGIN_S = 10.0
+IMPORT_PATIENCE_S = 60.0  # the import cap is a contract, not a fuse: so long before a feeder goes for it
 DROP_OUT_S = 10.0  # feeders found open so soon after a change of mode dropped out with the bus
 
 
@@ -48,14 +49,14 @@ def protect(
     state : with this tick's observer memory and reconciled requests.
     """
     c = observed.condition
-    bus = look_at(layout, observed, dt_s)
+    shed = _known_open(layout, state, observed, now_s)
+    bus = look_at(layout, observed, shed, dt_s)
     reserve = reserve_now(layout, observed)
     forced = emergency(layout, observed, bus, reserve, state.protection, wishes.genset_run, now_s, dt_s)
     wanted = {**wishes.genset_run, **forced.runs}
     requests, runs, events = resolve(layout, state.requests, wanted, c, now_s)
-    shed = _known_open(layout, state, observed, now_s)
     power = power_stage(layout, observed, bus, wishes, runs, _next_kw(layout, observed, shed), dt_s)
-    deficit_kw, why = _deficit(observed, bus, power)
+    deficit_kw, why = _deficit(layout, observed, bus, power, forced.memory, requests, now_s, dt_s)
     given = LadderInput(
         demand_kw=observed.demand_kw,
         closed=c.feeder_closed,
@@ -116,27 +117,38 @@ def _quiet(targets: Mapping[str, Target], bus: Bus) -> Mapping[str, Target]:
     return {} if bus.mode is GridMode.UNKNOWN else targets
 
 
-def _deficit(observed: Observed, bus: Bus, power: Power) -> tuple[float, str]:
+def _deficit(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    power: Power,
+    memory: ProtectionMemory,
+    requests: Mapping[str, GensetRequest],
+    now_s: float,
+    dt_s: float,
+) -> tuple[float, str]:
     """Load that must go now: nobody can carry it, or the stored energy ends before help comes."""
+    kept = "stored energy is kept for the critical tier"
     if bus.mode is GridMode.BLACK:
         return 0.0, "the bus is dead: it comes back feeder by feeder"
+    if bus.mode is GridMode.GRID_TIED and power.shortage_kw > 0.0:
+        c = observed.condition.gensets
+        coming = any(r.run and not c[g].on_load and c[g].available for g, r in requests.items())
+        patience_s = IMPORT_PATIENCE_S + (hold_s(layout) if coming else 0.0)
+        if not lasting(memory.import_over_since_s, patience_s, now_s, 0.0 if coming else dt_s):
+            return 0.0, kept
     if power.shortage_kw > 0.0:
         return power.shortage_kw, power.why
     if bus.mode is not GridMode.ISLANDED or not bus.forming_bess:
-        return 0.0, "stored energy is kept for the critical tier"
+        return 0.0, kept
     drain_kw = bus.load_kw - bus.pv_kw - bus.genset_rated_kw
     ready_s = [c.ready_in_s for c in observed.condition.gensets.values() if c.starting]
-    if drain_kw <= 0.0:
-        return 0.0, "stored energy is kept for the critical tier"
-    if ready_s:
-        until_s = min(ready_s) + READY_MARGIN_S
-    elif bus.running:
-        until_s = EMPTY_SOON_S
-    else:
-        return 0.0, "stored energy is kept for the critical tier"
+    if drain_kw <= 0.0 or not (ready_s or bus.running):
+        return 0.0, kept
+    until_s = min(ready_s) + READY_MARGIN_S if ready_s else EMPTY_SOON_S + dt_s
     carried_kw = bus.stored_kwh * 3600.0 / until_s
     if carried_kw >= drain_kw:
-        return 0.0, "stored energy is kept for the critical tier"
+        return 0.0, kept
     return drain_kw - carried_kw, f"{bus.stored_kwh:.1f} kWh carry {carried_kw:.0f} kW for {until_s:.0f} s"
 
 
