@@ -248,7 +248,7 @@ class Run:
 
     def _next_s(self, t_s: float, end_s: float) -> float:
         published_s = end_s if self.turns is None else self.turns.next_s()
-        next_s = self._policy.next_s(t_s, self.mode, self.world.unsteady)
+        next_s = self._policy.next_s(t_s, self.mode, self.world.busy)
         return min(next_s, max(published_s, t_s + 1.0), end_s)
 
     def _edge_bin_s(self, t_s: float) -> float:

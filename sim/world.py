@@ -184,12 +184,11 @@ class World:
         self._fine_until_s = self.now_s + self.options.fine_for_s
 
     @property
-    def unsteady(self) -> bool:
-        """Whether something has just switched, or is about to."""
+    def busy(self) -> bool:
+        """Whether something is on its way: a genset, a transfer, a reconnection, a dead bus."""
         s = self.state
         return (
-            self.now_s < self._fine_until_s - EPSILON_S
-            or s.forming is None
+            s.forming is None
             or s.transfer_left_s > 0.0
             or s.mains_good_s > 0.0
             or any(g.phase in IN_SEQUENCE or g.loading or g.unloading for g in s.gensets.values())
@@ -197,7 +196,7 @@ class World:
 
     def _step_s_max(self) -> float:
         o = self.options
-        if self.unsteady:
+        if self.now_s < self._fine_until_s - EPSILON_S or self.busy:
             return o.fine_step_s
         return o.tied_step_s if self.state.grid_closed else o.island_step_s
 
