@@ -17,6 +17,7 @@ FORMAT = 1
 def fingerprint(scenario: Scenario) -> str:
     """What a scenario is: site, period, truth and events in one short text."""
     text = f"{scenario.site.name} {scenario.start} {scenario.end} {scenario.seed} {scenario.soc_start} "
+    text += f"{scenario.start_fail_ratio} "
     text += f"{scenario.mains} {scenario.notices} {scenario.faults}"
     digest = hashlib.sha256(text.encode())
     for name, series in sorted(scenario.series().items()):

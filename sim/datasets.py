@@ -22,7 +22,7 @@ from ems.series import UniformSeries
 from ems.site import Site
 from ems.timegrid import FloatArray
 from sim.scenario import MainsEvent, Scenario
-from sim.synthetic import mains_truth
+from sim.synthetic import START_FAIL_RATIO, mains_truth
 
 STEP_S = 900.0
 SHIFT = timedelta(days=1463)  # load and PV of 2018/19 on the outages of 2022/23, weekday on weekday
@@ -91,6 +91,7 @@ def ucsd_eskom_scenario(
         mains_v_pu=mains_truth(site.timezone, begin, end, seed),
         mains=tuple(m for m in mains if begin <= m.start and m.end <= end),
         notices=(*site.outages, *(n for n in notices if begin <= n.start and n.end <= end)),
+        start_fail_ratio=START_FAIL_RATIO,
         seed=seed,
         labels={
             "load": f"UCSD MusicBuilding 2018/19, measured, times {scale:.2f}, shifted {SHIFT.days} days",
@@ -98,6 +99,7 @@ def ucsd_eskom_scenario(
             "outages": f"Eskom load-shedding, {area}, realised stage x published schedule (not metered), "
             "with the announcements as they were first seen",
             "price": "the site's tariff",
+            "faults": f"{START_FAIL_RATIO:.0%} of genset crank attempts fail (assumed), drawn from the seed",
         },
     )
 

@@ -53,3 +53,8 @@ class NoiseTable:
         if point.endswith("_kw") and truth > 0.0:
             return max(0.0, value)
         return value
+
+
+def chance(seed: int, *which: int) -> float:
+    """A number in [0, 1) that depends on the seed and on what it is for, and on nothing else."""
+    return float(np.random.default_rng([seed, 8, *which]).random())

@@ -15,7 +15,7 @@ from ems.outage import OutageNotice
 from ems.series import UniformSeries
 from ems.site import Site
 
-FORMAT = 1  # of the .npz file
+FORMAT = 2  # of the .npz file
 NOTICE_FIELDS = ("id", "issued_at", "start", "end", "cancelled", "source")
 
 
@@ -63,6 +63,7 @@ class Scenario:
     pv_kw : AC power the plant could give, before curtailment, by PV asset [kW].
     mains_v_pu : source voltage behind the impedance while no event holds [pu of nominal].
     import_per_kwh : energy price instead of the site's tariff, or None [money/kWh].
+    start_fail_ratio : share of a genset's crank attempts that fail, drawn from the seed by set and attempt.
     labels : for each kind of series where it comes from, in words; printed beside every result.
     """
 
@@ -77,6 +78,7 @@ class Scenario:
     mains: tuple[MainsEvent, ...] = ()
     notices: tuple[OutageNotice, ...] = ()
     faults: tuple[FaultEvent, ...] = ()
+    start_fail_ratio: float = 0.0
     soc_start: float = 0.6
     seed: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -155,6 +157,7 @@ def save_scenario(path: Path, scenario: Scenario) -> None:
         "site": scenario.site.name,
         "start": scenario.start.isoformat(),
         "end": scenario.end.isoformat(),
+        "start_fail_ratio": scenario.start_fail_ratio,
         "soc_start": scenario.soc_start,
         "seed": scenario.seed,
         "labels": dict(scenario.labels),
@@ -201,6 +204,7 @@ def load_scenario(path: Path, site: Site) -> Scenario:
         mains=tuple(MainsEvent(**_timed(e)) for e in meta["mains"]),
         notices=tuple(OutageNotice(**_timed(n)) for n in meta["notices"]),
         faults=tuple(FaultEvent(**_timed(f) | {"kind": FaultKind(f["kind"])}) for f in meta["faults"]),
+        start_fail_ratio=meta["start_fail_ratio"],
         soc_start=meta["soc_start"],
         seed=meta["seed"],
         labels=meta["labels"],

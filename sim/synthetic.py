@@ -24,6 +24,7 @@ STEP_S = 60.0
 LONG_STEP_S, FINE_DAYS = 300.0, 45
 SHAPE_OF_TIER = {1: "continuous", 2: "commercial"}
 OTHER_SHAPE = "shift"
+START_FAIL_RATIO = 0.02  # assumed; a set has several attempts
 PEAK_RATIO = 0.9  # the shape's highest hour, of the feeder's peak: the rest is room for noise
 DAY_NOISE, SLOW_NOISE, FAST_NOISE = 0.04, 0.05, 0.015
 SLOW_S = 2700.0
@@ -131,12 +132,14 @@ def demo_scenario(
         mains_v_pu=mains_truth(site.timezone, start, end, seed),
         mains=mains,
         notices=(*site.outages, *notices),
+        start_fail_ratio=START_FAIL_RATIO,
         seed=seed,
         labels={
             "load": LOAD_LABEL,
             "pv": weather_label(site),
             "outages": outage_label,
             "price": "the site's tariff",
+            "faults": f"{START_FAIL_RATIO:.0%} of genset crank attempts fail (assumed), drawn from the seed",
         },
     )
 

@@ -15,7 +15,7 @@ from ems.points import AssetKind, GensetState, split_point_id
 from ems.site import Site
 from plant_models.plant import NO_FAULTS, PlantFaults, PlantFlows, PlantInput, PlantState, initial_state, step
 from sim.meter import Meter
-from sim.noise import NoiseTable
+from sim.noise import NoiseTable, chance
 from sim.scenario import FaultKind, Scenario
 from sim.timeline import Cell, Timeline, Window, WindowSet
 from sim.trace import PlantRows, Trace, TraceWriter, last_columns, plant_columns
@@ -177,7 +177,8 @@ class World:
                     self._locked_since_s.pop(g, None)
         if self._inputs is not None and (self._inputs.refuel_l or self._inputs.faults.genset_reset):
             self._inputs = None
-        if self._tanks_to_fill() or self._sets_to_reset():
+        tried = any(self._flows.genset_starts.values()) or any(self._flows.genset_failed_starts.values())
+        if tried or self._tanks_to_fill() or self._sets_to_reset():
             self._inputs = None
 
     def _disturbed(self) -> None:
@@ -225,19 +226,28 @@ class World:
         )
 
     def _plant_faults(self) -> PlantFaults:
-        reset = self._sets_to_reset()
-        if not self._cell.faults and not reset:
+        reset, failing = self._sets_to_reset(), self._failing_starts()
+        if not self._cell.faults and not reset and not failing:
             return NO_FAULTS
         by_kind: dict[FaultKind, frozenset[str]] = {
             kind: frozenset(a for k, a in self._cell.faults if k is kind) for kind in FaultKind
         }
         return PlantFaults(
-            genset_start_fails=by_kind[FaultKind.GENSET_START_FAILS],
+            genset_start_fails=by_kind[FaultKind.GENSET_START_FAILS] | failing,
             genset_tripped=by_kind[FaultKind.GENSET_TRIPS],
             genset_reset=reset,
             bess_tripped=by_kind[FaultKind.BESS_TRIPS],
             pv_tripped=by_kind[FaultKind.PV_TRIPS],
         )
+
+    def _failing_starts(self) -> frozenset[str]:
+        """Sets whose next crank attempt fails, by set and number of the attempt alone."""
+        ratio = self.scenario.start_fail_ratio
+        if ratio <= 0.0:
+            return frozenset()
+        starts, failed = self.meter.starts, self.meter.failed_starts
+        attempts = ((i, g.id, starts[g.id] + failed[g.id]) for i, g in enumerate(self.site.gensets))
+        return frozenset(g for i, g, n in attempts if chance(self.scenario.seed, i, n) < ratio)
 
     def _tanks_to_fill(self) -> dict[str, float]:
         ratio = self.options.refuel_below_ratio

@@ -10,6 +10,7 @@ from ems.assets import ActuatorSafety, DeviceBehaviour, OnSilence
 from ems.points import GensetState
 from ems.site import Authority
 from sim.meter import INTERVAL_KIND
+from sim.noise import chance
 from sim.scenario import FaultEvent, FaultKind
 from sim.world import COMMAND_OUT_OF_BOUNDS, World, WorldOptions, WriteVerdict
 from tests.builders import T0, site
@@ -167,6 +168,18 @@ def test_fault_genset_that_cannot_start_locks_out_and_is_reset_later():
     world.write("gen1.run_request", 0.0)
     world.advance(2 * 3600.0)
     assert world.state.gensets["gen1"].phase is GensetState.STOPPED
+
+
+def test_fault_share_of_failing_starts_is_drawn_from_the_seed_by_attempt():
+    draws = [chance(seed, 0, attempt) for seed in range(40) for attempt in range(50)]
+    assert sum(d < 0.1 for d in draws) == pytest.approx(200, rel=0.25)
+    failing = replace(scenario(1.0), start_fail_ratio=1.0)
+    world = World(failing, options=SECONDS)
+    for t in range(0, 300, 5):
+        world.write("gen1.run_request", 1.0)
+        world.advance(float(t + 5))
+    assert world.counters().failed_starts["gen1"] == 3
+    assert world.counters().starts["gen1"] == 0
 
 
 def test_fault_silent_device_gives_no_readings_and_takes_no_writes():
