@@ -19,6 +19,7 @@ from ems.site import GridMode
 
 MIN_LOAD_RATIO = 1.05  # gensets that form are kept this far above their minimum load
 MAX_LOAD_RATIO = 0.95  # and this far below their rating
+HELP_S = 60.0  # a genset comes within so long
 RELIEF_S = 5.0  # what gensets on load can ramp up in this time needs no feeder shed
 CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
@@ -244,7 +245,8 @@ def _tied(
     under_kw = bottom_kw - (lowest_kw - sum(bess.values()))
     if over_kw > 0.0:
         why = f"import would be {top_kw + over_kw:.0f} kW, the cap leaves {top_kw:.0f} kW"
-        _move_bess(bess, rooms, over_kw)
+        # what is stored is used at once: help comes sooner than the end of a long step
+        _move_bess(bess, _rooms(layout, observed, bus.following_bess, min(dt_s, HELP_S)), over_kw)
         _raise(layout, targets, max(0.0, highest_kw - sum(bess.values()) - top_kw))
     elif under_kw > 0.0:
         why = f"the POI is kept at {bottom_kw:+.0f} kW: the export cap and its bias"
