@@ -15,7 +15,7 @@ from tests.e2e.days import Lived, around_outage, live_through
 from tests.e2e.live import LiveDemo, wait_for
 
 # Tests that watch real seconds first; then the demo runs beside the lock-step runs, which do not mind.
-_EARLY = ("test_modbus_bad_devices", "test_opc_ua_bad_servers", "test_wheel", "test_shadow", "test_real_time")
+_EARLY = ("test_modbus_bad_devices", "test_opc_ua_bad_servers", "test_wheel", "test_shadow", "test_interrupt")
 _LATE = 3
 
 
@@ -23,6 +23,8 @@ def _rank(item: pytest.Item) -> int:
     fixtures: list[str] = getattr(item, "fixturenames", [])
     if {"served_demo", "finished_demo"} & set(fixtures):
         return _LATE + ("finished_demo" in fixtures)
+    if "real_time" in fixtures:
+        return 0
     if "demo" in fixtures:
         return 1
     return 0 if item.path.stem in _EARLY else 2
@@ -71,9 +73,9 @@ class RealTime:
 
 @pytest.fixture(scope="session")
 def real_time(tmp_path_factory: pytest.TempPathFactory) -> RealTime:
-    """Half a minute in cycles of a second; the planner is killed as soon as its first plan is followed."""
+    """Cycles of a second; the planner is killed as soon as its first plan is followed."""
     out = tmp_path_factory.mktemp("real_time") / "result"
-    with LiveDemo.started(out, "--real-time", "--minutes", "0.6") as live:
+    with LiveDemo.started(out, "--real-time", "--minutes", "0.75") as live:
         live.config()
         edge = SqliteHistoryReader(out / "run" / "history.sqlite")
         planner = PlanReader(out / "run" / "plans.sqlite")
@@ -83,6 +85,7 @@ def real_time(tmp_path_factory: pytest.TempPathFactory) -> RealTime:
             return None if row is None else row.pid
 
         def followed() -> bool | None:
+            assert live.running, f"no plan was followed: {live.text}"
             row = edge.statuses().get("edge")
             return True if row is not None and row.fields["source"] == "plan" else None
 

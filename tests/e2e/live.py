@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 EMS = Path(sys.executable).with_name("ems")
-WAIT_S = 60.0
+WAIT_S = 180.0  # a start takes a few seconds; a crowded machine may need many times as long
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and loopback
 
 
