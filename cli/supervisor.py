@@ -74,7 +74,7 @@ class Supervisor:
             child.process, child.started_s, child.restart_at_s = _spawn(child.spec), wall_s(), None
             self.restarts[child.spec.name] += 1
 
-    async def stop(self, order: Sequence[str], grace_s: float = 5.0) -> None:
+    async def stop(self, order: Sequence[str], grace_s: float = 15.0) -> None:
         """SIGTERM each process, the named ones first and in turn; SIGKILL after `grace_s` [s]."""
         self._stopping = True
         rest = [n for n in self.children if n not in order]
