@@ -131,6 +131,9 @@ def _start_reason(
     spare_kw = bus.genset_rated_kw - bus.genset_kw
     if bus.forming_kw - spare_kw > HEADROOM_RATIO * bus.up_kw:
         return f"the forming battery gives {bus.forming_kw:.0f} of {bus.up_kw:.0f} kW"
+    if bus.forming_kw - spare_kw > HEADROOM_RATIO * bus.up_later_kw:
+        later_kw = f"{bus.up_later_kw:.0f} kW by the time a genset has come"
+        return f"the forming battery gives {bus.forming_kw:.0f} kW and can give {later_kw}"
     drain_kw = max(0.0, bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_rated_kw)
     if bus.waiting_kw > 0.0 and drain_kw > RELEASE_RATIO * bus.up_kw:
         return f"feeders of {bus.waiting_kw:.0f} kW wait for somebody to carry them"

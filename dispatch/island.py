@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from dispatch.balance import charge_room_kw, discharge_room_kw, usable_kwh
 from dispatch.condition import Observed
 from dispatch.layout import Layout
+from dispatch.reserve import hold_s
 from dispatch.state import FeederShed
+from ems.assets import BatteryParams
+from ems.condition import BessCondition
 from ems.points import BessState
 from ems.site import GridMode
+from plant_models.battery import taper_limits_kw
 
 PCS_P_RATIO = 0.95  # of the apparent power: room for the reactive power of the load
+LATER_MARGIN_S = 30.0  # on the time until a genset is there
 SHORT_S = 10.0  # energy limits are looked at over at least so long
 
 
@@ -26,7 +31,8 @@ class Bus:
     pv_kw: float  # measured
     pv_potential_kw: float  # what PV would give without limit, as far as is known
     forming_kw: float  # power of the forming batteries, a result
-    up_kw: float  # what the forming batteries can give
+    up_kw: float  # what the forming batteries can give until the next decision
+    up_later_kw: float  # what they can still give when a genset asked for now has come, after failed starts
     down_kw: float  # what the forming batteries can take
     stored_kwh: float  # of all available batteries, above their minimum
     genset_kw: float
@@ -44,15 +50,18 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         b for b, s in observed.bess_state.items() if s is BessState.FORMING and c.bess[b].available
     )
     following = tuple(b for b in layout.bess if c.bess[b].available and b not in forming)
-    up_kw = down_kw = stored_kwh = follow_up_kw = follow_down_kw = 0.0
+    later_s = hold_s(layout) + dt_s + LATER_MARGIN_S
+    up_kw = up_later_kw = down_kw = stored_kwh = follow_up_kw = follow_down_kw = 0.0
     for b, params in layout.bess.items():
         battery, state = params.battery, c.bess[b]
         discharge_kw = discharge_room_kw(battery, state, battery.soc_min, span_s)
         charge_kw = charge_room_kw(battery, state, battery.soc_max, span_s)
         stored_kwh += usable_kwh(battery, state, battery.soc_min)
         if b in forming:
-            up_kw += min(discharge_kw, PCS_P_RATIO * params.pcs.s_kva)
-            down_kw += min(charge_kw, PCS_P_RATIO * params.pcs.s_kva)
+            pcs_kw = PCS_P_RATIO * params.pcs.s_kva
+            up_kw += min(discharge_kw, pcs_kw, _tapered_kw(battery, state, dt_s))
+            up_later_kw += min(discharge_kw, pcs_kw, _tapered_kw(battery, state, later_s))
+            down_kw += min(charge_kw, pcs_kw)
         elif b in following:
             follow_up_kw += discharge_kw
             follow_down_kw += charge_kw
@@ -67,6 +76,7 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         pv_potential_kw=_pv_potential_kw(observed),
         forming_kw=sum(c.bess[b].p_kw for b in forming),
         up_kw=up_kw,
+        up_later_kw=up_later_kw,
         down_kw=down_kw,
         stored_kwh=stored_kwh,
         genset_kw=observed.power.genset_kw,
@@ -76,6 +86,12 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         follow_down_kw=follow_down_kw,
         waiting_kw=sum(observed.demand_kw[f] for f, s in shed.items() if s.protective),
     )
+
+
+def _tapered_kw(battery: BatteryParams, state: BessCondition, after_s: float) -> float:
+    """Discharge limit after `after_s` of the present discharge: near empty it falls as energy is drawn."""
+    drawn_kwh = max(0.0, state.p_kw) / battery.eta_discharge * after_s / 3600.0
+    return taper_limits_kw(battery, state.soc - drawn_kwh / battery.energy_kwh)[1]
 
 
 def _pv_potential_kw(observed: Observed) -> float:

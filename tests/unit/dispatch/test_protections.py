@@ -49,6 +49,19 @@ def test_outage_with_low_charge_starts_a_genset_before_the_battery_is_empty(cont
     assert not over(loop, "bus_dead")
 
 
+@pytest.mark.parametrize("dt_s", [1.0, 10.0, 60.0])
+def test_falling_discharge_limit_near_empty_starts_a_genset_while_there_is_time(dt_s):
+    """Once the bus died 50 s after a start was asked for: at 13 % of charge the limit falls by 1 kW a second."""
+    patient = Rules(params=RulesParams(soc_start=0.101, soc_stop=0.3))
+    loop = Loop(patient, soc=0.17)
+    loop.plant = initial_state(loop.site, 0.17, islanded_by="bess1")
+    loop.world.mains = False
+    loop.run(1200, dt_s)
+    assert loop.events("genset.start.requested")
+    assert not over(loop, "bus_dead")
+    assert loop.unserved_kwh("critical") == 0.0
+
+
 def test_failed_starts_the_next_genset_in_priority_takes_over():
     loop = Loop(Rules(), soc=0.20)
     loop.plant = initial_state(loop.site, 0.20, islanded_by="bess1")
