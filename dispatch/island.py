@@ -59,8 +59,8 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         stored_kwh += usable_kwh(battery, state, battery.soc_min)
         if b in forming:
             pcs_kw = PCS_P_RATIO * params.pcs.s_kva
-            up_kw += min(discharge_kw, pcs_kw, _tapered_kw(battery, state, dt_s))
-            up_later_kw += min(discharge_kw, pcs_kw, _tapered_kw(battery, state, later_s))
+            up_kw += min(discharge_kw, pcs_kw, tapered_kw(battery, state, dt_s))
+            up_later_kw += min(discharge_kw, pcs_kw, tapered_kw(battery, state, later_s))
             down_kw += min(charge_kw, pcs_kw)
         elif b in following:
             follow_up_kw += discharge_kw
@@ -88,7 +88,7 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
     )
 
 
-def _tapered_kw(battery: BatteryParams, state: BessCondition, after_s: float) -> float:
+def tapered_kw(battery: BatteryParams, state: BessCondition, after_s: float) -> float:
     """Discharge limit after `after_s` of the present discharge: near empty it falls as energy is drawn."""
     drawn_kwh = max(0.0, state.p_kw) / battery.eta_discharge * after_s / 3600.0
     return taper_limits_kw(battery, state.soc - drawn_kwh / battery.energy_kwh)[1]

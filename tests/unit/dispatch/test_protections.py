@@ -4,13 +4,15 @@ import itertools
 
 import pytest
 
+from dispatch.island import tapered_kw
 from dispatch.plan_follower import PlanFollower
 from dispatch.rules import Rules, RulesParams
 from dispatch.rules_tou import RulesTou
+from ems.condition import BessCondition
 from ems.points import GensetState
 from ems.site import GridMode
 from plant_models.plant import PlantFaults, initial_state
-from tests.builders import site
+from tests.builders import battery, site
 from tests.unit.dispatch.loop import Loop
 from tests.unit.dispatch.plans import plan_of
 
@@ -49,14 +51,23 @@ def test_outage_with_low_charge_starts_a_genset_before_the_battery_is_empty(cont
     assert not over(loop, "bus_dead")
 
 
-@pytest.mark.parametrize("dt_s", [1.0, 10.0, 60.0])
-def test_falling_discharge_limit_near_empty_starts_a_genset_while_there_is_time(dt_s):
+def test_discharge_limit_near_empty_is_that_at_the_end_of_the_look_ahead():
+    """By hand: 400 kW for 60 s draw 6.84 kWh of 1000; at 13.3 % the taper leaves 365 of 500 kW, at 14 % 420."""
+    now = BessCondition(available=True, soc=0.14, p_kw=400.0, p_charge_kw_max=500.0, p_discharge_kw_max=420.0)
+    assert tapered_kw(battery(), now, 0.0) == pytest.approx(420.0)
+    assert tapered_kw(battery(), now, 60.0) == pytest.approx(365.3, abs=0.1)
+
+
+@pytest.mark.parametrize("dt_s", [1.0, 60.0])
+@pytest.mark.parametrize("soc", [0.165, 0.171])
+def test_falling_discharge_limit_near_empty_starts_a_genset_while_there_is_time(soc, dt_s):
     """Once the bus died 50 s after a start was asked for: at 13 % of charge the limit falls by 1 kW a second."""
     patient = Rules(params=RulesParams(soc_start=0.101, soc_stop=0.3))
-    loop = Loop(patient, soc=0.17)
-    loop.plant = initial_state(loop.site, 0.17, islanded_by="bess1")
+    loop = Loop(patient, soc=soc)
+    loop.plant = initial_state(loop.site, soc, islanded_by="bess1")
     loop.world.mains = False
-    loop.run(1200, dt_s)
+    loop.world.demand_kw = {"critical": 110.0, "essential": 200.0, "deferrable": 120.0}
+    loop.run(900, dt_s)
     assert loop.events("genset.start.requested")
     assert not over(loop, "bus_dead")
     assert loop.unserved_kwh("critical") == 0.0
