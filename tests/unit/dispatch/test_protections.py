@@ -52,7 +52,7 @@ def test_outage_with_low_charge_starts_a_genset_before_the_battery_is_empty(cont
 
 
 def test_discharge_limit_near_empty_is_that_at_the_end_of_the_look_ahead():
-    """By hand: 400 kW for 60 s draw 6.84 kWh of 1000; at 13.3 % the taper leaves 365 of 500 kW, at 14 % 420."""
+    """By hand: 60 s of 400 kW draw 6.84 of 1000 kWh; the taper leaves 420 kW at 14 %, 365 at 13.3 %."""
     now = BessCondition(available=True, soc=0.14, p_kw=400.0, p_charge_kw_max=500.0, p_discharge_kw_max=420.0)
     assert tapered_kw(battery(), now, 0.0) == pytest.approx(420.0)
     assert tapered_kw(battery(), now, 60.0) == pytest.approx(365.3, abs=0.1)
@@ -61,7 +61,7 @@ def test_discharge_limit_near_empty_is_that_at_the_end_of_the_look_ahead():
 @pytest.mark.parametrize("dt_s", [1.0, 60.0])
 @pytest.mark.parametrize("soc", [0.165, 0.171])
 def test_falling_discharge_limit_near_empty_starts_a_genset_while_there_is_time(soc, dt_s):
-    """Once the bus died 50 s after a start was asked for: at 13 % of charge the limit falls by 1 kW a second."""
+    """Once the bus died 50 s after a start was asked for: at 13 % charge the limit falls by 1 kW/s."""
     patient = Rules(params=RulesParams(soc_start=0.101, soc_stop=0.3))
     loop = Loop(patient, soc=soc)
     loop.plant = initial_state(loop.site, soc, islanded_by="bess1")
