@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -160,6 +160,10 @@ def baselines(demo: Demo, out: Path) -> Iterator[Sequence[Future[Path]]]:
     ]
     try:
         yield futures
+    except BaseException:
+        for child in active_children():  # nobody waits for a baseline whose day was stopped
+            child.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,9 +78,20 @@ class Supervisor:
         """SIGTERM each process, the named ones first and in turn; SIGKILL after `grace_s` [s]."""
         self._stopping = True
         rest = [n for n in self.children if n not in order]
-        for name in [*[n for n in order if n in self.children], *rest]:
-            await _end(self.children[name].process, grace_s)
+        with _deaf_to_ctrl_c():
+            for name in [*[n for n in order if n in self.children], *rest]:
+                await _end(self.children[name].process, grace_s)
         self.children.clear()
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """A second, impatient Ctrl-C must not leave processes behind."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _spawn(spec: ChildSpec) -> "subprocess.Popen[bytes]":
