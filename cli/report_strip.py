@@ -251,8 +251,11 @@ def strip_sentence(data: ReportInput, strip: Strip) -> str:
             if kwh > 0.05:
                 lost.append(f"{f.id} (tier {f.tier}) {number(kwh, 1)} kWh over {number(seconds, 0)} s")
     dead_s = float(((1.0 - after.column("bus.alive")) * dt).sum()) if "bus.alive" in after.columns else 0.0
-    bus = f"the bus was dead for {number(dead_s, 1)} s" if dead_s > 0.05 else "the bus stayed alive"
-    load = f"not served: {'; '.join(lost)}" if lost else "all load was served"
+    transfer = f"the transfer of {number(data.site.grid.transfer_s, 1)} s"
+    bus = (
+        f"the bus was dead for {number(dead_s, 1)} s" if dead_s > 0.05 else f"{transfer} was all the bus lost"
+    )
+    load = f"not served: {'; '.join(lost)}" if lost else "all load was served after it"
     gap_s = _short_s(strip)
     reserve = (
         "" if gap_s is None else "; the reserve was covered throughout" if gap_s < 0.05

@@ -10,7 +10,7 @@ from ems.plan import Plan, PlanLabel, Series, SolveRecord
 from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.compiled import Compiled, cost_terms
-from optimizer.formulations.reserve import critical_kw, drawn_per_kwh
+from optimizer.formulations.reserve import drawn_per_kwh, loss_of_grid_kw
 from optimizer.formulations.terminal import widths
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
@@ -158,7 +158,7 @@ def reserve_up(
     island = p.islanded
     served = p.load_kw.sum(axis=0) - f["shed"].sum(axis=0)
     operating = policy.load_ratio * served + policy.pv_ratio * f["pv"].sum(axis=0)
-    required = np.where(island, operating, critical_kw(p))
+    required = np.where(island, operating, loss_of_grid_kw(p))
     rated = np.array([g.p_rated_kw for g in site.gensets]).reshape(-1, 1)
     running = (rated * f["on"]).sum(axis=0)
     held = np.where(island, running - f["genset"].sum(axis=0), running)

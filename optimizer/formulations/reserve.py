@@ -5,9 +5,10 @@ Islanded (the forming source's power is a result, so headroom is kept both ways)
     sum_g (P_g u - p_g) + sum_b r_b + short  >=  a (load - shed) + b pv_used
     sum_g (p_g - Pmin_g u) + sum_b h_b + short_down  >=  a (load - shed)
 
-Grid-tied (sudden loss of the grid: what is not critical is shed, the critical tiers go on):
+Grid-tied (sudden loss of the grid; what is not critical is shed, but not in the first instant, so that the
+forming batteries must be able to take over the whole net load as far as they are rated for it):
 
-    sum_g P_g u + sum_b r_b + short  >=  critical load + auxiliaries
+    sum_g P_g u + sum_b r_b + short  >=  max(critical load, min(net load, sum_b P_b)) + auxiliaries
 
     r_b + (discharge - charge, islanded only)  <=  P_b and its taper,     r_b T q <= e_t - E_min
     h_b - (discharge - charge)                 <=  P_b charge,            h_b T   <= E_max - e_t
@@ -139,7 +140,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     free = -_plenty(s.site, p)
     n.par("island_up_kw", np.where(island, policy.load_ratio * load, free))
     n.par("island_down_kw", np.where(island, policy.load_ratio * load, free))
-    n.par("loss_of_grid_kw", np.where(island, free, critical_kw(p)))
+    n.par("loss_of_grid_kw", np.where(island, free, loss_of_grid_kw(p)))
     n.bound("short_kw", 0.0, np.inf)
     n.bound("short_down_kw", 0.0, np.inf)
     n.price("reserve_short", "short_kw", ladder(s.site).reserve_per_kwh * s.step_h)
@@ -157,10 +158,16 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.par("charge_room_kw", down)
 
 
-def critical_kw(p: PlanningProblem) -> FloatArray:
-    """(T,) what must live through a loss of the grid [kW]."""
+def loss_of_grid_kw(p: PlanningProblem) -> FloatArray:
+    """(T,) what must be taken over when the grid is lost [kW]."""
     aux = sum(b.battery.aux_kw for b in p.site.bess)
-    out: FloatArray = p.load_kw[critical(p.site)].sum(axis=0) + aux
+    net = p.load_kw.sum(axis=0) - (1.0 - p.site.reserve.pv_ratio) * p.pv_kw.sum(axis=0)
+    forming = sum(
+        (x.p_discharge_kw for b, x in zip(p.site.bess, p.bess, strict=True) if b.pcs.can_form),
+        start=np.zeros(net.shape),
+    )
+    must = p.load_kw[critical(p.site)].sum(axis=0)
+    out: FloatArray = np.maximum(must + aux, np.minimum(net + aux, forming))
     return out
 
 

@@ -211,7 +211,9 @@ def dispatch_cost(case: Instance, on: np.ndarray, there: np.ndarray) -> float:
             row = {**down, **held_down, **dict.fromkeys(shed, policy.load_ratio)}
             r.upper.append(({j: -x for j, x in row.items()}, -least - policy.load_ratio * total))
         if case.reserve and there[t]:
-            r.upper.append(({j: -x for j, x in held_up.items()}, rated - pose.load_kw["a"][t]))
+            forming = sum(pack.battery.p_discharge_kw_max for pack in site.bess)
+            taken_over = max(pose.load_kw["a"][t], min(total, forming))
+            r.upper.append(({j: -x for j, x in held_up.items()}, rated - taken_over))
     if stored:
         r.cost[stored[-1]] -= case.value
         fixed += case.value * pose.soc * site.bess[0].battery.energy_kwh
