@@ -55,6 +55,11 @@ def processes_with(text: str) -> list[int]:
     return found
 
 
+def hear_ctrl_c() -> None:
+    """Undo an ignored SIGINT, which a child inherits where the tests run in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(slots=True, kw_only=True)
 class LiveDemo:
     """`ems demo` in a process group of its own."""
@@ -79,6 +84,7 @@ class LiveDemo:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=hear_ctrl_c,
             )
         live = cls(out=out, process=process, log=log)
         try:
