@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command is None:
             parser.print_help()
             return EXIT_ERROR
-        return command.run(args)
+        code = command.run(args)
+        sys.stdout.flush()  # a reader that is gone is noticed here, not while the interpreter ends
+        return code
     except EmsError as error:
         print(f"ems: {error}", file=sys.stderr)
         return EXIT_ERROR

@@ -1,8 +1,10 @@
 """The asynchronous shell around the tick: read, latch, decide, record, write, record. It paces nothing."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from dispatch.cycle import EdgeSetup, safe_commands, tick
 from dispatch.process_image import ProcessImage
@@ -13,6 +15,8 @@ from ems.commands import Command, Proposal, WriteOutcome
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
 from ems.site import Site
+
+T = TypeVar("T")
 
 
 class EdgeRuntime:
@@ -125,7 +129,7 @@ class EdgeRuntime:
             reason = f"the edge was interrupted: {type(cause).__name__}"
             raise
         finally:
-            await asyncio.shield(self.safe_stop(reason))
+            await _whole(self.safe_stop(reason))
 
     def _record(self, decisions: Decisions) -> None:
         """Condition, refusals and events of a tick; intents follow one by one before their writes."""
@@ -150,12 +154,14 @@ class EdgeRuntime:
         self.state = replace(self.state, written=written)
 
 
-async def _whole(cycle: Coroutine[object, object, Decisions]) -> Decisions:
-    """Let a cycle end before a cancellation counts: a write cut short takes its device's link with it."""
-    task = asyncio.ensure_future(cycle)
+async def _whole(work: Coroutine[object, object, T]) -> T:
+    """Let work end before cancellations count: a write cut short takes its device's link with it."""
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
         task.exception()  # what broke was recorded by the cycle itself
         raise

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from dispatch.rules import Rules
-from dispatch.runtime import EdgeRuntime
+from dispatch.runtime import EdgeRuntime, _whole
 from dispatch.vocabulary import Context, ControlMemory, Source, Targets
 from ems.clock import VirtualClock
 from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
@@ -252,3 +252,21 @@ def test_safe_stop_twice_writes_once():
     n = len(bench.io.sent)
     drive(bench.edge.safe_stop())
     assert len(bench.io.sent) == n
+
+
+async def test_work_cancelled_twice_ends_before_the_cancellation_counts():
+    """A SIGTERM in the middle of the safe table once cut its writes off: their outcome was unknown."""
+    seen = []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        seen.append("written")
+
+    task = asyncio.create_task(_whole(work()))
+    await asyncio.sleep(0.0)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == ["written"]
