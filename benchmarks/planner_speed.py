@@ -121,7 +121,8 @@ def one_day(site: Site, plans: int, options: PlannerOptions) -> tuple[Times, Com
         last = published(planner.plan(where, view, last, k))
         times.plan.append(cpu(begun))
         times.wall.append(time.perf_counter() - wall)
-        times.gap.append(last.solve.gap_ratio or 0.0)
+        if last.solve.gap_ratio is not None:
+            times.gap.append(last.solve.gap_ratio)
         soc = last.bess_soc_end[site.bess[0].id][3]
     return times, compiled, compile_s
 
@@ -142,7 +143,10 @@ def report(times: Times, compiled: Compiled, compile_s: float) -> None:
         print(f"  {name:12} median {np.median(x) * 1e3:7.1f} ms   p95 {np.quantile(x, 0.95) * 1e3:7.1f} ms")
     print(f"  model rebuilt each time would add {np.median(rebuilt) * 1e3:.0f} ms")
     print(f"  wall p50 {np.median(times.wall):.3f} s, p95 {np.quantile(times.wall, 0.95):.3f} s")
-    print(f"  gap p50 {np.median(times.gap):.2%}, p95 {np.quantile(times.gap, 0.95):.2%}")
+    gaps = (
+        f"p50 {np.median(times.gap):.2%}, p95 {np.quantile(times.gap, 0.95):.2%}" if times.gap else "unknown"
+    )
+    print(f"  gap {gaps}, stated by {len(times.gap)} of {len(plan)} plans")
     print(f"ratio whole plan / bare solve: {plan.sum() / bare.sum():.3f} (all plans together)")
 
 
