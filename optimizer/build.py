@@ -1,5 +1,7 @@
 """The model, one screen: each constraint family in reading order."""
 
+from typing import TypeVar
+
 import numpy as np
 
 from optimizer.algebra import Model
@@ -19,10 +21,15 @@ from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
 
+M = TypeVar("M", bound=Model)
 
-def build(s: Structure) -> Model:
-    """The readable model of a structure. Right-hand sides are parameters; bounds and costs are numbers."""
-    m = Model(s.steps)
+
+def build(s: Structure, kind: type[M]) -> M:
+    """The model of a structure. Right-hand sides are parameters; bounds and costs are numbers.
+
+    `kind` is `algebra.Model`, laid out fast, or `reference.PyomoModel`, the readable reference.
+    """
+    m = kind(s.steps)
     balance.declare(m, s)  # a bus that may be dead
     grid.add(m, s)  # import, export
     pv.add(m, s)  # use or curtail

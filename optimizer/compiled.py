@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ems.timegrid import BoolArray, FloatArray
-from optimizer.algebra import StandardForm, standard_form
+from optimizer.algebra import Model, StandardForm
 from optimizer.build import build, numbers
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
@@ -33,9 +33,9 @@ class Compiled:
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
-        model = build(structure)
+        model = build(structure, Model)
         self.shapes = model.shapes
-        self.form: StandardForm = standard_form(model)
+        self.form: StandardForm = model.standard_form()
 
     def numbers(self, problem: PlanningProblem) -> Numbers:
         """What the families say about a problem."""

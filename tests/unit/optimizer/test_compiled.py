@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import highspy
 import numpy as np
 import pytest
+from scipy.sparse import csc_array
 
 from ems.site import GridMode
-from optimizer import algebra
+from optimizer.algebra import Model, StandardForm
 from optimizer.build import build
 from optimizer.compiled import Compiled, Filled, cost_terms
 from optimizer.formulation import Exclusivity, Formulation
 from optimizer.intake import planning_problem
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
+from optimizer.reference import PyomoModel
 from optimizer.solve import Effort, Session
 from optimizer.structure import structure_of
 from tests import builders
@@ -65,14 +67,14 @@ def compiled_of(p: PlanningProblem, form: Formulation) -> Compiled:
 
 def through_lp_file(compiled: Compiled, p: PlanningProblem, path: Path) -> float:
     """Optimum of the readable model by Pyomo's own LP writer and HiGHS' LP reader."""
-    model, n = build(compiled.structure), compiled.numbers(p)
+    model, n = build(compiled.structure, PyomoModel), compiled.numbers(p)
     cost = {
         name: sum((prices[name] for prices in n.cost.values() if name in prices), np.zeros(shape))
         for name, shape in model.shapes.items()
     }
     bounds = {name: (n.low[name], n.high[name]) for name in model.variables}
-    algebra.set_numbers(model, n.parameters, bounds, n.integer, cost, sum(n.constant.values()))
-    algebra.write_lp(model, str(path))
+    model.set_numbers(n.parameters, bounds, n.integer, cost, sum(n.constant.values()))
+    model.write_lp(str(path))
     h: Any = highspy.Highs()  # type: ignore[no-untyped-call]
     h.setOptionValue("output_flag", False)
     h.setOptionValue("mip_rel_gap", 0.0)
@@ -82,6 +84,44 @@ def through_lp_file(compiled: Compiled, p: PlanningProblem, path: Path) -> float
 
 
 EXACT = Effort(gap_ratio=0.0, gap_abs=0.0, time_limit_s=None, node_limit=None)
+
+
+def rows_of(form: StandardForm) -> list[tuple[object, ...]]:
+    """Each row as (coefficients by column, parameters by slot, low, high), all in the <= or = direction."""
+    own = csc_array((form.a_value, form.a_index, form.a_start), shape=form.shape).tocsr()
+    out: list[tuple[object, ...]] = []
+    for i in range(form.shape[0]):
+        flip = -1.0 if form.has_low[i] and not form.has_high[i] else 1.0
+        first = own.data[own.indptr[i]] if own.indptr[i] < own.indptr[i + 1] else 1.0
+        if form.has_low[i] and form.has_high[i]:
+            flip = float(np.sign(first))
+        left, right = (
+            {
+                int(j): round(float(flip * v), 9)
+                for j, v in zip(
+                    m.indices[m.indptr[i] : m.indptr[i + 1]],
+                    m.data[m.indptr[i] : m.indptr[i + 1]],
+                    strict=True,
+                )
+            }
+            for m in (own, form.par_matrix)
+        )
+        equal = bool(form.has_low[i] and form.has_high[i])
+        out.append((form.row_names[i], left, right, round(flip * float(form.rhs[i]), 9), equal))
+    return out
+
+
+@pytest.mark.parametrize("exclusivity", list(Exclusivity))
+@pytest.mark.parametrize("seed", range(4))
+def test_fast_algebra_is_the_pyomo_model_row_by_row(seed: int, exclusivity: Exclusivity) -> None:
+    p = problem_of(random_pose(seed))
+    structure = structure_of(p.site, p.grid, Formulation(exclusivity=exclusivity))
+    fast, readable = build(structure, Model).standard_form(), build(structure, PyomoModel).standard_form()
+    assert rows_of(fast) == rows_of(readable)
+    assert fast.par_slots == readable.par_slots
+    assert {k: v.tolist() for k, v in fast.columns.items()} == {
+        k: v.tolist() for k, v in readable.columns.items()
+    }
 
 
 @pytest.mark.parametrize("seed", range(12))
