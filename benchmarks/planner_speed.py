@@ -25,6 +25,7 @@ from ems.site_schema import load_site
 from ems.timegrid import TimeGrid
 from optimizer import Planner, PlannerOptions
 from optimizer.compiled import Compiled
+from optimizer.formulation import Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.rolling import warm_start
 from optimizer.solve import Session
@@ -96,7 +97,7 @@ def cpu(begun: float) -> float:
 def one_day(site: Site, plans: int, options: PlannerOptions) -> tuple[Times, Compiled, float]:
     planner, last, soc, times = Planner(site, options), None, 0.5, Times([], [], [], [], [])
     begun = time.process_time()
-    compiled, _ = planner.solver(planner.horizon(START), exclusive=False)
+    compiled, _ = planner.solver(planner.horizon(START), Formulation(shedding=Shedding.MEAN))
     compile_s = cpu(begun)
     bare = Session(compiled)
     for k in range(plans):

@@ -149,6 +149,8 @@ class FeederParams:
     p_peak_kw: float
     power_factor_ratio: float
     restore_dwell_s: float
+    shed_min_s: float = 900.0  # a planned shedding lasts at least so long
+    served_min_s: float = 1800.0  # and is followed by at least so long on supply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

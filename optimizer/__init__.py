@@ -6,7 +6,7 @@
 >>> plan = planner.plan(condition, forecast_on(grid), None, seq=1)    # doctest: +SKIP
 """
 
-from optimizer.formulation import Exclusivity, Formulation
+from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.options import DemandWeight, PlannerOptions
 from optimizer.problem import PlanningProblem
@@ -19,5 +19,6 @@ __all__ = [
     "Planner",
     "PlannerOptions",
     "PlanningProblem",
+    "Shedding",
     "planning_problem",
 ]

@@ -11,11 +11,19 @@ class Exclusivity(StrEnum):
     BINARY = "binary"  # a binary in the steps where energy has no or negative value
 
 
+class Shedding(StrEnum):
+    """What may be shed of a feeder in a step."""
+
+    WHOLE = "whole"  # all or nothing, with dwell times, by a binary; only in plans that shed at all
+    MEAN = "mean"  # a share of the step
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formulation:
     """What the model is made of. Every family not named here has one formulation only."""
 
     exclusivity: Exclusivity = Exclusivity.HULL
+    shedding: Shedding = Shedding.WHOLE
     battery_segments: int = 3  # chords of the quadratic loss, each way
     soc_tapers: bool = True  # power limits that fall near full and empty
     reserve: bool = True

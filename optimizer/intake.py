@@ -63,6 +63,10 @@ def planning_problem(
         months=_months(site, condition, grid, options),
         history_kwh=_history_kwh(site, condition, grid),
         terminal_per_kwh=_terminal(site, import_price, options),
+        feeder_open=np.array(
+            [not condition.feeder_closed.get(f.id, True) for f in site.feeders], dtype=np.bool_
+        ),
+        shed_whole=np.zeros(len(grid), dtype=np.bool_),
         exclusive=available & ((import_price < 0.0) | (export_price > import_price)),
         notes=tuple(notes),
     )

@@ -51,7 +51,8 @@ class PlanningProblem:
     `integral` (T,) steps in which commitment must be whole; `history_kwh` imported in the open billing
     interval before the grid starts; `terminal_per_kwh` (B, 3) value of the lower, middle and upper third of
     the battery at the end; `exclusive` (T,) steps in which energy may have no value, so that one direction of
-    flow has to be enforced by binaries.
+    flow has to be enforced by binaries; `feeder_open` (F,) feeders that are shed now; `shed_whole` (T,) steps
+    in which feeders are shed whole, by binaries.
     """
 
     site: Site
@@ -70,6 +71,8 @@ class PlanningProblem:
     history_kwh: float
     terminal_per_kwh: FloatArray
     exclusive: BoolArray
+    feeder_open: BoolArray
+    shed_whole: BoolArray
     notes: tuple[str, ...] = ()
 
     @property

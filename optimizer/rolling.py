@@ -20,7 +20,7 @@ from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
-from optimizer.formulation import Exclusivity
+from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.horizon import planning_grid
 from optimizer.intake import planning_problem
 from optimizer.numbers import Numbers
@@ -32,8 +32,10 @@ from optimizer.structure import StructureKey, structure_key, structure_of
 from optimizer.validate import validate
 
 CACHE = 12  # compiled structures kept
-ROUNDS = 3  # solves at most: the first, and again with binaries where energy was burnt
+ROUNDS = 3  # solves at most: the first, and again with binaries where energy was burnt or feeders were shed
+FIRST_SHARE = 0.6  # of the deadline for a first round that may have to be followed by another
 BURNT_KW = 0.5
+SHED_KW = 0.05
 RESERVED_S = 0.15  # of the deadline, for what comes after the solve
 
 
@@ -93,12 +95,19 @@ class Planner:
 
     def prepare(self, at: datetime) -> None:
         """Compile the model of the grid at `at` ahead of time, so that the first deadline is all solver."""
-        self.solver(self.horizon(at), exclusive=False)
+        self.solver(self.horizon(at), self._formulation())
 
-    def solver(self, grid: TimeGrid, exclusive: bool) -> tuple[Compiled, Session]:
-        """Compiled model and session of a grid, made when first asked for."""
+    def _formulation(self, exclusive: bool = False, whole: bool = False) -> Formulation:
+        """The lightest formulation that a round needs; what it leaves out is looked for in its result."""
         form = self._options.formulation
-        form = replace(form, exclusivity=Exclusivity.BINARY) if exclusive else form
+        return replace(
+            form,
+            exclusivity=Exclusivity.BINARY if exclusive else form.exclusivity,
+            shedding=form.shedding if whole else Shedding.MEAN,
+        )
+
+    def solver(self, grid: TimeGrid, form: Formulation) -> tuple[Compiled, Session]:
+        """Compiled model and session of a grid, made when first asked for."""
         key = structure_key(self._site, grid, form)
         self._uses += 1
         if key not in self._solvers:
@@ -114,13 +123,20 @@ class Planner:
         self, p: PlanningProblem, last: Plan | None, who: Identity, begun: float
     ) -> tuple[Plan | None, str]:
         """A validated plan of the model, or None and why not."""
-        compiled, n, outcome = self._round(p, last, begun)
+        whole = self._options.formulation.shedding is Shedding.WHOLE
+        if whole and p.feeder_open.any():
+            p = replace(p, shed_whole=p.islanded & p.integral)
+        compiled, n, outcome = self._round(p, last, begun, FIRST_SHARE if p.islanded.any() else 1.0)
         for _ in range(ROUNDS - 1):
             if outcome.x is None:
                 break
-            burnt = burning(p, n, compiled.values(outcome.x)) & ~p.exclusive
-            if not burnt.any():
+            v = compiled.values(outcome.x)
+            burnt = burning(p, n, v) & ~p.exclusive
+            shed = shedding(p, v) & ~p.shed_whole & whole
+            if not (burnt | shed).any():
                 break
+            if shed.any():
+                p = replace(p, shed_whole=p.shed_whole | shed | (p.islanded & p.integral))
             p = replace(p, exclusive=p.exclusive | burnt)
             compiled, n, outcome = self._round(p, last, begun)
         if outcome.x is None:
@@ -128,12 +144,13 @@ class Planner:
         return self._checked(compiled, p, n, outcome, who)  # the replay judges what is left
 
     def _round(
-        self, p: PlanningProblem, last: Plan | None, begun: float
+        self, p: PlanningProblem, last: Plan | None, begun: float, share: float = 1.0
     ) -> tuple[Compiled, Numbers, Outcome]:
-        compiled, session = self.solver(p.grid, bool(p.exclusive.any()))
+        form = self._formulation(exclusive=bool(p.exclusive.any()), whole=bool(p.shed_whole.any()))
+        compiled, session = self.solver(p.grid, form)
         n = compiled.numbers(p)
         filled, start = compiled.fill(n), warm_start(p, n, last)
-        return compiled, n, session.solve(filled, self.effort(p, wall_s() - begun), start)
+        return compiled, n, session.solve(filled, self.effort(p, wall_s() - begun, share), start)
 
     def _checked(
         self, compiled: Compiled, p: PlanningProblem, n: Numbers, outcome: Outcome, who: Identity
@@ -142,14 +159,14 @@ class Planner:
         verdict = validate(plan, p, slack.surplus_kw - slack.aux_short_kw)
         return (plan, "") if verdict.ok else (None, "the replay refused it: " + "; ".join(verdict.faults))
 
-    def effort(self, p: PlanningProblem, spent_s: float = 0.0) -> Effort:
-        """How long to look, after `spent_s` of the deadline are gone [s].
+    def effort(self, p: PlanningProblem, spent_s: float = 0.0, share: float = 1.0) -> Effort:
+        """How long to look, after `spent_s` of the deadline are gone [s]: a share of what is left.
 
         The absolute gap is a tenth of the relative one of what supplying the load from the grid would cost:
         it ends solves whose objective is near zero.
         """
         o = self._options
-        left = None if o.time_limit_s is None else o.time_limit_s - RESERVED_S - spent_s
+        left = None if o.time_limit_s is None else share * (o.time_limit_s - RESERVED_S - spent_s)
         supply = float((p.load_kw.sum(axis=0) * p.step_h * np.abs(p.import_per_kwh)).sum())
         return Effort(
             gap_ratio=o.gap_ratio,
@@ -186,14 +203,32 @@ def burning(p: PlanningProblem, n: Numbers, v: dict[str, FloatArray]) -> BoolArr
     return out & p.integral
 
 
+def shedding(p: PlanningProblem, v: dict[str, FloatArray]) -> BoolArray:
+    """(T,) whole steps in which something is shed behind a breaker."""
+    behind = [i for i, f in enumerate(p.site.feeders) if f.has_breaker]
+    if not behind:
+        return np.zeros(p.steps, dtype=np.bool_)
+    out: BoolArray = (v["shed_kw"][behind] > SHED_KW).any(axis=0) & p.integral
+    return out
+
+
 def warm_start(p: PlanningProblem, n: Numbers, last: Plan | None) -> dict[str, FloatArray] | None:
-    """Commitment of the last plan on the new grid, where it reaches; NaN beyond."""
-    if last is None or not p.site.gensets or not all(g.id in last.genset_on for g in p.site.gensets):
+    """Commitment and open feeders of the last plan on the new grid, where it reaches; NaN beyond."""
+    if last is None:
         return None
     edges = last.grid.offset_s
     offset_s = (p.grid.start - last.grid.start).total_seconds() + p.grid.offset_s[:-1]
     at = np.searchsorted(edges, offset_s, side="right") - 1
     known = (at >= 0) & (offset_s < edges[-1]) & p.integral
-    rows = np.array([last.genset_on[g.id] for g in p.site.gensets])
-    start = np.where(known, np.round(rows[:, np.clip(at, 0, rows.shape[1] - 1)]), np.nan)
-    return {"on": np.clip(start, n.low["on"], n.high["on"])}
+    column = np.clip(at, 0, len(edges) - 2)
+    out = {}
+    if p.site.gensets and all(g.id in last.genset_on for g in p.site.gensets):
+        rows = np.array([last.genset_on[g.id] for g in p.site.gensets])
+        start = np.where(known, np.round(rows[:, column]), np.nan)
+        out["on"] = np.clip(start, n.low["on"], n.high["on"])
+    behind = [f.id for f in p.site.feeders if f.has_breaker]
+    if "feeder_open" in n.low and all(f in last.shed_kw for f in behind):
+        shed, load = (np.array([x[f] for f in behind]) for x in (last.shed_kw, last.load_kw))
+        is_open = (shed > SHED_KW) & (shed >= 0.5 * load)
+        out["feeder_open"] = np.where(known & p.shed_whole, is_open[:, column], np.nan)
+    return out or None

@@ -116,6 +116,9 @@ def _check_balance(
         found.within(
             "shed", f"{feeder.id} shed beyond its load", np.maximum(-shed, shed - p.load_kw[i]), tol.limit_kw
         )
+        if feeder.has_breaker:
+            part = np.minimum(shed, p.load_kw[i] - shed) * p.shed_whole
+            found.within("whole_feeder", f"{feeder.id} shed in part", part, tol.limit_kw)
     unformed = np.array([float(not f) for f in plan.forming])
     found.within("forming", "load on a bus that nobody forms", unformed * (served - aux), tol.limit_kw)
 

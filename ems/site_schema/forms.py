@@ -196,6 +196,8 @@ class FeederForm(Form):
     p_peak_kw: KwPositive
     power_factor_ratio: Annotated[float, Quantity("", gt=0, le=1)]
     restore_dwell_s: Seconds
+    shed_min_s: Seconds = 900.0
+    served_min_s: Seconds = 1800.0
 
 
 class TouWindowForm(Form):

@@ -19,12 +19,12 @@ import numpy as np
 from ems.assets import GensetParams
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Model
+from optimizer.formulations.windows import EPS_H, window
 from optimizer.numbers import Numbers
 from optimizer.problem import GensetStart, PlanningProblem
 from optimizer.structure import Structure
 
 FIRST_STEP_SHARE = 0.25  # of the first step a unit may miss and still count as on load in it
-EPS_H = 1e-6
 
 
 def add(m: Model, s: Structure) -> None:
@@ -42,8 +42,8 @@ def add(m: Model, s: Structure) -> None:
         (G, T),
         lambda g, t: on[g, t] - (on[g, t - 1] if t else on_before[g]) == start[g, t] - stop[g, t],
     )
-    up = [[_window(s, t, u.min_up_s) for t in range(T)] for u in units]
-    down = [[_window(s, t, u.min_down_s) for t in range(T)] for u in units]
+    up = [[window(s, t, u.min_up_s) for t in range(T)] for u in units]
+    down = [[window(s, t, u.min_down_s) for t in range(T)] for u in units]
     m.rows("min_up", (G, T), lambda g, t: sum(start[g, i] for i in up[g][t]) <= on[g, t])
     m.rows("min_down", (G, T), lambda g, t: sum(stop[g, i] for i in down[g][t]) <= 1 - on[g, t])
     if s.formulation.symmetry and G > 1:
@@ -82,11 +82,6 @@ def identical(a: GensetParams, b: GensetParams) -> bool:
 def _interchangeable(a: GensetStart, b: GensetStart) -> bool:
     """Equal histories as far as they bind."""
     return a == b
-
-
-def _window(s: Structure, t: int, length_s: float) -> list[int]:
-    """Steps i <= t whose start lies less than `length_s` before the start of step t; t itself always."""
-    return [i for i in range(t + 1) if i == t or s.start_h[t] - s.start_h[i] < length_s / 3600.0 - EPS_H]
 
 
 def commitment_bounds(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:

@@ -15,11 +15,12 @@ from ems.plan import Plan
 from ems.site import GridMode, Site
 from ems.timegrid import TimeGrid
 from optimizer import Formulation, Planner, PlannerOptions
+from optimizer.formulation import Shedding
 from optimizer.options import DemandWeight
 from tests import builders
 
 T0 = builders.T0
-PLAIN = Formulation(reserve=False, soc_tapers=False, tie_break_ratio=0.0)
+PLAIN = Formulation(reserve=False, soc_tapers=False, tie_break_ratio=0.0, shedding=Shedding.MEAN)
 EXACT = PlannerOptions(
     gap_ratio=0.0,
     node_limit=None,
@@ -116,6 +117,7 @@ class Pose:
     gensets_now: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     peak_kw: float = 0.0
     mains_good: bool = False
+    feeders_open: tuple[str, ...] = ()
     at: datetime = T0
 
     def condition(self) -> PlantCondition:
@@ -141,7 +143,7 @@ class Pose:
             gensets=gensets,
             pv_kw={},
             feeder_kw={},
-            feeder_closed={},
+            feeder_closed={f.id: f.id not in self.feeders_open for f in self.site.feeders},
             grid_p_kw=0.0,
             peak_import_kw=self.peak_kw,
             interval_import_kwh=0.0,

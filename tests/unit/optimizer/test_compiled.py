@@ -14,7 +14,7 @@ from ems.site import GridMode
 from optimizer.algebra import Model, StandardForm
 from optimizer.build import build
 from optimizer.compiled import Compiled, Filled, cost_terms
-from optimizer.formulation import Exclusivity, Formulation
+from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
@@ -111,11 +111,14 @@ def rows_of(form: StandardForm) -> list[tuple[object, ...]]:
     return out
 
 
+@pytest.mark.parametrize("shedding", list(Shedding))
 @pytest.mark.parametrize("exclusivity", list(Exclusivity))
 @pytest.mark.parametrize("seed", range(4))
-def test_fast_algebra_is_the_pyomo_model_row_by_row(seed: int, exclusivity: Exclusivity) -> None:
+def test_fast_algebra_is_the_pyomo_model_row_by_row(
+    seed: int, exclusivity: Exclusivity, shedding: Shedding
+) -> None:
     p = problem_of(random_pose(seed))
-    structure = structure_of(p.site, p.grid, Formulation(exclusivity=exclusivity))
+    structure = structure_of(p.site, p.grid, Formulation(exclusivity=exclusivity, shedding=shedding))
     fast, readable = build(structure, Model).standard_form(), build(structure, PyomoModel).standard_form()
     assert rows_of(fast) == rows_of(readable)
     assert fast.par_slots == readable.par_slots

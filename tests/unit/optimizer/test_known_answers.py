@@ -1,14 +1,16 @@
 """Cases small enough to check by hand, each with the answer worked out beside it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ems.site import GridMode
 from optimizer.compiled import Compiled
-from optimizer.formulation import Exclusivity
+from optimizer.formulation import Exclusivity, Shedding
 from optimizer.intake import planning_problem
 from optimizer.options import PlannerOptions
+from optimizer.rolling import Planner
 from optimizer.solve import Effort, Session
 from optimizer.structure import structure_of
 from tests.unit.optimizer.posing import (
@@ -171,3 +173,68 @@ def test_critical_load_is_carried_through_a_loss_of_the_grid() -> None:
     plan = pose.plan(options)
     assert plan.bess_soc_end["bess1"][0] == pytest.approx(20.0 / 30.0, abs=1e-6)
     assert plan.reserve_up_held_kw[0] == pytest.approx(40.0, abs=1e-6)
+
+
+# --- whole feeders ------------------------------------------------------------------------------------------
+
+WHOLE = replace(EXACT, formulation=replace(PLAIN, shedding=Shedding.WHOLE))
+
+
+def short_of_energy(stored_kwh: float, **feeder_changes: Any) -> Pose:
+    """An island of an hour in quarters: 40 kW of load on two feeders, a battery that cannot carry it all."""
+    return Pose(
+        site=small_site(
+            bess=[ideal_bess(energy_kwh=40.0, p_charge_kw_max=100.0, p_discharge_kw_max=100.0)],
+            feeders=[
+                replace(feeder("cheap", 2.0, tier=3, peak_kw=20.0), **feeder_changes),
+                feeder("dear", 5.0, tier=2, peak_kw=20.0),
+            ],
+        ),
+        load_kw={"cheap": [20.0] * 4, "dear": [20.0] * 4},
+        steps=4,
+        step_s=900.0,
+        soc=stored_kwh / 40.0,
+        mode=GridMode.ISLANDED,
+    )
+
+
+def test_a_feeder_is_shed_whole_not_in_part() -> None:
+    """32 of 40 kWh are stored: 8 kWh are missing, which is 1.6 quarters of a feeder: two are shed."""
+    pose = short_of_energy(32.0)
+    parts, whole = pose.plan(EXACT), pose.plan(WHOLE)
+    assert sum(parts.shed_kw["cheap"]) / 4.0 == pytest.approx(8.0)
+    assert sorted(whole.shed_kw["cheap"]) == pytest.approx([0.0, 0.0, 20.0, 20.0])
+    assert sum(whole.shed_kw["dear"]) == pytest.approx(0.0)
+    assert whole.cost_terms["unserved"] == pytest.approx(20.0)
+
+
+def test_a_shed_feeder_is_not_served_between_for_less_than_its_time() -> None:
+    """Shed now, and served for an hour at least once it is closed."""
+    pose = replace(short_of_energy(32.0, served_min_s=3600.0), feeders_open=("cheap",))
+    shed = pose.plan(WHOLE).shed_kw["cheap"]
+    closings = [i for i in range(1, 4) if shed[i] < 1.0 < shed[i - 1]]
+    openings = [i for i in range(1, 4) if shed[i - 1] < 1.0 < shed[i]]
+    assert sum(x > 1.0 for x in shed) == 2
+    assert shed[0] == pytest.approx(20.0), "it is open now; closing it first would mean opening it again"
+    assert len(closings) == 1
+    assert not openings
+
+
+def test_a_planned_shedding_lasts_its_time() -> None:
+    """60 kW in the first quarter, 40 kW of battery: one quarter would do, the feeder is shed for three."""
+    pose = short_of_energy(40.0, shed_min_s=2700.0)
+    bess = ideal_bess(energy_kwh=40.0, p_charge_kw_max=40.0, p_discharge_kw_max=40.0)
+    pose = replace(
+        pose,
+        site=replace(pose.site, bess=(bess,)),
+        load_kw={"cheap": [20.0] * 4, "dear": [40.0, 0.0, 0.0, 0.0]},
+    )
+    assert pose.plan(WHOLE).shed_kw["cheap"] == pytest.approx((20.0, 20.0, 20.0, 0.0))
+
+
+def test_a_plan_that_sheds_nothing_is_solved_without_feeder_binaries() -> None:
+    planner = Planner(short_of_energy(40.0).site, WHOLE)
+    pose = short_of_energy(40.0)
+    plan = planner.plan(pose.condition(), pose.forecast(), None, 1)
+    assert sum(plan.shed_kw["cheap"]) == pytest.approx(0.0)
+    assert {k[2].shedding for k in planner._solvers} == {Shedding.MEAN}

@@ -14,6 +14,7 @@ from ems.plan import Plan, PlanLabel
 from ems.site import GridMode
 from ems.timegrid import TimeGrid
 from optimizer import Planner, PlannerOptions
+from optimizer.formulation import Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.solve import Session
 from optimizer.validate import validate
@@ -171,7 +172,7 @@ def test_deadline_is_kept() -> None:
     """A big horizon and no time: whatever comes out, comes out in time."""
     fine = PlannerOptions(blocks=((300.0, 288),), gap_ratio=0.0, time_limit_s=1.0, node_limit=None)
     planner = Planner(builders.site(), fine)
-    planner.solver(planner.horizon(T0), exclusive=False)
+    planner.solver(planner.horizon(T0), Formulation(shedding=Shedding.MEAN))
     pose = day(planner)
     begun = wall_s()
     plan = planned(planner, pose)
