@@ -15,6 +15,7 @@ from ems.site import GridMode, Site
 PLAN_AGE_MAX = timedelta(hours=2)
 FUTURE_MAX = timedelta(seconds=60)  # a plan issued later than that has a wrong clock
 SOC_TOLERANCE = 0.02  # per step: segments of the loss curve, tapering limits
+RETURN_H = 2.0  # a battery found outside its window has so long to come back into it
 KW_TOLERANCE = 1.0
 
 
@@ -123,8 +124,12 @@ def _bess(site: Site, plan: Plan, last: int) -> Iterator[str]:
     for b in site.bess:
         p, soc, params = plan.bess_p_kw[b.id], plan.bess_soc_end[b.id], b.battery
         yield from _outside(f"bess_p_kw[{b.id}]", p, -params.p_charge_kw_max, params.p_discharge_kw_max, last)
+        start = soc[0] - stored_change_kwh(params, p[0], soc[0], float(hours[0])) / params.energy_kwh
         for t in range(last):
             low, high = params.soc_min - SOC_TOLERANCE, params.soc_max + SOC_TOLERANCE
+            if float(sum(hours[:t])) < RETURN_H:  # no further out than it stands at the start
+                low, high = min(low, start - 2.0 * SOC_TOLERANCE), max(high, start + SOC_TOLERANCE)
+            low, high = max(0.0, low), min(1.0, high)
             if not low <= soc[t] <= high:
                 yield f"bess_soc_end[{b.id}] is {soc[t]:.3f} in step {t}, allowed {low:.2f} to {high:.2f}"
                 break

@@ -82,3 +82,20 @@ def test_check_every_single_sign_flip_is_caught():
                     assert check_plan(SITE, bent(GOOD, name, key, t, -v), T0, -1), (name, key, t)
                     caught += 1
     assert caught == 5
+
+
+def test_check_a_battery_found_nearly_empty_may_come_back_by_the_plan():
+    """After a black start the SoC stands below its window of 0.1; that is when a plan is needed most."""
+    back = plan_of(SITE, bess_kw=[-60.0, -60.0, -60.0, -60.0], soc=0.05)
+    assert check_plan(SITE, back, T0, -1) == ()
+
+
+def test_check_a_plan_that_leaves_the_battery_below_its_window_is_refused():
+    stays = plan_of(SITE, bess_kw=[0.0] * 16, soc=0.05)
+    assert any("bess_soc_end[bess1]" in p for p in check_plan(SITE, stays, T0, -1))
+
+
+def test_check_a_plan_that_leaves_the_window_by_itself_is_refused():
+    deep = plan_of(SITE, bess_kw=[40.0] * 4, load_kw=200.0, soc=0.12)
+    assert min(deep.bess_soc_end["bess1"]) < 0.08
+    assert any("bess_soc_end[bess1]" in p for p in check_plan(SITE, deep, T0, -1))
