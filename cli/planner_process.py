@@ -4,18 +4,17 @@ import asyncio
 import os
 import sys
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from cli.clocks import PLANNER_PHASE, open_clock
-from cli.measured import MeasuredHistory
 from cli.past import load_past
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.plans import SqlitePlanStore
 from ems.clock import Clock, SystemClock
-from ems.errors import InvariantBroken
+from ems.condition import PlantCondition
 from ems.outage import OutageNotice, known_outages
 from ems.plan import Plan
 from ems.ports import Forecaster, HistoryReader
@@ -26,9 +25,9 @@ from ems.site_schema import load_site
 from forecasting.history import HistoryForecaster
 from optimizer.options import PlannerOptions
 from optimizer.rolling import Planner
-from optimizer.trigger import next_renewal, replan_reason
+from optimizer.trigger import next_look, replan_reason
+from sim.measured import MeasuredHistory, history_forecaster
 
-_LOOK_S = 10.0  # how often the planner looks whether the plant has changed
 _SPACING_S = 60.0
 
 
@@ -50,15 +49,14 @@ class PlannerLoop:
         """Look, plan, publish, wait."""
         self.last = self.store.current()
         while True:
-            reason = self._reason()
-            if reason is not None:
-                await self._plan(reason)
+            condition = self.history.condition()
+            if condition is not None and self._reason(condition) is not None:
+                await self._plan(condition)
             self._report()
             await self._wait()
 
-    def _reason(self) -> str | None:
-        condition = self.history.condition()
-        if condition is None or condition.grid_mode is GridMode.UNKNOWN:
+    def _reason(self, condition: PlantCondition) -> str | None:
+        if condition.grid_mode is GridMode.UNKNOWN:
             return None  # nothing to start from yet
         edge = self.history.statuses().get("edge")
         return replan_reason(
@@ -70,19 +68,17 @@ class PlannerLoop:
             spacing_s=_SPACING_S,
         )
 
-    async def _plan(self, reason: str) -> None:
+    async def _plan(self, condition: PlantCondition) -> None:
+        """Plan from what was seen now: in lock-step the edge moves on while the solve is on its way."""
         now, began_s = self.clock.now(), self.clock.monotonic_s()
-        solve = asyncio.create_task(asyncio.to_thread(self._solve, now))
+        solve = asyncio.create_task(asyncio.to_thread(self._solve, now, condition))
         if self.config.keeper_port is not None:
             await self.clock.sleep_until(began_s + self.config.solve_allowance_s)
         plan = await solve
         self.store.publish(plan)
         self.last, self.made = plan, self.made + 1
 
-    def _solve(self, now: datetime) -> Plan:
-        condition = self.history.condition()
-        if condition is None:
-            raise InvariantBroken("the plant's condition has vanished from the historian")
+    def _solve(self, now: datetime, condition: PlantCondition) -> Plan:
         horizon = self.planner.horizon(now, known_outages(self.notices, now), condition)
         forecast = self.forecaster.forecast(horizon, now)
         seq = 1 if self.last is None else self.last.seq + 1
@@ -106,21 +102,15 @@ class PlannerLoop:
 
     async def _wait(self) -> None:
         now, mono_s = self.clock.now(), self.clock.monotonic_s()
-        renewal = next_renewal(now, self.config.replan_s)
-        look = now + timedelta(seconds=_LOOK_S)
-        await self.clock.sleep_until(mono_s + (min(renewal, look) - now).total_seconds())
+        look_s = (next_look(now, self.config.replan_s) - now).total_seconds()
+        await self.clock.sleep_until(mono_s + look_s)
 
 
 def make_forecaster(site: Site, history: HistoryReader, config: ProcessConfig) -> HistoryForecaster:
     """A forecaster over the stored past, joined with what the historian measures."""
     past: dict[str, UniformSeries] = {} if config.past is None else load_past(config.past)
     measured = MeasuredHistory(site=site, reader=history, before=past)
-    return HistoryForecaster(
-        site,
-        load={f.id: measured.source(f.id) for f in site.feeders},
-        pv={p.id: measured.source(p.id) for p in site.pv},
-        notices=[*site.outages, *config.notices],
-    )
+    return history_forecaster(site, measured, [*site.outages, *config.notices])
 
 
 async def serve(config: ProcessConfig) -> None:

@@ -6,6 +6,7 @@ from ems.condition import PlantCondition
 from ems.plan import Plan
 from ems.site import GridMode
 
+LOOK_S = 10.0  # how often a planner looks whether the plant has changed
 _SETTLED = (GridMode.GRID_TIED, GridMode.ISLANDED)
 
 
@@ -50,3 +51,8 @@ def next_renewal(now: datetime, replan_s: float) -> datetime:
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     count = (now - midnight).total_seconds() // replan_s + 1
     return midnight + timedelta(seconds=count * replan_s)
+
+
+def next_look(now: datetime, replan_s: float) -> datetime:
+    """When a planner that has just looked or published looks again: soon, and never past a renewal."""
+    return min(next_renewal(now, replan_s), now + timedelta(seconds=LOOK_S))

@@ -11,7 +11,7 @@ from sim.scenario import Scenario
 if TYPE_CHECKING:
     from sim.harness import Run
 
-FORMAT = 1
+FORMAT = 2
 
 
 def fingerprint(scenario: Scenario) -> str:
@@ -43,7 +43,8 @@ def save_run(run: "Run", path: Path) -> None:
         "plan": run.plans.plan,
         "recorder": run.recorder,
         "edge": run.edge.state(),
-        "turns": None if turns is None else (turns.last, turns.pending, turns.made),
+        "turns": None if turns is None else (turns.last, turns.pending, turns.made, turns.look_s, turns.away),
+        "measured": (run.samples.rows, run.measured.grown),
         "run": (run.mode, run.cycles, run.wall_s),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +72,8 @@ def restore_run(run: "Run", path: Path) -> None:
     for name in ("kept", "lost", "requests", "refusals", "outcomes", "latest", "_asked"):
         setattr(run.recorder, name, getattr(saved["recorder"], name))
     run.edge.restore(saved["edge"])
+    run.samples.rows, run.measured.grown = saved["measured"]
     if run.turns is not None and saved["turns"] is not None:
-        run.turns.last, run.turns.pending, run.turns.made = saved["turns"]
+        turns = run.turns
+        turns.last, turns.pending, turns.made, turns.look_s, turns.away = saved["turns"]
     run.mode, run.cycles, run.wall_s = saved["run"]

@@ -1,8 +1,10 @@
 """A run without sockets, threads or an event loop: the production tick and planner on a virtual clock."""
 
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,24 +15,22 @@ from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Controller, Decisions
 from ems.clock import VirtualClock, wall_s
 from ems.errors import EmsError, InvariantBroken
-from ems.outage import known_outages
-from ems.plan import Plan
 from ems.ports import Forecaster
 from ems.site import GridMode
-from forecasting.history import HistoryForecaster
+from forecasting.slots import slot_of, slot_start
 from optimizer.options import PlannerOptions
-from optimizer.rolling import Planner
-from optimizer.trigger import replan_reason
 from sim.checkpoint import restore_run, save_run
 from sim.direct_io import WorldIO
 from sim.edge_trace import SOURCES, EdgeTrace
+from sim.measured import MeasuredHistory, MemorySamples, history_forecaster, quarter_hours
 from sim.perfect import PerfectForecaster
 from sim.period import by_day
 from sim.recorder import MemoryPlans, MemoryRecorder
-from sim.result import PlanMade, RunResult, genset_events, plan_stats
+from sim.result import RunResult, genset_events, plan_stats
 from sim.scenario import Scenario
 from sim.steps import SIMULATE_STEPS, StepOptions, StepPolicy
 from sim.timeline import WindowSet
+from sim.turns import PlanningTurns
 from sim.world import EPSILON_S, World, WorldOptions
 
 T = TypeVar("T")
@@ -55,8 +55,9 @@ class SimulateOptions:
     replan_s : age at which a plan is renewed [s].
     spacing_s : shortest time between plans made out of turn [s].
     allowance_s : plant time from the start of a solve to its publication [s].
+    planner_away : times in which the planner is dead: (from, until it is back) [s after start].
     planner : limited by nodes, not by wall time, so that the same seed gives the same plans.
-    rules, tou : thresholds of the baselines; `rules` also carries the plan follower when there is no plan.
+    rules, tou : thresholds of the baselines.
     trace_s : length of a trace row away from events; None records no trace [s].
     checkpoint : file to write every `checkpoint_s` of plant time, and to go on from with `resume`.
     """
@@ -65,6 +66,7 @@ class SimulateOptions:
     replan_s: float = 3600.0
     spacing_s: float = 60.0
     allowance_s: float = 30.0
+    planner_away: tuple[tuple[float, float], ...] = ()
     planner: PlannerOptions = field(default_factory=PlannerOptions)
     rules: RulesParams = field(default_factory=RulesParams)
     tou: TouParams = field(default_factory=TouParams)
@@ -82,20 +84,20 @@ def controller_of(name: ControllerName, options: SimulateOptions) -> Controller:
         case ControllerName.RULES_TOU:
             return RulesTou(params=options.tou)
         case ControllerName.MPC | ControllerName.PERFECT:
-            return PlanFollower(fallback=Rules(params=options.rules))
+            return PlanFollower()  # as the edge process makes it
 
 
-def forecaster_of(name: ControllerName, scenario: Scenario) -> Forecaster | None:
-    """What the planner of this controller knows; None when it has no planner."""
+def forecaster_of(
+    name: ControllerName, scenario: Scenario, measured: MeasuredHistory
+) -> Callable[[], Forecaster] | None:
+    """Makes what the planner of this controller knows; None when it has no planner."""
     match name:
         case ControllerName.RULES | ControllerName.RULES_TOU:
             return None
         case ControllerName.MPC:
-            return HistoryForecaster(
-                scenario.site, load=scenario.load_kw, pv=scenario.pv_kw, notices=scenario.notices
-            )
+            return partial(history_forecaster, scenario.site, measured, scenario.notices)
         case ControllerName.PERFECT:
-            return PerfectForecaster(scenario)
+            return partial(PerfectForecaster, scenario)
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -118,53 +120,6 @@ class StoppedError(EmsError):
     """A run was asked to stop before its end."""
 
 
-class PlanningTurns:
-    """The planner's side of a run: the same trigger, horizon and planner as the planner process."""
-
-    def __init__(self, scenario: Scenario, forecaster: Forecaster, options: SimulateOptions) -> None:
-        self._scenario, self._forecaster, self._options = scenario, forecaster, options
-        self._planner = Planner(scenario.site, options.planner)
-        self.last: Plan | None = None
-        self.pending: tuple[float, Plan] | None = None  # (time of publication [s], plan)
-        self.made: list[PlanMade] = []
-
-    def look(self, t_s: float, decisions: Decisions) -> None:
-        """Start a plan at `t_s` if one is due; it is published `allowance_s` later."""
-        if self.pending is not None or decisions.mode is GridMode.UNKNOWN:
-            return
-        o, now = self._options, self._scenario.at(t_s)
-        reason = replan_reason(
-            self.last,
-            decisions.condition,
-            now,
-            followed=decisions.plan_id is not None,
-            replan_s=o.replan_s,
-            spacing_s=o.spacing_s,
-        )
-        if reason is None:
-            return
-        began = wall_s()
-        known = known_outages(self._scenario.notices, now)
-        horizon = self._planner.horizon(now, known, decisions.condition)
-        forecast = self._forecaster.forecast(horizon, now)
-        seq = 1 if self.last is None else self.last.seq + 1
-        plan = self._planner.plan(decisions.condition, forecast, self.last, seq)
-        took_s = wall_s() - began
-        self.made.append(PlanMade(label=str(plan.label), gap_ratio=plan.solve.gap_ratio, took_s=took_s))
-        self.pending = (t_s + o.allowance_s, plan)
-
-    def publish(self, t_s: float, plans: MemoryPlans) -> None:
-        """Make a plan current whose time has come."""
-        if self.pending is not None and self.pending[0] <= t_s + EPSILON_S:
-            self.last = self.pending[1]
-            plans.publish(self.pending[1])
-            self.pending = None
-
-    def next_s(self) -> float:
-        """When the next plan is published; infinity when none is on its way [s]."""
-        return float("inf") if self.pending is None else self.pending[0]
-
-
 class Run:
     """One controller on its way through one scenario."""
 
@@ -175,7 +130,12 @@ class Run:
         self.world = World(scenario, options=world_options(scenario, options, self._policy))
         self.clock = VirtualClock(scenario.start)
         self.plans = MemoryPlans()
-        self.recorder = MemoryRecorder(scenario.start)
+        self.samples = MemorySamples(scenario.site)
+        self.measured = measured_in(scenario, self.samples)
+        forecaster = forecaster_of(name, scenario, self.measured)
+        self.turns = None if forecaster is None else PlanningTurns(scenario, forecaster, options)
+        keeps = name == ControllerName.MPC
+        self.recorder = MemoryRecorder(scenario.start, samples=self.samples if keeps else None)
         self.runtime = EdgeRuntime(
             scenario.site,
             clock=self.clock,
@@ -186,9 +146,8 @@ class Run:
             shadow=False,
             epoch=1,
             notices=scenario.notices,
+            planner_alive=self._planner_alive,
         )
-        forecaster = forecaster_of(name, scenario)
-        self.turns = None if forecaster is None else PlanningTurns(scenario, forecaster, options)
         self.edge = EdgeTrace(scenario.site, self._edge_bin_s)
         self.mode = GridMode.UNKNOWN
         self.cycles = 0
@@ -234,20 +193,32 @@ class Run:
     def _cycle(self, end_s: float) -> None:
         t_s = self.world.now_s
         self.clock.advance(max(0.0, t_s - self.clock.monotonic_s()))
-        if self.turns is not None:
-            self.turns.publish(t_s, self.plans)
         expected_s = self._next_s(t_s, end_s)
+        plan = self.plans.plan  # as the edge sees it
         decisions = drive(self.runtime.cycle(expected_s - t_s))
         self.mode = decisions.mode
         self.cycles += 1
-        if self.turns is not None:
-            self.turns.look(t_s, decisions)
+        published = self.turns is not None and self._planned(self.turns, t_s, decisions)
         to_s = min(expected_s, self._next_s(t_s, end_s))
-        self.edge.add(t_s, to_s - t_s, decisions, self.plans.plan)
+        if published and to_s - t_s > LONG_CYCLE_S:
+            to_s = min(t_s + AT_ONCE_S, to_s)
+        self.edge.add(t_s, to_s - t_s, decisions, plan)
         self.world.advance(to_s, carry=to_s - t_s > LONG_CYCLE_S)
 
+    def _planned(self, turns: PlanningTurns, t_s: float, decisions: Decisions) -> bool:
+        """The planner's turn comes after the edge's; True: it has published a plan."""
+        published = turns.turn(t_s, decisions, self.plans)
+        if turns.pending is not None:  # when it was issued, every quarter of an hour before was made a mean
+            self.samples.forget(slot_start(slot_of(turns.pending[1].issued_at)))
+        return published
+
+    def _planner_alive(self) -> bool:
+        return self.turns is None or self.turns.alive(self.clock.monotonic_s())
+
     def _next_s(self, t_s: float, end_s: float) -> float:
-        published_s = end_s if self.turns is None else self.turns.next_s()
+        published_s = math.inf if self.turns is None else self.turns.next_s()
+        if published_s <= t_s + EPSILON_S:  # in this cycle
+            published_s = math.inf
         next_s = self._policy.next_s(t_s, self.mode, self.world.busy)
         return min(next_s, max(published_s, t_s + 1.0), end_s)
 
@@ -298,6 +269,14 @@ class Run:
 
 
 LONG_CYCLE_S = 10.0  # cycles longer than this stand for an edge that refreshes its setpoints meanwhile
+AT_ONCE_S = 1.0  # ... and that sees a new plan a second after its publication
+
+
+def measured_in(scenario: Scenario, samples: MemorySamples) -> MeasuredHistory:
+    """What is known of a scenario before its start, to be joined with what the edge reads in the run."""
+    past = {**scenario.load_kw, **scenario.pv_kw}
+    before = {asset: quarter_hours(asset, series, scenario.start) for asset, series in past.items()}
+    return MeasuredHistory(site=scenario.site, reader=samples, before=before, hold_s_max=math.inf)
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from ems.plan import Plan
 from ems.points import split_point_id
 from ems.records import EventRecord, JsonValue, StatusRow
 from ems.telemetry import Snapshot
+from sim.measured import MemorySamples
 from sim.result import RunRequest
 
 EVENTS_MAX = 50_000
@@ -18,9 +19,12 @@ EVENTS_MAX = 50_000
 
 @dataclass(slots=True)
 class MemoryRecorder:
-    """`ems.ports.Recorder` in memory. Readings are not kept: the world's trace is better."""
+    """`ems.ports.Recorder` in memory. Of the readings only `samples` are kept, where there is a planner that
+    forecasts from them: for everything else the world's trace is better.
+    """
 
     start: datetime
+    samples: MemorySamples | None = None
     kept: list[EventRecord] = field(default_factory=list)
     lost: int = 0
     requests: list[RunRequest] = field(default_factory=list)
@@ -30,7 +34,9 @@ class MemoryRecorder:
     _asked: dict[str, bool] = field(default_factory=dict)
 
     def readings(self, snapshot: Snapshot) -> None:
-        """Not kept."""
+        """Keep what forecasts are made from."""
+        if self.samples is not None:
+            self.samples.add(snapshot)
 
     def intent(self, command: Command) -> None:
         """Not kept; the outcome tells."""
@@ -76,7 +82,7 @@ class MemoryRecorder:
 
 @dataclass(slots=True)
 class MemoryPlans:
-    """Plan store of a run without processes; its producer always lives."""
+    """Plan store of a run without processes; whether the planner lives, the edge is told beside it."""
 
     plan: Plan | None = None
 

@@ -12,13 +12,16 @@ import pytest
 
 from cli.result_table import compare, result_rows
 from sim.result import RunResult, load_result
+from sim.scenario import Scenario
+from sim.steps import DEMO_STEPS
 from tests.e2e.days import Lived, around_outage, demo_day, live_through
 from tests.e2e.live import LiveDemo
-from tests.e2e.virtual import virtual
+from tests.e2e.virtual import killed_s, virtual, virtual_demo
 
 pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).resolve().parents[2]
 OF_THE_MACHINE = ("planning time",)
+OF_THE_WIRE = ("device.", "historian.", "edge.safe_table")
 
 
 def table(result: RunResult) -> list[tuple[object, ...]]:
@@ -31,6 +34,32 @@ def table(result: RunResult) -> list[tuple[object, ...]]:
 def again(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     """The quiet half hour a second time: other ports, other process ids, another hash seed."""
     return live_through(tmp_path_factory.mktemp("again"), around_outage())
+
+
+def lived_events(result: RunResult, scenario: Scenario) -> list[tuple[float, str, str]]:
+    """What was decided when: without links and files, which the virtual run has none of.
+
+    How long a killed planner takes to die is the machine's: the cycle that first calls the plan the last one
+    may be that of the kill or the next.
+    """
+    seen = []
+    for e in result.events:
+        t_s, dies_s = scenario.offset_s(e.at), killed_s(scenario)
+        if e.kind == "edge.source.changed" and dies_s <= t_s <= dies_s + DEMO_STEPS.step_s:
+            t_s = dies_s
+        if not e.kind.startswith(OF_THE_WIRE):
+            seen.append((t_s, e.kind, json.dumps(dict(e.fields), sort_keys=True)))
+    return seen
+
+
+def assert_same_run(sockets: RunResult, clock: RunResult, scenario: Scenario) -> None:
+    """Events at the same times, and what was paid and bought within 0.1 %."""
+    assert lived_events(sockets, scenario) == lived_events(clock, scenario)
+    assert dict(sockets.plans.by_label) == dict(clock.plans.by_label)
+    one, two = compare(scenario.site, [sockets, clock])
+    assert one.costs.total_with_voll_cost == pytest.approx(two.costs.total_with_voll_cost, rel=0.001)
+    assert one.run.counters.import_kwh == pytest.approx(two.run.counters.import_kwh, rel=0.001)
+    assert one.costs.fuel_l == pytest.approx(two.costs.fuel_l, rel=0.001, abs=0.1)
 
 
 @pytest.mark.parametrize("controller", ["rules_tou", "mpc"])
@@ -68,19 +97,18 @@ def test_socket_run_every_reading_and_command_is_the_same_again(quiet: Lived, ag
     assert mine == theirs
 
 
-def test_socket_run_and_virtual_run_cost_the_same(quiet: Lived):
-    """Within 0.5 %: on the one side, readings have passed through registers of 0.1 kW."""
-    site = around_outage().site
-    sockets, clock = compare(site, [quiet.result, virtual("mpc", around_outage())])
-    assert sockets.costs.total_with_voll_cost == pytest.approx(clock.costs.total_with_voll_cost, rel=0.005)
-    assert sockets.run.counters.import_kwh == pytest.approx(clock.run.counters.import_kwh, rel=0.005, abs=0.5)
-    assert sockets.run.counters.unserved_kwh == pytest.approx(clock.run.counters.unserved_kwh, abs=1e-3)
+def test_socket_run_and_virtual_run_are_the_same_run(quiet: Lived):
+    """Readings and commands are rounded to the same registers: what the plant did agrees to the last bit."""
+    clock = virtual("mpc", around_outage())
+    assert_same_run(quiet.result, clock, around_outage())
+    assert quiet.result.trace.t_s.tolist() == clock.trace.t_s.tolist()
+    assert np.array_equal(quiet.result.trace.values, clock.trace.values, equal_nan=True)
 
 
 @pytest.fixture(scope="module")
 def virtual_day() -> RunResult:
-    """The demo day on a virtual clock, with the planner alive all the time."""
-    return virtual("mpc", demo_day())
+    """The demo day on a virtual clock; its planner dies when the demo's does."""
+    return virtual_demo()
 
 
 def test_virtual_demo_day_has_the_cycles_and_plans_of_the_demo(virtual_day: RunResult):
@@ -90,9 +118,12 @@ def test_virtual_demo_day_has_the_cycles_and_plans_of_the_demo(virtual_day: RunR
 
 
 def test_demo_day_over_sockets_and_on_a_virtual_clock_agree(finished_demo: LiveDemo, virtual_day: RunResult):
-    """Within 0.5 % in cost, although the demo kills its planner for ten minutes."""
+    """The same plans at the same times, the same events, the same cost.
+
+    They agreed to 5 % only, on some machines, while the virtual run saw plans a cycle earlier, knew the
+    demand of feeders that were shed, read without registers and had a planner that never died.
+    """
     result = load_result(finished_demo.out / "mpc")
-    sockets, clock = compare(demo_day().site, [result, virtual_day])
-    assert sockets.costs.total_cost == pytest.approx(clock.costs.total_cost, rel=0.005)
-    assert sockets.run.counters.import_kwh == pytest.approx(clock.run.counters.import_kwh, rel=0.005)
-    assert sockets.costs.fuel_l == pytest.approx(clock.costs.fuel_l, rel=0.005, abs=0.5)
+    assert_same_run(result, virtual_day, demo_day())
+    socs = [r.trace.column("bess1.soc") for r in (result, virtual_day)]
+    assert np.abs(socs[0] - socs[1]).max() < 0.002
