@@ -47,6 +47,7 @@ class BatteryParams:
     soc_taper_high: float
     taper_ratio: float
     wear_per_kwh: float  # money per kWh discharged
+    wear_charge_per_kwh: float = 0.0  # money per kWh charged, where throughput is priced each way
 
     @property
     def p_nominal_kw(self) -> float:
@@ -84,7 +85,7 @@ class GensetParams:
     s_kva: float
     fuel_kw: tuple[float, ...]  # breakpoints of electrical output [kW], ascending; the first may be 0
     fuel_l_h: tuple[float, ...]  # fuel at those breakpoints [L/h]
-    start_cost: float  # money per start (wear, crank fuel)
+    start_cost: float  # money per start (wear, crank fuel), from hot where cold_start_cost is given
     running_cost_per_h: float  # money per running hour
     min_up_s: float
     min_down_s: float
@@ -100,6 +101,8 @@ class GensetParams:
     mains_failure_start: bool
     mains_failure_delay_s: float
     tank_l: float
+    cold_start_cost: float | None = None  # money per start from cold; None: as from hot
+    cold_after_s: float = 0.0  # a rest longer than this ends in a cold start
 
     @property
     def start_delay_s(self) -> float:

@@ -193,7 +193,9 @@ def settle(
         stored_cost=-value * stored_kwh,
         voll_cost=_voll_cost(site, counters),
         wear_cost=math.fsum(
-            b.battery.wear_per_kwh * counters.bess_discharge_kwh.get(b.id, 0.0) for b in site.bess
+            b.battery.wear_per_kwh * counters.bess_discharge_kwh.get(b.id, 0.0)
+            + b.battery.wear_charge_per_kwh * counters.bess_charge_kwh.get(b.id, 0.0)
+            for b in site.bess
         ),
         fuel_l=fuel_l,
         co2_kg=site.co2_kg_per_l * fuel_l,

@@ -49,6 +49,7 @@ class ReservePolicy:
     failed_starts: int
     shortfall_per_kwh: float  # price of reserve that is not covered, money per kWh
     assumed_outage_h: float = 4.0  # an outage nobody announced is planned to last so long
+    running_ratio: float = 0.0  # islanded: ratings of running gensets over load, at least; 0: not asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from optimizer.formulations import (
     grid,
     pv,
     reserve,
+    running,
     shedding,
     terminal,
 )
@@ -39,6 +40,7 @@ def build(s: Structure, kind: type[M]) -> M:
     shedding.add(m, s)  # by feeder
     balance.add(m, s)  # all of it meets the load; somebody forms the bus
     reserve.add(m, s)  # what is held ready
+    running.add(m, s)  # gensets on load against the load, where asked for
     demand.add(m, s)  # the month's peak
     terminal.add(m, s)  # what is left is worth something
     return m
@@ -48,7 +50,8 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
     """The numbers of one problem for a model of this structure."""
     n = Numbers(shapes=shapes)
     for family in (
-        grid, pv, battery, genset_commitment, genset_fuel, shedding, balance, reserve, demand, terminal,
+        grid, pv, battery, genset_commitment, genset_fuel, shedding, balance, reserve, running, demand,
+        terminal,
     ):  # fmt: skip
         family.numbers(n, p, s)
     for name, shape in shapes.items():

@@ -206,6 +206,8 @@ def slack_notes(p: PlanningProblem, v: Mapping[str, FloatArray]) -> tuple[str, .
     if "short_kw" in v:
         tell("reserve up short", v["short_kw"])
         tell("reserve down short", v["short_down_kw"])
+    if "running_short_kw" in v:
+        tell("running capacity short", v["running_short_kw"])
     for b, unit in enumerate(p.site.bess):
         for name in ("below_kwh", "above_kwh"):
             worst = float(v[name][b].max())

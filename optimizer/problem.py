@@ -20,6 +20,7 @@ class BessStart:
     stored_kwh: float
     p_charge_kw: FloatArray  # (T,) limits after live derating and reactive demand
     p_discharge_kw: FloatArray
+    end_kwh: tuple[float, float] = (-np.inf, np.inf)  # stored at the end of a case posed so; a plan is free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -213,11 +213,16 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
             top[b, : len(width)] = np.clip(limit[None, :] - begin[:, None], 0.0, width[:, None])
     n.bound("charge_kw", 0.0, charge_top)
     n.bound("discharge_kw", 0.0, discharge_top)
-    n.bound("stored_kwh", -np.inf, np.inf)
+    last = np.arange(s.steps) == s.steps - 1
+    end = np.array([b.end_kwh for b in p.bess])
+    n.bound("stored_kwh", np.where(last, end[:, :1], -np.inf), np.where(last, end[:, 1:], np.inf))
     n.bound("below_kwh", 0.0, np.inf)
     n.bound("above_kwh", 0.0, np.inf)
     wear = np.array([b.battery.wear_per_kwh for b in s.site.bess])
     n.price("wear", "discharge_kw", wear[:, None, None] * s.step_h)
+    charge_wear = np.array([b.battery.wear_charge_per_kwh for b in s.site.bess])
+    if charge_wear.any():
+        n.price("wear", "charge_kw", charge_wear[:, None, None] * s.step_h)
     tie_break = s.formulation.tie_break_ratio * float(np.median(np.abs(p.import_per_kwh)))
     n.price("tie_break", "charge_kw", tie_break * s.step_h)
     rate = ladder(s.site).soc_window_per_kwh

@@ -7,6 +7,10 @@
 tau is the start of a step, so the windows hold on a grid of unequal steps. Carry-over ages and starts in
 progress are bounds of u. Identical units with equal histories are ordered to break symmetry.
 
+A unit whose start from cold is dearer pays for a cold start, less the difference for each hot one h:
+
+    h_t <= v_t,    h_t <= sum of w_i with DT <= tau_t - tau_i <= cold_after  +  (1 while warm from before)
+
 Sources: Garver 1962 (three-variable form); Rajan and Takriti, Minimum up/down polytopes of the unit
 commitment problem with start-up costs, IBM RC23628, 2005 (windows); Morales-Espana, Latorre and Ramos,
 IEEE Trans. Power Systems 28(4), 2013, 10.1109/TPWRS.2013.2251373.
@@ -19,7 +23,7 @@ import numpy as np
 from ems.assets import GensetParams
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Model
-from optimizer.formulations.windows import EPS_H, window
+from optimizer.formulations.windows import EPS_H, between, window
 from optimizer.numbers import Numbers
 from optimizer.problem import GensetStart, PlanningProblem
 from optimizer.structure import Structure
@@ -54,6 +58,34 @@ def add(m: Model, s: Structure) -> None:
             (G - 1, T),
             lambda g, t: on[g + 1, t] - on[g, t] <= (differs[g] if twin[g] else 1.0),
         )
+    _add_hot_starts(m, s)
+
+
+def cooling(s: Structure) -> list[int]:
+    """Units that are dearer to start from cold."""
+    return [g for g, u in enumerate(s.site.gensets) if cold_extra(u) > 0.0]
+
+
+def cold_extra(unit: GensetParams) -> float:
+    """What a cold start costs more than a hot one [money]."""
+    return 0.0 if unit.cold_start_cost is None else max(0.0, unit.cold_start_cost - unit.start_cost)
+
+
+def _add_hot_starts(m: Model, s: Structure) -> None:
+    """hot_start (C, T) of the units that cool down."""
+    cold = cooling(s)
+    if not cold:
+        return
+    shape = (len(cold), s.steps)
+    hot, warm, start, stop = m.var("hot_start", *shape), m.par("warm_before", *shape), m["start"], m["stop"]
+    units = [s.site.gensets[g] for g in cold]
+    rest = [[between(s, t, u.min_down_s, u.cold_after_s) for t in range(s.steps)] for u in units]
+    m.rows("hot_is_a_start", shape, lambda c, t: hot[c, t] <= start[cold[c], t])
+    m.rows(
+        "hot_after_a_stop",
+        shape,
+        lambda c, t: hot[c, t] <= sum(stop[cold[c], i] for i in rest[c][t]) + warm[c, t],
+    )
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
@@ -67,11 +99,18 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.whole("on", p.integral)
     n.bound("start", 0.0, 1.0)
     n.bound("stop", 0.0, 1.0)
-    n.price("start", "start", np.array([[u.start_cost] for u in units]))
+    n.price("start", "start", np.array([[u.start_cost + cold_extra(u)] for u in units]))
     n.price("running", "on", np.array([u.running_cost_per_h for u in units])[:, None] * s.step_h)
     if s.formulation.symmetry and len(units) > 1:
         pairs = zip(p.gensets, p.gensets[1:], strict=False)
         n.par("history_differs", np.array([float(not _interchangeable(a, b)) for a, b in pairs]))
+    if "hot_start" in n.shapes:
+        cold = cooling(s)
+        after_h = np.array([[units[g].cold_after_s / 3600.0] for g in cold])
+        age_h = np.array([[np.inf if p.gensets[g].on else p.gensets[g].age_h] for g in cold])
+        n.par("warm_before", (age_h + s.start_h <= after_h + EPS_H).astype(np.float64))
+        n.bound("hot_start", 0.0, 1.0)
+        n.price("start", "hot_start", -np.array([[cold_extra(units[g])] for g in cold]))
 
 
 def identical(a: GensetParams, b: GensetParams) -> bool:

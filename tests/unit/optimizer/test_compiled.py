@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
+from ems.assets import GensetParams
 from ems.site import GridMode
 from optimizer.algebra import Model, StandardForm
 from optimizer.build import build
@@ -30,13 +31,21 @@ if TYPE_CHECKING:
 STEPS = 8
 
 
+def _cooling(unit: GensetParams) -> GensetParams:
+    """One of the two is dearer to start from cold."""
+    if unit.id == "gen1":
+        return unit
+    return replace(unit, cold_start_cost=unit.start_cost + 20.0, cold_after_s=3600.0)
+
+
 def random_pose(seed: int) -> Pose:
     """The builders' plant with other numbers and another start."""
     rng = np.random.default_rng(seed)
     site = builders.site()
     site = replace(
         site,
-        gensets=tuple(replace(g, start_cost=float(rng.uniform(1, 30))) for g in site.gensets),
+        gensets=tuple(_cooling(replace(g, start_cost=float(rng.uniform(1, 30)))) for g in site.gensets),
+        reserve=replace(site.reserve, running_ratio=1.1 * (seed % 2)),
         diesel_per_l=float(rng.uniform(0.6, 1.6)),
         grid=replace(site.grid, p_import_kw_max=float(rng.uniform(150, 400)), p_export_kw_max=80.0),
         bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200))),),
