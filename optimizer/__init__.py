@@ -6,6 +6,8 @@
 >>> plan = planner.plan(condition, forecast_on(grid), None, seq=1)    # doctest: +SKIP
 """
 
+from optimizer.case_solve import Solution, solve_case
+from optimizer.cases import Case, CostPoints, Grid, Load, QuadraticCost, Storage, Unit
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.options import DemandWeight, PlannerOptions
@@ -13,12 +15,21 @@ from optimizer.problem import PlanningProblem
 from optimizer.rolling import Planner
 
 __all__ = [
+    "Case",
+    "CostPoints",
     "DemandWeight",
     "Exclusivity",
     "Formulation",
+    "Grid",
+    "Load",
     "Planner",
     "PlannerOptions",
     "PlanningProblem",
+    "QuadraticCost",
     "Shedding",
+    "Solution",
+    "Storage",
+    "Unit",
     "planning_problem",
+    "solve_case",
 ]

@@ -123,6 +123,19 @@ class Planner:
         self, p: PlanningProblem, last: Plan | None, who: Identity, begun: float
     ) -> tuple[Plan | None, str]:
         """A validated plan of the model, or None and why not."""
+        compiled, p, n, outcome = self.rounds(p, last, begun)
+        if outcome.x is None:
+            return None, f"the solver ended with {outcome.status} and no point"
+        return self._checked(compiled, p, n, outcome, who)  # the replay judges what is left
+
+    def rounds(
+        self, p: PlanningProblem, last: Plan | None, begun: float
+    ) -> tuple[Compiled, PlanningProblem, Numbers, Outcome]:
+        """Solve a problem, and again with binaries in the steps where its result burns energy or sheds.
+
+        Returns the model that was solved last, the problem with those steps marked, its numbers and result.
+        `begun` is the time on the wall clock from which a deadline counts [s].
+        """
         whole = self._options.formulation.shedding is Shedding.WHOLE
         if whole and p.feeder_open.any():
             p = replace(p, shed_whole=p.islanded & p.integral)
@@ -139,9 +152,7 @@ class Planner:
                 p = replace(p, shed_whole=p.shed_whole | shed | (p.islanded & p.integral))
             p = replace(p, exclusive=p.exclusive | burnt)
             compiled, n, outcome = self._round(p, last, begun)
-        if outcome.x is None:
-            return None, f"the solver ended with {outcome.status} and no point"
-        return self._checked(compiled, p, n, outcome, who)  # the replay judges what is left
+        return compiled, p, n, outcome
 
     def _round(
         self, p: PlanningProblem, last: Plan | None, begun: float, share: float = 1.0

@@ -1,0 +1,193 @@
+"""From a case to the Site and the PlanningProblem that the planner's families know."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+
+from ems.assets import (
+    BatteryParams,
+    BessParams,
+    FeederParams,
+    GensetParams,
+    GridParams,
+    PcsParams,
+    PvParams,
+    Sharing,
+)
+from ems.site import Authority, FormingOrder, GridMode, Hierarchy, ReservePolicy, Site
+from ems.tariff import Tariff
+from ems.timegrid import FloatArray, TimeGrid
+from optimizer.cases import Case, Grid, Storage, Unit
+from optimizer.formulation import Formulation, Shedding
+from optimizer.problem import BessStart, DemandMonth, GensetStart, PlanningProblem
+
+START = datetime(1970, 1, 1, tzinfo=UTC)  # a case has no date; its first step begins a billing interval
+FORMULATION = Formulation(
+    reserve=False, soc_tapers=False, tie_break_ratio=0.0, shedding=Shedding.MEAN, battery_segments=1
+)
+
+
+def case_problem(case: Case) -> PlanningProblem:
+    """Pose a case.
+
+    Raises
+    ------
+    BadValue
+        A series of the case has the wrong length or a value outside its bounds; costs are not convex.
+    """
+    step_h = case.step_hours()
+    T = case.steps
+    grid = case.grid if case.grid is not None else Grid(available=False)
+    there = np.broadcast_to(np.asarray(grid.available, dtype=np.bool_), T).copy()
+    buy = case.series("grid.import_per_kwh", grid.import_per_kwh)
+    sell = case.series("grid.export_per_kwh", grid.export_per_kwh)
+    load = [case.series(f"load {x.id}: kw", x.kw, 0.0) for x in case.loads]
+    peaks = [float(row.max()) for row in load]
+    pv = case.series("pv_kw", case.pv_kw, 0.0)
+    return PlanningProblem(
+        site=_site(case, grid, peaks, float(pv.max())),
+        grid=TimeGrid(start=START, step_s=tuple((3600.0 * step_h).tolist())),
+        at=START,
+        mode_now=GridMode.GRID_TIED if there[0] else GridMode.ISLANDED,
+        load_kw=np.array(load).reshape(len(load), T),
+        pv_kw=pv.reshape(1, T) if pv.any() else np.zeros((0, T)),
+        import_per_kwh=buy,
+        export_per_kwh=sell,
+        grid_available=there,
+        integral=np.ones(T, dtype=np.bool_),
+        bess=tuple(_bess_start(x, T) for x in case.storages),
+        gensets=tuple(_genset_start(x) for x in case.units),
+        months=_one_period(grid, T),
+        history_kwh=0.0,
+        terminal_per_kwh=np.array([[x.end_value_per_kwh] * 3 for x in case.storages]).reshape(-1, 3),
+        exclusive=there & ((buy < 0.0) | (sell > buy)),
+        feeder_open=np.zeros(len(load), dtype=np.bool_),
+        shed_whole=np.zeros(T, dtype=np.bool_),
+    )
+
+
+def _one_period(grid: Grid, T: int) -> tuple[DemandMonth, DemandMonth]:
+    """The horizon as one billing period at the whole rate; there is no second."""
+    every = np.ones(T, dtype=np.bool_)
+    return (
+        DemandMonth(steps=every, base_kw=grid.peak_so_far_kw, rate_per_kw=grid.demand_per_kw),
+        DemandMonth(steps=~every, base_kw=0.0, rate_per_kw=0.0),
+    )
+
+
+def _bess_start(x: Storage, T: int) -> BessStart:
+    free = 1e-9 * x.energy_kwh
+    low = x.soc_end_min * x.energy_kwh if x.soc_end_min > x.soc_min else -np.inf
+    high = x.soc_end_max * x.energy_kwh if x.soc_end_max < x.soc_max else np.inf
+    return BessStart(
+        available=True,
+        stored_kwh=x.soc_start * x.energy_kwh,
+        p_charge_kw=np.full(T, x.p_charge_kw),
+        p_discharge_kw=np.full(T, x.p_discharge_kw),
+        end_kwh=(low - free, high + free),
+    )
+
+
+def _genset_start(x: Unit) -> GensetStart:
+    return GensetStart(
+        available=True,
+        on=x.state_h > 0.0,
+        age_h=abs(x.state_h),
+        starting=False,
+        ready_h=0.0,
+        fuel_l=np.inf,
+    )
+
+
+def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> Site:
+    """A site of these assets alone; one litre of its fuel costs one unit of money."""
+    forming = (*[x.id for x in case.storages], *[x.id for x in case.units])
+    return Site(
+        name="case",
+        hierarchy=Hierarchy(organisation="case", portfolio="case", plant="case", subsystem_of={}),
+        latitude_deg=0.0,
+        longitude_deg=0.0,
+        altitude_m=0.0,
+        timezone="UTC",
+        currency="XXX",
+        diesel_per_l=1.0,
+        co2_kg_per_l=0.0,
+        grid=_grid(grid),
+        bess=tuple(_bess(x) for x in case.storages),
+        gensets=tuple(_genset(x) for x in case.units),
+        pv=(_pv(pv_peak_kw),) if pv_peak_kw > 0.0 else (),
+        feeders=tuple(
+            FeederParams(
+                id=x.id, tier=1, has_breaker=True, voll_per_kwh=x.voll_per_kwh,
+                p_peak_kw=max(peak, 1.0), power_factor_ratio=1.0, restore_dwell_s=0.0,
+            )
+            for x, peak in zip(case.loads, peaks_kw, strict=True)
+        ),
+        tariff=Tariff(
+            timezone="UTC", currency="XXX", default_import_per_kwh=0.0, windows=(), export_per_kwh=0.0,
+            demand_charge_per_kw=grid.demand_per_kw, billing_interval_s=3600.0 * grid.billing_interval_h,
+            fixed_per_month=0.0,
+        ),
+        forming=FormingOrder(grid_tied=("grid",), islanded=forming),
+        reserve=ReservePolicy(
+            load_ratio=0.0, pv_ratio=0.0, critical_tier=0, failed_starts=0,
+            shortfall_per_kwh=case.short_per_kwh, running_ratio=case.running_ratio,
+        ),
+        authority=Authority(setpoints={}),
+        outages=(),
+        connections=(),
+    )  # fmt: skip
+
+
+def _grid(x: Grid) -> GridParams:
+    return GridParams(
+        id="grid", p_import_kw_max=x.import_kw_max, p_export_kw_max=x.export_kw_max, v_nominal_v=400.0,
+        r_ohm=0.0, x_ohm=0.0, v_min_pu=0.9, v_max_pu=1.1, transfer_s=0.0, reconnect_dwell_s=0.0,
+    )  # fmt: skip
+
+
+def _pv(peak_kw: float) -> PvParams:
+    return PvParams(
+        id="pv", p_dc_kwp=peak_kw, p_ac_kw=peak_kw, gamma_per_degc=0.0, noct_degc=45.0,
+        system_loss_ratio=0.0, tilt_deg=0.0, azimuth_deg=180.0, reconnect_s=0.0,
+    )  # fmt: skip
+
+
+def _bess(x: Storage) -> BessParams:
+    battery = BatteryParams(
+        energy_kwh=x.energy_kwh, soc_min=x.soc_min, soc_max=x.soc_max, p_charge_kw_max=x.p_charge_kw,
+        p_discharge_kw_max=x.p_discharge_kw, eta_charge=x.eta_charge, eta_discharge=x.eta_discharge,
+        loss_charge_pu=0.0, loss_discharge_pu=0.0, no_load_loss_kw=0.0, aux_kw=0.0, self_discharge_per_h=0.0,
+        soc_taper_low=x.soc_min, soc_taper_high=x.soc_max, taper_ratio=1.0,
+        wear_per_kwh=x.discharge_per_kwh, wear_charge_per_kwh=x.charge_per_kwh,
+    )  # fmt: skip
+    power = max(x.p_charge_kw, x.p_discharge_kw)
+    return BessParams(
+        id=x.id,
+        battery=battery,
+        pcs=PcsParams(s_kva=power, can_form=True, overload_ratio=1.0, overload_s=0.0, restart_s=0.0),
+    )
+
+
+def _genset(x: Unit) -> GensetParams:
+    kw, per_h = x.cost.points(x.p_min_kw, x.p_max_kw)
+    return GensetParams(
+        id=x.id, p_rated_kw=x.p_max_kw, p_min_kw=x.p_min_kw, s_kva=x.p_max_kw, fuel_kw=kw, fuel_l_h=per_h,
+        start_cost=x.start_cost, cold_start_cost=x.cold_start_cost, cold_after_s=3600.0 * x.cold_after_h,
+        running_cost_per_h=0.0, min_up_s=3600.0 * x.min_up_h, min_down_s=3600.0 * x.min_down_h,
+        crank_s=0.0, warm_up_s=0.0, synchronise_s=0.0, cool_down_s=0.0, ramp_kw_s=x.p_max_kw,
+        step_load_kw_max=x.p_max_kw, overload_ratio=1.0, sharing=Sharing.BASE_LOAD, start_attempts=1,
+        mains_failure_start=False, mains_failure_delay_s=0.0, tank_l=np.inf,
+    )  # fmt: skip
+
+
+def true_cost(case: Case, on: dict[str, FloatArray], output_kw: dict[str, FloatArray]) -> float:
+    """Running cost of the units by their true curves [money]; `on` and `output_kw` (T,) by unit."""
+    step_h = case.step_hours()
+    return sum(float((step_h * on[x.id] * x.cost.true_per_h(output_kw[x.id])).sum()) for x in case.units)
+
+
+def model_error(case: Case) -> float:
+    """How far the running cost of any plan may lie above the true one, by chords for curves [money]."""
+    hours = float(case.step_hours().sum())
+    return hours * sum(x.cost.error_per_h(x.p_min_kw, x.p_max_kw) for x in case.units)

@@ -1,0 +1,162 @@
+"""Solve a case with the planner's model, replay the result without it, and say what was proven."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ems.clock import wall_s
+from ems.plan import Plan, Series
+from ems.timegrid import FloatArray
+from optimizer.case_problem import FORMULATION, case_problem, model_error, true_cost
+from optimizer.cases import Case
+from optimizer.extract import Identity, extract
+from optimizer.options import PlannerOptions
+from optimizer.problem import PlanningProblem
+from optimizer.rolling import Planner
+from optimizer.structure import Structure
+from optimizer.validate import Tolerance, validate
+
+REPLAY_RATIO = 1e-5  # of the case's largest power: how far a replay may be from its plan
+REPLAY_SOC = 1e-5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """What is known of a case after a solve. Series have one entry a step; maps are by id.
+
+    `status` is `optimal` (proven to the gap asked for), `feasible` (a time limit came first), `infeasible`,
+    or the solver's own word. Without a point the figures are None and the maps are empty.
+
+    `objective` counts quadratic costs by their chords; `exact_cost` is the same plan by the true curves, and
+    `exact_bound` a bound on the true cost of any plan: `bound` less what all chords together may be off.
+    `faults` is what a replay without the solver found wrong with the plan: nothing, or it is a bug.
+    """
+
+    status: str
+    objective: float | None
+    bound: float | None
+    gap_ratio: float | None
+    exact_cost: float | None
+    exact_bound: float | None
+    cost_terms: Mapping[str, float]
+    on: Mapping[str, tuple[int, ...]]
+    output_kw: Mapping[str, Series]
+    storage_kw: Mapping[str, Series]  # discharge positive
+    soc_end: Mapping[str, Series]
+    grid_kw: Series  # import positive
+    pv_kw: Series
+    unserved_kw: Mapping[str, Series]
+    peak_kw: float  # highest mean import of a billing interval, or the peak before
+    notes: tuple[str, ...]  # limits that are missed at their price
+    faults: tuple[str, ...]
+    rows: int
+    columns: int
+    nodes: int
+    solve_s: float  # in the solver
+    whole_s: float  # with everything around it
+
+
+def solve_case(
+    case: Case, *, gap_ratio: float = 0.0, time_limit_s: float | None = None, threads: int = 1
+) -> Solution:
+    """Solve a case.
+
+    Parameters
+    ----------
+    case : Case
+    gap_ratio : float
+        Relative gap at which a plan counts as optimal [-].
+    time_limit_s : float or None
+        Wall-clock limit [s]; None: until the gap is proven.
+    threads : int
+        Threads the solver may use.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    BadValue
+        A value of the case is refused; the message names the key, what was found and what is allowed.
+
+    >>> from optimizer.cases import Case, Grid, Load
+    >>> done = solve_case(Case(steps=2, grid=Grid(import_per_kwh=(0.1, 0.3)), loads=(Load(kw=50.0),)))
+    >>> done.status, done.objective
+    ('optimal', 20.0)
+    """
+    begun = wall_s()
+    problem = case_problem(case)
+    options = PlannerOptions(
+        gap_ratio=gap_ratio,
+        time_limit_s=time_limit_s,
+        node_limit=None,
+        threads=threads,
+        formulation=FORMULATION,
+    )
+    compiled, problem, n, outcome = Planner(problem.site, options).rounds(problem, None, begun)
+    rows, columns = compiled.form.shape
+    plan: Plan | None = None
+    faults: tuple[str, ...] = ()
+    if outcome.x is not None:
+        plan, slack = extract(compiled, problem, n, outcome, Identity(seq=0, valid_h=1.0))
+        verdict = validate(plan, problem, slack.surplus_kw - slack.aux_short_kw, _tolerance(problem))
+        faults = verdict.faults
+    status = "optimal" if outcome.optimal else "feasible" if plan else outcome.status.lower()
+    on = {} if plan is None else {i: tuple(int(x) for x in row) for i, row in plan.genset_on.items()}
+    exact = None if plan is None else _exact(case, plan)
+    return Solution(
+        status=status,
+        objective=outcome.objective,
+        bound=outcome.bound,
+        gap_ratio=outcome.gap_ratio,
+        exact_cost=exact,
+        exact_bound=None if outcome.bound is None else outcome.bound - model_error(case),
+        cost_terms={k: x for k, x in plan.cost_terms.items() if x != 0.0} if plan else {},
+        on=on,
+        output_kw=plan.genset_p_kw if plan else {},
+        storage_kw=plan.bess_p_kw if plan else {},
+        soc_end=plan.bess_soc_end if plan else {},
+        grid_kw=plan.grid_p_kw if plan else (),
+        pv_kw=plan.pv_p_kw.get("pv", (0.0,) * case.steps) if plan else (),
+        unserved_kw=plan.shed_kw if plan else {},
+        peak_kw=_peak_kw(case, compiled.structure, plan) if plan else 0.0,
+        notes=plan.notes if plan else (),
+        faults=faults,
+        rows=rows,
+        columns=columns,
+        nodes=outcome.nodes,
+        solve_s=outcome.solve_s,
+        whole_s=wall_s() - begun,
+    )
+
+
+def _exact(case: Case, plan: Plan) -> float:
+    """Objective of a plan with the running cost of its units by their true curves [money]."""
+    on, output = ({i: _array(row) for i, row in x.items()} for x in (plan.genset_on, plan.genset_p_kw))
+    other = sum(money for term, money in plan.cost_terms.items() if term != "fuel")
+    return other + true_cost(case, on, output)
+
+
+def _peak_kw(case: Case, s: Structure, plan: Plan) -> float:
+    """Highest mean import of a billing interval, or the peak before [kW]."""
+    bought_kwh = np.maximum(_array(plan.grid_p_kw), 0.0) * s.step_h
+    hours = [max(s.interval_h, float(s.step_h[s.interval == k].max())) for k in range(s.intervals)]
+    means = np.bincount(s.interval, bought_kwh) / np.array(hours)
+    before = case.grid.peak_so_far_kw if case.grid else 0.0
+    return float(max(before, means.max()))
+
+
+def _array(row: Series) -> FloatArray:
+    return np.asarray(row, dtype=np.float64)
+
+
+def _tolerance(p: PlanningProblem) -> Tolerance:
+    """What a replay may be off, in proportion to the size of the case."""
+    powers = [
+        float(p.load_kw.sum(axis=0).max(initial=0.0)), float(p.pv_kw.max(initial=0.0)),
+        *[g.p_rated_kw for g in p.site.gensets], *[b.pcs.s_kva for b in p.site.bess],
+    ]  # fmt: skip
+    size = max(powers)
+    return Tolerance(balance_kw=REPLAY_RATIO * size, limit_kw=REPLAY_RATIO * size, soc=REPLAY_SOC)

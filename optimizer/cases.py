@@ -1,0 +1,287 @@
+"""Cases posed in Python, without a site file: gensets, storage, a grid, load, any of them alone.
+
+A case is posed through the planner's own constraint families: `solve_case` (case_solve.py) makes a Site and a
+PlanningProblem of it and solves those. Its units are whatever is consistent: kW and kWh, or MW and MWh.
+
+>>> from optimizer.cases import Case, Grid, Load
+>>> Case(steps=2, grid=Grid(import_per_kwh=(0.1, 0.3)), loads=(Load(kw=50.0),)).step_hours()
+array([1., 1.])
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ems.errors import BadValue
+from ems.timegrid import BoolArray, FloatArray
+
+Values = float | Sequence[float] | FloatArray  # one number for every step, or one for each
+Flags = bool | Sequence[bool] | BoolArray
+
+LONG_H = 1e6  # a unit that has been off for so long is free to start, and cold
+
+
+def refused(what: str, key: str, found: object, allowed: str) -> BadValue:
+    """An error that names the key, what was found and what is allowed."""
+    return BadValue(f"{what}: {key}: found {found!r}; allowed: {allowed}")
+
+
+def _check(what: str, rows: Iterable[tuple[str, float, float, float]]) -> None:
+    """Refuse the first (key, value, low, high) that is not a number within its bounds, both included."""
+    for key, value, low, high in rows:
+        if not low <= value <= high:  # NaN compares false
+            raise refused(what, key, value, f"{low:g} to {high:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostPoints:
+    """Cost rate over output, straight between the points.
+
+    `kw` ascends and reaches from the unit's minimum to its maximum; `per_h` [money/h] must be convex: slopes
+    that fall by more than rounding are refused where the case is solved.
+    """
+
+    kw: Sequence[float]
+    per_h: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.kw) != len(self.per_h) or len(self.kw) < 2:
+            raise refused("cost points", "kw, per_h", (self.kw, self.per_h), "as many of each, at least two")
+        if not all(math.isfinite(x) for x in (*self.kw, *self.per_h)):
+            raise refused("cost points", "kw, per_h", (self.kw, self.per_h), "finite numbers")
+        if any(b <= a for a, b in zip(self.kw, self.kw[1:], strict=False)):
+            raise refused("cost points", "kw", self.kw, "ascending outputs")
+
+    def points(self, low_kw: float, high_kw: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The points as given ([kW], [money/h])."""
+        if self.kw[0] > low_kw + 1e-9 or self.kw[-1] < high_kw - 1e-9:
+            raise refused("cost points", "kw", self.kw, f"points from {low_kw:g} to {high_kw:g} kW")
+        return tuple(self.kw), tuple(self.per_h)
+
+    def true_per_h(self, p_kw: FloatArray) -> FloatArray:
+        """(T,) cost rate at (T,) outputs [money/h]."""
+        return np.interp(p_kw, self.kw, self.per_h)
+
+    def error_per_h(self, low_kw: float, high_kw: float) -> float:
+        """How far the model may lie above the true cost rate [money/h]."""
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuadraticCost:
+    """Cost rate `a + b p + c p^2` while on [money/h], laid out as `segments` chords of equal width.
+
+    A chord lies above the curve, by c (w / 2)^2 at most with w its width: the model is never cheaper than the
+    truth, and dearer by at most that much in every hour on.
+    """
+
+    a_per_h: float = 0.0
+    b_per_kwh: float = 0.0
+    c_per_kw2h: float = 0.0
+    segments: int = 10
+
+    def __post_init__(self) -> None:
+        _check(
+            "quadratic cost",
+            (
+                ("a_per_h", self.a_per_h, 0.0, 1e12),
+                ("b_per_kwh", self.b_per_kwh, 0.0, 1e12),
+                ("c_per_kw2h", self.c_per_kw2h, 0.0, 1e12),
+                ("segments", self.segments, 1, 1000),
+            ),
+        )
+
+    def points(self, low_kw: float, high_kw: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Ends of the chords from minimum to maximum output ([kW], [money/h])."""
+        at = np.linspace(low_kw, high_kw, (1 if self.c_per_kw2h == 0.0 else self.segments) + 1)
+        return tuple(at.tolist()), tuple(self.true_per_h(at).tolist())
+
+    def true_per_h(self, p_kw: FloatArray) -> FloatArray:
+        """(T,) cost rate at (T,) outputs [money/h]."""
+        return self.a_per_h + self.b_per_kwh * p_kw + self.c_per_kw2h * p_kw**2
+
+    def error_per_h(self, low_kw: float, high_kw: float) -> float:
+        """How far the chords may lie above the curve [money/h]."""
+        return self.c_per_kw2h * (0.5 * (high_kw - low_kw) / self.segments) ** 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A generating unit with whole commitment.
+
+    `state_h` is how long it has been on (positive) or off (negative) before the first step. A start after a
+    rest of at most `cold_after_h` costs `start_cost`, after a longer one `cold_start_cost` (None: alike).
+    """
+
+    id: str
+    p_min_kw: float
+    p_max_kw: float
+    cost: CostPoints | QuadraticCost
+    start_cost: float = 0.0
+    cold_start_cost: float | None = None
+    cold_after_h: float = 0.0
+    min_up_h: float = 0.0
+    min_down_h: float = 0.0
+    state_h: float = -LONG_H
+
+    def __post_init__(self) -> None:
+        cold = self.start_cost if self.cold_start_cost is None else self.cold_start_cost
+        _check(
+            f"unit {self.id}",
+            (
+                ("p_min_kw", self.p_min_kw, 0.0, 1e9),
+                ("p_max_kw", self.p_max_kw, 0.0, 1e9),
+                ("start_cost", self.start_cost, 0.0, 1e12),
+                ("cold_start_cost", cold, self.start_cost, 1e12),
+                ("cold_after_h", self.cold_after_h, 0.0, LONG_H),
+                ("min_up_h", self.min_up_h, 0.0, LONG_H),
+                ("min_down_h", self.min_down_h, 0.0, LONG_H),
+                ("state_h", self.state_h, -LONG_H, LONG_H),
+            ),
+        )
+        if self.p_max_kw <= self.p_min_kw:
+            raise refused(f"unit {self.id}", "p_max_kw", self.p_max_kw, f"above p_min_kw = {self.p_min_kw:g}")
+        if self.state_h == 0.0:
+            raise refused(f"unit {self.id}", "state_h", 0.0, "hours on (above 0) or off (below 0)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Energy storage without standing losses. State of charge from 0 to 1 of `energy_kwh`.
+
+    It must end between `soc_end_min` and `soc_end_max`; what is stored at the end, against the start, is
+    worth `end_value_per_kwh`. Throughput costs `charge_per_kwh` and `discharge_per_kwh`, each at the AC side.
+    """
+
+    id: str
+    energy_kwh: float
+    p_charge_kw: float
+    p_discharge_kw: float
+    eta_charge: float = 1.0
+    eta_discharge: float = 1.0
+    soc_start: float = 0.0
+    soc_min: float = 0.0
+    soc_max: float = 1.0
+    soc_end_min: float = 0.0
+    soc_end_max: float = 1.0
+    charge_per_kwh: float = 0.0
+    discharge_per_kwh: float = 0.0
+    end_value_per_kwh: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(
+            f"storage {self.id}",
+            (
+                ("energy_kwh", self.energy_kwh, 1e-9, 1e12),
+                ("p_charge_kw", self.p_charge_kw, 1e-9, 1e9),
+                ("p_discharge_kw", self.p_discharge_kw, 1e-9, 1e9),
+                ("eta_charge", self.eta_charge, 1e-6, 1.0),
+                ("eta_discharge", self.eta_discharge, 1e-6, 1.0),
+                ("soc_min", self.soc_min, 0.0, 1.0),
+                ("soc_max", self.soc_max, self.soc_min, 1.0),
+                ("soc_start", self.soc_start, self.soc_min, self.soc_max),
+                ("soc_end_min", self.soc_end_min, 0.0, self.soc_max),
+                ("soc_end_max", self.soc_end_max, max(self.soc_min, self.soc_end_min), 1.0),
+                ("charge_per_kwh", self.charge_per_kwh, 0.0, 1e9),
+                ("discharge_per_kwh", self.discharge_per_kwh, 0.0, 1e9),
+                ("end_value_per_kwh", self.end_value_per_kwh, 0.0, 1e9),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A connection with a tariff. The whole horizon is one billing period.
+
+    The demand charge is on the highest mean import of an interval of `billing_interval_h`, never below
+    `peak_so_far_kw`; what that peak costs already is sunk and not part of the objective.
+    """
+
+    import_per_kwh: Values = 0.0
+    export_per_kwh: Values = 0.0
+    import_kw_max: float = 1e6
+    export_kw_max: float = 0.0
+    available: Flags = True
+    demand_per_kw: float = 0.0
+    peak_so_far_kw: float = 0.0
+    billing_interval_h: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(
+            "grid",
+            (
+                ("import_kw_max", self.import_kw_max, 0.0, 1e9),
+                ("export_kw_max", self.export_kw_max, 0.0, 1e9),
+                ("demand_per_kw", self.demand_per_kw, 0.0, 1e9),
+                ("peak_so_far_kw", self.peak_so_far_kw, 0.0, 1e9),
+                ("billing_interval_h", self.billing_interval_h, 1.0 / 3600.0, 8784.0),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Demand that may be left unserved at its value of lost load (VOLL)."""
+
+    kw: Values
+    voll_per_kwh: float = 1e4
+    id: str = "load"
+
+    def __post_init__(self) -> None:
+        _check(f"load {self.id}", (("voll_per_kwh", self.voll_per_kwh, 0.0, 1e9),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A case: what there is, over `steps` steps of `step_h` hours each (or their lengths, one by one).
+
+    Without `grid` it is an island all the time. `running_ratio`: in an island the ratings of the units that
+    are on are at least so many times the load (1.1: ten per cent of spinning reserve); what is missing costs
+    `short_per_kwh`.
+    """
+
+    steps: int
+    step_h: Values = 1.0
+    units: tuple[Unit, ...] = ()
+    storages: tuple[Storage, ...] = ()
+    grid: Grid | None = None
+    loads: tuple[Load, ...] = ()
+    pv_kw: Values = 0.0
+    running_ratio: float = 0.0
+    short_per_kwh: float = 1e4
+
+    def __post_init__(self) -> None:
+        _check(
+            "case",
+            (
+                ("steps", self.steps, 1, 100_000),
+                ("running_ratio", self.running_ratio, 0.0, 100.0),
+                ("short_per_kwh", self.short_per_kwh, 0.0, 1e9),
+            ),
+        )
+        ids = [*[x.id for x in self.units], *[x.id for x in self.storages], *[x.id for x in self.loads]]
+        for i in {"grid", "pv"}.intersection(ids) | {i for i in ids if ids.count(i) > 1}:
+            raise refused("case", "id", i, "each id once; not 'grid' or 'pv'")
+
+    def step_hours(self) -> FloatArray:
+        """(T,) step lengths [h]."""
+        return self.series("step_h", self.step_h, 1.0 / 3600.0, 8784.0)
+
+    def series(self, key: str, values: Values, low: float = -1e9, high: float = 1e9) -> FloatArray:
+        """(T,) values of a field given as one number or as one for each step, each from `low` to `high`.
+
+        Raises
+        ------
+        BadValue
+            There are neither one nor T values, or one of them lies outside.
+        """
+        out = np.asarray(values, dtype=np.float64)
+        if out.shape not in ((), (self.steps,)):
+            raise refused("case", key, f"shape {out.shape}", f"one number or {self.steps}, one for each step")
+        out = np.broadcast_to(out, self.steps).copy()
+        bad = np.flatnonzero(~((out >= low) & (out <= high)))
+        if len(bad):
+            raise refused("case", f"{key}[{bad[0]}]", float(out[bad[0]]), f"{low:g} to {high:g}")
+        return out

@@ -1,0 +1,326 @@
+"""Cases posed in Python without a site file: small ones with their answer, and random ones enumerated."""
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ems.errors import BadValue
+from optimizer import Case, CostPoints, Grid, Load, QuadraticCost, Solution, Storage, Unit, solve_case
+from optimizer.case_problem import FORMULATION, case_problem
+from optimizer.compiled import Compiled
+from optimizer.structure import structure_of
+
+
+def unit(unit_id: str = "g1", low: float = 30.0, high: float = 100.0, **changes: Any) -> Unit:
+    """0.3 per kWh and nothing for running, unless said otherwise."""
+    values: dict[str, Any] = {"cost": QuadraticCost(b_per_kwh=0.3)}
+    return Unit(id=unit_id, p_min_kw=low, p_max_kw=high, **(values | changes))
+
+
+def solved(case: Case, **options: float) -> Solution:
+    """Proven, and replayed without a fault."""
+    out = solve_case(case, **options)  # type: ignore[arg-type]
+    assert out.status == "optimal", out.status
+    assert not out.faults
+    return out
+
+
+# --- each of them alone -------------------------------------------------------------------------------------
+
+
+def test_gensets_alone_cheapest_first():
+    """150 kW: the cheap one at its 100 kW costs 20, the other's 50 kW cost 15, and 2 hours of it: 70."""
+    cheap = unit("cheap", cost=QuadraticCost(b_per_kwh=0.2))
+    out = solved(Case(steps=2, units=(unit("dear"), cheap), loads=(Load(kw=150.0),)))
+    assert out.objective == pytest.approx(70.0)
+    assert out.output_kw["cheap"] == pytest.approx((100.0, 100.0))
+    assert out.on == {"dear": (1, 1), "cheap": (1, 1)}
+    assert out.cost_terms == pytest.approx({"fuel": 70.0})
+
+
+def test_battery_alone_serves_what_it_holds():
+    """8 kWh of 10 are stored, 0.8 come out of each kWh: 6.4 of 10 kWh are served, 3.6 lost at 5."""
+    store = Storage(
+        id="b", energy_kwh=10.0, p_charge_kw=5.0, p_discharge_kw=5.0, eta_discharge=0.8, soc_start=0.8
+    )
+    out = solved(Case(steps=2, storages=(store,), loads=(Load(kw=5.0, voll_per_kwh=5.0),)))
+    assert out.objective == pytest.approx(18.0)
+    assert out.soc_end["b"][-1] == pytest.approx(0.0, abs=1e-7)
+    assert sum(out.unserved_kw["load"]) == pytest.approx(3.6)
+    assert any(note.startswith("load: load not served") for note in out.notes)
+
+
+def test_tariff_alone_is_its_bill():
+    """Quarters of 40, 80, 20, 60 kW in half-hour intervals: means 60 and 40. 5 kWh at 0.1 + ... + peak 60."""
+    grid = Grid(import_per_kwh=(0.1, 0.2, 0.1, 0.2), demand_per_kw=2.0, billing_interval_h=0.5)
+    out = solved(Case(steps=4, step_h=0.25, grid=grid, loads=(Load(kw=(40.0, 80.0, 20.0, 60.0)),)))
+    energy = 0.25 * (40 * 0.1 + 80 * 0.2 + 20 * 0.1 + 60 * 0.2)
+    assert out.objective == pytest.approx(energy + 2.0 * 60.0)
+    assert out.peak_kw == pytest.approx(60.0)
+    assert out.cost_terms == pytest.approx({"energy_import": energy, "demand": 120.0})
+
+
+def test_battery_and_tariff_shift_energy_over_unequal_steps():
+    """2 h at 0.1, half an hour at 0.5: the dear 10 kWh come out of the battery, 12.5 kWh went into it.
+
+    Throughput costs 0.01 for each of the 12.5 and 0.02 for each of the 10.
+    """
+    store = Storage(
+        id="b", energy_kwh=10.0, p_charge_kw=50.0, p_discharge_kw=50.0, eta_charge=0.8, charge_per_kwh=0.01,
+        discharge_per_kwh=0.02,
+    )  # fmt: skip
+    case = Case(
+        steps=2,
+        step_h=(2.0, 0.5),
+        storages=(store,),
+        grid=Grid(import_per_kwh=(0.1, 0.5)),
+        loads=(Load(kw=(0.0, 20.0)),),
+    )
+    out = solved(case)
+    assert out.objective == pytest.approx(12.5 * 0.1 + 12.5 * 0.01 + 10.0 * 0.02)
+    assert out.storage_kw["b"] == pytest.approx((-6.25, 20.0))
+
+
+def test_sun_is_used_sold_or_curtailed():
+    """30 kW of sun on 10 kW of load with 15 kW of export at 0.05: 5 kW are thrown away."""
+    grid = Grid(import_per_kwh=0.2, export_per_kwh=0.05, export_kw_max=15.0)
+    out = solved(Case(steps=1, grid=grid, loads=(Load(kw=10.0),), pv_kw=30.0))
+    assert out.objective == pytest.approx(-0.75)
+    assert out.pv_kw == pytest.approx((25.0,))
+    assert out.grid_kw == pytest.approx((-15.0,))
+
+
+# --- end conditions, starts, running capacity ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("least", "most", "sold"), [(0.0, 1.0, 10.0), (0.3, 1.0, 7.0), (0.8, 0.8, 2.0)])
+def test_storage_ends_where_it_must(least: float, most: float, sold: float):
+    """A full battery sells at 0.1 what it need not keep."""
+    store = Storage(
+        id="b", energy_kwh=10.0, p_charge_kw=10.0, p_discharge_kw=10.0, soc_start=1.0, soc_end_min=least,
+        soc_end_max=most,
+    )  # fmt: skip
+    grid = Grid(import_per_kwh=0.2, export_per_kwh=0.1, export_kw_max=20.0)
+    out = solved(Case(steps=2, storages=(store,), grid=grid))
+    assert out.objective == pytest.approx(-0.1 * sold, abs=1e-6)
+    assert out.soc_end["b"][-1] == pytest.approx(1.0 - 0.1 * sold, abs=1e-6)
+
+
+def test_an_end_that_cannot_be_reached_is_infeasible():
+    """5 kW for an hour do not fill 10 kWh."""
+    store = Storage(id="b", energy_kwh=10.0, p_charge_kw=5.0, p_discharge_kw=5.0, soc_end_min=1.0)
+    out = solve_case(Case(steps=1, storages=(store,), grid=Grid(import_per_kwh=0.1)))
+    assert out.status == "infeasible"
+    assert out.objective is None
+    assert out.on == {}
+
+
+@pytest.mark.parametrize(
+    ("off_h", "load", "starts"),
+    [
+        (2.0, (50.0, 0.0, 50.0, 0.0), 5.0 + 5.0),  # off for two hours: warm; one hour of rest: warm again
+        (3.0, (50.0, 0.0, 50.0, 0.0), 20.0 + 5.0),  # cold at first
+        (1.0, (0.0, 50.0, 0.0, 50.0), 5.0 + 5.0),  # two hours at its start
+        (2.0, (0.0, 50.0, 0.0, 50.0), 20.0 + 5.0),  # three hours at its start
+        (3.0, (50.0, 0.0, 0.0, 50.0), 20.0 + 5.0),  # a rest of two hours: warm
+        (9.0, (50.0, 0.0, 0.0, 0.0, 50.0), 20.0 + 20.0),  # of three: cold
+    ],
+)
+def test_starts_are_hot_or_cold_by_the_rest_before(off_h: float, load: tuple[float, ...], starts: float):
+    """Hot 5, cold 20 after more than two hours of rest; with no load nothing may run (at least 30 kW)."""
+    machine = unit(start_cost=5.0, cold_start_cost=20.0, cold_after_h=2.0, state_h=-off_h)
+    out = solved(Case(steps=len(load), units=(machine,), loads=(Load(kw=load),)))
+    assert out.cost_terms["start"] == pytest.approx(starts)
+    assert out.on["g1"] == tuple(int(x > 0) for x in load)
+
+
+def test_a_unit_is_kept_warm_where_a_cold_start_costs_more():
+    """A third hour of rest makes the start 20 dearer: an hour of idling at 6 in between is cheaper."""
+    machine = unit(
+        low=0.0, cost=QuadraticCost(a_per_h=6.0, b_per_kwh=0.3), start_cost=1.0, cold_start_cost=21.0,
+        cold_after_h=2.0, state_h=5.0,
+    )  # fmt: skip
+    out = solved(Case(steps=6, units=(machine,), loads=(Load(kw=(50.0, 0.0, 0.0, 0.0, 50.0, 0.0)),)))
+    # off, off, on (idle 6) and on: one hot start = 7; off all three hours: 21; on throughout: 18
+    assert out.cost_terms["start"] + out.cost_terms["fuel"] == pytest.approx(2 * (6.0 + 15.0) + 7.0)
+
+
+def test_running_capacity_asks_for_a_second_unit():
+    """95 kW on 100 kW; ten per cent more than the load must run: two units at 5 an hour: 10 + 95 * 0.25."""
+    two = tuple(unit(f"g{k}", cost=QuadraticCost(a_per_h=5.0, b_per_kwh=0.25)) for k in (1, 2))
+    case = Case(steps=1, units=two, loads=(Load(kw=95.0),), running_ratio=1.1)
+    assert solved(case).objective == pytest.approx(33.75)
+    alone = solved(Case(steps=1, units=two[:1], loads=(Load(kw=95.0),), running_ratio=1.1, short_per_kwh=2.0))
+    assert alone.objective == pytest.approx(5.0 + 23.75 + 2.0 * 4.5)
+    assert any(note.startswith("running capacity short: up to 4.5 kW") for note in alone.notes)
+
+
+# --- quadratic costs ----------------------------------------------------------------------------------------
+
+
+def test_quadratic_cost_is_bracketed_by_the_chords_and_their_error():
+    """100 kW on two equal units, 10 + 0.1 p + 0.002 p^2: 50 each: 2 * (10 + 5 + 5) = 40.
+
+    With 7 chords of 12.857 kW from 10 to 100 kW 50 kW lies inside one: at most 0.002 * 6.43^2 = 0.083 an hour
+    and unit above the curve.
+    """
+    curve = QuadraticCost(a_per_h=10.0, b_per_kwh=0.1, c_per_kw2h=0.002, segments=7)
+    units = (unit("a", 10.0, cost=curve), unit("b", 10.0, cost=curve))
+    out = solved(Case(steps=1, units=units, loads=(Load(kw=100.0),), running_ratio=1.5))
+    assert out.objective is not None
+    assert out.exact_cost is not None
+    assert out.exact_bound is not None
+    assert out.exact_bound <= 40.0 <= out.exact_cost <= out.objective <= out.exact_bound + 2 * 0.0827
+    assert out.exact_cost == pytest.approx(40.0, abs=0.1)
+
+
+def test_cost_points_are_the_curve():
+    """Two lines that meet at 60 kW: 6 + 0.1 p and 0.3 p - 6. At 80 kW: 18."""
+    points = CostPoints(kw=(0.0, 60.0, 100.0), per_h=(6.0, 12.0, 24.0))
+    out = solved(Case(steps=1, units=(unit(low=0.0, cost=points),), loads=(Load(kw=80.0),)))
+    assert out.objective == pytest.approx(18.0)
+    assert out.exact_cost == pytest.approx(18.0)
+    assert out.exact_bound == pytest.approx(18.0)
+
+
+# --- every commitment of random plants, enumerated ----------------------------------------------------------
+
+STEPS = 5
+
+
+def random_case(seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    units = []
+    for k in range(2):
+        high = float(rng.integers(40, 120))
+        hot = float(rng.uniform(0.0, 10.0))
+        units.append(
+            Unit(
+                id=f"g{k}",
+                p_min_kw=float(rng.uniform(0.1, 0.6)) * high,
+                p_max_kw=high,
+                cost=QuadraticCost(a_per_h=float(rng.uniform(0, 8)), b_per_kwh=float(rng.uniform(0.1, 0.4))),
+                start_cost=hot,
+                cold_start_cost=hot + float(rng.uniform(0.0, 30.0)),
+                cold_after_h=float(rng.integers(1, 4)),
+                min_up_h=float(rng.integers(0, 4)),
+                min_down_h=float(rng.integers(0, 3)),
+                state_h=float(rng.choice([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])),
+            )
+        )
+    return Case(
+        steps=STEPS,
+        units=tuple(units),
+        loads=(Load(kw=rng.uniform(0.0, 150.0, STEPS), voll_per_kwh=1.0),),
+        running_ratio=float(rng.choice([0.0, 1.1])),
+        short_per_kwh=0.5,
+    )
+
+
+def start_money(x: Unit, row: tuple[int, ...]) -> float:
+    """Start costs of one unit's hours, walking through them; infinite against a minimum time."""
+    on, hours, money = x.state_h > 0, abs(x.state_h), 0.0
+    for now in row:
+        if bool(now) != on:
+            if hours < (x.min_up_h if on else x.min_down_h):
+                return float("inf")
+            if now:
+                assert x.cold_start_cost is not None
+                money += x.start_cost if hours <= x.cold_after_h else x.cold_start_cost
+            on, hours = bool(now), 0.0
+        hours += 1.0
+    return money
+
+
+def hour_money(case: Case, on: tuple[int, ...], load: float) -> float:
+    """Cheapest dispatch of one hour: minimum loads, then the cheapest kWh first, then loss of load."""
+    running = [x for x, u in zip(case.units, on, strict=True) if u]
+    cost = {x.id: x.cost for x in running if isinstance(x.cost, QuadraticCost)}
+    least = sum((x.p_min_kw for x in running), 0.0)
+    money = sum(cost[x.id].a_per_h + cost[x.id].b_per_kwh * x.p_min_kw for x in running)
+    money += 2.0 * max(0.0, least - load)  # more than the load: surplus at twice the highest VOLL
+    rest = max(0.0, load - least)
+    for x in sorted(running, key=lambda x: cost[x.id].b_per_kwh):
+        part = min(rest, x.p_max_kw - x.p_min_kw)
+        money += cost[x.id].b_per_kwh * part
+        rest -= part
+    capacity = sum(x.p_max_kw for x in running)
+    return money + rest + 0.5 * max(0.0, case.running_ratio * load - capacity)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_plants_cost_what_enumeration_says(seed: int):
+    case = random_case(seed)
+    load = case.series("load", case.loads[0].kw)
+    rows = list(product((0, 1), repeat=STEPS))
+    hours = [{on: hour_money(case, on, float(kw)) for on in product((0, 1), repeat=2)} for kw in load]
+    starts = [[start_money(x, row) for row in rows] for x in case.units]
+    best = min(
+        starts[0][i] + starts[1][j] + sum(hours[t][a[t], b[t]] for t in range(STEPS))
+        for i, a in enumerate(rows)
+        for j, b in enumerate(rows)
+        if starts[0][i] + starts[1][j] < float("inf")
+    )
+    assert solved(case).objective == pytest.approx(best, abs=1e-6), f"seed {seed}"
+
+
+# --- what is refused, and what costs nothing ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: unit(low=50.0, high=40.0), ("unit g1: p_max_kw", "40.0", "above p_min_kw = 50")),
+        (lambda: unit(state_h=0.0), ("unit g1: state_h", "hours on (above 0) or off (below 0)")),
+        (lambda: unit(start_cost=float("nan")), ("unit g1: start_cost", "nan")),
+        (lambda: unit(start_cost=5.0, cold_start_cost=4.0), ("unit g1: cold_start_cost", "4.0", "5 to")),
+        (lambda: QuadraticCost(c_per_kw2h=-1.0), ("quadratic cost: c_per_kw2h", "-1.0")),
+        (lambda: CostPoints(kw=(1.0, 1.0), per_h=(1.0, 2.0)), ("cost points: kw", "ascending")),
+        (lambda: Storage(id="b", energy_kwh=0.0, p_charge_kw=1.0, p_discharge_kw=1.0), ("energy_kwh", "0.0")),
+        (lambda: Grid(import_kw_max=-1.0), ("grid: import_kw_max", "-1.0")),
+        (lambda: Case(steps=0), ("case: steps", "0")),
+        (lambda: Case(steps=1, units=(unit(), unit())), ("case: id", "'g1'", "each id once")),
+        (lambda: solve_case(Case(steps=2, loads=(Load(kw=(1.0,)),))), ("load load: kw", "shape (1,)", "2")),
+        (lambda: solve_case(Case(steps=1, loads=(Load(kw=-1.0),))), ("load load: kw[0]", "-1.0", "0 to")),
+        (
+            lambda: solve_case(Case(steps=1, grid=Grid(import_per_kwh=float("inf")))),
+            ("grid.import_per_kwh[0]", "inf"),
+        ),
+        (
+            lambda: solve_case(
+                Case(steps=1, units=(unit(cost=CostPoints(kw=(40.0, 100.0), per_h=(1.0, 2.0))),))
+            ),
+            ("cost points: kw", "points from 30 to 100 kW"),
+        ),
+        (
+            lambda: solve_case(
+                Case(
+                    steps=1,
+                    units=(unit(low=0.0, cost=CostPoints(kw=(0.0, 50.0, 100.0), per_h=(0.0, 20.0, 25.0))),),
+                )
+            ),
+            ("g1", "rising convex curve"),
+        ),
+    ],
+)
+def test_bad_values_are_refused_by_name(make: Callable[[], object], words: tuple[str, ...]):
+    with pytest.raises(BadValue) as bad:
+        make()
+    for word in words:
+        assert word in str(bad.value)
+
+
+def test_features_that_a_case_does_not_use_have_no_columns():
+    """Hot starts and running capacity are there only where they are asked for."""
+
+    def names(case: Case) -> set[str]:
+        p = case_problem(case)
+        return set(Compiled(structure_of(p.site, p.grid, FORMULATION)).shapes)
+
+    plain = names(Case(steps=3, units=(unit(),), loads=(Load(kw=10.0),)))
+    dear = unit(start_cost=1.0, cold_start_cost=2.0, cold_after_h=1.0)
+    full = names(Case(steps=3, units=(dear,), loads=(Load(kw=10.0),), running_ratio=1.0))
+    assert full - plain == {"hot_start", "warm_before", "running_short_kw", "running_kw"}
