@@ -23,10 +23,10 @@ from ems.series import UniformSeries
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from forecasting.history import HistoryForecaster
+from forecasting.measured import MeasuredHistory, history_forecaster
 from optimizer.options import PlannerOptions
 from optimizer.rolling import Planner
 from optimizer.trigger import next_look, replan_reason
-from sim.measured import MeasuredHistory, history_forecaster
 
 _SPACING_S = 60.0
 

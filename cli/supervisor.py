@@ -53,8 +53,13 @@ class Supervisor:
         return self.children[name].process.pid
 
     def kill(self, name: str) -> None:
-        """`kill -9`, as a fault: the child gets no chance to tidy up, and will be brought back."""
-        self.children[name].process.kill()
+        """`kill -9`, as a fault: the child gets no chance to tidy up, and will be brought back.
+
+        Returns when it is gone, so that whoever looks next finds its locks released.
+        """
+        process = self.children[name].process
+        process.kill()
+        process.wait()
 
     async def watch(self) -> None:
         """Bring back whatever dies, until cancelled."""

@@ -11,7 +11,7 @@ from ems.plan import Plan
 from ems.points import split_point_id
 from ems.records import EventRecord, JsonValue, StatusRow
 from ems.telemetry import Snapshot
-from sim.measured import MemorySamples
+from forecasting.measured import MemorySamples
 from sim.result import RunRequest
 
 EVENTS_MAX = 50_000

@@ -6,6 +6,7 @@ from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from cli.demo import ALLOWANCE_S, DAY, PLANNER_DIES_H, PLANNER_GONE_S, REPLAN_S
+from optimizer.options import PlannerOptions
 from sim.harness import SimulateOptions, simulate
 from sim.result import RunResult, result_json
 from sim.scenario import Scenario
@@ -20,7 +21,11 @@ def virtual(
 ) -> RunResult:
     """The virtual-clock twin of a socket run: the same cycles, allowance and renewal, and the same kill."""
     options = SimulateOptions(
-        steps=DEMO_STEPS, replan_s=REPLAN_S, allowance_s=ALLOWANCE_S, planner_away=planner_away
+        steps=DEMO_STEPS,
+        replan_s=REPLAN_S,
+        allowance_s=ALLOWANCE_S,
+        planner_away=planner_away,
+        planner=PlannerOptions(),
     )
     return simulate(scenario, controller, options=options)
 

@@ -9,7 +9,7 @@ import pytest
 from ems.records import Sample
 from ems.series import UniformSeries
 from ems.telemetry import Quality, Reading, Snapshot
-from sim.measured import MeasuredHistory, MemorySamples, held_mean, quarter_hours
+from forecasting.measured import MeasuredHistory, MemorySamples, held_mean, quarter_hours
 from tests.builders import T0, site
 from tests.unit.sim.sim_builders import flat
 
