@@ -1,5 +1,6 @@
 """From a case to the Site and the PlanningProblem that the planner's families know."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -56,7 +57,7 @@ def case_problem(case: Case) -> PlanningProblem:
         grid_available=there,
         integral=np.ones(T, dtype=np.bool_),
         bess=tuple(_bess_start(x, T) for x in case.storages),
-        gensets=tuple(_genset_start(x) for x in case.units),
+        gensets=tuple(_genset_start(x) for x in by_fleet(case)),
         months=_one_period(grid, T),
         history_kwh=0.0,
         terminal_per_kwh=np.array([[x.end_value_per_kwh] * 3 for x in case.storages]).reshape(-1, 3),
@@ -64,6 +65,25 @@ def case_problem(case: Case) -> PlanningProblem:
         feeder_open=np.zeros(len(load), dtype=np.bool_),
         shed_whole=np.zeros(T, dtype=np.bool_),
     )
+
+
+def _fleets(case: Case) -> list[list[Unit]]:
+    """Units that are the same but for their id, in order of appearance."""
+    found: dict[Unit, list[Unit]] = {}
+    for x in case.units:
+        found.setdefault(replace(x, id=""), []).append(x)
+    return list(found.values())
+
+
+def by_fleet(case: Case) -> list[Unit]:
+    """The units of a case, identical ones side by side."""
+    return [x for fleet in _fleets(case) for x in fleet]
+
+
+def formulation(case: Case) -> Formulation:
+    """What a case is made of: identical units are counted, not told apart."""
+    sizes = tuple(len(fleet) for fleet in _fleets(case))
+    return replace(FORMULATION, fleets=sizes if max(sizes, default=1) > 1 else ())
 
 
 def _one_period(grid: Grid, T: int) -> tuple[DemandMonth, DemandMonth]:
@@ -114,7 +134,7 @@ def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> S
         co2_kg_per_l=0.0,
         grid=_grid(grid),
         bess=tuple(_bess(x) for x in case.storages),
-        gensets=tuple(_genset(x) for x in case.units),
+        gensets=tuple(_genset(x) for x in by_fleet(case)),
         pv=(_pv(pv_peak_kw),) if pv_peak_kw > 0.0 else (),
         feeders=tuple(
             FeederParams(

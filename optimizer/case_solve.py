@@ -8,7 +8,7 @@ import numpy as np
 from ems.clock import wall_s
 from ems.plan import Plan, Series
 from ems.timegrid import FloatArray
-from optimizer.case_problem import FORMULATION, case_problem, model_error, true_cost
+from optimizer.case_problem import case_problem, formulation, model_error, true_cost
 from optimizer.cases import Case
 from optimizer.extract import Identity, extract
 from optimizer.options import PlannerOptions
@@ -93,7 +93,7 @@ def solve_case(
         time_limit_s=time_limit_s,
         node_limit=None,
         threads=threads,
-        formulation=FORMULATION,
+        formulation=formulation(case),
     )
     compiled, problem, n, outcome = Planner(problem.site, options).rounds(problem, None, begun)
     rows, columns = compiled.form.shape

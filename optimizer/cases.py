@@ -47,6 +47,8 @@ class CostPoints:
     per_h: Sequence[float]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kw", tuple(float(x) for x in self.kw))  # lists compare, but do not hash
+        object.__setattr__(self, "per_h", tuple(float(x) for x in self.per_h))
         if len(self.kw) != len(self.per_h) or len(self.kw) < 2:
             raise refused("cost points", "kw, per_h", (self.kw, self.per_h), "as many of each, at least two")
         if not all(math.isfinite(x) for x in (*self.kw, *self.per_h)):

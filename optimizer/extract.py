@@ -10,6 +10,7 @@ from ems.plan import Plan, PlanLabel, Series, SolveRecord
 from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.compiled import Compiled, cost_terms
+from optimizer.fleets import single_machines
 from optimizer.formulations.reserve import drawn_per_kwh, loss_of_grid_kw
 from optimizer.formulations.terminal import widths
 from optimizer.numbers import Numbers
@@ -88,7 +89,8 @@ def extract(
     if outcome.x is None:
         raise ValueError("there is no solution to extract")
     s, site = compiled.structure, p.site
-    v = compiled.values(outcome.x)
+    solved = compiled.values(outcome.x)
+    v = single_machines(s, p, solved)
     f = flows(s, v)
     f["on"] = np.where(p.integral, np.round(f["on"]), f["on"])
     capacity = np.array([b.battery.energy_kwh for b in site.bess]).reshape(-1, 1)
@@ -126,7 +128,7 @@ def extract(
         reserve_up_required_kw=series(required),
         reserve_up_held_kw=series(held),
         reserve_up_short_kw=series(np.maximum(0.0, required - held)),
-        cost_terms=cost_terms(n, v),
+        cost_terms=cost_terms(n, solved),
         peak_import_kw=float(v["peak_kw"][0]),
         stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
         notes=(*p.notes, *slack_notes(p, v)),

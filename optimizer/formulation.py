@@ -29,3 +29,6 @@ class Formulation:
     reserve: bool = True
     tie_break_ratio: float = 1e-4  # of the median price, on charging: free energy is stored the efficient way
     symmetry: bool = True  # order identical gensets with equal histories
+    fleets: tuple[
+        int, ...
+    ] = ()  # sizes of fleets of identical gensets, as one count each; (): single machines

@@ -7,9 +7,14 @@
 tau is the start of a step, so the windows hold on a grid of unequal steps. Carry-over ages and starts in
 progress are bounds of u. Identical units with equal histories are ordered to break symmetry.
 
-A unit whose start from cold is dearer pays for a cold start, less the difference for each hot one h:
+A unit whose start from cold is dearer pays for a cold start, less the difference for each hot one. A hot
+start belongs to the stop before it: h_i,t for DT <= tau_t - tau_i <= cold_after, h_t for a rest that began
+before the plan:
 
-    h_t <= v_t,    h_t <= sum of w_i with DT <= tau_t - tau_i <= cold_after  +  (1 while warm from before)
+    sum_i h_i,t + h_t <= v_t,    sum_t h_i,t <= w_i,    sum_t h_t <= units off before
+
+A fleet (fleets.py) is the same with counts up to n for 0 or 1; units that must still run or rest from before
+count beside those that the plan starts or stops.
 
 Sources: Garver 1962 (three-variable form); Rajan and Takriti, Minimum up/down polytopes of the unit
 commitment problem with start-up costs, IBM RC23628, 2005 (windows); Morales-Espana, Latorre and Ramos,
@@ -17,12 +22,14 @@ IEEE Trans. Power Systems 28(4), 2013, 10.1109/TPWRS.2013.2251373.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from ems.assets import GensetParams
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Model
+from optimizer.fleets import firsts, machines, sizes, starts_of
 from optimizer.formulations.windows import EPS_H, between, window
 from optimizer.numbers import Numbers
 from optimizer.problem import GensetStart, PlanningProblem
@@ -32,38 +39,54 @@ FIRST_STEP_SHARE = 0.25  # of the first step a unit may miss and still count as 
 
 
 def add(m: Model, s: Structure) -> None:
-    """on, start, stop by genset."""
-    units = s.site.gensets
+    """on, start, stop by fleet; a fleet is one genset, or several identical ones (fleets.py)."""
+    units, size = machines(s), sizes(s)
     if not units:
         return
-    G, T = len(units), s.steps
-    on, start, stop = m.var("on", G, T), m.var("start", G, T), m.var("stop", G, T)
-    on_before = m.par("on_before", G)
+    N, T = len(units), s.steps
+    on, start, stop = m.var("on", N, T), m.var("start", N, T), m.var("stop", N, T)
+    on_before = m.par("on_before", N)
     for t in range(T):
-        m.forming[t].extend(on[g, t] for g in range(G) if units[g].id in s.site.forming.islanded)
+        m.forming[t].extend(on[n, t] for n in range(N) if units[n].id in s.site.forming.islanded)
     m.rows(
         "commitment",
-        (G, T),
-        lambda g, t: on[g, t] - (on[g, t - 1] if t else on_before[g]) == start[g, t] - stop[g, t],
+        (N, T),
+        lambda n, t: on[n, t] - (on[n, t - 1] if t else on_before[n]) == start[n, t] - stop[n, t],
     )
     up = [[window(s, t, u.min_up_s) for t in range(T)] for u in units]
     down = [[window(s, t, u.min_down_s) for t in range(T)] for u in units]
-    m.rows("min_up", (G, T), lambda g, t: sum(start[g, i] for i in up[g][t]) <= on[g, t])
-    m.rows("min_down", (G, T), lambda g, t: sum(stop[g, i] for i in down[g][t]) <= 1 - on[g, t])
-    if s.formulation.symmetry and G > 1:
-        differs = m.par("history_differs", G - 1)
-        twin = [identical(units[g], units[g + 1]) for g in range(G - 1)]
+    if s.formulation.fleets:  # those that must still run or rest from before count beside those of the plan
+        bound, resting = m.par("bound_before", N, T), m.par("resting_before", N, T)
+        m.rows("min_up", (N, T), lambda n, t: sum(start[n, i] for i in up[n][t]) <= on[n, t] - bound[n, t])
         m.rows(
-            "order",
-            (G - 1, T),
-            lambda g, t: on[g + 1, t] - on[g, t] <= (differs[g] if twin[g] else 1.0),
+            "min_down",
+            (N, T),
+            lambda n, t: sum(stop[n, i] for i in down[n][t]) <= size[n] - resting[n, t] - on[n, t],
         )
+    else:
+        m.rows("min_up", (N, T), lambda n, t: sum(start[n, i] for i in up[n][t]) <= on[n, t])
+        m.rows("min_down", (N, T), lambda n, t: sum(stop[n, i] for i in down[n][t]) <= 1 - on[n, t])
+        _add_order(m, s)
     _add_hot_starts(m, s)
 
 
+def _add_order(m: Model, s: Structure) -> None:
+    """Of two identical gensets the first runs whenever the second does, unless their histories differ."""
+    units, on = s.site.gensets, m["on"]
+    if not s.formulation.symmetry or len(units) < 2:
+        return
+    differs = m.par("history_differs", len(units) - 1)
+    twin = [identical(a, b) for a, b in pairwise(units)]
+    m.rows(
+        "order",
+        (len(units) - 1, s.steps),
+        lambda g, t: on[g + 1, t] - on[g, t] <= (differs[g] if twin[g] else 1.0),
+    )
+
+
 def cooling(s: Structure) -> list[int]:
-    """Units that are dearer to start from cold."""
-    return [g for g, u in enumerate(s.site.gensets) if cold_extra(u) > 0.0]
+    """Fleets that are dearer to start from cold."""
+    return [n for n, u in enumerate(machines(s)) if cold_extra(u) > 0.0]
 
 
 def cold_extra(unit: GensetParams) -> float:
@@ -71,46 +94,79 @@ def cold_extra(unit: GensetParams) -> float:
     return 0.0 if unit.cold_start_cost is None else max(0.0, unit.cold_start_cost - unit.start_cost)
 
 
+def _arcs(s: Structure) -> list[tuple[int, int, int]]:
+    """(fleet, step of the stop, step of the start) of every hot start after a stop within the plan."""
+    units = machines(s)
+    return [
+        (n, i, t)
+        for n in cooling(s)
+        for t in range(s.steps)
+        for i in between(s, t, units[n].min_down_s, units[n].cold_after_s)
+    ]
+
+
 def _add_hot_starts(m: Model, s: Structure) -> None:
-    """hot_start (C, T) of the units that cool down."""
-    cold = cooling(s)
+    """hot_start by arc, warm_start (C, T) after a rest that began before the plan."""
+    cold, arcs = cooling(s), _arcs(s)
     if not cold:
         return
-    shape = (len(cold), s.steps)
-    hot, warm, start, stop = m.var("hot_start", *shape), m.par("warm_before", *shape), m["start"], m["stop"]
-    units = [s.site.gensets[g] for g in cold]
-    rest = [[between(s, t, u.min_down_s, u.cold_after_s) for t in range(s.steps)] for u in units]
-    m.rows("hot_is_a_start", shape, lambda c, t: hot[c, t] <= start[cold[c], t])
+    C, T = len(cold), s.steps
+    hot, warm, off_before = m.var("hot_start", len(arcs)), m.var("warm_start", C, T), m.par("off_before", C)
+    into: dict[tuple[int, int], list[int]] = {}
+    out_of: dict[tuple[int, int], list[int]] = {}
+    for k, (n, i, t) in enumerate(arcs):
+        into.setdefault((n, t), []).append(k)
+        out_of.setdefault((n, i), []).append(k)
+    m.rows(
+        "hot_is_a_start",
+        (C, T),
+        lambda c, t: sum(hot[k] for k in into.get((cold[c], t), [])) + warm[c, t] <= m["start"][cold[c], t],
+    )
     m.rows(
         "hot_after_a_stop",
-        shape,
-        lambda c, t: hot[c, t] <= sum(stop[cold[c], i] for i in rest[c][t]) + warm[c, t],
+        (C, T),
+        lambda c, t: sum(hot[k] for k in out_of.get((cold[c], t), [])) <= m["stop"][cold[c], t],
     )
+    m.rows("hot_from_before", (C,), lambda c: sum(warm[c, t] for t in range(T)) <= off_before[c])
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Carry-over as bounds, start and running costs, which steps are whole."""
-    units = s.site.gensets
+    units = machines(s)
     if not units:
         return
-    low, high = commitment_bounds(p, s)
-    n.par("on_before", np.array([float(g.on) for g in p.gensets]))
+    first, size = firsts(s), np.array(sizes(s), dtype=np.float64)[:, None]
+    low, high = (np.add.reduceat(x, first, axis=0) for x in commitment_bounds(p, s))
+    n.par("on_before", np.add.reduceat([float(g.on) for g in p.gensets], first))
     n.bound("on", low, high)
     n.whole("on", p.integral)
-    n.bound("start", 0.0, 1.0)
-    n.bound("stop", 0.0, 1.0)
+    n.bound("start", 0.0, size)
+    n.bound("stop", 0.0, size)
     n.price("start", "start", np.array([[u.start_cost + cold_extra(u)] for u in units]))
     n.price("running", "on", np.array([u.running_cost_per_h for u in units])[:, None] * s.step_h)
-    if s.formulation.symmetry and len(units) > 1:
-        pairs = zip(p.gensets, p.gensets[1:], strict=False)
-        n.par("history_differs", np.array([float(not _interchangeable(a, b)) for a, b in pairs]))
-    if "hot_start" in n.shapes:
-        cold = cooling(s)
-        after_h = np.array([[units[g].cold_after_s / 3600.0] for g in cold])
-        age_h = np.array([[np.inf if p.gensets[g].on else p.gensets[g].age_h] for g in cold])
-        n.par("warm_before", (age_h + s.start_h <= after_h + EPS_H).astype(np.float64))
-        n.bound("hot_start", 0.0, 1.0)
-        n.price("start", "hot_start", -np.array([[cold_extra(units[g])] for g in cold]))
+    if s.formulation.fleets:
+        n.whole("start", p.integral & (size > 1.0))  # one may start as another stops
+        n.par("bound_before", low)
+        n.par("resting_before", size - high)
+    if "history_differs" in n.shapes:
+        differ = [float(not _interchangeable(a, b)) for a, b in pairwise(p.gensets)]
+        n.par("history_differs", np.array(differ))
+    if "warm_start" in n.shapes:
+        _hot_numbers(n, p, s)
+
+
+def _hot_numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
+    """Who is still warm from before, and what a hot start saves."""
+    cold, arcs, units = cooling(s), _arcs(s), machines(s)
+    begin = starts_of(s, p)
+    off = np.array([[sizes(s)[c] * float(not begin[c].on)] for c in cold])
+    age_h = np.array([[begin[c].age_h] for c in cold])
+    after_h = np.array([[units[c].cold_after_s / 3600.0] for c in cold])
+    n.par("off_before", off[:, 0])
+    n.bound("warm_start", 0.0, off * (age_h + s.start_h <= after_h + EPS_H))
+    n.bound("hot_start", 0.0, np.inf)
+    n.price("start", "hot_start", np.array([-cold_extra(units[c]) for c, _, _ in arcs]))
+    n.price("start", "warm_start", -np.array([[cold_extra(units[c])] for c in cold]))
 
 
 def identical(a: GensetParams, b: GensetParams) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ems.assets import GensetParams
 from optimizer.algebra import Expr, Model
+from optimizer.fleets import firsts, machines
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -23,12 +24,12 @@ TANK_UNKNOWN_L = 1e7
 
 
 def _segments(s: Structure) -> list[FuelSegments]:
-    return [fuel_segments(g) for g in s.site.gensets]
+    return [fuel_segments(g) for g in machines(s)]
 
 
 def add(m: Model, s: Structure) -> None:
-    """above_kw (G, L, T): output above minimum load by piece."""
-    units = s.site.gensets
+    """above_kw (N, L, T): output above minimum load by fleet and piece."""
+    units = machines(s)
     if not units:
         return
     G, T, pieces = len(units), s.steps, _segments(s)
@@ -68,7 +69,7 @@ def _output(m: Model, unit: GensetParams, g: int, L: int, t: int) -> Expr:
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Fuel price, tank."""
-    units = s.site.gensets
+    units = machines(s)
     if not units:
         return
     pieces = _segments(s)
@@ -79,6 +80,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("above_kw", 0.0, np.inf)
     n.price("fuel", "on", idle[:, None] * price)
     n.price("fuel", "above_kw", slopes[:, :, None] * price)
-    n.par("tank_l", np.minimum([g.fuel_l for g in p.gensets], TANK_UNKNOWN_L))
+    tank_l = np.add.reduceat([g.fuel_l for g in p.gensets], firsts(s))
+    n.par("tank_l", np.minimum(tank_l, TANK_UNKNOWN_L))
     n.bound("tank_short_l", 0.0, np.inf)
     n.price("tank_short", "tank_short_l", ladder(s.site).tank_per_l)

@@ -11,6 +11,7 @@ Source: Kazarlis, Bakirtzis and Petridis, IEEE Trans. Power Systems 11(1), 1996,
 import numpy as np
 
 from optimizer.algebra import Model
+from optimizer.fleets import machines
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -19,7 +20,7 @@ from optimizer.structure import Structure
 
 def add(m: Model, s: Structure) -> None:
     """running_short_kw (T,)."""
-    units = s.site.gensets
+    units = machines(s)
     if s.site.reserve.running_ratio <= 0.0 or not units:
         return
     short, asked, on = m.var("running_short_kw", s.steps), m.par("running_kw", s.steps), m["on"]

@@ -1,6 +1,7 @@
 """Cases posed in Python without a site file: small ones with their answer, and random ones enumerated."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -9,9 +10,13 @@ import pytest
 
 from ems.errors import BadValue
 from optimizer import Case, CostPoints, Grid, Load, QuadraticCost, Solution, Storage, Unit, solve_case
-from optimizer.case_problem import FORMULATION, case_problem
+from optimizer.algebra import Model
+from optimizer.build import build
+from optimizer.case_problem import case_problem, formulation
 from optimizer.compiled import Compiled
+from optimizer.reference import PyomoModel
 from optimizer.structure import structure_of
+from tests.unit.optimizer.test_compiled import rows_of
 
 
 def unit(unit_id: str = "g1", low: float = 30.0, high: float = 100.0, **changes: Any) -> Unit:
@@ -188,33 +193,32 @@ def test_cost_points_are_the_curve():
 
 # --- every commitment of random plants, enumerated ----------------------------------------------------------
 
-STEPS = 5
+
+def random_unit(rng: np.random.Generator) -> Unit:
+    high, hot = float(rng.integers(40, 120)), float(rng.uniform(0.0, 10.0))
+    return Unit(
+        id="g",
+        p_min_kw=float(rng.uniform(0.1, 0.6)) * high,
+        p_max_kw=high,
+        cost=QuadraticCost(a_per_h=float(rng.uniform(0, 8)), b_per_kwh=float(rng.uniform(0.1, 0.4))),
+        start_cost=hot,
+        cold_start_cost=hot + float(rng.uniform(0.0, 30.0)),
+        cold_after_h=float(rng.integers(1, 4)),
+        min_up_h=float(rng.integers(0, 4)),
+        min_down_h=float(rng.integers(0, 3)),
+        state_h=float(rng.choice([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])),
+    )
 
 
 def random_case(seed: int) -> Case:
+    """Two unlike units, two equal ones, three equal ones, or one and two equal ones."""
     rng = np.random.default_rng(seed)
-    units = []
-    for k in range(2):
-        high = float(rng.integers(40, 120))
-        hot = float(rng.uniform(0.0, 10.0))
-        units.append(
-            Unit(
-                id=f"g{k}",
-                p_min_kw=float(rng.uniform(0.1, 0.6)) * high,
-                p_max_kw=high,
-                cost=QuadraticCost(a_per_h=float(rng.uniform(0, 8)), b_per_kwh=float(rng.uniform(0.1, 0.4))),
-                start_cost=hot,
-                cold_start_cost=hot + float(rng.uniform(0.0, 30.0)),
-                cold_after_h=float(rng.integers(1, 4)),
-                min_up_h=float(rng.integers(0, 4)),
-                min_down_h=float(rng.integers(0, 3)),
-                state_h=float(rng.choice([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])),
-            )
-        )
+    alike, steps = ((1, 1), (2,), (3,), (1, 2))[seed % 4], (5, 6, 4, 4)[seed % 4]
+    units = [x for count in alike for x in [random_unit(rng)] * count]
     return Case(
-        steps=STEPS,
-        units=tuple(units),
-        loads=(Load(kw=rng.uniform(0.0, 150.0, STEPS), voll_per_kwh=1.0),),
+        steps=steps,
+        units=tuple(replace(x, id=f"g{k}") for k, x in enumerate(units)),
+        loads=(Load(kw=rng.uniform(0.0, 75.0 * len(units), steps), voll_per_kwh=1.0),),
         running_ratio=float(rng.choice([0.0, 1.1])),
         short_per_kwh=0.5,
     )
@@ -251,20 +255,49 @@ def hour_money(case: Case, on: tuple[int, ...], load: float) -> float:
     return money + rest + 0.5 * max(0.0, case.running_ratio * load - capacity)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_random_plants_cost_what_enumeration_says(seed: int):
+    """The optimum, and start costs of the very machines of the result, fleets taken apart."""
     case = random_case(seed)
     load = case.series("load", case.loads[0].kw)
-    rows = list(product((0, 1), repeat=STEPS))
-    hours = [{on: hour_money(case, on, float(kw)) for on in product((0, 1), repeat=2)} for kw in load]
-    starts = [[start_money(x, row) for row in rows] for x in case.units]
+    every = list(product((0, 1), repeat=len(case.units)))
+    hours = [{on: hour_money(case, on, float(kw)) for on in every} for kw in load]
+    rows = list(product((0, 1), repeat=case.steps))
+    lives = [
+        [(row, money) for row in rows if (money := start_money(x, row)) < float("inf")] for x in case.units
+    ]
     best = min(
-        starts[0][i] + starts[1][j] + sum(hours[t][a[t], b[t]] for t in range(STEPS))
-        for i, a in enumerate(rows)
-        for j, b in enumerate(rows)
-        if starts[0][i] + starts[1][j] < float("inf")
+        sum(money for _, money in chosen)
+        + sum(hour[on] for hour, on in zip(hours, zip(*[row for row, _ in chosen], strict=True), strict=True))
+        for chosen in product(*lives)
     )
-    assert solved(case).objective == pytest.approx(best, abs=1e-6), f"seed {seed}"
+    out = solved(case)
+    assert out.objective == pytest.approx(best, abs=1e-6), f"seed {seed}"
+    started = sum(start_money(x, out.on[x.id]) for x in case.units)
+    assert started == pytest.approx(out.cost_terms.get("start", 0.0), abs=1e-6), f"seed {seed}"
+
+
+def test_fleets_of_the_fast_algebra_are_the_pyomo_model():
+    case = random_case(3)
+    p = case_problem(case)
+    structure = structure_of(p.site, p.grid, formulation(case))
+    assert structure.formulation.fleets == (1, 2)
+    fast, readable = build(structure, Model).standard_form(), build(structure, PyomoModel).standard_form()
+    assert rows_of(fast) == rows_of(readable)
+
+
+def test_equal_units_are_one_fleet_wherever_they_stand():
+    """Running machines of a fleet share load: 90 kW on two of three are 45 each."""
+    same = [unit(f"s{k}", cost=CostPoints(kw=[30.0, 100.0], per_h=[20.0, 40.0])) for k in range(3)]
+    case = Case(steps=1, units=(same[0], unit("other"), *same[1:]), loads=(Load(kw=90.0),), running_ratio=1.2)
+    assert formulation(case).fleets == (3, 1)
+    out = solved(case)
+    # 108 kW must run: two of them at 45 kW cost 48.57; one at 60 kW and the other at 30 kW: 28.57 + 9
+    assert out.objective == pytest.approx(9.0 + 20.0 + 30.0 * 20.0 / 70.0)
+    assert sum(out.on[x.id][0] for x in same) == 1
+    two = solved(replace(case, units=tuple(same)))
+    assert two.objective == pytest.approx(2 * (20.0 + 15.0 * 20.0 / 70.0))
+    assert sorted(x[0] for x in two.output_kw.values()) == pytest.approx([0.0, 45.0, 45.0])
 
 
 # --- what is refused, and what costs nothing ----------------------------------------------------------------
@@ -318,9 +351,9 @@ def test_features_that_a_case_does_not_use_have_no_columns():
 
     def names(case: Case) -> set[str]:
         p = case_problem(case)
-        return set(Compiled(structure_of(p.site, p.grid, FORMULATION)).shapes)
+        return set(Compiled(structure_of(p.site, p.grid, formulation(case))).shapes)
 
     plain = names(Case(steps=3, units=(unit(),), loads=(Load(kw=10.0),)))
     dear = unit(start_cost=1.0, cold_start_cost=2.0, cold_after_h=1.0)
     full = names(Case(steps=3, units=(dear,), loads=(Load(kw=10.0),), running_ratio=1.0))
-    assert full - plain == {"hot_start", "warm_before", "running_short_kw", "running_kw"}
+    assert full - plain == {"hot_start", "warm_start", "off_before", "running_short_kw", "running_kw"}
