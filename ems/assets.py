@@ -1,6 +1,7 @@
 """Nameplate data of every asset: the same numbers feed the physics, the MILP and the edge."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -76,6 +77,22 @@ class BessParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuietHours:
+    """Local hours of each day in which running costs extra, from `start_h` to `end_h`, also over midnight."""
+
+    start_h: float  # local hour of day, 0 to 24
+    end_h: float
+    cost_per_h: float  # money per running hour, in the plan only
+
+    def holds(self, local: datetime) -> bool:
+        """Whether a local time lies in these hours."""
+        hour = local.hour + local.minute / 60.0 + local.second / 3600.0
+        if self.start_h <= self.end_h:
+            return self.start_h <= hour < self.end_h
+        return hour >= self.start_h or hour < self.end_h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GensetParams:
     """A diesel genset with its own controller (cranks, synchronises and shares load by itself)."""
 
@@ -103,6 +120,8 @@ class GensetParams:
     tank_l: float
     cold_start_cost: float | None = None  # money per start from cold; None: as from hot
     cold_after_s: float = 0.0  # a rest longer than this ends in a cold start
+    starts_per_day_max: int | None = None  # planned in any 24 h, today's starts counted; None: free
+    quiet: tuple[QuietHours, ...] = ()
 
     @property
     def start_delay_s(self) -> float:

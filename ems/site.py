@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from ems.assets import ActuatorSafety, BessParams, FeederParams, GensetParams, GridParams, PvParams
@@ -90,6 +91,15 @@ class WeatherSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Maintenance:
+    """A window [start, end) in which a genset is not to run."""
+
+    asset: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Everything known about a plant before it runs."""
 
@@ -114,6 +124,7 @@ class Site:
     outages: tuple[OutageNotice, ...]
     connections: tuple["Connection", ...]
     weather: WeatherSource | None = None
+    maintenance: tuple[Maintenance, ...] = ()
 
     def kind_of(self, asset_id: str) -> AssetKind:
         """Kind of an asset; KeyError if there is none of this id."""

@@ -16,6 +16,7 @@ from optimizer.formulations import (
     reserve,
     running,
     shedding,
+    starts,
     terminal,
 )
 from optimizer.numbers import Numbers
@@ -37,6 +38,7 @@ def build(s: Structure, kind: type[M]) -> M:
     battery.add(m, s)  # stored energy
     genset_commitment.add(m, s)  # on, start, stop
     genset_fuel.add(m, s)  # output and litres
+    starts.add(m, s)  # not too often in a day
     shedding.add(m, s)  # by feeder
     balance.add(m, s)  # all of it meets the load; somebody forms the bus
     reserve.add(m, s)  # what is held ready
@@ -50,8 +52,8 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
     """The numbers of one problem for a model of this structure."""
     n = Numbers(shapes=shapes)
     for family in (
-        grid, pv, battery, genset_commitment, genset_fuel, shedding, balance, reserve, running, demand,
-        terminal,
+        grid, pv, battery, genset_commitment, genset_fuel, starts, shedding, balance, reserve, running,
+        demand, terminal,
     ):  # fmt: skip
         family.numbers(n, p, s)
     for name, shape in shapes.items():

@@ -18,7 +18,7 @@ from ems.assets import (
 from ems.site import Authority, FormingOrder, GridMode, Hierarchy, ReservePolicy, Site
 from ems.tariff import Tariff
 from ems.timegrid import FloatArray, TimeGrid
-from optimizer.cases import Case, Grid, Storage, Unit
+from optimizer.cases import Case, Grid, Storage, Unit, refused
 from optimizer.formulation import Formulation, Shedding
 from optimizer.problem import BessStart, DemandMonth, GensetStart, PlanningProblem
 
@@ -39,7 +39,7 @@ def case_problem(case: Case) -> PlanningProblem:
     step_h = case.step_hours()
     T = case.steps
     grid = case.grid if case.grid is not None else Grid(available=False)
-    there = np.broadcast_to(np.asarray(grid.available, dtype=np.bool_), T).copy()
+    there = case.flags("grid.available", grid.available)
     buy = case.series("grid.import_per_kwh", grid.import_per_kwh)
     sell = case.series("grid.export_per_kwh", grid.export_per_kwh)
     load = [case.series(f"load {x.id}: kw", x.kw, 0.0) for x in case.loads]
@@ -57,7 +57,7 @@ def case_problem(case: Case) -> PlanningProblem:
         grid_available=there,
         integral=np.ones(T, dtype=np.bool_),
         bess=tuple(_bess_start(x, T) for x in case.storages),
-        gensets=tuple(_genset_start(x) for x in by_fleet(case)),
+        gensets=tuple(_genset_start(x, case) for x in by_fleet(case)),
         months=_one_period(grid, T),
         history_kwh=0.0,
         terminal_per_kwh=np.array([[x.end_value_per_kwh] * 3 for x in case.storages]).reshape(-1, 3),
@@ -68,10 +68,10 @@ def case_problem(case: Case) -> PlanningProblem:
 
 
 def _fleets(case: Case) -> list[list[Unit]]:
-    """Units that are the same but for their id, in order of appearance."""
+    """Units that are the same but for their id; each alone whose starts are limited."""
     found: dict[Unit, list[Unit]] = {}
     for x in case.units:
-        found.setdefault(replace(x, id=""), []).append(x)
+        found.setdefault(x if x.starts_max is not None else replace(x, id=""), []).append(x)
     return list(found.values())
 
 
@@ -108,7 +108,16 @@ def _bess_start(x: Storage, T: int) -> BessStart:
     )
 
 
-def _genset_start(x: Unit) -> GensetStart:
+def _genset_start(x: Unit, case: Case) -> GensetStart:
+    there, must = case.flags(f"{x.id}: available", x.available), case.flags(f"{x.id}: must_run", x.must_run)
+    begin_h = np.cumsum(case.step_hours()) - case.step_hours()
+    bound = (x.state_h > 0.0) & (begin_h < x.min_up_h - x.state_h - 1e-6)
+    for key, wrong in (("must_run", must & ~there), ("available", bound & ~there)):
+        if wrong.any():
+            t = int(np.argmax(wrong))
+            raise refused(
+                f"unit {x.id}", f"{key}[{t}]", key == "must_run", "not on and off at once: see min_up_h"
+            )
     return GensetStart(
         available=True,
         on=x.state_h > 0.0,
@@ -116,6 +125,9 @@ def _genset_start(x: Unit) -> GensetStart:
         starting=False,
         ready_h=0.0,
         fuel_l=np.inf,
+        starts_today=x.starts_so_far,
+        blocked=() if there.all() else tuple((~there).tolist()),
+        must=tuple(must.tolist()) if must.any() else (),
     )
 
 
@@ -197,7 +209,7 @@ def _genset(x: Unit) -> GensetParams:
         running_cost_per_h=0.0, min_up_s=3600.0 * x.min_up_h, min_down_s=3600.0 * x.min_down_h,
         crank_s=0.0, warm_up_s=0.0, synchronise_s=0.0, cool_down_s=0.0, ramp_kw_s=x.p_max_kw,
         step_load_kw_max=x.p_max_kw, overload_ratio=1.0, sharing=Sharing.BASE_LOAD, start_attempts=1,
-        mains_failure_start=False, mains_failure_delay_s=0.0, tank_l=np.inf,
+        mains_failure_start=False, mains_failure_delay_s=0.0, tank_l=np.inf, starts_per_day_max=x.starts_max,
     )  # fmt: skip
 
 

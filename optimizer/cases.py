@@ -115,6 +115,9 @@ class Unit:
 
     `state_h` is how long it has been on (positive) or off (negative) before the first step. A start after a
     rest of at most `cold_after_h` costs `start_cost`, after a longer one `cold_start_cost` (None: alike).
+    It runs only where `available` and always where `must_run`. At most `starts_max` starts lie in any 24
+    hours, `starts_so_far` counted through the first 24; one more costs a quarter of an hour of `p_max_kw` at
+    the highest VOLL, and is noted.
     """
 
     id: str
@@ -127,8 +130,15 @@ class Unit:
     min_up_h: float = 0.0
     min_down_h: float = 0.0
     state_h: float = -LONG_H
+    available: Flags = True
+    must_run: Flags = False
+    starts_max: int | None = None
+    starts_so_far: int = 0
 
     def __post_init__(self) -> None:
+        for key in ("available", "must_run"):
+            value = getattr(self, key)
+            object.__setattr__(self, key, value if isinstance(value, bool) else tuple(bool(x) for x in value))
         cold = self.start_cost if self.cold_start_cost is None else self.cold_start_cost
         _check(
             f"unit {self.id}",
@@ -141,6 +151,8 @@ class Unit:
                 ("min_up_h", self.min_up_h, 0.0, LONG_H),
                 ("min_down_h", self.min_down_h, 0.0, LONG_H),
                 ("state_h", self.state_h, -LONG_H, LONG_H),
+                ("starts_max", 1 if self.starts_max is None else self.starts_max, 0, 100_000),
+                ("starts_so_far", self.starts_so_far, 0, 100_000),
             ),
         )
         if self.p_max_kw <= self.p_min_kw:
@@ -270,6 +282,13 @@ class Case:
     def step_hours(self) -> FloatArray:
         """(T,) step lengths [h]."""
         return self.series("step_h", self.step_h, 1.0 / 3600.0, 8784.0)
+
+    def flags(self, key: str, values: Flags) -> BoolArray:
+        """(T,) truth of a field given once or for each step; BadValue for any other number of them."""
+        out = np.asarray(values, dtype=np.bool_)
+        if out.shape not in ((), (self.steps,)):
+            raise refused("case", key, f"shape {out.shape}", f"one flag or {self.steps}, one for each step")
+        return np.broadcast_to(out, self.steps).copy()
 
     def series(self, key: str, values: Values, low: float = -1e9, high: float = 1e9) -> FloatArray:
         """(T,) values of a field given as one number or as one for each step, each from `low` to `high`.

@@ -215,6 +215,13 @@ def slack_notes(p: PlanningProblem, v: Mapping[str, FloatArray]) -> tuple[str, .
             worst = float(v[name][b].max())
             if worst > 1e-3 * unit.battery.energy_kwh:
                 notes.append(f"{unit.id}: stored energy {name[:-4]} its window by up to {worst:.1f} kWh")
+    if "starts_over" in v:
+        limited = [g for g in p.site.gensets if g.starts_per_day_max is not None]
+        for genset, over in zip(limited, v["starts_over"], strict=True):
+            if over > 0.01:
+                notes.append(
+                    f"{genset.id}: {over:.0f} starts more than its {genset.starts_per_day_max} a day"
+                )
     for g, genset in enumerate(p.site.gensets):
         if v["tank_short_l"][g] > 0.1:
             notes.append(f"{genset.id}: the tank lacks {v['tank_short_l'][g]:.0f} L for this plan")

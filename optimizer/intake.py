@@ -3,12 +3,13 @@
 import calendar
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ems.assets import BatteryParams, BessParams
+from ems.assets import BatteryParams, BessParams, GensetParams
 from ems.condition import PlantCondition
 from ems.errors import DataError
 from ems.forecast import Forecast
@@ -19,6 +20,7 @@ from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.horizon import SPLIT_S
 from optimizer.options import DemandWeight, PlannerOptions
 from optimizer.problem import BessStart, DemandMonth, GensetStart, PlanningProblem
+from optimizer.schedule import blocked_steps, quiet_cost
 from plant_models.battery import taper_limits_kw
 
 NEAR_EDGE = 0.02  # nearer to the edge of its window a battery's live limit says nothing but that
@@ -59,7 +61,10 @@ def planning_problem(
         grid_available=available,
         integral=integral_steps(grid, available, options.integral_h),
         bess=tuple(_bess_start(b, condition, grid, available, load, site, notes) for b in site.bess),
-        gensets=tuple(_genset_start(g.id, site, condition, notes) for g in site.gensets),
+        gensets=tuple(
+            _scheduled(_genset_start(g.id, site, condition, notes), g, site, condition, grid)
+            for g in site.gensets
+        ),
         months=_months(site, condition, grid, options),
         history_kwh=_history_kwh(site, condition, grid),
         terminal_per_kwh=_terminal(site, import_price, options),
@@ -246,6 +251,20 @@ def _genset_start(genset_id: str, site: Site, condition: PlantCondition, notes: 
         starting=now.starting and not now.on_load,
         ready_h=ready_s / 3600.0,
         fuel_l=math.inf if now.fuel_l is None else max(0.0, require_finite(f"{genset_id} fuel", now.fuel_l)),
+    )
+
+
+def _scheduled(
+    start: GensetStart, unit: GensetParams, site: Site, condition: PlantCondition, grid: TimeGrid
+) -> GensetStart:
+    """With maintenance, quiet hours and the starts of today, where the site has such limits."""
+    now = condition.gensets.get(unit.id)
+    counted = unit.starts_per_day_max is not None and now is not None
+    return replace(
+        start,
+        starts_today=now.starts_today if counted and now is not None else 0,
+        blocked=blocked_steps(unit.id, site.maintenance, grid),
+        quiet_cost=quiet_cost(unit.quiet, grid, ZoneInfo(site.timezone)),
     )
 
 

@@ -33,6 +33,10 @@ class GensetStart:
     starting: bool
     ready_h: float  # earliest time on load, counted from the start of the grid
     fuel_l: float  # infinite where the tank is not measured
+    starts_today: int = 0  # counted only where the starts of a day are limited
+    blocked: tuple[bool, ...] = ()  # (T,) steps in which it is not to run; (): none
+    must: tuple[bool, ...] = ()  # (T,) steps in which a case wants it on; (): none
+    quiet_cost: tuple[float, ...] = ()  # (T,) money for running through a step; (): none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

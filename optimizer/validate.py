@@ -163,6 +163,10 @@ def _check_genset(
     found.within(
         "genset_there", f"{params.id} on load while not available", on * float(not start.available), 0.5
     )
+    if start.blocked:
+        held_s = (params.min_up_s - 3600.0 * start.age_h) if start.on else 0.0
+        free = np.array(start.blocked[:head]) & (p.grid.offset_s[:head] >= held_s - tol.time_s)
+        found.within("blocked", f"{params.id} on load in a maintenance window", on * free, 0.5)
     found.within(
         "minimum_times",
         f"{params.id} against minimum up or down time [s]",

@@ -10,6 +10,7 @@ from ems.assets import (
     GridParams,
     PcsParams,
     PvParams,
+    QuietHours,
 )
 from ems.outage import OutageNotice
 from ems.points import PointSpec
@@ -18,6 +19,7 @@ from ems.site import (
     Connection,
     FormingOrder,
     Hierarchy,
+    Maintenance,
     PointMap,
     Protocol,
     ReservePolicy,
@@ -66,6 +68,7 @@ def build_site(draft: Draft) -> Site:
         authority=Authority(setpoints={p: setpoint(draft.spec(p), p, s) for p, s in draft.authority.items()}),
         outages=tuple(OutageNotice(**o.model_dump()) for o in draft.outages.values()),
         connections=_connections(draft),
+        maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,
     )
 
@@ -84,7 +87,8 @@ def _genset(genset_id: str, form: GensetForm) -> GensetParams:
         id=genset_id,
         fuel_kw=tuple(p.p_kw for p in form.fuel_points),
         fuel_l_h=tuple(p.fuel_l_h for p in form.fuel_points),
-        **form.model_dump(exclude={"fuel_points"}),
+        quiet=tuple(QuietHours(start_h=q.start, end_h=q.end, cost_per_h=q.cost_per_h) for q in form.quiet),
+        **form.model_dump(exclude={"fuel_points", "quiet"}),
     )
 
 

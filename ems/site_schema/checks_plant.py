@@ -32,6 +32,7 @@ def check_plant(draft: Draft) -> None:
     _reserve(draft)
     _tariff(draft)
     _outages(draft)
+    _maintenance(draft)
 
 
 def hint(name: str, known: Iterable[str]) -> str:
@@ -168,6 +169,11 @@ def _genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
             f"{g.tank_l:g} L",
             f"an hour at rating or more, {g.fuel_points[-1].fuel_l_h:g} L",
         )
+    for i, quiet in enumerate(g.quiet):
+        if quiet.start == quiet.end:
+            draft.add(
+                (*loc, "quiet", i, "to"), _clock(quiet.end), "another time than from", "00:00 to 24:00?"
+            )
     _fuel(draft, (*loc, "fuel_points"), g)
 
 
@@ -343,3 +349,13 @@ def _outages(draft: Draft) -> None:
                 "a later time of issue for a later version",
             )
         seen.setdefault(version, i)
+
+
+def _maintenance(draft: Draft) -> None:
+    for i, window in draft.maintenance.items():
+        loc = ("maintenance", i)
+        if draft.kinds.get(window.asset) is not AssetKind.GENSET:
+            gensets = ", ".join(draft.of_kind(AssetKind.GENSET))
+            draft.add((*loc, "asset"), window.asset, f"a genset of this site: {gensets or 'there is none'}")
+        if not window.start < window.end:
+            draft.add((*loc, "end"), window.end.isoformat(), f"after the start, {window.start.isoformat()}")

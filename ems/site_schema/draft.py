@@ -21,6 +21,7 @@ from ems.site_schema.forms import (
     GridForm,
     HierarchyForm,
     LocationForm,
+    MaintenanceForm,
     MapForm,
     MoneyForm,
     OutageForm,
@@ -42,6 +43,7 @@ _ITEMS: Mapping[str, type[Form]] = {
     "authority": SetpointForm,
     "connections": ConnectionForm,
     "outages": OutageForm,
+    "maintenance": MaintenanceForm,
 }
 _ALLOWED = {
     "missing": "this key is required",
@@ -98,6 +100,7 @@ class Draft:
     reserve: ReserveForm | None = None
     authority: dict[str, SetpointForm] = field(default_factory=dict)
     outages: dict[int, OutageForm] = field(default_factory=dict)  # by place in the file
+    maintenance: dict[int, MaintenanceForm] = field(default_factory=dict)  # by place in the file
     connections: dict[str, ConnectionForm] = field(default_factory=dict)
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form

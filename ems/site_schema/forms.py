@@ -147,6 +147,14 @@ class FuelPointForm(Form):
     fuel_l_h: Annotated[float, Quantity("L/h", gt=0)]
 
 
+class QuietHoursForm(Form):
+    """Local hours of every day in which running costs extra."""
+
+    start: LocalHour = Field(alias="from")
+    end: LocalHour = Field(alias="to")
+    cost_per_h: Annotated[float, Quantity("CUR/h", ge=0)]
+
+
 class GensetForm(Form):
     """One diesel genset with its own controller."""
 
@@ -170,6 +178,8 @@ class GensetForm(Form):
     mains_failure_start: bool
     mains_failure_delay_s: Seconds
     tank_l: Annotated[float, Quantity("L", gt=0)]
+    starts_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
+    quiet: list[QuietHoursForm] = []
 
 
 class PvForm(Form):
@@ -282,6 +292,14 @@ class OutageForm(Form):
     source: Text = "utility"
 
 
+class MaintenanceForm(Form):
+    """A window in which a genset is not to run."""
+
+    asset: Id
+    start: Stamp
+    end: Stamp
+
+
 class ConnectionForm(Form):
     """One device on the wire."""
 
@@ -343,4 +361,5 @@ class SiteForm(Form):
     reserve: ReserveForm
     authority: dict[PointId, SetpointForm]
     outages: list[OutageForm] = []
+    maintenance: list[MaintenanceForm] = []
     connections: dict[Id, ConnectionForm] = {}

@@ -144,6 +144,9 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("stop", 0.0, size)
     n.price("start", "start", np.array([[u.start_cost + cold_extra(u)] for u in units]))
     n.price("running", "on", np.array([u.running_cost_per_h for u in units])[:, None] * s.step_h)
+    if any(g.quiet_cost for g in p.gensets):
+        extra = [g.quiet_cost if g.quiet_cost else (0.0,) * s.steps for g in starts_of(s, p)]
+        n.price("quiet", "on", np.array(extra))
     if s.formulation.fleets:
         n.whole("start", p.integral & (size > 1.0))  # one may start as another stops
         n.par("bound_before", low)
@@ -180,7 +183,7 @@ def _interchangeable(a: GensetStart, b: GensetStart) -> bool:
 
 
 def commitment_bounds(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:
-    """(G, T) bounds of `on` from availability, ages, starts in progress and start delays."""
+    """(G, T) bounds of `on` from availability, ages, starts in progress, start delays and blocked steps."""
     low, high = np.zeros((len(p.gensets), s.steps)), np.ones((len(p.gensets), s.steps))
     for g, (unit, start) in enumerate(zip(s.site.gensets, p.gensets, strict=True)):
         if not start.available:
@@ -195,6 +198,10 @@ def commitment_bounds(p: PlanningProblem, s: Structure) -> tuple[FloatArray, Flo
             else:
                 resting = s.start_h < unit.min_down_s / 3600.0 - start.age_h - EPS_H
                 high[g, resting] = 0.0
+        if start.blocked:  # a minimum time that still runs goes before
+            high[g, np.array(start.blocked) & (low[g] < 1.0)] = 0.0
+        if start.must:
+            low[g, np.array(start.must) & (high[g] > 0.0)] = 1.0
     return low, high
 
 

@@ -1,10 +1,12 @@
 """Every broken site file names its faults: `# FAULT <key> ...` in the line they must be reported in."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ems.assets import QuietHours
 from ems.errors import ConfigError
 from ems.site_schema import load_site
 
@@ -47,4 +49,7 @@ def test_load_site_good_file_of_the_same_shape_passes():
     site = load_site(HERE / "good.yaml")
     assert site.grid.p_import_kw_max == 350.0
     assert site.bess[0].battery.energy_kwh == 1000.0
+    assert site.gensets[0].starts_per_day_max == 6
+    assert site.gensets[0].quiet == (QuietHours(start_h=22.0, end_h=6.0, cost_per_h=40.0),)
+    assert site.maintenance[0].start == datetime(2026, 3, 18, 5, 0, tzinfo=UTC)
     assert sum(len(c.points) for c in site.connections) == 23

@@ -163,6 +163,52 @@ def test_running_capacity_asks_for_a_second_unit():
     assert any(note.startswith("running capacity short: up to 4.5 kW") for note in alone.notes)
 
 
+def test_units_run_where_they_may_and_where_they_must():
+    """50 kW at 0.3; away in the second hour (lost at 1), on in the last without load: 30 kW too many at 2."""
+    machine = unit(available=(True, False, True, True), must_run=(False, False, False, True))
+    out = solved(Case(steps=4, units=(machine,), loads=(Load(kw=(50.0, 50.0, 50.0, 0.0), voll_per_kwh=1.0),)))
+    assert out.on["g1"] == (1, 0, 1, 1)
+    assert out.objective == pytest.approx(2 * 15.0 + 50.0 + 30.0 * 0.3 + 30.0 * 2.0)
+
+
+@pytest.mark.parametrize(
+    ("most", "so_far", "on"),
+    [
+        (None, 0, (1, 0, 1, 0, 1)),
+        (3, 0, (1, 0, 1, 0, 1)),
+        (2, 0, (1, 1, 1, 0, 1)),  # idling through one gap at 6 an hour is dearer than a start at 1
+        (2, 1, (1, 1, 1, 1, 1)),
+    ],
+)
+def test_starts_in_a_day_are_counted(most: int | None, so_far: int, on: tuple[int, ...]):
+    machine = unit(
+        low=0.0, cost=QuadraticCost(a_per_h=6.0, b_per_kwh=0.3), start_cost=1.0, starts_max=most,
+        starts_so_far=so_far,
+    )  # fmt: skip
+    out = solved(Case(steps=5, units=(machine,), loads=(Load(kw=(50.0, 0.0, 50.0, 0.0, 50.0)),)))
+    assert sum(out.on["g1"]) == sum(on)
+    assert out.cost_terms["start"] == pytest.approx(3.0 if most in (None, 3) else 2.0 - so_far)
+    assert not out.notes
+
+
+def test_a_start_too_many_is_made_for_load_and_noted():
+    """No start is left: an hour without 100 kW at 4 costs 400; the start costs 0.25 h * 100 kW * 4 = 100."""
+    machine = unit(starts_max=1, starts_so_far=1)
+    out = solved(Case(steps=1, units=(machine,), loads=(Load(kw=100.0, voll_per_kwh=4.0),)))
+    assert out.objective == pytest.approx(100.0 + 30.0)
+    assert out.notes == ("g1: 1 starts more than its 1 a day",)
+
+
+def test_starts_are_free_again_after_a_day():
+    """One start in 24 hours, hourly: the second load comes 23 or 24 hours after the first."""
+    for gap, starts in ((23, 1), (24, 2)):
+        load = np.zeros(gap + 1)
+        load[[0, gap]] = 50.0
+        machine = unit(low=0.0, cost=QuadraticCost(a_per_h=0.1), starts_max=1, state_h=-5.0)
+        out = solved(Case(steps=gap + 1, units=(machine,), loads=(Load(kw=load),)))
+        assert out.objective == pytest.approx(0.1 * (2 if starts == 2 else gap + 1))
+
+
 # --- quadratic costs ----------------------------------------------------------------------------------------
 
 
@@ -315,6 +361,20 @@ def test_equal_units_are_one_fleet_wherever_they_stand():
         (lambda: Storage(id="b", energy_kwh=0.0, p_charge_kw=1.0, p_discharge_kw=1.0), ("energy_kwh", "0.0")),
         (lambda: Grid(import_kw_max=-1.0), ("grid: import_kw_max", "-1.0")),
         (lambda: Case(steps=0), ("case: steps", "0")),
+        (
+            lambda: solve_case(Case(steps=2, units=(unit(available=(True,)),))),
+            ("g1: available", "shape (1,)", "2"),
+        ),
+        (
+            lambda: solve_case(Case(steps=2, units=(unit(available=False, must_run=(False, True)),))),
+            ("unit g1: must_run[1]", "not on and off at once"),
+        ),
+        (
+            lambda: solve_case(
+                Case(steps=2, units=(unit(state_h=1.0, min_up_h=3.0, available=(True, False)),))
+            ),
+            ("unit g1: available[1]", "min_up_h"),
+        ),
         (lambda: Case(steps=1, units=(unit(), unit())), ("case: id", "'g1'", "each id once")),
         (lambda: solve_case(Case(steps=2, loads=(Load(kw=(1.0,)),))), ("load load: kw", "shape (1,)", "2")),
         (lambda: solve_case(Case(steps=1, loads=(Load(kw=-1.0),))), ("load load: kw[0]", "-1.0", "0 to")),

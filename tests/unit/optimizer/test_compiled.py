@@ -35,7 +35,7 @@ def _cooling(unit: GensetParams) -> GensetParams:
     """One of the two is dearer to start from cold."""
     if unit.id == "gen1":
         return unit
-    return replace(unit, cold_start_cost=unit.start_cost + 20.0, cold_after_s=3600.0)
+    return replace(unit, cold_start_cost=unit.start_cost + 20.0, cold_after_s=3600.0, starts_per_day_max=3)
 
 
 def random_pose(seed: int) -> Pose:
