@@ -1,0 +1,119 @@
+"""Why a plan is as it is: reasons, costs of the next-best choices, worth of limits, limits in conflict.
+
+Every statement here was found by changing one thing and solving again; what is stated is what was changed and
+what it did to the cost. Costs and savings are money over the plan's horizon, powers have the project's sign.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """The first reason of a setpoint."""
+
+    LIMIT = "limit"  # with another limit another setpoint would be cheaper
+    PRICE = "price"  # so it would be with another price
+    OUTAGE = "outage"  # without the outage, announced or assumed
+    RESERVE = "reserve"  # without the reserve that has to be held
+    STORED_ENERGY = "stored_energy"  # with another value of what is left in the end
+    COST = "cost"  # no single limit or price shown; other setpoints cost more
+    INDIFFERENT = "indifferent"  # another setpoint costs the same
+    BALANCE = "balance"  # what the others leave; nothing was found to change it
+    IMPOSSIBLE = "impossible"  # every other choice breaks a hard limit
+    UNAVAILABLE = "unavailable"  # there is nothing to decide: no sun, no load, no unit
+    COMMITMENT = "commitment"  # the genset is off, the feeder is switched whole: see there
+    UNDECIDED = "undecided"  # another choice may cost more or less: the interval holds zero
+    GAP = "gap"  # a better one exists with the same commitment: the plan was accepted within its gap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """A limit or price whose change makes another setpoint better."""
+
+    code: ReasonCode
+    key: str  # of the site file, or of the forecast: gensets.gen1.p_min_kw, forecast.import_per_kwh
+    change: str  # what was changed, in words and numbers
+    saving_cost: float  # what leaving the setpoint would then save; proven
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Another setpoint, everything else free to follow with the same commitment."""
+
+    p_kw: float
+    more_cost: float | None  # above the plan; None: breaks a hard limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetpointWhy:
+    """Why one power in one step."""
+
+    asset: str
+    quantity: str  # p_kw of a source, shed_kw of a feeder
+    step: int
+    start: datetime
+    end: datetime
+    p_kw: float
+    code: ReasonCode
+    sentence: str
+    reasons: tuple[Reason, ...]
+    alternatives: tuple[Alternative, ...]
+    power_worth_per_kwh: float | None  # what one kWh less demand in this step would save
+    stored_worth_per_kwh: float | None  # batteries: what one kWh more stored at its end would save
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentWhy:
+    """Why a genset is on load or off, or a feeder shed (`on`), over a run of steps; the next-best commitment.
+
+    The cheapest plan without this run (on) or with any running in it (off) costs between `low_cost` and
+    `high_cost` more; None: there is none, or none was found.
+    """
+
+    asset: str
+    on: bool
+    first: int
+    last: int
+    start: datetime
+    end: datetime
+    code: ReasonCode
+    sentence: str
+    reasons: tuple[Reason, ...]
+    low_cost: float | None
+    high_cost: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What one unit more of a limit would save, commitment unchanged. `step` None: over the whole window."""
+
+    key: str
+    unit: str  # kW, kWh, L
+    step: int | None
+    saving_cost: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Limits that cannot all be kept: while these stand, something is missed, whatever else is lifted."""
+
+    missed: str  # what the plan misses, in words and numbers
+    keys: tuple[str, ...]
+    sentence: str
+    minimal: bool  # lifting any one of them was shown to be enough
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """All of it for one plan."""
+
+    plan_id: str
+    until: datetime  # setpoints are explained up to here
+    setpoints: tuple[SetpointWhy, ...]
+    commitments: tuple[CommitmentWhy, ...]
+    worths: tuple[Worth, ...]
+    conflicts: tuple[Conflict, ...]
+    notes: tuple[str, ...]
+    solves: int
+    took_s: float

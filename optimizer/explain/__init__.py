@@ -1,0 +1,118 @@
+"""Why a plan is as it is. On demand, after the plan: nothing here is ever in the way of planning.
+
+>>> from optimizer.explain import Posed, explain
+>>> posed = Posed(site=site, condition=condition, forecast=forecast, options=options)  # doctest: +SKIP
+>>> for why in explain(posed, plan).setpoints:                                         # doctest: +SKIP
+...     print(why.sentence)
+"""
+
+from datetime import timedelta
+
+import numpy as np
+
+from ems.clock import wall_s
+from ems.errors import DataError
+from ems.explanation import Explanation
+from ems.plan import Plan
+from optimizer.explain.bench import Bench
+from optimizer.explain.changes import changes
+from optimizer.explain.commitment import explain_commitment
+from optimizer.explain.conflict import explain_conflicts
+from optimizer.explain.posed import Change, Layout, Posed, changed, problem_of_plan
+from optimizer.explain.power import Ground, explain_power
+from optimizer.explain.sayings import SMALL_COST
+from optimizer.explain.words import Words
+from optimizer.explain.worth import explain_worths
+
+__all__ = ["Posed", "explain"]
+
+
+def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation:
+    """Explain every setpoint and commitment of a plan's whole steps.
+
+    Parameters
+    ----------
+    posed : Posed
+        What the plan was made from, and with which options.
+    plan : Plan
+        As `Planner.plan` returned it for the same.
+    hours : float or None
+        Only the steps that start within so many hours; None: all steps with whole commitment.
+
+    Raises
+    ------
+    DataError : the plan is a rescue, or no solution of what was posed.
+    """
+    begun = wall_s()
+    layout, integers = problem_of_plan(posed, plan)
+    bench = Bench(layout.compiled, layout.filled, integers)
+    steps = _steps(layout, hours)
+    runs = _runs(layout, bench, steps)
+    narrow, wide = (changes(posed, layout.problem, lifted=x, burning=runs) for x in (False, True))
+    widened = _benches(posed, layout, bench, narrow)
+    lifted = _benches(posed, layout, bench, wide) if runs else []
+    ground = Ground(
+        posed=posed,
+        plan=plan,
+        layout=layout,
+        bench=bench,
+        changed=tuple(widened),
+        numbers=layout.compiled.numbers(layout.problem),
+    )
+    setpoints = explain_power(ground, steps)
+    commitments, solves = explain_commitment(ground, lifted, steps)
+    worths = explain_worths(ground, steps)
+    conflicts, more = explain_conflicts(ground)
+    starts = plan.grid.starts()
+    return Explanation(
+        plan_id=plan.plan_id,
+        until=starts[steps - 1] + timedelta(seconds=plan.grid.step_s[steps - 1]),
+        setpoints=tuple(setpoints),
+        commitments=tuple(commitments),
+        worths=tuple(worths),
+        conflicts=tuple(conflicts),
+        notes=_notes(posed, plan, layout, bench),
+        solves=solves + more + bench.solves + sum(b.solves for _, b in (*widened, *lifted)),
+        took_s=wall_s() - begun,
+    )
+
+
+def _steps(layout: Layout, hours: float | None) -> int:
+    whole = layout.problem.integral
+    count = len(whole) if whole.all() else int(np.argmin(whole))
+    if hours is None:
+        return count
+    return max(1, min(count, int((layout.problem.grid.offset_s[:-1] < hours * 3600.0 - 1e-6).sum())))
+
+
+def _runs(layout: Layout, bench: Bench, steps: int) -> bool:
+    """Whether a genset runs, or a feeder is open, in the plan's whole steps."""
+    v = layout.compiled.values(bench.base.x)
+    return any((v[name][:, :steps] > 0.5).any() for name in ("on", "feeder_open") if name in v)
+
+
+def _benches(posed: Posed, base: Layout, bench: Bench, asked: list[Change]) -> list[tuple[Change, Bench]]:
+    """Each change on its own bench; one under which the commitment is impossible has nothing to say."""
+    out = []
+    for change in asked:
+        layout = changed(base, posed, change)
+        same = layout.compiled.form.shape == base.compiled.form.shape
+        try:
+            out.append(
+                (change, Bench(layout.compiled, layout.filled, bench.low, bench.basis if same else None))
+            )
+        except DataError:
+            continue
+    return out
+
+
+def _notes(posed: Posed, plan: Plan, layout: Layout, bench: Bench) -> tuple[str, ...]:
+    say, notes = Words(posed.site), []
+    above = sum(plan.cost_terms.values()) - (bench.base.objective + layout.filled.offset)
+    if above > SMALL_COST:
+        notes.append(f"the plan is {say.money(above)} above the best with its own commitment")
+    if layout.problem.exclusive.any():
+        notes.append("directions of flow that have binaries are held like the commitment")
+    if layout.problem.shed_whole.any():
+        notes.append("feeders are shed whole: which are open is held like the commitment")
+    return tuple(notes)

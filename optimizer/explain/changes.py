@@ -1,0 +1,326 @@
+"""Limits and prices of a site as things that can be changed, one at a time, named after their keys.
+
+Setpoints are asked with small changes (a limit a tenth wider), which leave the rest of the plan as it is;
+commitment is all or nothing and is asked with the limit gone.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from ems.assets import BatteryParams, BessParams, GensetParams
+from ems.explanation import ReasonCode
+from ems.outage import OutageNotice, known_outages
+from ems.site import Site
+from ems.timegrid import BoolArray, TimeGrid
+from optimizer.explain.posed import Change, Posed
+from optimizer.explain.words import Words, exactly_kw
+from optimizer.problem import PlanningProblem
+
+WIDER_RATIO = 1.1
+LIFTED_RATIO = 10.0
+SAME_PRICE = 1e-9
+
+
+def changes(posed: Posed, p: PlanningProblem, *, lifted: bool, burning: bool) -> list[Change]:
+    """Everything that is asked about; limits a tenth wider, or lifted and minimum times gone.
+
+    `burning`: a genset runs in the plan; else its limits and the price of fuel have no part in it.
+    """
+    site = posed.site
+    out = [*outages(posed, p), *_prices(posed, p), *grid_limits(site, lifted)]
+    for i in range(len(site.bess)):
+        out += [*battery_limits(posed, i, lifted), *_wear(i, site.bess[i])]
+    for i in range(len(site.gensets) if burning else 0):
+        out += [*genset_limits(site, i), *(minimum_times(site, i) if lifted else ())]
+    return [*policies(site), *out, *(diesel(site) if burning else ())]
+
+
+def with_bess(i: int, edit: Callable[[BatteryParams], BatteryParams]) -> Callable[[Posed], Posed]:
+    """A change of one battery."""
+
+    def one(b: BessParams) -> BessParams:
+        return replace(b, battery=edit(b.battery))
+
+    return with_site(lambda s: replace(s, bess=tuple(one(b) if k == i else b for k, b in enumerate(s.bess))))
+
+
+def with_genset(i: int, edit: Callable[[GensetParams], GensetParams]) -> Callable[[Posed], Posed]:
+    """A change of one genset."""
+    return with_site(
+        lambda s: replace(s, gensets=tuple(edit(g) if k == i else g for k, g in enumerate(s.gensets)))
+    )
+
+
+def with_site(edit: Callable[[Site], Site]) -> Callable[[Posed], Posed]:
+    """A change of anything of the site."""
+    return lambda x: replace(x, site=edit(x.site))
+
+
+def outages(posed: Posed, p: PlanningProblem) -> Iterator[Change]:
+    """Each announced outage to come, and the island of now."""
+    say, later = Words(posed.site), np.zeros(p.steps, dtype=np.bool_)
+    for notice in known_outages((*posed.site.outages, *posed.forecast.outages), posed.forecast.issued_at):
+        where = overlapped(p.grid, notice.start, notice.end)
+        if notice.start <= posed.condition.at or not (where & p.islanded).any():
+            continue
+        later |= where
+        yield Change(
+            key=f"outages.{notice.id}",
+            code=ReasonCode.OUTAGE,
+            words=f"without the outage {say.span(notice.start, notice.end)}",
+            apply=_without(notice),
+        )
+    here = p.islanded & ~later
+    if here.any():
+        last = int(np.flatnonzero(here)[-1])
+        until = p.grid.starts()[last] + timedelta(seconds=p.grid.step_s[last])
+        yield Change(
+            key="grid.reconnect_dwell_s" if posed.condition.mains_good else "reserve.assumed_outage_h",
+            code=ReasonCode.OUTAGE,
+            words=f"with mains from now on, not only from {say.at(until)}",
+            adjust=lambda q: replace(q, grid_available=q.grid_available | here),
+        )
+
+
+def overlapped(grid: TimeGrid, start: datetime, end: datetime) -> BoolArray:
+    """(T,) steps that a span of time touches."""
+    start_s, end_s = (start - grid.start).total_seconds(), (end - grid.start).total_seconds()
+    out: BoolArray = (grid.offset_s[:-1] < end_s - 1.0) & (grid.offset_s[1:] > start_s + 1.0)
+    return out
+
+
+def _without(notice: OutageNotice) -> Callable[[Posed], Posed]:
+    def apply(x: Posed) -> Posed:
+        site = x.site
+        if any(o.id == notice.id for o in site.outages):
+            site = replace(site, outages=tuple(o for o in site.outages if o.id != notice.id))
+        others = tuple(o for o in x.forecast.outages if o.id != notice.id)
+        return replace(x, site=site, forecast=replace(x.forecast, outages=others))
+
+    return apply
+
+
+def price_runs(prices: np.ndarray) -> list[tuple[int, int]]:
+    """Runs of steps with one price: (first, last)."""
+    edges = np.flatnonzero(np.abs(np.diff(prices)) > SAME_PRICE)
+    firsts, lasts = [0, *(edges + 1).tolist()], [*edges.tolist(), len(prices) - 1]
+    return list(zip(firsts, lasts, strict=True))
+
+
+def _prices(posed: Posed, p: PlanningProblem) -> Iterator[Change]:
+    """Each run of one import price: the dear ones as cheap as the cheapest, the cheapest a level dearer."""
+    say, starts, price = Words(posed.site), p.grid.starts(), p.import_per_kwh
+    levels = np.unique(np.round(price, 9))
+    if len(levels) < 2 or len(price_runs(price)) > 40:
+        return
+    for first, last in price_runs(price):
+        if not p.grid_available[first : last + 1].any():
+            continue
+        now = float(price[first])
+        to = float(levels[1]) if now <= levels[0] + SAME_PRICE else float(levels[0])
+        end = starts[last] + timedelta(seconds=p.grid.step_s[last])
+
+        def adjust(q: PlanningProblem, a: int = first, z: int = last, to: float = to) -> PlanningProblem:
+            new = q.import_per_kwh.copy()
+            new[a : z + 1] = to
+            return replace(q, import_per_kwh=new)
+
+        yield Change(
+            key=f"forecast.import_per_kwh[{first}:{last + 1}]",
+            code=ReasonCode.PRICE,
+            words=f"with import at {say.price(to)} instead of {say.price(now)} "
+            f"from {say.span(starts[first], end)}",
+            adjust=adjust,
+            steps=(first, last),
+        )
+
+
+def grid_limits(site: Site, lifted: bool) -> Iterator[Change]:
+    """Both caps of the interconnection; where nothing may be exported, a share of the import cap may."""
+    ratio, g = LIFTED_RATIO if lifted else WIDER_RATIO, site.grid
+    out = ratio * g.p_export_kw_max if g.p_export_kw_max > 0.0 else (ratio - 1.0) * g.p_import_kw_max
+    for key, now, new in (
+        ("p_import_kw_max", g.p_import_kw_max, ratio * g.p_import_kw_max),
+        ("p_export_kw_max", g.p_export_kw_max, out),
+    ):
+
+        def edit(s: Site, key: str = key, new: float = new) -> Site:
+            if key == "p_import_kw_max":
+                return replace(s, grid=replace(s.grid, p_import_kw_max=new))
+            return replace(s, grid=replace(s.grid, p_export_kw_max=new))
+
+        yield Change(
+            key=f"grid.{key}",
+            code=ReasonCode.LIMIT,
+            words=f"with an {key[2:8]} cap of {exactly_kw(new)} instead of {exactly_kw(now)}",
+            apply=with_site(edit),
+        )
+
+
+def battery_limits(posed: Posed, i: int, lifted: bool) -> Iterator[Change]:
+    """Power both ways, and both ends of the window of stored energy; nothing of a battery that is away."""
+    unit = posed.site.bess[i]
+    now, p = posed.condition.bess.get(unit.id), unit.battery
+    if now is None or not now.available:
+        return
+    ratio, key = 2.0 if lifted else WIDER_RATIO, f"bess.{unit.id}.battery"
+    yield Change(
+        key=f"{key}.p_discharge_kw_max",
+        code=ReasonCode.LIMIT,
+        words=f"with {ratio:g} times the power of {unit.id}, {exactly_kw(ratio * p.p_discharge_kw_max)}",
+        apply=_stronger(i, ratio),
+    )
+    more = (ratio - 1.0) * p.energy_kwh
+    yield Change(
+        key=f"{key}.energy_kwh",
+        code=ReasonCode.LIMIT,
+        words=f"with {p.energy_kwh + more:.7g} instead of {p.energy_kwh:.7g} kWh of {unit.id}, "
+        "and no more stored now",
+        apply=with_battery_room(i, more),
+    )
+    if p.soc_min > 0.0:
+        to = 0.0 if lifted else max(0.0, p.soc_min - 0.1 * (p.soc_max - p.soc_min))
+        less = p.soc_min - to
+        yield Change(
+            key=f"{key}.soc_min",
+            code=ReasonCode.LIMIT,
+            words=f"with {unit.id} down to {100.0 * to:.6g}% "
+            f"instead of {100.0 * p.soc_min:.6g}% of its energy",
+            apply=with_bess(
+                i, lambda b: replace(b, soc_min=to, soc_taper_low=max(to, b.soc_taper_low - less))
+            ),
+        )
+
+
+def _stronger(i: int, ratio: float) -> Callable[[Posed], Posed]:
+    """Times the power, with the loss of a given power as it is."""
+
+    def apply(x: Posed) -> Posed:
+        b = x.site.bess[i]
+        battery = replace(
+            b.battery,
+            p_charge_kw_max=ratio * b.battery.p_charge_kw_max,
+            p_discharge_kw_max=ratio * b.battery.p_discharge_kw_max,
+            loss_charge_pu=ratio * b.battery.loss_charge_pu,
+            loss_discharge_pu=ratio * b.battery.loss_discharge_pu,
+        )
+        unit = replace(b, battery=battery, pcs=replace(b.pcs, s_kva=ratio * b.pcs.s_kva))
+        now = x.condition.bess[b.id]
+        live = replace(
+            now,
+            p_charge_kw_max=ratio * now.p_charge_kw_max,
+            p_discharge_kw_max=ratio * now.p_discharge_kw_max,
+        )
+        bess = tuple(unit if k == i else other for k, other in enumerate(x.site.bess))
+        return replace(
+            x,
+            site=replace(x.site, bess=bess),
+            condition=replace(x.condition, bess={**x.condition.bess, b.id: live}),
+        )
+
+    return apply
+
+
+def with_battery_room(i: int, more_kwh: float) -> Callable[[Posed], Posed]:
+    """Room for more energy above the present window; what is stored stays."""
+
+    def edit(b: BatteryParams) -> BatteryParams:
+        old, new = b.energy_kwh, b.energy_kwh + more_kwh
+        return replace(
+            b,
+            energy_kwh=new,
+            soc_min=b.soc_min * old / new,
+            soc_max=(b.soc_max * old + more_kwh) / new,
+            soc_taper_low=b.soc_taper_low * old / new,
+            soc_taper_high=(b.soc_taper_high * old + more_kwh) / new,
+        )
+
+    def apply(x: Posed) -> Posed:
+        unit = x.site.bess[i]
+        now, share = x.condition.bess[unit.id], unit.battery.energy_kwh / (unit.battery.energy_kwh + more_kwh)
+        y = with_bess(i, edit)(x)
+        bess = {**x.condition.bess, unit.id: replace(now, soc=now.soc * share)}
+        return replace(y, condition=replace(x.condition, bess=bess))
+
+    return apply
+
+
+def _wear(i: int, unit: BessParams) -> Iterator[Change]:
+    if unit.battery.wear_per_kwh > 0.0:
+        yield Change(
+            key=f"bess.{unit.id}.battery.wear_per_kwh",
+            code=ReasonCode.PRICE,
+            words=f"if {unit.id} did not wear",
+            apply=with_bess(i, lambda b: replace(b, wear_per_kwh=0.0)),
+        )
+
+
+def genset_limits(site: Site, i: int) -> Iterator[Change]:
+    """Minimum load and minimum times of a genset."""
+    g = site.gensets[i]
+    if g.p_min_kw > 0.0:
+        to = 0.5 * g.p_min_kw
+        yield Change(
+            key=f"gensets.{g.id}.p_min_kw",
+            code=ReasonCode.LIMIT,
+            words=f"with a minimum load of {g.id} of {exactly_kw(to)} instead of {exactly_kw(g.p_min_kw)}",
+            apply=with_genset(i, lambda x: replace(x, p_min_kw=to)),
+        )
+
+
+def minimum_times(site: Site, i: int) -> Iterator[Change]:
+    """Minimum times of a genset, which commitment alone knows."""
+    g = site.gensets[i]
+    for key, now in (("min_up_s", g.min_up_s), ("min_down_s", g.min_down_s)):
+        if now > 0.0:
+
+            def edit(x: GensetParams, key: str = key) -> GensetParams:
+                up, down = (0.0, x.min_down_s) if key == "min_up_s" else (x.min_up_s, 0.0)
+                return replace(x, min_up_s=up, min_down_s=down)
+
+            yield Change(
+                key=f"gensets.{g.id}.{key}",
+                code=ReasonCode.LIMIT,
+                words=f"with no {g.id} {key[:-2].replace('_', ' ')} time instead of {now / 60.0:.6g} min",
+                apply=with_genset(i, edit),
+            )
+
+
+def policies(site: Site) -> Iterator[Change]:
+    """What no asset has: reserve, demand charge, value of what is left in the end."""
+    if site.tariff.demand_charge_per_kw > 0.0:
+        yield Change(
+            key="tariff.demand_charge_per_kw",
+            code=ReasonCode.PRICE,
+            words="without demand charge",
+            apply=with_site(lambda s: replace(s, tariff=replace(s.tariff, demand_charge_per_kw=0.0))),
+        )
+    if site.reserve.shortfall_per_kwh > 0.0:
+        yield Change(
+            key="reserve",
+            code=ReasonCode.RESERVE,
+            words="without reserve to be held",
+            apply=with_site(lambda s: replace(s, reserve=replace(s.reserve, shortfall_per_kwh=0.0))),
+        )
+    if site.bess:
+        yield Change(
+            key="terminal_per_kwh",
+            code=ReasonCode.STORED_ENERGY,
+            words="if energy left in the end were worth nothing",
+            adjust=lambda q: replace(q, terminal_per_kwh=0.0 * q.terminal_per_kwh),
+        )
+
+
+def diesel(site: Site) -> Iterator[Change]:
+    """Half the price of fuel."""
+    if site.gensets:
+        half, unit = 0.5 * site.diesel_per_l, f"{site.currency}/L"
+        yield Change(
+            key="money.diesel_per_l",
+            code=ReasonCode.PRICE,
+            words=f"with diesel at {half:.7g} {unit} instead of {site.diesel_per_l:.7g} {unit}",
+            apply=with_site(lambda s: replace(s, diesel_per_l=half)),
+        )

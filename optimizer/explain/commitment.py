@@ -1,0 +1,220 @@
+"""Why a genset runs, or does not: each run of steps on or off is forbidden, and the problem solved again.
+
+The cost of the next-best commitment is given as an interval: from the bound the solver has proven to the best
+plan it has found. A changed limit is a reason for a run if, once it is changed, the plan without the run is
+cheaper than with it, everything else switched as it is: two linear programs, so no gap is in the way.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import pairwise
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from ems.explanation import CommitmentWhy, Reason, ReasonCode
+from ems.timegrid import FloatArray, IntArray
+from optimizer.explain.bench import Bench, Extra, solve_whole
+from optimizer.explain.posed import Change
+from optimizer.explain.power import Ground
+from optimizer.explain.sayings import SMALL_COST
+from optimizer.explain.words import Words, kw
+from optimizer.solve import Effort
+
+EFFORT = Effort(gap_ratio=5e-3, gap_abs=0.5 * SMALL_COST, time_limit_s=None, node_limit=20)
+TOLD = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Consecutive steps, first to last, in which a genset is on or off load, or a feeder open."""
+
+    asset: str
+    kind: str  # the variable: on, feeder_open
+    index: int  # of the asset in the variable
+    on: bool
+    first: int
+    last: int
+
+
+def runs(asset: str, kind: str, index: int, on: FloatArray) -> list[Run]:
+    """Runs of one asset. `on` (steps,) 0 or 1."""
+    edges = [0, *(np.flatnonzero(np.diff(np.round(on))) + 1).tolist(), len(on)]
+    return [
+        Run(asset=asset, kind=kind, index=index, on=bool(on[a] > 0.5), first=a, last=b - 1)
+        for a, b in pairwise(edges)
+    ]
+
+
+def runs_of(ground: Ground, steps: int) -> list[Run]:
+    """Every run of the gensets, and of the feeders that are open, in the first `steps` steps."""
+    site, v = ground.posed.site, ground.layout.compiled.values(ground.bench.base.x)
+    out = []
+    for g, unit in enumerate(site.gensets):
+        out += runs(unit.id, "on", g, v["on"][g, :steps])
+    if "feeder_open" in v:
+        behind = [f for f in site.feeders if f.has_breaker]
+        for i, feeder in enumerate(behind):
+            out += [r for r in runs(feeder.id, "feeder_open", i, v["feeder_open"][i, :steps]) if r.on]
+    return out
+
+
+def explain_commitment(
+    ground: Ground, lifted: list[tuple[Change, Bench]], steps: int
+) -> tuple[list[CommitmentWhy], int]:
+    """Every run, and how many problems were solved with integers. `lifted`: limits gone, prices changed."""
+    asker = _Asker(ground, lifted)
+    return [asker.explain(r) for r in runs_of(ground, steps)], asker.solves
+
+
+class _Asker:
+    """Asks one question after the other about the commitment of a plan."""
+
+    def __init__(self, ground: Ground, lifted: list[tuple[Change, Bench]]) -> None:
+        self._ground, self._lifted, self.solves = ground, lifted, 0
+
+    def _columns(self, run: Run) -> IntArray:
+        compiled = self._ground.layout.compiled
+        block = compiled.form.columns[run.kind].reshape(compiled.shapes[run.kind])
+        return block[run.index, run.first : run.last + 1].astype(np.int64)
+
+    def explain(self, run: Run) -> CommitmentWhy:
+        """One run: what else, what it costs, and what would change it."""
+        layout, p, at = self._ground.layout, self._ground.layout.problem, self._columns(run)
+        fixed = layout.filled.low[at].max() > 0.5 if run.on else layout.filled.high[at].max() < 0.5
+        low, high = (None, None) if fixed else self._otherwise(run, at)
+        reasons = tuple(self._reasons(at)) if run.on and not fixed else ()
+        starts = p.grid.starts()
+        why = CommitmentWhy(
+            asset=run.asset,
+            on=run.on,
+            first=run.first,
+            last=run.last,
+            start=starts[run.first],
+            end=starts[run.last] + timedelta(seconds=p.grid.step_s[run.last]),
+            code=_code(reasons, low, high),
+            sentence="",
+            reasons=reasons,
+            low_cost=low,
+            high_cost=high,
+        )
+        return replace(why, sentence=_sentence(self._ground, run, why, fixed))
+
+    def _otherwise(self, run: Run, at: IntArray) -> tuple[float | None, float | None]:
+        """Cost of the next-best commitment above the plan: (proven at least, found)."""
+        layout, base = self._ground.layout, self._ground.bench.base.objective
+        filled, extra = layout.filled, None
+        if run.on:
+            high = filled.high.copy()
+            high[at] = 0.0
+            filled = replace(filled, high=high)
+        else:
+            row = csr_array(
+                (np.ones(len(at)), (np.zeros(len(at), dtype=np.int64), at)), shape=(1, len(filled.cost))
+            )
+            extra = Extra(rows=row, low=np.ones(1), high=np.full(1, np.inf))
+        start = np.full(len(filled.cost), np.nan)
+        whole = np.flatnonzero(layout.filled.integer)
+        start[whole] = np.clip(
+            np.round(self._ground.bench.base.x[whole]), filled.low[whole], filled.high[whole]
+        )
+        self.solves += 1
+        point, bound = solve_whole(layout.compiled, filled, EFFORT, extra, start)
+        if bound is None or not np.isfinite(bound):
+            return None, None
+        found = None if point is None else point.objective - base
+        return min(bound - base, np.inf if found is None else found), found
+
+    def _reasons(self, at: IntArray) -> list[Reason]:
+        """Changes under which it would be cheaper not to run, all else switched as it is."""
+        without = self._ground.bench.with_fixed(at, 0.0)
+        if without is not None and without.objective < self._ground.bench.base.objective - SMALL_COST:
+            return []  # it is cheaper as it is: the plan was accepted within its gap
+        out = []
+        for change, bench in self._lifted:
+            without = bench.with_fixed(at, 0.0)
+            saving = 0.0 if without is None else bench.base.objective - without.objective
+            if saving > SMALL_COST:
+                out.append(Reason(code=change.code, key=change.key, change=change.words, saving_cost=saving))
+        out.sort(key=lambda r: -r.saving_cost)
+        return out[:TOLD]
+
+
+def _code(reasons: tuple[Reason, ...], low: float | None, high: float | None) -> ReasonCode:
+    if high is not None and high < -SMALL_COST:
+        return ReasonCode.GAP
+    if reasons:
+        return reasons[0].code
+    if low is None:
+        return ReasonCode.IMPOSSIBLE
+    if low > SMALL_COST:
+        return ReasonCode.COST
+    return ReasonCode.INDIFFERENT if high is not None and high <= SMALL_COST else ReasonCode.UNDECIDED
+
+
+def _sentence(ground: Ground, run: Run, why: CommitmentWhy, fixed: bool) -> str:
+    say = Words(ground.posed.site)
+    genset = run.kind == "on"
+    parts = [f"{why.asset} {_verb(ground, run)} {say.span(why.start, why.end)}"]
+    if fixed:
+        start = ground.layout.problem.gensets[run.index] if genset else None
+        away = start is not None and not start.available
+        parts.append("it is not available" if away else "bound by its start delay or a minimum time")
+        return "; ".join(parts) + "."
+    leaving = "leaving it off" if genset else "serving it"
+    if run.on:
+        parts += _at_its_worst(ground, run)
+    parts += [f"{r.change} {leaving} would save {say.money(r.saving_cost)}" for r in why.reasons]
+    forbidden = "without it" if run.on else "with any running in it"
+    other = forbidden if genset else "that serves it"
+    low, high = why.low_cost, why.high_cost
+    if low is None:
+        parts.append(f"there is no plan {other}")
+    elif high is None:
+        parts.append(f"the cheapest plan {other} costs at least {say.more(low)}")
+    elif high - low <= SMALL_COST:
+        parts.append(f"the cheapest plan {other} costs {say.more(high)}")
+    else:
+        parts.append(f"the cheapest plan {other} costs between {say.more(low)} and {say.more(high)}")
+    return "; ".join(parts) + "."
+
+
+def _verb(ground: Ground, run: Run) -> str:
+    if run.kind != "on":
+        return "is shed"
+    before = ground.layout.problem.gensets[run.index].on if run.first == 0 else not run.on
+    if before == run.on:
+        return "stays on load" if run.on else "stays off"
+    return "starts and runs" if run.on else "stops and is off"
+
+
+def _at_its_worst(ground: Ground, run: Run) -> list[str]:
+    """Without mains: by how much load less sun is above the batteries' power, or above what they hold."""
+    p, site = ground.layout.problem, ground.posed.site
+    if p.grid_available[run.first : run.last + 1].all():
+        return []
+    first = last = run.first + int(np.argmin(p.grid_available[run.first : run.last + 1]))
+    while first > 0 and not p.grid_available[first - 1]:
+        first -= 1
+    while last < p.steps - 1 and not p.grid_available[last + 1]:
+        last += 1
+    say, inside = Words(site), slice(first, last + 1)
+    net = (p.load_kw.sum(axis=0) - p.pv_kw.sum(axis=0))[inside]
+    power = sum((b.p_discharge_kw for b in p.bess), start=np.zeros(p.steps))[inside]
+    worst = int(np.argmax(net - power))
+    if net[worst] > power[worst]:
+        beyond = float(net[worst] - power[worst])
+        when = say.at(p.grid.starts()[first + worst])
+        return [f"{when} load less PV exceeds the batteries' power by {kw(beyond)}"]
+    held = 0.0
+    for i, b in enumerate(site.bess):
+        soc = (
+            ground.plan.bess_soc_end[b.id][first - 1] * b.battery.energy_kwh
+            if first
+            else p.bess[i].stored_kwh
+        )
+        held += max(0.0, soc - b.battery.soc_min * b.battery.energy_kwh)
+    need = float(net @ p.step_h[inside])
+    return [
+        f"without mains load less PV takes {need:.0f} kWh, the batteries hold {held:.0f} kWh when they go"
+    ]

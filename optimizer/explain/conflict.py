@@ -1,0 +1,281 @@
+"""Which limits are in conflict where a plan misses something: a deletion filter over named limits.
+
+For each thing that is missed (a feeder's load, reserve, fuel, the window of stored energy) the question is
+whether it could be missed less, with every other miss at most what it is in the plan and money no object.
+If not, limits are lifted one after the other for as long as something must still be missed. What is left
+when none can be lifted any more is a smallest set: while these stand something is missed whatever else is
+lifted, and lifting any one of them ends it.
+
+Source: Chinneck and Dravnieks, Locating minimal infeasible constraint sets in linear programs, ORSA Journal
+on Computing 3(2), 1991, 10.1287/ijoc.3.2.157.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from ems.assets import GensetParams
+from ems.explanation import Conflict, ReasonCode
+from ems.site import ReservePolicy, Site
+from ems.timegrid import FloatArray
+from optimizer.explain.bench import solve_whole
+from optimizer.explain.changes import (
+    battery_limits,
+    grid_limits,
+    minimum_times,
+    outages,
+    with_genset,
+    with_site,
+)
+from optimizer.explain.posed import Change, Posed, laid_out, rebuilt
+from optimizer.explain.power import Ground
+from optimizer.explain.words import Words, kw
+from optimizer.problem import GensetStart, PlanningProblem
+from optimizer.solve import Effort
+
+LONG_H = 1e3
+SHOWN_KW, SHOWN_L = 0.05, 0.1  # smaller amounts of a slack are solver tolerance
+MISSED_SHARE = 1e-3  # of what the plan misses: less is nothing
+EFFORT = Effort(gap_ratio=0.01, gap_abs=0.0, time_limit_s=None, node_limit=50)
+SLACKS = (
+    "shed_kw",
+    "short_kw",
+    "short_down_kw",
+    "tank_short_l",
+    "below_kwh",
+    "above_kwh",
+    "surplus_kw",
+    "aux_short_kw",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """One thing a plan misses: a variable and the part of it that is meant."""
+
+    name: str
+    index: int | None  # asset; None: the bus
+    words: str
+    amount: float  # kWh, L
+    worst: int | None  # step
+
+
+def limits_to_lift(posed: Posed, p: PlanningProblem) -> list[Change]:
+    """Every limit that may stand in the way, most likely lifted in practice last."""
+    site = posed.site
+    out: list[Change] = []
+    for i in range(len(site.gensets)):
+        out += [*minimum_times(site, i), *_genset(posed, p, i)]
+    for i in range(len(site.bess)):
+        out += battery_limits(posed, i, True)
+    out += [*_reserve(site), *grid_limits(site, True), *outages(posed, p)]
+    return out
+
+
+def _genset(posed: Posed, p: PlanningProblem, i: int) -> list[Change]:
+    g, start = posed.site.gensets[i], p.gensets[i]
+    key = f"gensets.{g.id}"
+
+    def free(edit: Callable[[GensetStart], GensetStart]) -> Callable[[PlanningProblem], PlanningProblem]:
+        return lambda q: replace(q, gensets=tuple(edit(x) if k == i else x for k, x in enumerate(q.gensets)))
+
+    limit = ReasonCode.LIMIT
+    out = [
+        Change(
+            key=f"{key}.p_min_kw",
+            code=limit,
+            words=f"{g.id} without minimum load of {kw(g.p_min_kw)}",
+            apply=with_genset(i, lambda x: replace(x, p_min_kw=0.0)),
+        ),
+        Change(
+            key=f"{key}.p_rated_kw",
+            code=limit,
+            words=f"{g.id} ten times as large as {kw(g.p_rated_kw)}",
+            apply=with_genset(i, _ten_times),
+        ),
+    ]
+    if start.available:
+        name, words = "crank_s, warm_up_s, synchronise_s", f"{g.id} on load without start delay"
+        out.append(
+            Change(
+                key=f"{key}.{name}", code=limit, words=words, adjust=free(lambda x: replace(x, ready_h=0.0))
+            )
+        )
+    else:
+        out.append(
+            Change(
+                key=f"{key}.available",
+                code=limit,
+                words=f"{g.id} available",
+                adjust=free(lambda x: replace(x, available=True, ready_h=0.0, age_h=LONG_H)),
+            )
+        )
+    if np.isfinite(start.fuel_l):
+        words = f"{g.id} with more than the {start.fuel_l:.0f} L it has"
+        out.append(
+            Change(
+                key=f"{key}.tank_l", code=limit, words=words, adjust=free(lambda x: replace(x, fuel_l=np.inf))
+            )
+        )
+    return out
+
+
+def _ten_times(g: GensetParams) -> GensetParams:
+    return replace(
+        g,
+        p_rated_kw=10.0 * g.p_rated_kw,
+        fuel_kw=tuple(10.0 * x for x in g.fuel_kw),
+        fuel_l_h=tuple(10.0 * x for x in g.fuel_l_h),
+    )
+
+
+def _reserve(site: Site) -> list[Change]:
+    r, out = site.reserve, []
+    edits: list[tuple[str, float, Callable[[ReservePolicy], ReservePolicy]]] = [
+        ("load_ratio", r.load_ratio, lambda x: replace(x, load_ratio=0.0)),
+        ("pv_ratio", r.pv_ratio, lambda x: replace(x, pv_ratio=0.0)),
+        ("failed_starts", float(r.failed_starts), lambda x: replace(x, failed_starts=0)),
+    ]
+    for name, value, edit in edits:
+        if value > 0.0:
+            apply = with_site(partial(_with_reserve, edit))
+            words = f"reserve.{name} 0 instead of {value:g}"
+            out.append(Change(key=f"reserve.{name}", code=ReasonCode.RESERVE, words=words, apply=apply))
+    return out
+
+
+def _with_reserve(edit: Callable[[ReservePolicy], ReservePolicy], site: Site) -> Site:
+    return replace(site, reserve=edit(site.reserve))
+
+
+def explain_conflicts(ground: Ground) -> tuple[list[Conflict], int]:
+    """One conflict for each thing the plan misses, and how many problems were solved."""
+    filtered = _Filter(ground)
+    return [filtered.conflict(m) for m in missed(ground)], filtered.solves
+
+
+def missed(ground: Ground) -> list[Missed]:
+    """What is missed in the whole steps, in the words of the site file."""
+    p, site = ground.layout.problem, ground.posed.site
+    v = ground.layout.compiled.values(ground.bench.base.x)
+    out = []
+
+    def look(name: str, index: int | None, series: FloatArray, words: str) -> None:
+        part = np.where(p.integral, series, 0.0)
+        amount = float(part @ p.step_h)
+        if part.max(initial=0.0) > SHOWN_KW:
+            out.append(
+                Missed(name=name, index=index, words=f"{words}, {amount:.1f} kWh", amount=amount,
+                       worst=int(np.argmax(part)))
+            )  # fmt: skip
+
+    for i, f in enumerate(site.feeders):
+        look("shed_kw", i, v["shed_kw"][i], f"{f.id} is not served")
+    look("surplus_kw", None, v["surplus_kw"], "surplus that the bus cannot absorb")
+    look("aux_short_kw", None, v["aux_short_kw"], "auxiliaries without supply")
+    if "short_kw" in v:
+        look("short_kw", None, v["short_kw"], "upward reserve is short")
+        look("short_down_kw", None, v["short_down_kw"], "downward reserve is short")
+    for i, b in enumerate(site.bess):
+        for name in ("below_kwh", "above_kwh"):
+            worst = float(v[name][i].max())
+            if worst > 1e-3 * b.battery.energy_kwh:
+                step = int(np.argmax(v[name][i]))
+                words = f"{b.id} is up to {worst:.1f} kWh {name[:-4]} its window"
+                amount = float(v[name][i] @ p.step_h)
+                out.append(Missed(name=name, index=i, words=words, amount=amount, worst=step))
+    for i, g in enumerate(site.gensets):
+        lack = float(v["tank_short_l"][i])
+        if lack > SHOWN_L:
+            words = f"{g.id} lacks {lack:.0f} L of fuel"
+            out.append(Missed(name="tank_short_l", index=i, words=words, amount=lack, worst=None))
+    return out
+
+
+class _Filter:
+    """Lifts limits and looks whether a miss can then be avoided."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground, self.solves = ground, 0
+        self._limits = limits_to_lift(ground.posed, ground.layout.problem)
+
+    def conflict(self, m: Missed) -> Conflict:
+        """The deletion filter for one miss."""
+        say = Words(self._ground.posed.site)
+        at = "" if m.worst is None else f", most {say.at(self._ground.layout.problem.grid.starts()[m.worst])}"
+        head = f"{m.words}{at}{self._numbers(m)}"
+        if self._still(m, []) is not True:
+            text = "no limit forces it: to avoid it costs more than it is worth by its price in the site file"
+            return Conflict(missed=m.words, keys=(), sentence=f"{head}: {text}.", minimal=True)
+        lifted: list[Change] = []
+        kept: list[Change] = []
+        minimal = True
+        for change in self._limits:
+            still = self._still(m, [*lifted, change])
+            if still is True:
+                lifted.append(change)
+            else:
+                kept.append(change)
+                minimal = minimal and still is False
+        return Conflict(
+            missed=m.words,
+            keys=tuple(c.key for c in kept),
+            sentence=f"{head}: {_told(kept, minimal)}.",
+            minimal=minimal,
+        )
+
+    def _still(self, m: Missed, lifted: list[Change]) -> bool | None:
+        """Whether it must be missed with these limits lifted; None: not decided within the effort."""
+        ground, self.solves = self._ground, self.solves + 1
+        layout = ground.layout
+        if lifted:
+            p = rebuilt(ground.layout.problem, ground.posed, lifted)
+            layout = laid_out(p, ground.layout, ground.posed.options)
+        c, f = layout.compiled, layout.filled
+        cost, high = np.zeros_like(f.cost), f.high.copy()
+        plan = ground.layout.compiled.values(ground.bench.base.x)
+        for name in SLACKS:
+            if name in c.form.columns:
+                high[c.form.columns[name]] = np.minimum(
+                    f.high[c.form.columns[name]], plan[name].ravel() + 1e-6
+                )
+        weight = np.zeros(c.shapes[m.name])
+        part = weight if m.index is None else weight[m.index : m.index + 1]
+        part += (
+            1.0 if m.name == "tank_short_l" else np.where(layout.problem.integral, layout.problem.step_h, 0.0)
+        )
+        cost[c.form.columns[m.name]] = weight.ravel()
+        nothing = MISSED_SHARE * m.amount
+        point, bound = solve_whole(c, replace(f, cost=cost, high=high), EFFORT)
+        if point is not None and point.objective <= nothing:
+            return False
+        return True if bound is None or bound > nothing else None
+
+    def _numbers(self, m: Missed) -> str:
+        if m.worst is None:
+            return ""
+        p, t, site = self._ground.layout.problem, m.worst, self._ground.posed.site
+        sources = {
+            "PV": float(p.pv_kw[:, t].sum()),
+            "batteries": float(sum(b.p_discharge_kw[t] for b in p.bess)),
+            "gensets": float(sum(g.p_rated_kw for i, g in enumerate(site.gensets) if p.gensets[i].available)),
+            "grid": site.grid.p_import_kw_max if p.grid_available[t] else 0.0,
+        }  # fmt: skip
+        return (
+            f" (load {kw(float(p.load_kw[:, t].sum()))}; at most "
+            + ", ".join(f"{name} {kw(x)}" for name, x in sources.items())
+            + ")"
+        )
+
+
+def _told(kept: list[Change], minimal: bool) -> str:
+    if not kept:
+        return "it is missed whatever limit is lifted"
+    words = "; ".join(f"{c.key} ({c.words})" for c in kept)
+    if len(kept) == 1:
+        return f"avoided by lifting {words} alone" if minimal else f"perhaps avoided by lifting {words}"
+    if minimal:
+        return f"limits in conflict, lifting any one of them ends it: {words}"
+    return f"limits in conflict, not shown to be the fewest: {words}"

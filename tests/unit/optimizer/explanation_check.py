@@ -1,0 +1,611 @@
+"""Checks every sentence of an explanation by counterfactual: reads it, does what it says, solves again.
+
+Nothing of `optimizer.explain` but the definition of the reference (which integers are the plan's) is used:
+the sentences are parsed, the named limit or price is changed here, and the linear program is posed and solved
+anew by code of this file. A part of a sentence that cannot be read is a failure.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+import highspy
+import numpy as np
+
+from ems.explanation import Alternative, CommitmentWhy, Explanation, Reason, SetpointWhy
+from ems.plan import Plan
+from ems.site import GridMode
+from optimizer.algebra import Model
+from optimizer.build import build, numbers
+from optimizer.explain import Posed
+from optimizer.explain.posed import formulation, problem_of_plan
+from optimizer.intake import planning_problem
+from optimizer.problem import PlanningProblem
+from optimizer.structure import structure_of
+
+TOLERANCE = 0.006  # money: half a cent of rounding, and the solver's
+NUMBER = r"-?\d+(?:\.\d+)?"
+
+
+class Program:
+    """A linear or integer program of a problem, posed here: min cost x, without constants."""
+
+    def __init__(self, p: PlanningProblem, posed: Posed) -> None:
+        s = structure_of(p.site, p.grid, formulation(p, posed.options))
+        model = build(s, Model)
+        form, n = model.standard_form(), numbers(model.shapes, p, s)
+        self.shapes, self.columns, self.structure, self.numbers = model.shapes, form.columns, s, n
+        size, rows = form.shape[1], form.shape[0]
+        par = np.zeros(form.par_matrix.shape[1])
+        for name, slot in form.par_slots.items():
+            par[slot] = n.parameters[name].ravel()
+        rhs = form.rhs - form.par_matrix @ par
+        self.rhs, self.row_names = rhs, form.row_names
+        self.low, self.high, self.cost = np.zeros(size), np.zeros(size), np.zeros(size)
+        self.integer = np.zeros(size, dtype=bool)
+        for name, at in form.columns.items():
+            self.low[at], self.high[at] = n.low[name].ravel(), n.high[name].ravel()
+            self.integer[at] = n.integer[name].ravel()
+        for prices in n.cost.values():
+            for name, price in prices.items():
+                self.cost[form.columns[name]] += price.ravel()
+        self.h: Any = cast(Any, highspy.Highs)()
+        self.h.setOptionValue("output_flag", False)
+        self.h.setOptionValue("threads", 1)
+        self.row_low = np.where(form.has_low, rhs, -np.inf)
+        self.row_high = np.where(form.has_high, rhs, np.inf)
+        self.h.passModel(
+            size, rows, len(form.a_value), 1, 1, 0.0, self.cost, self.low, self.high,
+            self.row_low, self.row_high,
+            form.a_start, form.a_index, form.a_value, np.zeros(size, np.int32),
+        )  # fmt: skip
+
+    def fix(self, integers: np.ndarray) -> None:
+        for c in np.flatnonzero(self.integer):
+            value = float(integers[c])
+            self.low[c] = self.high[c] = value
+            self.h.changeColBounds(int(c), value, value)
+
+    def best(self) -> float | None:
+        self.h.run()
+        if self.h.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        return float(self.cost @ np.asarray(self.h.getSolution().col_value))
+
+    def at(self, name: str, *index: int) -> int:
+        return int(self.columns[name].reshape(self.shapes[name])[index])
+
+    def flow(self, asset: str, step: int) -> dict[int, float]:
+        """Columns and coefficients of a power."""
+        site, out = self.structure.site, {}
+        for b, unit in enumerate(site.bess):
+            if unit.id == asset:
+                for k in range(self.shapes["charge_kw"][1]):
+                    out[self.at("discharge_kw", b, k, step)] = 1.0
+                    out[self.at("charge_kw", b, k, step)] = -1.0
+        for g, genset in enumerate(site.gensets):
+            if genset.id == asset:
+                out[self.at("on", g, step)] = genset.p_min_kw
+                for k in range(self.shapes["above_kw"][1]):
+                    out[self.at("above_kw", g, k, step)] = 1.0
+        if asset == site.grid.id:
+            out = {self.at("import_kw", step): 1.0, self.at("export_kw", step): -1.0}
+        out |= {self.at("pv_kw", i, step): 1.0 for i, v in enumerate(site.pv) if v.id == asset}
+        out |= {self.at("shed_kw", i, step): 1.0 for i, f in enumerate(site.feeders) if f.id == asset}
+        return out
+
+    def with_flow(self, asset: str, step: int, p_kw: float) -> float | None:
+        """Best cost with a power fixed."""
+        flow = self.flow(asset, step)
+        self.h.addRow(p_kw, p_kw, len(flow), np.array(list(flow), np.int32), np.array(list(flow.values())))
+        out = self.best()
+        last = self.h.getNumRow() - 1
+        self.h.deleteRows(1, np.array([last], np.int32))
+        return out
+
+    def with_rhs(self, name: str, more: float) -> float | None:
+        row = self.row_names.index(name)
+        self.h.changeRowBounds(row, self.row_low[row] + more, self.row_high[row] + more)
+        out = self.best()
+        self.h.changeRowBounds(row, self.row_low[row], self.row_high[row])
+        return out
+
+    def with_columns(self, columns: list[int], low: float | None, high: float) -> float | None:
+        for c in columns:
+            self.h.changeColBounds(c, self.low[c] if low is None else low, high)
+        out = self.best()
+        for c in columns:
+            self.h.changeColBounds(c, self.low[c], self.high[c])
+        return out
+
+    def whole(self, gap_ratio: float, nodes: int) -> tuple[float, float]:
+        """(proven bound, best found) with integers; infinite where there is none."""
+        for c in np.flatnonzero(self.integer):
+            self.h.changeColIntegrality(int(c), highspy.HighsVarType.kInteger)
+        self.h.setOptionValue("mip_rel_gap", gap_ratio)
+        self.h.setOptionValue("mip_max_nodes", nodes)
+        self.h.run()
+        info = self.h.getInfo()
+        if self.h.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
+            return np.inf, np.inf
+        found = info.objective_function_value if info.primal_solution_status == 2 else np.inf
+        bound = info.mip_dual_bound if self.integer.any() else found
+        return float(bound), float(found)
+
+
+@dataclass
+class Checked:
+    """What was found: parts of sentences that held, and those that did not."""
+
+    held: dict[str, int] = field(default_factory=dict)
+    false: list[str] = field(default_factory=list)
+
+    def expect(self, kind: str, true: bool, sentence: str, why: str = "") -> None:
+        if true:
+            self.held[kind] = self.held.get(kind, 0) + 1
+        else:
+            self.false.append(f"{kind}: {why}: {sentence}")
+
+
+class Checker:
+    """Reads the sentences of one explanation."""
+
+    def __init__(self, posed: Posed, plan: Plan, explanation: Explanation) -> None:
+        self.posed, self.plan, self.e = posed, plan, explanation
+        layout, self.integers = problem_of_plan(posed, plan)
+        self.p = layout.problem
+        self.base = self.program(self.p)
+        objective = self.base.best()
+        assert objective is not None
+        self.objective = objective
+        self.zone = ZoneInfo(posed.site.timezone)
+        self.programs: dict[str, tuple[Program, float] | None] = {}
+        self.worth: dict[tuple[str, int], float] = {}
+        self.done = Checked()
+
+    def program(self, p: PlanningProblem) -> Program:
+        out = Program(p, self.posed)
+        out.fix(self.integers)
+        return out
+
+    def run(self) -> Checked:
+        for w in self.e.setpoints:
+            self.setpoint(w)
+        for c in self.e.commitments:
+            self.commitment(c)
+        for x in self.e.worths:
+            self.worths(x.key, x.step, x.saving_cost)
+        return self.done
+
+    # setpoints
+
+    def setpoint(self, w: SetpointWhy) -> None:
+        head, *parts = w.sentence.removesuffix(".").split("; ")
+        self.subject(head, w)
+        told = 0
+        for part in parts:
+            if part.startswith("a kWh less demand would save"):
+                self.marginal(part, w)
+            elif m := re.fullmatch(rf"(.*) leaving it would save ({NUMBER}) \w+", part):
+                self.reason(m[1], float(m[2]), w.reasons[told], w)
+                told += 1
+            elif m := re.fullmatch(rf"another power would be ({NUMBER}) \w+ better .*gap", part):
+                kept = self.base.with_flow(w.asset, w.step, w.p_kw)
+                better = np.inf if kept is None else kept - self.objective
+                self.done.expect("gap", abs(better - float(m[1])) < 2 * TOLERANCE, w.sentence, f"{better}")
+            else:
+                self.alternatives(part, w)
+        self.done.expect("reasons", told == len(w.reasons), w.sentence, "reasons told")
+
+    def subject(self, text: str, w: SetpointWhy) -> None:
+        plan, t = self.plan, w.step
+        span = self.span(w.start, w.end)
+        at = text.find(span)
+        self.done.expect("time", at > 0 and w.start == plan.grid.starts()[t], w.sentence, f"not {span}")
+        said, limits = text[:at].strip(), [x for x in text[at + len(span) :].split(", ") if x]
+        series = {**plan.bess_p_kw, **plan.genset_p_kw, **plan.pv_p_kw, plan.site: ()}
+        p = plan.shed_kw[w.asset][t] if w.quantity == "shed_kw" else (
+            plan.grid_p_kw[t] if w.asset == self.posed.site.grid.id else series[w.asset][t]
+        )  # fmt: skip
+        load = plan.load_kw.get(w.asset, (0.0,) * (t + 1))[t]
+        sun = plan.pv_available_kw.get(w.asset, (0.0,) * (t + 1))[t]
+        on = plan.genset_on.get(w.asset, (0.0,) * (t + 1))[t] > 0.5
+        facts: list[tuple[str, Callable[[list[float]], bool]]] = [
+            (r"(\S+) is served in full \((N) kW\)", lambda n: abs(p) <= 0.05 and near(n[0], load)),
+            (r"(N) kW of (N) kW of (\S+) are shed", lambda n: near(n[0], p) and near(n[1], load)),
+            (r"(\S+) gives nothing, the mains are away", lambda n: plan.grid_mode[t] != GridMode.GRID_TIED),
+            (r"nothing is imported or exported", lambda n: abs(p) <= 0.05),
+            (r"(N) kW are imported", lambda n: near(n[0], p) and p > 0),
+            (r"(N) kW are exported", lambda n: near(n[0], -p) and p < 0),
+            (r"(\S+) has nothing to give", lambda n: sun <= 0.05),
+            (r"(\S+) is used in full \((N) kW\)", lambda n: near(n[0], p) and near(n[0], sun)),
+            (r"(\S+) is curtailed by (N) kW of (N) kW", lambda n: near(n[0], sun - p) and near(n[1], sun)),
+            (r"(\S+) gives (N) kW", lambda n: near(n[0], p) and on),
+            (r"(\S+) is off", lambda n: not on and abs(p) < 0.05),
+            (r"(\S+) idles", lambda n: abs(p) <= 0.05),
+            (r"(\S+) charges (N) kW", lambda n: near(n[0], -p)),
+            (r"(\S+) discharges (N) kW", lambda n: near(n[0], p)),
+        ]
+        for pattern, holds in facts:
+            m = re.fullmatch(pattern.replace("N", NUMBER), said)
+            if m:
+                n = [float(x) for x in m.groups() if re.fullmatch(NUMBER, x)]
+                named = [x for x in m.groups() if not re.fullmatch(NUMBER, x)]
+                true = holds(n) and all(x == w.asset for x in named) and abs(w.p_kw - p) < 1e-9
+                self.done.expect("subject", true, w.sentence, said)
+                break
+        else:
+            self.done.expect("subject", False, w.sentence, "cannot be read")
+        for limit in limits:
+            self.done.expect("at limit", self.at_limit(limit, w, p), w.sentence, limit)
+
+    def at_limit(self, words: str, w: SetpointWhy, p: float) -> bool:
+        site, t = self.posed.site, w.step
+        if words in ("full at its end", "empty at its end"):
+            b = next(b.battery for b in site.bess if b.id == w.asset)
+            soc = self.plan.bess_soc_end[w.asset][t]
+            return soc >= b.soc_max - 1e-3 if words[0] == "f" else soc <= b.soc_min + 1e-3
+        if words in ("its minimum load", "its rating"):
+            g = next(g for g in site.gensets if g.id == w.asset)
+            return abs(p - (g.p_min_kw if words == "its minimum load" else g.p_rated_kw)) < 0.1
+        if words == "its import cap":
+            return abs(p - site.grid.p_import_kw_max) < 0.1
+        if words == "its export cap":
+            return abs(p + site.grid.p_export_kw_max) < 0.1
+        i = next(i for i, b in enumerate(site.bess) if b.id == w.asset)
+        limit = -self.p.bess[i].p_charge_kw[t] if p < 0 else self.p.bess[i].p_discharge_kw[t]
+        return words == "its limit" and abs(p - limit) < 0.1
+
+    def marginal(self, part: str, w: SetpointWhy) -> None:
+        m = re.fullmatch(
+            rf"a kWh less demand would save ({NUMBER}) \w+(?:, a kWh more stored ({NUMBER}) \w+)?", part
+        )
+        self.done.expect("read", m is not None, w.sentence, part)
+        if m is None:
+            return
+        less = self.saved(f"balance[{w.step}]", -1.0 / float(self.p.step_h[w.step]))
+        self.done.expect("worth of power", abs(less - float(m[1])) < 6e-4 + TOLERANCE, w.sentence, f"{less}")
+        if m[2] is not None:
+            b = [x.id for x in self.posed.site.bess].index(w.asset)
+            more = self.saved(f"energy[{b},{w.step}]", 1.0)
+            self.done.expect(
+                "worth of energy", abs(more - float(m[2])) < 6e-4 + TOLERANCE, w.sentence, f"{more}"
+            )
+
+    def saved(self, row: str, more: float) -> float:
+        if (row, 0) not in self.worth:
+            cost = self.base.with_rhs(row, more)
+            self.worth[row, 0] = np.nan if cost is None else self.objective - cost
+        return self.worth[row, 0]
+
+    def alternatives(self, part: str, w: SetpointWhy) -> None:
+        said: list[tuple[str, float | None, bool]] = []  # what, money, at most
+        for piece in re.split(r", (?=\S+ kW |shedding )", part):
+            if m := re.fullmatch(r"(.*) is impossible", piece):
+                said.append((m[1], None, False))
+            elif m := re.fullmatch(rf"(.*) would cost no more than ({NUMBER}) \w+", piece):
+                said += [(x, float(m[2]), True) for x in m[1].split(" or ")]
+            elif m := re.fullmatch(r"(.*) would cost ([+-]\d+\.\d\d) \w+", piece):
+                said.append((m[1], float(m[2]), False))
+            else:
+                self.done.expect("read", False, w.sentence, piece)
+        self.done.expect("choices told", len(said) == len(w.alternatives), w.sentence)
+        for a in w.alternatives:
+            self.alternative(a, said, w)
+
+    def alternative(self, a: Alternative, said: list[tuple[str, float | None, bool]], w: SetpointWhy) -> None:
+        kws = [float(re.findall(rf"[+-]?{NUMBER}(?:e-?\d+)?", text)[0]) for text, _, _ in said]
+        mine = [x[1:] for x, p in zip(said, kws, strict=True) if abs(p - a.p_kw) < 1e-6 * max(1.0, abs(p))]
+        self.done.expect("choice told", len(mine) == 1, w.sentence, f"{a}")
+        if not mine:
+            return
+        cost = self.base.with_flow(w.asset, w.step, a.p_kw)
+        at_plan = self.base.with_flow(w.asset, w.step, w.p_kw)
+        told, most = mine[0]
+        if cost is None or at_plan is None or told is None:
+            self.done.expect("impossible", cost is None and told is None, w.sentence, f"{cost}")
+            return
+        true = cost - at_plan <= told + TOLERANCE if most else abs(cost - at_plan - told) < TOLERANCE
+        self.done.expect("cost of another", true, w.sentence, f"{a.p_kw}: {cost - at_plan:.4f}")
+
+    # reasons
+
+    def reason(self, words: str, saving: float, r: Reason, w: SetpointWhy) -> None:
+        self.done.expect("words", r.change == words and abs(r.saving_cost - saving) < TOLERANCE, w.sentence)
+        changed = self.changed(r)
+        if changed is None:
+            self.done.expect("read", False, w.sentence, f"change {words}")
+            return
+        program, best = changed
+        kept = program.with_flow(w.asset, w.step, w.p_kw)
+        regret = np.inf if kept is None else kept - best
+        self.done.expect("reason", abs(regret - saving) < 2 * TOLERANCE, w.sentence, f"{words}: {regret}")
+
+    def changed(self, r: Reason) -> tuple[Program, float] | None:
+        if r.change not in self.programs:
+            p = edited(self, r)
+            if p is None:
+                self.programs[r.change] = None
+            else:
+                program = self.program(p)
+                best = program.best()
+                self.programs[r.change] = None if best is None else (program, best)
+        return self.programs[r.change]
+
+    def span(self, start: datetime, end: datetime) -> str:
+        a, b = start.astimezone(self.zone), end.astimezone(self.zone)
+        last = f"{b:%H:%M}" if a.date() == b.date() else f"{b:%a %H:%M}"
+        return f"{a:%a %H:%M} to {last}"
+
+    # commitment and worths
+
+    def commitment(self, c: CommitmentWhy) -> None:
+        program = Program(self.p, self.posed)
+        kind = "on" if c.asset in self.plan.genset_on else "feeder_open"
+        behind = [f.id for f in self.posed.site.feeders if f.has_breaker]
+        ids = list(self.plan.genset_on) if kind == "on" else behind
+        at = [program.at(kind, ids.index(c.asset), t) for t in range(c.first, c.last + 1)]
+        head, *parts = c.sentence.removesuffix(".").split("; ")
+        self.done.expect("run", self.span(c.start, c.end) in head and self.ran(c, kind), c.sentence, head)
+        told = 0
+        for part in parts:
+            if m := re.fullmatch(rf"(.*) (?:leaving it off|serving it) would save ({NUMBER}) \w+", part):
+                self.switched(m[1], float(m[2]), c.reasons[told], (at, c))
+                told += 1
+            elif part.startswith(("the cheapest plan", "there is no plan")):
+                self.next_best(part, c, (program, at))
+            elif "load less PV" in part:
+                self.island(part, c)
+            else:
+                fixed = program.low[at].max() > 0.5 if c.on else program.high[at].max() < 0.5
+                known = part in ("it is not available", "bound by its start delay or a minimum time")
+                self.done.expect("bound", known and fixed, c.sentence, part)
+        self.done.expect("reasons", told == len(c.reasons), c.sentence, "reasons told")
+
+    def ran(self, c: CommitmentWhy, kind: str) -> bool:
+        if kind == "on":
+            return all((x > 0.5) == c.on for x in self.plan.genset_on[c.asset][c.first : c.last + 1])
+        shed, load = self.plan.shed_kw[c.asset], self.plan.load_kw[c.asset]
+        return all(abs(shed[t] - load[t]) < 0.1 for t in range(c.first, c.last + 1))
+
+    def switched(self, words: str, saving: float, r: Reason, run: tuple[list[int], CommitmentWhy]) -> None:
+        at, c = run
+        changed = self.changed(r)
+        if changed is None:
+            self.done.expect("read", False, c.sentence, f"change {words}")
+            return
+        without = changed[0].with_columns(at, 0.0, 0.0)
+        found = -np.inf if without is None else changed[1] - without
+        self.done.expect(
+            "reason of a run",
+            r.change == words and abs(found - saving) < 2 * TOLERANCE,
+            c.sentence,
+            f"{found}",
+        )
+
+    def next_best(self, part: str, c: CommitmentWhy, run: tuple[Program, list[int]]) -> None:
+        program, at = run
+        if c.on:
+            for col in at:
+                program.h.changeColBounds(col, min(0.0, program.low[col]), 0.0)
+        else:
+            program.h.addRow(1.0, np.inf, len(at), np.array(at, np.int32), np.ones(len(at)))
+        bound, found = program.whole(5e-3, 20)
+        n = [float(x) for x in re.findall(r"[+-]\d+\.\d\d", part)]
+        if part.startswith("there is no plan"):
+            self.done.expect("no other", not np.isfinite(found), c.sentence, f"{found}")
+            return
+        low, high = n[0], n[-1]
+        if "at least" in part:
+            high = np.inf
+        holds = found - self.objective >= low - TOLERANCE and bound - self.objective <= high + TOLERANCE
+        self.done.expect(
+            "next-best run", holds, c.sentence, f"{bound - self.objective} {found - self.objective}"
+        )
+
+    def island(self, part: str, c: CommitmentWhy) -> None:
+        p, n = self.p, [float(x) for x in re.findall(NUMBER, part)]
+        net = p.load_kw.sum(axis=0) - p.pv_kw.sum(axis=0)
+        away = [t for t in range(p.steps) if not p.grid_available[t]]
+        first = next(t for t in range(c.first, c.last + 1) if t in away)
+        while first - 1 in away:
+            first -= 1
+        inside = [t for t in away if t >= first and all(x in away for x in range(first, t + 1))]
+        if "exceeds" in part:
+            power = np.sum([b.p_discharge_kw for b in p.bess], axis=0)
+            beyond = max(float(net[t] - (power[t] if p.bess else 0.0)) for t in inside)
+            self.done.expect("power short", near(n[-1], beyond), c.sentence, f"{beyond}")
+            return
+        held = 0.0
+        for i, b in enumerate(self.posed.site.bess):
+            begin = (
+                self.plan.bess_soc_end[b.id][first - 1]
+                if first
+                else p.bess[i].stored_kwh / b.battery.energy_kwh
+            )
+            held += max(0.0, begin - b.battery.soc_min) * b.battery.energy_kwh
+        need = float(sum(net[t] * p.step_h[t] for t in inside))
+        self.done.expect("energy short", near(n[0], need) and near(n[1], held), c.sentence, f"{need} {held}")
+
+    def worths(self, key: str, step: int | None, saving: float) -> None:
+        site = self.posed.site
+        if key == "grid.p_import_kw_max":
+            steps = range(self.p.steps) if step is None else [step]
+            at = [self.base.at("import_kw", t) for t in steps if self.p.grid_available[t]]
+            cost = self.base.with_columns(at, None, site.grid.p_import_kw_max + 1.0)
+        elif key.endswith("tank_l"):
+            cost = self.base.with_rhs(f"tank[{[g.id for g in site.gensets].index(key.split('.')[1])}]", 1.0)
+        else:
+            p = larger(self, key.split(".")[1], 1.0)
+            cost = self.program(p).best()
+        assert cost is not None
+        self.done.expect(
+            "worth", abs(self.objective - cost - saving) < 1e-4, key, f"{self.objective - cost} {saving}"
+        )
+
+
+def near(said: float, true: float) -> bool:
+    """A printed number: whole from 10 on, tenths below."""
+    return abs(abs(said) - abs(true)) <= (0.0501 if abs(true) < 10.0 else 0.501)
+
+
+def edited(c: Checker, r: Reason) -> PlanningProblem | None:
+    """The problem with what the words of a reason say; None where they cannot be read."""
+    words = r.change
+    for pattern, edit in EDITS.items():
+        m = re.fullmatch(pattern.replace("N", f"({NUMBER})"), words)
+        if m:
+            return edit(c, r, *m.groups())
+    return None
+
+
+def again(c: Checker, posed: Posed) -> PlanningProblem:
+    """The arrays of a changed site; what is derived from prices, and what is stored now, stays."""
+    new = planning_problem(posed.site, posed.condition, posed.forecast, posed.options)
+    bess = tuple(replace(b, stored_kwh=a.stored_kwh) for b, a in zip(new.bess, c.p.bess, strict=True))
+    return replace(
+        new, bess=bess, months=c.p.months, terminal_per_kwh=c.p.terminal_per_kwh, integral=c.p.integral,
+        exclusive=c.p.exclusive, shed_whole=c.p.shed_whole,
+    )  # fmt: skip
+
+
+def with_site(c: Checker, **changes: Any) -> PlanningProblem:
+    return again(c, replace(c.posed, site=replace(c.posed.site, **changes)))
+
+
+def battery(c: Checker, unit: str, **changes: float) -> PlanningProblem:
+    units = tuple(
+        replace(b, battery=replace(b.battery, **changes)) if b.id == unit else b for b in c.posed.site.bess
+    )
+    return with_site(c, bess=units)
+
+
+def genset(c: Checker, unit: str, **changes: Any) -> PlanningProblem:
+    units = tuple(replace(g, **changes) if g.id == unit else g for g in c.posed.site.gensets)
+    return with_site(c, gensets=units)
+
+
+def stronger(c: Checker, ratio: float, unit: str) -> PlanningProblem:
+    site, now = c.posed.site, c.posed.condition.bess[unit]
+    b = next(b for b in site.bess if b.id == unit)
+    more = replace(
+        b,
+        pcs=replace(b.pcs, s_kva=b.pcs.s_kva * ratio),
+        battery=replace(
+            b.battery,
+            p_charge_kw_max=b.battery.p_charge_kw_max * ratio,
+            p_discharge_kw_max=b.battery.p_discharge_kw_max * ratio,
+            loss_charge_pu=b.battery.loss_charge_pu * ratio,
+            loss_discharge_pu=b.battery.loss_discharge_pu * ratio,
+        ),
+    )
+    live = replace(
+        now, p_charge_kw_max=now.p_charge_kw_max * ratio, p_discharge_kw_max=now.p_discharge_kw_max * ratio
+    )
+    return again(
+        c,
+        replace(
+            c.posed,
+            site=replace(site, bess=tuple(more if x.id == unit else x for x in site.bess)),
+            condition=replace(c.posed.condition, bess={**c.posed.condition.bess, unit: live}),
+        ),
+    )
+
+
+def larger(c: Checker, unit: str, more: float) -> PlanningProblem:
+    site, now = c.posed.site, c.posed.condition.bess[unit]
+    b = next(b.battery for b in site.bess if b.id == unit)
+    share, new = b.energy_kwh / (b.energy_kwh + more), b.energy_kwh + more
+    grown = replace(
+        b, energy_kwh=new, soc_min=b.soc_min * share, soc_taper_low=b.soc_taper_low * share,
+        soc_max=1.0 - (1.0 - b.soc_max) * share, soc_taper_high=1.0 - (1.0 - b.soc_taper_high) * share,
+    )  # fmt: skip
+    units = tuple(replace(x, battery=grown) if x.id == unit else x for x in site.bess)
+    live = {**c.posed.condition.bess, unit: replace(now, soc=now.soc * share)}
+    return again(
+        c,
+        replace(c.posed, site=replace(site, bess=units), condition=replace(c.posed.condition, bess=live)),
+    )
+
+
+def lower(c: Checker, unit: str, to: float) -> PlanningProblem:
+    b = next(b.battery for b in c.posed.site.bess if b.id == unit)
+    return battery(c, unit, soc_min=to, soc_taper_low=max(to, b.soc_taper_low - (b.soc_min - to)))
+
+
+def price(c: Checker, r: Reason, to: float, now: float, span: str) -> PlanningProblem | None:
+    m = re.fullmatch(r"forecast.import_per_kwh\[(\d+):(\d+)\]", r.key)
+    assert m
+    a, z = int(m[1]), int(m[2])
+    starts = [*c.plan.grid.starts(), c.plan.grid.end]
+    if span != c.span(starts[a], starts[z]) or np.abs(c.p.import_per_kwh[a:z] - now).max() > 1e-6:
+        return None
+    new = c.p.import_per_kwh.copy()
+    new[a:z] = to
+    return replace(c.p, import_per_kwh=new)
+
+
+def no_outage(c: Checker, r: Reason, span: str) -> PlanningProblem | None:
+    name = r.key.removeprefix("outages.")
+    notices = (*c.posed.site.outages, *c.posed.forecast.outages)
+    if all(c.span(o.start, o.end) != span for o in notices if o.id == name):
+        return None
+    keep = tuple(o for o in c.posed.forecast.outages if o.id != name)
+    at_site = tuple(o for o in c.posed.site.outages if o.id != name)
+    posed = replace(c.posed, forecast=replace(c.posed.forecast, outages=keep))
+    return again(c, replace(posed, site=replace(c.posed.site, outages=at_site)))
+
+
+def mains_now(c: Checker, when: str) -> PlanningProblem | None:
+    starts = c.plan.grid.starts()
+    back = next(
+        (t for t, s in enumerate(starts) if s.astimezone(c.zone).strftime("%a %H:%M") == when), len(starts)
+    )
+    known = c.p.grid_available.copy()
+    known[:back] = True
+    kept = [o for o in (*c.posed.site.outages, *c.posed.forecast.outages) if o.start > c.posed.condition.at]
+    for o in kept:
+        for t in range(back):
+            known[t] &= not (starts[t] < o.end and o.start < [*starts, c.plan.grid.end][t + 1])
+    return replace(c.p, grid_available=known)
+
+
+EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
+    r"without demand charge": lambda c, r: replace(
+        c.p, months=tuple(replace(m, rate_per_kw=0.0) for m in c.p.months)
+    ),
+    r"without reserve to be held": lambda c, r: with_site(
+        c, reserve=replace(c.posed.site.reserve, shortfall_per_kwh=0.0)
+    ),
+    r"if energy left in the end were worth nothing": lambda c, r: replace(
+        c.p, terminal_per_kwh=np.zeros_like(c.p.terminal_per_kwh)
+    ),
+    r"if (\S+) did not wear": lambda c, r, unit: battery(c, unit, wear_per_kwh=0.0),
+    r"with import at N \w+/kWh instead of N \w+/kWh from (.*)": lambda c, r, to, now, span: price(
+        c, r, float(to), float(now), span
+    ),
+    r"with an import cap of N kW instead of N kW": lambda c, r, to, now: with_site(
+        c, grid=replace(c.posed.site.grid, p_import_kw_max=float(to))
+    ),
+    r"with an export cap of N kW instead of N kW": lambda c, r, to, now: with_site(
+        c, grid=replace(c.posed.site.grid, p_export_kw_max=float(to))
+    ),
+    r"with N times the power of (\S+), N kW": lambda c, r, ratio, unit, to: stronger(c, float(ratio), unit),
+    r"with N instead of N kWh of (\S+), and no more stored now": lambda c, r, to, now, unit: larger(
+        c, unit, float(to) - float(now)
+    ),
+    r"with (\S+) down to N% instead of N% of its energy": lambda c, r, unit, to, now: lower(
+        c, unit, float(to) / 100.0
+    ),
+    r"with a minimum load of (\S+) of N kW instead of N kW": lambda c, r, unit, to, now: genset(
+        c, unit, p_min_kw=float(to)
+    ),
+    r"with no (\S+) min up time instead of N min": lambda c, r, unit, now: genset(c, unit, min_up_s=0.0),
+    r"with no (\S+) min down time instead of N min": lambda c, r, unit, now: genset(c, unit, min_down_s=0.0),
+    r"with diesel at N \w+/L instead of N \w+/L": lambda c, r, to, now: with_site(c, diesel_per_l=float(to)),
+    r"without the outage (.*)": no_outage,
+    r"with mains from now on, not only from (.*)": lambda c, r, when: mains_now(c, when),
+}

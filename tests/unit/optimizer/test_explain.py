@@ -1,0 +1,230 @@
+"""Explanations of small problems whose reasons are known by hand, and every sentence of them checked.
+
+The plans begin at midnight UTC; sentences speak in the site's local time, three hours ahead.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from ems.errors import DataError
+from ems.explanation import CommitmentWhy, Explanation, ReasonCode, SetpointWhy
+from ems.plan import Plan, PlanLabel
+from ems.site import GridMode
+from optimizer import Formulation, Planner, PlannerOptions
+from optimizer.explain import Posed, explain
+from tests import builders
+from tests.unit.optimizer.explanation_check import Checker
+from tests.unit.optimizer.posing import (
+    EXACT,
+    PLAIN,
+    Pose,
+    feeder,
+    ideal_bess,
+    outage,
+    small_genset,
+    small_site,
+)
+
+
+def explained(pose: Pose, options: PlannerOptions = EXACT) -> tuple[Plan, Explanation]:
+    """Solve, explain, and check every sentence."""
+    plan = pose.plan(options)
+    posed = Posed(site=pose.site, condition=pose.condition(), forecast=pose.forecast(), options=options)
+    e = explain(posed, plan)
+    done = Checker(posed, plan, e).run()
+    assert not done.false, "\n".join(done.false)
+    assert done.held["subject"] == len(e.setpoints) > 0
+    return plan, e
+
+
+def why(e: Explanation, asset: str, step: int) -> SetpointWhy:
+    return next(w for w in e.setpoints if w.asset == asset and w.step == step)
+
+
+def run_of(e: Explanation, asset: str, on: bool) -> CommitmentWhy:
+    return next(c for c in e.commitments if c.asset == asset and c.on is on)
+
+
+def keys(w: SetpointWhy | CommitmentWhy) -> list[str]:
+    return [r.key for r in w.reasons]
+
+
+LOAD = feeder("load", voll=20.0)
+
+
+def test_explain_two_prices_battery_moves_energy_for_the_dear_hours():
+    """Bought at 0.10, 0.9 of it stored, used at 0.30: 1 kW less in the dear hour costs 0.30 - 0.10 / 0.9."""
+    pose = Pose(
+        site=small_site(bess=[ideal_bess(eta_charge=0.9)], feeders=[LOAD]), load_kw={"load": 20.0},
+        import_per_kwh=[0.1, 0.3], soc=0.0, steps=2,
+    )  # fmt: skip
+    plan, e = explained(pose)
+    assert plan.bess_p_kw["bess1"] == pytest.approx((-10.0, 9.0))
+    dear, cheap = why(e, "bess1", 1), why(e, "bess1", 0)
+    assert dear.code is ReasonCode.PRICE
+    assert keys(dear)[0] == "forecast.import_per_kwh[1:2]"
+    assert dear.power_worth_per_kwh == pytest.approx(0.3)
+    assert dear.alternatives[0].more_cost == pytest.approx(0.3 - 0.1 / 0.9)
+    assert cheap.alternatives[0].p_kw == pytest.approx(-9.0)
+    assert cheap.alternatives[0].more_cost == pytest.approx(0.9 * 0.3 - 0.1)
+    assert keys(cheap)[0] == "forecast.import_per_kwh[0:1]"
+    assert cheap.sentence.startswith("bess1 charges 10 kW Mon 03:00 to 04:00, its limit; ")
+
+
+def test_explain_import_cap_binds_the_cap_is_the_reason_and_has_its_worth():
+    """15 kWh are wanted above a cap of 15 kW, 10 are stored: a kW of cap saves a kWh of lost load."""
+    pose = Pose(
+        site=small_site(bess=[ideal_bess()], feeders=[LOAD], import_kw=15.0),
+        load_kw={"load": [10.0, 20.0, 20.0, 20.0]}, import_per_kwh=[0.1, 0.2, 0.2, 0.2], soc=1.0,
+    )  # fmt: skip
+    _, e = explained(pose)
+    shed = sum(w.p_kw for w in e.setpoints if w.asset == "load")
+    assert shed == pytest.approx(5.0)
+    cap = next(x for x in e.worths if x.key == "grid.p_import_kw_max" and x.step == 3)
+    assert cap.saving_cost == pytest.approx(20.0 - 0.2)
+    assert {"grid.p_import_kw_max", "bess.bess1.battery.energy_kwh"} <= set(e.conflicts[0].keys)
+    assert e.conflicts[0].minimal
+    assert "load is not served, 5.0 kWh" in e.conflicts[0].sentence
+
+
+def test_explain_pv_beyond_load_curtailed_for_the_export_cap():
+    site = small_site(pv=[builders.site().pv[0]], feeders=[LOAD])
+    pose = Pose(site=site, load_kw={"load": 20.0}, pv_kw={site.pv[0].id: 50.0}, export_per_kwh=0.05, steps=2)
+    _, e = explained(pose)
+    w = why(e, site.pv[0].id, 0)
+    assert keys(w) == ["grid.p_export_kw_max"]
+    assert w.power_worth_per_kwh == pytest.approx(0.0)
+    assert "is curtailed by 30 kW of 50 kW" in w.sentence
+
+
+def test_explain_free_choice_is_called_indifferent():
+    """Energy bought at 0.09, of which 0.9 is stored, is worth 0.10 in the end: all the same."""
+    options = replace(EXACT, terminal_per_kwh=(0.1, 0.1, 0.1))
+    site = small_site(bess=[ideal_bess(eta_charge=0.9)], feeders=[LOAD])
+    pose = Pose(site=site, load_kw={"load": 20.0}, import_per_kwh=0.09)
+    _, e = explained(pose, options)
+    assert why(e, "bess1", 0).code is ReasonCode.INDIFFERENT
+
+
+def test_explain_demand_charge_is_the_reason_of_a_flat_import():
+    """A kW of peak at 5.00 pays for the way through the battery, a kWh at 0.10 does not."""
+    battery = ideal_bess(energy_kwh=100.0, eta_charge=0.9, eta_discharge=0.9)
+    site = small_site(bess=[battery], feeders=[LOAD], demand_per_kw=5.0)
+    pose = Pose(site=site, load_kw={"load": [10.0, 30.0, 10.0, 30.0]}, soc=0.5)
+    _, e = explained(pose, replace(EXACT, terminal_per_kwh=(0.1, 0.1, 0.1)))
+    assert "tariff.demand_charge_per_kw" in keys(why(e, "bess1", 1))
+
+
+def test_explain_genset_in_an_outage_runs_for_it_and_for_the_battery_too_weak():
+    """Load 40 kW, battery 10 kW: 30 kW are short in the outage; without it the genset stays off."""
+    site = small_site(bess=[ideal_bess()], gensets=[small_genset(start_cost=3.0)], feeders=[LOAD])
+    pose = Pose(site=site, load_kw={"load": 40.0}, outages=(outage(1, 2),), soc=1.0)
+    plan, e = explained(pose)
+    assert plan.genset_on["gen1"] == (0.0, 1.0, 1.0, 0.0)
+    run = run_of(e, "gen1", on=True)
+    assert keys(run)[0] in ("outages.o1", "bess.bess1.battery.p_discharge_kw_max")
+    assert "outages.o1" in keys(run)
+    assert run.sentence.startswith("gen1 starts and runs Mon 04:00 to 06:00; Mon 04:00 load less PV exceeds")
+    assert "the batteries' power by 30 kW" in run.sentence
+    # without it 80 kWh less 10 kWh of the battery are shed at 20.00 instead of burnt at 1.00, and no start
+    without = 70.0 * 20.0 - 70.0 - 3.0
+    assert run.low_cost == pytest.approx(without, abs=0.05)
+    assert run.high_cost == pytest.approx(without, abs=0.05)
+    off = run_of(e, "gen1", on=False)
+    assert off.low_cost is not None
+    assert off.low_cost > 0.0
+
+
+def test_explain_twin_gensets_one_can_stand_in_for_the_other():
+    """Not this one is not "neither": the order of identical units must not make the other choice dear."""
+    site = small_site(gensets=[small_genset("gen1"), small_genset("gen2")], feeders=[LOAD])
+    pose = Pose(site=site, load_kw={"load": 40.0}, outages=(outage(1, 2),))
+    plan, e = explained(pose, replace(EXACT, formulation=replace(PLAIN, symmetry=True)))
+    runs = next(g for g, on in plan.genset_on.items() if on[1] > 0.5)
+    assert run_of(e, runs, on=True).high_cost == pytest.approx(0.0, abs=1e-6)
+
+
+def test_explain_genset_at_minimum_load_is_said_to_be_there():
+    site = small_site(gensets=[small_genset()], feeders=[LOAD], import_kw=35.0)
+    pose = Pose(site=site, load_kw={"load": [20.0, 40.0, 40.0, 20.0]})
+    _, e = explained(pose)
+    w = why(e, "gen1", 1)
+    assert w.p_kw == pytest.approx(30.0)
+    assert ", its minimum load; " in w.sentence
+    assert "gensets.gen1.p_min_kw" in keys(w)
+
+
+def test_explain_unit_away_is_said_to_be_away_and_named_in_the_conflict():
+    site = small_site(gensets=[small_genset()], feeders=[LOAD])
+    pose = Pose(
+        site=site, load_kw={"load": 40.0}, outages=(outage(1, 2),), gensets_now={"gen1": {"available": False}}
+    )
+    _, e = explained(pose)
+    assert "it is not available" in run_of(e, "gen1", on=False).sentence
+    assert set(e.conflicts[0].keys) == {"gensets.gen1.available", "outages.o1"}
+    assert e.conflicts[0].minimal
+
+
+def test_explain_tank_too_small_conflict_names_it_and_a_litre_has_its_worth():
+    """80 kWh in the outage at 1 L/kWh from a tank of 50 L; a litre more saves its rung of the ladder."""
+    site = small_site(gensets=[small_genset()], feeders=[LOAD])
+    pose = Pose(
+        site=site, load_kw={"load": 40.0}, outages=(outage(1, 2),), gensets_now={"gen1": {"fuel_l": 50.0}}
+    )
+    _, e = explained(pose)
+    missing = " ".join(c.sentence for c in e.conflicts)
+    assert "gensets.gen1.tank_l" in {k for c in e.conflicts for k in c.keys}, missing
+    litre = next(x for x in e.worths if x.key == "gensets.gen1.tank_l")
+    assert litre.saving_cost > 1.0
+
+
+def test_explain_cheap_load_shed_by_choice_is_no_conflict():
+    """At 0.80 per kWh the load is worth less than the diesel: no limit forces it."""
+    site = small_site(gensets=[small_genset()], feeders=[feeder("load", voll=0.8)])
+    pose = Pose(site=site, load_kw={"load": 40.0}, outages=(outage(1, 2),))
+    _, e = explained(pose)
+    assert [c.keys for c in e.conflicts] == [()]
+    assert "no limit forces it" in e.conflicts[0].sentence
+
+
+def test_explain_feeder_shed_whole_has_a_run_of_its_own():
+    site = small_site(
+        gensets=[small_genset()], feeders=[feeder("a", voll=20.0), feeder("b", voll=2.0, tier=3)]
+    )
+    pose = Pose(site=site, load_kw={"a": 80.0, "b": 40.0}, outages=(outage(1, 2),))
+    options = replace(EXACT, formulation=Formulation(reserve=False, tie_break_ratio=0.0))
+    _, e = explained(pose, options)
+    run = run_of(e, "b", on=True)
+    assert run.sentence.startswith("b is shed Mon 04:00 to 06:00; ")
+    assert why(e, "b", 1).code is ReasonCode.COMMITMENT
+    assert "gensets.gen1.p_rated_kw" in e.conflicts[0].keys
+
+
+def test_explain_islanded_now_names_the_assumed_outage():
+    site = small_site(bess=[ideal_bess()], gensets=[small_genset()], feeders=[LOAD])
+    site = replace(site, reserve=replace(site.reserve, assumed_outage_h=2.0))
+    pose = Pose(site=site, load_kw={"load": 40.0}, mode=GridMode.ISLANDED, soc=1.0)
+    _, e = explained(pose)
+    assert "reserve.assumed_outage_h" in keys(run_of(e, "gen1", on=True))
+
+
+def test_explain_rescue_or_other_forecast_is_refused():
+    pose = Pose(site=small_site(bess=[ideal_bess()], feeders=[LOAD]), load_kw={"load": 20.0})
+    plan = pose.plan()
+    posed = Posed(site=pose.site, condition=pose.condition(), forecast=pose.forecast(), options=EXACT)
+    with pytest.raises(DataError, match="labelled shifted"):
+        explain(posed, replace(plan, label=PlanLabel.SHIFTED))
+    other = replace(pose, load_kw={"load": 25.0})
+    with pytest.raises(DataError, match="no solution of this problem"):
+        explain(replace(posed, forecast=other.forecast()), plan)
+
+
+def test_explain_does_not_touch_the_planner():
+    """The same plan before and after: nothing of a planner is used or kept."""
+    pose = Pose(site=small_site(bess=[ideal_bess()], feeders=[LOAD]), load_kw={"load": 20.0})
+    planner = Planner(pose.site, EXACT)
+    one = planner.plan(pose.condition(), pose.forecast(), None, 1)
+    explain(Posed(site=pose.site, condition=pose.condition(), forecast=pose.forecast(), options=EXACT), one)
+    two = planner.plan(pose.condition(), pose.forecast(), None, 1)
+    assert replace(one, solve=two.solve) == two
