@@ -8,6 +8,7 @@ from optimizer.algebra import Model
 from optimizer.formulations import (
     balance,
     battery,
+    contingency,
     demand,
     genset_commitment,
     genset_fuel,
@@ -17,6 +18,7 @@ from optimizer.formulations import (
     running,
     shedding,
     starts,
+    survival,
     terminal,
 )
 from optimizer.numbers import Numbers
@@ -43,6 +45,8 @@ def build(s: Structure, kind: type[M]) -> M:
     balance.add(m, s)  # all of it meets the load; somebody forms the bus
     reserve.add(m, s)  # what is held ready
     running.add(m, s)  # gensets on load against the load, where asked for
+    contingency.add(m, s)  # and what the loss of one source takes away
+    survival.add(m, s)  # hours the critical load would live without the grid
     demand.add(m, s)  # the month's peak
     terminal.add(m, s)  # what is left is worth something
     return m
@@ -53,7 +57,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
     n = Numbers(shapes=shapes)
     for family in (
         grid, pv, battery, genset_commitment, genset_fuel, starts, shedding, balance, reserve, running,
-        demand, terminal,
+        contingency, survival, demand, terminal,
     ):  # fmt: skip
         family.numbers(n, p, s)
     for name, shape in shapes.items():

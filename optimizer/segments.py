@@ -1,6 +1,7 @@
 """Pieces of the plant's own curves as arrays: a battery's losses, a genset's fuel."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,6 +41,7 @@ def battery_segments(params: BatteryParams, pieces: int) -> BatterySegments:
     )
 
 
+@lru_cache(maxsize=64)
 def fuel_segments(params: GensetParams) -> FuelSegments:
     """Convex pieces of the part-load curve between minimum load and rating."""
     curve = linearize.genset_fuel_segments(params)

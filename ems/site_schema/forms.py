@@ -250,6 +250,12 @@ class ReserveForm(Form):
     failed_starts: Annotated[int, Field(ge=0, le=5)]
     shortfall_per_kwh: MoneyPerKwh
     assumed_outage_h: Annotated[float, Quantity("h", gt=0, le=72)] = 4.0
+    n_minus_1: list[Literal["genset", "bess"]] = Field(default_factory=list)
+    motor_start_kw: Kw = 0.0
+    load_trip_kw: Kw = 0.0
+    survive_h: Annotated[float, Quantity("h", ge=0, le=72)] = 0.0
+    survive_pv_ratio: Ratio = 0.0
+    outages_per_month: Annotated[float, Quantity("", ge=0, le=1000)] | None = None
 
 
 class SafeForm(Form):

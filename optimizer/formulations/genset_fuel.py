@@ -48,18 +48,15 @@ def add(m: Model, s: Structure) -> None:
     m.rows(
         "tank",
         (G,),
-        lambda g: (
-            sum(
-                s.step_h[t]
-                * (
-                    pieces[g].idle_l_h * on[g, t]
-                    + sum(slope * above[g, k, t] for k, slope in enumerate(pieces[g].slope_l_kwh))
-                )
-                for t in range(T)
-            )
-            <= tank[g] + short[g]
-        ),
+        lambda g: sum(s.step_h[t] * fuel_l_h(m, s, g, t) for t in range(T)) <= tank[g] + short[g],
     )
+
+
+def fuel_l_h(m: Model, s: Structure, g: int, t: int) -> Expr:
+    """Fuel of a genset [L/h]."""
+    piece = fuel_segments(s.site.gensets[g])
+    slopes = enumerate(piece.slope_l_kwh)
+    return piece.idle_l_h * m["on"][g, t] + sum(float(k) * m["above_kw"][g, i, t] for i, k in slopes)
 
 
 def _output(m: Model, unit: GensetParams, g: int, L: int, t: int) -> Expr:

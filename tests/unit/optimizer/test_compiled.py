@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 STEPS = 8
+EVERYTHING: dict[str, Any] = {
+    "n_minus_1": ("genset", "bess"), "motor_start_kw": 40.0, "load_trip_kw": 30.0, "survive_h": 2.0,
+}  # fmt: skip
 
 
 def _cooling(unit: GensetParams) -> GensetParams:
@@ -120,13 +123,16 @@ def rows_of(form: StandardForm) -> list[tuple[object, ...]]:
     return out
 
 
+@pytest.mark.parametrize("policy", [{}, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("shedding", list(Shedding))
 @pytest.mark.parametrize("exclusivity", list(Exclusivity))
 @pytest.mark.parametrize("seed", range(4))
 def test_fast_algebra_is_the_pyomo_model_row_by_row(
-    seed: int, exclusivity: Exclusivity, shedding: Shedding
+    seed: int, exclusivity: Exclusivity, shedding: Shedding, policy: dict[str, Any]
 ) -> None:
-    p = problem_of(random_pose(seed))
+    pose = random_pose(seed)
+    site = replace(pose.site, reserve=replace(pose.site.reserve, **policy))
+    p = problem_of(replace(pose, site=site))
     structure = structure_of(p.site, p.grid, Formulation(exclusivity=exclusivity, shedding=shedding))
     fast, readable = build(structure, Model).standard_form(), build(structure, PyomoModel).standard_form()
     assert rows_of(fast) == rows_of(readable)
@@ -233,7 +239,10 @@ NOT_IN_THE_MODEL = {
 def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     pose = random_pose(5)
     pose = replace(pose, mode=GridMode.ISLANDED, outages=(), step_s=900.0, soc=0.97)
-    site = replace(pose.site, reserve=replace(pose.site.reserve, assumed_outage_h=1.0))
+    reserve = replace(
+        pose.site.reserve, assumed_outage_h=1.0, survive_h=2.0, survive_pv_ratio=0.2, outages_per_month=4.0
+    )
+    site = replace(pose.site, reserve=reserve)
     pose = replace(pose, site=site)
     base = digest(pose)
     b, g, v, f = site.bess[0], site.gensets[1], site.pv[0], site.feeders[1]

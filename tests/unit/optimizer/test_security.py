@@ -1,0 +1,142 @@
+"""N-1 in an island and survival of an outage, on problems whose answers are worked out beside them."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ems.site import GridMode, Site
+from optimizer.formulation import Formulation, Shedding
+from optimizer.formulations.survival import needed_kwh
+from optimizer.intake import planning_problem
+from optimizer.structure import structure_of
+from tests.unit.optimizer.posing import EXACT, Pose, feeder, ideal_bess, small_genset, small_site
+
+SECURE = replace(
+    EXACT, formulation=Formulation(soc_tapers=False, tie_break_ratio=0.0, shedding=Shedding.MEAN)
+)
+
+
+def with_policy(site: Site, **policy: Any) -> Site:
+    plain = {"load_ratio": 0.0, "pv_ratio": 0.0, "failed_starts": 0, "shortfall_per_kwh": 20.0}
+    return replace(site, reserve=replace(site.reserve, **(plain | policy)))
+
+
+def island(load_kw: float, bess: Any = (), gensets: int = 2, **policy: Any) -> Pose:
+    """Four islanded hours of one critical load; gensets of 30..100 kW, 1 money per kWh and per hour."""
+    units = [replace(small_genset(f"gen{i + 1}"), running_cost_per_h=1.0) for i in range(gensets)]
+    site = small_site(bess=bess, gensets=units, feeders=[feeder("vital", 50.0, tier=1, peak_kw=load_kw)])
+    return Pose(site=with_policy(site, **policy), load_kw={"vital": load_kw}, mode=GridMode.ISLANDED)
+
+
+def committed(pose: Pose) -> list[float]:
+    plan = pose.plan(SECURE)
+    return [sum(x[t] for x in plan.genset_on.values()) for t in range(4)]
+
+
+def test_without_n_minus_1_one_genset_carries_80_kw() -> None:
+    assert committed(island(80.0)) == pytest.approx([1.0] * 4)
+
+
+def test_loss_of_a_genset_is_covered_by_a_second_one() -> None:
+    """80 kW on two sets of 100 kW: whichever fails, the other carries it."""
+    pose = island(80.0, n_minus_1=("genset",))
+    assert committed(pose) == pytest.approx([2.0] * 4)
+    assert "loss of gen1: covered in every islanded step" in pose.plan(SECURE).notes
+
+
+def test_loss_of_a_genset_is_covered_by_a_battery_in_power_and_energy() -> None:
+    """A battery of 90 kW holds the 80 kW of a lost set for the minute a start takes; 1 kWh of it does not."""
+    big = ideal_bess(energy_kwh=200.0, p_charge_kw_max=90.0, p_discharge_kw_max=90.0)
+    units = [replace(small_genset(f"gen{i}"), warm_up_s=60.0, running_cost_per_h=1.0) for i in (1, 2)]
+    running = {"gen1": {"on_load": True}}
+    pose = replace(island(80.0, bess=[big], n_minus_1=("genset",)), gensets_now=running)
+    site = replace(
+        pose.site, gensets=tuple(units), forming=replace(pose.site.forming, islanded=("gen1", "gen2"))
+    )
+    full = replace(pose, site=site, soc=0.5)
+    assert max(committed(full)) == pytest.approx(1.0)
+    assert committed(replace(full, soc=0.005)) == pytest.approx([2.0] * 4)
+
+
+def test_a_shortfall_is_named_with_its_size() -> None:
+    """150 kW on two sets of 100 kW: the loss of one leaves 50 kW uncovered."""
+    notes = [
+        n for n in island(150.0, n_minus_1=("genset",)).plan(SECURE).notes if n.startswith("loss of gen")
+    ]
+    shorts = [float(n.split("short by up to ")[1].split(" kW")[0]) for n in notes if "short by" in n]
+    assert max(shorts) >= 50.0 - 0.1
+
+
+def test_loss_of_the_only_forming_battery_keeps_a_genset_on_line() -> None:
+    """The battery could carry 20 kW alone; its loss would leave a dead bus, so a set runs at minimum load."""
+    big = ideal_bess(energy_kwh=400.0, p_charge_kw_max=90.0, p_discharge_kw_max=90.0)
+    alone = island(20.0, bess=[big], gensets=1)
+    assert committed(alone) == pytest.approx([0.0] * 4)
+    secured = replace(alone, site=with_policy(alone.site, n_minus_1=("bess",)))
+    assert committed(secured) == pytest.approx([1.0] * 4)
+
+
+def test_the_largest_motor_start_needs_headroom() -> None:
+    """80 kW on one set of 100 kW leaves 20 kW: a motor of 30 kW takes a second set."""
+    assert committed(island(80.0, motor_start_kw=20.0)) == pytest.approx([1.0] * 4)
+    assert committed(island(80.0, motor_start_kw=30.0)) == pytest.approx([2.0] * 4)
+
+
+def test_the_largest_load_trip_needs_room_above_minimum_load() -> None:
+    """110 kW on two sets of 30..100 kW: 50 kW can go; a trip of 60 kW would leave them below minimum load."""
+    fits = island(110.0, load_trip_kw=50.0).plan(SECURE)
+    assert not any("load trip" in n for n in fits.notes)
+    short = island(110.0, load_trip_kw=60.0).plan(SECURE)
+    assert any("largest load trip not covered: up to 10.0 kW" in n for n in short.notes)
+
+
+def tied(survive_h: float, gensets: int = 0, fuel_l: float | None = None, **policy: Any) -> Pose:
+    """Four grid-tied hours at a price of 1, no value of energy afterwards: a battery would sell itself out."""
+    bess = ideal_bess(energy_kwh=100.0, p_charge_kw_max=100.0, p_discharge_kw_max=100.0)
+    site = small_site(
+        bess=[bess],
+        gensets=[small_genset(f"gen{i + 1}") for i in range(gensets)],
+        feeders=[feeder("vital", 50.0, tier=1, peak_kw=20.0)],
+        diesel_per_l=5.0,
+    )
+    return Pose(
+        site=with_policy(site, survive_h=survive_h, **policy),
+        load_kw={"vital": 20.0},
+        import_per_kwh=1.0,
+        soc=1.0,
+        gensets_now={f"gen{i + 1}": {"fuel_l": fuel_l} for i in range(gensets)},
+    )
+
+
+def left(pose: Pose) -> float:
+    return pose.plan(SECURE).bess_soc_end["bess1"][-1]
+
+
+def test_survival_keeps_the_energy_the_critical_load_takes() -> None:
+    """3 h of 20 kW: 60 kWh stay in the battery, 40 of its 100 kWh are used."""
+    assert left(tied(3.0)) == pytest.approx(0.60)
+    assert left(tied(0.0)) == pytest.approx(0.20)
+
+
+def test_survival_counts_the_fuel_in_the_tank() -> None:
+    """A genset at 1 L per kWh with 25 L covers 25 of the 60 kWh: 35 stay; with a full tank none has to."""
+    assert left(tied(3.0, 1, 25.0)) == pytest.approx(0.35)
+    assert left(tied(3.0, 1, 1000.0)) == pytest.approx(0.20)
+
+
+def test_survival_by_probability_is_worth_what_an_outage_is_expected_to_cost() -> None:
+    """VOLL 50 at 7.3 outages a month is 0.5 per kWh and hour short; a kWh is worth 1 now: some is used."""
+    rare, often = tied(3.0, outages_per_month=7.3), tied(3.0, outages_per_month=73.0)
+    assert left(rare) < 0.6 - 1e-6
+    assert left(often) == pytest.approx(0.60)
+    assert any(n.startswith("survival: stored energy and fuel miss up to") for n in rare.plan(SECURE).notes)
+
+
+def test_survival_need_is_the_integral_of_the_critical_load() -> None:
+    pose = replace(tied(1.5), load_kw={"vital": [10.0, 20.0, 30.0, 40.0]})
+    p = planning_problem(pose.site, pose.condition(), pose.forecast(), SECURE)
+    need = needed_kwh(p, structure_of(p.site, p.grid, SECURE.formulation))
+    later = (0.5 * 30.0 + 40.0) / 1.5  # mean of the last 1.5 h stands for what follows the window
+    assert need == pytest.approx(np.array([20.0 + 15.0, 30.0 + 20.0, 40.0 + 0.5 * later, 1.5 * later]))
