@@ -48,7 +48,7 @@ def test_loss_of_a_genset_is_covered_by_a_second_one() -> None:
 
 def test_loss_of_a_genset_is_covered_by_a_battery_in_power_and_energy() -> None:
     """A battery of 90 kW holds the 80 kW of a lost set for the minute a start takes; 1 kWh of it does not."""
-    big = ideal_bess(energy_kwh=200.0, p_charge_kw_max=90.0, p_discharge_kw_max=90.0)
+    big = ideal_bess(energy_kwh=200.0, p_charge_kw_max=0.01, p_discharge_kw_max=90.0)
     units = [replace(small_genset(f"gen{i}"), warm_up_s=60.0, running_cost_per_h=1.0) for i in (1, 2)]
     running = {"gen1": {"on_load": True}}
     pose = replace(island(80.0, bess=[big], n_minus_1=("genset",)), gensets_now=running)
@@ -93,7 +93,7 @@ def test_the_largest_load_trip_needs_room_above_minimum_load() -> None:
 
 
 def tied(survive_h: float, gensets: int = 0, fuel_l: float | None = None, **policy: Any) -> Pose:
-    """Four grid-tied hours at a price of 1, no value of energy afterwards: a battery would sell itself out."""
+    """Four grid-tied hours at a price of 1, no value of energy afterwards: a battery would be emptied."""
     bess = ideal_bess(energy_kwh=100.0, p_charge_kw_max=100.0, p_discharge_kw_max=100.0)
     site = small_site(
         bess=[bess],
