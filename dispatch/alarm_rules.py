@@ -39,8 +39,9 @@ def alarms_now(
             late = " (did not follow its request)" if requests[g].late else ""
             out.append(Alarm(code=f"genset.unavailable.{g}", text=f"{g} cannot be used{late}"))
     for f in layout.shed_order:
-        if f in shed and not shed[f].closing:
-            out.append(Alarm(code=f"feeder.shed.{f}", text=f"{f} is held open: {shed[f].why}"))
+        if f in shed:  # also while it is asked to close: the load is not served yet
+            why = "asked to close, not closed yet" if shed[f].closing else f"held open: {shed[f].why}"
+            out.append(Alarm(code=f"feeder.shed.{f}", text=f"{f} is {why}"))
         elif f not in shed and not c.feeder_closed[f]:
             out.append(Alarm(code=f"feeder.open.{f}", text=f"{f} was opened by somebody else"))
     return tuple(out)

@@ -12,6 +12,7 @@ SETTLE_S = 5.0  # between two restored feeders: the plant must show what the fir
 OPEN_AT_LEAST_S = 10.0  # the feeder's own controller keeps the rest of its dwell
 CLOSE_WITHIN_S = 30.0  # after its dwell
 COLD_LOAD_RATIO = 1.2  # a feeder takes so much more than before when it comes back
+CLOSING_RATIO = 1.0  # once asked to close it is not called back before this much is missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,7 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
         s, planned = held.get(f), given.planned.get(f)
         if s is None or (planned is not None and planned.value < 0.5):
             continue
-        room_kw -= COLD_LOAD_RATIO * given.demand_kw[f]
+        room_kw -= (CLOSING_RATIO if s.closing else COLD_LOAD_RATIO) * given.demand_kw[f]
         stop = given.open_all or given.deficit_kw > 0.0 or room_kw < 0.0
         if stop or (given.tiers_out is not None and layout.feeders[f].tier >= given.tiers_out):
             if s.closing:  # there was room when it was asked to close, there is none any more
