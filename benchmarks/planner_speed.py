@@ -24,9 +24,11 @@ from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from ems.timegrid import TimeGrid
 from optimizer import Planner, PlannerOptions
+from optimizer.build import build
 from optimizer.compiled import Compiled
 from optimizer.formulation import Formulation, Shedding
 from optimizer.intake import planning_problem
+from optimizer.reference import PyomoModel
 from optimizer.rolling import warm_start
 from optimizer.solve import Session
 from optimizer.structure import structure_of
@@ -87,6 +89,7 @@ class Times:
     wall: list[float]
     bare: list[float]
     rebuilt: list[float]
+    pyomo: list[float]
     gap: list[float]
 
 
@@ -95,7 +98,7 @@ def cpu(begun: float) -> float:
 
 
 def one_day(site: Site, plans: int, options: PlannerOptions) -> tuple[Times, Compiled, float]:
-    planner, last, soc, times = Planner(site, options), None, 0.5, Times([], [], [], [], [])
+    planner, last, soc, times = Planner(site, options), None, 0.5, Times([], [], [], [], [], [])
     begun = time.process_time()
     compiled, _ = planner.solver(planner.horizon(START), Formulation(shedding=Shedding.MEAN))
     compile_s = cpu(begun)
@@ -118,6 +121,10 @@ def one_day(site: Site, plans: int, options: PlannerOptions) -> tuple[Times, Com
         begun = time.process_time()
         Compiled(structure_of(site, grid, options.formulation))
         times.rebuilt.append(cpu(begun))
+        if k % 6 == 0:
+            begun = time.process_time()
+            build(structure_of(site, grid, options.formulation), PyomoModel).standard_form()
+            times.pyomo.append(cpu(begun))
         begun, wall = time.process_time(), time.perf_counter()
         last = published(planner.plan(where, view, last, k))
         times.plan.append(cpu(begun))
@@ -142,7 +149,10 @@ def report(times: Times, compiled: Compiled, compile_s: float) -> None:
     print(f"{rows} rows, {columns} columns; compiled once in {compile_s:.2f} s CPU; {len(plan)} plans")
     for name, x in (("bare solve", bare), ("whole plan", plan), ("plan - bare", plan - bare)):
         print(f"  {name:12} median {np.median(x) * 1e3:7.1f} ms   p95 {np.quantile(x, 0.95) * 1e3:7.1f} ms")
-    print(f"  model rebuilt each time would add {np.median(rebuilt) * 1e3:.0f} ms")
+    print(
+        f"  laid out anew each time: {np.median(rebuilt) * 1e3:.0f} ms, "
+        f"by Pyomo {np.median(times.pyomo) * 1e3:.0f} ms"
+    )
     print(f"  wall p50 {np.median(times.wall):.3f} s, p95 {np.quantile(times.wall, 0.95):.3f} s")
     gaps = (
         f"p50 {np.median(times.gap):.2%}, p95 {np.quantile(times.gap, 0.95):.2%}" if times.gap else "unknown"
