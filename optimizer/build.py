@@ -13,6 +13,7 @@ from optimizer.formulations import (
     genset_commitment,
     genset_fuel,
     grid,
+    hot_starts,
     pv,
     reserve,
     running,
@@ -39,6 +40,7 @@ def build(s: Structure, kind: type[M]) -> M:
     pv.add(m, s)  # use or curtail
     battery.add(m, s)  # stored energy
     genset_commitment.add(m, s)  # on, start, stop
+    hot_starts.add(m, s)  # and how long the rest before was
     genset_fuel.add(m, s)  # output and litres
     starts.add(m, s)  # not too often in a day
     shedding.add(m, s)  # by feeder
@@ -56,8 +58,8 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
     """The numbers of one problem for a model of this structure."""
     n = Numbers(shapes=shapes)
     for family in (
-        grid, pv, battery, genset_commitment, genset_fuel, starts, shedding, balance, reserve, running,
-        contingency, survival, demand, terminal,
+        grid, pv, battery, genset_commitment, hot_starts, genset_fuel, starts, shedding, balance, reserve,
+        running, contingency, survival, demand, terminal,
     ):  # fmt: skip
         family.numbers(n, p, s)
     for name, shape in shapes.items():

@@ -7,12 +7,6 @@
 tau is the start of a step, so the windows hold on a grid of unequal steps. Carry-over ages and starts in
 progress are bounds of u. Identical units with equal histories are ordered to break symmetry.
 
-A unit whose start from cold is dearer pays for a cold start, less the difference for each hot one. A hot
-start belongs to the stop before it: h_i,t for DT <= tau_t - tau_i <= cold_after, h_t for a rest that began
-before the plan:
-
-    sum_i h_i,t + h_t <= v_t,    sum_t h_i,t <= w_i,    sum_t h_t <= units off before
-
 A fleet (fleets.py) is the same with counts up to n for 0 or 1; units that must still run or rest from before
 count beside those that the plan starts or stops.
 
@@ -30,7 +24,8 @@ from ems.assets import GensetParams
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Model
 from optimizer.fleets import firsts, machines, sizes, starts_of
-from optimizer.formulations.windows import EPS_H, between, window
+from optimizer.formulations.hot_starts import cold_extra
+from optimizer.formulations.windows import EPS_H, window
 from optimizer.numbers import Numbers
 from optimizer.problem import GensetStart, PlanningProblem
 from optimizer.structure import Structure
@@ -67,7 +62,6 @@ def add(m: Model, s: Structure) -> None:
         m.rows("min_up", (N, T), lambda n, t: sum(start[n, i] for i in up[n][t]) <= on[n, t])
         m.rows("min_down", (N, T), lambda n, t: sum(stop[n, i] for i in down[n][t]) <= 1 - on[n, t])
         _add_order(m, s)
-    _add_hot_starts(m, s)
 
 
 def _add_order(m: Model, s: Structure) -> None:
@@ -84,52 +78,6 @@ def _add_order(m: Model, s: Structure) -> None:
     )
 
 
-def cooling(s: Structure) -> list[int]:
-    """Fleets that are dearer to start from cold."""
-    return [n for n, u in enumerate(machines(s)) if cold_extra(u) > 0.0]
-
-
-def cold_extra(unit: GensetParams) -> float:
-    """What a cold start costs more than a hot one [money]."""
-    return 0.0 if unit.cold_start_cost is None else max(0.0, unit.cold_start_cost - unit.start_cost)
-
-
-def _arcs(s: Structure) -> list[tuple[int, int, int]]:
-    """(fleet, step of the stop, step of the start) of every hot start after a stop within the plan."""
-    units = machines(s)
-    return [
-        (n, i, t)
-        for n in cooling(s)
-        for t in range(s.steps)
-        for i in between(s, t, units[n].min_down_s, units[n].cold_after_s)
-    ]
-
-
-def _add_hot_starts(m: Model, s: Structure) -> None:
-    """hot_start by arc, warm_start (C, T) after a rest that began before the plan."""
-    cold, arcs = cooling(s), _arcs(s)
-    if not cold:
-        return
-    C, T = len(cold), s.steps
-    hot, warm, off_before = m.var("hot_start", len(arcs)), m.var("warm_start", C, T), m.par("off_before", C)
-    into: dict[tuple[int, int], list[int]] = {}
-    out_of: dict[tuple[int, int], list[int]] = {}
-    for k, (n, i, t) in enumerate(arcs):
-        into.setdefault((n, t), []).append(k)
-        out_of.setdefault((n, i), []).append(k)
-    m.rows(
-        "hot_is_a_start",
-        (C, T),
-        lambda c, t: sum(hot[k] for k in into.get((cold[c], t), [])) + warm[c, t] <= m["start"][cold[c], t],
-    )
-    m.rows(
-        "hot_after_a_stop",
-        (C, T),
-        lambda c, t: sum(hot[k] for k in out_of.get((cold[c], t), [])) <= m["stop"][cold[c], t],
-    )
-    m.rows("hot_from_before", (C,), lambda c: sum(warm[c, t] for t in range(T)) <= off_before[c])
-
-
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Carry-over as bounds, start and running costs, which steps are whole."""
     units = machines(s)
@@ -142,7 +90,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.whole("on", p.integral)
     n.bound("start", 0.0, size)
     n.bound("stop", 0.0, size)
-    n.price("start", "start", np.array([[u.start_cost + cold_extra(u)] for u in units]))
+    n.price("start", "start", np.array([[u.start_cost + cold_extra(u)] for u in units]))  # see hot_starts.py
     n.price("running", "on", np.array([u.running_cost_per_h for u in units])[:, None] * s.step_h)
     if any(g.quiet_cost for g in p.gensets):
         extra = [g.quiet_cost if g.quiet_cost else (0.0,) * s.steps for g in starts_of(s, p)]
@@ -154,22 +102,6 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     if "history_differs" in n.shapes:
         differ = [float(not _interchangeable(a, b)) for a, b in pairwise(p.gensets)]
         n.par("history_differs", np.array(differ))
-    if "warm_start" in n.shapes:
-        _hot_numbers(n, p, s)
-
-
-def _hot_numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
-    """Who is still warm from before, and what a hot start saves."""
-    cold, arcs, units = cooling(s), _arcs(s), machines(s)
-    begin = starts_of(s, p)
-    off = np.array([[sizes(s)[c] * float(not begin[c].on)] for c in cold])
-    age_h = np.array([[begin[c].age_h] for c in cold])
-    after_h = np.array([[units[c].cold_after_s / 3600.0] for c in cold])
-    n.par("off_before", off[:, 0])
-    n.bound("warm_start", 0.0, off * (age_h + s.start_h <= after_h + EPS_H))
-    n.bound("hot_start", 0.0, np.inf)
-    n.price("start", "hot_start", np.array([-cold_extra(units[c]) for c, _, _ in arcs]))
-    n.price("start", "warm_start", -np.array([[cold_extra(units[c])] for c in cold]))
 
 
 def identical(a: GensetParams, b: GensetParams) -> bool:
