@@ -81,8 +81,10 @@ def by_fleet(case: Case) -> list[Unit]:
 
 
 def formulation(case: Case) -> Formulation:
-    """What a case is made of: identical units are counted, not told apart."""
+    """What a case is made of: equal units are counted, not told apart, unless each may be the one lost."""
     sizes = tuple(len(fleet) for fleet in _fleets(case))
+    if case.n_minus_1:
+        return replace(FORMULATION, reserve=True)
     return replace(FORMULATION, fleets=sizes if max(sizes, default=1) > 1 else ())
 
 
@@ -164,6 +166,7 @@ def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> S
         reserve=ReservePolicy(
             load_ratio=0.0, pv_ratio=0.0, critical_tier=0, failed_starts=0,
             shortfall_per_kwh=case.short_per_kwh, running_ratio=case.running_ratio,
+            n_minus_1=("genset",) if case.n_minus_1 else (),
         ),
         authority=Authority(setpoints={}),
         outages=(),

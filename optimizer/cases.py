@@ -252,8 +252,9 @@ class Case:
     """A case: what there is, over `steps` steps of `step_h` hours each (or their lengths, one by one).
 
     Without `grid` it is an island all the time. `running_ratio`: in an island the ratings of the units that
-    are on are at least so many times the load (1.1: ten per cent of spinning reserve); what is missing costs
-    `short_per_kwh`.
+    are on are at least so many times the load (1.1: ten per cent of spinning reserve). `n_minus_1`: what any
+    unit gives is covered by the headroom of the others and of storage, in an island only. What is missing of
+    either costs `short_per_kwh`.
     """
 
     steps: int
@@ -264,6 +265,7 @@ class Case:
     loads: tuple[Load, ...] = ()
     pv_kw: Values = 0.0
     running_ratio: float = 0.0
+    n_minus_1: bool = False
     short_per_kwh: float = 1e4
 
     def __post_init__(self) -> None:
@@ -275,6 +277,8 @@ class Case:
                 ("short_per_kwh", self.short_per_kwh, 0.0, 1e9),
             ),
         )
+        if self.n_minus_1 and self.grid is not None:
+            raise refused("case", "n_minus_1", True, "False in a case with a grid: it is for islands")
         ids = [*[x.id for x in self.units], *[x.id for x in self.storages], *[x.id for x in self.loads]]
         for i in {"grid", "pv"}.intersection(ids) | {i for i in ids if ids.count(i) > 1}:
             raise refused("case", "id", i, "each id once; not 'grid' or 'pv'")

@@ -53,8 +53,8 @@ def add(m: Model, s: Structure) -> None:
 
 
 def fuel_l_h(m: Model, s: Structure, g: int, t: int) -> Expr:
-    """Fuel of a genset [L/h]."""
-    piece = fuel_segments(s.site.gensets[g])
+    """Fuel of a genset, or of a fleet of them [L/h]."""
+    piece = fuel_segments(machines(s)[g])
     slopes = enumerate(piece.slope_l_kwh)
     return piece.idle_l_h * m["on"][g, t] + sum(float(k) * m["above_kw"][g, i, t] for i, k in slopes)
 

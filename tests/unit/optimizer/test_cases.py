@@ -209,6 +209,17 @@ def test_starts_are_free_again_after_a_day():
         assert out.objective == pytest.approx(0.1 * (2 if starts == 2 else gap + 1))
 
 
+def test_the_loss_of_any_unit_is_covered_where_asked_for():
+    """80 kW on one unit of 100 kW, 5 an hour; two cover each other: 10 + 80 * 0.25; one alone cannot."""
+    two = tuple(unit(f"g{k}", cost=QuadraticCost(a_per_h=5.0, b_per_kwh=0.25)) for k in (1, 2))
+    case = Case(steps=1, units=two, loads=(Load(kw=80.0),), short_per_kwh=2.0)
+    assert solved(case).objective == pytest.approx(25.0)
+    assert solved(replace(case, n_minus_1=True)).objective == pytest.approx(30.0)
+    alone = solved(replace(case, units=two[:1], n_minus_1=True))
+    assert alone.objective == pytest.approx(25.0 + 2.0 * 80.0)
+    assert alone.notes == ("loss of g1: short by up to 80.0 kW at 01 00:00 UTC, in 1 of 1 islanded steps",)
+
+
 # --- quadratic costs ----------------------------------------------------------------------------------------
 
 
@@ -361,6 +372,7 @@ def test_equal_units_are_one_fleet_wherever_they_stand():
         (lambda: Storage(id="b", energy_kwh=0.0, p_charge_kw=1.0, p_discharge_kw=1.0), ("energy_kwh", "0.0")),
         (lambda: Grid(import_kw_max=-1.0), ("grid: import_kw_max", "-1.0")),
         (lambda: Case(steps=0), ("case: steps", "0")),
+        (lambda: Case(steps=1, grid=Grid(), n_minus_1=True), ("case: n_minus_1", "islands")),
         (
             lambda: solve_case(Case(steps=2, units=(unit(available=(True,)),))),
             ("g1: available", "shape (1,)", "2"),
