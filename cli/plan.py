@@ -1,22 +1,21 @@
-"""`ems plan SITE`: one plan from the command line, as a table, JSON and CSV."""
+"""`ems plan SITE`: one plan from the command line, as table, JSON, CSV and figures, and why it is so."""
 
 import argparse
-import csv
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-from pydantic import TypeAdapter
 from rich.console import Console
-from rich.table import Table
 
 from cli._sites import find_site
+from cli.plan_files import write_files
+from cli.plan_screen import show, show_why
 from ems.clock import SystemClock
 from ems.condition import BessCondition, GensetCondition, PlantCondition
-from ems.errors import EmsError
+from ems.errors import DataError, EmsError
+from ems.explanation import Explanation
 from ems.outage import known_outages
-from ems.plan import Plan
+from ems.plan import PlanLabel
+from ems.ports import Forecaster
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
 
@@ -42,30 +41,64 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gap", type=float, default=0.005, help="relative optimality gap to reach (0.005)")
     parser.add_argument("--limit", type=float, default=60.0, help="wall time the solver may take [s] (60)")
-    parser.add_argument("--out", type=Path, help="directory for plan.json and plan.csv")
+    parser.add_argument("--out", type=Path, help="folder for plan.json, .csv, .columns.csv and .html")
+    parser.add_argument(
+        "--forecast",
+        type=Path,
+        metavar="CSV",
+        help="forecasts that somebody else made (docs/forecasting.md); default: typical shapes of the site",
+    )
+    parser.add_argument("--forecast-zone", metavar="ZONE", help="zone of times in the CSV that carry none")
+    parser.add_argument(
+        "--explain", action="store_true", help="say why, each sentence found by solving again (some 10 s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the plan; 0 when it is optimal or an incumbent, 1 when only the rules are left."""
-    from forecasting.history import HistoryForecaster
+    from optimizer.explain import Posed, explain
     from optimizer.options import PlannerOptions
     from optimizer.rolling import Planner
 
     site = load_site(find_site(args.site))
     at = _start(args.at)
     condition = starting_condition(site, at, args)
-    planner = Planner(site, PlannerOptions(gap_ratio=args.gap, time_limit_s=args.limit, node_limit=None))
-    forecaster = HistoryForecaster(site, load={}, pv={}, notices=site.outages)
-    forecast = forecaster.forecast(planner.horizon(at, known_outages(site.outages, at)), at)
+    options = PlannerOptions(gap_ratio=args.gap, time_limit_s=args.limit, node_limit=None)
+    planner = Planner(site, options)
+    forecast = forecaster(site, args).forecast(planner.horizon(at, known_outages(site.outages, at)), at)
     plan = planner.plan(condition, forecast, None, 1)
     console = Console()
     show(console, site, plan, forecast.repairs)
+    why: Explanation | None = None
+    if args.explain and plan.label in (PlanLabel.OPTIMAL, PlanLabel.INCUMBENT):
+        posed = Posed(site=site, condition=condition, forecast=forecast, options=options)
+        why = explain(posed, plan)
+        show_why(console, site, plan, why)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "plan.json").write_bytes(TypeAdapter(Plan).dump_json(plan, indent=2))
-        write_csv(args.out / "plan.csv", plan)
-        console.print(f"written: {args.out / 'plan.json'}, {args.out / 'plan.csv'}")
-    return 1 if plan.label == "rules" else 0
+        written = write_files(args.out, site, plan, forecast.repairs, why)
+        console.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
+    return 1 if plan.label is PlanLabel.RULES else 0
+
+
+def forecaster(site: Site, args: argparse.Namespace) -> Forecaster:
+    """From the file that is named, or the typical shapes of the site.
+
+    Raises
+    ------
+    DataError : the file is no CSV, or cannot be used; names file, line and column.
+    """
+    from forecasting.from_csv import CsvForecaster
+    from forecasting.history import HistoryForecaster
+
+    if args.forecast is None:
+        return HistoryForecaster(site, load={}, pv={}, notices=site.outages)
+    if args.forecast.suffix.lower() in (".parquet", ".pq"):
+        raise DataError(
+            f"--forecast: found {args.forecast}, which is Parquet; allowed: CSV (no reader of Parquet here)"
+        )
+    if not args.forecast.is_file():
+        raise DataError(f"--forecast: found {args.forecast}; allowed: an existing CSV file")
+    return CsvForecaster(site, args.forecast, timezone=args.forecast_zone, notices=site.outages)
 
 
 def _start(text: str | None) -> datetime:
@@ -127,96 +160,3 @@ def starting_condition(site: Site, at: datetime, args: argparse.Namespace) -> Pl
         interval_import_kwh=0.0,
         interval_elapsed_s=0.0,
     )
-
-
-def columns(plan: Plan) -> Mapping[str, tuple[float | str, ...]]:
-    """One column per series, named `<asset>_<quantity>_<unit>`; positive is into the site's bus."""
-    out: dict[str, tuple[float | str, ...]] = {
-        "start_utc": tuple(t.isoformat() for t in plan.grid.starts()),
-        "step_s": plan.grid.step_s,
-        "grid_mode": tuple(str(m) for m in plan.grid_mode),
-        "forming": plan.forming,
-        "import_per_kwh": plan.import_per_kwh,
-        "grid_p_kw": plan.grid_p_kw,
-    }
-    groups = (
-        ("load_kw", plan.load_kw), ("shed_kw", plan.shed_kw), ("available_kw", plan.pv_available_kw),
-        ("p_kw", plan.pv_p_kw), ("p_kw", plan.bess_p_kw), ("soc_end", plan.bess_soc_end),
-        ("on", plan.genset_on), ("p_kw", plan.genset_p_kw),
-    )  # fmt: skip
-    for suffix, series in groups:
-        out |= {f"{asset}_{suffix}": values for asset, values in series.items()}
-    out["reserve_up_required_kw"] = plan.reserve_up_required_kw
-    out["reserve_up_held_kw"] = plan.reserve_up_held_kw
-    out["reserve_up_short_kw"] = plan.reserve_up_short_kw
-    return out
-
-
-def write_csv(path: Path, plan: Plan) -> None:
-    """One row per step."""
-    table = columns(plan)
-    with path.open("w", newline="") as out:
-        writer = csv.writer(out)
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
-
-
-def show(console: Console, site: Site, plan: Plan, repairs: tuple[str, ...]) -> None:
-    """Print head, steps, money and notes."""
-    solve = plan.solve
-    gap = "not proven" if solve.gap_ratio is None else f"gap {solve.gap_ratio:.2%}"
-    console.print(
-        f"[bold]{plan.plan_id}[/bold]: {plan.label}, {gap}, solved in {solve.solve_s:.2f} s; "
-        f"valid until {_local(site, plan.valid_until)}, "
-        f"commitment integral until {_local(site, plan.integral_until)}"
-    )
-    console.print(_steps(site, plan))
-    console.print(_money(site, plan))
-    for text in (*repairs, *plan.notes):
-        console.print(f"note: {text}")
-
-
-def _local(site: Site, when: datetime) -> str:
-    return when.astimezone(ZoneInfo(site.timezone)).strftime("%a %H:%M")
-
-
-def _steps(site: Site, plan: Plan) -> Table:
-    table = Table(title=f"plan of {site.name}, local time, mean kW per step", title_justify="left")
-    heads = [
-        "from",
-        "mode",
-        "price",
-        "load",
-        "PV",
-        "grid",
-        *plan.bess_p_kw,
-        "SoC %",
-        *plan.genset_p_kw,
-        "shed",
-    ]
-    for head in heads:
-        table.add_column(head, justify="right")
-    for t, start in enumerate(plan.grid.starts()):
-        table.add_row(
-            _local(site, start),
-            plan.grid_mode[t].replace("_", "-"),
-            f"{plan.import_per_kwh[t]:.3f}",
-            f"{sum(s[t] for s in plan.load_kw.values()):.0f}",
-            f"{sum(s[t] for s in plan.pv_p_kw.values()):.0f}",
-            f"{plan.grid_p_kw[t]:.0f}",
-            *[f"{s[t]:.0f}" for s in plan.bess_p_kw.values()],
-            "/".join(f"{100 * s[t]:.0f}" for s in plan.bess_soc_end.values()),
-            *[f"{s[t]:.0f}" if plan.genset_on[g][t] > 0.01 else "-" for g, s in plan.genset_p_kw.items()],
-            f"{sum(s[t] for s in plan.shed_kw.values()):.0f}",
-        )
-    return table
-
-
-def _money(site: Site, plan: Plan) -> Table:
-    table = Table(title=f"objective over the horizon, {site.currency}", title_justify="left")
-    table.add_column("term")
-    table.add_column("money", justify="right")
-    for name, value in plan.cost_terms.items():
-        table.add_row(name.replace("_", " "), f"{value:,.2f}")
-    table.add_row("[bold]sum[/bold]", f"[bold]{sum(plan.cost_terms.values()):,.2f}[/bold]")
-    return table
