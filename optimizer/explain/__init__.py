@@ -14,7 +14,7 @@ from ems.clock import wall_s
 from ems.errors import DataError
 from ems.explanation import Explanation
 from ems.plan import Plan
-from optimizer.explain.bench import Bench
+from optimizer.explain.bench import Bench, carried
 from optimizer.explain.changes import changes
 from optimizer.explain.commitment import explain_commitment
 from optimizer.explain.conflict import explain_conflicts
@@ -96,11 +96,11 @@ def _benches(posed: Posed, base: Layout, bench: Bench, asked: list[Change]) -> l
     out = []
     for change in asked:
         layout = changed(base, posed, change)
-        same = layout.compiled.form.shape == base.compiled.form.shape
+        same = layout.compiled.shapes == base.compiled.shapes
+        basis = bench.basis if same and layout.compiled.form.shape == base.compiled.form.shape else None
+        whole = carried(bench.base.x, base.compiled, layout.compiled)
         try:
-            out.append(
-                (change, Bench(layout.compiled, layout.filled, bench.low, bench.basis if same else None))
-            )
+            out.append((change, Bench(layout.compiled, layout.filled, whole, basis)))
         except DataError:
             continue
     return out

@@ -75,6 +75,15 @@ def setpoint_rows(compiled: Compiled) -> csr_array:
     return csr_array((v, (i, j)), shape=(T * len(blocks), compiled.form.shape[1]))
 
 
+def carried(x: FloatArray, old: Compiled, new: Compiled) -> FloatArray:
+    """(new columns,) values of a solution for another model, by name; 0 where a name or its shape is new."""
+    out = np.zeros(new.form.shape[1])
+    for name, at in new.form.columns.items():
+        if old.shapes.get(name) == new.shapes[name]:
+            out[at] = x[old.form.columns[name]]
+    return out
+
+
 class Bench:
     """One problem with its integers fixed: a linear program whose numbers are changed and changed back."""
 
@@ -142,7 +151,7 @@ class Bench:
 
     def _run(self) -> Point | None:
         h = self._highs
-        if self.basis is not None:
+        if self.basis is not None:  # of a model with as many rows and columns
             h.setBasis(self.basis)
         h.run()
         self.solves += 1

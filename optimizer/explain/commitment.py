@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from ems.explanation import CommitmentWhy, Reason, ReasonCode
 from ems.timegrid import FloatArray, IntArray
+from optimizer.compiled import Compiled
 from optimizer.explain.bench import Bench, Extra, solve_whole
 from optimizer.explain.posed import Change
 from optimizer.explain.power import Ground
@@ -21,7 +22,9 @@ from optimizer.explain.sayings import SMALL_COST
 from optimizer.explain.words import Words, kw
 from optimizer.solve import Effort
 
-EFFORT = Effort(gap_ratio=5e-3, gap_abs=0.5 * SMALL_COST, time_limit_s=None, node_limit=20)
+SHED_DUST_KW = 0.05
+LONGEST_S = 3.0  # for one run; what is stated is true however early a solver stops, only less narrow
+EFFORT = Effort(gap_ratio=5e-3, gap_abs=0.5 * SMALL_COST, time_limit_s=LONGEST_S, node_limit=20)
 TOLD = 3
 
 
@@ -53,9 +56,12 @@ def runs_of(ground: Ground, steps: int) -> list[Run]:
     for g, unit in enumerate(site.gensets):
         out += runs(unit.id, "on", g, v["on"][g, :steps])
     if "feeder_open" in v:
-        behind = [f for f in site.feeders if f.has_breaker]
-        for i, feeder in enumerate(behind):
-            out += [r for r in runs(feeder.id, "feeder_open", i, v["feeder_open"][i, :steps]) if r.on]
+        behind = [(f, feeder) for f, feeder in enumerate(site.feeders) if feeder.has_breaker]
+        whole, load = ground.layout.problem.shed_whole, ground.layout.problem.load_kw
+        for i, (f, feeder) in enumerate(behind):  # elsewhere a part of a step may be shed
+            is_open = whole & (v["feeder_open"][i] > 0.5) & (v["shed_kw"][f] >= load[f] - SHED_DUST_KW)
+            shed = (is_open & (load[f] > SHED_DUST_KW)).astype(np.float64)
+            out += [r for r in runs(feeder.id, "feeder_open", i, shed[:steps]) if r.on]
     return out
 
 
@@ -73,17 +79,20 @@ class _Asker:
     def __init__(self, ground: Ground, lifted: list[tuple[Change, Bench]]) -> None:
         self._ground, self._lifted, self.solves = ground, lifted, 0
 
-    def _columns(self, run: Run) -> IntArray:
-        compiled = self._ground.layout.compiled
+    def _columns(self, run: Run, compiled: Compiled) -> IntArray:
         block = compiled.form.columns[run.kind].reshape(compiled.shapes[run.kind])
         return block[run.index, run.first : run.last + 1].astype(np.int64)
 
     def explain(self, run: Run) -> CommitmentWhy:
         """One run: what else, what it costs, and what would change it."""
-        layout, p, at = self._ground.layout, self._ground.layout.problem, self._columns(run)
+        layout, p, at = (
+            self._ground.layout,
+            self._ground.layout.problem,
+            self._columns(run, self._ground.layout.compiled),
+        )
         fixed = layout.filled.low[at].max() > 0.5 if run.on else layout.filled.high[at].max() < 0.5
         low, high = (None, None) if fixed else self._otherwise(run, at)
-        reasons = tuple(self._reasons(at)) if run.on and not fixed else ()
+        reasons = tuple(self._reasons(run, at)) if run.on and not fixed else ()
         starts = p.grid.starts()
         why = CommitmentWhy(
             asset=run.asset,
@@ -125,14 +134,14 @@ class _Asker:
         found = None if point is None else point.objective - base
         return min(bound - base, np.inf if found is None else found), found
 
-    def _reasons(self, at: IntArray) -> list[Reason]:
+    def _reasons(self, run: Run, at: IntArray) -> list[Reason]:
         """Changes under which it would be cheaper not to run, all else switched as it is."""
         without = self._ground.bench.with_fixed(at, 0.0)
         if without is not None and without.objective < self._ground.bench.base.objective - SMALL_COST:
             return []  # it is cheaper as it is: the plan was accepted within its gap
         out = []
         for change, bench in self._lifted:
-            without = bench.with_fixed(at, 0.0)
+            without = bench.with_fixed(self._columns(run, bench.compiled), 0.0)
             saving = 0.0 if without is None else bench.base.objective - without.objective
             if saving > SMALL_COST:
                 out.append(Reason(code=change.code, key=change.key, change=change.words, saving_cost=saving))
@@ -159,7 +168,9 @@ def _sentence(ground: Ground, run: Run, why: CommitmentWhy, fixed: bool) -> str:
     if fixed:
         start = ground.layout.problem.gensets[run.index] if genset else None
         away = start is not None and not start.available
-        parts.append("it is not available" if away else "bound by its start delay or a minimum time")
+        parts.append(
+            "it is not available" if away else "bound by its start delay, a minimum time or maintenance"
+        )
         return "; ".join(parts) + "."
     leaving = "leaving it off" if genset else "serving it"
     if run.on:

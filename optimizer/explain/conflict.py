@@ -38,7 +38,7 @@ from optimizer.solve import Effort
 LONG_H = 1e3
 SHOWN_KW, SHOWN_L = 0.05, 0.1  # smaller amounts of a slack are solver tolerance
 MISSED_SHARE = 1e-3  # of what the plan misses: less is nothing
-EFFORT = Effort(gap_ratio=0.01, gap_abs=0.0, time_limit_s=None, node_limit=50)
+EFFORT = Effort(gap_ratio=0.01, gap_abs=0.0, time_limit_s=3.0, node_limit=50)
 SLACKS = (
     "shed_kw",
     "short_kw",
@@ -48,6 +48,12 @@ SLACKS = (
     "above_kwh",
     "surplus_kw",
     "aux_short_kw",
+    "n1_short_kw",
+    "n1_down_short_kw",
+    "unformed",
+    "survive_short_kwh",
+    "running_short_kw",
+    "starts_over",
 )
 
 
@@ -112,6 +118,11 @@ def _genset(posed: Posed, p: PlanningProblem, i: int) -> list[Change]:
                 adjust=free(lambda x: replace(x, available=True, ready_h=0.0, age_h=LONG_H)),
             )
         )
+    if any(start.blocked):
+        words = f"{g.id} without its maintenance"
+        out.append(
+            Change(key="maintenance", code=limit, words=words, adjust=free(lambda x: replace(x, blocked=())))
+        )
     if np.isfinite(start.fuel_l):
         words = f"{g.id} with more than the {start.fuel_l:.0f} L it has"
         out.append(
@@ -137,11 +148,15 @@ def _reserve(site: Site) -> list[Change]:
         ("load_ratio", r.load_ratio, lambda x: replace(x, load_ratio=0.0)),
         ("pv_ratio", r.pv_ratio, lambda x: replace(x, pv_ratio=0.0)),
         ("failed_starts", float(r.failed_starts), lambda x: replace(x, failed_starts=0)),
+        ("n_minus_1", float(len(r.n_minus_1)), lambda x: replace(x, n_minus_1=())),
+        ("motor_start_kw", r.motor_start_kw, lambda x: replace(x, motor_start_kw=0.0)),
+        ("load_trip_kw", r.load_trip_kw, lambda x: replace(x, load_trip_kw=0.0)),
+        ("survive_h", r.survive_h, lambda x: replace(x, survive_h=0.0)),
     ]
     for name, value, edit in edits:
         if value > 0.0:
             apply = with_site(partial(_with_reserve, edit))
-            words = f"reserve.{name} 0 instead of {value:g}"
+            words = f"without reserve.{name}"
             out.append(Change(key=f"reserve.{name}", code=ReasonCode.RESERVE, words=words, apply=apply))
     return out
 
@@ -178,6 +193,13 @@ def missed(ground: Ground) -> list[Missed]:
     if "short_kw" in v:
         look("short_kw", None, v["short_kw"], "upward reserve is short")
         look("short_down_kw", None, v["short_down_kw"], "downward reserve is short")
+    for name, words in (
+        ("n1_short_kw", "upward reserve for a contingency is short"),
+        ("n1_down_short_kw", "downward reserve for a load trip is short"),
+        ("survive_short_kwh", "energy to survive an outage is short"),
+    ):
+        if name in v:
+            look(name, None, v[name], words)
     for i, b in enumerate(site.bess):
         for name in ("below_kwh", "above_kwh"):
             worst = float(v[name][i].max())
@@ -192,6 +214,9 @@ def missed(ground: Ground) -> list[Missed]:
             words = f"{g.id} lacks {lack:.0f} L of fuel"
             out.append(Missed(name="tank_short_l", index=i, words=words, amount=lack, worst=None))
     return out
+
+
+_NONE = np.zeros(0)
 
 
 class _Filter:
@@ -234,10 +259,12 @@ class _Filter:
             p = rebuilt(ground.layout.problem, ground.posed, lifted)
             layout = laid_out(p, ground.layout, ground.posed.options)
         c, f = layout.compiled, layout.filled
+        if m.name not in c.form.columns:
+            return False  # nobody asks for it any more
         cost, high = np.zeros_like(f.cost), f.high.copy()
         plan = ground.layout.compiled.values(ground.bench.base.x)
         for name in SLACKS:
-            if name in c.form.columns:
+            if name in c.form.columns and plan.get(name, _NONE).size == len(c.form.columns[name]):
                 high[c.form.columns[name]] = np.minimum(
                     f.high[c.form.columns[name]], plan[name].ravel() + 1e-6
                 )
@@ -251,7 +278,7 @@ class _Filter:
         point, bound = solve_whole(c, replace(f, cost=cost, high=high), EFFORT)
         if point is not None and point.objective <= nothing:
             return False
-        return True if bound is None or bound > nothing else None
+        return True if bound is not None and bound > nothing else None
 
     def _numbers(self, m: Missed) -> str:
         if m.worst is None:

@@ -45,7 +45,7 @@ def _batteries(ground: Ground) -> list[Worth]:
         key = f"bess.{unit.id}.battery.energy_kwh"
         change = Change(key=key, code=ReasonCode.LIMIT, words="", apply=with_battery_room(i, 1.0))
         layout = changed(ground.layout, ground.posed, change)
-        point = Bench(layout.compiled, layout.filled, ground.bench.low, ground.bench.basis).base
+        point = Bench(layout.compiled, layout.filled, ground.bench.base.x, ground.bench.basis).base
         out.append(Worth(key=key, unit="kWh", step=None, saving_cost=_saved(ground.bench, point.objective)))
     return out
 

@@ -63,9 +63,14 @@ class Program:
             form.a_start, form.a_index, form.a_value, np.zeros(size, np.int32),
         )  # fmt: skip
 
-    def fix(self, integers: np.ndarray) -> None:
+    def fix(self, integers: dict[str, np.ndarray]) -> None:
+        """At the values of the plan's variables, by name and in their order."""
+        x = np.zeros(len(self.cost))
+        for name, at in self.columns.items():
+            if name in integers:
+                x[at] = integers[name].ravel()
         for c in np.flatnonzero(self.integer):
-            value = float(integers[c])
+            value = float(x[c])
             self.low[c] = self.high[c] = value
             self.h.changeColBounds(int(c), value, value)
 
@@ -127,6 +132,7 @@ class Program:
             self.h.changeColIntegrality(int(c), highspy.HighsVarType.kInteger)
         self.h.setOptionValue("mip_rel_gap", gap_ratio)
         self.h.setOptionValue("mip_max_nodes", nodes)
+        self.h.setOptionValue("time_limit", self.h.getRunTime() + 5.0)
         self.h.run()
         info = self.h.getInfo()
         if self.h.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
@@ -155,7 +161,8 @@ class Checker:
 
     def __init__(self, posed: Posed, plan: Plan, explanation: Explanation) -> None:
         self.posed, self.plan, self.e = posed, plan, explanation
-        layout, self.integers = problem_of_plan(posed, plan)
+        layout, x = problem_of_plan(posed, plan)
+        self.integers = layout.compiled.values(x)
         self.p = layout.problem
         self.base = self.program(self.p)
         objective = self.base.best()
@@ -361,7 +368,10 @@ class Checker:
                 self.island(part, c)
             else:
                 fixed = program.low[at].max() > 0.5 if c.on else program.high[at].max() < 0.5
-                known = part in ("it is not available", "bound by its start delay or a minimum time")
+                known = part in (
+                    "it is not available",
+                    "bound by its start delay, a minimum time or maintenance",
+                )
                 self.done.expect("bound", known and fixed, c.sentence, part)
         self.done.expect("reasons", told == len(c.reasons), c.sentence, "reasons told")
 

@@ -21,6 +21,7 @@ from optimizer.explain import Posed, explain
 from sim.synthetic import demo_scenario
 from tests.unit.optimizer.explanation_check import Checked, Checker
 
+pytestmark = pytest.mark.timeout(600)  # a busy machine: some 20 s of CPU each
 SITE = load_site(find_site("demo"))
 FIRST = date(2026, 3, 18)
 OPTIONS = PlannerOptions()
