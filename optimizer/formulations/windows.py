@@ -1,5 +1,7 @@
 """Windows of minimum times on a grid of unequal steps."""
 
+from bisect import bisect_left, bisect_right
+
 from optimizer.structure import Structure
 
 EPS_H = 1e-6
@@ -7,10 +9,13 @@ EPS_H = 1e-6
 
 def window(s: Structure, t: int, length_s: float) -> list[int]:
     """Steps i <= t whose start lies less than `length_s` [s] before the start of step t; t itself always."""
-    return [i for i in range(t + 1) if i == t or s.start_h[t] - s.start_h[i] < length_s / 3600.0 - EPS_H]
+    first = bisect_right(s.start_h, float(s.start_h[t]) - (length_s / 3600.0 - EPS_H))
+    return list(range(min(first, t), t + 1))
 
 
 def between(s: Structure, t: int, least_s: float, most_s: float) -> list[int]:
     """Steps i < t that start from `least_s` to `most_s` [s] before step t does, both included."""
-    low_h, high_h = least_s / 3600.0 - EPS_H, most_s / 3600.0 + EPS_H
-    return [i for i in range(t) if low_h <= s.start_h[t] - s.start_h[i] <= high_h]
+    now = float(s.start_h[t])
+    first = bisect_left(s.start_h, now - (most_s / 3600.0 + EPS_H))
+    last = bisect_right(s.start_h, now - (least_s / 3600.0 - EPS_H))
+    return list(range(first, min(last, t)))
