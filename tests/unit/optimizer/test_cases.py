@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from ems.errors import BadValue
 from optimizer import Case, CostPoints, Grid, Load, QuadraticCost, Solution, Storage, Unit, solve_case
@@ -355,6 +356,66 @@ def test_equal_units_are_one_fleet_wherever_they_stand():
     two = solved(replace(case, units=tuple(same)))
     assert two.objective == pytest.approx(2 * (20.0 + 15.0 * 20.0 / 70.0))
     assert sorted(x[0] for x in two.output_kw.values()) == pytest.approx([0.0, 45.0, 45.0])
+
+
+def test_two_weeks_of_half_hours_cost_what_another_lp_says():
+    """Battery, tariff, export, sun and demand charge; the reference shares no line with the families."""
+    rng = np.random.default_rng(7)
+    T, h = 14 * 48, 0.5
+    load, sun = rng.uniform(20.0, 90.0, T), np.maximum(0.0, 80.0 * np.sin(np.arange(T) * 2.0 * np.pi / 48.0))
+    buy = rng.uniform(0.08, 0.3, T)
+    case = Case(
+        steps=T,
+        step_h=h,
+        storages=(
+            Storage(
+                id="b", energy_kwh=120.0, p_charge_kw=40.0, p_discharge_kw=50.0, eta_charge=0.93,
+                eta_discharge=0.95, soc_start=0.4, soc_min=0.1, soc_max=0.9, soc_end_min=0.5,
+                charge_per_kwh=0.003, discharge_per_kwh=0.005,
+            ),
+        ),
+        grid=Grid(
+            import_per_kwh=buy, export_per_kwh=0.05, import_kw_max=100.0, export_kw_max=30.0,
+            demand_per_kw=5.0, peak_so_far_kw=25.0, billing_interval_h=1.0,
+        ),
+        loads=(Load(kw=load),),
+        pv_kw=sun,
+    )  # fmt: skip
+    # columns: import, export, charge, discharge, sun, stored (T each), peak
+    one, none = np.eye(T), np.zeros((T, T))
+    last = np.eye(T, k=-1)
+    balance = np.hstack([one, -one, -one, one, one, none, np.zeros((T, 1))])
+    store = np.hstack([none, none, -h * 0.93 * one, h / 0.95 * one, none, one - last, np.zeros((T, 1))])
+    hours = np.kron(np.eye(T // 2), [[0.5, 0.5]])
+    blank = np.zeros((T // 2, T))
+    peak = np.hstack([hours, blank, blank, blank, blank, blank, -np.ones((T // 2, 1))])
+    stored = [(12.0, 108.0)] * (T - 1) + [(60.0, 108.0)]
+    reference = linprog(
+        np.concatenate(
+            [
+                h * buy,
+                np.full(T, -h * 0.05),
+                np.full(T, h * 0.003),
+                np.full(T, h * 0.005),
+                np.zeros(2 * T),
+                [5.0],
+            ]
+        ),
+        A_eq=np.vstack([balance, store]),
+        b_eq=np.concatenate([load, [48.0], np.zeros(T - 1)]),
+        A_ub=peak,
+        b_ub=np.zeros(T // 2),
+        bounds=[
+            *[(0, 100)] * T,
+            *[(0, 30)] * T,
+            *[(0, 40)] * T,
+            *[(0, 50)] * T,
+            *[(0, x) for x in sun],
+            *stored,
+            (25, None),
+        ],
+    )
+    assert solved(case).objective == pytest.approx(reference.fun - 5.0 * 25.0, rel=1e-7)
 
 
 # --- what is refused, and what costs nothing ----------------------------------------------------------------
