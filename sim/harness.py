@@ -48,6 +48,7 @@ class ControllerName(StrEnum):
 # Four hours in quarters, then hours: over a week of December 2022 (UCSD load, Eskom outages, a new plan every
 # hour) a quarter less CPU than the live planner's grid, and no dearer (15,078 against 15,150 USD).
 STUDY_PLANNER = PlannerOptions(blocks=((900.0, 16), (3600.0, 44)))
+COARSE_PLANNER = PlannerOptions(blocks=((900.0, 4), (3600.0, 35)), gap_ratio=0.02)  # for a year
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
