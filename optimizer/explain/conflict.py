@@ -275,7 +275,11 @@ class _Filter:
         )
         cost[c.form.columns[m.name]] = weight.ravel()
         nothing = MISSED_SHARE * m.amount
-        point, bound = solve_whole(c, replace(f, cost=cost, high=high), EFFORT)
+        posed = replace(f, cost=cost, high=high)
+        relaxed, bound = solve_whole(c, replace(posed, integer=np.zeros_like(f.integer)), EFFORT)
+        if relaxed is not None and bound is not None and bound > nothing:
+            return True  # even with fractions of units and feeders
+        point, bound = solve_whole(c, posed, EFFORT)
         if point is not None and point.objective <= nothing:
             return False
         return True if bound is not None and bound > nothing else None

@@ -95,10 +95,9 @@ def problem_of_plan(posed: Posed, plan: Plan) -> tuple[Layout, FloatArray]:
     p = planning_problem(posed.site, posed.condition, posed.forecast, posed.options)
     shed = {"shed_kw": np.array([plan.shed_kw[f.id] for f in posed.site.feeders])}
     whole = posed.options.formulation.shedding is Shedding.WHOLE
-    if whole and posed.site.feeders:
-        marked = shedding(p, shed)
-        if marked.any() or p.feeder_open.any():
-            p = replace(p, shed_whole=marked | (p.islanded & p.integral))
+    if whole and posed.site.feeders and (p.feeder_open.any() or shedding(p, shed).any()):
+        # The planner marks islanded steps and every step it ever saw shed: in the others nothing is shed.
+        p = replace(p, shed_whole=p.integral)
     layout = laid_out(p, None, posed.options)
     x = _integers(layout, plan)
     for _ in range(ROUNDS - 1):

@@ -1,8 +1,9 @@
 """Checks every sentence of an explanation by counterfactual: reads it, does what it says, solves again.
 
-Nothing of `optimizer.explain` but the definition of the reference (which integers are the plan's) is used:
-the sentences are parsed, the named limit or price is changed here, and the linear program is posed and solved
-anew by code of this file. A part of a sentence that cannot be read is a failure.
+Of `optimizer.explain` only the definition of the reference (which integers are the plan's) is used, and for
+conflicts the list of what can be lifted: the sentences are parsed, the named limit or price is changed here,
+and the program is posed and solved anew by code of this file. A part of a sentence that cannot be read is a
+failure.
 """
 
 import re
@@ -15,13 +16,14 @@ from zoneinfo import ZoneInfo
 import highspy
 import numpy as np
 
-from ems.explanation import Alternative, CommitmentWhy, Explanation, Reason, SetpointWhy
+from ems.explanation import Alternative, CommitmentWhy, Conflict, Explanation, Reason, SetpointWhy
 from ems.plan import Plan
 from ems.site import GridMode
 from optimizer.algebra import Model
 from optimizer.build import build, numbers
 from optimizer.explain import Posed
-from optimizer.explain.posed import formulation, problem_of_plan
+from optimizer.explain.conflict import SLACKS, limits_to_lift
+from optimizer.explain.posed import formulation, problem_of_plan, rebuilt
 from optimizer.intake import planning_problem
 from optimizer.problem import PlanningProblem
 from optimizer.structure import structure_of
@@ -183,6 +185,8 @@ class Checker:
             self.setpoint(w)
         for c in self.e.commitments:
             self.commitment(c)
+        for k in self.e.conflicts:
+            self.conflict(k)
         for x in self.e.worths:
             self.worths(x.key, x.step, x.saving_cost)
         return self.done
@@ -439,6 +443,64 @@ class Checker:
             held += max(0.0, begin - b.battery.soc_min) * b.battery.energy_kwh
         need = float(sum(net[t] * p.step_h[t] for t in inside))
         self.done.expect("energy short", near(n[0], need) and near(n[1], held), c.sentence, f"{need} {held}")
+
+    # conflicts
+
+    def conflict(self, c: Conflict) -> None:
+        """With all limits outside the set lifted it is still missed; with any one of the set as well, not."""
+        name, index, amount = self.missed(c)
+        limits = limits_to_lift(self.posed, self.p)
+        every, held = {x.key for x in limits}, set(c.keys)
+        nothing = 2e-3 * amount
+
+        def least(lifted: set[str]) -> tuple[float, float]:
+            p = rebuilt(self.p, self.posed, [x for x in limits if x.key in lifted])
+            return self.least_missed(p, name, index)
+
+        if "no limit forces it" in c.sentence:
+            self.done.expect("by choice", not held and least(set())[1] <= nothing, c.sentence)
+            return
+        bound, found = least(every - held)
+        self.done.expect("conflict", bound > 0.5 * nothing or found > nothing, c.sentence, f"{bound} {found}")
+        if not held:
+            self.done.expect("whatever", "whatever limit is lifted" in c.sentence, c.sentence)
+        for key in held if c.minimal else ():
+            found = least((every - held) | {key})[1]
+            self.done.expect("lifting one ends it", found <= nothing, c.sentence, f"{key}: {found}")
+
+    def missed(self, c: Conflict) -> tuple[str, int | None, float]:
+        """What a conflict is about, after comparing what it says with the plan."""
+        site, plan, whole = self.posed.site, self.plan, self.p.integral
+        n = [float(x) for x in re.findall(NUMBER, c.missed.split(" ", 1)[1])]
+        if m := re.match(r"(\S+) is not served", c.missed):
+            series = np.where(whole, plan.shed_kw[m[1]], 0.0)
+            self.done.expect("missed", abs(n[-1] - float(series @ self.p.step_h)) < 0.06, c.sentence)
+            return "shed_kw", [f.id for f in site.feeders].index(m[1]), n[-1]
+        if m := re.match(r"(\S+) lacks (\d+) L", c.missed):
+            return "tank_short_l", [g.id for g in site.gensets].index(m[1]), n[0]
+        if m := re.match(r"(\S+) is up to \S+ kWh (below|above) its window", c.missed):
+            return f"{m[2]}_kwh", [b.id for b in site.bess].index(m[1]), n[0]
+        words = {"upward reserve is short": "short_kw", "downward reserve is short": "short_down_kw"}
+        known = [v for k, v in words.items() if c.missed.startswith(k)]
+        self.done.expect("read", bool(known), c.sentence, c.missed)
+        return (known or ["short_kw"])[0], None, n[-1]
+
+    def least_missed(self, p: PlanningProblem, name: str, index: int | None) -> tuple[float, float]:
+        """(proven at least, found) of what must be missed, every other miss at most the plan's."""
+        program = Program(p, self.posed)
+        cost = np.zeros(len(program.cost))
+        hours = np.where(p.integral, p.step_h, 0.0) if name != "tank_short_l" else 1.0
+        weight = np.zeros(program.shapes[name])
+        weight[slice(None) if index is None else index] = hours
+        cost[program.columns[name]] = weight.ravel()
+        for slack in SLACKS:
+            if slack in program.columns:
+                at = program.columns[slack]
+                for col, top in zip(at, self.integers[slack].ravel(), strict=True):
+                    high = min(float(program.high[col]), float(top) + 1e-6)
+                    program.h.changeColBounds(int(col), float(program.low[col]), high)
+        program.h.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost)
+        return program.whole(1e-2, 50)
 
     def worths(self, key: str, step: int | None, saving: float) -> None:
         site = self.posed.site

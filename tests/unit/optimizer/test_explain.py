@@ -228,3 +228,78 @@ def test_explain_does_not_touch_the_planner():
     explain(Posed(site=pose.site, condition=pose.condition(), forecast=pose.forecast(), options=EXACT), one)
     two = planner.plan(pose.condition(), pose.forecast(), None, 1)
     assert replace(one, solve=two.solve) == two
+
+
+def _first_saving(e: Explanation) -> Explanation:
+    w = next(w for w in e.setpoints if w.reasons)
+    said = f"{w.reasons[0].saving_cost:.2f}"
+    return _with_sentence(e, w, w.sentence.replace(said, f"{w.reasons[0].saving_cost + 0.5:.2f}"))
+
+
+def _first_price(e: Explanation) -> Explanation:
+    w = next(w for w in e.setpoints if "instead of 0.3" in w.sentence)
+    words = w.reasons[0].change.replace("import at 0.1 ", "import at 0.29 ")
+    told = replace(w, reasons=(replace(w.reasons[0], change=words), *w.reasons[1:]))
+    return _with_sentence(e, w, w.sentence.replace("import at 0.1 ", "import at 0.29 "), told)
+
+
+def _first_alternative(e: Explanation) -> Explanation:
+    w = next(
+        w for w in e.setpoints if any(a.more_cost is not None and a.more_cost > 0.1 for a in w.alternatives)
+    )
+    return _with_sentence(e, w, w.sentence.replace("would cost +", "would cost +1"))
+
+
+def _first_worth(e: Explanation) -> Explanation:
+    w = next(w for w in e.setpoints if "a kWh less demand would save 0." in w.sentence)
+    return _with_sentence(e, w, w.sentence.replace("would save 0.", "would save 1.", 1))
+
+
+def _power(e: Explanation) -> Explanation:
+    w = next(w for w in e.setpoints if " charges 10 kW" in w.sentence)
+    return _with_sentence(e, w, w.sentence.replace(" charges 10 kW", " charges 7.0 kW"))
+
+
+def _conflict(e: Explanation) -> Explanation:
+    c = e.conflicts[0]
+    return replace(e, conflicts=(replace(c, keys=c.keys[:-1]),))
+
+
+def _run(e: Explanation) -> Explanation:
+    c = next(c for c in e.commitments if c.low_cost is not None and c.low_cost > 1.0)
+    sentence = c.sentence.replace("costs +", "costs +9")
+    return replace(
+        e, commitments=tuple(replace(x, sentence=sentence) if x is c else x for x in e.commitments)
+    )
+
+
+def _with_sentence(
+    e: Explanation, w: SetpointWhy, sentence: str, told: SetpointWhy | None = None
+) -> Explanation:
+    assert sentence != w.sentence
+    new = replace(w if told is None else told, sentence=sentence)
+    return replace(e, setpoints=tuple(new if x is w else x for x in e.setpoints))
+
+
+@pytest.mark.parametrize(
+    "falsified", [_first_saving, _first_price, _first_alternative, _first_worth, _power, _conflict, _run]
+)
+def test_explanation_check_finds_each_kind_of_false_sentence(falsified):
+    """A check that cannot fail would prove nothing."""
+    site = small_site(
+        bess=[ideal_bess(eta_charge=0.9)],
+        gensets=[small_genset(p_rated_kw=50.0, p_min_kw=15.0)],
+        feeders=[LOAD],
+    )
+    pose = Pose(
+        site=site,
+        load_kw={"load": 70.0},
+        import_per_kwh=[0.1, 0.3, 0.1, 0.3],
+        outages=(outage(3, 3),),
+        soc=0.0,
+    )
+    plan = pose.plan()
+    posed = Posed(site=site, condition=pose.condition(), forecast=pose.forecast(), options=EXACT)
+    e = explain(posed, plan)
+    assert not Checker(posed, plan, e).run().false
+    assert Checker(posed, plan, falsified(e)).run().false
