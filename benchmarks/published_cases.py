@@ -3,7 +3,7 @@
     python -m benchmarks.published_cases [--folder ../shared/reference/known_answers] [--times 1 2 4 10]
 
 `bare` is a fresh HiGHS with its own default options, given the same matrix, gap and thread. `told apart` is
-the same case with equal units ordered instead of counted, in a bare HiGHS as well. Wall-clock seconds.
+the same case with equal units ordered instead of counted, in a bare HiGHS as well. CPU seconds.
 """
 
 import argparse
@@ -40,13 +40,13 @@ def bare(case: Case, form: Formulation, gap_ratio: float) -> tuple[float, float,
     ):  # fmt: skip
         h.setOptionValue(option, value)
     rows, columns = matrix.shape
-    begun = time.perf_counter()
+    begun = time.process_time()
     h.passModel(
         columns, rows, len(matrix.a_value), 1, 1, f.offset, f.cost, f.low, f.high, f.row_low, f.row_high,
         matrix.a_start, matrix.a_index, matrix.a_value, f.integer.astype(np.int32),
     )  # fmt: skip
     h.run()
-    spent = time.perf_counter() - begun
+    spent = time.process_time() - begun
     return spent, float(h.getInfo().objective_function_value), h.modelStatusToString(h.getModelStatus())
 
 
@@ -58,10 +58,12 @@ def main() -> None:
     args = parser.parse_args()
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("highspy", "numpy"))
     print(f"{platform.machine()}, Python {platform.python_version()}, {versions}; gap {args.gap:g}")
-    print("units   rows x columns   whole   in the solver   bare   whole/bare   exact cost        told apart")
+    print("units   rows x columns   whole     bare   whole/bare   exact cost        told apart")
     for times in args.times:
         case = kazarlis(args.folder, times)
+        begun = time.process_time()
         out = solve_case(case, gap_ratio=args.gap, time_limit_s=LONGEST_S)
+        whole_s = time.process_time() - begun
         bare_s, objective, status = bare(case, formulation(case), args.gap)
         apart = ""
         if times > 1:
@@ -70,8 +72,8 @@ def main() -> None:
         if out.objective is None or abs(out.objective - objective) > 2.0 * args.gap * objective + 0.01:
             raise SystemExit(f"the bare solve found {objective} ({status}), the case {out.objective}")
         print(
-            f"{10 * times:5} {out.rows:6} x {out.columns:6} {out.whole_s:7.2f} s {out.solve_s:11.2f} s "
-            f"{bare_s:8.2f} s {out.whole_s / bare_s:8.2f} {out.exact_cost:17.2f}   {apart}"
+            f"{10 * times:5} {out.rows:6} x {out.columns:6} {whole_s:7.2f} s "
+            f"{bare_s:8.2f} s {whole_s / bare_s:8.2f} {out.exact_cost:17.2f}   {apart}"
         )
 
 
