@@ -68,7 +68,7 @@ class CommitmentWhy:
     """Why a genset is on load or off, or a feeder shed (`on`), over a run of steps; the next-best commitment.
 
     The cheapest plan without this run (on) or with any running in it (off) costs between `low_cost` and
-    `high_cost` more; None: there is none, or none was found.
+    `high_cost` more; None: there is none, or not found in time.
     """
 
     asset: str

@@ -11,12 +11,17 @@ import highspy
 import numpy as np
 from scipy.sparse import csc_array, csr_array, vstack
 
-from ems.errors import DataError
+from ems.errors import DataError, InvariantBroken
 from ems.timegrid import BoolArray, FloatArray, IntArray
 from optimizer.compiled import Compiled, Filled
 from optimizer.solve import SUB_MIPS_OFF, Effort
 
 OPTIMAL = highspy.HighsModelStatus.kOptimal
+# Every objective here is bounded, so that "unbounded or infeasible" is infeasible.
+NONE_THERE = (
+    highspy.HighsModelStatus.kInfeasible,
+    highspy.HighsModelStatus.kUnboundedOrInfeasible,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,8 +160,13 @@ class Bench:
             h.setBasis(self.basis)
         h.run()
         self.solves += 1
-        if h.getModelStatus() != OPTIMAL:
+        if h.getModelStatus() not in (OPTIMAL, *NONE_THERE):  # numerics: once more from nothing
+            h.clearSolver()
+            h.run()
+        if h.getModelStatus() in NONE_THERE:
             return None
+        if h.getModelStatus() != OPTIMAL:
+            raise InvariantBroken(f"a linear program ended with {h.modelStatusToString(h.getModelStatus())}")
         x = np.asarray(h.getSolution().col_value)
         cost = float(self.filled.cost @ x)
         return Point(objective=cost, bound=cost, x=x, setpoints_kw=self.rows @ x)
@@ -229,7 +239,7 @@ def solve_whole(
         h.setSolution(len(known), known.astype(np.int32), start[known])
     h.run()
     status, info = h.getModelStatus(), h.getInfo()
-    if status == highspy.HighsModelStatus.kInfeasible:
+    if status in NONE_THERE:
         return None, None
     bound = float(info.mip_dual_bound) if filled.integer.any() else float(info.objective_function_value)
     if info.primal_solution_status != 2:

@@ -40,6 +40,16 @@ class Run:
     last: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Otherwise:
+    """What the plan without a run would cost more: proven at least, found, and with nothing else switched."""
+
+    possible: bool
+    low_cost: float | None = None
+    high_cost: float | None = None
+    alone_cost: float | None = None
+
+
 def runs(asset: str, kind: str, index: int, on: FloatArray) -> list[Run]:
     """Runs of one asset. `on` (steps,) 0 or 1."""
     edges = [0, *(np.flatnonzero(np.diff(np.round(on))) + 1).tolist(), len(on)]
@@ -85,14 +95,11 @@ class _Asker:
 
     def explain(self, run: Run) -> CommitmentWhy:
         """One run: what else, what it costs, and what would change it."""
-        layout, p, at = (
-            self._ground.layout,
-            self._ground.layout.problem,
-            self._columns(run, self._ground.layout.compiled),
-        )
+        layout = self._ground.layout
+        p, at = layout.problem, self._columns(run, layout.compiled)
         fixed = layout.filled.low[at].max() > 0.5 if run.on else layout.filled.high[at].max() < 0.5
-        low, high = (None, None) if fixed else self._otherwise(run, at)
-        reasons = tuple(self._reasons(run, at)) if run.on and not fixed else ()
+        other = Otherwise(possible=False) if fixed else self._otherwise(run, at)
+        reasons = tuple(self._reasons(run, other)) if run.on and not fixed else ()
         starts = p.grid.starts()
         why = CommitmentWhy(
             asset=run.asset,
@@ -101,22 +108,22 @@ class _Asker:
             last=run.last,
             start=starts[run.first],
             end=starts[run.last] + timedelta(seconds=p.grid.step_s[run.last]),
-            code=_code(reasons, low, high),
+            code=_code(reasons, other),
             sentence="",
             reasons=reasons,
-            low_cost=low,
-            high_cost=high,
+            low_cost=other.low_cost,
+            high_cost=other.high_cost,
         )
-        return replace(why, sentence=_sentence(self._ground, run, why, fixed))
+        return replace(why, sentence=_sentence(self._ground, run, why, None if fixed else other))
 
-    def _otherwise(self, run: Run, at: IntArray) -> tuple[float | None, float | None]:
-        """Cost of the next-best commitment above the plan: (proven at least, found)."""
+    def _otherwise(self, run: Run, at: IntArray) -> Otherwise:
+        """Cost of the next-best commitment above the plan."""
         layout, base = self._ground.layout, self._ground.bench.base.objective
         filled, extra = layout.filled, None
         if run.on:
-            high = filled.high.copy()
-            high[at] = 0.0
-            filled = replace(filled, high=high)
+            top = filled.high.copy()
+            top[at] = 0.0
+            filled = replace(filled, high=top)
         else:
             row = csr_array(
                 (np.ones(len(at)), (np.zeros(len(at), dtype=np.int64), at)), shape=(1, len(filled.cost))
@@ -129,15 +136,23 @@ class _Asker:
         )
         self.solves += 1
         point, bound = solve_whole(layout.compiled, filled, EFFORT, extra, start)
-        if bound is None or not np.isfinite(bound):
-            return None, None
-        found = None if point is None else point.objective - base
-        return min(bound - base, np.inf if found is None else found), found
+        if bound is None:
+            return Otherwise(possible=False)
+        found: list[float] = [] if point is None else [float(point.objective - base)]
+        alone = self._ground.bench.with_fixed(at, 0.0) if run.on else None
+        found += [] if alone is None else [float(alone.objective - base)]
+        high = min(found) if found else None
+        low = None if not np.isfinite(bound) else min(bound - base, *found)
+        return Otherwise(
+            possible=True,
+            low_cost=low,
+            high_cost=high,
+            alone_cost=None if alone is None else alone.objective - base,
+        )
 
-    def _reasons(self, run: Run, at: IntArray) -> list[Reason]:
+    def _reasons(self, run: Run, other: Otherwise) -> list[Reason]:
         """Changes under which it would be cheaper not to run, all else switched as it is."""
-        without = self._ground.bench.with_fixed(at, 0.0)
-        if without is not None and without.objective < self._ground.bench.base.objective - SMALL_COST:
+        if other.alone_cost is not None and other.alone_cost < -SMALL_COST:
             return []  # it is cheaper as it is: the plan was accepted within its gap
         out = []
         for change, bench in self._lifted:
@@ -149,23 +164,24 @@ class _Asker:
         return out[:TOLD]
 
 
-def _code(reasons: tuple[Reason, ...], low: float | None, high: float | None) -> ReasonCode:
+def _code(reasons: tuple[Reason, ...], other: Otherwise) -> ReasonCode:
+    low, high = other.low_cost, other.high_cost
     if high is not None and high < -SMALL_COST:
         return ReasonCode.GAP
     if reasons:
         return reasons[0].code
-    if low is None:
+    if not other.possible:
         return ReasonCode.IMPOSSIBLE
-    if low > SMALL_COST:
+    if low is not None and low > SMALL_COST:
         return ReasonCode.COST
     return ReasonCode.INDIFFERENT if high is not None and high <= SMALL_COST else ReasonCode.UNDECIDED
 
 
-def _sentence(ground: Ground, run: Run, why: CommitmentWhy, fixed: bool) -> str:
+def _sentence(ground: Ground, run: Run, why: CommitmentWhy, other: Otherwise | None) -> str:
     say = Words(ground.posed.site)
     genset = run.kind == "on"
     parts = [f"{why.asset} {_verb(ground, run)} {say.span(why.start, why.end)}"]
-    if fixed:
+    if other is None:
         start = ground.layout.problem.gensets[run.index] if genset else None
         away = start is not None and not start.available
         parts.append(
@@ -176,18 +192,26 @@ def _sentence(ground: Ground, run: Run, why: CommitmentWhy, fixed: bool) -> str:
     if run.on:
         parts += _at_its_worst(ground, run)
     parts += [f"{r.change} {leaving} would save {say.money(r.saving_cost)}" for r in why.reasons]
+    if other.alone_cost is not None:
+        parts.append(f"{leaving} with nothing else switched would cost {say.more(other.alone_cost)}")
     forbidden = "without it" if run.on else "with any running in it"
-    other = forbidden if genset else "that serves it"
-    low, high = why.low_cost, why.high_cost
-    if low is None:
-        parts.append(f"there is no plan {other}")
-    elif high is None:
-        parts.append(f"the cheapest plan {other} costs at least {say.more(low)}")
-    elif high - low <= SMALL_COST:
-        parts.append(f"the cheapest plan {other} costs {say.more(high)}")
-    else:
-        parts.append(f"the cheapest plan {other} costs between {say.more(low)} and {say.more(high)}")
+    parts.append(_next_best(say, other, forbidden if genset else "that serves it"))
     return "; ".join(parts) + "."
+
+
+def _next_best(say: Words, other: Otherwise, what: str) -> str:
+    low, high, plan = other.low_cost, other.high_cost, f"the cheapest plan {what}"
+    if not other.possible:
+        return f"there is no plan {what}"
+    if low is None and high is None:
+        return f"{plan} was not found in time"
+    if low is None:
+        return f"{plan} costs at most {say.more(0.0 if high is None else high)}"
+    if high is None:
+        return f"{plan} costs at least {say.more(low)}"
+    if high - low <= SMALL_COST:
+        return f"{plan} costs {say.more(high)}"
+    return f"{plan} costs between {say.more(low)} and {say.more(high)}"
 
 
 def _verb(ground: Ground, run: Run) -> str:

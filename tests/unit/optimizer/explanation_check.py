@@ -366,6 +366,10 @@ class Checker:
             if m := re.fullmatch(rf"(.*) (?:leaving it off|serving it) would save ({NUMBER}) \w+", part):
                 self.switched(m[1], float(m[2]), c.reasons[told], (at, c))
                 told += 1
+            elif m := re.fullmatch(r".* with nothing else switched would cost ([+-]\d+\.\d\d) \w+", part):
+                alone = self.base.with_columns(at, 0.0, 0.0)
+                more = np.inf if alone is None else alone - self.objective
+                self.done.expect("run left out", abs(more - float(m[1])) < TOLERANCE, c.sentence, f"{more}")
             elif part.startswith(("the cheapest plan", "there is no plan")):
                 self.next_best(part, c, (program, at))
             elif "load less PV" in part:
@@ -412,9 +416,8 @@ class Checker:
         if part.startswith("there is no plan"):
             self.done.expect("no other", not np.isfinite(found), c.sentence, f"{found}")
             return
-        low, high = n[0], n[-1]
-        if "at least" in part:
-            high = np.inf
+        low, high = (n[0], n[-1]) if n else (-np.inf, np.inf)
+        low, high = -np.inf if "at most" in part else low, np.inf if "at least" in part else high
         holds = found - self.objective >= low - TOLERANCE and bound - self.objective <= high + TOLERANCE
         self.done.expect(
             "next-best run", holds, c.sentence, f"{bound - self.objective} {found - self.objective}"
