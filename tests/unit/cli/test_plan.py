@@ -15,6 +15,7 @@ from cli.plan_files import SCHEMA, SCHEMA_VERSION, PlanFile, plan_json_schema, r
 from ems.errors import DataError
 from ems.site_schema import load_site
 
+pytestmark = pytest.mark.timeout(600)  # an explanation takes some 10 s of CPU, on a busy machine much longer
 AT = datetime(2026, 3, 18, 10, tzinfo=UTC)
 SITE = load_site(find_site("demo"))
 
