@@ -60,7 +60,14 @@ class Study:
 def day_costs(site: Site, run: RunResult) -> list[float]:
     """Cost of each day with lost load; stored energy at one value, the day's own peak prorated [money]."""
     value = stored_value_per_kwh(site, run.end)
-    return [settle(site, c, start=at, stored_per_kwh=value).total_with_voll_cost for at, c in run.days]
+    before_kwh: dict[str, float] = {}
+    out = []
+    for at, c in run.days:
+        table = settle(site, c, start=at, stored_per_kwh=value, before_kwh=before_kwh)
+        out.append(table.total_with_voll_cost)
+        for month, kwh in c.month_import_kwh.items():
+            before_kwh[month] = before_kwh.get(month, 0.0) + kwh
+    return out
 
 
 def study(site: Site, groups: Sequence[Sequence[RunResult]]) -> Study | None:

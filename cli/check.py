@@ -91,8 +91,18 @@ def _short_circuit_mva(site: "Site") -> float:
 def _tariff(site: "Site") -> str:
     tariff = site.tariff
     prices = sorted({w.import_per_kwh for w in tariff.windows} | {tariff.default_import_per_kwh})
+    money = tariff.currency
+    more = [f"{c.name} {c.per_kw:g} {money}/{'kVA' if c.apparent else 'kW'}" for c in tariff.demand_charges]
+    if tariff.energy_blocks:
+        more.append(f"{len(tariff.energy_blocks)} energy blocks")
+    if tariff.power_factor is not None:
+        more.append(f"power factor {tariff.power_factor.min_ratio:g}")
+    if tariff.minimum_per_month > 0.0:
+        more.append(f"minimum {tariff.minimum_per_month:g} {tariff.currency}")
+    if site.carbon_per_kg > 0.0:
+        more.append(f"carbon {site.carbon_per_kg:g} {tariff.currency}/kg")
     return (
         f"{prices[0]:g} to {prices[-1]:g} {tariff.currency}/kWh, "
         f"demand {tariff.demand_charge_per_kw:g} {tariff.currency}/kW, "
-        f"billing interval {tariff.billing_interval_s / 60:g} min"
+        f"billing interval {tariff.billing_interval_s / 60:g} min" + "".join(f", {m}" for m in more)
     )

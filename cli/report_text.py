@@ -99,6 +99,8 @@ def savings_parts(ems: Compared, rival: Compared) -> list[tuple[str, float]]:
         ("genset starts and hours", split.starts_money),
         ("lost load", split.voll_money),
     ]
+    if abs(split.carbon_money) > 0.005:
+        parts.append(("carbon", split.carbon_money))
     if abs(split.fixed_money) > 0.005:
         parts.append(("fixed charge", split.fixed_money))
     return [*parts, ("total", split.total_money)]

@@ -86,6 +86,11 @@ def _row(
     return Row(label=label, unit=unit, values=tuple(value(c) for c in compared), **options)  # type: ignore[arg-type]
 
 
+def _if_any(*rows: Row) -> list[Row]:
+    """Rows of what this tariff has; a row of nothing but zeros is left out."""
+    return [r for r in rows if any(v is not None and v != 0.0 for v in r.values)]
+
+
 def _money_rows(compared: Sequence[Compared]) -> list[Row]:
     money = compared[0].costs.currency
     demand = compared[0].costs.demand_label
@@ -109,6 +114,11 @@ def _money_rows(compared: Sequence[Compared]) -> list[Row]:
         _row(compared, demand, money, lambda c: c.costs.demand_cost, **part),
         _row(compared, "diesel", money, lambda c: c.costs.diesel_cost, **part),
         _row(compared, "genset starts and hours", money, lambda c: c.costs.start_cost, **part),
+        *_if_any(
+            _row(compared, "energy blocks", money, lambda c: c.costs.block_cost, **part),
+            _row(compared, "power factor and minimum charge", money, lambda c: c.costs.extra_cost, **part),
+            _row(compared, "carbon", money, lambda c: c.costs.carbon_cost, **part),
+        ),
         _row(compared, "fixed charge", money, lambda c: c.costs.fixed_cost, **part),
         _row(
             compared,

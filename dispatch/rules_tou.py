@@ -36,7 +36,7 @@ class TouParams:
 def price_place(tariff: Tariff, when: datetime) -> float | None:
     """Place of the price at `when` among those of its local day: 0 cheapest, 1 dearest, None if flat."""
     local = when.astimezone(ZoneInfo(tariff.timezone))
-    day, month = local.weekday(), local.month
+    day, month = tariff.day_type(local), local.month
     today = [w for w in tariff.windows if day in w.weekdays and month in w.months]
     prices = [w.import_per_kwh for w in today]
     if not today or sum(w.end_h - w.start_h for w in today) < 24.0 - 1e-9:
@@ -44,7 +44,7 @@ def price_place(tariff: Tariff, when: datetime) -> float | None:
     low, high = min(prices), max(prices)
     if high - low < 1e-9:
         return None
-    now = next((w.import_per_kwh for w in today if w.holds(local)), tariff.default_import_per_kwh)
+    now = next((w.import_per_kwh for w in today if w.holds(local, day)), tariff.default_import_per_kwh)
     return (now - low) / (high - low)
 
 

@@ -4,17 +4,18 @@ The simulator's counters, the MILP and the reports are tested against it.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ems.charges import DemandLine, MonthLine, MonthUse, month_charges
 from ems.errors import DataError
 from ems.series import UniformSeries
 from ems.tariff import Tariff
-from ems.timegrid import FloatArray
+from ems.timegrid import FloatArray, IntArray
 
 PRICE_STEP_S = 900.0  # a price may change every quarter of an hour, not more often
 DEFAULT_WINDOW = "default"
@@ -30,23 +31,19 @@ class EnergyLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemandLine:
-    """Demand of one local month. `month_share` of the month lies in the period."""
+class Before:
+    """What was metered in the period's first month before the period."""
 
-    month: str  # "2026-03"
-    peak_kw: float
-    month_share: float
-    cost: float  # for the whole month, however little of it lies in the period
-
-    @property
-    def prorated_cost(self) -> float:
-        """The part of the month's demand charge that falls on the period by time."""
-        return self.cost * self.month_share
+    peaks_kw: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # charge -> local month -> kW
+    import_kwh: Mapping[str, float] = field(default_factory=dict)  # by local month
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """A bill in the tariff's currency. `fixed_cost` is the share of the fixed charge by time."""
+    """A bill in the tariff's currency. `fixed_cost` is the share of the fixed charge by time.
+
+    `blocks`, `power_factor` and `minimum` are empty where the tariff has none.
+    """
 
     currency: str
     energy: tuple[EnergyLine, ...]
@@ -54,11 +51,14 @@ class Bill:
     export_kwh: float
     export_revenue: float
     fixed_cost: float
+    blocks: tuple[MonthLine, ...] = ()
+    power_factor: tuple[MonthLine, ...] = ()
+    minimum: tuple[MonthLine, ...] = ()
 
     @property
     def energy_cost(self) -> float:
-        """All energy charges, export not deducted."""
-        return math.fsum(line.cost for line in self.energy)
+        """All energy charges, blocks included, export not deducted."""
+        return math.fsum([*(e.cost for e in self.energy), *(b.cost for b in self.blocks)])
 
     @property
     def demand_cost(self) -> float:
@@ -66,16 +66,22 @@ class Bill:
         return math.fsum(line.cost for line in self.demand)
 
     @property
+    def extra_cost(self) -> float:
+        """Power factor charge, and what is missing to the minimum."""
+        return math.fsum(line.cost for line in (*self.power_factor, *self.minimum))
+
+    @property
     def total_cost(self) -> float:
-        """What is paid: energy, demand of whole months and fixed charge, less export."""
-        return self.energy_cost + self.demand_cost + self.fixed_cost - self.export_revenue
+        """What is paid: energy, demand of whole months, fixed charge and the rest, less export."""
+        return self.energy_cost + self.demand_cost + self.fixed_cost + self.extra_cost - self.export_revenue
 
 
 def bill(
     tariff: Tariff,
     import_kw: UniformSeries,
     export_kw: UniformSeries,
-    peaks_before_kw: Mapping[str, float] | None = None,
+    before: Before | None = None,
+    reactive_kvar: UniformSeries | None = None,
 ) -> Bill:
     """Bill a period.
 
@@ -85,7 +91,9 @@ def bill(
     import_kw : (N,) mean import of each interval, 0 or more [kW]. The interval divides the billing interval
         or is a multiple of it; the series starts on one of its edges.
     export_kw : (N,) mean export of each interval, 0 or more [kW], on the same intervals.
-    peaks_before_kw : highest billing interval of a local month ("2026-03") before the period [kW].
+    before : what the period's first month had seen before the period.
+    reactive_kvar : (N,) mean reactive power drawn from the grid, 0 or more [kvar], on the same intervals;
+        needed where the tariff bills kVA or the power factor.
 
     Raises
     ------
@@ -97,37 +105,41 @@ def bill(
     hours as the clock says. A billing interval belongs to the local month in which it starts. A billing
     interval of which the period holds only a part counts with the energy in it over its whole length.
     """
-    _check(tariff, import_kw, export_kw)
+    given = [("import", import_kw), ("export", export_kw)]
+    if reactive_kvar is not None:
+        given.append(("reactive", reactive_kvar))
+    elif tariff.power_factor is not None or any(c.apparent for c in tariff.demand_charges):
+        raise DataError("the tariff bills reactive power, and no series of it was given")
+    _check(tariff, given)
     imported_kwh, starts = _quarters(import_kw)
-    peaks = dict(peaks_before_kw) if peaks_before_kw is not None else {}
-    for month, peak_kw in _interval_peaks(tariff, import_kw).items():
-        peaks[month] = max(peaks.get(month, 0.0), peak_kw)
-    shares = month_shares(tariff.timezone, import_kw.start, import_kw.end)
+    window = _window_index(tariff, starts)
+    uses = _month_uses(tariff, import_kw, reactive_kvar, before if before is not None else Before())
+    prices = np.array([*(w.import_per_kwh for w in tariff.windows), tariff.default_import_per_kwh])
+    by_month = _by_month(tariff, starts, imported_kwh * prices[window])
+    uses = [replace(u, import_cost=by_month.get(u.month, 0.0)) for u in uses]
+    charges = month_charges(tariff, uses)
     exported_kwh = float(np.sum(export_kw.values)) * export_kw.step_s / 3600.0
     return Bill(
         currency=tariff.currency,
-        energy=tuple(_energy_lines(tariff, starts, imported_kwh)),
-        demand=tuple(
-            DemandLine(
-                month=month,
-                peak_kw=peaks[month],
-                month_share=share,
-                cost=tariff.demand_charge_per_kw * peaks[month],
-            )
-            for month, share in shares.items()
-        ),
+        energy=tuple(_energy_lines(tariff, window, imported_kwh)),
+        demand=charges.demand,
         export_kwh=exported_kwh,
         export_revenue=tariff.export_per_kwh * exported_kwh,
-        fixed_cost=tariff.fixed_per_month * math.fsum(shares.values()),
+        fixed_cost=charges.fixed_cost,
+        blocks=charges.blocks,
+        power_factor=charges.power_factor,
+        minimum=charges.minimum,
     )
 
 
-def _check(tariff: Tariff, import_kw: UniformSeries, export_kw: UniformSeries) -> None:
-    if (import_kw.start, import_kw.step_s) != (export_kw.start, export_kw.step_s) or (
-        import_kw.values.shape != export_kw.values.shape
-    ):
-        raise DataError("import and export are not on the same intervals")
-    for name, series in (("import", import_kw), ("export", export_kw)):
+def _check(tariff: Tariff, given: Sequence[tuple[str, UniformSeries]]) -> None:
+    import_kw = given[0][1]
+    for name, series in given:
+        if (import_kw.start, import_kw.step_s) != (series.start, series.step_s) or (
+            import_kw.values.shape != series.values.shape
+        ):
+            raise DataError(f"import and {name} are not on the same intervals")
+    for name, series in given:
         if not len(series.values) or not np.isfinite(series.values).all():
             raise DataError(f"the {name} series is empty or has a gap")
         if float(np.min(series.values)) < 0.0:
@@ -148,41 +160,92 @@ def _quarters(series: UniformSeries) -> tuple[FloatArray, list[datetime]]:
     return energy_kwh, [start + timedelta(seconds=i * step_s) for i in range(len(energy_kwh))]
 
 
-def _energy_lines(tariff: Tariff, starts: list[datetime], kwh: FloatArray) -> Iterator[EnergyLine]:
-    zone = ZoneInfo(tariff.timezone)
-    priced = [(w.name, w.import_per_kwh) for w in tariff.windows]
-    priced.append((DEFAULT_WINDOW, tariff.default_import_per_kwh))
+def _window_index(tariff: Tariff, starts: list[datetime]) -> IntArray:
+    """Index of the window that prices each step; that of the default price where none holds."""
     index = np.empty(len(starts), dtype=np.int64)
     known: dict[datetime, int] = {}
     for i, start in enumerate(starts):
         quarter = start - timedelta(seconds=start.timestamp() % PRICE_STEP_S)
         if quarter not in known:
-            local = quarter.astimezone(zone)
-            held = (n for n, w in enumerate(tariff.windows) if w.holds(local))
-            known[quarter] = next(held, len(tariff.windows))
+            held = tariff.window_at(quarter)
+            known[quarter] = len(tariff.windows) if held is None else tariff.windows.index(held)
         index[i] = known[quarter]
+    return index
+
+
+def _energy_lines(tariff: Tariff, window: IntArray, kwh: FloatArray) -> Iterator[EnergyLine]:
+    priced = [(w.name, w.import_per_kwh) for w in tariff.windows]
+    priced.append((DEFAULT_WINDOW, tariff.default_import_per_kwh))
     for n, (name, price) in enumerate(priced):
-        total_kwh = math.fsum(kwh[index == n])
+        total_kwh = math.fsum(kwh[window == n])
         yield EnergyLine(window=name, import_kwh=total_kwh, cost=total_kwh * price)
 
 
-def _interval_peaks(tariff: Tariff, series: UniformSeries) -> dict[str, float]:
-    """Highest billing interval by local month [kW]."""
+def _by_month(tariff: Tariff, starts: list[datetime], values: FloatArray) -> dict[str, float]:
+    """Sum of a value of each step by local month."""
+    months: dict[str, list[float]] = {}
     zone = ZoneInfo(tariff.timezone)
+    for start, value in zip(starts, values.tolist(), strict=True):
+        months.setdefault(f"{start.astimezone(zone):%Y-%m}", []).append(value)
+    return {month: math.fsum(parts) for month, parts in months.items()}
+
+
+def _month_uses(
+    tariff: Tariff, import_kw: UniformSeries, reactive_kvar: UniformSeries | None, before: Before
+) -> list[MonthUse]:
+    """Meters of each local month of the period, the energy charge not yet in them."""
+    kwh, starts = _quarters(import_kw)
+    energy_kwh = _by_month(tariff, starts, kwh)
+    kvarh: dict[str, float] = {}
+    if reactive_kvar is not None:
+        kvarh = _by_month(tariff, starts, _quarters(reactive_kvar)[0])
+    peaks = _interval_peaks(tariff, import_kw, reactive_kvar)
+    return [
+        MonthUse(
+            month=month,
+            month_share=share,
+            import_kwh=energy_kwh.get(month, 0.0),
+            import_kvarh=kvarh.get(month, 0.0),
+            peaks_kw={
+                charge: max(by_month.get(month, 0.0), before.peaks_kw.get(charge, {}).get(month, 0.0))
+                for charge, by_month in peaks.items()
+            },
+            before_kwh=before.import_kwh.get(month, 0.0),
+        )
+        for month, share in month_shares(tariff.timezone, import_kw.start, import_kw.end).items()
+    ]
+
+
+def _interval_peaks(
+    tariff: Tariff, import_kw: UniformSeries, reactive_kvar: UniformSeries | None
+) -> dict[str, dict[str, float]]:
+    """Highest billing interval by charge and local month [kW, kVA]."""
+    zone = ZoneInfo(tariff.timezone)
+    index0, mean_kw = _interval_means(tariff, import_kw)
+    mean_kva = mean_kw
+    if reactive_kvar is not None:
+        mean_kva = np.hypot(mean_kw, _interval_means(tariff, reactive_kvar)[1])
+    peaks: dict[str, dict[str, float]] = {c.name: {} for c in tariff.charges}
+    for i, (kw, kva) in enumerate(zip(mean_kw.tolist(), mean_kva.tolist(), strict=True)):
+        start = datetime.fromtimestamp((index0 + i) * tariff.billing_interval_s, tz=UTC).astimezone(zone)
+        month, day_type = f"{start:%Y-%m}", tariff.day_type(start)
+        for charge in tariff.charges:
+            if charge.counts(start, day_type):
+                own = peaks[charge.name]
+                own[month] = max(own.get(month, 0.0), kva if charge.apparent else kw)
+    return peaks
+
+
+def _interval_means(tariff: Tariff, series: UniformSeries) -> tuple[int, FloatArray]:
+    """Index since 1970 of the first billing interval, and the mean of each [kW]."""
     billing_s = tariff.billing_interval_s
     parts = max(1, round(series.step_s / billing_s))
     step_s = series.step_s / parts
     values = np.repeat(series.values, parts)
     first = series.start.timestamp()
     index = np.floor((first + np.arange(len(values)) * step_s) / billing_s + 1e-9).astype(np.int64)
-    index0 = int(index[0])
-    mean_kw = np.bincount(index - index0, weights=values * step_s) / billing_s
-    peaks: dict[str, float] = {}
-    for i, kw in enumerate(mean_kw):
-        start = datetime.fromtimestamp((index0 + i) * billing_s, tz=UTC).astimezone(zone)
-        month = f"{start:%Y-%m}"
-        peaks[month] = max(peaks.get(month, 0.0), float(kw))
-    return peaks
+    mean: FloatArray = np.bincount(index - int(index[0]), weights=values * step_s) / billing_s
+    return int(index[0]), mean
 
 
 def month_shares(timezone: str, start: datetime, end: datetime) -> dict[str, float]:

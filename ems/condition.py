@@ -1,7 +1,7 @@
 """What the edge knows of the plant, condensed: the state a plan starts from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from ems.site import GridMode
@@ -48,4 +48,6 @@ class PlantCondition:
     peak_import_kw: float  # highest billing interval of the local month so far
     interval_import_kwh: float  # imported in the open billing interval
     interval_elapsed_s: float
+    charge_peaks_kw: Mapping[str, float] = field(default_factory=dict)  # the same by further demand charge
+    month_import_kwh: float = 0.0  # imported in the local month so far
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 
 from ems.billing import month_shares
+from ems.charges import MonthUse, month_charges
 from ems.errors import DataError
 from ems.site import Site
+from ems.tariff import MAIN_CHARGE, Tariff
+
+PEAKS = frozenset(["peak_import_kw", "charge_peaks_kw"])  # counters that do not add up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,12 @@ class EnergyCounters:
     peak_import_kw: Mapping[str, float] = field(
         default_factory=dict
     )  # by local month "2026-03": highest billing interval
+    charge_peaks_kw: Mapping[str, float] = field(
+        default_factory=dict
+    )  # by "2026-03 <charge>": highest one that counts for a further demand charge; kVA where it is apparent
+    month_import_kwh: Mapping[str, float] = field(default_factory=dict)  # by local month
+    month_import_cost: Mapping[str, float] = field(default_factory=dict)  # energy charge only
+    month_import_kvarh: Mapping[str, float] = field(default_factory=dict)  # reactive energy drawn
     violations: Mapping[str, int] = field(default_factory=dict)  # physics steps in violation, by kind
     bus_dead_s: float = 0.0
     islanded_s: float = 0.0
@@ -55,7 +65,7 @@ class EnergyCounters:
                 out[f.name] = {**theirs, **mine}
             elif f.name == "bess_stored_end_kwh":
                 out[f.name] = {**mine, **theirs}
-            elif f.name == "peak_import_kw":
+            elif f.name in PEAKS:
                 out[f.name] = {k: max(mine.get(k, 0.0), theirs.get(k, 0.0)) for k in {**mine, **theirs}}
             elif isinstance(mine, Mapping):
                 out[f.name] = {k: mine.get(k, 0) + theirs.get(k, 0) for k in {**mine, **theirs}}
@@ -104,6 +114,9 @@ class CostTable:
     fixed_cost: float
     diesel_cost: float
     start_cost: float  # starts and running hours of gensets
+    block_cost: float  # energy blocks
+    extra_cost: float  # power factor charge, and what is missing to the tariff's minimum
+    carbon_cost: float
     stored_cost: float
     voll_cost: float
     wear_cost: float
@@ -131,6 +144,9 @@ class CostTable:
             + self.fixed_cost
             + self.diesel_cost
             + self.start_cost
+            + self.block_cost
+            + self.extra_cost
+            + self.carbon_cost
             + self.stored_cost
         )
 
@@ -146,7 +162,12 @@ class CostTable:
 
 
 def settle(
-    site: Site, counters: EnergyCounters, *, start: datetime, stored_per_kwh: float | None = None
+    site: Site,
+    counters: EnergyCounters,
+    *,
+    start: datetime,
+    stored_per_kwh: float | None = None,
+    before_kwh: Mapping[str, float] | None = None,
 ) -> CostTable:
     """Turn counters into money and key figures; the only place where this is done.
 
@@ -156,6 +177,7 @@ def settle(
     counters : ground truth of the period, in one piece from `start` on.
     start : start of the period.
     stored_per_kwh : value of stored energy [money per kWh]; None: `stored_value_per_kwh` at the end.
+    before_kwh : import of a local month before the period, where blocks of energy go on from it [kWh].
 
     Raises
     ------
@@ -171,10 +193,11 @@ def settle(
     end = start + timedelta(seconds=counters.duration_s)
     value = stored_value_per_kwh(site, end) if stored_per_kwh is None else stored_per_kwh
     shares = month_shares(site.tariff.timezone, start, end)
-    whole = {
-        m: site.tariff.demand_charge_per_kw * kw for m, kw in counters.peak_import_kw.items() if m in shares
-    }
-    prorated = math.fsum(cost * shares[m] for m, cost in whole.items())
+    uses = [_month_use(site.tariff, counters, m, x) for m, x in shares.items()]
+    if before_kwh is not None:
+        uses = [replace(u, before_kwh=before_kwh.get(u.month, 0.0)) for u in uses]
+    charges = month_charges(site.tariff, uses)
+    blocks = math.fsum(line.cost for line in charges.blocks)
     stored_kwh = _total(counters.bess_stored_end_kwh) - _total(counters.bess_stored_start_kwh)
     discharged_kwh = _total(counters.bess_discharge_kwh)
     energy_kwh = math.fsum(b.battery.energy_kwh for b in site.bess)
@@ -184,10 +207,13 @@ def settle(
         currency=site.currency,
         energy_cost=counters.import_cost,
         export_revenue=counters.export_revenue,
-        demand_cost=prorated,
-        demand_whole_cost=math.fsum(whole.values()),
+        demand_cost=math.fsum(line.prorated_cost for line in charges.demand),
+        demand_whole_cost=math.fsum(line.cost for line in charges.demand),
         demand_label=_demand_label(shares),
-        fixed_cost=site.tariff.fixed_per_month * math.fsum(shares.values()),
+        fixed_cost=charges.fixed_cost,
+        block_cost=blocks,
+        extra_cost=charges.other_cost - blocks,
+        carbon_cost=site.carbon_per_l * fuel_l + site.carbon_per_kwh * counters.import_kwh,
         diesel_cost=site.diesel_per_l * fuel_l,
         start_cost=_genset_cost(site, counters),
         stored_cost=-value * stored_kwh,
@@ -198,7 +224,7 @@ def settle(
             for b in site.bess
         ),
         fuel_l=fuel_l,
-        co2_kg=site.co2_kg_per_l * fuel_l,
+        co2_kg=site.co2_kg_per_l * fuel_l + site.import_co2_kg_per_kwh * counters.import_kwh,
         run_h=counters.run_h,
         starts=counters.starts,
         failed_starts=counters.failed_starts,
@@ -210,6 +236,19 @@ def settle(
         bess_throughput_kwh=discharged_kwh,
         bess_cycles_count=discharged_kwh / energy_kwh if energy_kwh > 0.0 else 0.0,
         violations=counters.violations,
+    )
+
+
+def _month_use(tariff: Tariff, counters: EnergyCounters, month: str, share: float) -> MonthUse:
+    """What the counters hold of a local month."""
+    peaks = {c.name: counters.charge_peaks_kw.get(f"{month} {c.name}", 0.0) for c in tariff.demand_charges}
+    return MonthUse(
+        month=month,
+        month_share=share,
+        import_kwh=counters.month_import_kwh.get(month, 0.0),
+        import_cost=counters.month_import_cost.get(month, 0.0),
+        import_kvarh=counters.month_import_kvarh.get(month, 0.0),
+        peaks_kw={MAIN_CHARGE: counters.peak_import_kw.get(month, 0.0), **peaks},
     )
 
 
@@ -253,12 +292,13 @@ def _renewable_ratio(counters: EnergyCounters) -> float | None:
 class SavingsSplit:
     """What run `b` saves against run `a`, by cause; positive is saved. The parts add up to the total."""
 
-    energy_money: float  # import less export, stored energy valued
+    energy_money: float  # import less export, with blocks and reactive charges, stored energy valued
     demand_money: float
     diesel_money: float
     starts_money: float  # starts and running hours
     fixed_money: float
     voll_money: float
+    carbon_money: float = 0.0
 
     @property
     def total_money(self) -> float:
@@ -268,18 +308,22 @@ class SavingsSplit:
     @property
     def without_voll_money(self) -> float:
         """All parts but VOLL."""
-        parts = (self.energy_money, self.demand_money, self.diesel_money, self.starts_money, self.fixed_money)
-        return math.fsum(parts)
+        energy = (self.energy_money, self.demand_money, self.fixed_money)
+        return math.fsum([*energy, self.diesel_money, self.starts_money, self.carbon_money])
 
 
 def savings_split(a: CostTable, b: CostTable) -> SavingsSplit:
     """What `b` saves against `a` (the baseline) over the same period."""
     return SavingsSplit(
-        energy_money=(a.energy_cost - a.export_revenue + a.stored_cost)
-        - (b.energy_cost - b.export_revenue + b.stored_cost),
+        energy_money=_energy_cost(a) - _energy_cost(b),
         demand_money=a.demand_cost - b.demand_cost,
         diesel_money=a.diesel_cost - b.diesel_cost,
         starts_money=a.start_cost - b.start_cost,
         fixed_money=a.fixed_cost - b.fixed_cost,
         voll_money=a.voll_cost - b.voll_cost,
+        carbon_money=a.carbon_cost - b.carbon_cost,
     )
+
+
+def _energy_cost(t: CostTable) -> float:
+    return t.energy_cost - t.export_revenue + t.block_cost + t.extra_cost + t.stored_cost

@@ -131,6 +131,18 @@ class Site:
     connections: tuple["Connection", ...]
     weather: WeatherSource | None = None
     maintenance: tuple[Maintenance, ...] = ()
+    carbon_per_kg: float = 0.0  # price of CO2, diesel's and import's
+    import_co2_kg_per_kwh: float = 0.0
+
+    @property
+    def carbon_per_l(self) -> float:
+        """Carbon cost of a litre of diesel [money per L]."""
+        return self.carbon_per_kg * self.co2_kg_per_l
+
+    @property
+    def carbon_per_kwh(self) -> float:
+        """Carbon cost of a kWh imported [money per kWh]."""
+        return self.carbon_per_kg * self.import_co2_kg_per_kwh
 
     def kind_of(self, asset_id: str) -> AssetKind:
         """Kind of an asset; KeyError if there is none of this id."""

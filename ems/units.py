@@ -29,6 +29,8 @@ _UNITS: dict[str, tuple[str, float]] = {
     "kWh": ("energy", 1.0),
     "Wh": ("energy", 1e-3),
     "MWh": ("energy", 1e3),
+    "kvarh": ("reactive energy", 1.0),
+    "Mvarh": ("reactive energy", 1e3),
     "V": ("voltage", 1.0),
     "kV": ("voltage", 1e3),
     "A": ("current", 1.0),

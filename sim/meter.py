@@ -1,12 +1,13 @@
 """The simulator's own energy counters: ground truth, added up at each physics step."""
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from ems.kpi import EnergyCounters
 from ems.site import Site
+from ems.tariff import DemandCharge
 from plant_models.plant import PlantFlows
 
 Sums = defaultdict[str, float]
@@ -50,13 +51,19 @@ class Meter:
     violations: Counts = field(default_factory=_counts)
     violation_s: Sums = field(default_factory=_sums)
     violation_max: dict[str, float] = field(default_factory=dict)  # in the violation's own unit
-    peak_kw: dict[str, float] = field(default_factory=dict)
+    peak_kw: dict[str, float] = field(default_factory=dict)  # by "2026-03", further charges by "2026-03 name"
+    month_kwh: Sums = field(default_factory=_sums)
+    month_cost: Sums = field(default_factory=_sums)
+    month_kvarh: Sums = field(default_factory=_sums)
     interval_kwh: list[float] = field(default_factory=list)  # import of each closed billing interval
     day_readings: list[EnergyCounters] = field(default_factory=list)  # at the end of each local day
     day_peaks_kw: list[dict[str, float]] = field(default_factory=list)  # the day's own
     _day_peak_kw: dict[str, float] = field(default_factory=dict)
     _open_kwh: float = 0.0
+    _open_kvarh: float = 0.0
     _open_index: int | None = None
+    _month: str = ""  # of the open billing interval
+    _charges: tuple[DemandCharge, ...] = ()  # for which it counts, beside the main one
 
     def add(self, t_s: float, flows: PlantFlows, import_per_kwh: float) -> None:
         """Count a step that began `t_s` after the start of the run and lies within one billing interval."""
@@ -84,14 +91,25 @@ class Meter:
         index = int((self.t0_epoch_s + t_s + 1e-6) // interval_s)
         if index != self._open_index:
             self.close_interval()
-            self._open_index = index
+            self._open(index)
+        kvarh = max(0.0, flows.grid_q_kvar) * dt_h
+        self._open_kvarh += kvarh
+        self.month_kvarh[self._month] += kvarh
         if kwh > 0.0:
             self._open_kwh += kwh
             self.scalars["import_kwh"] += kwh
             self.scalars["import_cost"] += kwh * import_per_kwh
+            self.month_kwh[self._month] += kwh
+            self.month_cost[self._month] += kwh * import_per_kwh
         else:
             self.scalars["export_kwh"] -= kwh
             self.scalars["export_revenue"] -= kwh * self.site.tariff.export_per_kwh
+
+    def _open(self, index: int) -> None:
+        tariff = self.site.tariff
+        start = EPOCH + timedelta(seconds=index * tariff.billing_interval_s)
+        self._open_index, self._month = index, tariff.month(start)
+        self._charges = tariff.charges_at(start)[1:] if tariff.demand_charges else ()
 
     def close_interval(self) -> None:
         """Close the open billing interval: its mean counts for the month's peak and against the cap."""
@@ -99,15 +117,17 @@ class Meter:
             return
         interval_s = self.site.tariff.billing_interval_s
         mean_kw = self._open_kwh * 3600.0 / interval_s
-        start = EPOCH + timedelta(seconds=self._open_index * interval_s)
-        month = start.astimezone(ZoneInfo(self.site.tariff.timezone)).strftime("%Y-%m")
-        self.peak_kw[month] = max(self.peak_kw.get(month, 0.0), mean_kw)
-        self._day_peak_kw[month] = max(self._day_peak_kw.get(month, 0.0), mean_kw)
+        mean_kva = math.hypot(mean_kw, self._open_kvarh * 3600.0 / interval_s)
+        found = {self._month: mean_kw}
+        found |= {f"{self._month} {c.name}": mean_kva if c.apparent else mean_kw for c in self._charges}
+        for key, value in found.items():
+            self.peak_kw[key] = max(self.peak_kw.get(key, 0.0), value)
+            self._day_peak_kw[key] = max(self._day_peak_kw.get(key, 0.0), value)
         over_kw = mean_kw - self.site.grid.p_import_kw_max
         if over_kw > OVER_CAP_TOLERANCE_KW:
             self.count_violation(INTERVAL_KIND, interval_s, over_kw)
         self.interval_kwh.append(self._open_kwh)
-        self._open_kwh, self._open_index = 0.0, None
+        self._open_kwh, self._open_kvarh, self._open_index = 0.0, 0.0, None
 
     def close_day(self) -> None:
         """Read the counters at the end of a local day (or of the run)."""
@@ -169,7 +189,11 @@ class Meter:
             bess_stored_start_kwh=dict(self.stored_start_kwh),
             bess_stored_end_kwh=dict(self.stored_end_kwh),
             loss_kwh=s["loss_kwh"],
-            peak_import_kw=dict(self.peak_kw),
+            peak_import_kw={k: v for k, v in self.peak_kw.items() if " " not in k},
+            charge_peaks_kw={k: v for k, v in self.peak_kw.items() if " " in k},
+            month_import_kwh=dict(self.month_kwh),
+            month_import_cost=dict(self.month_cost),
+            month_import_kvarh=dict(self.month_kvarh),
             violations=dict(self.violations),
             bus_dead_s=s["bus_dead_s"],
             islanded_s=s["islanded_s"],

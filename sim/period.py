@@ -66,7 +66,7 @@ def difference(later: EnergyCounters, earlier: EnergyCounters) -> EnergyCounters
         match f.name:
             case "bess_stored_start_kwh":
                 out[f.name] = earlier.bess_stored_end_kwh if earlier.bess_stored_end_kwh else new
-            case "bess_stored_end_kwh" | "peak_import_kw":
+            case "bess_stored_end_kwh" | "peak_import_kw" | "charge_peaks_kw":
                 out[f.name] = new
             case _ if isinstance(new, Mapping):
                 out[f.name] = {k: v - old.get(k, 0) for k, v in new.items()}
@@ -82,12 +82,16 @@ def by_day(
 
     Parameters
     ----------
-    peaks_kw : the day's own highest billing interval by month [kW].
+    peaks_kw : the day's own highest billing interval by month, and by "<month> <charge>" [kW].
     """
     out = []
     before, at = EnergyCounters(), start
     for reading, peaks in zip(readings, peaks_kw, strict=True):
-        day = replace(difference(reading, before), peak_import_kw=peaks)
+        day = replace(
+            difference(reading, before),
+            peak_import_kw={k: v for k, v in peaks.items() if " " not in k},
+            charge_peaks_kw={k: v for k, v in peaks.items() if " " in k},
+        )
         out.append((at, day))
         at, before = at + timedelta(seconds=day.duration_s), reading
     return tuple(out)

@@ -11,6 +11,7 @@ from ems.site import Site
 from ems.site_schema.build import build_site
 from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_plant import check_plant
+from ems.site_schema.checks_tariff import check_tariff
 from ems.site_schema.checks_wire import check_wire
 from ems.site_schema.checks_worst import check_worst_cases
 from ems.site_schema.draft import Draft, read_draft
@@ -32,6 +33,7 @@ def load_site(path: Path | str) -> Site:
     """
     draft = read_draft(Path(path))
     check_plant(draft)
+    check_tariff(draft)
     check_wire(draft)
     check_authority(draft)
     check_worst_cases(draft)

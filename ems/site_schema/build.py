@@ -1,5 +1,7 @@
 """A draft without problems becomes the frozen Site that all packages share."""
 
+from typing import Any
+
 from ems.assets import (
     ActuatorSafety,
     BatteryParams,
@@ -28,11 +30,19 @@ from ems.site import (
     WeatherSource,
 )
 from ems.site_schema.draft import Draft, PlacedPoint
-from ems.site_schema.forms import GensetForm, HierarchyForm, SetpointForm, TariffForm
-from ems.tariff import Tariff, TouWindow
+from ems.site_schema.forms import (
+    DemandChargeForm,
+    DemandWindowForm,
+    GensetForm,
+    HierarchyForm,
+    SetpointForm,
+    TariffForm,
+    TouWindowForm,
+)
+from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
 
-_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday")  # by number; ems.tariff.HOLIDAY is 7
 
 
 def build_site(draft: Draft) -> Site:
@@ -95,18 +105,47 @@ def _genset(genset_id: str, form: GensetForm) -> GensetParams:
 
 
 def _tariff(form: TariffForm) -> Tariff:
-    windows = tuple(
-        TouWindow(
-            name=w.name,
-            start_h=w.start,
-            end_h=w.end,
-            weekdays=frozenset(_DAYS.index(d) for d in w.days),
-            months=frozenset(w.months),
-            import_per_kwh=w.import_per_kwh,
-        )
-        for w in form.windows
+    built = {"windows", "holidays", "demand_charges", "energy_blocks", "power_factor"}
+    pf = form.power_factor
+    return Tariff(
+        windows=tuple(
+            TouWindow(name=w.name, import_per_kwh=w.import_per_kwh, **_window(w)) for w in form.windows
+        ),
+        holidays=frozenset(form.holidays),
+        demand_charges=tuple(_demand_charge(d) for d in form.demand_charges),
+        energy_blocks=tuple(EnergyBlock(**b.model_dump()) for b in form.energy_blocks),
+        power_factor=None if pf is None else PowerFactorCharge(**pf.model_dump()),
+        **form.model_dump(exclude=built),
     )
-    return Tariff(windows=windows, **form.model_dump(exclude={"windows"}))
+
+
+def _window(form: TouWindowForm | DemandWindowForm) -> dict[str, Any]:
+    return {
+        "start_h": form.start,
+        "end_h": form.end,
+        "weekdays": frozenset(_DAYS.index(d) for d in form.days),
+        "months": frozenset(form.months),
+    }
+
+
+def _demand_charge(form: DemandChargeForm) -> DemandCharge:
+    """Its figures are all in kW or all in kVA: the checks have seen to it."""
+    apparent = form.per_kva is not None
+    rate, excess = (form.per_kva, form.excess_per_kva) if apparent else (form.per_kw, form.excess_per_kw)
+    assert rate is not None
+    past = form.past_peaks_kva if apparent else form.past_peaks_kw
+    return DemandCharge(
+        name=form.name,
+        per_kw=rate,
+        windows=tuple(LocalWindow(**_window(w)) for w in form.windows),
+        apparent=apparent,
+        ratchet_ratio=form.ratchet_ratio,
+        ratchet_count=form.ratchet_months,
+        past_peaks_kw={} if past is None else past,
+        contracted_kw=form.contracted_kva if apparent else form.contracted_kw,
+        contracted_ratio=form.contracted_ratio,
+        excess_per_kw=0.0 if excess is None else excess,
+    )
 
 
 def in_unit(value: float | str, unit: str) -> float:

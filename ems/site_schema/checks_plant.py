@@ -8,10 +8,9 @@ from zoneinfo import ZoneInfo
 
 from ems.points import AssetKind
 from ems.site_schema.draft import Draft
-from ems.site_schema.forms import BatteryForm, BessForm, FuelPointForm, GensetForm, TouWindowForm
+from ems.site_schema.forms import BatteryForm, BessForm, FuelPointForm, GensetForm
 from ems.site_schema.text import Loc
 
-BILLING_INTERVALS_S = (300.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0)
 SFC_RATED = (0.18, 0.45)  # plausible L/kWh at rating; over it the number is mistyped or in another unit
 SLOPE_STEP = (0.5, 2.0)  # how the slope of a fuel curve may change from one segment to the next
 POWER_FACTOR = 0.95  # assumed at the interconnection where nothing is said
@@ -30,7 +29,6 @@ def check_plant(draft: Draft) -> None:
     _feeders(draft)
     _forming(draft)
     _reserve(draft)
-    _tariff(draft)
     _outages(draft)
     _maintenance(draft)
 
@@ -39,6 +37,11 @@ def hint(name: str, known: Iterable[str]) -> str:
     """Did-you-mean, or nothing."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def clock(hour: float) -> str:
+    """A local hour as 18:30."""
+    return f"{int(hour):02d}:{round(hour % 1 * 60):02d}"
 
 
 def _zone(draft: Draft, loc: Loc, name: str) -> ZoneInfo | None:
@@ -171,9 +174,7 @@ def _genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
         )
     for i, quiet in enumerate(g.quiet):
         if quiet.start == quiet.end:
-            draft.add(
-                (*loc, "quiet", i, "to"), _clock(quiet.end), "another time than from", "00:00 to 24:00?"
-            )
+            draft.add((*loc, "quiet", i, "to"), clock(quiet.end), "another time than from", "00:00 to 24:00?")
     _fuel(draft, (*loc, "fuel_points"), g)
 
 
@@ -243,6 +244,9 @@ def _feeders(draft: Draft) -> None:
     if draft.tariff is None:
         return
     dearest = max([draft.tariff.default_import_per_kwh, *(w.import_per_kwh for w in draft.tariff.windows)])
+    dearest += max([b.add_per_kwh for b in draft.tariff.energy_blocks], default=0.0)
+    if draft.money is not None:
+        dearest += draft.money.carbon_per_kg * draft.money.import_co2_kg_per_kwh
     for feeder_id, feeder in draft.feeders.items():
         if feeder.voll_per_kwh <= dearest:
             draft.add(
@@ -280,50 +284,6 @@ def _reserve(draft: Draft) -> None:
         draft.add(
             ("reserve", "critical_tier"), f"{draft.reserve.critical_tier}", f"a tier in use: {tiers}"
         )  # fmt: skip
-
-
-def _tariff(draft: Draft) -> None:
-    tariff = draft.tariff
-    if tariff is None:
-        return
-    if tariff.billing_interval_s not in BILLING_INTERVALS_S:
-        words = ", ".join(f"{s / 60:g}" for s in BILLING_INTERVALS_S)
-        draft.add(("tariff", "billing_interval_s"), f"{tariff.billing_interval_s:g} s", f"{words} min")
-    for i, window in enumerate(tariff.windows):
-        if not window.start < window.end:
-            draft.add(
-                ("tariff", "windows", i, "to"),
-                f"a window from {_clock(window.start)} to {_clock(window.end)}",
-                "an end after its start, on the same day",
-                "over midnight: write two windows, the first to 24:00",
-            )
-        if (window.start * 4.0) % 1.0 or (window.end * 4.0) % 1.0:
-            draft.add(
-                ("tariff", "windows", i, "from"),
-                f"a window from {_clock(window.start)} to {_clock(window.end)}",
-                "edges on a quarter of an hour",
-            )
-        for j, earlier in enumerate(tariff.windows[:i]):
-            if _overlap(earlier, window):
-                draft.add(
-                    ("tariff", "windows", i),
-                    f"{window.name!r} overlaps {earlier.name!r} (line {_line(draft, j)})",
-                    "one price at any time",
-                )
-
-
-def _line(draft: Draft, window: int) -> int | None:
-    return draft.document.line(("tariff", "windows", window))
-
-
-def _clock(hour: float) -> str:
-    return f"{int(hour):02d}:{round(hour % 1 * 60):02d}"
-
-
-def _overlap(a: TouWindowForm, b: TouWindowForm) -> bool:
-    days = set(a.days) & set(b.days)
-    months = set(a.months) & set(b.months)
-    return bool(days) and bool(months) and a.start < b.end and b.start < a.end
 
 
 def _outages(draft: Draft) -> None:

@@ -15,6 +15,7 @@ from ems.site_schema.quantity import (
     Kw,
     Kwh,
     KwPositive,
+    LocalDate,
     LocalHour,
     Money,
     MoneyPerKwh,
@@ -32,10 +33,12 @@ ID_PATTERN = r"^[a-z][a-z0-9_]*$"
 PATH_PATTERN = r"^[a-z][a-z0-9_-]*$"
 POINT_PATTERN = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"
 CURRENCY_PATTERN = r"^[A-Z]{3}$"
+MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 IN_WORDS = {
     ID_PATTERN: "lower-case letters, digits and _, a letter first",
     PATH_PATTERN: "lower-case letters, digits, - and _, a letter first",
     POINT_PATTERN: "<asset>.<point>, such as bess1.p_set_kw",
+    MONTH_PATTERN: "a month such as 2025-11",
     CURRENCY_PATTERN: "three capital letters, such as USD",
 }
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
@@ -43,7 +46,9 @@ PathId = Annotated[str, Field(pattern=PATH_PATTERN)]
 PointId = Annotated[str, Field(pattern=POINT_PATTERN)]
 Currency = Annotated[str, Field(pattern=CURRENCY_PATTERN)]
 Text = Annotated[str, Field(min_length=1)]
-Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
+EVERY_DAY: list[Day] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
+MonthName = Annotated[str, Field(pattern=MONTH_PATTERN)]
 
 
 class Form(BaseModel):
@@ -85,6 +90,8 @@ class MoneyForm(Form):
     currency: Currency
     diesel_per_l: Annotated[float, Quantity("CUR/L", gt=0)]
     co2_kg_per_l: Annotated[float, Quantity("kg/L", ge=0, le=5)] = 2.68
+    carbon_per_kg: Annotated[float, Quantity("CUR/kg", ge=0)] = 0.0
+    import_co2_kg_per_kwh: Annotated[float, Quantity("kg/kWh", ge=0, le=2)] = 0.0
 
 
 class GridForm(Form):
@@ -216,9 +223,50 @@ class TouWindowForm(Form):
     name: Text
     start: LocalHour = Field(alias="from")
     end: LocalHour = Field(alias="to")
-    days: list[Day] = Field(default=["mon", "tue", "wed", "thu", "fri", "sat", "sun"], min_length=1)
+    days: list[Day] = Field(default=EVERY_DAY, min_length=1)
     months: list[Annotated[int, Field(ge=1, le=12)]] = Field(default=list(range(1, 13)), min_length=1)
     import_per_kwh: MoneyPerKwh
+
+
+class DemandWindowForm(Form):
+    """Local time in which a demand charge counts."""
+
+    start: LocalHour = Field(alias="from")
+    end: LocalHour = Field(alias="to")
+    days: list[Day] = Field(default=EVERY_DAY, min_length=1)
+    months: list[Annotated[int, Field(ge=1, le=12)]] = Field(default=list(range(1, 13)), min_length=1)
+
+
+class DemandChargeForm(Form):
+    """A demand charge beside the main one; all its figures in kW or all in kVA."""
+
+    name: Text
+    per_kw: Annotated[float, Quantity("CUR/kW", ge=0)] | None = None
+    per_kva: Annotated[float, Quantity("CUR/kVA", ge=0)] | None = None
+    windows: list[DemandWindowForm] = Field(default=[], description="none: at all times")
+    ratchet_ratio: Ratio = 0.0
+    ratchet_months: Annotated[int, Field(ge=1, le=24)] = 11
+    past_peaks_kw: dict[MonthName, Kw] | None = None
+    past_peaks_kva: dict[MonthName, Annotated[float, Quantity("kVA", ge=0)]] | None = None
+    contracted_kw: KwPositive | None = None
+    contracted_kva: Kva | None = None
+    contracted_ratio: Ratio = 0.0
+    excess_per_kw: Annotated[float, Quantity("CUR/kW", ge=0)] | None = None
+    excess_per_kva: Annotated[float, Quantity("CUR/kVA", ge=0)] | None = None
+
+
+class EnergyBlockForm(Form):
+    """A block of a month's import."""
+
+    up_to_kwh: Kwh | None = None
+    add_per_kwh: MoneyPerKwh
+
+
+class PowerFactorForm(Form):
+    """A charge on reactive energy beyond what a power factor allows."""
+
+    min_ratio: Annotated[float, Quantity("", gt=0, le=1)]
+    per_kvarh: Annotated[float, Quantity("CUR/kvarh", ge=0)]
 
 
 class TariffForm(Form):
@@ -232,6 +280,11 @@ class TariffForm(Form):
     demand_charge_per_kw: Annotated[float, Quantity("CUR/kW", ge=0)]
     billing_interval_s: SecondsPositive
     fixed_per_month: Money
+    holidays: list[LocalDate] = []
+    demand_charges: list[DemandChargeForm] = []
+    energy_blocks: list[EnergyBlockForm] = []
+    power_factor: PowerFactorForm | None = None
+    minimum_per_month: Money = 0.0
 
 
 class FormingForm(Form):

@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler, ValidationInfo, WithJsonSchema
@@ -112,6 +112,15 @@ def _aware(value: Any) -> datetime:
     return when.astimezone(UTC)
 
 
+def _date(value: Any) -> date:
+    try:
+        if isinstance(value, str) and len(value) == 10:
+            return date.fromisoformat(value)
+    except ValueError:
+        pass
+    raise refuse("a date such as 2026-12-25")
+
+
 def _safe_value(value: Any, info: ValidationInfo) -> str | float | None:
     """Kept as text here: its unit is that of the setpoint, which only the checks know."""
     if value == "hold":
@@ -133,6 +142,7 @@ def _loose(value: Any) -> str | float:
 
 
 LocalHour = Annotated[float, BeforeValidator(_local_hour), WithJsonSchema(_CLOCK)]
+LocalDate = Annotated[date, BeforeValidator(_date), WithJsonSchema({"type": "string", "format": "date"})]
 Stamp = Annotated[datetime, BeforeValidator(_aware), WithJsonSchema(_STAMP)]
 SafeValue = Annotated[str | float | None, BeforeValidator(_safe_value), WithJsonSchema(_NUMBER_OR_TEXT)]
 # in the unit of a point that only its name decides

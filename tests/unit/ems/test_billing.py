@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from ems.billing import bill, month_shares
+from ems.billing import Before, bill, month_shares
 from ems.errors import DataError
 from ems.series import UniformSeries
 from ems.tariff import TouWindow
@@ -63,8 +63,16 @@ def test_bill_peak_before_the_period_counts_when_it_is_higher():
     start, end = day(NAIROBI, 2026, 3, 18)
     flow = flat(start, end, 100.0)
     nothing = replace(flow, values=flow.values * 0)
-    assert bill(tariff(), flow, nothing, {"2026-03": 250.0}).demand[0].peak_kw == 250.0
-    assert bill(tariff(), flow, nothing, {"2026-03": 50.0, "2026-02": 900.0}).demand_cost == 900.0
+    assert (
+        bill(tariff(), flow, nothing, Before(peaks_kw={"demand": {"2026-03": 250.0}})).demand[0].peak_kw
+        == 250.0
+    )
+    assert (
+        bill(
+            tariff(), flow, nothing, Before(peaks_kw={"demand": {"2026-03": 50.0, "2026-02": 900.0}})
+        ).demand_cost
+        == 900.0
+    )
 
 
 def test_bill_two_local_months_have_a_peak_each():

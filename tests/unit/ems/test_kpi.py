@@ -136,7 +136,7 @@ def test_counters_add_nothing_changes_nothing():
 
 def test_counters_add_covers_every_field():
     """A field added later must add up too: doubled, every number but peaks and battery states doubles."""
-    kept = {"peak_import_kw", "bess_stored_start_kwh", "bess_stored_end_kwh"}
+    kept = {"peak_import_kw", "charge_peaks_kw", "bess_stored_start_kwh", "bess_stored_end_kwh"}
     empty = EnergyCounters()
     values: dict[str, Any] = {
         f.name: 1.0 if isinstance(getattr(empty, f.name), float) else {"x": 1.0} for f in fields(empty)
