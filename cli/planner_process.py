@@ -25,6 +25,7 @@ from ems.site_schema import load_site
 from forecasting.history import HistoryForecaster
 from forecasting.measured import MeasuredHistory, history_forecaster
 from optimizer.options import PlannerOptions
+from optimizer.outlook import OutlookKeeper
 from optimizer.rolling import Planner
 from optimizer.trigger import next_look, replan_reason
 
@@ -41,6 +42,7 @@ class PlannerLoop:
     store: SqlitePlanStore
     forecaster: Forecaster
     planner: Planner
+    outlooks: OutlookKeeper
     notices: tuple[OutageNotice, ...]
     last: Plan | None = None
     made: int = 0
@@ -82,7 +84,8 @@ class PlannerLoop:
         horizon = self.planner.horizon(now, known_outages(self.notices, now), condition)
         forecast = self.forecaster.forecast(horizon, now)
         seq = 1 if self.last is None else self.last.seq + 1
-        return self.planner.plan(condition, forecast, self.last, seq)
+        outlook = self.outlooks.at(now, condition)
+        return self.planner.plan(condition, forecast, self.last, seq, outlook)
 
     def _report(self) -> None:
         plan = self.last
@@ -132,6 +135,7 @@ async def serve(config: ProcessConfig) -> None:
         store=store,
         forecaster=forecaster,
         planner=planner,
+        outlooks=OutlookKeeper(site, forecaster, options),
         notices=(*site.outages, *config.notices),
     )
     try:

@@ -12,6 +12,7 @@ reported is the *dual* objective, a bound up to the solver's tolerance (1e-7 rel
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -25,8 +26,10 @@ from ems.kpi import stored_value_per_kwh
 from ems.site import Site
 from ems.timegrid import FloatArray, IntArray, TimeGrid
 from optimizer.formulations.battery import decay
+from optimizer.formulations.blocks import left_kwh
 from optimizer.segments import fuel_segments
 from optimizer.solve import solve_lp
+from optimizer.tariff_parts import DemandPart, demand_cuts, demand_parts
 from plant_models.battery import stored_kw_array
 
 TANGENTS = 3
@@ -45,6 +48,9 @@ class PeriodTruth:
     soc_start: Mapping[str, float]
     peaks_before_kw: Mapping[str, float] = field(default_factory=dict)  # by local month "2026-03"
     stored_per_kwh: float | None = None  # None: ems.kpi.stored_value_per_kwh at the end
+    charge_peaks_before_kw: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # charge -> month
+    before_kwh: Mapping[str, float] = field(default_factory=dict)  # import of a local month before the period
+    expected: bool = False  # an expectation, not a bound: whole months are charged, reactive power counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +60,18 @@ class Bound:
     cost: float  # money
     terms: Mapping[str, float]  # money; names of ems.kpi.CostTable, revenue negative
     peak_kw: Mapping[str, float]  # by local month
+    charge_peaks_kw: Mapping[str, Mapping[str, float]]  # of further demand charges, by local month
     status: str
     solve_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Peaks:
+    """Columns of the peaks: main charge by month, further ones by name and month; what is paid anyway."""
+
+    main: dict[str, int]
+    further: dict[str, dict[str, int]]
+    sunk_cost: float  # negative: what a kW up to a floor is credited
 
 
 class _Lp:
@@ -99,6 +115,15 @@ class _Lp:
         self.row_low.append(np.broadcast_to(np.asarray(low, dtype=np.float64), count))
         self.row_high.append(np.broadcast_to(np.asarray(high, dtype=np.float64), count))
 
+    def total(self, at: IntArray, value: FloatArray, less: IntArray) -> None:
+        """One row: the sum of value * column over `at` is that of the columns `less`."""
+        for columns, values in ((at, value), (less, -np.ones(len(less)))):
+            rows = np.full(len(columns), self.rows, dtype=np.int64)
+            self.entries.append((rows, columns, values))
+        self.rows += 1
+        self.row_low.append(np.zeros(1))
+        self.row_high.append(np.zeros(1))
+
     def matrix(self) -> sparse.csc_matrix:
         """Rows by columns."""
         i, j, v = (np.concatenate([e[k] for e in self.entries]) for k in range(3))
@@ -114,7 +139,12 @@ class _Lp:
 
 
 def period_bound(site: Site, truth: PeriodTruth) -> Bound:
-    """Bound of a period, in one LP.
+    """Bound of a period, in one LP: see `period_solution`."""
+    return period_solution(site, truth)[0]
+
+
+def period_solution(site: Site, truth: PeriodTruth) -> tuple[Bound, FloatArray]:
+    """Bound of a period and the import (T,) that reaches it [kW], in one LP.
 
     Parameters
     ----------
@@ -132,6 +162,7 @@ def period_bound(site: Site, truth: PeriodTruth) -> Bound:
     imported = lp.var(T, site.grid.p_import_kw_max * truth.grid_share)
     exported = lp.var(T, site.grid.p_export_kw_max * truth.grid_share)
     lp.price("energy_cost", imported, truth.import_per_kwh * h)
+    lp.price("carbon_cost", imported, site.carbon_per_kwh * h)
     lp.price("export_revenue", exported, -truth.export_per_kwh * h)
     bus: list[tuple[IntArray, FloatArray | float]] = [(imported, 1.0), (exported, -1.0)]
     for plant in site.pv:
@@ -147,11 +178,14 @@ def period_bound(site: Site, truth: PeriodTruth) -> Bound:
     short = lp.var(T, aux)
     lp.add(T, [*bus, (short, 1.0)], demand + aux, np.inf)
     peaks = _demand(lp, site, truth, imported)
+    _blocks(lp, site, truth, imported)
     months = sum(month_shares(site.tariff.timezone, truth.grid.start, truth.grid.end).values())
-    return _solved(lp, offset, site.tariff.fixed_per_month * months, peaks)
+    return _solved(lp, offset, site.tariff.fixed_per_month * months, peaks, imported)
 
 
-def _solved(lp: _Lp, offset: float, fixed: float, peaks: Mapping[str, int]) -> Bound:
+def _solved(
+    lp: _Lp, offset: float, fixed: float, peaks: _Peaks, imported: IntArray
+) -> tuple[Bound, FloatArray]:
     begun = wall_s()
     cost = lp.costs()
     solved = solve_lp(
@@ -164,13 +198,19 @@ def _solved(lp: _Lp, offset: float, fixed: float, peaks: Mapping[str, int]) -> B
     terms = {name: sum(float(m @ x[at]) for at, m in parts) for name, parts in lp.terms.items()}
     terms["stored_cost"] = terms.get("stored_cost", 0.0) + offset
     terms["fixed_cost"] = fixed
-    return Bound(
-        cost=solved.dual + offset + fixed,
+    terms["demand_cost"] = terms.get("demand_cost", 0.0) + peaks.sunk_cost
+    bound = Bound(
+        cost=solved.dual + offset + fixed + peaks.sunk_cost,
         terms=terms,
-        peak_kw={month: float(x[at]) for month, at in peaks.items()},
+        peak_kw={month: float(x[at]) for month, at in peaks.main.items()},
+        charge_peaks_kw={
+            charge: {month: float(x[at]) for month, at in months.items()}
+            for charge, months in peaks.further.items()
+        },
         status=solved.status,
         solve_s=wall_s() - begun,
     )
+    return bound, x[imported]
 
 
 def _gensets(lp: _Lp, site: Site, h: FloatArray, bus: list[tuple[IntArray, FloatArray | float]]) -> None:
@@ -183,12 +223,14 @@ def _gensets(lp: _Lp, site: Site, h: FloatArray, bus: list[tuple[IntArray, Float
         lp.add(T, [(on, 1.0), (before, -1.0), (start, -1.0)], -np.inf, 0.0)
         lp.price("start_cost", start[1:], unit.start_cost)  # it may have been running before
         lp.price("start_cost", on, unit.running_cost_per_h * h)
-        lp.price("diesel_cost", on, site.diesel_per_l * curve.idle_l_h * h)
+        for term, per_l in (("diesel_cost", site.diesel_per_l), ("carbon_cost", site.carbon_per_l)):
+            lp.price(term, on, per_l * curve.idle_l_h * h)
         bus.append((on, unit.p_min_kw))
         for width, slope in zip(curve.width_kw, curve.slope_l_kwh, strict=True):
             piece = lp.var(T)
             lp.add(T, [(piece, 1.0), (on, -float(width))], -np.inf, 0.0)
             lp.price("diesel_cost", piece, site.diesel_per_l * float(slope) * h)
+            lp.price("carbon_cost", piece, site.carbon_per_l * float(slope) * h)
             bus.append((piece, 1.0))
 
 
@@ -233,20 +275,82 @@ def _batteries(
     return offset
 
 
-def _demand(lp: _Lp, site: Site, truth: PeriodTruth, imported: IntArray) -> dict[str, int]:
-    """Peak of each local month, charged by the month's share in the period as ems.kpi does."""
+def _months_of(site: Site, truth: PeriodTruth) -> dict[str, IntArray]:
+    """Steps of each local month."""
     zone = ZoneInfo(site.tariff.timezone)
-    months = np.array([s.astimezone(zone).strftime("%Y-%m") for s in truth.grid.starts()])
-    shares = month_shares(site.tariff.timezone, truth.grid.start, truth.grid.end)
-    peaks: dict[str, int] = {}
-    for month in dict.fromkeys(months.tolist()):
+    names = np.array([s.astimezone(zone).strftime("%Y-%m") for s in truth.grid.starts()])
+    return {month: np.flatnonzero(names == month) for month in dict.fromkeys(names.tolist())}
+
+
+def _demand(lp: _Lp, site: Site, truth: PeriodTruth, imported: IntArray) -> _Peaks:
+    """Peak of each local month and charge, charged by the month's share in the period as ems.kpi does."""
+    months = _months_of(site, truth)
+    shares = dict.fromkeys(months, 1.0)
+    if not truth.expected:
+        shares = month_shares(site.tariff.timezone, truth.grid.start, truth.grid.end)
+    whole = truth.grid.step_h * 3600.0 >= site.tariff.billing_interval_s - 1e-6
+    main: dict[str, int] = {}
+    further: dict[str, dict[str, int]] = {}
+    sunk = 0.0
+    for month, steps in months.items():
         peak = lp.var(1, np.inf, truth.peaks_before_kw.get(month, 0.0))
         lp.price("demand_cost", peak, site.tariff.demand_charge_per_kw * shares.get(month, 0.0))
-        steps = np.flatnonzero(months == month)
-        whole = steps[truth.grid.step_h[steps] * 3600.0 >= site.tariff.billing_interval_s - 1e-6]
-        lp.add(len(whole), [(imported[whole], 1.0), (np.repeat(peak, len(whole)), -1.0)], -np.inf, 0.0)
-        peaks[month] = int(peak[0])
-    return peaks
+        at = steps[whole[steps]]
+        lp.add(len(at), [(imported[at], 1.0), (np.repeat(peak, len(at)), -1.0)], -np.inf, 0.0)
+        main[month] = int(peak[0])
+        for part in demand_parts(site.tariff):
+            rate = part.rate_per_kw * shares.get(month, 0.0)
+            column = _part(lp, site, truth, part, month, imported, at)
+            lp.price("demand_cost", column, rate)
+            if part.excess:
+                sunk -= rate * part.floor_kw(month)
+            else:
+                further.setdefault(part.charge.name, {})[month] = int(column[0])
+    return _Peaks(main=main, further=further, sunk_cost=sunk)
+
+
+def _part(
+    lp: _Lp, site: Site, truth: PeriodTruth, part: DemandPart, month: str, imported: IntArray, at: IntArray
+) -> IntArray:
+    """Column of a charge's demand in a month; of apparent power only the active part, but in an expectation.
+
+    A step counts when all of it lies in the charge's windows: fewer steps are a lower bound.
+    """
+    before = truth.charge_peaks_before_kw.get(part.charge.name, {}).get(month, 0.0)
+    column = lp.var(1, np.inf, max(before, part.floor_kw(month)))
+    zone = ZoneInfo(site.tariff.timezone)
+    starts = truth.grid.starts()
+    billing_s = site.tariff.billing_interval_s
+
+    def counts(t: int) -> bool:
+        inside = (starts[t] + timedelta(seconds=x) for x in np.arange(0.0, truth.grid.step_s[t], billing_s))
+        local = [x.astimezone(zone) for x in inside]
+        return all(part.charge.counts(x, site.tariff.day_type(x)) for x in local)
+
+    own = at[[counts(int(t)) for t in at]] if len(at) else at
+    kvar = np.zeros(len(own))
+    if part.charge.apparent and truth.expected:
+        tangents = {f.id: (1.0 / f.power_factor_ratio**2 - 1.0) ** 0.5 for f in site.feeders}
+        kvar = sum((tangents[f] * kw[own] for f, kw in truth.load_kw.items()), kvar) * truth.grid_share[own]
+    for cut in demand_cuts((part,)):
+        under: list[tuple[IntArray, FloatArray | float]] = [
+            (imported[own], cut.active_ratio),
+            (np.repeat(column, len(own)), -1.0),
+        ]
+        lp.add(len(own), under, -np.inf, -cut.reactive_ratio * kvar)
+    return column
+
+
+def _blocks(lp: _Lp, site: Site, truth: PeriodTruth, imported: IntArray) -> None:
+    """Energy blocks of each month, cheaper ones in any order: a lower bound."""
+    blocks, h = site.tariff.energy_blocks, truth.grid.step_h
+    if not blocks:
+        return
+    for month, steps in _months_of(site, truth).items():
+        most = site.grid.p_import_kw_max * float(h[steps].sum())
+        column = lp.var(len(blocks), left_kwh(blocks, truth.before_kwh.get(month, 0.0), most))
+        lp.price("block_cost", column, np.array([b.add_per_kwh for b in blocks]))
+        lp.total(imported[steps], h[steps], column)
 
 
 def _check(truth: PeriodTruth, site: Site) -> None:

@@ -8,6 +8,7 @@ from optimizer.algebra import Model
 from optimizer.formulations import (
     balance,
     battery,
+    blocks,
     contingency,
     demand,
     genset_commitment,
@@ -49,7 +50,8 @@ def build(s: Structure, kind: type[M]) -> M:
     running.add(m, s)  # gensets on load against the load, where asked for
     contingency.add(m, s)  # and what the loss of one source takes away
     survival.add(m, s)  # hours the critical load would live without the grid
-    demand.add(m, s)  # the month's peak
+    demand.add(m, s)  # the month's peaks
+    blocks.add(m, s)  # the month's energy
     terminal.add(m, s)  # what is left is worth something
     return m
 
@@ -59,7 +61,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
     n = Numbers(shapes=shapes)
     for family in (
         grid, pv, battery, genset_commitment, hot_starts, genset_fuel, starts, shedding, balance, reserve,
-        running, contingency, survival, demand, terminal,
+        running, contingency, survival, demand, blocks, terminal,
     ):  # fmt: skip
         family.numbers(n, p, s)
     for name, shape in shapes.items():

@@ -1,10 +1,9 @@
 """From condition and forecast to a PlanningProblem: checks, declared repairs, outages, values."""
 
-import calendar
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -18,9 +17,12 @@ from ems.outage import known_outages
 from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.horizon import SPLIT_S
-from optimizer.options import DemandWeight, PlannerOptions
-from optimizer.problem import BessStart, DemandMonth, GensetStart, PlanningProblem
+from optimizer.intake_tariff import history_kwh, tariff_numbers
+from optimizer.options import PlannerOptions
+from optimizer.outlook import MonthOutlook
+from optimizer.problem import BessStart, GensetStart, PlanningProblem
 from optimizer.schedule import blocked_steps, quiet_cost
+from optimizer.unmodelled import tariff_notes
 from plant_models.battery import taper_limits_kw
 
 NEAR_EDGE = 0.02  # nearer to the edge of its window a battery's live limit says nothing but that
@@ -30,7 +32,11 @@ REACTIVE_SHARE_MAX = 0.6  # of a forming PCS's rating that is set aside for reac
 
 
 def planning_problem(
-    site: Site, condition: PlantCondition, forecast: Forecast, options: PlannerOptions
+    site: Site,
+    condition: PlantCondition,
+    forecast: Forecast,
+    options: PlannerOptions,
+    outlook: MonthOutlook | None = None,
 ) -> PlanningProblem:
     """Check, repair and lay out the input of one plan.
 
@@ -39,7 +45,7 @@ def planning_problem(
     DataError : an array of the forecast is missing, has the wrong length or is not finite; the grid does not
         start where the condition is; a condition is not finite.
     """
-    notes: list[str] = list(forecast.repairs)
+    notes: list[str] = [*forecast.repairs, *tariff_notes(site.tariff)]
     grid = forecast.grid
     _check_time(grid, condition.at)
     loads = {f.id: math.inf for f in site.feeders}
@@ -49,6 +55,8 @@ def planning_problem(
     available = grid_availability(site, condition, forecast, notes)
     import_price = _finite(forecast.import_per_kwh, grid, "import_per_kwh")
     export_price = _finite(forecast.export_per_kwh, grid, "export_per_kwh")
+    tariff = tariff_numbers(site, condition, grid, options, outlook, notes)
+    cost_price = import_price + site.carbon_per_kwh
     return PlanningProblem(
         site=site,
         grid=grid,
@@ -65,14 +73,16 @@ def planning_problem(
             _scheduled(_genset_start(g.id, site, condition, notes), g, site, condition, grid)
             for g in site.gensets
         ),
-        months=_months(site, condition, grid, options),
-        history_kwh=_history_kwh(site, condition, grid),
-        terminal_per_kwh=_terminal(site, import_price, options),
+        months=tariff.months,
+        demand_parts=tariff.demand_parts,
+        blocks_used_kwh=tariff.blocks_used_kwh,
+        history_kwh=history_kwh(site, condition, grid),
+        terminal_per_kwh=_terminal(site, cost_price, options),
         feeder_open=np.array(
             [not condition.feeder_closed.get(f.id, True) for f in site.feeders], dtype=np.bool_
         ),
         shed_whole=np.zeros(len(grid), dtype=np.bool_),
-        exclusive=available & ((import_price < 0.0) | (export_price > import_price)),
+        exclusive=available & ((cost_price < 0.0) | (export_price > cost_price)),
         notes=tuple(notes),
     )
 
@@ -266,51 +276,6 @@ def _scheduled(
         blocked=blocked_steps(unit.id, site.maintenance, grid),
         quiet_cost=quiet_cost(unit.quiet, grid, ZoneInfo(site.timezone)),
     )
-
-
-def _months(
-    site: Site, condition: PlantCondition, grid: TimeGrid, options: PlannerOptions
-) -> tuple[DemandMonth, DemandMonth]:
-    """Present local month and the next one."""
-    zone = ZoneInfo(site.tariff.timezone)
-    local = [s.astimezone(zone) for s in grid.starts()]
-    first = local[0]
-    here = np.array([(x.year, x.month) == (first.year, first.month) for x in local])
-    so_far = max(0.0, require_finite("peak import of the month", condition.peak_import_kw))
-    target = options.demand_target_kw if options.demand_target_kw is not None else 0.0
-    rate = site.tariff.demand_charge_per_kw
-    out = []
-    for steps, base in ((here, max(so_far, target)), (~here, target)):
-        share = _demand_share(local, grid, steps, options.demand_weight)
-        out.append(DemandMonth(steps=steps, base_kw=base, rate_per_kw=rate * share))
-    return out[0], out[1]
-
-
-def _demand_share(local: Sequence[datetime], grid: TimeGrid, steps: BoolArray, weight: DemandWeight) -> float:
-    """Share of the demand rate that the steps of one local month are made to feel, 0 to 1."""
-    if not steps.any():
-        return 1.0
-    first, last = int(np.flatnonzero(steps)[0]), int(np.flatnonzero(steps)[-1])
-    begin, end = local[first], local[last] + timedelta(seconds=grid.step_s[last])
-    month_h = 24.0 * calendar.monthrange(begin.year, begin.month)[1]
-    gone_h = (begin.day - 1) * 24.0 + begin.hour + begin.minute / 60.0
-    window_h = (end.timestamp() - begin.timestamp()) / 3600.0
-    match weight:
-        case DemandWeight.FULL:
-            return 1.0
-        case DemandWeight.REMAINING:
-            return min(1.0, window_h / max(month_h - gone_h, window_h))
-        case DemandWeight.ELAPSED:
-            return min(1.0, (gone_h + window_h) / month_h)
-
-
-def _history_kwh(site: Site, condition: PlantCondition, grid: TimeGrid) -> float:
-    """Import already in the open billing interval, if the grid starts inside the same one [kWh]."""
-    billing_s = site.tariff.billing_interval_s
-    into_s = grid.start.timestamp() % billing_s
-    if into_s < 1.0 or condition.interval_elapsed_s < 1.0:
-        return 0.0
-    return max(0.0, require_finite("import of the open billing interval", condition.interval_import_kwh))
 
 
 def _terminal(site: Site, import_price: FloatArray, options: PlannerOptions) -> FloatArray:

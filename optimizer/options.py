@@ -12,6 +12,7 @@ class DemandWeight(StrEnum):
     FULL = "full"  # the whole rate above the month's peak so far
     REMAINING = "remaining"  # the rate times the window's share of the rest of the month
     ELAPSED = "elapsed"  # the rate times the share of the month elapsed at the end of the window
+    TARGET = "target"  # the whole rate above the month's target (outlook.py); without one like REMAINING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

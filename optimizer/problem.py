@@ -41,10 +41,10 @@ class GensetStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemandMonth:
-    """One local month inside the window: what its demand charge starts from."""
+    """One local month inside the window: what a demand charge starts from in it. kVA where it is apparent."""
 
-    steps: BoolArray  # (T,) steps that lie in it
-    base_kw: float  # peak so far, or the target if that is higher
+    steps: BoolArray  # (T,) steps that lie in it and count
+    base_kw: float  # peak so far, what is billed in any case, or the target, whichever is highest
     rate_per_kw: float  # what a kW above the base costs in this window
 
 
@@ -57,7 +57,8 @@ class PlanningProblem:
     interval before the grid starts; `terminal_per_kwh` (B, 3) value of the lower, middle and upper third of
     the battery at the end; `exclusive` (T,) steps in which energy may have no value, so that one direction of
     flow has to be enforced by binaries; `feeder_open` (F,) feeders that are shed now; `shed_whole` (T,) steps
-    in which feeders are shed whole, by binaries.
+    in which feeders are shed whole, by binaries; `demand_parts` the further demand charges of
+    `tariff_parts.py`; `blocks_used_kwh` imported in each month outside the window, for the energy blocks.
     """
 
     site: Site
@@ -79,6 +80,8 @@ class PlanningProblem:
     feeder_open: BoolArray
     shed_whole: BoolArray
     notes: tuple[str, ...] = ()
+    demand_parts: tuple[tuple[DemandMonth, DemandMonth], ...] = ()
+    blocks_used_kwh: tuple[float, float] = (0.0, 0.0)
 
     @property
     def steps(self) -> int:

@@ -25,6 +25,7 @@ from optimizer.horizon import planning_grid
 from optimizer.intake import planning_problem
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
+from optimizer.outlook import MonthOutlook
 from optimizer.problem import PlanningProblem
 from optimizer.rescue import rules_plan, shifted_plan
 from optimizer.solve import Effort, Outcome, Session
@@ -70,7 +71,14 @@ class Planner:
         cut_s = self._site.grid.reconnect_dwell_s if back else None
         return planning_grid(issued_at, self._options.blocks, outages, cut_s)
 
-    def plan(self, condition: PlantCondition, forecast: Forecast, last: Plan | None, seq: int) -> Plan:
+    def plan(
+        self,
+        condition: PlantCondition,
+        forecast: Forecast,
+        last: Plan | None,
+        seq: int,
+        outlook: MonthOutlook | None = None,
+    ) -> Plan:
         """Make a plan; never raises for bad data or an infeasible problem: the plan says so.
 
         Parameters
@@ -83,11 +91,13 @@ class Planner:
             The plan before this one: start of the search, and first rescue.
         seq : int
             Number of the plan.
+        outlook : MonthOutlook or None
+            What is expected beyond the window, to the end of the month.
         """
         begun = wall_s()
         who = Identity(seq=seq, valid_h=self._options.valid_h)
         try:
-            problem = planning_problem(self._site, condition, forecast, self._options)
+            problem = planning_problem(self._site, condition, forecast, self._options, outlook)
         except (DataError, BadValue) as bad:
             return self._rescue(None, condition, forecast.grid, last, who, f"input refused: {bad}")
         plan, why = self._solved(problem, last, who, begun)

@@ -11,7 +11,7 @@ from sim.scenario import Scenario
 if TYPE_CHECKING:
     from sim.harness import Run
 
-FORMAT = 2
+FORMAT = 3
 
 
 def fingerprint(scenario: Scenario) -> str:
@@ -44,6 +44,7 @@ def save_run(run: "Run", path: Path) -> None:
         "recorder": run.recorder,
         "edge": run.edge.state(),
         "turns": None if turns is None else (turns.last, turns.pending, turns.made, turns.look_s, turns.away),
+        "outlook": None if turns is None else turns.outlooks.kept,
         "measured": (run.samples.rows, run.measured.grown),
         "run": (run.mode, run.cycles, run.wall_s),
     }
@@ -76,4 +77,5 @@ def restore_run(run: "Run", path: Path) -> None:
     if run.turns is not None and saved["turns"] is not None:
         turns = run.turns
         turns.last, turns.pending, turns.made, turns.look_s, turns.away = saved["turns"]
+        turns.outlooks.kept = saved["outlook"]
     run.mode, run.cycles, run.wall_s = saved["run"]

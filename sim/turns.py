@@ -10,6 +10,7 @@ from ems.outage import known_outages
 from ems.plan import Plan
 from ems.ports import Forecaster
 from ems.site import GridMode
+from optimizer.outlook import OutlookKeeper
 from optimizer.rolling import Planner
 from optimizer.trigger import next_look, replan_reason
 from sim.recorder import MemoryPlans
@@ -45,6 +46,7 @@ class PlanningTurns:
     def _start(self) -> None:
         self._planner = Planner(self._scenario.site, self._options.planner)
         self._forecaster = self._make()
+        self.outlooks = OutlookKeeper(self._scenario.site, self._forecaster, self._options.planner)
 
     def alive(self, t_s: float) -> bool:
         """What the edge is told at `t_s`: before its first turn, also after a death, no planner is there."""
@@ -103,7 +105,7 @@ class PlanningTurns:
         horizon = self._planner.horizon(now, known_outages(self._scenario.notices, now), condition)
         forecast = self._forecaster.forecast(horizon, now)
         seq = 1 if self.last is None else self.last.seq + 1
-        plan = self._planner.plan(condition, forecast, self.last, seq)
+        plan = self._planner.plan(condition, forecast, self.last, seq, self.outlooks.at(now, condition))
         took_s = wall_s() - began
         made = PlanMade(label=str(plan.label), gap_ratio=plan.solve.gap_ratio, took_s=took_s)
         self.pending = (t_s + o.allowance_s, plan, made)

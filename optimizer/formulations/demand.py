@@ -1,4 +1,4 @@
-"""Demand charge: the month's highest billing interval, from the peak so far.
+"""Demand charges: the month's highest billing interval, from the peak so far.
 
     sum of D_t / H_k * import_t over the steps t of interval k  +  history_k / H  <=  peak_m      k in month m
     peak_m >= base_m,   cost rate_m * (peak_m - base_m)
@@ -6,34 +6,53 @@
 A step longer than the billing interval stands for all intervals inside it with its mean. A window may reach
 into the next month, whose peak starts from zero.
 
+Further charges (on-peak, contracted, kVA: tariff_parts.py) have the same rows for the intervals that count,
+a floor that is billed in any case as base, and for apparent power a fan of tangents with the load's own
+reactive power Q, all of which the grid gives while it is there:
+
+    cos(a) P_k + sin(a) Q_k  <=  peak_m       a = 0, 12, ... 60 degrees
+
 Source: tariffs bill the mean over fixed intervals (15, 30 or 60 min). What a window of days
 is charged: docs/optimizer.md.
 """
 
 import numpy as np
 
-from optimizer.algebra import Model
+from ems.timegrid import FloatArray
+from optimizer.algebra import Expr, Model
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
+from optimizer.tariff_parts import demand_cuts, demand_parts
 
 OTHER_MONTH_KW = 1e6  # right-hand side that frees a row
 
 
 def add(m: Model, s: Structure) -> None:
-    """peak_kw of the present and of the next local month."""
+    """peak_kw of the present and of the next local month; part_peak_kw (parts, 2) of further charges."""
     peak = m.var("peak_kw", 2)
     room = m.par("demand_room_kw", 2, s.intervals)
-    members = [np.flatnonzero(s.interval == k) for k in range(s.intervals)]
-    hours = [max(s.interval_h, float(s.step_h[i].max())) for i in members]
-    imported = m["import_kw"]
+    means = [_mean(m, s, k) for k in range(s.intervals)]
+    m.rows("demand", (2, s.intervals), lambda j, k: means[k] - peak[j] <= room[j, k])
+    parts = demand_parts(s.site.tariff)
+    if not parts:
+        return
+    cuts = demand_cuts(parts)
+    own = m.var("part_peak_kw", len(parts), 2)
+    free = m.par("part_room_kw", len(cuts), 2, s.intervals)
     m.rows(
-        "demand",
-        (2, s.intervals),
-        lambda j, k: (
-            sum(s.step_h[t] / hours[k] * imported[int(t)] for t in members[k]) - peak[j] <= room[j, k]
-        ),
+        "demand_part",
+        (len(cuts), 2, s.intervals),
+        lambda c, j, k: cuts[c].active_ratio * means[k] - own[cuts[c].part, j] <= free[c, j, k],
     )
+
+
+def _mean(m: Model, s: Structure, k: int) -> Expr:
+    """Mean import of interval k, from the steps in it [kW]."""
+    steps = np.flatnonzero(s.interval == k)
+    hours = max(s.interval_h, float(s.step_h[steps].max()))
+    imported = m["import_kw"]
+    return sum(s.step_h[t] / hours * imported[int(t)] for t in steps)
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
@@ -48,3 +67,31 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("peak_kw", base, np.inf)
     n.price("demand", "peak_kw", rate)
     n.constant["demand"] = -float(rate @ base)
+    if p.demand_parts:
+        _part_numbers(n, p, s)
+
+
+def _part_numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
+    cuts = demand_cuts(demand_parts(s.site.tariff))
+    kvar = interval_kvar(p, s)
+    room = np.full((len(cuts), 2, s.intervals), OTHER_MONTH_KW)
+    for c, cut in enumerate(cuts):
+        for j, month in enumerate(p.demand_parts[cut.part]):
+            at = np.unique(s.interval[month.steps])
+            room[c, j, at] = -cut.reactive_ratio * kvar[at]
+    room[:, :, 0] -= np.array([[c.active_ratio] for c in cuts]) * p.history_kwh / s.interval_h
+    base = np.array([[m.base_kw for m in months] for months in p.demand_parts])
+    rate = np.array([[m.rate_per_kw for m in months] for months in p.demand_parts])
+    n.par("part_room_kw", room)
+    n.bound("part_peak_kw", base, np.inf)
+    n.price("demand_charges", "part_peak_kw", rate)
+    n.constant["demand_charges"] = -float((rate * base).sum())
+
+
+def interval_kvar(p: PlanningProblem, s: Structure) -> FloatArray:
+    """(K,) mean reactive power of the load in each billing interval, none without mains [kvar]."""
+    tangents = np.array([(1.0 / f.power_factor_ratio**2 - 1.0) ** 0.5 for f in p.site.feeders])
+    kvar = (tangents @ p.load_kw if len(tangents) else np.zeros(p.steps)) * p.grid_available
+    hours = np.bincount(s.interval, weights=s.step_h)
+    out: FloatArray = np.bincount(s.interval, weights=kvar * s.step_h) / hours
+    return out

@@ -65,7 +65,7 @@ def _output(m: Model, unit: GensetParams, g: int, L: int, t: int) -> Expr:
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
-    """Fuel price, tank."""
+    """Price of fuel and of its carbon, tank."""
     units = machines(s)
     if not units:
         return
@@ -73,10 +73,11 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     L = n.shapes["above_kw"][1]
     slopes = np.array([[*x.slope_l_kwh, *[0.0] * (L - len(x.slope_l_kwh))] for x in pieces])
     idle = np.array([x.idle_l_h for x in pieces])
-    price = s.site.diesel_per_l * s.step_h
     n.bound("above_kw", 0.0, np.inf)
-    n.price("fuel", "on", idle[:, None] * price)
-    n.price("fuel", "above_kw", slopes[:, :, None] * price)
+    for term, per_l in (("fuel", s.site.diesel_per_l), ("carbon", s.site.carbon_per_l)):
+        if per_l > 0.0 or term == "fuel":
+            n.price(term, "on", idle[:, None] * per_l * s.step_h)
+            n.price(term, "above_kw", slopes[:, :, None] * per_l * s.step_h)
     tank_l = np.add.reduceat([g.fuel_l for g in p.gensets], firsts(s))
     n.par("tank_l", np.minimum(tank_l, TANK_UNKNOWN_L))
     n.bound("tank_short_l", 0.0, np.inf)

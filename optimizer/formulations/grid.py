@@ -22,11 +22,13 @@ def add(m: Model, s: Structure) -> None:
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
-    """Caps by availability; energy price both ways."""
+    """Caps by availability; energy price both ways, carbon of what is imported."""
     there = p.grid_available.astype(np.float64)
     n.bound("import_kw", 0.0, s.site.grid.p_import_kw_max * there)
     n.bound("export_kw", 0.0, s.site.grid.p_export_kw_max * there)
     n.price("energy_import", "import_kw", p.import_per_kwh * s.step_h)
+    if s.site.carbon_per_kwh > 0.0:
+        n.price("carbon", "import_kw", s.site.carbon_per_kwh * s.step_h)
     n.price("energy_export", "export_kw", -p.export_per_kwh * s.step_h)
     if s.formulation.exclusivity is Exclusivity.BINARY:
         n.bound("importing", 0.0, 1.0)

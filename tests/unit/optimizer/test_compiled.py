@@ -12,6 +12,7 @@ from scipy.sparse import csc_array
 
 from ems.assets import GensetParams
 from ems.site import GridMode
+from ems.tariff import DemandCharge, EnergyBlock, LocalWindow
 from optimizer.algebra import Model, StandardForm
 from optimizer.build import build
 from optimizer.compiled import Compiled, Filled, cost_terms
@@ -32,6 +33,24 @@ STEPS = 8
 EVERYTHING: dict[str, Any] = {
     "n_minus_1": ("genset", "bess"), "motor_start_kw": 40.0, "load_trip_kw": 30.0, "survive_h": 2.0,
 }  # fmt: skip
+EVENING = LocalWindow(
+    start_h=4.0, end_h=20.0, weekdays=frozenset(range(7)), months=frozenset(range(1, 13))
+)  # T0 is 03:00 in Nairobi
+NOTIFIED = DemandCharge(
+    name="notified",
+    per_kw=4.0,
+    windows=(EVENING,),
+    contracted_kw=90.0,
+    contracted_ratio=0.7,
+    excess_per_kw=3.0,
+)
+RATCHET = DemandCharge(
+    name="kVA", per_kw=2.0, apparent=True, ratchet_ratio=0.8, ratchet_count=3,
+    past_peaks_kw={"2025-12": 60.0, "2026-01": 50.0, "2025-11": 70.0},
+)  # fmt: skip
+BLOCKS = tuple(
+    EnergyBlock(up_to_kwh=up, add_per_kwh=add) for up, add in ((50.0, 0.01), (90.0, 0.03), (None, 0.02))
+)
 
 
 def _cooling(unit: GensetParams) -> GensetParams:
@@ -50,6 +69,9 @@ def random_pose(seed: int) -> Pose:
         gensets=tuple(_cooling(replace(g, start_cost=float(rng.uniform(1, 30)))) for g in site.gensets),
         reserve=replace(site.reserve, running_ratio=1.1 * (seed % 2)),
         diesel_per_l=float(rng.uniform(0.6, 1.6)),
+        carbon_per_kg=0.05,
+        tariff=replace(site.tariff, demand_charges=(NOTIFIED, RATCHET), energy_blocks=BLOCKS),
+        import_co2_kg_per_kwh=0.4,
         grid=replace(site.grid, p_import_kw_max=float(rng.uniform(150, 400)), p_export_kw_max=80.0),
         bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200))),),
     )
@@ -230,9 +252,15 @@ NOT_IN_THE_MODEL = {
     },
     "grid": {"v_nominal_v", "r_ohm", "x_ohm", "v_min_pu", "v_max_pu", "transfer_s", "reconnect_dwell_s"},
     "feeder": {"restore_dwell_s"},
-    "tariff": {"default_import_per_kwh", "export_per_kwh", "fixed_per_month"},  # come with the forecast
+    "tariff": {
+        "default_import_per_kwh", "export_per_kwh", "fixed_per_month",  # come with the forecast
+        "minimum_per_month",  # unmodelled.py
+    },
     "reserve": set(),
-    "site": {"latitude_deg", "longitude_deg", "altitude_m", "co2_kg_per_l"},
+    "site": {"latitude_deg", "longitude_deg", "altitude_m"},
+    "notified": {"ratchet_ratio", "ratchet_count"},  # it has no past peaks
+    "ratchet": {"contracted_ratio", "excess_per_kw"},  # it has no contract
+    "block": set(),
 }  # fmt: skip
 
 
@@ -250,6 +278,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     def at(**parts: Any) -> Pose:
         return replace(pose, site=replace(site, **parts))
 
+    def with_tariff(**parts: Any) -> Pose:
+        return at(tariff=replace(site.tariff, **parts))
+
     found = {
         "bess": silent(b.battery, lambda x: at(bess=(replace(b, battery=x),)), base),
         "pcs": silent(b.pcs, lambda x: at(bess=(replace(b, pcs=x),)), base),
@@ -260,6 +291,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "tariff": silent(site.tariff, lambda x: at(tariff=x), base),
         "reserve": silent(site.reserve, lambda x: at(reserve=x), base),
         "site": silent(site, lambda x: replace(pose, site=x), base),
+        "notified": silent(NOTIFIED, lambda x: with_tariff(demand_charges=(x, RATCHET)), base),
+        "ratchet": silent(RATCHET, lambda x: with_tariff(demand_charges=(NOTIFIED, x)), base),
+        "block": silent(BLOCKS[1], lambda x: with_tariff(energy_blocks=(BLOCKS[0], x, BLOCKS[2])), base),
     }
     assert {k: found[k] ^ v for k, v in NOT_IN_THE_MODEL.items() if found[k] != v} == {}
 

@@ -238,3 +238,16 @@ def test_a_plan_that_sheds_nothing_is_solved_without_feeder_binaries() -> None:
     plan = planner.plan(pose.condition(), pose.forecast(), None, 1)
     assert sum(plan.shed_kw["cheap"]) == pytest.approx(0.0)
     assert {k[2].shedding for k in planner._solvers} == {Shedding.MEAN}
+
+
+def test_carbon_price_turns_the_choice_of_source() -> None:
+    """An hour of 50 kW: import at 0.2, a genset at 0.25. At 0.1 a kg they are 0.3 (1 kg/kWh) and 0.26."""
+    unit = small_genset(p_min_kw=0.0)
+    site = small_site(gensets=[unit], feeders=[feeder("load", 10.0)], diesel_per_l=0.25)
+    pose = Pose(site=site, load_kw={"load": [50.0]}, import_per_kwh=0.2, steps=1)
+    assert objective(pose.plan()) == pytest.approx(10.0)
+    taxed = replace(site, carbon_per_kg=0.1, co2_kg_per_l=0.1, import_co2_kg_per_kwh=1.0)
+    plan = replace(pose, site=taxed).plan()
+    assert plan.genset_p_kw["gen1"] == pytest.approx((50.0,))
+    assert plan.cost_terms["carbon"] == pytest.approx(50.0 * 0.1 * 0.1)
+    assert objective(plan) == pytest.approx(50.0 * 0.26)
