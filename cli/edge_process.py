@@ -58,7 +58,7 @@ async def serve(config: ProcessConfig) -> None:
         epoch=recorder.boot,
         notices=[*site.outages, *config.notices],
         planner_alive=plans.producer_alive,
-        peak_import_kw=0.0 if known is None else known.peak_import_kw,
+        known=known,
     )
 
     pacer = _Pacer(config, site, clock, plans, recorder)

@@ -14,6 +14,7 @@ from ems.assets import GensetParams
 from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.points import BessState, GensetState
 from ems.site import GridMode
+from ems.tariff import Tariff
 from ems.telemetry import Snapshot
 
 _BESS_STATES = tuple(BessState)
@@ -61,7 +62,8 @@ def observe(
     demand_kw = _demand(layout, memory, feeder_kw, closed, evidence.bus_alive, elapsed_s)
     last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
-    demand = _demand_counters(layout, memory, snapshot, max(0.0, power.grid_kw))
+    kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
+    demand = _demand_counters(layout, memory, snapshot, max(0.0, power.grid_kw), kvar)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
     condition = PlantCondition(
         at=snapshot.at,
@@ -78,6 +80,8 @@ def observe(
         peak_import_kw=demand.peak_import_kw,
         interval_import_kwh=demand.interval_import_kwh,
         interval_elapsed_s=demand.interval_elapsed_s,
+        charge_peaks_kw=demand.charge_peaks_kw,
+        month_import_kwh=demand.month_import_kwh,
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
     after = replace(
@@ -243,8 +247,19 @@ def _demand(
     return out
 
 
+def _grid_kvar(layout: Layout, snapshot: Snapshot, mode: GridMode, feeder_kw: Mapping[str, float]) -> float:
+    """Reactive power drawn from the grid: measured, else that of the fed load by its power factor [kvar]."""
+    if mode is not GridMode.GRID_TIED:
+        return 0.0
+    measured = snapshot.value(f"{layout.site.grid.id}.q_kvar")
+    if measured is not None:
+        return max(0.0, measured)
+    cosines = {f: layout.feeders[f].power_factor_ratio for f in feeder_kw}
+    return math.fsum(kw * math.tan(math.acos(cosines[f])) for f, kw in feeder_kw.items())
+
+
 def _demand_counters(
-    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, import_kw: float
+    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, import_kw: float, import_kvar: float
 ) -> ObserverMemory:
     """Add the import since the last tick to the billing intervals it fell into.
 
@@ -252,7 +267,8 @@ def _demand_counters(
     """
     length_s = layout.site.tariff.billing_interval_s
     energy_kwh, elapsed_s = memory.interval_import_kwh, memory.interval_elapsed_s
-    peak_kw = memory.peak_import_kw
+    kvarh, month_kwh = memory.interval_import_kvarh, memory.month_import_kwh
+    peak_kw, peaks_kw = memory.peak_import_kw, dict(memory.charge_peaks_kw)
     if memory.last_at is not None and memory.last_s is not None and snapshot.at > memory.last_at:
         left_s = min((snapshot.at - memory.last_at).total_seconds(), snapshot.monotonic_s - memory.last_s)
         at = snapshot.at - timedelta(seconds=left_s)
@@ -260,18 +276,39 @@ def _demand_counters(
             room_s = length_s - at.timestamp() % length_s
             step_s = min(room_s, left_s)
             energy_kwh, elapsed_s = energy_kwh + import_kw * step_s / 3600.0, elapsed_s + step_s
+            kvarh += import_kvar * step_s / 3600.0
+            month_kwh += import_kw * step_s / 3600.0
             at, left_s = at + timedelta(seconds=step_s), left_s - step_s
             if step_s >= room_s - 1e-6:  # the interval is over
-                new_month = _month(layout, at) != _month(layout, at - timedelta(seconds=length_s))
+                begun = at - timedelta(seconds=length_s)
+                new_month = _month(layout, at) != _month(layout, begun)
                 peak_kw = 0.0 if new_month else max(peak_kw, energy_kwh * 3600.0 / length_s)
-                energy_kwh, elapsed_s = 0.0, 0.0
+                _count_charges(layout.site.tariff, begun, energy_kwh, kvarh, peaks_kw)
+                if new_month:
+                    month_kwh, peaks_kw = 0.0, {}
+                energy_kwh, kvarh, elapsed_s = 0.0, 0.0, 0.0
     return replace(
         memory,
         day=snapshot.at.astimezone(layout.zone).date(),
         peak_import_kw=peak_kw,
+        charge_peaks_kw=peaks_kw,
+        month_import_kwh=month_kwh,
         interval_import_kwh=energy_kwh,
+        interval_import_kvarh=kvarh,
         interval_elapsed_s=elapsed_s,
     )
+
+
+def _count_charges(
+    tariff: Tariff, begun: datetime, kwh: float, kvarh: float, peaks_kw: dict[str, float]
+) -> None:
+    """Raise the peaks of the further demand charges for which a closed billing interval counts."""
+    if not tariff.demand_charges:
+        return
+    per_h = 3600.0 / tariff.billing_interval_s
+    for charge in tariff.charges_at(begun)[1:]:
+        mean_kw = (math.hypot(kwh, kvarh) if charge.apparent else kwh) * per_h
+        peaks_kw[charge.name] = max(peaks_kw.get(charge.name, 0.0), mean_kw)
 
 
 def _month(layout: Layout, at: datetime) -> str:

@@ -83,6 +83,7 @@ def _shapes(site: Site, plan: Plan) -> Iterator[str]:
                 yield f"{name}[{i}] has {len(values)} values for {len(plan.grid)} steps"
     for name, length in (
         ("grid_p_kw", len(plan.grid_p_kw)),
+        ("import_limit_kw", len(plan.import_limit_kw) if plan.import_limit_kw else len(plan.grid)),
         ("grid_mode", len(plan.grid_mode)),
         ("forming", len(plan.forming)),
     ):
@@ -97,6 +98,8 @@ def _finite(plan: Plan) -> Iterator[str]:
                 yield f"{name}[{i}] holds a number that is not finite"
     if not all(math.isfinite(v) for v in plan.grid_p_kw):
         yield "grid_p_kw holds a number that is not finite"
+    if not all(math.isfinite(v) for v in plan.import_limit_kw):
+        yield "import_limit_kw holds a number that is not finite"
     if not math.isfinite(plan.peak_import_kw):
         yield "peak_import_kw is not finite"
 

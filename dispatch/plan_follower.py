@@ -195,7 +195,10 @@ def _import_allowance_kw(context: Context, plan: Plan) -> tuple[float, str]:
     """Import allowed on the mean for the rest of the billing interval, and what sets it [kW]."""
     grid, c = context.site.grid, context.condition
     cap_kw = grid.p_import_kw_max * (1.0 - POI_BIAS_RATIO)
-    peak_kw = PEAK_MARGIN_RATIO * max(plan.peak_import_kw, c.peak_import_kw)
+    peak_kw = max(plan.peak_import_kw, c.peak_import_kw)
+    if plan.import_limit_kw:
+        peak_kw = plan.import_limit_kw[context.step]
+    peak_kw *= PEAK_MARGIN_RATIO
     length_s = context.site.tariff.billing_interval_s
     into_s = context.now.timestamp() % length_s
     left_s = length_s - into_s

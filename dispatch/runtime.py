@@ -12,6 +12,7 @@ from dispatch.state import EdgeState, ObserverMemory, Written
 from dispatch.vocabulary import Controller, Decisions, TickInput
 from ems.clock import Clock
 from ems.commands import Command, Proposal, WriteOutcome
+from ems.condition import PlantCondition
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
 from ems.site import Site
@@ -28,7 +29,7 @@ class EdgeRuntime:
     notices : every announced outage known to the caller; each counts from its `issued_at`. None: the site's.
         May be a callable when notices arrive while the edge runs.
     planner_alive : told by whoever supervises the planner; only changes the label of what is followed.
-    peak_import_kw : highest billing interval of the running month, from the historian [kW].
+    known : the last condition in the historian: the demand meters go on from it in the same local month.
     held_safe : come up held safe, as after a broken invariant.
     """
 
@@ -45,11 +46,17 @@ class EdgeRuntime:
         epoch: int,
         notices: Sequence[OutageNotice] | Callable[[], Sequence[OutageNotice]] | None = None,
         planner_alive: Callable[[], bool] | None = None,
-        peak_import_kw: float = 0.0,
+        known: PlantCondition | None = None,
         held_safe: bool = False,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
-        observer = ObserverMemory(peak_import_kw=peak_import_kw)
+        observer = ObserverMemory()
+        if known is not None and site.tariff.month(known.at) == site.tariff.month(clock.now()):
+            observer = ObserverMemory(
+                peak_import_kw=known.peak_import_kw,
+                charge_peaks_kw=known.charge_peaks_kw,
+                month_import_kwh=known.month_import_kwh,
+            )
         self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer)
         self.last: Decisions | None = None
         self._clock = clock

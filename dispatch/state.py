@@ -34,7 +34,10 @@ class ObserverMemory:
     feeder_demand_kw: Mapping[str, float] = field(default_factory=dict)  # last load while closed
     day: date | None = None  # local
     peak_import_kw: float = 0.0
+    charge_peaks_kw: Mapping[str, float] = field(default_factory=dict)  # of further demand charges; kW or kVA
+    month_import_kwh: float = 0.0
     interval_import_kwh: float = 0.0
+    interval_import_kvarh: float = 0.0
     interval_elapsed_s: float = 0.0
     last_at: datetime | None = None
     last_s: float | None = None

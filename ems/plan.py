@@ -72,6 +72,7 @@ class Plan:
     peak_import_kw: float  # the month's peak this plan reckons with
     stored_energy_value_per_kwh: float
     notes: tuple[str, ...] = ()
+    import_limit_kw: Series = ()  # where further demand charges count: import above it raises what is billed
 
     def available_units(self, step: int) -> tuple[str, ...]:
         """Gensets the plan has on load in a step."""

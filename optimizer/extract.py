@@ -12,12 +12,14 @@ from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.compiled import Compiled, cost_terms
 from optimizer.fleets import single_machines
 from optimizer.formulations import contingency
+from optimizer.formulations.demand import interval_kvar
 from optimizer.formulations.reserve import drawn_per_kwh, loss_of_grid_kw
 from optimizer.formulations.terminal import widths
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.solve import Outcome
 from optimizer.structure import Structure
+from optimizer.tariff_parts import demand_parts
 from plant_models.battery import taper_limits_kw
 
 SHOWN_KW = 0.05  # smaller amounts of a slack are solver tolerance
@@ -133,8 +135,24 @@ def extract(
         peak_import_kw=float(v["peak_kw"][0]),
         stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
         notes=(*p.notes, *slack_notes(p, v), *contingency_notes(p, s, v)),
+        import_limit_kw=series(import_limit_kw(p, s, v)) if p.demand_parts else (),
     )
     return plan, Slack(surplus_kw=v["surplus_kw"], aux_short_kw=v["aux_short_kw"])
+
+
+def import_limit_kw(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> FloatArray:
+    """(T,) import up to which no demand charge bills more than the plan reckons with [kW]."""
+    out = np.full(p.steps, p.site.grid.p_import_kw_max)
+    kvar = interval_kvar(p, s)[s.interval]
+    charges = [(p.months, v["peak_kw"], False)]
+    for i, part in enumerate(demand_parts(p.site.tariff)):
+        charges.append((p.demand_parts[i], v["part_peak_kw"][i], part.charge.apparent))
+    for months, peaks, apparent in charges:
+        for month, peak in zip(months, peaks, strict=True):
+            if month.rate_per_kw > 0.0:
+                room = np.sqrt(np.maximum(0.0, peak**2 - kvar**2)) if apparent else np.full(p.steps, peak)
+                out = np.where(month.steps, np.minimum(out, room), out)
+    return out
 
 
 def modes(p: PlanningProblem) -> tuple[GridMode, ...]:

@@ -66,6 +66,7 @@ def _cut(last: Plan, first: int, condition: PlantCondition) -> Plan:
         "reserve_up_required_kw",
         "reserve_up_held_kw",
         "reserve_up_short_kw",
+        "import_limit_kw",
     )
     changes: dict[str, object] = {name: parts(dict(getattr(last, name))) for name in maps}
     changes |= {name: part(getattr(last, name)) for name in rows}

@@ -12,6 +12,7 @@ from dispatch.process_image import ProcessImage
 from dispatch.state import GensetRequest, ObserverMemory
 from ems.points import GensetState
 from ems.site import GridMode
+from ems.tariff import DemandCharge, LocalWindow
 from ems.telemetry import Quality, Reading, Snapshot
 from plant_models.plant import PlantInput, initial_state, step
 from tests.builders import T0, site
@@ -82,6 +83,39 @@ def test_demand_peak_starts_anew_with_the_local_month():
     assert m.peak_import_kw == 0.0
     m = walk(midnight - timedelta(minutes=30), [(900.0, 300.0), (900.0, 280.0), (900.0, 40.0)])
     assert m.peak_import_kw == pytest.approx(40.0)
+
+
+def test_demand_of_further_charges_and_energy_of_the_month_are_counted():
+    """100 kW before 18:00, 80 kW after, 60 kvar throughout: 80 kW on peak, 116.6 kVA."""
+    window = LocalWindow(
+        start_h=18.0, end_h=21.0, weekdays=frozenset(range(7)), months=frozenset(range(1, 13))
+    )
+    charges = (
+        DemandCharge(name="on peak", per_kw=1.0, windows=(window,)),
+        DemandCharge(name="kVA", per_kw=1.0, apparent=True),
+    )
+    layout = layout_of(replace(SITE, tariff=replace(SITE.tariff, demand_charges=charges)))
+    start = datetime.fromisoformat("2026-03-18T17:45+03:00")
+    memory, _ = observe(layout, ObserverMemory(), snapshot(start, 0.0), {}, 1.0)
+    seen = snapshot(start + timedelta(minutes=15), 900.0, grid1__p_kw=100.0, grid1__q_kvar=60.0)
+    memory, _ = observe(layout, memory, seen, {}, 1.0)
+    seen = snapshot(start + timedelta(minutes=30), 1800.0, grid1__p_kw=80.0, grid1__q_kvar=60.0)
+    memory, observed = observe(layout, memory, seen, {}, 1.0)
+    assert observed.condition.charge_peaks_kw == pytest.approx({"on peak": 80.0, "kVA": 13600.0**0.5})
+    assert observed.condition.month_import_kwh == pytest.approx(45.0)
+
+
+def test_demand_further_charges_start_anew_with_the_local_month():
+    charge = DemandCharge(name="all day", per_kw=1.0)
+    layout = layout_of(replace(SITE, tariff=replace(SITE.tariff, demand_charges=(charge,))))
+    midnight = datetime.fromisoformat("2026-04-01T00:00+03:00")
+    memory, _ = observe(layout, ObserverMemory(), snapshot(midnight - timedelta(minutes=15), 0.0), {}, 1.0)
+    memory, _ = observe(layout, memory, snapshot(midnight, 900.0, grid1__p_kw=200.0), {}, 1.0)
+    assert (memory.charge_peaks_kw, memory.month_import_kwh) == ({}, 0.0)
+    later = snapshot(midnight + timedelta(minutes=15), 1800.0, grid1__p_kw=40.0)
+    memory, _ = observe(layout, memory, later, {}, 1.0)
+    assert memory.charge_peaks_kw == pytest.approx({"all day": 40.0})
+    assert memory.month_import_kwh == pytest.approx(10.0)
 
 
 def test_demand_wall_clock_that_jumps_adds_only_control_time():

@@ -38,6 +38,11 @@ BROKEN: dict[str, tuple[Plan, str]] = {
     "missing asset": (replace(GOOD, genset_p_kw={"gen1": (0.0,) * 4}), "gen2"),
     "nan": (bent(GOOD, "bess_p_kw", "bess1", 1, float("nan")), "not finite"),
     "infinite grid": (replace(GOOD, grid_p_kw=(float("inf"),) * 4), "not finite"),
+    "nan limit": (
+        replace(GOOD, import_limit_kw=(float("nan"),) * len(GOOD.grid)),
+        "import_limit_kw holds",
+    ),
+    "short limit": (replace(GOOD, import_limit_kw=(100.0,)), "import_limit_kw has 1"),
     "nan peak": (replace(GOOD, peak_import_kw=float("nan")), "not finite"),
     "charge over rating": (bent(GOOD, "bess_p_kw", "bess1", 2, -700.0), "allowed -500.0"),
     "sign flipped": (bent(GOOD, "bess_p_kw", "bess1", 2, 60.0), "step 2"),

@@ -58,6 +58,16 @@ def test_follow_deviation_over_the_planned_peak_is_taken_by_the_battery():
     assert loop.edge.observer.peak_import_kw <= 210.0
 
 
+def test_follow_limit_of_an_on_peak_charge_is_held_although_the_month_has_seen_more():
+    """The plan's limit of the step counts, not the month's peak of 300 kW."""
+    plan = replace(plan_of(SITE, bess_kw=[0.0, 0.0], peak_import_kw=300.0), import_limit_kw=(210.0, 400.0))
+    loop = follow(plan)
+    loop.world.demand_kw["essential"] = 160.0
+    loop.run(900)
+    imported = sum(f.grid_p_kw * f.dt_s for _, _, f in loop.log) / 900.0
+    assert 205.0 < imported <= 210.0
+
+
 def test_follow_short_load_peak_uses_what_is_left_of_the_interval():
     """The demand charge counts the mean of the interval: a peak late in it may pass."""
     loop = follow(plan_of(SITE, bess_kw=[0.0, 0.0], peak_import_kw=250.0))
