@@ -16,7 +16,7 @@ from ems.assets import (
     Sharing,
 )
 from ems.site import Authority, FormingOrder, GridMode, Hierarchy, ReservePolicy, Site
-from ems.tariff import Tariff
+from ems.tariff import EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
 from optimizer.cases import Case, Grid, Storage, Unit, refused
 from optimizer.formulation import Formulation, Shedding
@@ -64,6 +64,7 @@ def case_problem(case: Case) -> PlanningProblem:
         exclusive=there & ((buy < 0.0) | (sell > buy)),
         feeder_open=np.zeros(len(load), dtype=np.bool_),
         shed_whole=np.zeros(T, dtype=np.bool_),
+        blocks_used_kwh=(grid.import_so_far_kwh, 0.0),
     )
 
 
@@ -161,6 +162,7 @@ def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> S
             timezone="UTC", currency="XXX", default_import_per_kwh=0.0, windows=(), export_per_kwh=0.0,
             demand_charge_per_kw=grid.demand_per_kw, billing_interval_s=3600.0 * grid.billing_interval_h,
             fixed_per_month=0.0,
+            energy_blocks=tuple(EnergyBlock(up_to_kwh=end, add_per_kwh=add) for end, add in grid.blocks),
         ),
         forming=FormingOrder(grid_tied=("grid",), islanded=forming),
         reserve=ReservePolicy(

@@ -11,6 +11,7 @@ array([1., 1.])
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -210,7 +211,9 @@ class Grid:
     """A connection with a tariff. The whole horizon is one billing period.
 
     The demand charge is on the highest mean import of an interval of `billing_interval_h`, never below
-    `peak_so_far_kw`; what that peak costs already is sunk and not part of the objective.
+    `peak_so_far_kw`; what that peak costs already is sunk and not part of the objective. `blocks` of (up to
+    so many kWh in the period, money per kWh) are paid beside `import_per_kwh`, from `import_so_far_kwh` on;
+    the last one has no end (None).
     """
 
     import_per_kwh: Values = 0.0
@@ -221,6 +224,8 @@ class Grid:
     demand_per_kw: float = 0.0
     peak_so_far_kw: float = 0.0
     billing_interval_h: float = 1.0
+    blocks: tuple[tuple[float | None, float], ...] = ()
+    import_so_far_kwh: float = 0.0
 
     def __post_init__(self) -> None:
         _check(
@@ -231,8 +236,13 @@ class Grid:
                 ("demand_per_kw", self.demand_per_kw, 0.0, 1e9),
                 ("peak_so_far_kw", self.peak_so_far_kw, 0.0, 1e9),
                 ("billing_interval_h", self.billing_interval_h, 1.0 / 3600.0, 8784.0),
+                ("import_so_far_kwh", self.import_so_far_kwh, 0.0, 1e12),
+                *((f"blocks[{k}]", price, -1e9, 1e9) for k, (_, price) in enumerate(self.blocks)),
             ),
         )
+        ends = [math.inf if end is None else end for end, _ in self.blocks]
+        if self.blocks and not (ends[-1] == math.inf and all(0.0 < a < b for a, b in pairwise(ends))):
+            raise refused("grid", "blocks", self.blocks, "ends that ascend from above 0, the last one None")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

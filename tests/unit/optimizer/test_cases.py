@@ -69,6 +69,14 @@ def test_tariff_alone_is_its_bill():
     assert out.cost_terms == pytest.approx({"energy_import": energy, "demand": 120.0})
 
 
+def test_blocks_that_grow_dearer_are_a_reason_to_save():
+    """60 kWh: a block of 40 at 0.1, then 0.4; the genset's 0.3 is cheaper than the second: 4 + 20 * 0.3."""
+    grid = Grid(import_per_kwh=0.0, blocks=((40.0, 0.1), (None, 0.4)))
+    out = solved(Case(steps=2, units=(unit(low=0.0),), grid=grid, loads=(Load(kw=30.0),)))
+    assert out.objective == pytest.approx(10.0)
+    assert sum(out.grid_kw) == pytest.approx(40.0)
+
+
 def test_battery_and_tariff_shift_energy_over_unequal_steps():
     """2 h at 0.1, half an hour at 0.5: the dear 10 kWh come out of the battery, 12.5 kWh went into it.
 
@@ -432,6 +440,9 @@ def test_two_weeks_of_half_hours_cost_what_another_lp_says():
         (lambda: CostPoints(kw=(1.0, 1.0), per_h=(1.0, 2.0)), ("cost points: kw", "ascending")),
         (lambda: Storage(id="b", energy_kwh=0.0, p_charge_kw=1.0, p_discharge_kw=1.0), ("energy_kwh", "0.0")),
         (lambda: Grid(import_kw_max=-1.0), ("grid: import_kw_max", "-1.0")),
+        (lambda: Grid(blocks=((5.0, 0.1), (3.0, 0.2))), ("grid: blocks", "the last one None")),
+        (lambda: Grid(blocks=((5.0, 0.1), (3.0, 0.2), (None, 0.3))), ("grid: blocks", "ascend")),
+        (lambda: Grid(blocks=((None, float("nan")),)), ("grid: blocks[0]", "nan")),
         (lambda: Case(steps=0), ("case: steps", "0")),
         (lambda: Case(steps=1, grid=Grid(), n_minus_1=True), ("case: n_minus_1", "islands")),
         (
