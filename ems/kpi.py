@@ -259,7 +259,11 @@ def _total(by_asset: Mapping[str, float]) -> float:
 def _demand_label(shares: Mapping[str, float]) -> str:
     if all(abs(share - 1.0) < 1e-9 for share in shares.values()):
         return "demand charge"
-    words = ", ".join(f"{100.0 * share:.1f} % of {month}" for month, share in shares.items())
+    parts = {month: share for month, share in shares.items() if abs(share - 1.0) >= 1e-9}
+    whole = len(shares) - len(parts)
+    words = ", ".join(f"{100.0 * share:.1f} % of {month}" for month, share in parts.items())
+    if whole:
+        words += f" and {whole} whole month{'s' if whole > 1 else ''}"
     return f"demand charge, prorated to {words}"
 
 

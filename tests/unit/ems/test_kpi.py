@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ems.errors import DataError
-from ems.kpi import EnergyCounters, savings_split, settle, stored_value_per_kwh
+from ems.kpi import EnergyCounters, _demand_label, savings_split, settle, stored_value_per_kwh
 from tests.builders import site
 
 START = datetime(2026, 3, 18, tzinfo=ZoneInfo("Africa/Nairobi"))
@@ -146,3 +146,8 @@ def test_counters_add_covers_every_field():
     for f in fields(two):
         expected = [{"x": 1.0}] if f.name in kept else [2.0, {"x": 2.0}]
         assert getattr(two, f.name) in expected, f.name
+
+
+def test_demand_label_names_the_months_in_part_and_counts_the_whole_ones():
+    label = _demand_label({"2022-09": 0.633, "2022-10": 1.0, "2022-11": 1.0, "2023-09": 0.367})
+    assert label == "demand charge, prorated to 63.3 % of 2022-09, 36.7 % of 2023-09 and 2 whole months"
