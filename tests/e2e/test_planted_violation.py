@@ -32,11 +32,13 @@ class BrokenDriver(WorldIO):
 
 
 class WildDriver(WorldIO):
-    """A device driver that forgets the decimal point of the battery's setpoint."""
+    """A device driver that charges the battery beyond the authority; the register would hold it."""
+
+    setpoint_kw = -590.0
 
     def _write(self, command: Command) -> WriteResult:
         if command.point == "bess1.p_set_kw":
-            command = replace(command, value=-5500.0)
+            command = replace(command, value=self.setpoint_kw)
         return super()._write(command)
 
 
@@ -71,9 +73,22 @@ def test_violation_import_over_the_cap_is_counted_and_timed():
 def test_violation_command_out_of_bounds_is_counted_and_refused():
     result = run_with(WildDriver)
     assert result.counters.violations[COMMAND_OUT_OF_BOUNDS] >= 10
-    assert result.violation_max[COMMAND_OUT_OF_BOUNDS] == 5500.0
+    assert result.violation_max[COMMAND_OUT_OF_BOUNDS] == 590.0
     assert result.counters.bess_charge_kwh["bess1"] < 10.0
     assert counted(result) >= 10
+
+
+class UnfitDriver(WildDriver):
+    """A device driver that forgets the decimal point: more than the register holds."""
+
+    setpoint_kw = -5500.0
+
+
+def test_violation_command_that_does_not_fit_its_register_is_never_sent():
+    result = run_with(UnfitDriver)
+    assert COMMAND_OUT_OF_BOUNDS not in result.counters.violations
+    assert any("not_sent" in note for note in result.notes), result.notes
+    assert result.counters.bess_charge_kwh["bess1"] < 10.0
 
 
 @dataclass(slots=True, kw_only=True)
