@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ems.clock import wall_s, wall_sleep
 
-_BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)  # between restarts of a process that keeps dying
+# Before a process that died is started again: longer than a cycle of the edge, which so shows a dead planner.
+_BACK_OFF_S = (1.2, 1.2, 2.0, 5.0)
 _STEADY_S = 30.0  # a process that lived so long starts again at the shortest back-off
 
 
