@@ -149,7 +149,8 @@ class Planner:
         whole = self._options.formulation.shedding is Shedding.WHOLE
         if whole and p.feeder_open.any():
             p = replace(p, shed_whole=p.islanded & p.integral)
-        compiled, n, outcome = self._round(p, last, begun, FIRST_SHARE if p.islanded.any() else 1.0)
+        another = whole and p.islanded.any() and not p.shed_whole.any()  # may have to follow
+        compiled, n, outcome = self._round(p, last, begun, FIRST_SHARE if another else 1.0)
         for _ in range(ROUNDS - 1):
             if outcome.x is None:
                 break
