@@ -30,15 +30,9 @@ from ems.site import (
     WeatherSource,
 )
 from ems.site_schema.draft import Draft, PlacedPoint
-from ems.site_schema.forms import (
-    DemandChargeForm,
-    DemandWindowForm,
-    GensetForm,
-    HierarchyForm,
-    SetpointForm,
-    TariffForm,
-    TouWindowForm,
-)
+from ems.site_schema.forms import HierarchyForm, SetpointForm
+from ems.site_schema.forms_assets import GensetForm
+from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, TariffForm, TouWindowForm
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
 

@@ -6,11 +6,11 @@ from ems.assets import OnSilence
 from ems.errors import BadValue
 from ems.points import POINTS, Access, AssetKind, PointSpec, point_id, split_point_id
 from ems.site_schema.build import in_unit, point_map
-from ems.site_schema.checks_plant import hint
 from ems.site_schema.checks_wire import wanted_points
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import SetpointForm
 from ems.site_schema.text import Loc
+from ems.site_schema.words import hint
 
 SILENCE_RATIO = 3.0  # a device must survive two lost refreshes
 _MODES = ("grid_tied", "islanded", "black")

@@ -1,18 +1,16 @@
 """What the plant's own numbers mean together: place, ratings against limits, tiers, tariff, outages."""
 
-import difflib
 import itertools
-from collections.abc import Iterable
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from ems.points import AssetKind
+from ems.site_schema.checks_bess import check_bess
+from ems.site_schema.checks_genset import check_genset
 from ems.site_schema.draft import Draft
-from ems.site_schema.forms import BatteryForm, BessForm, FuelPointForm, GensetForm
 from ems.site_schema.text import Loc
+from ems.site_schema.words import hint
 
-SFC_RATED = (0.18, 0.45)  # plausible L/kWh at rating; over it the number is mistyped or in another unit
-SLOPE_STEP = (0.5, 2.0)  # how the slope of a fuel curve may change from one segment to the next
 POWER_FACTOR = 0.95  # assumed at the interconnection where nothing is said
 
 
@@ -22,26 +20,15 @@ def check_plant(draft: Draft) -> None:
     _hierarchy(draft)
     _grid(draft)
     for bess_id, bess in draft.bess.items():
-        _bess(draft, ("bess", bess_id), bess)
+        check_bess(draft, ("bess", bess_id), bess)
     for genset_id, genset in draft.gensets.items():
-        _genset(draft, ("gensets", genset_id), genset)
+        check_genset(draft, ("gensets", genset_id), genset)
     _pv(draft)
     _feeders(draft)
     _forming(draft)
     _reserve(draft)
     _outages(draft)
     _maintenance(draft)
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """Did-you-mean, or nothing."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"did you mean {close[0]!r}?" if close else ""
-
-
-def clock(hour: float) -> str:
-    """A local hour as 18:30."""
-    return f"{int(hour):02d}:{round(hour % 1 * 60):02d}"
 
 
 def _zone(draft: Draft, loc: Loc, name: str) -> ZoneInfo | None:
@@ -106,119 +93,6 @@ def _grid(draft: Draft) -> None:
             f"a voltage of {grid.v_min_pu:g} pu or more at full import",
             f"power factor {POWER_FACTOR:g} leaves {1.0 - drop_pu:.3f} pu",
         )
-
-
-def _bess(draft: Draft, loc: Loc, bess: BessForm) -> None:
-    battery, pcs = bess.battery, bess.pcs
-    _battery(draft, (*loc, "battery"), battery)
-    for key in ("p_charge_kw_max", "p_discharge_kw_max"):
-        power_kw = getattr(battery, key)
-        if power_kw > pcs.s_kva:
-            draft.add(
-                (*loc, "battery", key), f"{power_kw:g} kW", f"at most the PCS rating, {pcs.s_kva:g} kVA"
-            )
-
-
-def _battery(draft: Draft, loc: Loc, b: BatteryForm) -> None:
-    if not b.soc_min < b.soc_max:
-        draft.add((*loc, "soc_min"), f"{b.soc_min:g}", f"less than soc_max, {b.soc_max:g}")
-    elif not b.soc_min <= b.soc_taper_low < b.soc_taper_high <= b.soc_max:
-        draft.add(
-            (*loc, "soc_taper_low"),
-            f"{b.soc_taper_low:g} and soc_taper_high {b.soc_taper_high:g}",
-            f"in this order between soc_min {b.soc_min:g} and soc_max {b.soc_max:g}",
-        )
-    power_kw = max(b.p_charge_kw_max, b.p_discharge_kw_max)
-    hours = b.energy_kwh / power_kw
-    if not 0.1 <= hours <= 24.0:
-        draft.add(
-            (*loc, "energy_kwh"), f"{b.energy_kwh:g} kWh with {power_kw:g} kW", "0.1 to 24 h at full power"
-        )
-    for key, eta, loss_pu in (
-        ("eta_charge", b.eta_charge, b.loss_charge_pu),
-        ("eta_discharge", b.eta_discharge, b.loss_discharge_pu),
-    ):
-        if eta - loss_pu < 0.7:
-            draft.add(
-                (*loc, key), f"{eta:g} less {loss_pu:g} at full power", "0.7 or more left at full power"
-            )
-    for key in ("aux_kw", "no_load_loss_kw"):
-        if (own_kw := getattr(b, key)) > 0.05 * power_kw:
-            draft.add(
-                (*loc, key), f"{own_kw:g} kW", f"at most 5 % of the power, {0.05 * power_kw:g} kW", "W?"
-            )
-
-
-def _genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
-    if not g.p_min_kw < g.p_rated_kw:
-        draft.add((*loc, "p_min_kw"), f"{g.p_min_kw:g} kW", f"less than p_rated_kw, {g.p_rated_kw:g} kW")
-    if not g.p_rated_kw <= g.s_kva <= 2.0 * g.p_rated_kw:
-        draft.add((*loc, "s_kva"), f"{g.s_kva:g} kVA", f"{g.p_rated_kw:g} to {2 * g.p_rated_kw:g} kVA")
-    if g.step_load_kw_max > g.p_rated_kw:
-        draft.add((*loc, "step_load_kw_max"), f"{g.step_load_kw_max:g} kW", f"at most {g.p_rated_kw:g} kW")
-    ramp_s = g.p_rated_kw / g.ramp_kw_s
-    if not 0.5 <= ramp_s <= 900.0:
-        draft.add(
-            (*loc, "ramp_kw_s"),
-            f"{g.ramp_kw_s:g} kW/s: {ramp_s:g} s to full load",
-            "0.5 to 900 s",
-            "per min?",
-        )
-    if (delay_s := g.crank_s + g.warm_up_s + g.synchronise_s) > 1800.0:
-        draft.add((*loc, "crank_s"), f"{delay_s:g} s from request to on load", "at most 1800 s in all", "ms?")
-    if g.tank_l < g.fuel_points[-1].fuel_l_h:
-        draft.add(
-            (*loc, "tank_l"),
-            f"{g.tank_l:g} L",
-            f"an hour at rating or more, {g.fuel_points[-1].fuel_l_h:g} L",
-        )
-    for i, quiet in enumerate(g.quiet):
-        if quiet.start == quiet.end:
-            draft.add((*loc, "quiet", i, "to"), clock(quiet.end), "another time than from", "00:00 to 24:00?")
-    _fuel(draft, (*loc, "fuel_points"), g)
-
-
-def _fuel(draft: Draft, loc: Loc, g: GensetForm) -> None:
-    points = g.fuel_points
-    rising = True
-    for i, (a, b) in enumerate(itertools.pairwise(points), 1):
-        if not (a.p_kw < b.p_kw and a.fuel_l_h < b.fuel_l_h):
-            draft.add(
-                (*loc, i),
-                f"{b.p_kw:g} kW, {b.fuel_l_h:g} L/h after {a.p_kw:g} kW, {a.fuel_l_h:g} L/h",
-                "more power and more fuel than the point before",
-            )
-            rising = False
-    last = points[-1]
-    if abs(last.p_kw - g.p_rated_kw) > 1e-6:
-        draft.add(
-            (*loc, len(points) - 1, "p_kw"), f"{last.p_kw:g} kW", f"p_rated_kw, {g.p_rated_kw:g} kW, last"
-        )
-    if points[0].p_kw > g.p_min_kw:
-        draft.add((*loc, 0, "p_kw"), f"{points[0].p_kw:g} kW", f"at most p_min_kw, {g.p_min_kw:g} kW, first")
-    if not rising:
-        return
-    sfc = last.fuel_l_h / last.p_kw
-    if not SFC_RATED[0] <= sfc <= SFC_RATED[1]:
-        draft.add(
-            (*loc, len(points) - 1, "fuel_l_h"),
-            f"{last.fuel_l_h:g} L/h: {sfc:.3f} L/kWh",
-            f"{SFC_RATED[0]:g} to {SFC_RATED[1]:g} L/kWh at rating",
-            "unit of the fuel, or a mistyped digit?",
-        )
-    _slopes(draft, loc, points)
-
-
-def _slopes(draft: Draft, loc: Loc, points: list[FuelPointForm]) -> None:
-    slopes = [(b.fuel_l_h - a.fuel_l_h) / (b.p_kw - a.p_kw) for a, b in itertools.pairwise(points)]
-    for i, (a, b) in enumerate(itertools.pairwise(slopes), 1):
-        if not SLOPE_STEP[0] <= b / a <= SLOPE_STEP[1]:
-            draft.add(
-                (*loc, i, "fuel_l_h"),
-                f"{points[i].fuel_l_h:g} L/h: slope {a:.3f} then {b:.3f} L/kWh",
-                f"a slope that changes by a factor of {SLOPE_STEP[0]:g} to {SLOPE_STEP[1]:g}",
-                "a mistyped digit?",
-            )
 
 
 def _pv(draft: Draft) -> None:

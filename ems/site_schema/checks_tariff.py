@@ -1,9 +1,9 @@
 """What the tariff's own numbers mean together: windows, demand charges, blocks, minimum."""
 
-from ems.site_schema.checks_plant import clock
 from ems.site_schema.draft import Draft
-from ems.site_schema.forms import DemandChargeForm, DemandWindowForm, EnergyBlockForm, TouWindowForm
+from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, EnergyBlockForm, TouWindowForm
 from ems.site_schema.text import Loc
+from ems.site_schema.words import clock
 from ems.tariff import MAIN_CHARGE
 
 BILLING_INTERVALS_S = (300.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0)

@@ -7,10 +7,10 @@ from ems.errors import BadValue
 from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
 from ems.site import PointMap, Protocol
 from ems.site_schema.build import in_unit, point_map
-from ems.site_schema.checks_plant import hint
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.text import Loc
+from ems.site_schema.words import hint
 from ems.units import conversion_factor
 
 LAST_REGISTER = 65535

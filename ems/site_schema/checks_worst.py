@@ -1,7 +1,8 @@
 """Worst cases that a plant must survive on paper before anything is started."""
 
 from ems.site_schema.draft import Draft
-from ems.site_schema.forms import BessForm, FeederForm, ReserveForm
+from ems.site_schema.forms import ReserveForm
+from ems.site_schema.forms_assets import BessForm, FeederForm
 
 _NEEDED = frozenset({"feeders", "grid", "bess", "gensets", "forming", "reserve"})
 

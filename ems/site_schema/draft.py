@@ -11,14 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ems.points import POINTS, AssetKind, PointSpec, split_point_id
 from ems.site_schema.forms import (
-    IN_WORDS,
-    BessForm,
     ConnectionForm,
-    FeederForm,
-    Form,
     FormingForm,
-    GensetForm,
-    GridForm,
     HierarchyForm,
     LocationForm,
     MaintenanceForm,
@@ -26,13 +20,14 @@ from ems.site_schema.forms import (
     MoneyForm,
     OutageForm,
     PointForm,
-    PvForm,
     ReserveForm,
     SetpointForm,
     SiteForm,
-    TariffForm,
     WeatherForm,
 )
+from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
+from ems.site_schema.forms_base import IN_WORDS, Form
+from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.text import Document, Key, Loc, Plain, read_document, show_value
 
 _ITEMS: Mapping[str, type[Form]] = {

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ems.points import POINTS
-from ems.site_schema.forms import Form, MapForm, SiteForm
+from ems.site_schema.forms import MapForm, SiteForm
+from ems.site_schema.forms_base import Form
 
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs" / "site-file.md").read_text()

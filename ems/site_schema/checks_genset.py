@@ -1,0 +1,84 @@
+"""What the numbers of one genset mean together."""
+
+import itertools
+
+from ems.site_schema.draft import Draft
+from ems.site_schema.forms_assets import FuelPointForm, GensetForm
+from ems.site_schema.text import Loc
+from ems.site_schema.words import clock
+
+SFC_RATED = (0.18, 0.45)  # plausible L/kWh at rating; over it the number is mistyped or in another unit
+SLOPE_STEP = (0.5, 2.0)  # how the slope of a fuel curve may change from one segment to the next
+
+
+def check_genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
+    """Ratings, times, tank, quiet hours, fuel curve."""
+    if not g.p_min_kw < g.p_rated_kw:
+        draft.add((*loc, "p_min_kw"), f"{g.p_min_kw:g} kW", f"less than p_rated_kw, {g.p_rated_kw:g} kW")
+    if not g.p_rated_kw <= g.s_kva <= 2.0 * g.p_rated_kw:
+        draft.add((*loc, "s_kva"), f"{g.s_kva:g} kVA", f"{g.p_rated_kw:g} to {2 * g.p_rated_kw:g} kVA")
+    if g.step_load_kw_max > g.p_rated_kw:
+        draft.add((*loc, "step_load_kw_max"), f"{g.step_load_kw_max:g} kW", f"at most {g.p_rated_kw:g} kW")
+    ramp_s = g.p_rated_kw / g.ramp_kw_s
+    if not 0.5 <= ramp_s <= 900.0:
+        draft.add(
+            (*loc, "ramp_kw_s"),
+            f"{g.ramp_kw_s:g} kW/s: {ramp_s:g} s to full load",
+            "0.5 to 900 s",
+            "per min?",
+        )
+    if (delay_s := g.crank_s + g.warm_up_s + g.synchronise_s) > 1800.0:
+        draft.add((*loc, "crank_s"), f"{delay_s:g} s from request to on load", "at most 1800 s in all", "ms?")
+    if g.tank_l < g.fuel_points[-1].fuel_l_h:
+        draft.add(
+            (*loc, "tank_l"),
+            f"{g.tank_l:g} L",
+            f"an hour at rating or more, {g.fuel_points[-1].fuel_l_h:g} L",
+        )
+    for i, quiet in enumerate(g.quiet):
+        if quiet.start == quiet.end:
+            draft.add((*loc, "quiet", i, "to"), clock(quiet.end), "another time than from", "00:00 to 24:00?")
+    _fuel(draft, (*loc, "fuel_points"), g)
+
+
+def _fuel(draft: Draft, loc: Loc, g: GensetForm) -> None:
+    points = g.fuel_points
+    rising = True
+    for i, (a, b) in enumerate(itertools.pairwise(points), 1):
+        if not (a.p_kw < b.p_kw and a.fuel_l_h < b.fuel_l_h):
+            draft.add(
+                (*loc, i),
+                f"{b.p_kw:g} kW, {b.fuel_l_h:g} L/h after {a.p_kw:g} kW, {a.fuel_l_h:g} L/h",
+                "more power and more fuel than the point before",
+            )
+            rising = False
+    last = points[-1]
+    if abs(last.p_kw - g.p_rated_kw) > 1e-6:
+        draft.add(
+            (*loc, len(points) - 1, "p_kw"), f"{last.p_kw:g} kW", f"p_rated_kw, {g.p_rated_kw:g} kW, last"
+        )
+    if points[0].p_kw > g.p_min_kw:
+        draft.add((*loc, 0, "p_kw"), f"{points[0].p_kw:g} kW", f"at most p_min_kw, {g.p_min_kw:g} kW, first")
+    if not rising:
+        return
+    sfc = last.fuel_l_h / last.p_kw
+    if not SFC_RATED[0] <= sfc <= SFC_RATED[1]:
+        draft.add(
+            (*loc, len(points) - 1, "fuel_l_h"),
+            f"{last.fuel_l_h:g} L/h: {sfc:.3f} L/kWh",
+            f"{SFC_RATED[0]:g} to {SFC_RATED[1]:g} L/kWh at rating",
+            "unit of the fuel, or a mistyped digit?",
+        )
+    _slopes(draft, loc, points)
+
+
+def _slopes(draft: Draft, loc: Loc, points: list[FuelPointForm]) -> None:
+    slopes = [(b.fuel_l_h - a.fuel_l_h) / (b.p_kw - a.p_kw) for a, b in itertools.pairwise(points)]
+    for i, (a, b) in enumerate(itertools.pairwise(slopes), 1):
+        if not SLOPE_STEP[0] <= b / a <= SLOPE_STEP[1]:
+            draft.add(
+                (*loc, i, "fuel_l_h"),
+                f"{points[i].fuel_l_h:g} L/h: slope {a:.3f} then {b:.3f} L/kWh",
+                f"a slope that changes by a factor of {SLOPE_STEP[0]:g} to {SLOPE_STEP[1]:g}",
+                "a mistyped digit?",
+            )

@@ -1,0 +1,146 @@
+"""Forms of what stands in a plant: the POI, batteries, gensets, PV, feeders."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ems.assets import Sharing
+from ems.site_schema.forms_base import Form, Id
+from ems.site_schema.quantity import (
+    Eta,
+    Kva,
+    Kw,
+    Kwh,
+    KwPositive,
+    LocalHour,
+    Money,
+    MoneyPerKwh,
+    Quantity,
+    Ratio,
+    Seconds,
+    SecondsPositive,
+    Soc,
+)
+
+
+class GridForm(Form):
+    """The point of interconnection."""
+
+    id: Id
+    p_import_kw_max: Kw
+    p_export_kw_max: Kw
+    v_nominal_v: Annotated[float, Quantity("V", gt=0)]
+    r_ohm: Annotated[float, Quantity("ohm", ge=0)]
+    x_ohm: Annotated[float, Quantity("ohm", ge=0)]
+    v_min_pu: Annotated[float, Quantity("", gt=0.5, lt=1)]
+    v_max_pu: Annotated[float, Quantity("", gt=1, lt=1.5)]
+    transfer_s: Seconds
+    reconnect_dwell_s: Seconds
+
+
+class BatteryForm(Form):
+    """The battery, seen from the AC terminals."""
+
+    energy_kwh: Kwh
+    soc_min: Soc
+    soc_max: Soc
+    p_charge_kw_max: KwPositive
+    p_discharge_kw_max: KwPositive
+    eta_charge: Eta
+    eta_discharge: Eta
+    loss_charge_pu: Ratio
+    loss_discharge_pu: Ratio
+    no_load_loss_kw: Kw
+    aux_kw: Kw
+    self_discharge_per_h: Annotated[float, Quantity("1/h", ge=0, lt=0.01)]
+    soc_taper_low: Soc
+    soc_taper_high: Soc
+    taper_ratio: Annotated[float, Quantity("", gt=0, le=1)]
+    wear_per_kwh: MoneyPerKwh
+
+
+class PcsForm(Form):
+    """The converter."""
+
+    s_kva: Kva
+    can_form: bool
+    overload_ratio: Annotated[float, Quantity("", ge=1, le=3)]
+    overload_s: Seconds
+    restart_s: Seconds
+
+
+class BessForm(Form):
+    """One battery system."""
+
+    battery: BatteryForm
+    pcs: PcsForm
+
+
+class FuelPointForm(Form):
+    """One point of the part-load fuel curve."""
+
+    p_kw: Kw
+    fuel_l_h: Annotated[float, Quantity("L/h", gt=0)]
+
+
+class QuietHoursForm(Form):
+    """Local hours of every day in which running costs extra."""
+
+    start: LocalHour = Field(alias="from")
+    end: LocalHour = Field(alias="to")
+    cost_per_h: Annotated[float, Quantity("CUR/h", ge=0)]
+
+
+class GensetForm(Form):
+    """One diesel genset with its own controller."""
+
+    p_rated_kw: KwPositive
+    p_min_kw: Kw
+    s_kva: Kva
+    fuel_points: list[FuelPointForm] = Field(min_length=2, description="ascending, the last at p_rated_kw")
+    start_cost: Money
+    running_cost_per_h: Annotated[float, Quantity("CUR/h", ge=0)]
+    min_up_s: Seconds
+    min_down_s: Seconds
+    crank_s: SecondsPositive
+    warm_up_s: Seconds
+    synchronise_s: Seconds
+    cool_down_s: Seconds
+    ramp_kw_s: Annotated[float, Quantity("kW/s", gt=0)]
+    step_load_kw_max: KwPositive
+    overload_ratio: Annotated[float, Quantity("", ge=1, le=1.5)]
+    sharing: Sharing = Field(strict=False)
+    start_attempts: Annotated[int, Field(ge=1, le=10)]
+    mains_failure_start: bool
+    mains_failure_delay_s: Seconds
+    tank_l: Annotated[float, Quantity("L", gt=0)]
+    starts_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
+    quiet: list[QuietHoursForm] = []
+
+
+class PvForm(Form):
+    """A PV plant behind one limit setpoint."""
+
+    p_dc_kwp: Annotated[float, Quantity("kWp", gt=0)]
+    p_ac_kw: KwPositive
+    gamma_per_degc: Annotated[float, Quantity("1/degC", ge=-0.01, le=0)]
+    noct_degc: Annotated[float, Quantity("degC", ge=30, le=70)]
+    system_loss_ratio: Annotated[float, Quantity("", ge=0, lt=0.5)]
+    tilt_deg: Annotated[float, Quantity("deg", ge=0, le=90)]
+    azimuth_deg: Annotated[float, Quantity("deg", ge=0, lt=360)] = Field(
+        description="clockwise from north: 180 faces south"
+    )
+    reconnect_s: Seconds
+
+
+class FeederForm(Form):
+    """A load feeder; tier 1 is shed last."""
+
+    tier: Annotated[int, Field(ge=1, le=9)]
+    has_breaker: bool
+    voll_per_kwh: MoneyPerKwh
+    p_peak_kw: KwPositive
+    power_factor_ratio: Annotated[float, Quantity("", gt=0, le=1)]
+    restore_dwell_s: Seconds
+    shed_min_s: Seconds = 900.0
+    served_min_s: Seconds = 1800.0

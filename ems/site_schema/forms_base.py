@@ -1,0 +1,32 @@
+"""What every form of a site file is made of: strict models, ids, names."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ID_PATTERN = r"^[a-z][a-z0-9_]*$"
+PATH_PATTERN = r"^[a-z][a-z0-9_-]*$"
+POINT_PATTERN = r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$"
+CURRENCY_PATTERN = r"^[A-Z]{3}$"
+MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
+IN_WORDS = {
+    ID_PATTERN: "lower-case letters, digits and _, a letter first",
+    PATH_PATTERN: "lower-case letters, digits, - and _, a letter first",
+    POINT_PATTERN: "<asset>.<point>, such as bess1.p_set_kw",
+    MONTH_PATTERN: "a month such as 2025-11",
+    CURRENCY_PATTERN: "three capital letters, such as USD",
+}
+Id = Annotated[str, Field(pattern=ID_PATTERN)]
+PathId = Annotated[str, Field(pattern=PATH_PATTERN)]
+PointId = Annotated[str, Field(pattern=POINT_PATTERN)]
+Currency = Annotated[str, Field(pattern=CURRENCY_PATTERN)]
+Text = Annotated[str, Field(min_length=1)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
+EVERY_DAY: list[Day] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday"]
+MonthName = Annotated[str, Field(pattern=MONTH_PATTERN)]
+
+
+class Form(BaseModel):
+    """Strict, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
