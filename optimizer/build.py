@@ -1,9 +1,11 @@
 """The model, one screen: each constraint family in reading order."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
 
+from ems.timegrid import FloatArray
 from optimizer.algebra import Model
 from optimizer.formulations import (
     balance,
@@ -69,3 +71,12 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
             raise KeyError(f"no family gives numbers for {name}")
         n.integer.setdefault(name, np.zeros(shape, dtype=np.bool_))
     return n
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tuple[str, ...]:
+    """Every limit that a solution misses and every contingency it covers, family by family, in words.
+
+    `v` are the values by variable name, machines told apart.
+    """
+    families = (shedding, balance, reserve, running, survival, contingency, battery, starts, genset_fuel)
+    return tuple(sentence for family in families for sentence in family.notes(p, s, v))

@@ -9,9 +9,9 @@ import numpy as np
 from ems.plan import Plan, PlanLabel, Series, SolveRecord
 from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
+from optimizer.build import notes
 from optimizer.compiled import Compiled, cost_terms
 from optimizer.fleets import single_machines
-from optimizer.formulations import contingency
 from optimizer.formulations.demand import interval_kvar
 from optimizer.formulations.reserve import drawn_per_kwh, loss_of_grid_kw
 from optimizer.formulations.terminal import widths
@@ -21,8 +21,6 @@ from optimizer.solve import Outcome
 from optimizer.structure import Structure
 from optimizer.tariff_parts import demand_parts
 from plant_models.battery import taper_limits_kw
-
-SHOWN_KW = 0.05  # smaller amounts of a slack are solver tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +132,7 @@ def extract(
         cost_terms=cost_terms(n, solved),
         peak_import_kw=float(v["peak_kw"][0]),
         stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
-        notes=(*p.notes, *slack_notes(p, v), *contingency_notes(p, s, v)),
+        notes=(*p.notes, *notes(p, s, v)),
         import_limit_kw=series(import_limit_kw(p, s, v)) if p.demand_parts else (),
     )
     return plan, Slack(surplus_kw=v["surplus_kw"], aux_short_kw=v["aux_short_kw"])
@@ -205,77 +203,3 @@ def marginal_value(p: PlanningProblem, s: Structure, stored: FloatArray) -> floa
     size = tops[:, -1]
     piece = np.array([min(2, int(np.searchsorted(row, stored[b, -1] - 1e-6))) for b, row in enumerate(tops)])
     return float(p.terminal_per_kwh[np.arange(len(piece)), piece] @ size / size.sum())
-
-
-def contingency_notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tuple[str, ...]:
-    """One sentence for each contingency the site wants covered: covered throughout, or short by how much."""
-    rated = np.array([g.p_rated_kw for g in p.site.gensets])
-    low = np.array([g.p_min_kw for g in p.site.gensets])
-    up = np.zeros(p.steps)
-    if p.site.gensets:
-        up = (rated - low) @ v["on"] - v["above_kw"].sum(axis=(0, 1))
-    notes = []
-    for c in contingency.covers(p, s, v, up) if p.islanded.any() else ():
-        short = c.short_kw
-        if short.max() <= SHOWN_KW:
-            notes.append(f"{c.name}: covered in every islanded step")
-            continue
-        t = int(np.argmax(short))
-        notes.append(
-            f"{c.name}: short by up to {short[t]:.1f} kW at {p.grid.starts()[t]:%d %H:%M} UTC, "
-            f"in {int((short > SHOWN_KW).sum())} of {int(p.islanded.sum())} islanded steps"
-        )
-    if "unformed" in v and (alone := v["unformed"] > 0.5).any():
-        notes.append(
-            f"loss of the forming battery: nobody else could form the bus in {int(alone.sum())} steps, "
-            f"first at {p.grid.starts()[int(np.argmax(alone))]:%d %H:%M} UTC"
-        )
-    return tuple(notes)
-
-
-def slack_notes(p: PlanningProblem, v: Mapping[str, FloatArray]) -> tuple[str, ...]:
-    """Every limit the plan misses, by name, with its largest amount and its sum."""
-    notes = []
-    h = p.step_h
-
-    def tell(name: str, kw: FloatArray) -> None:
-        if kw.max(initial=0.0) > SHOWN_KW:
-            first = p.grid.starts()[int(np.argmax(kw > SHOWN_KW))]
-            notes.append(
-                f"{name}: up to {kw.max():.1f} kW, {float(kw @ h):.1f} kWh in the window, "
-                f"first at {first:%d %H:%M} UTC"
-            )
-
-    for f, feeder in enumerate(p.site.feeders):
-        tell(f"{feeder.id}: load not served", v["shed_kw"][f])
-    tell("surplus that the bus cannot absorb", v["surplus_kw"])
-    tell("auxiliaries without supply", v["aux_short_kw"])
-    if "short_kw" in v:
-        tell("reserve up short", v["short_kw"])
-        tell("reserve down short", v["short_down_kw"])
-    if "running_short_kw" in v:
-        tell("running capacity short", v["running_short_kw"])
-    if "survive_short_kwh" in v and (worst := float(v["survive_short_kwh"].max())) > SHOWN_KW:
-        hours = p.site.reserve.survive_h
-        notes.append(
-            f"survival: stored energy and fuel miss up to {worst:.0f} kWh of what the critical load takes in "
-            f"{hours:g} h without the grid"
-        )
-    if "n1_down_short_kw" in v:
-        tell("largest load trip not covered", v["n1_down_short_kw"])
-    for b, unit in enumerate(p.site.bess):
-        for name in ("below_kwh", "above_kwh"):
-            worst = float(v[name][b].max())
-            if worst > 1e-3 * unit.battery.energy_kwh:
-                notes.append(f"{unit.id}: stored energy {name[:-4]} its window by up to {worst:.1f} kWh")
-    if "starts_over" in v:
-        limited = [g for g in p.site.gensets if g.starts_per_day_max is not None]
-        for genset, over in zip(limited, v["starts_over"], strict=True):
-            if over > 0.01:
-                notes.append(
-                    f"{genset.id}: {over:.0f} starts more than its {genset.starts_per_day_max} a day"
-                )
-    for g, genset in enumerate(p.site.gensets):
-        if v["tank_short_l"][g] > 0.1:
-            notes.append(f"{genset.id}: the tank lacks {v['tank_short_l'][g]:.0f} L for this plan")
-    return tuple(notes)

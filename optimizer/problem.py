@@ -1,6 +1,6 @@
 """A planning problem: site, condition and forecast as arrays on one time grid.
 
-Bad input is refused or repaired by a declared rule (intake.py); every repair is named in `notes`.
+Bad input is refused or repaired by a declared rule (intake/); every repair is named in `notes`.
 """
 
 from dataclasses import dataclass

@@ -8,9 +8,13 @@ A plan is never infeasible here: what cannot be served is shed at its price, wha
 other than 0 only in islanded steps without a battery that can form; then nothing is served.
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
+from ems.timegrid import FloatArray
 from optimizer.algebra import Model
+from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -41,3 +45,9 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("aux_short_kw", 0.0, aux)
     n.price("surplus", "surplus_kw", ladder(s.site).surplus_per_kwh * s.step_h)
     n.price("aux_short", "aux_short_kw", ladder(s.site).no_breaker_per_kwh * s.step_h)
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """What the bus cannot absorb, and auxiliaries without power."""
+    yield from missed_kw(p, "surplus that the bus cannot absorb", v["surplus_kw"])
+    yield from missed_kw(p, "auxiliaries without supply", v["aux_short_kw"])

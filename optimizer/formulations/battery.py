@@ -14,6 +14,8 @@ battery out of it, and a battery that starts outside has `opened` room to its st
 Sources: hull and tapers in docs/optimizer.md; losses: plant_models.battery.
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from ems.assets import BatteryParams
@@ -252,3 +254,12 @@ def _opened(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:
         low[b] = np.where(where, np.maximum(0.0, e_min - drained), 0.0)
         high[b] = np.where(where, max(0.0, start.stored_kwh - e_max), 0.0)
     return low, high
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Stored energy outside its window."""
+    for b, unit in enumerate(p.site.bess):
+        for name in ("below_kwh", "above_kwh"):
+            worst = float(v[name][b].max())
+            if worst > 1e-3 * unit.battery.energy_kwh:
+                yield f"{unit.id}: stored energy {name[:-4]} its window by up to {worst:.1f} kWh"

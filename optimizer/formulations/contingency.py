@@ -16,7 +16,7 @@ Source: Bouffard and Galiana, IEEE Trans. Power Systems 19(2), 2004, 10.1109/TPW
 unit commitment); grid codes call it the reference incident.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ import numpy as np
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
 from optimizer.formulations.battery import net
+from optimizer.misses import SHOWN_KW, missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -158,4 +159,36 @@ def covers(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray], up_kw:
             out.append(Cover(f"loss of {bess.id}", power * island, total - held[b]))
     if policy.motor_start_kw:
         out.append(Cover("largest motor start", policy.motor_start_kw * island.astype(float), total))
+    return out
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """One sentence for each contingency the site wants covered: covered throughout, or short by how much."""
+    if not p.islanded.any():
+        return
+    if "n1_down_short_kw" in v:
+        yield from missed_kw(p, "largest load trip not covered", v["n1_down_short_kw"])
+    for c in covers(p, s, v, _headroom_kw(p, v)):
+        short = c.short_kw
+        if short.max() <= SHOWN_KW:
+            yield f"{c.name}: covered in every islanded step"
+            continue
+        t = int(np.argmax(short))
+        yield (
+            f"{c.name}: short by up to {short[t]:.1f} kW at {p.grid.starts()[t]:%d %H:%M} UTC, "
+            f"in {int((short > SHOWN_KW).sum())} of {int(p.islanded.sum())} islanded steps"
+        )
+    if "unformed" in v and (alone := v["unformed"] > 0.5).any():
+        yield (
+            f"loss of the forming battery: nobody else could form the bus in {int(alone.sum())} steps, "
+            f"first at {p.grid.starts()[int(np.argmax(alone))]:%d %H:%M} UTC"
+        )
+
+
+def _headroom_kw(p: PlanningProblem, v: Mapping[str, FloatArray]) -> FloatArray:
+    """(T,) upward headroom of all gensets on load [kW]."""
+    if not p.site.gensets:
+        return np.zeros(p.steps)
+    above_min = np.array([g.p_rated_kw - g.p_min_kw for g in p.site.gensets])
+    out: FloatArray = above_min @ v["on"] - v["above_kw"].sum(axis=(0, 1))
     return out

@@ -9,9 +9,12 @@ diesel and do not bind at these steps; they belong to the edge.
 Source: part-load breakpoints of the data sheet, convexified in plant_models.linearize.
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from ems.assets import GensetParams
+from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
 from optimizer.fleets import firsts, machines
 from optimizer.numbers import Numbers
@@ -82,3 +85,10 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.par("tank_l", np.minimum(tank_l, TANK_UNKNOWN_L))
     n.bound("tank_short_l", 0.0, np.inf)
     n.price("tank_short", "tank_short_l", ladder(s.site).tank_per_l)
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Fuel that the tank lacks."""
+    for g, genset in enumerate(p.site.gensets):
+        if v["tank_short_l"][g] > 0.1:
+            yield f"{genset.id}: the tank lacks {v['tank_short_l'][g]:.0f} L for this plan"

@@ -18,6 +18,7 @@ drawn per kWh delivered. Rows of the other grid mode are freed by their right-ha
 """
 
 import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from ems.site import Site
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
 from optimizer.formulations.battery import net, taper_slopes
+from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -176,3 +178,10 @@ def _plenty(site: Site, p: PlanningProblem) -> float:
     return 10.0 * math.ceil(
         float(p.load_kw.sum(axis=0).max(initial=1.0)) + sum(x.p_ac_kw for x in site.pv) + 1.0
     )
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Reserve that is not covered."""
+    if "short_kw" in v:
+        yield from missed_kw(p, "reserve up short", v["short_kw"])
+        yield from missed_kw(p, "reserve down short", v["short_down_kw"])

@@ -8,10 +8,14 @@ shed. A shortfall has the price of missing reserve and is reported.
 Source: Kazarlis, Bakirtzis and Petridis, IEEE Trans. Power Systems 11(1), 1996, 10.1109/59.485989.
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
+from ems.timegrid import FloatArray
 from optimizer.algebra import Model
 from optimizer.fleets import machines
+from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -38,3 +42,9 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.par("running_kw", s.site.reserve.running_ratio * p.load_kw.sum(axis=0) * p.islanded)
     n.bound("running_short_kw", 0.0, np.inf)
     n.price("reserve_short", "running_short_kw", ladder(s.site).reserve_per_kwh * s.step_h)
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Running capacity that is missing."""
+    if "running_short_kw" in v:
+        yield from missed_kw(p, "running capacity short", v["running_short_kw"])

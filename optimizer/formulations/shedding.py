@@ -15,11 +15,15 @@ a step. Each opening has a small price, so that equal plans open fewer feeders.
 Source: windows as for minimum up and down times (genset_commitment.py).
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
+from ems.timegrid import FloatArray
 from optimizer.algebra import Model
 from optimizer.formulation import Shedding
 from optimizer.formulations.windows import window
+from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -105,3 +109,9 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
         "feeder_opens",
         np.array([[OPENING_H * f.voll_per_kwh * f.p_peak_kw] for f in units]),
     )
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Load that is not served."""
+    for f, feeder in enumerate(p.site.feeders):
+        yield from missed_kw(p, f"{feeder.id}: load not served", v["shed_kw"][f])

@@ -6,10 +6,12 @@
 the highest VOLL: a start too many is made for load that would be lost, and for nothing else.
 """
 
+from collections.abc import Iterator, Mapping
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ems.timegrid import FloatArray
 from optimizer.algebra import Model
 from optimizer.fleets import firsts, machines
 from optimizer.formulations.windows import window
@@ -58,3 +60,13 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.par("starts_room", np.maximum(0.0, most - made * today))
     n.bound("starts_over", 0.0, np.inf)
     n.price("starts_over", "starts_over", rated * ladder(s.site).start_over_per_kw)
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Starts above the most of a day."""
+    if "starts_over" not in v:
+        return
+    limited = [g for g in p.site.gensets if g.starts_per_day_max is not None]
+    for genset, over in zip(limited, v["starts_over"], strict=True):
+        if over > 0.01:
+            yield f"{genset.id}: {over:.0f} starts more than its {genset.starts_per_day_max} a day"

@@ -14,12 +14,15 @@ each hour it stands; without, the price of reserve. Rows are freed in islanded s
 Source: the expected cost of unserved energy behind an outage of Poisson arrival; docs/optimizer.md.
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from ems.timegrid import FloatArray
 from optimizer.algebra import Model
 from optimizer.formulations.genset_fuel import TANK_UNKNOWN_L, fuel_l_h
 from optimizer.formulations.reserve import critical, drawn_per_kwh
+from optimizer.misses import SHOWN_KW
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -109,3 +112,12 @@ def needed_kwh(p: PlanningProblem, s: Structure) -> FloatArray:
     edges, total = np.append(edges, end + last), np.append(total, total[-1] + tail_kw * last)
     out: FloatArray = np.interp(edges[1:-1] + last, edges, total) - total[1:-1]
     return out
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Energy that the critical load would lack in an outage."""
+    if "survive_short_kwh" in v and (worst := float(v["survive_short_kwh"].max())) > SHOWN_KW:
+        yield (
+            f"survival: stored energy and fuel miss up to {worst:.0f} kWh of what the critical load takes in "
+            f"{p.site.reserve.survive_h:g} h without the grid"
+        )

@@ -1,0 +1,76 @@
+"""From condition and forecast to a PlanningProblem: checks, declared repairs, outages, values."""
+
+import math
+
+import numpy as np
+
+from ems.condition import PlantCondition
+from ems.forecast import Forecast
+from ems.site import Site
+from optimizer.intake.availability import grid_availability, integral_steps
+from optimizer.intake.battery import bess_start, terminal_values
+from optimizer.intake.genset import genset_start, scheduled
+from optimizer.intake.series import asset_series, check_time, finite_series
+from optimizer.intake.tariff import history_kwh, tariff_numbers
+from optimizer.options import PlannerOptions
+from optimizer.outlook import MonthOutlook
+from optimizer.problem import PlanningProblem
+from optimizer.unmodelled import tariff_notes
+
+__all__ = ["planning_problem"]
+
+
+def planning_problem(
+    site: Site,
+    condition: PlantCondition,
+    forecast: Forecast,
+    options: PlannerOptions,
+    outlook: MonthOutlook | None = None,
+) -> PlanningProblem:
+    """Check, repair and lay out the input of one plan.
+
+    Raises
+    ------
+    DataError : an array of the forecast is missing, has the wrong length or is not finite; the grid does not
+        start where the condition is; a condition is not finite.
+    """
+    notes: list[str] = [*forecast.repairs, *tariff_notes(site.tariff)]
+    grid = forecast.grid
+    check_time(grid, condition.at)
+    loads = {f.id: math.inf for f in site.feeders}
+    solar = {p.id: p.p_ac_kw for p in site.pv}
+    load = asset_series(forecast.load_kw, loads, grid, "load_kw", notes)
+    pv = asset_series(forecast.pv_kw, solar, grid, "pv_kw", notes)
+    available = grid_availability(site, condition, forecast, notes)
+    import_price = finite_series(forecast.import_per_kwh, grid, "import_per_kwh")
+    export_price = finite_series(forecast.export_per_kwh, grid, "export_per_kwh")
+    tariff = tariff_numbers(site, condition, grid, options, outlook, notes)
+    cost_price = import_price + site.carbon_per_kwh
+    return PlanningProblem(
+        site=site,
+        grid=grid,
+        at=condition.at,
+        mode_now=condition.grid_mode,
+        load_kw=load,
+        pv_kw=pv,
+        import_per_kwh=import_price,
+        export_per_kwh=export_price,
+        grid_available=available,
+        integral=integral_steps(grid, available, options.integral_h),
+        bess=tuple(bess_start(b, condition, grid, available, load, site, notes) for b in site.bess),
+        gensets=tuple(
+            scheduled(genset_start(g.id, site, condition, notes), g, site, condition, grid)
+            for g in site.gensets
+        ),
+        months=tariff.months,
+        demand_parts=tariff.demand_parts,
+        blocks_used_kwh=tariff.blocks_used_kwh,
+        history_kwh=history_kwh(site, condition, grid),
+        terminal_per_kwh=terminal_values(site, cost_price, options),
+        feeder_open=np.array(
+            [not condition.feeder_closed.get(f.id, True) for f in site.feeders], dtype=np.bool_
+        ),
+        shed_whole=np.zeros(len(grid), dtype=np.bool_),
+        exclusive=available & ((cost_price < 0.0) | (export_price > cost_price)),
+        notes=tuple(notes),
+    )

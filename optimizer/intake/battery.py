@@ -1,0 +1,103 @@
+"""Where batteries start, what they may give, and what energy left at the end is worth."""
+
+import math
+
+import numpy as np
+
+from ems.assets import BatteryParams, BessParams
+from ems.condition import PlantCondition
+from ems.errors import DataError
+from ems.invariants import require_finite
+from ems.site import Site
+from ems.timegrid import BoolArray, FloatArray, TimeGrid
+from optimizer.options import PlannerOptions
+from optimizer.problem import BessStart
+from plant_models.battery import taper_limits_kw
+
+NEAR_EDGE = 0.02  # nearer to the edge of its window a battery's live limit says nothing but that
+DERATED_H = 1.0  # a live limit below what the state of charge explains is believed for so long
+REACTIVE_SHARE_MAX = 0.6  # of a forming PCS's rating that is set aside for reactive demand at most
+
+
+def bess_start(
+    bess: BessParams,
+    condition: PlantCondition,
+    grid: TimeGrid,
+    available: BoolArray,
+    load_kw: FloatArray,
+    site: Site,
+    notes: list[str],
+) -> BessStart:
+    """Stored energy and power limits of a battery system; what it is derated to is believed for an hour."""
+    now = condition.bess.get(bess.id)
+    p, T = bess.battery, len(grid)
+    if now is None or not now.available:
+        notes.append(f"{bess.id}: not available, planned without it")
+        soc = p.soc_min if now is None or not math.isfinite(now.soc) else now.soc
+        return BessStart(
+            available=False,
+            stored_kwh=soc * p.energy_kwh,
+            p_charge_kw=np.zeros(T),
+            p_discharge_kw=np.zeros(T),
+        )
+    soc = _checked_soc(bess.id, now.soc, p, notes)
+    room = _active_room(bess, site, load_kw, available)
+    charge = np.minimum(np.full(T, p.p_charge_kw_max), room)
+    discharge = np.minimum(np.full(T, p.p_discharge_kw_max), room)
+    near = grid.offset_s[:-1] < DERATED_H * 3600.0
+    law_charge, law_discharge = taper_limits_kw(p, soc)
+    for name, limits, live, law, room_ratio in (
+        ("charge", charge, now.p_charge_kw_max, law_charge, p.soc_max - soc),
+        ("discharge", discharge, now.p_discharge_kw_max, law_discharge, soc - p.soc_min),
+    ):
+        require_finite(f"{bess.id} live {name} limit", live)
+        if live < 0.98 * law and room_ratio > NEAR_EDGE:
+            notes.append(
+                f"{bess.id}: live {name} limit {live:.0f} kW below {law:.0f} kW, kept for {DERATED_H:g} h"
+            )
+            limits[near] = np.minimum(limits[near], max(0.0, live))
+    return BessStart(
+        available=True, stored_kwh=soc * p.energy_kwh, p_charge_kw=charge, p_discharge_kw=discharge
+    )
+
+
+def _checked_soc(bess_id: str, soc: float, p: BatteryParams, notes: list[str]) -> float:
+    if not math.isfinite(soc):
+        raise DataError(f"{bess_id}: state of charge is {soc}")
+    inside = min(1.0, max(0.0, soc))
+    if inside != soc:
+        notes.append(f"{bess_id}: SoC {soc:.3f} is impossible, taken as {inside:.0f}")
+    if not p.soc_min - 1e-6 <= inside <= p.soc_max + 1e-6:
+        notes.append(
+            f"{bess_id}: SoC {inside:.3f} lies outside its window {p.soc_min:g}..{p.soc_max:g}; "
+            "the window is opened to it for two hours"
+        )
+    return inside
+
+
+def _active_room(bess: BessParams, site: Site, load_kw: FloatArray, available: BoolArray) -> FloatArray:
+    """(T,) active power left beside the reactive demand that a forming PCS has to supply [kW]."""
+    s = bess.pcs.s_kva
+    room = np.full(load_kw.shape[1], s)
+    if bess.pcs.can_form:
+        tangents = np.array([math.tan(math.acos(f.power_factor_ratio)) for f in site.feeders])
+        q = np.minimum(tangents @ load_kw if len(tangents) else 0.0 * room, REACTIVE_SHARE_MAX * s)
+        room[~available] = np.sqrt(s**2 - q**2)[~available]
+    return room
+
+
+def terminal_values(site: Site, import_price: FloatArray, options: PlannerOptions) -> FloatArray:
+    """(B, 3) value of stored energy at the end, by thirds of the window, lower first [money per kWh].
+
+    From the prices of the window, times discharge efficiency: the lower third is worth what it replaces in
+    dear hours (90 % quantile), the middle one the median, the upper one the cheap hours (10 % quantile).
+    """
+    rows = []
+    for b in site.bess:
+        if options.terminal_per_kwh is not None:
+            values = np.asarray(options.terminal_per_kwh)
+        else:
+            low, mid, high = np.quantile(np.maximum(import_price, 0.0), [0.1, 0.5, 0.9])
+            values = np.array([high, mid, low]) * b.battery.eta_discharge
+        rows.append(np.minimum.accumulate(values))
+    return np.array(rows).reshape(len(rows), 3)

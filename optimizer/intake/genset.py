@@ -1,0 +1,51 @@
+"""Where gensets start, and what the calendar says of them."""
+
+import math
+from dataclasses import replace
+from zoneinfo import ZoneInfo
+
+from ems.assets import GensetParams
+from ems.condition import PlantCondition
+from ems.errors import DataError
+from ems.invariants import require_finite
+from ems.site import Site
+from ems.timegrid import TimeGrid
+from optimizer.problem import GensetStart
+from optimizer.schedule import blocked_steps, quiet_cost
+
+
+def genset_start(genset_id: str, site: Site, condition: PlantCondition, notes: list[str]) -> GensetStart:
+    """State of a genset; one that is not available is planned without, with a note."""
+    params = next(g for g in site.gensets if g.id == genset_id)
+    now = condition.gensets.get(genset_id)
+    if now is None or not now.available:
+        on = now is not None and now.on_load
+        why = "reported on load but not available" if on else "not available"
+        notes.append(f"{genset_id}: {why}, planned without it")
+        return GensetStart(available=False, on=False, age_h=0.0, starting=False, ready_h=0.0, fuel_l=math.inf)
+    ready_s = now.ready_in_s if now.starting else params.start_delay_s
+    for name, value in (("age", now.age_s), ("time to readiness", ready_s)):
+        if not math.isfinite(value) or value < 0.0:
+            raise DataError(f"{genset_id}: {name} is {value} s")
+    return GensetStart(
+        available=True,
+        on=now.on_load,
+        age_h=now.age_s / 3600.0,
+        starting=now.starting and not now.on_load,
+        ready_h=ready_s / 3600.0,
+        fuel_l=math.inf if now.fuel_l is None else max(0.0, require_finite(f"{genset_id} fuel", now.fuel_l)),
+    )
+
+
+def scheduled(
+    start: GensetStart, unit: GensetParams, site: Site, condition: PlantCondition, grid: TimeGrid
+) -> GensetStart:
+    """With maintenance, quiet hours and the starts of today, where the site has such limits."""
+    now = condition.gensets.get(unit.id)
+    counted = unit.starts_per_day_max is not None and now is not None
+    return replace(
+        start,
+        starts_today=now.starts_today if counted and now is not None else 0,
+        blocked=blocked_steps(unit.id, site.maintenance, grid),
+        quiet_cost=quiet_cost(unit.quiet, grid, ZoneInfo(site.timezone)),
+    )

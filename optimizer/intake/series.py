@@ -1,0 +1,53 @@
+"""Forecast series, checked and repaired by declared rules."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import numpy as np
+
+from ems.errors import DataError
+from ems.timegrid import FloatArray, TimeGrid
+
+DUST_KW = 1e-6
+
+
+def check_time(grid: TimeGrid, at: datetime) -> None:
+    """Refuse a forecast that does not start where the condition is."""
+    late_s = abs((grid.start - at).total_seconds())
+    if late_s > max(900.0, grid.step_s[0]):
+        raise DataError(
+            f"forecast starts at {grid.start}, the plant's condition is of {at}: wrong time or zone"
+        )
+
+
+def finite_series(values: FloatArray, grid: TimeGrid, what: str) -> FloatArray:
+    """(T,) series as it is; DataError where it has another length or a value that is not finite."""
+    out = np.asarray(values, dtype=np.float64)
+    if out.shape != (len(grid),):
+        raise DataError(f"forecast {what} has shape {out.shape}, the grid has {len(grid)} steps")
+    bad = np.flatnonzero(~np.isfinite(out))
+    if len(bad):
+        raise DataError(f"forecast {what} is {out[bad[0]]} in the step of {grid.starts()[int(bad[0])]}")
+    return out
+
+
+def asset_series(
+    given: Mapping[str, FloatArray],
+    highest: Mapping[str, float],
+    grid: TimeGrid,
+    what: str,
+    notes: list[str],
+) -> FloatArray:
+    """(N, T) series by asset [kW]. Negative becomes 0, above the rating becomes the rating, with a note."""
+    rows = []
+    for asset, top in highest.items():
+        if asset not in given:
+            raise DataError(f"forecast {what} has no series for {asset}")
+        row = finite_series(given[asset], grid, f"{what}[{asset}]")
+        low, high = int((row < 0.0).sum()), int((row > top).sum())
+        if low:
+            notes.append(f"{asset}: {low} negative values of {what} taken as 0")
+        if high:
+            notes.append(f"{asset}: {high} values of {what} above the rating taken as {top:g} kW")
+        rows.append(np.where(row < DUST_KW, 0.0, np.minimum(row, top)))
+    return np.array(rows).reshape(len(rows), len(grid))

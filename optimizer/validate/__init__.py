@@ -1,0 +1,49 @@
+"""Independent check of a plan: replay it through plant_models, no solver. Beyond tolerance it is refused.
+
+Only the steps with whole commitment are judged by the physics of units; the relaxed tail is an opinion.
+One file for each part of the plant.
+"""
+
+import numpy as np
+
+from ems.plan import Plan
+from ems.timegrid import FloatArray
+from optimizer.problem import PlanningProblem
+from optimizer.validate.battery import check_batteries
+from optimizer.validate.bus import check_bus
+from optimizer.validate.findings import Findings, Tolerance, Verdict
+from optimizer.validate.genset import check_genset
+
+__all__ = ["Tolerance", "Verdict", "validate"]
+
+USUAL = Tolerance()
+
+
+def validate(
+    plan: Plan,
+    p: PlanningProblem,
+    slack_kw: FloatArray | None = None,
+    tolerance: Tolerance = USUAL,
+) -> Verdict:
+    """Replay a plan from the start of its problem.
+
+    Parameters
+    ----------
+    plan : Plan
+    p : PlanningProblem
+        What the plan was made for: start, limits, forecasts, on the plan's own grid.
+    slack_kw : (T,) array or None
+        Named surplus minus named shortage at the bus, which the plan reports in its notes [kW].
+    tolerance : Tolerance
+    """
+    found = Findings(plan)
+    series = [*plan.bess_p_kw.values(), *plan.genset_p_kw.values(), *plan.pv_p_kw.values(), plan.grid_p_kw]
+    series += [*plan.shed_kw.values(), *plan.genset_on.values(), *plan.bess_soc_end.values()]
+    if any(len(x) != p.steps for x in series) or not all(np.isfinite(x).all() for x in series):
+        return Verdict(faults=("a series is not finite or not as long as the grid",), worst={})
+    head = int((np.cumsum(~p.integral) == 0).sum())
+    check_bus(found, plan, p, np.zeros(p.steps) if slack_kw is None else slack_kw, tolerance)
+    check_batteries(found, plan, p, head, tolerance)
+    for params, start in zip(p.site.gensets, p.gensets, strict=True):
+        check_genset(found, plan, p, params, start, head, tolerance)
+    return Verdict(faults=tuple(found.faults), worst=found.worst)
