@@ -12,7 +12,7 @@ battery b, and F_t the sources on line that can form the bus:
 Only the rows that `reserve` in the site file asks for exist; they are freed by their right-hand side in
 grid-tied steps, where the grid covers. Shortfalls are priced as reserve and named in the plan's notes.
 
-Source: Bouffard and Galiana, IEEE Trans. Power Systems 19(2), 2004, 10.1109/TPWRS.2003.821448 (N-1 reserve in
+Source: Bouffard and Galiana, IEEE Trans. Power Systems 19(1), 2004, 300-307 (reserve for single outages in
 unit commitment); grid codes call it the reference incident.
 """
 
