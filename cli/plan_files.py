@@ -78,6 +78,11 @@ def table(site: Site, plan: Plan) -> list[tuple[Column, Values]]:
     for suffix, unit, sign, meaning, by_asset in groups:
         for asset, values in by_asset.items():
             put(f"{asset}_{suffix}", unit, sign, meaning, values)
+    for asset, values in {**plan.bess_q_kvar, **plan.pv_q_kvar, **plan.genset_q_kvar}.items():
+        put(f"{asset}_q_kvar", "kvar", INTO_THE_BUS, "planned reactive power", values)
+    if plan.grid_q_kvar:
+        put("grid_q_kvar", "kvar", INTO_THE_BUS, "reactive power drawn from the grid", plan.grid_q_kvar)
+        put("poi_v_pu", "1", NONE, "expected voltage at the interconnection, per unit", plan.poi_v_pu)
     for what, values in (
         ("required", plan.reserve_up_required_kw),
         ("held", plan.reserve_up_held_kw),

@@ -82,6 +82,8 @@ def observe(
         interval_elapsed_s=demand.interval_elapsed_s,
         charge_peaks_kw=demand.charge_peaks_kw,
         month_import_kwh=demand.month_import_kwh,
+        grid_q_kvar=snapshot.value(f"{layout.site.grid.id}.q_kvar"),
+        grid_v_pu=snapshot.value(f"{layout.site.grid.id}.v_pu"),
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
     after = replace(

@@ -68,6 +68,22 @@ def _per_asset(plan: Plan) -> dict[str, Mapping[str, Series]]:
     }
 
 
+def _optional(plan: Plan) -> Iterator[tuple[str, Series]]:
+    """Series that a plan may be without, as an empty one."""
+    yield "import_limit_kw", plan.import_limit_kw
+    yield "grid_q_kvar", plan.grid_q_kvar
+    yield "q_short_kvar", plan.q_short_kvar
+    yield "poi_v_pu", plan.poi_v_pu
+    yield "poi_v_short_pu", plan.poi_v_short_pu
+    for group, by_asset in (
+        ("bess_q_kvar", plan.bess_q_kvar),
+        ("pv_q_kvar", plan.pv_q_kvar),
+        ("genset_q_kvar", plan.genset_q_kvar),
+    ):
+        for asset, row in by_asset.items():
+            yield f"{group}[{asset}]", row
+
+
 def _shapes(site: Site, plan: Plan) -> Iterator[str]:
     bess, gensets = {b.id for b in site.bess}, {g.id for g in site.gensets}
     pv, feeders = {p.id for p in site.pv}, {f.id for f in site.feeders}
@@ -83,7 +99,7 @@ def _shapes(site: Site, plan: Plan) -> Iterator[str]:
                 yield f"{name}[{i}] has {len(values)} values for {len(plan.grid)} steps"
     for name, length in (
         ("grid_p_kw", len(plan.grid_p_kw)),
-        ("import_limit_kw", len(plan.import_limit_kw) if plan.import_limit_kw else len(plan.grid)),
+        *((name, len(row)) for name, row in _optional(plan) if row),
         ("grid_mode", len(plan.grid_mode)),
         ("forming", len(plan.forming)),
     ):
@@ -98,8 +114,9 @@ def _finite(plan: Plan) -> Iterator[str]:
                 yield f"{name}[{i}] holds a number that is not finite"
     if not all(math.isfinite(v) for v in plan.grid_p_kw):
         yield "grid_p_kw holds a number that is not finite"
-    if not all(math.isfinite(v) for v in plan.import_limit_kw):
-        yield "import_limit_kw holds a number that is not finite"
+    for name, row in _optional(plan):
+        if not all(math.isfinite(v) for v in row):
+            yield f"{name} holds a number that is not finite"
     if not math.isfinite(plan.peak_import_kw):
         yield "peak_import_kw is not finite"
 

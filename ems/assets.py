@@ -142,6 +142,17 @@ class PvParams:
     tilt_deg: float
     azimuth_deg: float
     reconnect_s: float
+    s_kva: float | None = None  # rating of the inverters for reactive power; None: they give none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReactivePolicy:
+    """Reactive power is planned, so that the voltage at the POI stays inside a band."""
+
+    v_poi_min_pu: float
+    v_poi_max_pu: float
+    v_source_pu: float = 1.0  # without load at the POI, where it is not measured
+    pcs_sides: int = 16  # of the polygon inside each converter's circle of apparent power
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +169,7 @@ class GridParams:
     v_max_pu: float
     transfer_s: float  # from loss of mains to island formed, when the forming source is ready
     reconnect_dwell_s: float  # mains must be good for so long before reconnection
+    reactive: ReactivePolicy | None = None  # None: reactive power is not planned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

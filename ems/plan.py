@@ -1,7 +1,7 @@
 """A plan: what every asset is meant to do, under which assumptions, until when."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -72,6 +72,14 @@ class Plan:
     peak_import_kw: float  # the month's peak this plan reckons with
     stored_energy_value_per_kwh: float
     notes: tuple[str, ...] = ()
+    # reactive power, where the site has it planned; positive = given into the bus, at the grid: drawn from it
+    bess_q_kvar: Mapping[str, Series] = field(default_factory=dict)
+    pv_q_kvar: Mapping[str, Series] = field(default_factory=dict)  # those with a rating for it
+    genset_q_kvar: Mapping[str, Series] = field(default_factory=dict)
+    grid_q_kvar: Series = ()
+    q_short_kvar: Series = ()  # demand that nobody gives, in an island
+    poi_v_pu: Series = ()  # expected voltage at the POI, by AC power flow; 0 while islanded or collapsed
+    poi_v_short_pu: Series = ()  # how much of the band the plan knowingly misses
     import_limit_kw: Series = ()  # where further demand charges count: import above it raises what is billed
 
     def available_units(self, step: int) -> tuple[str, ...]:

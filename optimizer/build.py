@@ -18,12 +18,14 @@ from optimizer.formulations import (
     grid,
     hot_starts,
     pv,
+    reactive,
     reserve,
     running,
     shedding,
     starts,
     survival,
     terminal,
+    voltage,
 )
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
@@ -49,6 +51,8 @@ def build(s: Structure, kind: type[M]) -> M:
     shedding.add(m, s)  # by feeder
     balance.add(m, s)  # all of it meets the load; somebody forms the bus
     reserve.add(m, s)  # what is held ready
+    reactive.add(m, s)  # reactive power of converters and grid
+    voltage.add(m, s)  # and what it does to the voltage at the interconnection
     running.add(m, s)  # gensets on load against the load, where asked for
     contingency.add(m, s)  # and what the loss of one source takes away
     survival.add(m, s)  # hours the critical load would live without the grid
@@ -63,7 +67,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
     n = Numbers(shapes=shapes)
     for family in (
         grid, pv, battery, genset_commitment, hot_starts, genset_fuel, starts, shedding, balance, reserve,
-        running, contingency, survival, demand, blocks, terminal,
+        reactive, voltage, running, contingency, survival, demand, blocks, terminal,
     ):  # fmt: skip
         family.numbers(n, p, s)
     for name, shape in shapes.items():
@@ -78,5 +82,17 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
 
     `v` are the values by variable name, machines told apart.
     """
-    families = (shedding, balance, reserve, running, survival, contingency, battery, starts, genset_fuel)
+    families = (
+        shedding,
+        balance,
+        reserve,
+        reactive,
+        voltage,
+        running,
+        survival,
+        contingency,
+        battery,
+        starts,
+        genset_fuel,
+    )
     return tuple(sentence for family in families for sentence in family.notes(p, s, v))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.build import notes
 from optimizer.compiled import Compiled, cost_terms
 from optimizer.fleets import single_machines
+from optimizer.formulations import reactive, voltage
 from optimizer.formulations.demand import interval_kvar
 from optimizer.formulations.reserve import drawn_per_kwh, loss_of_grid_kw
 from optimizer.formulations.terminal import widths
@@ -95,6 +97,8 @@ def extract(
     f = flows(s, v)
     f["on"] = np.where(p.integral, np.round(f["on"]), f["on"])
     capacity = np.array([b.battery.energy_kwh for b in site.bess]).reshape(-1, 1)
+    if reactive.asked(s):
+        f["bess_kvar"] = reactive.flows_kvar(s, v)["bess"]
     required, held = reserve_up(p, s, f)
     plan = Plan(
         plan_id=plan_id(site, p.at, who.seq),
@@ -134,8 +138,26 @@ def extract(
         stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
         notes=(*p.notes, *notes(p, s, v)),
         import_limit_kw=series(import_limit_kw(p, s, v)) if p.demand_parts else (),
+        **reactive_series(p, s, v),
     )
     return plan, Slack(surplus_kw=v["surplus_kw"], aux_short_kw=v["aux_short_kw"])
+
+
+def reactive_series(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> dict[str, Any]:
+    """Fields of a plan that say what reactive power is planned; none where the site does not ask for it."""
+    if not reactive.asked(s):
+        return {}
+    q = reactive.flows_kvar(s, v)
+    lit = [p.site.pv[i].id for i in reactive.solar(s)]
+    return {
+        "bess_q_kvar": by_id([x.id for x in p.site.bess], q["bess"]),
+        "pv_q_kvar": by_id(lit, q["pv"]),
+        "genset_q_kvar": by_id([x.id for x in p.site.gensets], q["genset"]),
+        "grid_q_kvar": series(q["grid"]),
+        "q_short_kvar": series(q["missing"]),
+        "poi_v_pu": series(voltage.expected_pu(p, s, v)),
+        "poi_v_short_pu": series(voltage.missed_pu(p, s, v)),
+    }
 
 
 def import_limit_kw(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> FloatArray:
@@ -190,7 +212,10 @@ def reserve_up(
         energy = np.maximum(0.0, level - battery.soc_min * battery.energy_kwh)
         top = np.minimum(p.bess[b].p_discharge_kw, energy / (s.hold_h * drawn_per_kwh(battery)))
         top = np.minimum(top, taper)
-        islanded = np.minimum(top, p.bess[b].p_discharge_kw - f["bess"][b])
+        room = p.bess[b].p_discharge_kw
+        if "bess_kvar" in f:
+            room = np.minimum(room, np.sqrt(np.maximum(0.0, unit.pcs.s_kva**2 - f["bess_kvar"][b] ** 2)))
+        islanded = np.minimum(top, room - f["bess"][b])
         held = held + np.where(island, np.maximum(0.0, islanded), top * float(unit.pcs.can_form))
     return required, held
 

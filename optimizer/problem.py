@@ -3,7 +3,7 @@
 Bad input is refused or repaired by a declared rule (intake/); every repair is named in `notes`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -58,7 +58,8 @@ class PlanningProblem:
     the battery at the end; `exclusive` (T,) steps in which energy may have no value, so that one direction of
     flow has to be enforced by binaries; `feeder_open` (F,) feeders that are shed now; `shed_whole` (T,) steps
     in which feeders are shed whole, by binaries; `demand_parts` the further demand charges of
-    `tariff_parts.py`; `blocks_used_kwh` imported in each month outside the window, for the energy blocks.
+    `tariff_parts.py`; `blocks_used_kwh` imported in each month outside the window, for the energy blocks;
+    `v_source_pu` (T,) voltage of the mains behind their impedance, empty where reactive power is not planned.
     """
 
     site: Site
@@ -82,6 +83,7 @@ class PlanningProblem:
     notes: tuple[str, ...] = ()
     demand_parts: tuple[tuple[DemandMonth, DemandMonth], ...] = ()
     blocks_used_kwh: tuple[float, float] = (0.0, 0.0)
+    v_source_pu: FloatArray = field(default_factory=lambda: np.ones(0))
 
     @property
     def steps(self) -> int:

@@ -13,6 +13,7 @@ from ems.assets import (
     PcsParams,
     PvParams,
     QuietHours,
+    ReactivePolicy,
 )
 from ems.outage import OutageNotice
 from ems.points import PointSpec
@@ -31,7 +32,7 @@ from ems.site import (
 )
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import HierarchyForm, SetpointForm
-from ems.site_schema.forms_assets import GensetForm
+from ems.site_schema.forms_assets import GensetForm, GridForm
 from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, TariffForm, TouWindowForm
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
@@ -54,7 +55,7 @@ def build_site(draft: Draft) -> Site:
         hierarchy=_hierarchy(draft.hierarchy),
         **draft.location.model_dump(),
         **draft.money.model_dump(),
-        grid=GridParams(**draft.grid.model_dump()),
+        grid=_grid(draft.grid),
         bess=tuple(
             BessParams(
                 id=i, battery=BatteryParams(**b.battery.model_dump()), pcs=PcsParams(**b.pcs.model_dump())
@@ -86,6 +87,11 @@ def _hierarchy(form: HierarchyForm) -> Hierarchy:
         plant=form.plant,
         subsystem_of={asset: name for name, assets in form.subsystems.items() for asset in assets},
     )
+
+
+def _grid(form: GridForm) -> GridParams:
+    reactive = None if form.reactive is None else ReactivePolicy(**form.reactive.model_dump())
+    return GridParams(reactive=reactive, **form.model_dump(exclude={"reactive"}))
 
 
 def _genset(genset_id: str, form: GensetForm) -> GensetParams:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from ems.points import AssetKind
 from ems.site_schema.checks_bess import check_bess
 from ems.site_schema.checks_genset import check_genset
+from ems.site_schema.checks_weak_grid import check_reactive
 from ems.site_schema.draft import Draft
 from ems.site_schema.text import Loc
 from ems.site_schema.words import hint
@@ -19,6 +20,7 @@ def check_plant(draft: Draft) -> None:
     _place(draft)
     _hierarchy(draft)
     _grid(draft)
+    check_reactive(draft)
     for bess_id, bess in draft.bess.items():
         check_bess(draft, ("bess", bess_id), bess)
     for genset_id, genset in draft.gensets.items():
@@ -102,6 +104,10 @@ def _pv(draft: Draft) -> None:
                 ("pv", pv_id, "p_dc_kwp"),
                 f"{pv.p_dc_kwp:g} kWp to {pv.p_ac_kw:g} kW AC: {ratio:.2f}",
                 "a DC/AC ratio of 0.5 to 2.5",
+            )
+        if pv.s_kva is not None and not pv.p_ac_kw <= pv.s_kva <= 2.0 * pv.p_ac_kw:
+            draft.add(
+                ("pv", pv_id, "s_kva"), f"{pv.s_kva:g} kVA", f"{pv.p_ac_kw:g} to {2 * pv.p_ac_kw:g} kVA"
             )
 
 

@@ -23,6 +23,15 @@ from ems.site_schema.quantity import (
 )
 
 
+class ReactiveForm(Form):
+    """Reactive power planned for the voltage at the POI."""
+
+    v_poi_min_pu: Annotated[float, Quantity("", gt=0.5, lt=1.2)]
+    v_poi_max_pu: Annotated[float, Quantity("", gt=0.8, lt=1.5)]
+    v_source_pu: Annotated[float, Quantity("", gt=0.5, lt=1.5)] = 1.0
+    pcs_sides: Annotated[int, Field(ge=8, le=64)] = 16
+
+
 class GridForm(Form):
     """The point of interconnection."""
 
@@ -36,6 +45,7 @@ class GridForm(Form):
     v_max_pu: Annotated[float, Quantity("", gt=1, lt=1.5)]
     transfer_s: Seconds
     reconnect_dwell_s: Seconds
+    reactive: ReactiveForm | None = None
 
 
 class BatteryForm(Form):
@@ -131,6 +141,7 @@ class PvForm(Form):
         description="clockwise from north: 180 faces south"
     )
     reconnect_s: Seconds
+    s_kva: Kva | None = None
 
 
 class FeederForm(Form):

@@ -12,6 +12,7 @@ from optimizer.intake.battery import bess_start, terminal_values
 from optimizer.intake.genset import genset_start, scheduled
 from optimizer.intake.series import asset_series, check_time, finite_series
 from optimizer.intake.tariff import history_kwh, tariff_numbers
+from optimizer.intake.voltage import source_voltage
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
 from optimizer.problem import PlanningProblem
@@ -71,6 +72,7 @@ def planning_problem(
             [not condition.feeder_closed.get(f.id, True) for f in site.feeders], dtype=np.bool_
         ),
         shed_whole=np.zeros(len(grid), dtype=np.bool_),
+        v_source_pu=source_voltage(site, condition, grid, notes),
         exclusive=available & ((cost_price < 0.0) | (export_price > cost_price)),
         notes=tuple(notes),
     )

@@ -79,7 +79,7 @@ def _active_room(bess: BessParams, site: Site, load_kw: FloatArray, available: B
     """(T,) active power left beside the reactive demand that a forming PCS has to supply [kW]."""
     s = bess.pcs.s_kva
     room = np.full(load_kw.shape[1], s)
-    if bess.pcs.can_form:
+    if bess.pcs.can_form and site.grid.reactive is None:  # else the plan's own reactive power takes its room
         tangents = np.array([math.tan(math.acos(f.power_factor_ratio)) for f in site.feeders])
         q = np.minimum(tangents @ load_kw if len(tangents) else 0.0 * room, REACTIVE_SHARE_MAX * s)
         room[~available] = np.sqrt(s**2 - q**2)[~available]

@@ -18,6 +18,7 @@ class Tolerance:
     soc: float = 0.015  # replayed SoC against the plan's at any step; tapers are judged with this margin
     fuel_ratio: float = 0.02
     time_s: float = 1.0
+    voltage_pu: float = 0.001  # AC power flow against the voltage the plan states, and against its band
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

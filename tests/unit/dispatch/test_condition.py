@@ -252,3 +252,14 @@ def test_update_bad_reading_replaces_a_good_one():
     image.update([reading(2.0, arrived_s=1.0)])
     image.update([replace(reading(None, arrived_s=2.0), quality=Quality.COMM_FAILED)])
     assert image.latch(T0, 2.0).value("a.p_kw") is None
+
+
+def test_voltage_and_reactive_power_of_the_interconnection_reach_the_condition():
+    _, seen = observe(
+        LAYOUT, ObserverMemory(), snapshot(T0, 0.0, grid1__v_pu=0.97, grid1__q_kvar=-12.0), {}, 1.0
+    )
+    assert (seen.condition.grid_v_pu, seen.condition.grid_q_kvar) == (0.97, -12.0)
+    _, blind = observe(
+        LAYOUT, ObserverMemory(), snapshot(T0, 0.0, grid1__v_pu=None, grid1__q_kvar=None), {}, 1.0
+    )
+    assert (blind.condition.grid_v_pu, blind.condition.grid_q_kvar) == (None, None)

@@ -117,6 +117,9 @@ class Pose:
     gensets_now: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     peak_kw: float = 0.0
     mains_good: bool = False
+    grid_v_pu: float | None = None
+    grid_p_kw: float = 0.0
+    grid_q_kvar: float | None = None
     feeders_open: tuple[str, ...] = ()
     at: datetime = T0
 
@@ -144,7 +147,9 @@ class Pose:
             pv_kw={},
             feeder_kw={},
             feeder_closed={f.id: f.id not in self.feeders_open for f in self.site.feeders},
-            grid_p_kw=0.0,
+            grid_p_kw=self.grid_p_kw,
+            grid_q_kvar=self.grid_q_kvar,
+            grid_v_pu=self.grid_v_pu,
             peak_import_kw=self.peak_kw,
             interval_import_kwh=0.0,
             interval_elapsed_s=0.0,

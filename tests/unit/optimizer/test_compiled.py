@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from ems.assets import GensetParams
+from ems.assets import GensetParams, ReactivePolicy
 from ems.site import GridMode
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow
 from optimizer.algebra import Model, StandardForm
@@ -48,6 +48,7 @@ RATCHET = DemandCharge(
     name="kVA", per_kw=2.0, apparent=True, ratchet_ratio=0.8, ratchet_count=3,
     past_peaks_kw={"2025-12": 60.0, "2026-01": 50.0, "2025-11": 70.0},
 )  # fmt: skip
+REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01, pcs_sides=12)
 BLOCKS = tuple(
     EnergyBlock(up_to_kwh=up, add_per_kwh=add) for up, add in ((50.0, 0.01), (90.0, 0.03), (None, 0.02))
 )
@@ -72,7 +73,13 @@ def random_pose(seed: int) -> Pose:
         carbon_per_kg=0.05,
         tariff=replace(site.tariff, demand_charges=(NOTIFIED, RATCHET), energy_blocks=BLOCKS),
         import_co2_kg_per_kwh=0.4,
-        grid=replace(site.grid, p_import_kw_max=float(rng.uniform(150, 400)), p_export_kw_max=80.0),
+        grid=replace(
+            site.grid,
+            p_import_kw_max=float(rng.uniform(150, 400)),
+            p_export_kw_max=80.0,
+            reactive=REACTIVE if seed % 2 else None,
+        ),
+        pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
         bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200))),),
     )
     return Pose(
@@ -243,14 +250,15 @@ NOT_IN_THE_MODEL = {
     "bess": set(),
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
-        "s_kva", "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
+        "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
         "mains_failure_start", "mains_failure_delay_s", "tank_l",  # the level is measured
     },
     "pv": {
         "p_dc_kwp", "gamma_per_degc", "noct_degc", "system_loss_ratio", "tilt_deg", "azimuth_deg",
         "reconnect_s",
     },
-    "grid": {"v_nominal_v", "r_ohm", "x_ohm", "v_min_pu", "v_max_pu", "transfer_s", "reconnect_dwell_s"},
+    "grid": {"transfer_s", "reconnect_dwell_s"},
+    "reactive": set(),
     "feeder": {"restore_dwell_s"},
     "tariff": {
         "default_import_per_kwh", "export_per_kwh", "fixed_per_month",  # come with the forecast
@@ -287,6 +295,7 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "genset": silent(g, lambda x: at(gensets=(site.gensets[0], x)), base),
         "pv": silent(v, lambda x: at(pv=(x,)), base),
         "grid": silent(site.grid, lambda x: at(grid=x), base),
+        "reactive": silent(REACTIVE, lambda x: at(grid=replace(site.grid, reactive=x)), base),
         "feeder": silent(f, lambda x: at(feeders=(site.feeders[0], x, site.feeders[2])), base),
         "tariff": silent(site.tariff, lambda x: at(tariff=x), base),
         "reserve": silent(site.reserve, lambda x: at(reserve=x), base),

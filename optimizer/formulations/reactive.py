@@ -1,0 +1,215 @@
+"""Reactive power: what converters give inside their circles, and its balance at the interconnection.
+
+With q positive into the bus, Q_t drawn from the grid (none while islanded) and phi_f of each feeder's load:
+
+    sum_b q_b + sum_i q_i + sum_g q_g + Q + missing  ==  sum_f tan(phi_f) (load_f - shed_f)
+
+    cos(a_k) p + sin(a_k) q  <=  S cos(pi / n)        a_k = (2 k + 1) pi / n,  k = 0 .. n - 1
+
+for each converter: a regular polygon of n corners inside its circle S. Two corners lie on either axis, so
+that full active power and full reactive power are inside. Sides that no power within the battery's limits
+reaches are left out. In an island the same sides hold for what the battery holds ready, upwards and
+downwards, so that a forming converter keeps the room that the plan's reactive power takes. Gensets on load
+give 0 up to sqrt(S^2 - P^2) in an island and run at unity power factor beside the grid; PV inverters with a
+rating give some while there is sun. A converter's reactive power costs what its quadratic loss at full rating
+is per kvar (the chord above the loss), at the window's median price. What nobody gives in an island is
+`missing`, at the price of voltage.
+
+Source: the polygon is the inner approximation of a disc by a regular n-gon, whose distance to the circle is
+S (1 - cos(pi / n)) at most; the loss is that of plant_models.battery.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ems.timegrid import FloatArray
+from optimizer.algebra import Expr, Model
+from optimizer.formulations.battery import net
+from optimizer.numbers import Numbers
+from optimizer.prices import ladder
+from optimizer.problem import PlanningProblem
+from optimizer.structure import Structure
+
+SUN_RATIO = 0.01  # of a PV plant's AC rating: with less sun its inverters are taken to be off
+PEAK_RATIO = 2.0  # largest load of a feeder over its peak that the reactive power of the grid is laid out for
+
+
+def asked(s: Structure) -> bool:
+    """Whether the site has its reactive power planned."""
+    return s.site.grid.reactive is not None
+
+
+def sides(count: int) -> list[tuple[float, float]]:
+    """(cos, sin) of the normal of each side of the polygon with so many corners."""
+    angles = [(2 * k + 1) * math.pi / count for k in range(count)]
+    return [(math.cos(a), math.sin(a)) for a in angles]
+
+
+def reach_ratio(count: int) -> float:
+    """Distance of the sides from the origin over the radius of the circle."""
+    return math.cos(math.pi / count)
+
+
+def tangents(s: Structure) -> list[float]:
+    """Reactive over active power of each feeder's load."""
+    return [math.sqrt(1.0 / f.power_factor_ratio**2 - 1.0) for f in s.site.feeders]
+
+
+def solar(s: Structure) -> list[int]:
+    """PV plants whose inverters have a rating for reactive power."""
+    return [i for i, x in enumerate(s.site.pv) if x.s_kva is not None]
+
+
+def genset_kvar_max(s: Structure) -> list[float]:
+    """Reactive power of each genset beside its rated active power [kvar]."""
+    return [math.sqrt(max(0.0, g.s_kva**2 - g.p_rated_kw**2)) for g in s.site.gensets]
+
+
+def grid_kvar_max(s: Structure) -> float:
+    """More than the grid ever gives or takes [kvar]."""
+    load = sum(PEAK_RATIO * k * f.p_peak_kw for k, f in zip(tangents(s), s.site.feeders, strict=True))
+    return load + sum(b.pcs.s_kva for b in s.site.bess) + sum(_rating(s, i) for i in solar(s))
+
+
+def _rating(s: Structure, i: int) -> float:
+    rated = s.site.pv[i].s_kva
+    return 0.0 if rated is None else rated
+
+
+def _sides(s: Structure, low_kw: float, high_kw: float, s_kva: float) -> list[tuple[float, float]]:
+    """Sides of a converter's polygon that a power between -low and high can reach."""
+    policy = s.site.grid.reactive
+    count = 16 if policy is None else policy.pcs_sides
+    half, out = math.pi / count, []
+    for c, sn in sides(count):
+        a = math.atan2(sn, c)
+        near = min(abs(s_kva * math.cos(a - half)), abs(s_kva * math.cos(a + half)))
+        if near < (high_kw if c > 0.0 else low_kw) - 1e-9:
+            out.append((c, sn))
+    return out
+
+
+def add(m: Model, s: Structure) -> None:
+    """bess_kvar (2, B, T), pv_kvar (2, V, T): given, taken; genset_kvar (G, T).
+
+    grid_kvar (2, T): drawn, returned; kvar_missing (T,).
+    """
+    if not asked(s):
+        return
+    B, G, V, T = len(s.site.bess), len(s.site.gensets), len(solar(s)), s.steps
+    drawn, missing = m.var("grid_kvar", 2, T), m.var("kvar_missing", T)
+    demand = m.par("kvar_demand", T)
+    for name, count in (("bess_kvar", B), ("pv_kvar", V)):
+        if count:
+            m.var(name, 2, count, T)
+    if G:
+        given, top = m.var("genset_kvar", G, T), genset_kvar_max(s)
+        m.rows("genset_kvar_on", (G, T), lambda g, t: given[g, t] <= top[g] * m["on"][g, t])
+    tan = tangents(s)
+
+    def sources(t: int) -> Expr:
+        parts = [drawn[0, t] - drawn[1, t], missing[t]]
+        parts += [_q(m, "bess_kvar", b, t) for b in range(B)]
+        parts += [_q(m, "pv_kvar", i, t) for i in range(V)]
+        parts += [m["genset_kvar"][g, t] for g in range(G)]
+        parts += [k * m["shed_kw"][f, t] for f, k in enumerate(tan) if k > 0.0]
+        return sum(parts)
+
+    m.rows("reactive_balance", (T,), lambda t: sources(t) == demand[t])
+    _add_circles(m, s)
+
+
+def _q(m: Model, name: str, i: int, t: int) -> Expr:
+    return m[name][0, i, t] - m[name][1, i, t]
+
+
+def _add_circles(m: Model, s: Structure) -> None:
+    """Polygons of the converters, in operation and with what is held ready."""
+    T = s.steps
+    policy = s.site.grid.reactive
+    assert policy is not None
+    reach = reach_ratio(policy.pcs_sides)
+    ready = s.formulation.reserve and bool(s.site.bess)
+    freed = m.par("kvar_freed_kw", T) if ready else None
+    for b, x in enumerate(s.site.bess):
+        p, s_kva = x.battery, x.pcs.s_kva
+        edges = _sides(s, p.p_charge_kw_max, p.p_discharge_kw_max, s_kva)
+        m.rows(
+            f"pcs_polygon_{b}",
+            (len(edges), T),
+            lambda k, t, b=b, e=edges, r=reach * s_kva: (
+                e[k][0] * net(m, b, t) + e[k][1] * _q(m, "bess_kvar", b, t) <= r
+            ),
+        )
+        if freed is None:
+            continue
+        held, down = m["reserve_kw"], m["down_kw"]
+        m.rows(
+            f"pcs_ready_{b}",
+            (len(edges), T),
+            lambda k, t, b=b, e=edges, r=reach * s_kva, held=held, down=down, freed=freed: (
+                e[k][0] * (net(m, b, t) + (held[b, t] if e[k][0] > 0.0 else -down[b, t]))
+                + e[k][1] * _q(m, "bess_kvar", b, t)
+                <= r + freed[t]
+            ),
+        )
+    for v, i in enumerate(solar(s)):
+        s_kva = _rating(s, i)
+        edges = _sides(s, 0.0, s.site.pv[i].p_ac_kw, s_kva)
+        m.rows(
+            f"pv_polygon_{i}",
+            (len(edges), T),
+            lambda k, t, v=v, i=i, e=edges, r=reach * s_kva: (
+                e[k][0] * m["pv_kw"][i, t] + e[k][1] * _q(m, "pv_kvar", v, t) <= r
+            ),
+        )
+
+
+def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
+    """Reactive demand, who can give some when, what it costs."""
+    if not asked(s):
+        return
+    tied, T = p.grid_available, s.steps
+    n.par("kvar_demand", np.array(tangents(s)) @ p.load_kw if s.site.feeders else np.zeros(T))
+    n.bound("grid_kvar", 0.0, np.where(tied, grid_kvar_max(s), 0.0))
+    n.bound("kvar_missing", 0.0, np.inf)
+    n.price("reactive_short", "kvar_missing", ladder(s.site).voltage_per_kwh * s.step_h)
+    price = float(np.median(np.abs(p.import_per_kwh)))
+    tie = s.formulation.tie_break_ratio
+    if s.site.bess:
+        rated = np.array([b.pcs.s_kva * float(x.available) for b, x in zip(s.site.bess, p.bess, strict=True)])
+        loss = np.array([max(b.battery.loss_discharge_pu, tie) for b in s.site.bess])
+        n.bound("bess_kvar", 0.0, rated[:, None])
+        n.price("reactive", "bess_kvar", loss[:, None] * price * s.step_h)
+        if "kvar_freed_kw" in n.shapes:
+            most = 4.0 * max(b.pcs.s_kva for b in s.site.bess)
+            n.par("kvar_freed_kw", np.where(tied, most, 0.0))
+    if at := solar(s):
+        least = np.array([SUN_RATIO * s.site.pv[i].p_ac_kw for i in at])
+        top = np.array([_rating(s, i) for i in at])[:, None] * np.ones((1, T))
+        n.bound("pv_kvar", 0.0, np.where(p.pv_kw[at] > least[:, None], top, 0.0))
+        n.price("reactive", "pv_kvar", tie * price * s.step_h)
+    if s.site.gensets:
+        n.bound("genset_kvar", 0.0, np.array(genset_kvar_max(s))[:, None] * np.where(tied, 0.0, 1.0))
+
+
+def flows_kvar(s: Structure, v: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Reactive power by group, (N, T), positive into the bus; `grid` (T,) drawn from it [kvar]."""
+    empty = np.zeros((0, s.steps))
+    return {
+        "bess": v["bess_kvar"][0] - v["bess_kvar"][1] if s.site.bess else empty,
+        "pv": v["pv_kvar"][0] - v["pv_kvar"][1] if solar(s) else empty,
+        "genset": v["genset_kvar"] if s.site.gensets else empty,
+        "grid": v["grid_kvar"][0] - v["grid_kvar"][1],
+        "missing": v["kvar_missing"],
+    }
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """Reactive demand that nobody gives."""
+    if "kvar_missing" not in v or (worst := float(v["kvar_missing"].max())) <= 0.05:
+        return
+    first = p.grid.starts()[int(np.argmax(v["kvar_missing"] > 0.05))]
+    yield f"reactive power short: up to {worst:.1f} kvar, first at {first:%d %H:%M} UTC"
