@@ -125,9 +125,10 @@ def commitment_bounds(p: PlanningProblem, s: Structure) -> tuple[FloatArray, Flo
         else:
             ready = ready_steps(s, start)
             high[g, ~ready] = 0.0
-            if start.starting:
-                low[g, int(np.argmax(ready))] = float(ready.any())
-            else:
+            if start.starting and ready.any():  # it will run, for its minimum time at least
+                since_h = s.start_h - s.start_h[int(np.argmax(ready))]
+                low[g, ready & ((since_h < unit.min_up_s / 3600.0 - EPS_H) | (since_h == 0.0))] = 1.0
+            elif not start.starting:
                 resting = s.start_h < unit.min_down_s / 3600.0 - start.age_h - EPS_H
                 high[g, resting] = 0.0
         if start.blocked:  # a minimum time that still runs goes before

@@ -30,6 +30,8 @@ def check_genset(
     )
     if start.blocked:
         held_s = (params.min_up_s - 3600.0 * start.age_h) if start.on else 0.0
+        if start.starting:  # nothing stops a start in progress, and its minimum time runs from there
+            held_s = float(p.grid.offset_s[int(np.argmax(on > 0.5))]) + params.min_up_s
         free = np.array(start.blocked[:head]) & (p.grid.offset_s[:head] >= held_s - tol.time_s)
         found.within("blocked", f"{params.id} on load in a maintenance window", on * free, 0.5)
     found.within(

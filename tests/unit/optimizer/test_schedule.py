@@ -105,3 +105,11 @@ def test_maintenance_of_others_and_of_other_days_blocks_nothing():
 )
 def test_hours_to_midnight_know_the_days_the_clocks_change(at: datetime, hours: float):
     assert hours_to_midnight(at, ZoneInfo("Europe/Berlin")) == pytest.approx(hours)
+
+
+def test_a_start_in_progress_goes_before_maintenance_with_its_minimum_time():
+    """A crank under way with work due in an hour once made the plan infeasible: it runs its three hours."""
+    pose = maintained(island(min_up_s=3 * 3600.0), 1.5, 4.0)
+    cranking = {"starting": True, "ready_in_s": 30.0, "age_s": 4000.0}
+    plan = replace(pose, gensets_now={"gen1": cranking}).plan()
+    assert list(plan.genset_on["gen1"]) == [1, 1, 1, 0]
