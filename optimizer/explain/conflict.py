@@ -46,6 +46,8 @@ SLACKS = (
     "tank_short_l",
     "below_kwh",
     "above_kwh",
+    "idle_kwh",
+    "taper_over_kw",
     "surplus_kw",
     "aux_short_kw",
     "n1_short_kw",

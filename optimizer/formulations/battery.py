@@ -1,17 +1,21 @@
 """Battery: stored energy, losses by convex pieces, window, limits that fall near full and empty.
 
-    e_t = (1 - fade_t) e_{t-1} + D_t share_t (sum_k s_k c_k,t - sum_k q_k d_k,t) - drain_t
+    e_t = (1 - fade_t) e_{t-1} + D_t share_t (sum_k s_k c_k,t - sum_k q_k d_k,t) - drain_t + idle_t
     sum_k c_k,t / P_c + sum_k d_k,t / P_d <= 1                                    (hull of "one or the other")
     e_t + below_t >= E_min - opened_t,     e_t - above_t <= E_max + opened_t
-    sum d <= r P_d + slope_d (e_t + below_t + opened_t - E_min),  charge alike     (tapers, concave cuts)
+    sum d <= r P_d + slope_d (e_t - E_min) + over_t,  charge alike                  (tapers, concave cuts)
+    0 <= e_t <= E
 
 s_k falls and q_k rises with k, so the pieces fill in order and need no binaries as long as energy has a
 positive value. Where it may not have (BINARY exclusivity) `charging` and `piece_full` are binaries.
 `fade` and `share` integrate self-discharge exactly over a step as plant_models.battery does; `drain` is the
 no-load loss. The window is soft at a price above every value of lost load: standing losses can carry an empty
-battery out of it, and a battery that starts outside has `opened` room to its start for two hours.
+battery out of it, and a battery that starts outside has `opened` room to its start for two hours, in which
+its power is the lowest of its taper. `over` is what a taper gives way by where standing losses alone would
+ask for less than nothing, `idle` the no-load loss that an empty battery has not to give; both cost as much as
+the window.
 
-Sources: hull and tapers in docs/optimizer.md; losses: plant_models.battery.
+Sources: hull and tapers in docs/model/battery.md; losses: plant_models.battery.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,9 +23,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ems.assets import BatteryParams
-from ems.timegrid import FloatArray
+from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Expr, Model
 from optimizer.formulation import Exclusivity
+from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -29,6 +34,7 @@ from optimizer.segments import BatterySegments, battery_segments
 from optimizer.structure import Structure
 
 OPENED_H = 2.0
+OPENED_RATIO = 1e-3  # of the capacity; a window opened less far is as good as kept
 NARROW = 1e-6
 
 
@@ -50,12 +56,13 @@ def decay(params: BatteryParams, step_h: FloatArray) -> tuple[FloatArray, FloatA
 
 
 def add(m: Model, s: Structure) -> None:
-    """charge_kw, discharge_kw (B, K, T), stored_kwh, below_kwh, above_kwh (B, T)."""
+    """charge_kw, discharge_kw (B, K, T), stored_kwh, idle_kwh, below_kwh, above_kwh (B, T), taper_over_kw."""
     if not s.site.bess:
         return
     B, K, T = len(s.site.bess), pieces(s), s.steps
     charge, discharge = m.var("charge_kw", B, K, T), m.var("discharge_kw", B, K, T)
     m.var("stored_kwh", B, T)
+    m.var("idle_kwh", B, T)
     m.var("below_kwh", B, T)
     m.var("above_kwh", B, T)
     m.par("stored_before_kwh", B)
@@ -98,7 +105,7 @@ def _p(s: Structure, b: int) -> BatteryParams:
 
 
 def _add_energy(m: Model, s: Structure) -> None:
-    stored, before, drain = m["stored_kwh"], m["stored_before_kwh"], m["drain_kwh"]
+    stored, before, drain, idle = m["stored_kwh"], m["stored_before_kwh"], m["drain_kwh"], m["idle_kwh"]
     curves = segments(s)
     faded = [decay(b.battery, s.step_h) for b in s.site.bess]
 
@@ -112,7 +119,8 @@ def _add_energy(m: Model, s: Structure) -> None:
         )
         last = stored[b, t - 1] if t else before[b]
         kept = float(1.0 - fade[t])
-        return stored[b, t] - kept * last - float(s.step_h[t] * share[t]) * gained == -drain[b, t]
+        flowed = float(s.step_h[t] * share[t]) * gained
+        return stored[b, t] - kept * last - flowed - idle[b, t] == -drain[b, t]
 
     m.rows("energy", (len(s.site.bess), s.steps), rule)
 
@@ -125,29 +133,34 @@ def _add_window(m: Model, s: Structure) -> None:
     e_max = [b.battery.soc_max * b.battery.energy_kwh for b in s.site.bess]
     m.rows("window_low", shape, lambda b, t: stored[b, t] + below[b, t] >= e_min[b] - low[b, t])
     m.rows("window_high", shape, lambda b, t: stored[b, t] - above[b, t] <= e_max[b] + high[b, t])
-    if not s.formulation.soc_tapers:
-        return
+    if s.formulation.soc_tapers:
+        _add_tapers(m, s)
+
+
+def _add_tapers(m: Model, s: Structure) -> None:
+    """Limits that fall near full and empty, freed by a parameter while a battery is outside its window."""
+    stored, over = m["stored_kwh"], m.var("taper_over_kw", 2, len(s.site.bess), s.steps)
+    freed = m.par("taper_freed_kw", 2, len(s.site.bess), s.steps)
     for b, unit in enumerate(s.site.bess):
         p = unit.battery
+        e_min, e_max = p.soc_min * p.energy_kwh, p.soc_max * p.energy_kwh
         slope_c, slope_d = taper_slopes(p)
         if slope_d is not None:
             m.rows(
                 f"taper_low_{b}",
                 (s.steps,),
-                lambda t, b=b, p=p, k=slope_d: (
+                lambda t, b=b, least=p.taper_ratio * p.p_discharge_kw_max, k=slope_d, e=e_min: (
                     flow(m, "discharge_kw", b, t)
-                    <= p.taper_ratio * p.p_discharge_kw_max
-                    + k * (stored[b, t] + below[b, t] + low[b, t] - e_min[b])
+                    <= least + k * (stored[b, t] - e) + over[0, b, t] + freed[0, b, t]
                 ),
             )
         if slope_c is not None:
             m.rows(
                 f"taper_high_{b}",
                 (s.steps,),
-                lambda t, b=b, p=p, k=slope_c: (
+                lambda t, b=b, least=p.taper_ratio * p.p_charge_kw_max, k=slope_c, e=e_max: (
                     flow(m, "charge_kw", b, t)
-                    <= p.taper_ratio * p.p_charge_kw_max
-                    + k * (e_max[b] + high[b, t] + above[b, t] - stored[b, t])
+                    <= least + k * (e - stored[b, t]) + over[1, b, t] + freed[1, b, t]
                 ),
             )
 
@@ -178,18 +191,24 @@ def _add_binaries(m: Model, s: Structure) -> None:
         return
     full = m.var("piece_full", 2, B, K - 1, T)
     for way, name in enumerate(("charge_kw", "discharge_kw")):
-        width = [x.charge_width_kw if way == 0 else x.discharge_width_kw for x in segments(s)]
+        width = _widths(s, K, charging=way == 0)
         v = m[name]
         m.rows(
             f"{name}_opens",
             (B, K - 1, T),
-            lambda b, k, t, v=v, w=width, way=way: v[b, k + 1, t] <= float(w[b][k + 1]) * full[way, b, k, t],
+            lambda b, k, t, v=v, w=width, way=way: v[b, k + 1, t] <= w[b][k + 1] * full[way, b, k, t],
         )
         m.rows(
             f"{name}_fills",
             (B, K - 1, T),
-            lambda b, k, t, v=v, w=width, way=way: v[b, k, t] >= float(w[b][k]) * full[way, b, k, t],
+            lambda b, k, t, v=v, w=width, way=way: v[b, k, t] >= w[b][k] * full[way, b, k, t],
         )
+
+
+def _widths(s: Structure, K: int, *, charging: bool) -> list[list[float]]:
+    """Width of each piece of each battery; batteries with fewer pieces than others have empty ones [kW]."""
+    own = [x.charge_width_kw if charging else x.discharge_width_kw for x in segments(s)]
+    return [[*w.tolist(), *[0.0] * (K - len(w))] for w in own]
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
@@ -205,11 +224,21 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.par("drain_kwh", drain[:, None] * s.step_h * share)
     n.par("opened_low_kwh", low)
     n.par("opened_high_kwh", high)
+    outside = _outside(s, low, high)
     charge_top, discharge_top = np.zeros((B, K, s.steps)), np.zeros((B, K, s.steps))
-    for b, (curve, start) in enumerate(zip(segments(s), p.bess, strict=True)):
+    for b, (unit, curve, start) in enumerate(zip(s.site.bess, segments(s), p.bess, strict=True)):
+        least = unit.battery.taper_ratio
         for width, limit, top in (
-            (curve.charge_width_kw, start.p_charge_kw, charge_top),
-            (curve.discharge_width_kw, start.p_discharge_kw, discharge_top),
+            (
+                curve.charge_width_kw,
+                np.where(outside[1, b], least, 1.0) * start.p_charge_kw,
+                charge_top,
+            ),
+            (
+                curve.discharge_width_kw,
+                np.where(outside[0, b], least, 1.0) * start.p_discharge_kw,
+                discharge_top,
+            ),
         ):
             begin = np.concatenate([[0.0], np.cumsum(width)[:-1]])
             top[b, : len(width)] = np.clip(limit[None, :] - begin[:, None], 0.0, width[:, None])
@@ -217,7 +246,13 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("discharge_kw", 0.0, discharge_top)
     last = np.arange(s.steps) == s.steps - 1
     end = np.array([b.end_kwh for b in p.bess])
-    n.bound("stored_kwh", np.where(last, end[:, :1], -np.inf), np.where(last, end[:, 1:], np.inf))
+    full = np.array([[b.battery.energy_kwh] for b in s.site.bess])
+    n.bound(
+        "stored_kwh",
+        np.where(last, np.maximum(0.0, end[:, :1]), 0.0),
+        np.where(last, np.minimum(full, end[:, 1:]), full),
+    )
+    n.bound("idle_kwh", 0.0, drain[:, None] * s.step_h * share)
     n.bound("below_kwh", 0.0, np.inf)
     n.bound("above_kwh", 0.0, np.inf)
     wear = np.array([b.battery.wear_per_kwh for b in s.site.bess])
@@ -230,12 +265,30 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     rate = ladder(s.site).soc_window_per_kwh
     n.price("soc_window", "below_kwh", rate * np.minimum(1.0, s.step_h))
     n.price("soc_window", "above_kwh", rate * np.minimum(1.0, s.step_h))
+    n.price("soc_window", "idle_kwh", rate)
+    if "taper_over_kw" in n.shapes:
+        power = np.array([b.battery.p_nominal_kw for b in s.site.bess])
+        steepest = [
+            max((x for x in taper_slopes(b.battery) if x is not None), default=0.0) for b in s.site.bess
+        ]
+        plenty = power + np.array(steepest) * full[:, 0]
+        n.par("taper_freed_kw", np.where(outside, plenty[:, None], 0.0))
+        n.bound("taper_over_kw", 0.0, np.inf)
+        n.price("soc_window", "taper_over_kw", rate * s.step_h)
     if s.formulation.exclusivity is Exclusivity.BINARY:
         n.bound("charging", 0.0, 1.0)
         n.whole("charging", p.integral & p.exclusive)
         if "piece_full" in n.shapes:
             n.bound("piece_full", 0.0, 1.0)
             n.whole("piece_full", p.integral & p.exclusive)
+
+
+def _outside(s: Structure, low: FloatArray, high: FloatArray) -> BoolArray:
+    """(2, B, T) steps in which the window is opened so far, below and above, that the taper has no say."""
+    if not s.formulation.soc_tapers:
+        return np.zeros((2, *low.shape), dtype=np.bool_)
+    room = OPENED_RATIO * np.array([[b.battery.energy_kwh] for b in s.site.bess])
+    return np.array([low > room, high > room])
 
 
 def _opened(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:
@@ -263,3 +316,8 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iter
             worst = float(v[name][b].max())
             if worst > 1e-3 * unit.battery.energy_kwh:
                 yield f"{unit.id}: stored energy {name[:-4]} its window by up to {worst:.1f} kWh"
+        idle = float(v["idle_kwh"][b].sum())
+        if idle > 1e-3 * unit.battery.energy_kwh:
+            yield f"{unit.id}: empty, its converter lacks {idle:.1f} kWh of its own no-load loss"
+        over = v["taper_over_kw"][:, b].sum(axis=0) if "taper_over_kw" in v else np.zeros(p.steps)
+        yield from missed_kw(p, f"{unit.id}: power above what its state of charge allows", over)
