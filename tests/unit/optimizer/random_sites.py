@@ -1,0 +1,209 @@
+"""Random plants: any number of each asset, any policy, any tariff, any start; one seed is one problem.
+
+Every option of the site file that the model knows is drawn here with some chance, so that what is proven on
+these sites is proven on combinations that nobody thought of.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ems.assets import BessParams, FeederParams, GensetParams, PvParams, QuietHours
+from ems.site import GridMode, Maintenance, ReservePolicy, Site
+from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, Tariff
+from ems.timegrid import TimeGrid
+from tests import builders
+from tests.unit.optimizer.posing import T0, Pose, outage
+
+STEPS_H = (0.25, 0.5, 1.0)
+DAYTIME = LocalWindow(
+    start_h=4.0, end_h=20.0, weekdays=frozenset(range(8)), months=frozenset(range(1, 13))
+)  # T0 is 03:00 in Nairobi
+Rng = np.random.Generator
+
+
+def maybe(rng: Rng, chance: float = 0.5) -> bool:
+    return bool(rng.random() < chance)
+
+
+def random_genset(rng: Rng, k: int) -> GensetParams:
+    unit = builders.genset(f"gen{k + 1}", float(rng.integers(8, 50)) * 10.0)
+    changes: dict[str, Any] = {
+        "start_cost": float(rng.uniform(0.0, 40.0)),
+        "running_cost_per_h": float(rng.uniform(0.0, 9.0)),
+        "min_up_s": float(rng.choice([0.0, 1800.0, 5400.0])),
+        "min_down_s": float(rng.choice([0.0, 900.0, 3600.0])),
+    }
+    if maybe(rng, 0.3):
+        changes |= {"cold_start_cost": changes["start_cost"] + 25.0, "cold_after_s": 3600.0}
+    if maybe(rng, 0.3):
+        changes["starts_per_day_max"] = int(rng.integers(1, 3))
+    if maybe(rng, 0.3):
+        changes["quiet"] = (QuietHours(start_h=2.0, end_h=5.0, cost_per_h=8.0),)
+    return replace(unit, **changes)
+
+
+def random_gensets(rng: Rng) -> tuple[GensetParams, ...]:
+    """None to three; sometimes two of them alike, so that their order matters."""
+    units = [random_genset(rng, k) for k in range(int(rng.integers(0, 4)))]
+    if len(units) > 1 and maybe(rng, 0.4):
+        units[1] = replace(units[0], id=units[1].id)
+    return tuple(units)
+
+
+def random_bess(rng: Rng, k: int) -> BessParams:
+    lossy = maybe(rng)
+    power = float(rng.integers(5, 50)) * 10.0
+    unit = builders.bess(
+        energy_kwh=power * float(rng.uniform(0.5, 4.0)),
+        p_charge_kw_max=power,
+        p_discharge_kw_max=power * float(rng.uniform(0.6, 1.0)),
+        loss_charge_pu=0.017 if lossy else 0.0,
+        loss_discharge_pu=0.019 if lossy else 0.0,
+        wear_per_kwh=float(rng.uniform(0.0, 0.05)),
+        taper_ratio=float(rng.uniform(0.1, 1.0)),
+        self_discharge_per_h=float(rng.choice([0.0, 1e-4])),
+    )
+    pcs = replace(unit.pcs, s_kva=1.1 * power, can_form=maybe(rng, 0.7))
+    return replace(unit, id=f"bess{k + 1}", pcs=pcs)
+
+
+def random_pv(k: int) -> PvParams:
+    return replace(builders.site().pv[0], id=f"pv{k + 1}")
+
+
+def random_feeders(rng: Rng) -> tuple[FeederParams, ...]:
+    out = []
+    for k in range(int(rng.integers(1, 5))):
+        base = builders.feeders()[min(k, 2)]
+        changes: dict[str, Any] = {"p_peak_kw": float(rng.uniform(20.0, 250.0)), "id": f"feeder{k + 1}"}
+        changes["power_factor_ratio"] = float(rng.choice([0.85, 0.95, 1.0]))
+        out.append(replace(base, **changes))
+    return tuple(out)
+
+
+def random_tariff(rng: Rng) -> Tariff:
+    changes: dict[str, Any] = {
+        "demand_charge_per_kw": float(rng.choice([0.0, 9.0])),
+        "billing_interval_s": float(rng.choice([900.0, 1800.0, 3600.0])),
+    }
+    charges = (
+        DemandCharge(
+            name="notified",
+            per_kw=4.0,
+            windows=(DAYTIME,),
+            contracted_kw=90.0,
+            contracted_ratio=0.7,
+            excess_per_kw=3.0,
+        ),
+        DemandCharge(
+            name="kVA", per_kw=2.0, apparent=True, ratchet_ratio=0.8, past_peaks_kw={"2026-01": 60.0}
+        ),
+    )
+    changes["demand_charges"] = tuple(c for c in charges if maybe(rng, 0.3))
+    if maybe(rng, 0.3):
+        adds = rng.uniform(0.0, 0.05, 3).tolist()  # inclining, declining, or neither
+        ends = (50.0, 90.0, None)
+        changes["energy_blocks"] = tuple(
+            EnergyBlock(up_to_kwh=end, add_per_kwh=add) for end, add in zip(ends, adds, strict=True)
+        )
+    return replace(builders.tariff(), **changes)
+
+
+def random_reserve(rng: Rng) -> ReservePolicy:
+    changes: dict[str, Any] = {
+        "load_ratio": float(rng.uniform(0.0, 0.3)),
+        "pv_ratio": float(rng.uniform(0.0, 0.5)),
+        "assumed_outage_h": float(rng.choice([0.5, 2.0])),
+    }
+    if maybe(rng, 0.4):
+        changes["n_minus_1"] = (("genset",), ("bess",), ("genset", "bess"))[int(rng.integers(0, 3))]
+        changes |= {"motor_start_kw": 40.0, "load_trip_kw": 30.0}
+    if maybe(rng, 0.4):
+        changes |= {"survive_h": 2.0, "survive_pv_ratio": 0.2}
+        changes["outages_per_month"] = 4.0 if maybe(rng) else None
+    if maybe(rng, 0.2):
+        changes["running_ratio"] = 1.1
+    return replace(builders.site().reserve, **changes)
+
+
+def random_site(rng: Rng) -> Site:
+    gensets = random_gensets(rng)
+    bess = tuple(random_bess(rng, k) for k in range(int(rng.integers(0, 3))))
+    base = builders.site()
+    forming = (*[b.id for b in bess if b.pcs.can_form], *[g.id for g in gensets])
+    site = replace(
+        base,
+        gensets=gensets,
+        bess=bess,
+        pv=tuple(random_pv(k) for k in range(int(rng.integers(0, 3)))),
+        feeders=random_feeders(rng),
+        tariff=random_tariff(rng),
+        reserve=random_reserve(rng),
+        forming=replace(base.forming, islanded=forming),
+        grid=replace(
+            base.grid,
+            p_import_kw_max=float(rng.uniform(100.0, 400.0)),
+            p_export_kw_max=float(rng.choice([0.0, 80.0])),
+        ),
+        diesel_per_l=float(rng.uniform(0.6, 1.6)),
+        carbon_per_kg=float(rng.choice([0.0, 0.05])),
+        import_co2_kg_per_kwh=0.4,
+    )
+    for extra in EXTRAS:
+        if maybe(rng, 0.35):
+            site = extra(rng, site)
+    return site
+
+
+def _maintained(rng: Rng, site: Site) -> Site:
+    """A genset that is away for a while."""
+    if not site.gensets:
+        return site
+    at = outage(1, int(rng.integers(1, 4)))
+    return replace(site, maintenance=(Maintenance(asset=site.gensets[0].id, start=at.start, end=at.end),))
+
+
+EXTRAS: tuple[Callable[[Rng, Site], Site], ...] = (_maintained,)  # options that concern a site as a whole
+
+
+def random_start(rng: Rng, site: Site) -> dict[str, dict[str, Any]]:
+    """State of each genset: off for long or short, on for long or short, starting, away, little fuel."""
+    kinds: list[dict[str, Any]] = [
+        {}, {"age_s": 300.0}, {"on_load": True, "age_s": 600.0}, {"on_load": True, "age_s": 1e5},
+        {"starting": True, "ready_in_s": 30.0, "age_s": 4000.0}, {"available": False}, {"fuel_l": 40.0},
+    ]  # fmt: skip
+    return {g.id: dict(kinds[int(rng.integers(0, len(kinds)))]) for g in site.gensets}
+
+
+def random_pose(seed: int, steps: int = 6) -> Pose:
+    """One problem. Steps of one length; prices may be negative, export may be worth more than import."""
+    rng = np.random.default_rng([20260302, seed])
+    site = random_site(rng)
+    step_h = float(rng.choice(STEPS_H))
+    islanded = maybe(rng, 0.3)
+    return Pose(
+        site=site,
+        load_kw={f.id: rng.uniform(0.1, 1.0, steps) * f.p_peak_kw for f in site.feeders},
+        pv_kw={p.id: rng.uniform(0.0, 400.0, steps) for p in site.pv},
+        import_per_kwh=rng.uniform(-0.05 if maybe(rng, 0.25) else 0.05, 0.4, steps),
+        export_per_kwh=float(rng.choice([0.0, 0.04, 0.3])),
+        steps=steps,
+        step_s=3600.0 * step_h,
+        soc=float(rng.uniform(0.05, 0.98)),
+        mode=GridMode.ISLANDED if islanded else GridMode.GRID_TIED,
+        mains_good=islanded and maybe(rng, 0.3),
+        outages=(outage(2, int(rng.integers(2, steps)), 3600.0 * step_h),) if maybe(rng) else (),
+        gensets_now=random_start(rng, site),
+        peak_kw=float(rng.uniform(0.0, 200.0)),
+        feeders_open=(site.feeders[-1].id,) if islanded and maybe(rng, 0.3) else (),
+    )
+
+
+def uneven_grid(rng: Rng, steps: int) -> TimeGrid:
+    """A grid that begins between two edges of the clock and grows coarser."""
+    first = float(rng.choice([120.0, 480.0, 900.0]))
+    rest = (*(900.0,) * (steps // 2), *(3600.0,) * (steps - 1 - steps // 2))
+    return TimeGrid(start=T0, step_s=(first, *rest))
