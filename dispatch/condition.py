@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from dispatch.duty import duties_after
 from dispatch.layout import Layout
 from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from dispatch.vocabulary import PowerBalance
 from ems.assets import GensetParams
-from ems.condition import BessCondition, GensetCondition, PlantCondition
+from ems.condition import BessCondition, GensetCondition, GensetDuty, PlantCondition
 from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.tariff import Tariff
@@ -62,6 +63,8 @@ def observe(
     demand_kw = _demand(layout, memory, feeder_kw, closed, evidence.bus_alive, elapsed_s)
     last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
+    loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in gensets.items()}
+    duty = duties_after(layout.gensets, memory.duty, loads_kw, snapshot.at, _passed_s(memory, snapshot))
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
     demand = _demand_counters(layout, memory, snapshot, max(0.0, power.grid_kw), kvar)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
@@ -70,9 +73,7 @@ def observe(
         grid_mode=mode.mode,
         forming=_forming(layout, mode.mode, bess_state, gensets),
         bess={b: _bess(layout, memory, snapshot, b, bess_state[b]) for b in layout.bess},
-        gensets={
-            g: _genset(p, gensets[g], snapshot, requests.get(g)) for g, p in layout.gensets.items()
-        },
+        gensets=_genset_conditions(layout, gensets, snapshot, requests, duty),
         pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
         feeder_kw=feeder_kw,
         feeder_closed=closed,
@@ -87,12 +88,9 @@ def observe(
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
     after = replace(
-        demand,
-        mode=mode.mode,
-        mode_since_s=mode.since_s,
-        candidate=mode.candidate,
-        candidate_since_s=mode.candidate_since_s,
+        _with_mode(demand, mode),
         gensets=gensets,
+        duty=duty,
         last_good=last_good,
         feeder_demand_kw=demand_kw,
         last_at=snapshot.at,
@@ -118,6 +116,16 @@ def _mode_of(memory: ObserverMemory) -> ModeState:
         since_s=memory.mode_since_s,
         candidate=memory.candidate,
         candidate_since_s=memory.candidate_since_s,
+    )
+
+
+def _with_mode(memory: ObserverMemory, mode: ModeState) -> ObserverMemory:
+    return replace(
+        memory,
+        mode=mode.mode,
+        mode_since_s=mode.since_s,
+        candidate=mode.candidate,
+        candidate_since_s=mode.candidate_since_s,
     )
 
 
@@ -260,6 +268,14 @@ def _grid_kvar(layout: Layout, snapshot: Snapshot, mode: GridMode, feeder_kw: Ma
     return math.fsum(kw * math.tan(math.acos(cosines[f])) for f, kw in feeder_kw.items())
 
 
+def _passed_s(memory: ObserverMemory, snapshot: Snapshot) -> float:
+    """Time since the last tick that passed on both clocks [s]."""
+    if memory.last_at is None or memory.last_s is None:
+        return 0.0
+    wall_s = (snapshot.at - memory.last_at).total_seconds()
+    return max(0.0, min(wall_s, snapshot.monotonic_s - memory.last_s))
+
+
 def _demand_counters(
     layout: Layout, memory: ObserverMemory, snapshot: Snapshot, import_kw: float, import_kvar: float
 ) -> ObserverMemory:
@@ -352,8 +368,22 @@ def _bess(
     )
 
 
+def _genset_conditions(
+    layout: Layout,
+    seen: Mapping[str, GensetSeen],
+    snapshot: Snapshot,
+    requests: Mapping[str, GensetRequest],
+    duty: Mapping[str, GensetDuty],
+) -> dict[str, GensetCondition]:
+    return {g: _genset(p, seen[g], snapshot, requests.get(g), duty[g]) for g, p in layout.gensets.items()}
+
+
 def _genset(
-    params: GensetParams, seen: GensetSeen, snapshot: Snapshot, request: GensetRequest | None
+    params: GensetParams,
+    seen: GensetSeen,
+    snapshot: Snapshot,
+    request: GensetRequest | None,
+    duty: GensetDuty,
 ) -> GensetCondition:
     state = _state(snapshot, f"{params.id}.state", _GENSET_STATES)
     now_s = snapshot.monotonic_s
@@ -371,6 +401,7 @@ def _genset(
         p_kw=0.0 if p_kw is None else p_kw,
         fuel_l=snapshot.value(f"{params.id}.fuel_l"),
         starts_today=seen.starts_today,
+        duty=duty,
     )
 
 

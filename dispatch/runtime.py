@@ -29,7 +29,8 @@ class EdgeRuntime:
     notices : every announced outage known to the caller; each counts from its `issued_at`. None: the site's.
         May be a callable when notices arrive while the edge runs.
     planner_alive : told by whoever supervises the planner; only changes the label of what is followed.
-    known : the last condition in the historian: the demand meters go on from it in the same local month.
+    known : the last condition in the historian: the demand meters go on from it in the same local month,
+        what the gensets have been through always.
     held_safe : come up held safe, as after a broken invariant.
     """
 
@@ -50,9 +51,11 @@ class EdgeRuntime:
         held_safe: bool = False,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
-        observer = ObserverMemory()
+        duty = {} if known is None else {g: c.duty for g, c in known.gensets.items()}
+        observer = ObserverMemory(duty=duty)
         if known is not None and site.tariff.month(known.at) == site.tariff.month(clock.now()):
             observer = ObserverMemory(
+                duty=duty,
                 peak_import_kw=known.peak_import_kw,
                 charge_peaks_kw=known.charge_peaks_kw,
                 month_import_kwh=known.month_import_kwh,

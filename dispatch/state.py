@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from dispatch.vocabulary import Alarm, ControlMemory
+from ems.condition import GensetDuty
 from ems.plan import Plan
 from ems.points import GensetState
 from ems.site import GridMode
@@ -30,6 +31,7 @@ class ObserverMemory:
     candidate: GridMode = GridMode.UNKNOWN
     candidate_since_s: float = 0.0
     gensets: Mapping[str, GensetSeen] = field(default_factory=dict)
+    duty: Mapping[str, GensetDuty] = field(default_factory=dict)
     last_good: Mapping[str, float] = field(default_factory=dict)  # only for declared substitutions
     feeder_demand_kw: Mapping[str, float] = field(default_factory=dict)  # last load while closed
     day: date | None = None  # local

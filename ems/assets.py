@@ -93,6 +93,31 @@ class QuietHours:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BurnOff:
+    """After so many hours at low load a genset is to run for a while at high load."""
+
+    after_h: float  # hours at low load since the last burn-off
+    for_h: float  # on end
+    above_ratio: float  # of the rating
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowLoad:
+    """What running below a part of the rating costs, and how long it may last (wet stacking)."""
+
+    below_ratio: float  # of the rating
+    price_per_kwh: float = 0.0  # of each kWh below that, in the plan only
+    budget_h: float | None = None  # hours at low load in any `window_h`; None: free
+    window_h: float = 24.0
+    burn_off: BurnOff | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the hours at low load have to be counted."""
+        return self.budget_h is not None or self.burn_off is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GensetParams:
     """A diesel genset with its own controller (cranks, synchronises and shares load by itself)."""
 
@@ -122,6 +147,7 @@ class GensetParams:
     cold_after_s: float = 0.0  # a rest longer than this ends in a cold start
     starts_per_day_max: int | None = None  # planned in any 24 h, today's starts counted; None: free
     quiet: tuple[QuietHours, ...] = ()
+    low_load: LowLoad | None = None
 
     @property
     def start_delay_s(self) -> float:

@@ -8,6 +8,23 @@ from ems.site import GridMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GensetHour:
+    """What a genset did in one hour of the clock."""
+
+    start: datetime
+    low_load_h: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GensetDuty:
+    """What a genset has been through, counted as far as limits of the site ask for it."""
+
+    hours: tuple[GensetHour, ...] = ()  # the last ones in which it did something, ascending
+    low_load_h: float = 0.0  # at low load since the last burn-off
+    burning_h: float = 0.0  # on end at the load of a burn-off until now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GensetCondition:
     """One genset as the edge sees it."""
 
@@ -19,6 +36,7 @@ class GensetCondition:
     p_kw: float
     fuel_l: float | None
     starts_today: int
+    duty: GensetDuty = GensetDuty()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

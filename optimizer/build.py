@@ -17,6 +17,7 @@ from optimizer.formulations import (
     genset_fuel,
     grid,
     hot_starts,
+    low_load,
     pv,
     reactive,
     reserve,
@@ -48,6 +49,7 @@ def build(s: Structure, kind: type[M]) -> M:
     hot_starts.add(m, s)  # and how long the rest before was
     genset_fuel.add(m, s)  # output and litres
     starts.add(m, s)  # not too often in a day
+    low_load.add(m, s)  # nor too long at low load
     shedding.add(m, s)  # by feeder
     balance.add(m, s)  # all of it meets the load; somebody forms the bus
     reserve.add(m, s)  # what is held ready
@@ -66,9 +68,26 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
     """The numbers of one problem for a model of this structure."""
     n = Numbers(shapes=shapes)
     for family in (
-        grid, pv, battery, genset_commitment, hot_starts, genset_fuel, starts, shedding, balance, reserve,
-        reactive, voltage, running, contingency, survival, demand, blocks, terminal,
-    ):  # fmt: skip
+        grid,
+        pv,
+        battery,
+        genset_commitment,
+        hot_starts,
+        genset_fuel,
+        starts,
+        low_load,
+        shedding,
+        balance,
+        reserve,
+        reactive,
+        voltage,
+        running,
+        contingency,
+        survival,
+        demand,
+        blocks,
+        terminal,
+    ):
         family.numbers(n, p, s)
     for name, shape in shapes.items():
         if name not in n.parameters and name not in n.low:
@@ -93,6 +112,7 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         contingency,
         battery,
         starts,
+        low_load,
         genset_fuel,
     )
     return tuple(sentence for family in families for sentence in family.notes(p, s, v))

@@ -37,6 +37,11 @@ class GensetStart:
     blocked: tuple[bool, ...] = ()  # (T,) steps in which it is not to run; (): none
     must: tuple[bool, ...] = ()  # (T,) steps in which a case wants it on; (): none
     quiet_cost: tuple[float, ...] = ()  # (T,) money for running through a step; (): none
+    low_load_past_h: tuple[
+        float, ...
+    ] = ()  # (T,) at low load before now, in the window that ends with a step
+    low_load_count_h: float = 0.0  # at low load since the last burn-off
+    burning_h: float = 0.0  # of a burn-off until now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

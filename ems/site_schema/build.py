@@ -6,10 +6,12 @@ from ems.assets import (
     ActuatorSafety,
     BatteryParams,
     BessParams,
+    BurnOff,
     DeviceBehaviour,
     FeederParams,
     GensetParams,
     GridParams,
+    LowLoad,
     PcsParams,
     PvParams,
     QuietHours,
@@ -32,7 +34,7 @@ from ems.site import (
 )
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import HierarchyForm, SetpointForm
-from ems.site_schema.forms_assets import GensetForm, GridForm
+from ems.site_schema.forms_assets import GensetForm, GridForm, LowLoadForm
 from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, TariffForm, TouWindowForm
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
@@ -100,8 +102,14 @@ def _genset(genset_id: str, form: GensetForm) -> GensetParams:
         fuel_kw=tuple(p.p_kw for p in form.fuel_points),
         fuel_l_h=tuple(p.fuel_l_h for p in form.fuel_points),
         quiet=tuple(QuietHours(start_h=q.start, end_h=q.end, cost_per_h=q.cost_per_h) for q in form.quiet),
-        **form.model_dump(exclude={"fuel_points", "quiet"}),
+        low_load=None if form.low_load is None else _low_load(form.low_load),
+        **form.model_dump(exclude={"fuel_points", "quiet", "low_load"}),
     )
+
+
+def _low_load(form: LowLoadForm) -> LowLoad:
+    burn_off = None if form.burn_off is None else BurnOff(**form.burn_off.model_dump())
+    return LowLoad(burn_off=burn_off, **form.model_dump(exclude={"burn_off"}))
 
 
 def _tariff(form: TariffForm) -> Tariff:

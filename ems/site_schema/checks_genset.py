@@ -3,7 +3,7 @@
 import itertools
 
 from ems.site_schema.draft import Draft
-from ems.site_schema.forms_assets import FuelPointForm, GensetForm
+from ems.site_schema.forms_assets import FuelPointForm, GensetForm, LowLoadForm
 from ems.site_schema.text import Loc
 from ems.site_schema.words import clock
 
@@ -38,7 +38,30 @@ def check_genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
     for i, quiet in enumerate(g.quiet):
         if quiet.start == quiet.end:
             draft.add((*loc, "quiet", i, "to"), clock(quiet.end), "another time than from", "00:00 to 24:00?")
+    if g.low_load is not None:
+        _low_load(draft, (*loc, "low_load"), g, g.low_load)
     _fuel(draft, (*loc, "fuel_points"), g)
+
+
+def _low_load(draft: Draft, loc: Loc, g: GensetForm, low: LowLoadForm) -> None:
+    """A line of low load above minimum load; a budget within its window; a burn-off above that line."""
+    if low.below_ratio * g.p_rated_kw <= g.p_min_kw:
+        draft.add(
+            (*loc, "below_ratio"),
+            f"{low.below_ratio:g}: {low.below_ratio * g.p_rated_kw:g} kW",
+            f"more than minimum load, {g.p_min_kw / g.p_rated_kw:g}",
+            "or there is no low load",
+        )
+    if low.budget_h is not None and low.budget_h >= low.window_h:
+        draft.add((*loc, "budget_h"), f"{low.budget_h:g} h", f"less than window_h, {low.window_h:g} h")
+    if low.burn_off is not None and low.burn_off.above_ratio <= low.below_ratio:
+        draft.add(
+            (*loc, "burn_off", "above_ratio"),
+            f"{low.burn_off.above_ratio:g}",
+            f"more than below_ratio, {low.below_ratio:g}",
+        )
+    if low.price_per_kwh == 0.0 and low.budget_h is None and low.burn_off is None:
+        draft.add(loc, "below_ratio alone", "price_per_kwh, budget_h or burn_off", "or it does nothing")
 
 
 def _fuel(draft: Draft, loc: Loc, g: GensetForm) -> None:

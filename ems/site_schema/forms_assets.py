@@ -101,6 +101,24 @@ class QuietHoursForm(Form):
     cost_per_h: Annotated[float, Quantity("CUR/h", ge=0)]
 
 
+class BurnOffForm(Form):
+    """High load that clears an engine after hours at low load."""
+
+    after_h: Annotated[float, Quantity("h", gt=0, le=1000)]
+    for_h: Annotated[float, Quantity("h", gt=0, le=24)]
+    above_ratio: Annotated[float, Quantity("", gt=0, le=1)]
+
+
+class LowLoadForm(Form):
+    """Running below part of the rating: its price, its budget, what clears it."""
+
+    below_ratio: Annotated[float, Quantity("", gt=0, lt=1)]
+    price_per_kwh: MoneyPerKwh = 0.0
+    budget_h: Annotated[float, Quantity("h", ge=0)] | None = None
+    window_h: Annotated[float, Quantity("h", gt=0, le=168)] = 24.0
+    burn_off: BurnOffForm | None = None
+
+
 class GensetForm(Form):
     """One diesel genset with its own controller."""
 
@@ -126,6 +144,7 @@ class GensetForm(Form):
     tank_l: Annotated[float, Quantity("L", gt=0)]
     starts_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
     quiet: list[QuietHoursForm] = []
+    low_load: LowLoadForm | None = None
 
 
 class PvForm(Form):

@@ -28,6 +28,7 @@ from optimizer.formulations.hot_starts import cold_extra
 from optimizer.formulations.windows import EPS_H, window
 from optimizer.numbers import Numbers
 from optimizer.problem import GensetStart, PlanningProblem
+from optimizer.segments import fuel_segments
 from optimizer.structure import Structure
 
 FIRST_STEP_SHARE = 0.25  # of the first step a unit may miss and still count as on load in it
@@ -70,7 +71,7 @@ def _add_order(m: Model, s: Structure) -> None:
     if not s.formulation.symmetry or len(units) < 2:
         return
     differs = m.par("history_differs", len(units) - 1)
-    twin = [identical(a, b) for a, b in pairwise(units)]
+    twin = [identical(a, b) and not _has_limits_of_its_own(a) for a, b in pairwise(units)]
     m.rows(
         "order",
         (len(units) - 1, s.steps),
@@ -100,7 +101,10 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
         n.par("bound_before", low)
         n.par("resting_before", size - high)
     if "history_differs" in n.shapes:
-        differ = [float(not _interchangeable(a, b)) for a, b in pairwise(p.gensets)]
+        differ = [
+            float(not _interchangeable(a, b) or _may_run_dry(p, g))
+            for g, (a, b) in enumerate(pairwise(p.gensets))
+        ]
         n.par("history_differs", np.array(differ))
 
 
@@ -109,9 +113,22 @@ def identical(a: GensetParams, b: GensetParams) -> bool:
     return replace(a, id="") == replace(b, id="")
 
 
+def _has_limits_of_its_own(unit: GensetParams) -> bool:
+    """Whether hours or starts of each machine are limited, so that one may have to stand in for the other."""
+    counted = unit.low_load is not None and unit.low_load.counted
+    return counted or unit.starts_per_day_max is not None
+
+
 def _interchangeable(a: GensetStart, b: GensetStart) -> bool:
     """Equal histories as far as they bind."""
     return a == b
+
+
+def _may_run_dry(p: PlanningProblem, g: int) -> bool:
+    """Whether a tank does not last through the window at rating, so that the twin may have to take over."""
+    curve = fuel_segments(p.site.gensets[g])
+    full_l_h = curve.idle_l_h + float(curve.width_kw @ curve.slope_l_kwh)
+    return p.gensets[g].fuel_l < full_l_h * float(p.step_h.sum())
 
 
 def commitment_bounds(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:

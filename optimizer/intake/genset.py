@@ -1,11 +1,14 @@
 """Where gensets start, and what the calendar says of them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from ems.assets import GensetParams
-from ems.condition import PlantCondition
+from ems.condition import GensetDuty, GensetHour, PlantCondition
 from ems.errors import DataError
 from ems.invariants import require_finite
 from ems.site import Site
@@ -48,4 +51,40 @@ def scheduled(
         starts_today=now.starts_today if counted and now is not None else 0,
         blocked=blocked_steps(unit.id, site.maintenance, grid),
         quiet_cost=quiet_cost(unit.quiet, grid, ZoneInfo(site.timezone)),
+        **_low_load(unit, GensetDuty() if now is None else now.duty, grid),
     )
+
+
+def _low_load(unit: GensetParams, duty: GensetDuty, grid: TimeGrid) -> dict[str, Any]:
+    """Hours at low load so far, where they are counted."""
+    low = unit.low_load
+    if low is None or not low.counted:
+        return {}
+    for name, value in (("hours at low load", duty.low_load_h), ("burn-off so far", duty.burning_h)):
+        if not math.isfinite(value) or value < 0.0:
+            raise DataError(f"{unit.id}: {name} is {value} h")
+    past = tuple(
+        past_h(duty, grid.start, end_s / 3600.0 - low.window_h, lambda h: h.low_load_h)
+        for end_s in grid.offset_s[1:]
+    )
+    return {
+        "low_load_past_h": past if low.budget_h is not None else (),
+        "low_load_count_h": duty.low_load_h,
+        "burning_h": duty.burning_h,
+    }
+
+
+def past_h(duty: GensetDuty, now: datetime, since_h: float, of: Callable[[GensetHour], float]) -> float:
+    """Sum of a count over the past from `since_h` after `now` (negative) on [unit of the count].
+
+    Of an hour of the clock that began before, what lies in its end is taken: as late as it can have been.
+    """
+    total = 0.0
+    for hour in duty.hours:
+        begun_h = (hour.start - now).total_seconds() / 3600.0
+        if not math.isfinite(of(hour)) or of(hour) < 0.0:
+            raise DataError(f"a count of the hour of {hour.start} is {of(hour)}")
+        if begun_h < 0.0:
+            left_h = min(begun_h + 1.0, 0.0) - since_h
+            total += min(of(hour), max(0.0, left_h))
+    return total

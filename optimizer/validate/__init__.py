@@ -13,6 +13,7 @@ from optimizer.validate.battery import check_batteries
 from optimizer.validate.bus import check_bus
 from optimizer.validate.findings import Findings, Tolerance, Verdict
 from optimizer.validate.genset import check_genset
+from optimizer.validate.genset_care import check_care
 from optimizer.validate.reactive import check_reactive
 
 __all__ = ["Tolerance", "Verdict", "validate"]
@@ -48,4 +49,5 @@ def validate(
     for params, start in zip(p.site.gensets, p.gensets, strict=True):
         check_genset(found, plan, p, params, start, head, tolerance)
     check_reactive(found, plan, p, tolerance)
+    check_care(found, plan, p, head)
     return Verdict(faults=tuple(found.faults), worst=found.worst)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ems.assets import QuietHours
+from ems.assets import BurnOff, LowLoad, QuietHours
 from ems.errors import ConfigError
 from ems.site_schema import load_site
 
@@ -51,5 +51,11 @@ def test_load_site_good_file_of_the_same_shape_passes():
     assert site.bess[0].battery.energy_kwh == 1000.0
     assert site.gensets[0].starts_per_day_max == 6
     assert site.gensets[0].quiet == (QuietHours(start_h=22.0, end_h=6.0, cost_per_h=40.0),)
+    assert site.gensets[0].low_load == LowLoad(
+        below_ratio=0.4,
+        price_per_kwh=0.05,
+        budget_h=6.0,
+        burn_off=BurnOff(after_h=12.0, for_h=1.0, above_ratio=0.7),
+    )
     assert site.maintenance[0].start == datetime(2026, 3, 18, 5, 0, tzinfo=UTC)
     assert sum(len(c.points) for c in site.connections) == 23

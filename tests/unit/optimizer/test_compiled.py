@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from ems.assets import GensetParams, ReactivePolicy
+from ems.assets import BurnOff, GensetParams, LowLoad, ReactivePolicy
+from ems.condition import GensetDuty, GensetHour
 from ems.site import GridMode
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow
 from optimizer.algebra import Model, StandardForm
@@ -49,15 +51,19 @@ RATCHET = DemandCharge(
     past_peaks_kw={"2025-12": 60.0, "2026-01": 50.0, "2025-11": 70.0},
 )  # fmt: skip
 REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01, pcs_sides=12)
+WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
+BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
+LOW_LOAD = LowLoad(below_ratio=0.45, price_per_kwh=0.03, budget_h=0.5, window_h=1.5, burn_off=BURN_OFF)
 BLOCKS = tuple(
     EnergyBlock(up_to_kwh=up, add_per_kwh=add) for up, add in ((50.0, 0.01), (90.0, 0.03), (None, 0.02))
 )
 
 
 def _cooling(unit: GensetParams) -> GensetParams:
-    """One of the two is dearer to start from cold."""
+    """One of the two is dearer to start from cold, and has limits of its own."""
     if unit.id == "gen1":
         return unit
+    unit = replace(unit, low_load=LOW_LOAD)
     return replace(unit, cold_start_cost=unit.start_cost + 20.0, cold_after_s=3600.0, starts_per_day_max=3)
 
 
@@ -269,6 +275,8 @@ NOT_IN_THE_MODEL = {
     "notified": {"ratchet_ratio", "ratchet_count"},  # it has no past peaks
     "ratchet": {"contracted_ratio", "excess_per_kw"},  # it has no contract
     "block": set(),
+    "low_load": set(),
+    "burn_off": set(),
 }  # fmt: skip
 
 
@@ -289,6 +297,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     def with_tariff(**parts: Any) -> Pose:
         return at(tariff=replace(site.tariff, **parts))
 
+    def with_gen2(**parts: Any) -> Pose:
+        return at(gensets=(site.gensets[0], replace(g, **parts)))
+
     found = {
         "bess": silent(b.battery, lambda x: at(bess=(replace(b, battery=x),)), base),
         "pcs": silent(b.pcs, lambda x: at(bess=(replace(b, pcs=x),)), base),
@@ -302,6 +313,8 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "site": silent(site, lambda x: replace(pose, site=x), base),
         "notified": silent(NOTIFIED, lambda x: with_tariff(demand_charges=(x, RATCHET)), base),
         "ratchet": silent(RATCHET, lambda x: with_tariff(demand_charges=(NOTIFIED, x)), base),
+        "low_load": silent(LOW_LOAD, lambda x: with_gen2(low_load=x), base),
+        "burn_off": silent(BURN_OFF, lambda x: with_gen2(low_load=replace(LOW_LOAD, burn_off=x)), base),
         "block": silent(BLOCKS[1], lambda x: with_tariff(energy_blocks=(BLOCKS[0], x, BLOCKS[2])), base),
     }
     assert {k: found[k] ^ v for k, v in NOT_IN_THE_MODEL.items() if found[k] != v} == {}
@@ -321,6 +334,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         {"gensets_now": {"gen1": {"age_s": 60.0}}},
         {"gensets_now": {"gen1": {"starting": True, "ready_in_s": 30.0}}},
         {"gensets_now": {"gen1": {"fuel_l": 5.0}}},
+        {"gensets_now": {"gen2": {"duty": GensetDuty(low_load_h=1.0)}}},
+        {"gensets_now": {"gen2": {"duty": GensetDuty(burning_h=0.5, low_load_h=3.0)}}},
+        {"gensets_now": {"gen2": {"duty": GensetDuty(hours=(WORKED,))}}},
         {"load_kw": {"critical": [1.0] * STEPS}},
         {"pv_kw": {"pv1": [7.0] * STEPS}},
     ],

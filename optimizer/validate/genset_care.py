@@ -1,0 +1,84 @@
+"""What makers allow a genset, counted anew from a plan's powers: hours at low load and burn-offs.
+
+These limits are soft. What is judged is that a plan pays for all it misses: the hours it must be over are
+found by walking through its whole steps, without the model's variables.
+"""
+
+import numpy as np
+
+from ems.assets import GensetParams
+from ems.plan import Plan
+from ems.timegrid import BoolArray, FloatArray
+from optimizer.prices import ladder
+from optimizer.problem import GensetStart, PlanningProblem
+from optimizer.validate.findings import Findings
+
+PAID_RATIO = 0.01  # of what is due, or of an hour's price: how much a plan may pay less
+LEVEL_KW = 1e-3  # a load so little below a line is on it
+
+
+def check_care(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:
+    """Cost terms of low load against the plan's own powers."""
+    due_price = due_over = scale = 0.0
+    for params, start in zip(p.site.gensets, p.gensets, strict=True):
+        low = params.low_load
+        if low is None or low.below_ratio * params.p_rated_kw <= params.p_min_kw:
+            continue
+        on, power = np.array(plan.genset_on[params.id]), np.array(plan.genset_p_kw[params.id])
+        below = np.maximum(0.0, low.below_ratio * params.p_rated_kw * on - power)
+        due_price += low.price_per_kwh * float(below @ p.step_h)
+        per_h = ladder(p.site).genset_care_per_kwh * params.p_rated_kw
+        at_low = (on[:head] > 0.5) & (below[:head] > LEVEL_KW)
+        due_over += per_h * hours_over(p, params, start, at_low, power[:head])
+        scale = max(scale, per_h)
+    _paid(found, plan, "low_load", due_price, 1.0)
+    _paid(found, plan, "low_load_over", due_over, scale)
+
+
+def _paid(found: Findings, plan: Plan, term: str, due: float, unit: float) -> None:
+    """`due` must be in a term of the plan's cost, up to rounding."""
+    tolerance = PAID_RATIO * max(due, unit)
+    missing = np.array([due - plan.cost_terms.get(term, 0.0)])
+    found.within(term, f"{term} costs less than the plan's powers make it [money]", missing, tolerance)
+
+
+def hours_over(
+    p: PlanningProblem, params: GensetParams, start: GensetStart, at_low: BoolArray, power: FloatArray
+) -> float:
+    """Hours at low load that no budget and no burn-off covers."""
+    low = params.low_load
+    assert low is not None
+    hours = np.where(at_low, p.step_h[: len(at_low)], 0.0)
+    total = 0.0
+    if low.budget_h is not None:
+        total += _over_budget(p, start, hours, low.budget_h, low.window_h)
+    if low.burn_off is not None:
+        count, burning_h, after_h = min(start.low_load_count_h, low.burn_off.after_h), start.burning_h, 0.0
+        for t, low_h in enumerate(hours):
+            hot = power[t] >= low.burn_off.above_ratio * params.p_rated_kw - LEVEL_KW
+            burning_h = burning_h + float(p.step_h[t]) if hot else 0.0
+            count += float(low_h)
+            if burning_h >= low.burn_off.for_h - 1e-6:
+                count = 0.0
+            after_h = max(0.0, count - low.burn_off.after_h)
+            total, count = total + after_h, count - after_h
+    return total
+
+
+def _over_budget(
+    p: PlanningProblem, start: GensetStart, hours: FloatArray, budget_h: float, window_h: float
+) -> float:
+    """Least hours to take out so that every window keeps its budget: the latest go first."""
+    end_h, over = np.cumsum(p.step_h), 0.0
+    left = hours.copy()
+    for t in range(len(left)):
+        begin = end_h[t] - window_h
+        inside = np.clip(end_h[: t + 1] - begin, 0.0, p.step_h[: t + 1]) / p.step_h[: t + 1]
+        room = max(0.0, budget_h - start.low_load_past_h[t])
+        excess = float(left[: t + 1] @ inside) - room
+        for i in range(t, -1, -1):
+            if excess <= 1e-9 or inside[i] <= 0.0:
+                break
+            part = min(float(left[i]), excess / float(inside[i]))
+            left[i], over, excess = left[i] - part, over + part, excess - part * float(inside[i])
+    return over
