@@ -35,6 +35,8 @@ class Reason:
     key: str  # of the site file, or of the forecast: gensets.gen1.p_min_kw, forecast.import_per_kwh
     change: str  # what was changed, in words and numbers
     saving_cost: float  # what leaving the setpoint would then save; proven
+    at_least: bool = False  # it may save more than that
+    leaving: str = ""  # what leaving it means, of a commitment: leaving it off, running some of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,43 @@ class Alternative:
 
     p_kw: float
     more_cost: float | None  # above the plan; None: breaks a hard limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """What the energy of a battery is for: where a kWh less is missed, with no more charged elsewhere.
+
+    Proven: with every other power as planned, `asset` alone in [start, end) makes up for it at this cost, and
+    no plan with the same commitment does it for less.
+    """
+
+    asset: str  # "" : nobody, the battery holds less at the end of the horizon
+    start: datetime
+    end: datetime
+    outage: bool  # the mains are away in these steps
+    per_kwh: float | None  # price of import in these steps, where there is one
+    more_cost: float  # what the kWh that is lacking costs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """The numbers that make an outage or a peak the reason of a run.
+
+    kind `power`: at `at` the load takes `needed` kW and the batteries give `there` kW; `energy`: in
+    [start, end) it takes `needed` kWh, the batteries hold `there` kWh at its beginning; `peak`: the import
+    reaches at least `needed` kW in a billing interval without the run, and `there` kW in the plan; `reserve`:
+    at least `needed` kWh of it are not covered without the run, and `there` kWh in the plan.
+    """
+
+    kind: str
+    key: str  # of the reason
+    start: datetime | None
+    end: datetime | None
+    at: datetime | None
+    critical: bool  # the load is that of the critical tiers alone
+    needed: float  # unit: kW or kWh, by kind
+    there: float  # unit: kW or kWh, by kind
+    unserved_kwh: float | None  # load that at least is not served without the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +100,7 @@ class SetpointWhy:
     alternatives: tuple[Alternative, ...]
     power_worth_per_kwh: float | None  # what one kWh less demand in this step would save
     stored_worth_per_kwh: float | None  # batteries: what one kWh more stored at its end would save
+    use: Use | None = None  # batteries: what the energy stored at its end is for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +122,7 @@ class CommitmentWhy:
     reasons: tuple[Reason, ...]
     low_cost: float | None
     high_cost: float | None
+    need: Need | None = None  # of a run on load, where an outage, a peak or reserve is a reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

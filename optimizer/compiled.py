@@ -3,6 +3,7 @@
 Source: performance figures and method in docs/optimizer.md, "Speed".
 """
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,12 @@ class Compiled:
         model = build(structure, Model)
         self.shapes = model.shapes
         self.form: StandardForm = model.standard_form()
+
+    def numbers_of(self, structure: Structure) -> "Compiled":
+        """The same matrix for a structure that differs only in what never enters it."""
+        out = copy(self)
+        out.structure = structure
+        return out
 
     def numbers(self, problem: PlanningProblem) -> Numbers:
         """What the families say about a problem."""

@@ -14,12 +14,13 @@ from ems.clock import wall_s
 from ems.errors import DataError
 from ems.explanation import Explanation
 from ems.plan import Plan
-from optimizer.explain.bench import Bench, carried
+from optimizer.explain.bench import Bench, carried, setpoint_rows
 from optimizer.explain.changes import changes
 from optimizer.explain.commitment import explain_commitment
 from optimizer.explain.conflict import explain_conflicts
+from optimizer.explain.ground import Ground
 from optimizer.explain.posed import Change, Layout, Posed, changed, problem_of_plan
-from optimizer.explain.power import Ground, explain_power
+from optimizer.explain.power import explain_power
 from optimizer.explain.sayings import SMALL_COST
 from optimizer.explain.words import Words
 from optimizer.explain.worth import explain_worths
@@ -48,9 +49,13 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation
     bench = Bench(layout.compiled, layout.filled, integers)
     steps = _steps(layout, hours)
     runs = _runs(layout, bench, steps)
-    narrow, wide = (changes(posed, layout.problem, lifted=x, burning=runs) for x in (False, True))
-    widened = _benches(posed, layout, bench, narrow)
-    lifted = _benches(posed, layout, bench, wide) if runs else []
+    narrow, wide = (
+        changes(posed, layout.problem, lifted=x, burning=runs, peak_kw=plan.peak_import_kw)
+        for x in (False, True)
+    )
+    made: dict[tuple[str, str], Bench | None] = {}  # a change in both lists has one bench
+    widened = _benches(posed, (layout, bench), narrow, made)
+    lifted = _benches(posed, (layout, bench), wide, made) if runs else []
     ground = Ground(
         posed=posed,
         plan=plan,
@@ -58,6 +63,7 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation
         bench=bench,
         changed=tuple(widened),
         numbers=layout.compiled.numbers(layout.problem),
+        fitted_kw=setpoint_rows(layout.compiled) @ integers,
     )
     setpoints = explain_power(ground, steps)
     commitments, solves = explain_commitment(ground, lifted, steps)
@@ -72,7 +78,7 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation
         worths=tuple(worths),
         conflicts=tuple(conflicts),
         notes=_notes(posed, plan, layout, bench),
-        solves=solves + more + bench.solves + sum(b.solves for _, b in (*widened, *lifted)),
+        solves=solves + more + bench.solves + sum(b.solves for b in made.values() if b is not None),
         took_s=wall_s() - begun,
     )
 
@@ -91,19 +97,25 @@ def _runs(layout: Layout, bench: Bench, steps: int) -> bool:
     return any((v[name][:, :steps] > 0.5).any() for name in ("on", "feeder_open") if name in v)
 
 
-def _benches(posed: Posed, base: Layout, bench: Bench, asked: list[Change]) -> list[tuple[Change, Bench]]:
+def _benches(
+    posed: Posed, of: tuple[Layout, Bench], asked: list[Change], made: dict[tuple[str, str], Bench | None]
+) -> list[tuple[Change, Bench]]:
     """Each change on its own bench; one under which the commitment is impossible has nothing to say."""
-    out = []
+    base, bench = of
     for change in asked:
+        name = (change.key, change.words)
+        if name in made:
+            continue
         layout = changed(base, posed, change)
         same = layout.compiled.shapes == base.compiled.shapes
         basis = bench.basis if same and layout.compiled.form.shape == base.compiled.form.shape else None
         whole = carried(bench.base.x, base.compiled, layout.compiled)
         try:
-            out.append((change, Bench(layout.compiled, layout.filled, whole, basis)))
+            made[name] = Bench(layout.compiled, layout.filled, whole, basis)
         except DataError:
-            continue
-    return out
+            made[name] = None
+    found = [(change, made[change.key, change.words]) for change in asked]
+    return [(change, one) for change, one in found if one is not None]
 
 
 def _notes(posed: Posed, plan: Plan, layout: Layout, bench: Bench) -> tuple[str, ...]:

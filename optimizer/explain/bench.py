@@ -16,6 +16,7 @@ from ems.timegrid import BoolArray, FloatArray, IntArray
 from optimizer.compiled import Compiled, Filled
 from optimizer.solve import SUB_MIPS_OFF, Effort
 
+HELD_KW = 1e-6  # by which a power that is held may move
 OPTIMAL = highspy.HighsModelStatus.kOptimal
 # Every objective here is bounded, so that "unbounded or infeasible" is infeasible.
 NONE_THERE = (
@@ -153,6 +154,30 @@ class Bench:
         for c in columns:
             self._highs.changeColBounds(int(c), self.low[c], self.high[c])
         return out
+
+    def with_bounded(self, row: int, more: float, low_kw: FloatArray, high_kw: FloatArray) -> Point | None:
+        """As `with_row`, and every power within bounds, both (setpoints,)."""
+        n = self.rows.shape[0]
+        at, free = np.arange(self.first, self.first + n, dtype=np.int32), np.full(n, np.inf)
+        self._highs.changeRowsBounds(n, at, low_kw, high_kw)
+        out = self.with_row(row, more)
+        self._highs.changeRowsBounds(n, at, -free, free)
+        return out
+
+    def least(self, weight: FloatArray, low: FloatArray, high: FloatArray) -> float | None:
+        """The least of weight x within other bounds of the columns, money no object; None: impossible.
+
+        Parameters
+        ----------
+        weight, low, high : (columns,)
+        """
+        h, every = self._highs, np.arange(len(weight), dtype=np.int32)
+        h.changeColsCost(len(weight), every, weight)
+        h.changeColsBounds(len(weight), every, low, high)
+        out = self._run()
+        h.changeColsCost(len(weight), every, self.filled.cost)
+        h.changeColsBounds(len(weight), every, self.low, self.high)
+        return None if out is None else float(weight @ out.x)
 
     def _run(self) -> Point | None:
         h = self._highs

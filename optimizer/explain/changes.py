@@ -16,7 +16,7 @@ from ems.outage import OutageNotice, known_outages
 from ems.site import Site
 from ems.timegrid import BoolArray, TimeGrid
 from optimizer.explain.posed import Change, Posed
-from optimizer.explain.words import Words, exactly_kw
+from optimizer.explain.words import Words, exactly_kw, kw, kwh
 from optimizer.problem import PlanningProblem
 
 WIDER_RATIO = 1.1
@@ -24,9 +24,10 @@ LIFTED_RATIO = 10.0
 SAME_PRICE = 1e-9
 
 
-def changes(posed: Posed, p: PlanningProblem, *, lifted: bool, burning: bool) -> list[Change]:
+def changes(posed: Posed, p: PlanningProblem, *, lifted: bool, burning: bool, peak_kw: float) -> list[Change]:
     """Everything that is asked about; limits a tenth wider, or lifted and minimum times gone.
 
+    `peak_kw` is the plan's, of the present month.
     `burning`: a genset runs in the plan; else its limits and the price of fuel have no part in it.
     """
     site = posed.site
@@ -35,7 +36,7 @@ def changes(posed: Posed, p: PlanningProblem, *, lifted: bool, burning: bool) ->
         out += [*battery_limits(posed, i, lifted), *_wear(i, site.bess[i])]
     for i in range(len(site.gensets) if burning else 0):
         out += [*genset_limits(site, i), *(minimum_times(site, i) if lifted else ())]
-    return [*policies(site), *out, *(diesel(site) if burning else ())]
+    return [*policies(site, p, peak_kw), *out, *(diesel(site) if burning else ())]
 
 
 def with_bess(i: int, edit: Callable[[BatteryParams], BatteryParams]) -> Callable[[Posed], Posed]:
@@ -70,8 +71,9 @@ def outages(posed: Posed, p: PlanningProblem) -> Iterator[Change]:
         yield Change(
             key=f"outages.{notice.id}",
             code=ReasonCode.OUTAGE,
-            words=f"without the outage {say.span(notice.start, notice.end)}",
+            words=f"without the outage {say.span(notice.start, notice.end)} {_in_it(p, where & p.islanded)}",
             apply=_without(notice),
+            span=_span(where & p.islanded),
         )
     here = p.islanded & ~later
     if here.any():
@@ -80,9 +82,21 @@ def outages(posed: Posed, p: PlanningProblem) -> Iterator[Change]:
         yield Change(
             key="grid.reconnect_dwell_s" if posed.condition.mains_good else "reserve.assumed_outage_h",
             code=ReasonCode.OUTAGE,
-            words=f"with mains from now on, not only from {say.at(until)}",
+            words=f"with mains from now on, not only from {say.at(until)} {_in_it(p, here)}",
+            span=_span(here),
             adjust=lambda q: replace(q, grid_available=q.grid_available | here),
         )
+
+
+def _span(where: BoolArray) -> tuple[int, int]:
+    steps = np.flatnonzero(where)
+    return int(steps[0]), int(steps[-1])
+
+
+def _in_it(p: PlanningProblem, where: BoolArray) -> str:
+    """What the loads take meanwhile."""
+    net = (p.load_kw.sum(axis=0) - p.pv_kw.sum(axis=0))[where]
+    return f"(load less PV up to {kw(float(net.max()))}, {kwh(float(net @ p.step_h[where]))})"
 
 
 def overlapped(grid: TimeGrid, start: datetime, end: datetime) -> BoolArray:
@@ -289,13 +303,15 @@ def minimum_times(site: Site, i: int) -> Iterator[Change]:
             )
 
 
-def policies(site: Site) -> Iterator[Change]:
+def policies(site: Site, p: PlanningProblem, peak_kw: float) -> Iterator[Change]:
     """What no asset has: reserve, demand charge, value of what is left in the end."""
     if site.tariff.demand_charge_per_kw > 0.0:
+        here = p.months[0]
+        rate = f"{here.rate_per_kw:.5g} {site.currency}/kW in this window above {kw(here.base_kw)}"
         yield Change(
             key="tariff.demand_charge_per_kw",
             code=ReasonCode.PRICE,
-            words="without demand charge",
+            words=f"without demand charge ({rate}, planned peak {kw(peak_kw)})",
             apply=with_site(lambda s: replace(s, tariff=replace(s.tariff, demand_charge_per_kw=0.0))),
         )
     if site.reserve.shortfall_per_kwh > 0.0:

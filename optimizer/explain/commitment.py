@@ -16,15 +16,16 @@ from ems.explanation import CommitmentWhy, Reason, ReasonCode
 from ems.timegrid import FloatArray, IntArray
 from optimizer.compiled import Compiled
 from optimizer.explain.bench import Bench, Extra, solve_whole
+from optimizer.explain.ground import Ground
 from optimizer.explain.posed import Change
-from optimizer.explain.power import Ground
+from optimizer.explain.purpose import Left, need_of, need_words
 from optimizer.explain.sayings import SMALL_COST
-from optimizer.explain.words import Words, kw
+from optimizer.explain.words import Words
 from optimizer.solve import Effort
 
 SHED_DUST_KW = 0.05
-LONGEST_S = 3.0  # for one run; what is stated is true however early a solver stops, only less narrow
-EFFORT = Effort(gap_ratio=5e-3, gap_abs=0.5 * SMALL_COST, time_limit_s=LONGEST_S, node_limit=20)
+# By nodes and not by time: equal input, equal sentences. What is stated is true however early a search ends.
+EFFORT = Effort(gap_ratio=5e-3, gap_abs=0.5 * SMALL_COST, time_limit_s=None, node_limit=20)
 TOLD = 3
 
 
@@ -100,6 +101,7 @@ class _Asker:
         fixed = layout.filled.low[at].max() > 0.5 if run.on else layout.filled.high[at].max() < 0.5
         other = Otherwise(possible=False) if fixed else self._otherwise(run, at)
         reasons = tuple(self._reasons(run, other)) if run.on and not fixed else ()
+        made = [change for change, _ in self._lifted]
         starts = p.grid.starts()
         why = CommitmentWhy(
             asset=run.asset,
@@ -113,6 +115,7 @@ class _Asker:
             reasons=reasons,
             low_cost=other.low_cost,
             high_cost=other.high_cost,
+            need=need_of(self._ground, _left(run, at), reasons, made) if reasons else None,
         )
         return replace(why, sentence=_sentence(self._ground, run, why, None if fixed else other))
 
@@ -164,6 +167,10 @@ class _Asker:
         return out[:TOLD]
 
 
+def _left(run: Run, columns: IntArray) -> Left:
+    return Left(asset=run.asset, first=run.first, last=run.last, columns=columns, genset=run.kind == "on")
+
+
 def _code(reasons: tuple[Reason, ...], other: Otherwise) -> ReasonCode:
     low, high = other.low_cost, other.high_cost
     if high is not None and high < -SMALL_COST:
@@ -189,8 +196,8 @@ def _sentence(ground: Ground, run: Run, why: CommitmentWhy, other: Otherwise | N
         )
         return "; ".join(parts) + "."
     leaving = "leaving it off" if genset else "serving it"
-    if run.on:
-        parts += _at_its_worst(ground, run)
+    if why.need is not None:
+        parts.append(need_words(say, ground, _left(run, np.zeros(0, dtype=np.int64)), why.need))
     parts += [f"{r.change} {leaving} would save {say.money(r.saving_cost)}" for r in why.reasons]
     if other.alone_cost is not None:
         parts.append(f"{leaving} with nothing else switched would cost {say.more(other.alone_cost)}")
@@ -221,35 +228,3 @@ def _verb(ground: Ground, run: Run) -> str:
     if before == run.on:
         return "stays on load" if run.on else "stays off"
     return "starts and runs" if run.on else "stops and is off"
-
-
-def _at_its_worst(ground: Ground, run: Run) -> list[str]:
-    """Without mains: by how much load less sun is above the batteries' power, or above what they hold."""
-    p, site = ground.layout.problem, ground.posed.site
-    if p.grid_available[run.first : run.last + 1].all():
-        return []
-    first = last = run.first + int(np.argmin(p.grid_available[run.first : run.last + 1]))
-    while first > 0 and not p.grid_available[first - 1]:
-        first -= 1
-    while last < p.steps - 1 and not p.grid_available[last + 1]:
-        last += 1
-    say, inside = Words(site), slice(first, last + 1)
-    net = (p.load_kw.sum(axis=0) - p.pv_kw.sum(axis=0))[inside]
-    power = sum((b.p_discharge_kw for b in p.bess), start=np.zeros(p.steps))[inside]
-    worst = int(np.argmax(net - power))
-    if net[worst] > power[worst]:
-        beyond = float(net[worst] - power[worst])
-        when = say.at(p.grid.starts()[first + worst])
-        return [f"{when} load less PV exceeds the batteries' power by {kw(beyond)}"]
-    held = 0.0
-    for i, b in enumerate(site.bess):
-        soc = (
-            ground.plan.bess_soc_end[b.id][first - 1] * b.battery.energy_kwh
-            if first
-            else p.bess[i].stored_kwh
-        )
-        held += max(0.0, soc - b.battery.soc_min * b.battery.energy_kwh)
-    need = float(net @ p.step_h[inside])
-    return [
-        f"without mains load less PV takes {need:.0f} kWh, the batteries hold {held:.0f} kWh when they go"
-    ]

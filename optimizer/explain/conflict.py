@@ -29,8 +29,8 @@ from optimizer.explain.changes import (
     with_genset,
     with_site,
 )
+from optimizer.explain.ground import Ground
 from optimizer.explain.posed import Change, Posed, laid_out, rebuilt
-from optimizer.explain.power import Ground
 from optimizer.explain.words import Words, kw
 from optimizer.problem import GensetStart, PlanningProblem
 from optimizer.solve import Effort
@@ -38,7 +38,7 @@ from optimizer.solve import Effort
 LONG_H = 1e3
 SHOWN_KW, SHOWN_L = 0.05, 0.1  # smaller amounts of a slack are solver tolerance
 MISSED_SHARE = 1e-3  # of what the plan misses: less is nothing
-EFFORT = Effort(gap_ratio=0.01, gap_abs=0.0, time_limit_s=3.0, node_limit=50)
+EFFORT = Effort(gap_ratio=0.01, gap_abs=0.0, time_limit_s=None, node_limit=50)
 SLACKS = (
     "shed_kw",
     "short_kw",

@@ -20,7 +20,7 @@ from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
 from optimizer.rolling import burning, shedding
 from optimizer.solve import Effort
-from optimizer.structure import structure_of
+from optimizer.structure import Structure, structure_of
 
 FIT_KW = 1e-3  # by which a published setpoint may differ from the solver's
 ROUNDS = 3
@@ -46,6 +46,8 @@ class Change:
     apply: Callable[[Posed], Posed] | None = None
     adjust: Callable[[PlanningProblem], PlanningProblem] | None = None  # on the arrays
     steps: tuple[int, int] | None = None  # first and last step it is about; None: all
+    span: tuple[int, int] | None = None  # first and last step of an outage
+    frees: int | None = None  # a genset that may then be switched otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +61,31 @@ class Layout:
 
 def laid_out(p: PlanningProblem, like: Layout | None, options: PlannerOptions) -> Layout:
     """Matrices of a problem; those of `like` where only numbers differ."""
-    form = formulation(p, options)
-    compiled = None
-    if like is not None and like.problem.site is p.site and like.compiled.structure.formulation == form:
+    structure = structure_of(p.site, p.grid, formulation(p, options))
+    if like is None or not same_matrix(like.compiled.structure, structure):
+        compiled = Compiled(structure)
+    elif like.problem.site is p.site:
         compiled = like.compiled
-    if compiled is None:
-        compiled = Compiled(structure_of(p.site, p.grid, form))
+    else:
+        compiled = like.compiled.numbers_of(structure)
     return Layout(p, compiled, compiled.fill(compiled.numbers(p)))
+
+
+def same_matrix(a: Structure, b: Structure) -> bool:
+    """Whether two structures on one time grid differ at most in prices and what becomes arrays."""
+    return a.formulation == b.formulation and (a.site is b.site or _laid(a.site) == _laid(b.site))
+
+
+def _laid(site: Site) -> Site:
+    """What is left of a site when all is gone that never enters the matrix."""
+    return replace(
+        site,
+        outages=(),
+        maintenance=(),
+        diesel_per_l=0.0,
+        reserve=replace(site.reserve, shortfall_per_kwh=0.0),
+        tariff=replace(site.tariff, demand_charge_per_kw=0.0),
+    )
 
 
 def formulation(p: PlanningProblem, options: PlannerOptions) -> Formulation:
@@ -84,7 +104,7 @@ def formulation(p: PlanningProblem, options: PlannerOptions) -> Formulation:
 
 
 def problem_of_plan(posed: Posed, plan: Plan) -> tuple[Layout, FloatArray]:
-    """The problem a plan solves, with the rounds the planner went through, and its integers (columns,).
+    """The problem a plan solves, with the rounds the planner went through, and a solution (columns,) of it.
 
     Raises
     ------

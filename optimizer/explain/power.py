@@ -11,12 +11,12 @@ from datetime import timedelta
 import numpy as np
 
 from ems.explanation import Alternative, Reason, ReasonCode, SetpointWhy
-from ems.plan import Plan
 from ems.timegrid import FloatArray
 from optimizer.explain.bench import Bench, Setpoint, setpoints
-from optimizer.explain.posed import Change, Layout, Posed, setpoint_values
+from optimizer.explain.ground import Ground
+from optimizer.explain.posed import Change, setpoint_values
+from optimizer.explain.purpose import Uses
 from optimizer.explain.sayings import SMALL_COST, PowerFacts, power_sentence
-from optimizer.numbers import Numbers
 from optimizer.rolling import burning
 
 SHARE = 0.1  # of the rating: how far the next-best setpoint is away
@@ -24,23 +24,6 @@ MOVED_SHARE = 0.01  # of the rating: a setpoint that moves less has not moved
 WHOLE_FROM_KW = 50.0  # rating from which other setpoints are whole kW
 ASKED = 6  # changes that are confirmed for one setpoint at most
 TOLD = 2  # and told
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What every question is asked of."""
-
-    posed: Posed
-    plan: Plan
-    layout: Layout
-    bench: Bench
-    changed: tuple[tuple[Change, Bench], ...]
-    numbers: Numbers
-
-    @property
-    def held(self) -> bool:
-        """Whether open feeders or directions of flow are held with the commitment."""
-        return bool(self.layout.problem.exclusive.any() or self.layout.problem.shed_whole.any())
 
 
 def limits(ground: Ground) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -74,7 +57,7 @@ def explain_power(ground: Ground, steps: int) -> list[SetpointWhy]:
     """Every power of the first `steps` steps, step by step."""
     low, high, rating = limits(ground)
     plan_kw = setpoint_values(ground.plan, ground.layout.compiled)
-    worths = Worths(ground, steps)
+    worths, uses = Worths(ground, steps), Uses(ground)
     out = []
     for s in sorted(setpoints(ground.layout.compiled), key=lambda s: s.step):
         if s.step >= steps:
@@ -84,7 +67,7 @@ def explain_power(ground: Ground, steps: int) -> list[SetpointWhy]:
             setpoint=s, p_kw=float(plan_kw[r]), low_kw=float(low[r]), high_kw=float(high[r]),
             rating_kw=float(rating[r]),
         )  # fmt: skip
-        out.append(_explained(ground, asked, worths))
+        out.append(_explained(ground, asked, worths, uses))
     return out
 
 
@@ -126,7 +109,7 @@ def _saved(bench: Bench, row: int, more: float) -> float | None:
     return None if point is None else bench.base.objective - point.objective
 
 
-def _explained(ground: Ground, a: _Asked, worths: Worths) -> SetpointWhy:
+def _explained(ground: Ground, a: _Asked, worths: Worths, uses: Uses) -> SetpointWhy:
     s, p = a.setpoint, ground.layout.problem
     start = p.grid.starts()[s.step]
     reasons: tuple[Reason, ...] = ()
@@ -153,6 +136,7 @@ def _explained(ground: Ground, a: _Asked, worths: Worths) -> SetpointWhy:
         alternatives=alternatives,
         power_worth_per_kwh=worths.power[s.step],
         stored_worth_per_kwh=None if b is None else worths.stored[b][s.step],
+        use=None if b is None or not a.can_move or own > SMALL_COST else uses.of(b, s.step),
     )
     return power_sentence(
         PowerFacts(problem=p, plan=ground.plan, low_kw=a.low_kw, high_kw=a.high_kw, own_cost=own), why

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from ems.explanation import ReasonCode, SetpointWhy
 from ems.plan import Plan
+from optimizer.explain.purpose import use_words
 from optimizer.explain.words import Words, exactly_kw, kw
 from optimizer.problem import PlanningProblem
 
@@ -31,13 +32,19 @@ def power_sentence(facts: PowerFacts, why: SetpointWhy) -> SetpointWhy:
     limit = _at_limit(facts, why)
     if limit:
         parts[0] += f", {limit}"
+    made_up = ""
+    if why.use is not None:
+        feeders = [f.id for f in facts.problem.site.feeders]
+        purpose, made_up = use_words(say, why.use, feeders)
+        if why.p_kw < -AT_LIMIT_KW and (why.use.start >= why.end):
+            parts[0] += f", for {purpose}"
     if why.code is ReasonCode.GAP:
         parts.append(
             f"another power would be {say.money(facts.own_cost)} better with the same commitment: "
             "the plan was accepted within its gap"
         )
     else:
-        parts += _worths(say, why) + _because(say, why) + _or_else(say, why)
+        parts += [*_worths(say, why), made_up, *_because(say, why), *_or_else(say, why)]
     return replace(why, sentence="; ".join(p for p in parts if p) + ".")
 
 

@@ -48,3 +48,8 @@ def kw(p_kw: float) -> str:
 def exactly_kw(p_kw: float) -> str:
     """A power with all its digits: what somebody would have to set."""
     return f"{p_kw + 0.0:.7g} kW"
+
+
+def kwh(energy_kwh: float) -> str:
+    """An energy; tenths below 10 kWh."""
+    return f"{energy_kwh + 0.0:.1f} kWh" if abs(energy_kwh) < 10.0 else f"{energy_kwh:.0f} kWh"

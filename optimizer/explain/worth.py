@@ -5,8 +5,8 @@ import numpy as np
 from ems.explanation import ReasonCode, Worth
 from optimizer.explain.bench import Bench
 from optimizer.explain.changes import with_battery_room
+from optimizer.explain.ground import Ground
 from optimizer.explain.posed import Change, changed
-from optimizer.explain.power import Ground
 
 AT_CAP_KW = 0.05
 

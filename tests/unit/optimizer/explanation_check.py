@@ -7,9 +7,10 @@ failure.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -28,6 +29,8 @@ from optimizer.intake import planning_problem
 from optimizer.problem import PlanningProblem
 from optimizer.structure import structure_of
 
+PHYSICS = ("tank_short_l", "below_kwh", "above_kwh", "surplus_kw", "aux_short_kw", "starts_over")
+RESERVES = ("short_kw", "n1_short_kw", "survive_short_kwh", "running_short_kw", "short_down_kw")
 TOLERANCE = 0.006  # money: half a cent of rounding, and the solver's
 NUMBER = r"-?\d+(?:\.\d+)?"
 
@@ -158,6 +161,30 @@ class Checked:
             self.false.append(f"{kind}: {why}: {sentence}")
 
 
+class Held:
+    """A program with a row for every power of the plan, to hold them by."""
+
+    def __init__(self, c: "Checker") -> None:
+        plan, self.program = c.plan, c.program(c.p)
+        series = (plan.bess_p_kw, plan.genset_p_kw, plan.pv_p_kw, plan.shed_kw, {c.posed.site.grid.id: 0})
+        x = np.zeros(len(self.program.cost))
+        for name, at in self.program.columns.items():
+            x[at] = c.integers[name].ravel()
+        self.powers = {}  # as a solution of the model has them, which fits the plan
+        for asset, t in ((a, t) for group in series for a in group for t in range(c.p.steps)):
+            self.powers[asset, t] = sum(k * float(x[i]) for i, k in self.program.flow(asset, t).items())
+        self.first = self.program.h.getNumRow()
+        for asset, t in self.powers:
+            flow = self.program.flow(asset, t)
+            at, factors = np.array(list(flow), np.int32), np.array(list(flow.values()))
+            self.program.h.addRow(-np.inf, np.inf, len(flow), at, factors)
+
+    def between(self, row: str, more: float, low: list[float], high: list[float]) -> float | None:
+        rows = np.arange(self.first, self.first + len(low), dtype=np.int32)
+        self.program.h.changeRowsBounds(len(low), rows, np.array(low), np.array(high))
+        return self.program.with_rhs(row, more)
+
+
 class Checker:
     """Reads the sentences of one explanation."""
 
@@ -170,6 +197,7 @@ class Checker:
         objective = self.base.best()
         assert objective is not None
         self.objective = objective
+        self.x = np.asarray(self.base.h.getSolution().col_value)
         self.zone = ZoneInfo(posed.site.timezone)
         self.programs: dict[str, tuple[Program, float] | None] = {}
         self.worth: dict[tuple[str, int], float] = {}
@@ -200,6 +228,8 @@ class Checker:
         for part in parts:
             if part.startswith("a kWh less demand would save"):
                 self.marginal(part, w)
+            elif part.startswith("a kWh less stored and no more charged"):
+                self.use(part, w)
             elif m := re.fullmatch(rf"(.*) leaving it would save ({NUMBER}) \w+", part):
                 self.reason(m[1], float(m[2]), w.reasons[told], w)
                 told += 1
@@ -251,7 +281,10 @@ class Checker:
         else:
             self.done.expect("subject", False, w.sentence, "cannot be read")
         for limit in limits:
-            self.done.expect("at limit", self.at_limit(limit, w, p), w.sentence, limit)
+            if limit.startswith("for "):
+                self.purpose(limit, w, p)
+            else:
+                self.done.expect("at limit", self.at_limit(limit, w, p), w.sentence, limit)
 
     def at_limit(self, words: str, w: SetpointWhy, p: float) -> bool:
         site, t = self.posed.site, w.step
@@ -322,6 +355,71 @@ class Checker:
         true = cost - at_plan <= told + TOLERANCE if most else abs(cost - at_plan - told) < TOLERANCE
         self.done.expect("cost of another", true, w.sentence, f"{a.p_kw}: {cost - at_plan:.4f}")
 
+    # what stored energy is for
+
+    def purpose(self, words: str, w: SetpointWhy, p: float) -> None:
+        """Told only of charging, of what comes later, and as in the statement about a kWh less."""
+        told = next(x for x in w.sentence.split("; ") if x.startswith("a kWh less stored"))
+        where = words.removeprefix("for ")
+        same = f"{where} and cost" in told or (where == "what is left in the end" and "in the end" in told)
+        later = where == "what is left in the end" or self.steps_of(where)[0] > w.step
+        self.done.expect("purpose", same and later and p < 0.0, w.sentence, words)
+
+    def steps_of(self, where: str) -> range:
+        """The steps of a span of local time."""
+        starts = [*self.plan.grid.starts(), self.plan.grid.end]
+        span = where.removeprefix("the outage ").split(" at ")[0]
+        for a in range(self.p.steps):
+            for z in range(a + 1, self.p.steps + 1):
+                if self.span(starts[a], starts[z]) == span:
+                    return range(a, z)
+        return range(0)
+
+    def use(self, part: str, w: SetpointWhy) -> None:
+        """A kWh less, no more charged: what it costs, and that one asset in one window makes up for it."""
+        head = "a kWh less stored and no more charged would be"
+        m = re.fullmatch(rf"{head} (?:lacking in the end|made up by (.+?)) and cost ({NUMBER}) \w+", part)
+        self.done.expect("read", m is not None and w.use is not None, w.sentence, part)
+        if m is None:
+            return
+        inside, asset = range(0), ""
+        if m[1] is not None:
+            asset, where = m[1].removeprefix("shedding ").split(" ", 1)
+            where = where.removeprefix("in ")
+            inside = self.steps_of(where)
+            self.done.expect("window", self.window(where, inside), w.sentence, where)
+        b = [x.id for x in self.posed.site.bess].index(w.asset)
+        least = self.lacking(w.asset, f"energy[{b},{w.step}]", None)
+        there = self.lacking(w.asset, f"energy[{b},{w.step}]", (asset, inside))
+        said = float(m[2])
+        self.done.expect("cost of a kWh less", abs(least - said) < 6e-4 + TOLERANCE, w.sentence, f"{least}")
+        self.done.expect("made up there", there < said + 1.2e-3 + TOLERANCE, w.sentence, f"{there}")
+
+    def window(self, where: str, inside: range) -> bool:
+        """An island, or steps of one price."""
+        if where.startswith("the outage "):
+            return len(inside) > 0 and not self.p.grid_available[inside].any()
+        m = re.search(rf" at ({NUMBER}) \w+/kWh$", where)
+        steps = list(inside)
+        same = m is not None and np.allclose(self.p.import_per_kwh[steps], float(m[1]), rtol=1e-5)
+        return len(steps) > 0 and bool(self.p.grid_available[steps].all()) and same
+
+    def lacking(self, battery: str, row: str, place: tuple[str, range] | None) -> float:
+        """Cost of a kWh less with no more charged, and with all else as planned outside of a place."""
+        low, high, held = [], [], self.held
+        for (asset, t), p in held.powers.items():
+            free = place is None or (t in place[1] and asset in (battery, place[0]))
+            lo, hi = (-np.inf, np.inf) if free else (p - 1e-6, p + 1e-6)
+            low.append(max(lo, min(p, 0.0) - 1e-6) if asset == battery else lo)
+            high.append(hi)
+        begin = held.between(row, 0.0, low, high)
+        less = held.between(row, -1.0, low, high)
+        return np.inf if less is None or begin is None else less - begin
+
+    @cached_property
+    def held(self) -> "Held":
+        return Held(self)
+
     # reasons
 
     def reason(self, words: str, saving: float, r: Reason, w: SetpointWhy) -> None:
@@ -372,8 +470,8 @@ class Checker:
                 self.done.expect("run left out", abs(more - float(m[1])) < TOLERANCE, c.sentence, f"{more}")
             elif part.startswith(("the cheapest plan", "there is no plan")):
                 self.next_best(part, c, (program, at))
-            elif "load less PV" in part:
-                self.island(part, c)
+            elif part.startswith("without it ") or " load less PV" in part:
+                self.need(part, c)
             else:
                 fixed = program.low[at].max() > 0.5 if c.on else program.high[at].max() < 0.5
                 known = part in (
@@ -423,29 +521,123 @@ class Checker:
             "next-best run", holds, c.sentence, f"{bound - self.objective} {found - self.objective}"
         )
 
-    def island(self, part: str, c: CommitmentWhy) -> None:
-        p, n = self.p, [float(x) for x in re.findall(NUMBER, part)]
-        net = p.load_kw.sum(axis=0) - p.pv_kw.sum(axis=0)
-        away = [t for t in range(p.steps) if not p.grid_available[t]]
-        first = next(t for t in range(c.first, c.last + 1) if t in away)
-        while first - 1 in away:
-            first -= 1
-        inside = [t for t in away if t >= first and all(x in away for x in range(first, t + 1))]
-        if "exceeds" in part:
-            power = np.sum([b.p_discharge_kw for b in p.bess], axis=0)
-            beyond = max(float(net[t] - (power[t] if p.bess else 0.0)) for t in inside)
-            self.done.expect("power short", near(n[-1], beyond), c.sentence, f"{beyond}")
-            return
+    def need(self, part: str, c: CommitmentWhy) -> None:
+        """The numbers of an outage, a peak or reserve."""
+        unserved = re.search(
+            r",? ?without it at least (N) kWh of load are not served(?: instead of (N) kWh)?$".replace(
+                "N", NUMBER
+            ),
+            part,
+        )
+        if unserved is not None:
+            planned = float(self.hours("shed_kw") @ self.x)
+            least = self.least(c, ("shed_kw",), PHYSICS)
+            said = (float(unserved[1]), float(unserved[2]) if unserved[2] else 0.0)
+            holds = near(said[0], least) and (near(said[1], planned) or (not unserved[2] and planned < 0.6))
+            self.done.expect("unserved", holds and least > planned, c.sentence, f"{least} {planned}")
+            part = part[: unserved.start()]
+        kinds: list[tuple[str, Callable[..., bool]]] = [
+            (r"(.+?) (critical )?load less PV exceeds the batteries' power((?: and \S+)*) by (N) kW "
+             r"\((N) kW against (N) kW\)", self.power_short),
+            (r"(.+?) (critical )?load less PV( and other gensets)? takes (N) kWh, (N) kWh more than the "
+             r"batteries hold when it begins", self.energy_short),
+            (r"without it the import reaches at least (N) kW in a billing interval instead of (N) kW",
+             self.peak_without),
+            (r"without it at least (N) kWh of reserve are short instead of (N) kWh", self.reserve_without),
+        ]  # fmt: skip
+        for pattern, true in kinds:
+            if m := re.fullmatch(pattern.replace("(N)", f"({NUMBER})"), part):
+                self.done.expect(true.__name__, true(c, *m.groups()), c.sentence, part)
+                return
+        self.done.expect("read", False, c.sentence, part)
+
+    def net_and_rest(self, c: CommitmentWhy, vital: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """(T,) load less PV, and the ratings of the other gensets on load."""
+        site = self.posed.site
+        most = site.reserve.critical_tier if vital else 99
+        mine = [i for i, f in enumerate(site.feeders) if f.tier <= most or not f.has_breaker]
+        rest = [
+            g.p_rated_kw * (np.array(self.plan.genset_on[g.id]) > 0.5)
+            for g in site.gensets
+            if g.id != c.asset
+        ]
+        return self.p.load_kw[mine].sum(axis=0) - self.p.pv_kw.sum(axis=0), np.sum(
+            [np.zeros(self.p.steps), *rest], axis=0
+        )
+
+    def power_short(self, c: CommitmentWhy, when: str, vital: str | None, also: str, *said: str) -> bool:
+        net, rest = self.net_and_rest(c, vital)
+        t = next(
+            t
+            for t, s in enumerate(self.plan.grid.starts())
+            if c.first <= t <= c.last and s.astimezone(self.zone).strftime("%a %H:%M") == when
+        )
+        power = sum(float(b.p_discharge_kw[t]) for b in self.p.bess) + float(rest[t])
+        on = [g for g, x in self.plan.genset_on.items() if g != c.asset and x[t] > 0.5]
+        beyond, needed, there = (float(x) for x in said)
+        numbers = near(beyond, net[t] - power) and near(needed, net[t]) and near(there, power)
+        named = also.split(" and ")[1:] == on
+        return numbers and named and not self.p.grid_available[t] and net[t] > power
+
+    def energy_short(
+        self, c: CommitmentWhy, span: str, vital: str | None, also: str | None, *said: str
+    ) -> bool:
+        net, rest = self.net_and_rest(c, vital)
+        inside = self.steps_of(span)
+        if not inside or self.p.grid_available[inside].any():
+            return False
         held = 0.0
         for i, b in enumerate(self.posed.site.bess):
             begin = (
-                self.plan.bess_soc_end[b.id][first - 1]
-                if first
-                else p.bess[i].stored_kwh / b.battery.energy_kwh
+                self.plan.bess_soc_end[b.id][inside[0] - 1] * b.battery.energy_kwh
+                if inside[0]
+                else self.p.bess[i].stored_kwh
             )
-            held += max(0.0, begin - b.battery.soc_min) * b.battery.energy_kwh
-        need = float(sum(net[t] * p.step_h[t] for t in inside))
-        self.done.expect("energy short", near(n[0], need) and near(n[1], held), c.sentence, f"{need} {held}")
+            held += max(0.0, begin - b.battery.soc_min * b.battery.energy_kwh)
+        need = float(sum((net[t] - rest[t]) * self.p.step_h[t] for t in inside))
+        named = (also is not None) == bool(rest[inside].any())
+        return near(float(said[0]), need) and near(float(said[1]), need - held) and need > held and named
+
+    def peak_without(self, c: CommitmentWhy, least: str, there: str) -> bool:
+        found = self.least(c, ("peak_kw",), (*PHYSICS, "shed_kw", *RESERVES))
+        return (
+            near(float(least), found)
+            and near(float(there), self.plan.peak_import_kw)
+            and found > float(there)
+        )
+
+    def reserve_without(self, c: CommitmentWhy, least: str, there: str) -> bool:
+        names = [x for x in RESERVES if x in self.base.columns]
+        found, planned = self.least(c, names, (*PHYSICS, "shed_kw")), float(self.hours(*names) @ self.x)
+        return near(float(least), found) and near(float(there), planned) and found > planned
+
+    def hours(self, *names: str) -> np.ndarray:
+        out = np.zeros(len(self.base.cost))
+        for name in names:
+            shape = self.base.shapes[name]
+            each = np.broadcast_to(self.p.step_h, shape) if name != "peak_kw" else np.array([1.0, 0.0])
+            out[self.base.columns[name]] = each.ravel()
+        return out
+
+    def least(self, c: CommitmentWhy, names: Sequence[str], capped: Sequence[str]) -> float:
+        """The least of some misses without a run of a genset, others at most the plan's, feeders in part."""
+        program = self.program(self.p)
+        low, high = program.low.copy(), program.high.copy()
+        g = list(self.plan.genset_on).index(c.asset)
+        for t in range(c.first, c.last + 1):
+            low[program.at("on", g, t)] = high[program.at("on", g, t)] = 0.0
+        for name in capped:
+            if name in program.columns:
+                at = program.columns[name]
+                high[at] = np.minimum(high[at], np.maximum(self.x[at], low[at]) + 1e-6)
+        if "feeder_open" in program.columns:
+            low[program.columns["feeder_open"]], high[program.columns["feeder_open"]] = 0.0, 1.0
+        every, weight = np.arange(len(low), dtype=np.int32), self.hours(*names)
+        program.h.changeColsBounds(len(low), every, low, high)
+        program.h.changeColsCost(len(low), every, weight)
+        program.cost = weight
+        found = program.best()
+        return np.inf if found is None else found
 
     # conflicts
 
@@ -623,10 +815,34 @@ def price(c: Checker, r: Reason, to: float, now: float, span: str) -> PlanningPr
     return replace(c.p, import_per_kwh=new)
 
 
-def no_outage(c: Checker, r: Reason, span: str) -> PlanningProblem | None:
+def no_demand(c: Checker, rate: float, base: float, peak: float) -> PlanningProblem | None:
+    here = c.p.months[0]
+    said = abs(rate - here.rate_per_kw) < 1e-4 * rate and near(base, here.base_kw)
+    if not said or not near(peak, c.plan.peak_import_kw):
+        return None
+    following = c.p.months[1]
+    return replace(c.p, months=(replace(here, rate_per_kw=0.0), replace(following, rate_per_kw=0.0)))
+
+
+def in_island(c: Checker, steps: Sequence[int], top: str, much: str) -> bool:
+    """What loads less PV take in steps without mains."""
+    net = (c.p.load_kw.sum(axis=0) - c.p.pv_kw.sum(axis=0))[list(steps)]
+    return near(float(top), net.max()) and near(float(much), float(net @ c.p.step_h[list(steps)]))
+
+
+def no_outage(c: Checker, r: Reason, span: str, top: str, much: str) -> PlanningProblem | None:
     name = r.key.removeprefix("outages.")
     notices = (*c.posed.site.outages, *c.posed.forecast.outages)
     if all(c.span(o.start, o.end) != span for o in notices if o.id == name):
+        return None
+    notice = next(o for o in notices if o.id == name)
+    edges = [*c.plan.grid.starts(), c.plan.grid.end]
+    away = [
+        t
+        for t in np.flatnonzero(~c.p.grid_available).tolist()
+        if edges[t] < notice.end and edges[t + 1] > notice.start
+    ]
+    if not in_island(c, away, top, much):
         return None
     keep = tuple(o for o in c.posed.forecast.outages if o.id != name)
     at_site = tuple(o for o in c.posed.site.outages if o.id != name)
@@ -634,7 +850,7 @@ def no_outage(c: Checker, r: Reason, span: str) -> PlanningProblem | None:
     return again(c, replace(posed, site=replace(c.posed.site, outages=at_site)))
 
 
-def mains_now(c: Checker, when: str) -> PlanningProblem | None:
+def mains_now(c: Checker, when: str, top: str, much: str) -> PlanningProblem | None:
     starts = c.plan.grid.starts()
     back = next(
         (t for t, s in enumerate(starts) if s.astimezone(c.zone).strftime("%a %H:%M") == when), len(starts)
@@ -645,12 +861,14 @@ def mains_now(c: Checker, when: str) -> PlanningProblem | None:
     for o in kept:
         for t in range(back):
             known[t] &= not (starts[t] < o.end and o.start < [*starts, c.plan.grid.end][t + 1])
+    if not in_island(c, np.flatnonzero(known & ~c.p.grid_available).tolist(), top, much):
+        return None
     return replace(c.p, grid_available=known)
 
 
 EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
-    r"without demand charge": lambda c, r: replace(
-        c.p, months=tuple(replace(m, rate_per_kw=0.0) for m in c.p.months)
+    r"without demand charge \(N \w+/kW in this window above N kW, planned peak N kW\)": lambda c, r, *n: (
+        no_demand(c, *(float(x) for x in n))
     ),
     r"without reserve to be held": lambda c, r: with_site(
         c, reserve=replace(c.posed.site.reserve, shortfall_per_kwh=0.0)
@@ -681,6 +899,8 @@ EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
     r"with no (\S+) min up time instead of N min": lambda c, r, unit, now: genset(c, unit, min_up_s=0.0),
     r"with no (\S+) min down time instead of N min": lambda c, r, unit, now: genset(c, unit, min_down_s=0.0),
     r"with diesel at N \w+/L instead of N \w+/L": lambda c, r, to, now: with_site(c, diesel_per_l=float(to)),
-    r"without the outage (.*)": no_outage,
-    r"with mains from now on, not only from (.*)": lambda c, r, when: mains_now(c, when),
+    r"without the outage (.*) \(load less PV up to N kW, N kWh\)": no_outage,
+    r"with mains from now on, not only from (.*) \(load less PV up to N kW, N kWh\)": lambda c, r, *said: (
+        mains_now(c, *said)
+    ),
 }

@@ -3,6 +3,7 @@
 The plans begin at midnight UTC; sentences speak in the site's local time, three hours ahead.
 """
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -69,7 +70,12 @@ def test_explain_two_prices_battery_moves_energy_for_the_dear_hours():
     assert cheap.alternatives[0].p_kw == pytest.approx(-9.0)
     assert cheap.alternatives[0].more_cost == pytest.approx(0.9 * 0.3 - 0.1)
     assert keys(cheap)[0] == "forecast.import_per_kwh[0:1]"
-    assert cheap.sentence.startswith("bess1 charges 10 kW Mon 03:00 to 04:00, its limit; ")
+    assert cheap.sentence.startswith(
+        "bess1 charges 10 kW Mon 03:00 to 04:00, its limit, for Mon 04:00 to 05:00 at 0.3 USD/kWh; "
+    )
+    assert cheap.use is not None
+    assert cheap.use.asset == pose.site.grid.id
+    assert cheap.use.more_cost == pytest.approx(0.3)
 
 
 def test_explain_import_cap_binds_the_cap_is_the_reason_and_has_its_worth():
@@ -127,6 +133,9 @@ def test_explain_genset_in_an_outage_runs_for_it_and_for_the_battery_too_weak():
     assert "outages.o1" in keys(run)
     assert run.sentence.startswith("gen1 starts and runs Mon 04:00 to 06:00; Mon 04:00 load less PV exceeds")
     assert "the batteries' power by 30 kW" in run.sentence
+    assert "without it at least 70 kWh of load are not served" in run.sentence
+    assert run.need is not None
+    assert (run.need.kind, run.need.critical) == ("power", False)
     # without it 80 kWh less 10 kWh of the battery are shed at 20.00 instead of burnt at 1.00, and no start
     without = 70.0 * 20.0 - 70.0 - 3.0
     assert run.low_cost == pytest.approx(without, abs=0.05)
@@ -134,6 +143,44 @@ def test_explain_genset_in_an_outage_runs_for_it_and_for_the_battery_too_weak():
     off = run_of(e, "gen1", on=False)
     assert off.low_cost is not None
     assert off.low_cost > 0.0
+
+
+def test_explain_critical_load_above_the_battery_is_told_by_its_kw():
+    """Of 60 kW 40 kW are critical: 30 kW more than the battery gives, said before the whole load is."""
+    feeders = [feeder("vital", voll=50.0, tier=1), feeder("rest", voll=5.0, tier=3)]
+    site = small_site(bess=[ideal_bess()], gensets=[small_genset(start_cost=3.0)], feeders=feeders)
+    site = replace(site, reserve=replace(site.reserve, critical_tier=1))
+    pose = Pose(site=site, load_kw={"vital": 40.0, "rest": 20.0}, outages=(outage(1, 2),), soc=1.0)
+    _, e = explained(pose)
+    run = run_of(e, "gen1", on=True)
+    assert "critical load less PV exceeds the batteries' power by 30 kW (40 kW against 10 kW)" in run.sentence
+    assert "without it at least 110 kWh of load are not served" in run.sentence
+
+
+def test_explain_battery_charges_for_the_outage_in_which_the_energy_is_missed():
+    """Charged before the outage from mains, used in it: a kWh less is a kWh of load less, at 20.00."""
+    site = small_site(bess=[ideal_bess(energy_kwh=40.0)], feeders=[LOAD])
+    pose = Pose(site=site, load_kw={"load": [5.0, 5.0, 20.0, 5.0]}, outages=(outage(2, 2),), soc=0.0, steps=4)
+    plan, e = explained(pose)
+    assert plan.bess_p_kw["bess1"][2] == pytest.approx(10.0)
+    charging = next(w for w in e.setpoints if w.asset == "bess1" and w.p_kw < -1.0)
+    assert charging.use is not None
+    assert (charging.use.asset, charging.use.outage) == ("load", True)
+    assert charging.use.more_cost == pytest.approx(20.0)
+    assert ", for the outage Mon 05:00 to 06:00; " in charging.sentence
+    assert "made up by shedding load in the outage Mon 05:00 to 06:00" in charging.sentence
+
+
+def test_explain_genset_against_the_peak_says_what_the_import_would_reach():
+    """A kW of peak at 5.00 pays for an hour of diesel: without the run the import reaches the load."""
+    site = small_site(gensets=[small_genset()], feeders=[LOAD], demand_per_kw=5.0)
+    _, e = explained(Pose(site=site, load_kw={"load": [20.0, 70.0, 20.0, 20.0]}))
+    run = run_of(e, "gen1", on=True)
+    assert run.need is not None
+    assert run.need.kind == "peak"
+    assert (
+        "without it the import reaches at least 70 kW in a billing interval instead of 20 kW" in run.sentence
+    )
 
 
 def test_explain_twin_gensets_one_can_stand_in_for_the_other():
@@ -260,6 +307,26 @@ def _power(e: Explanation) -> Explanation:
     return _with_sentence(e, w, w.sentence.replace(" charges 10 kW", " charges 7.0 kW"))
 
 
+def _use(e: Explanation) -> Explanation:
+    w = next(w for w in e.setpoints if w.use is not None)
+    return _with_sentence(e, w, re.sub(r"and cost (\d)", r"and cost 1\1", w.sentence))
+
+
+def _use_elsewhere(e: Explanation) -> Explanation:
+    w = next(w for w in e.setpoints if "made up by grid1" in w.sentence)
+    return _with_sentence(e, w, w.sentence.replace("made up by grid1", "made up by gen1"))
+
+
+def _need(e: Explanation) -> Explanation:
+    c = next(c for c in e.commitments if c.need is not None)
+    return _with_run(e, c, re.sub(r"power by (\d)", r"power by 9\1", c.sentence))
+
+
+def _unserved(e: Explanation) -> Explanation:
+    c = next(c for c in e.commitments if c.need is not None and c.need.unserved_kwh is not None)
+    return _with_run(e, c, c.sentence.replace("without it at least ", "without it at least 1"))
+
+
 def _conflict(e: Explanation) -> Explanation:
     c = e.conflicts[0]
     return replace(e, conflicts=(replace(c, keys=c.keys[:-1]),))
@@ -267,7 +334,11 @@ def _conflict(e: Explanation) -> Explanation:
 
 def _run(e: Explanation) -> Explanation:
     c = next(c for c in e.commitments if c.low_cost is not None and c.low_cost > 1.0)
-    sentence = c.sentence.replace("costs +", "costs +9")
+    return _with_run(e, c, c.sentence.replace("costs +", "costs +9"))
+
+
+def _with_run(e: Explanation, c: CommitmentWhy, sentence: str) -> Explanation:
+    assert sentence != c.sentence
     return replace(
         e, commitments=tuple(replace(x, sentence=sentence) if x is c else x for x in e.commitments)
     )
@@ -282,8 +353,12 @@ def _with_sentence(
 
 
 @pytest.mark.parametrize(
-    "falsified", [_first_saving, _first_price, _first_alternative, _first_worth, _power, _conflict, _run]
-)
+    "falsified",
+    [
+        _first_saving, _first_price, _first_alternative, _first_worth, _power, _conflict, _run, _use,
+        _use_elsewhere, _need, _unserved,
+    ],
+)  # fmt: skip
 def test_explanation_check_finds_each_kind_of_false_sentence(falsified):
     """A check that cannot fail would prove nothing."""
     site = small_site(
