@@ -83,6 +83,8 @@ def observe(
         interval_elapsed_s=demand.interval_elapsed_s,
         charge_peaks_kw=demand.charge_peaks_kw,
         month_import_kwh=demand.month_import_kwh,
+        month_import_kvarh=demand.month_import_kvarh,
+        interval_import_kvarh=demand.interval_import_kvarh,
         grid_q_kvar=snapshot.value(f"{layout.site.grid.id}.q_kvar"),
         grid_v_pu=snapshot.value(f"{layout.site.grid.id}.v_pu"),
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
@@ -286,6 +288,7 @@ def _demand_counters(
     length_s = layout.site.tariff.billing_interval_s
     energy_kwh, elapsed_s = memory.interval_import_kwh, memory.interval_elapsed_s
     kvarh, month_kwh = memory.interval_import_kvarh, memory.month_import_kwh
+    month_kvarh = memory.month_import_kvarh
     peak_kw, peaks_kw = memory.peak_import_kw, dict(memory.charge_peaks_kw)
     if memory.last_at is not None and memory.last_s is not None and snapshot.at > memory.last_at:
         left_s = min((snapshot.at - memory.last_at).total_seconds(), snapshot.monotonic_s - memory.last_s)
@@ -296,6 +299,7 @@ def _demand_counters(
             energy_kwh, elapsed_s = energy_kwh + import_kw * step_s / 3600.0, elapsed_s + step_s
             kvarh += import_kvar * step_s / 3600.0
             month_kwh += import_kw * step_s / 3600.0
+            month_kvarh += import_kvar * step_s / 3600.0
             at, left_s = at + timedelta(seconds=step_s), left_s - step_s
             if step_s >= room_s - 1e-6:  # the interval is over
                 begun = at - timedelta(seconds=length_s)
@@ -303,7 +307,7 @@ def _demand_counters(
                 peak_kw = 0.0 if new_month else max(peak_kw, energy_kwh * 3600.0 / length_s)
                 _count_charges(layout.site.tariff, begun, energy_kwh, kvarh, peaks_kw)
                 if new_month:
-                    month_kwh, peaks_kw = 0.0, {}
+                    month_kwh, month_kvarh, peaks_kw = 0.0, 0.0, {}
                 energy_kwh, kvarh, elapsed_s = 0.0, 0.0, 0.0
     return replace(
         memory,
@@ -311,6 +315,7 @@ def _demand_counters(
         peak_import_kw=peak_kw,
         charge_peaks_kw=peaks_kw,
         month_import_kwh=month_kwh,
+        month_import_kvarh=month_kvarh,
         interval_import_kwh=energy_kwh,
         interval_import_kvarh=kvarh,
         interval_elapsed_s=elapsed_s,

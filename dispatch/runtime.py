@@ -59,6 +59,7 @@ class EdgeRuntime:
                 peak_import_kw=known.peak_import_kw,
                 charge_peaks_kw=known.charge_peaks_kw,
                 month_import_kwh=known.month_import_kwh,
+                month_import_kvarh=known.month_import_kvarh,
             )
         self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer)
         self.last: Decisions | None = None

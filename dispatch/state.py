@@ -38,6 +38,7 @@ class ObserverMemory:
     peak_import_kw: float = 0.0
     charge_peaks_kw: Mapping[str, float] = field(default_factory=dict)  # of further demand charges; kW or kVA
     month_import_kwh: float = 0.0
+    month_import_kvarh: float = 0.0
     interval_import_kwh: float = 0.0
     interval_import_kvarh: float = 0.0
     interval_elapsed_s: float = 0.0

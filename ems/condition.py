@@ -68,6 +68,8 @@ class PlantCondition:
     interval_elapsed_s: float
     charge_peaks_kw: Mapping[str, float] = field(default_factory=dict)  # the same by further demand charge
     month_import_kwh: float = 0.0  # imported in the local month so far
+    month_import_kvarh: float = 0.0  # reactive energy drawn from the grid in it
+    interval_import_kvarh: float = 0.0  # the same in the open billing interval
     grid_q_kvar: float | None = None  # drawn at the POI; None: not measured
     grid_v_pu: float | None = None  # at the POI; None: not measured
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open

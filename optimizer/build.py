@@ -18,6 +18,7 @@ from optimizer.formulations import (
     grid,
     hot_starts,
     low_load,
+    power_factor,
     pv,
     reactive,
     reserve,
@@ -60,6 +61,7 @@ def build(s: Structure, kind: type[M]) -> M:
     survival.add(m, s)  # hours the critical load would live without the grid
     demand.add(m, s)  # the month's peaks
     blocks.add(m, s)  # the month's energy
+    power_factor.add(m, s)  # and its reactive energy
     terminal.add(m, s)  # what is left is worth something
     return m
 
@@ -86,6 +88,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         survival,
         demand,
         blocks,
+        power_factor,
         terminal,
     ):
         family.numbers(n, p, s)

@@ -164,6 +164,9 @@ def import_limit_kw(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray
     """(T,) import up to which no demand charge bills more than the plan reckons with [kW]."""
     out = np.full(p.steps, p.site.grid.p_import_kw_max)
     kvar = interval_kvar(p, s)[s.interval]
+    if reactive.asked(s):
+        drawn_kvarh = np.bincount(s.interval, weights=v["grid_kvar"][0] * s.step_h)
+        kvar = (drawn_kvarh / np.bincount(s.interval, weights=s.step_h))[s.interval]
     charges = [(p.months, v["peak_kw"], False)]
     for i, part in enumerate(demand_parts(p.site.tariff)):
         charges.append((p.demand_parts[i], v["part_peak_kw"][i], part.charge.apparent))

@@ -64,6 +64,8 @@ class PlanningProblem:
     flow has to be enforced by binaries; `feeder_open` (F,) feeders that are shed now; `shed_whole` (T,) steps
     in which feeders are shed whole, by binaries; `demand_parts` the further demand charges of
     `tariff_parts.py`; `blocks_used_kwh` imported in each month outside the window, for the energy blocks;
+    `kvarh_before` reactive energy of each month so far beyond what is free; `history_kvarh` that of the open
+    billing interval;
     `v_source_pu` (T,) voltage of the mains behind their impedance, empty where reactive power is not planned.
     """
 
@@ -88,6 +90,8 @@ class PlanningProblem:
     notes: tuple[str, ...] = ()
     demand_parts: tuple[tuple[DemandMonth, DemandMonth], ...] = ()
     blocks_used_kwh: tuple[float, float] = (0.0, 0.0)
+    kvarh_before: tuple[float, float] = (0.0, 0.0)
+    history_kvarh: float = 0.0
     v_source_pu: FloatArray = field(default_factory=lambda: np.ones(0))
 
     @property

@@ -6,8 +6,6 @@ from ems.tariff import Tariff
 def tariff_notes(tariff: Tariff) -> tuple[str, ...]:
     """One note for each element of the tariff that no cost term of the model stands for."""
     notes = []
-    if tariff.power_factor is not None:
-        notes.append("the power factor charge is billed but not in the plan: reactive power is not planned")
     if tariff.minimum_per_month > 0.0:
         notes.append("the minimum charge is billed but not in the plan: below it energy may cost nothing")
     return tuple(notes)

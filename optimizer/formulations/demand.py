@@ -7,8 +7,8 @@ A step longer than the billing interval stands for all intervals inside it with 
 into the next month, whose peak starts from zero.
 
 Further charges (on-peak, contracted, kVA: tariff_parts.py) have the same rows for the intervals that count,
-a floor that is billed in any case as base, and for apparent power a fan of tangents with the load's own
-reactive power Q, all of which the grid gives while it is there:
+a floor that is billed in any case as base, and for apparent power a fan of tangents with the reactive power Q
+that is drawn from the grid: planned where reactive power is, else all of the load's own:
 
     cos(a) P_k + sin(a) Q_k  <=  peak_m       a = 0, 12, ... 60 degrees
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
+from optimizer.formulations.reactive import asked
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
@@ -39,11 +40,17 @@ def add(m: Model, s: Structure) -> None:
         return
     cuts = demand_cuts(parts)
     own = m.var("part_peak_kw", len(parts), 2)
+    reactive = [_mean_kvar(m, s, k) for k in range(s.intervals)] if asked(s) else []
     free = m.par("part_room_kw", len(cuts), 2, s.intervals)
     m.rows(
         "demand_part",
         (len(cuts), 2, s.intervals),
-        lambda c, j, k: cuts[c].active_ratio * means[k] - own[cuts[c].part, j] <= free[c, j, k],
+        lambda c, j, k: (
+            cuts[c].active_ratio * means[k]
+            + (cuts[c].reactive_ratio * reactive[k] if cuts[c].reactive_ratio and reactive else 0.0)
+            - own[cuts[c].part, j]
+            <= free[c, j, k]
+        ),
     )
 
 
@@ -53,6 +60,13 @@ def _mean(m: Model, s: Structure, k: int) -> Expr:
     hours = max(s.interval_h, float(s.step_h[steps].max()))
     imported = m["import_kw"]
     return sum(s.step_h[t] / hours * imported[int(t)] for t in steps)
+
+
+def _mean_kvar(m: Model, s: Structure, k: int) -> Expr:
+    """Mean reactive power drawn in interval k, from the steps in it [kvar]."""
+    steps = np.flatnonzero(s.interval == k)
+    hours = max(s.interval_h, float(s.step_h[steps].max()))
+    return sum(s.step_h[t] / hours * m["grid_kvar"][0, int(t)] for t in steps)
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
@@ -73,13 +87,15 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
 
 def _part_numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     cuts = demand_cuts(demand_parts(s.site.tariff))
-    kvar = interval_kvar(p, s)
+    kvar = np.zeros(s.intervals) if asked(s) else interval_kvar(p, s)
     room = np.full((len(cuts), 2, s.intervals), OTHER_MONTH_KW)
     for c, cut in enumerate(cuts):
         for j, month in enumerate(p.demand_parts[cut.part]):
             at = np.unique(s.interval[month.steps])
             room[c, j, at] = -cut.reactive_ratio * kvar[at]
     room[:, :, 0] -= np.array([[c.active_ratio] for c in cuts]) * p.history_kwh / s.interval_h
+    if asked(s):
+        room[:, :, 0] -= np.array([[c.reactive_ratio] for c in cuts]) * p.history_kvarh / s.interval_h
     base = np.array([[m.base_kw for m in months] for months in p.demand_parts])
     rate = np.array([[m.rate_per_kw for m in months] for months in p.demand_parts])
     n.par("part_room_kw", room)

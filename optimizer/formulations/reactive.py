@@ -24,8 +24,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from ems.errors import InvariantBroken
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
+from optimizer.fleets import machines, sizes
 from optimizer.formulations.battery import net
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
@@ -64,7 +66,7 @@ def solar(s: Structure) -> list[int]:
 
 def genset_kvar_max(s: Structure) -> list[float]:
     """Reactive power of each genset beside its rated active power [kvar]."""
-    return [math.sqrt(max(0.0, g.s_kva**2 - g.p_rated_kw**2)) for g in s.site.gensets]
+    return [math.sqrt(max(0.0, g.s_kva**2 - g.p_rated_kw**2)) for g in machines(s)]
 
 
 def grid_kvar_max(s: Structure) -> float:
@@ -98,7 +100,7 @@ def add(m: Model, s: Structure) -> None:
     """
     if not asked(s):
         return
-    B, G, V, T = len(s.site.bess), len(s.site.gensets), len(solar(s)), s.steps
+    B, G, V, T = len(s.site.bess), len(machines(s)), len(solar(s)), s.steps
     drawn, missing = m.var("grid_kvar", 2, T), m.var("kvar_missing", T)
     demand = m.par("kvar_demand", T)
     for name, count in (("bess_kvar", B), ("pv_kvar", V)):
@@ -192,7 +194,8 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
         n.bound("pv_kvar", 0.0, np.where(p.pv_kw[at] > least[:, None], top, 0.0))
         n.price("reactive", "pv_kvar", tie * price * s.step_h)
     if s.site.gensets:
-        n.bound("genset_kvar", 0.0, np.array(genset_kvar_max(s))[:, None] * np.where(tied, 0.0, 1.0))
+        most = np.array(genset_kvar_max(s)) * np.array(sizes(s))
+        n.bound("genset_kvar", 0.0, most[:, None] * np.where(tied, 0.0, 1.0))
 
 
 def flows_kvar(s: Structure, v: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -201,10 +204,21 @@ def flows_kvar(s: Structure, v: Mapping[str, FloatArray]) -> dict[str, FloatArra
     return {
         "bess": v["bess_kvar"][0] - v["bess_kvar"][1] if s.site.bess else empty,
         "pv": v["pv_kvar"][0] - v["pv_kvar"][1] if solar(s) else empty,
-        "genset": v["genset_kvar"] if s.site.gensets else empty,
+        "genset": _by_machine(s, v) if s.site.gensets else empty,
         "grid": v["grid_kvar"][0] - v["grid_kvar"][1],
         "missing": v["kvar_missing"],
     }
+
+
+def _by_machine(s: Structure, v: Mapping[str, FloatArray]) -> FloatArray:
+    """(G, T) reactive power of single machines; those on load share their fleet's equally [kvar]."""
+    fleet = np.repeat(np.arange(len(sizes(s))), sizes(s))
+    on = v["on"]
+    if len(on) != len(fleet):
+        raise InvariantBroken("reactive power is shared out after fleets are taken apart")
+    running = np.array([on[fleet == k].sum(axis=0) for k in range(len(sizes(s)))])[fleet]
+    out: FloatArray = v["genset_kvar"][fleet] * np.divide(on, running, out=0.0 * on, where=running > 0.0)
+    return out
 
 
 def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:

@@ -46,6 +46,7 @@ def planning_problem(
     import_price = finite_series(forecast.import_per_kwh, grid, "import_per_kwh")
     export_price = finite_series(forecast.export_per_kwh, grid, "export_per_kwh")
     tariff = tariff_numbers(site, condition, grid, options, outlook, notes)
+    history = history_kwh(site, condition, grid)
     cost_price = import_price + site.carbon_per_kwh
     return PlanningProblem(
         site=site,
@@ -66,7 +67,9 @@ def planning_problem(
         months=tariff.months,
         demand_parts=tariff.demand_parts,
         blocks_used_kwh=tariff.blocks_used_kwh,
-        history_kwh=history_kwh(site, condition, grid),
+        kvarh_before=tariff.kvarh_before,
+        history_kwh=history[0],
+        history_kvarh=history[1],
         terminal_per_kwh=terminal_values(site, cost_price, options),
         feeder_open=np.array(
             [not condition.feeder_closed.get(f.id, True) for f in site.feeders], dtype=np.bool_

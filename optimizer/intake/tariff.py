@@ -26,6 +26,7 @@ class TariffNumbers:
     months: tuple[DemandMonth, DemandMonth]
     demand_parts: tuple[tuple[DemandMonth, DemandMonth], ...]
     blocks_used_kwh: tuple[float, float]
+    kvarh_before: tuple[float, float]
 
 
 def tariff_numbers(
@@ -65,6 +66,7 @@ def tariff_numbers(
         months=span.charge(MAIN_CHARGE, site.tariff.demand_charge_per_kw, [so_far, 0.0], every),
         demand_parts=tuple(parts),
         blocks_used_kwh=_blocks_used(site.tariff, condition, span, notes),
+        kvarh_before=(_kvarh_before(site.tariff, condition), 0.0),
     )
 
 
@@ -141,6 +143,16 @@ def _blocks_used(
     return metered + later[0], later[1]
 
 
+def _kvarh_before(tariff: Tariff, condition: PlantCondition) -> float:
+    """Reactive energy of the present month beyond what its active energy is allowed, so far [kvarh]."""
+    charge = tariff.power_factor
+    if charge is None:
+        return 0.0
+    active = max(0.0, require_finite("import of the month", condition.month_import_kwh))
+    reactive = max(0.0, require_finite("reactive import of the month", condition.month_import_kvarh))
+    return reactive - charge.free_kvarh_per_kwh * active
+
+
 def _demand_share(local: Sequence[datetime], grid: TimeGrid, steps: BoolArray, weight: DemandWeight) -> float:
     """Share of the demand rate that the steps of one local month are made to feel, 0 to 1."""
     if not steps.any():
@@ -159,10 +171,12 @@ def _demand_share(local: Sequence[datetime], grid: TimeGrid, steps: BoolArray, w
             return min(1.0, (gone_h + window_h) / month_h)
 
 
-def history_kwh(site: Site, condition: PlantCondition, grid: TimeGrid) -> float:
-    """Import already in the open billing interval, if the grid starts inside the same one [kWh]."""
+def history_kwh(site: Site, condition: PlantCondition, grid: TimeGrid) -> tuple[float, float]:
+    """Import already in the open billing interval, if the grid starts inside the same one [kWh, kvarh]."""
     billing_s = site.tariff.billing_interval_s
     into_s = grid.start.timestamp() % billing_s
     if into_s < 1.0 or condition.interval_elapsed_s < 1.0:
-        return 0.0
-    return max(0.0, require_finite("import of the open billing interval", condition.interval_import_kwh))
+        return 0.0, 0.0
+    active = require_finite("import of the open billing interval", condition.interval_import_kwh)
+    reactive = require_finite("reactive import of the open interval", condition.interval_import_kvarh)
+    return max(0.0, active), max(0.0, reactive)

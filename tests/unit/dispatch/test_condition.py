@@ -103,6 +103,8 @@ def test_demand_of_further_charges_and_energy_of_the_month_are_counted():
     memory, observed = observe(layout, memory, seen, {}, 1.0)
     assert observed.condition.charge_peaks_kw == pytest.approx({"on peak": 80.0, "kVA": 13600.0**0.5})
     assert observed.condition.month_import_kwh == pytest.approx(45.0)
+    assert observed.condition.month_import_kvarh == pytest.approx(30.0)
+    assert observed.condition.interval_import_kvarh == 0.0
 
 
 def test_demand_further_charges_start_anew_with_the_local_month():
@@ -111,7 +113,7 @@ def test_demand_further_charges_start_anew_with_the_local_month():
     midnight = datetime.fromisoformat("2026-04-01T00:00+03:00")
     memory, _ = observe(layout, ObserverMemory(), snapshot(midnight - timedelta(minutes=15), 0.0), {}, 1.0)
     memory, _ = observe(layout, memory, snapshot(midnight, 900.0, grid1__p_kw=200.0), {}, 1.0)
-    assert (memory.charge_peaks_kw, memory.month_import_kwh) == ({}, 0.0)
+    assert (memory.charge_peaks_kw, memory.month_import_kwh, memory.month_import_kvarh) == ({}, 0.0, 0.0)
     later = snapshot(midnight + timedelta(minutes=15), 1800.0, grid1__p_kw=40.0)
     memory, _ = observe(layout, memory, later, {}, 1.0)
     assert memory.charge_peaks_kw == pytest.approx({"all day": 40.0})

@@ -14,7 +14,7 @@ from scipy.sparse import csc_array
 from ems.assets import BurnOff, GensetParams, LowLoad, ReactivePolicy
 from ems.condition import GensetDuty, GensetHour
 from ems.site import GridMode
-from ems.tariff import DemandCharge, EnergyBlock, LocalWindow
+from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge
 from optimizer.algebra import Model, StandardForm
 from optimizer.build import build
 from optimizer.compiled import Compiled, Filled, cost_terms
@@ -50,6 +50,7 @@ RATCHET = DemandCharge(
     name="kVA", per_kw=2.0, apparent=True, ratchet_ratio=0.8, ratchet_count=3,
     past_peaks_kw={"2025-12": 60.0, "2026-01": 50.0, "2025-11": 70.0},
 )  # fmt: skip
+POWER_FACTOR = PowerFactorCharge(min_ratio=0.97, per_kvarh=0.05)
 REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01, pcs_sides=12)
 WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
@@ -77,7 +78,9 @@ def random_pose(seed: int) -> Pose:
         reserve=replace(site.reserve, running_ratio=1.1 * (seed % 2)),
         diesel_per_l=float(rng.uniform(0.6, 1.6)),
         carbon_per_kg=0.05,
-        tariff=replace(site.tariff, demand_charges=(NOTIFIED, RATCHET), energy_blocks=BLOCKS),
+        tariff=replace(
+            site.tariff, demand_charges=(NOTIFIED, RATCHET), energy_blocks=BLOCKS, power_factor=POWER_FACTOR
+        ),
         import_co2_kg_per_kwh=0.4,
         grid=replace(
             site.grid,
@@ -277,6 +280,7 @@ NOT_IN_THE_MODEL = {
     "block": set(),
     "low_load": set(),
     "burn_off": set(),
+    "power factor": set(),
 }  # fmt: skip
 
 
@@ -315,6 +319,7 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "ratchet": silent(RATCHET, lambda x: with_tariff(demand_charges=(NOTIFIED, x)), base),
         "low_load": silent(LOW_LOAD, lambda x: with_gen2(low_load=x), base),
         "burn_off": silent(BURN_OFF, lambda x: with_gen2(low_load=replace(LOW_LOAD, burn_off=x)), base),
+        "power factor": silent(POWER_FACTOR, lambda x: with_tariff(power_factor=x), base),
         "block": silent(BLOCKS[1], lambda x: with_tariff(energy_blocks=(BLOCKS[0], x, BLOCKS[2])), base),
     }
     assert {k: found[k] ^ v for k, v in NOT_IN_THE_MODEL.items() if found[k] != v} == {}

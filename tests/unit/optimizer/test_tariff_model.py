@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ems.assets import ReactivePolicy
 from ems.billing import Before, bill
 from ems.plan import Plan
 from ems.series import UniformSeries
@@ -18,6 +19,7 @@ from optimizer.options import DemandWeight
 from optimizer.outlook import MonthOutlook
 from optimizer.rolling import Planner
 from optimizer.tariff_parts import ANGLES_DEG
+from tests import builders
 from tests.unit.optimizer.posing import EXACT, Pose, feeder, ideal_bess, objective, small_site
 
 MARCH = datetime(2026, 3, 1, tzinfo=UTC)  # a Sunday
@@ -143,12 +145,97 @@ def test_energy_blocks_with_an_outlook_price_the_block_the_month_ends_in() -> No
 def test_what_is_billed_and_not_planned_is_said() -> None:
     site = with_tariff(
         small_site(feeders=[feeder("load", 500.0)]),
-        power_factor=PowerFactorCharge(min_ratio=0.9, per_kvarh=0.1),
         minimum_per_month=100.0,
     )
     notes = Pose(site=site, load_kw={"load": [10.0]}, steps=1).plan().notes
-    assert any("power factor charge is billed but not in the plan" in note for note in notes)
     assert any("minimum charge is billed but not in the plan" in note for note in notes)
+
+
+PF = PowerFactorCharge(min_ratio=0.8, per_kvarh=0.1)  # 0.75 kvarh are free per kWh
+KVARH = 10.0 * (1.0 / 0.6**2 - 1.0) ** 0.5  # what 10 kW at a power factor of 0.6 draw in an hour: 13.3
+
+
+def poor(power_factor: PowerFactorCharge = PF, **changes: Any) -> Pose:
+    """Four hours of 10 kW at a power factor of 0.6."""
+    load = replace(feeder("load", 500.0), power_factor_ratio=0.6)
+    site = with_tariff(small_site(feeders=[load]), power_factor=power_factor)
+    return Pose(site=replace(site, **changes), load_kw={"load": 10.0}, at=MARCH)
+
+
+@pytest.mark.parametrize(
+    ("kwh", "kvarh", "paid"),
+    [
+        (0.0, 0.0, 4 * (KVARH - 7.5) * 0.1),
+        (1000.0, 1000.0, 4 * (KVARH - 7.5) * 0.1),  # over already: all of it counts
+        (1000.0, 745.0, (4 * (KVARH - 7.5) - 5.0) * 0.1),  # 5 kvarh are still free
+        (1000.0, 500.0, 0.0),
+    ],
+)
+def test_power_factor_charge_goes_on_from_the_month_so_far(kwh: float, kvarh: float, paid: float) -> None:
+    pose = poor()
+    condition = replace(pose.condition(), month_import_kwh=kwh, month_import_kvarh=kvarh)
+    plan = Planner(pose.site, EXACT).plan(condition, pose.forecast(), None, 1)
+    assert plan.cost_terms["power_factor"] == pytest.approx(paid, abs=1e-9)
+    assert not any("power factor" in note for note in plan.notes)
+
+
+def test_power_factor_charge_makes_own_energy_dearer() -> None:
+    """PV in place of import costs the 0.75 kvarh a kWh that were free with it: at 2 each it is curtailed."""
+    dear = replace(PF, per_kvarh=2.0)
+    sun = replace(builders.site().pv[0], p_ac_kw=10.0)
+    used = [
+        Pose(
+            site=replace(poor(charge).site, pv=(sun,)), load_kw={"load": 10.0}, pv_kw={"pv1": 4.0}, at=MARCH,
+            import_per_kwh=1.0,
+        ).plan().pv_p_kw["pv1"][0]
+        for charge in (PF, dear)
+    ]  # fmt: skip
+    assert used == pytest.approx([4.0, 0.0])
+
+
+BAND = ReactivePolicy(v_poi_min_pu=0.9, v_poi_max_pu=1.05)
+THRIFTY = replace(EXACT, formulation=replace(EXACT.formulation, tie_break_ratio=1e-3))
+
+
+def compensated(per_kvarh: float, loss_pu: float = 0.0, **tariff: Any) -> Pose:
+    """The same with a converter of 20 kVA whose reactive power is planned."""
+    bess = ideal_bess(p_charge_kw_max=10.0, p_discharge_kw_max=10.0, loss_discharge_pu=loss_pu)
+    pose = poor(replace(PF, per_kvarh=per_kvarh))
+    site = replace(
+        pose.site,
+        bess=(replace(bess, pcs=replace(bess.pcs, s_kva=20.0)),),
+        grid=replace(pose.site.grid, reactive=BAND),
+    )
+    return replace(pose, site=with_tariff(site, **tariff), soc=0.0)
+
+
+def test_a_converter_gives_what_the_power_factor_charge_bills_and_no_more() -> None:
+    """5.8 kvarh an hour are too many: it gives 5.8 kvar where that is cheaper than the charge, else none."""
+    plan = compensated(0.1).plan(THRIFTY)
+    assert sum(plan.bess_q_kvar["bess1"]) == pytest.approx(4 * (KVARH - 7.5))
+    assert plan.cost_terms["power_factor"] == pytest.approx(0.0, abs=1e-9)
+    lossy = compensated(0.001, loss_pu=0.02)  # at 0.1 per kWh a kvarh loses 0.002
+    assert sum(lossy.plan(THRIFTY).bess_q_kvar["bess1"]) == pytest.approx(0.0)
+
+
+def test_demand_in_kva_counts_the_planned_reactive_power() -> None:
+    """10 kW and 13.3 kvar are 16.7 kVA; the converter takes the kvar away: 10 kVA, history counted."""
+    charge = DemandCharge(name="kVA", per_kw=4.0, apparent=True)
+    pose = compensated(0.0, demand_charges=(charge,))
+    plan = pose.plan(THRIFTY)
+    assert plan.cost_terms["demand_charges"] == pytest.approx(40.0, rel=0.006)
+    assert max(plan.grid_q_kvar) < 2.0
+    assert plan.import_limit_kw[0] == pytest.approx(10.0, rel=0.02)
+    off = with_tariff(poor().site, demand_charges=(charge,))
+    bare = replace(poor(), site=off).plan()
+    assert bare.cost_terms["demand_charges"] == pytest.approx(4.0 * 16.67, rel=0.006)
+    late = replace(pose, at=MARCH + timedelta(minutes=30), steps=1, step_s=1800.0)
+    condition = replace(
+        late.condition(), interval_elapsed_s=1800.0, interval_import_kwh=5.0, interval_import_kvarh=15.0
+    )
+    begun = Planner(pose.site, THRIFTY).plan(condition, late.forecast(), None, 1)
+    assert begun.grid_q_kvar[0] < 0.1
+    assert begun.cost_terms["demand_charges"] == pytest.approx(4.0 * np.hypot(10.0, 15.0), rel=0.006)
 
 
 # --- the bill of a plan that covers the month ---------------------------------------------------------------
@@ -181,6 +268,7 @@ def month_site(seed: int, *, falling: bool) -> Site:
             ),
             DemandCharge(name="access", per_kw=float(rng.uniform(1.0, 5.0)), apparent=True),
         ),
+        power_factor=PowerFactorCharge(min_ratio=0.94, per_kvarh=float(rng.uniform(0.01, 0.1))),
         energy_blocks=tuple(
             EnergyBlock(up_to_kwh=end, add_per_kwh=float(a))
             for end, a in zip((9000.0, 20000.0, None), add, strict=True)
@@ -216,6 +304,8 @@ def test_cost_terms_of_a_month_are_its_bill(seed: int, falling: bool) -> None:
     kva = lines["access"].cost
     above = sum(lines[name].cost - money for name, money in anyway.items()) - kva
     assert above + 0.9945 * kva - 1e-6 <= terms["demand_charges"] <= above + kva + 1e-6
+    assert terms["power_factor"] == pytest.approx(found.power_factor[0].cost, rel=1e-6)
+    assert terms["power_factor"] > 0.0
     assert terms["carbon"] == pytest.approx(0.03 * float(imported.values.sum()))
 
 
