@@ -87,6 +87,8 @@ def observe(
         interval_import_kvarh=demand.interval_import_kvarh,
         grid_q_kvar=snapshot.value(f"{layout.site.grid.id}.q_kvar"),
         grid_v_pu=snapshot.value(f"{layout.site.grid.id}.v_pu"),
+        import_cap_kw=snapshot.value(f"{layout.site.grid.id}.p_import_kw_max"),
+        export_cap_kw=snapshot.value(f"{layout.site.grid.id}.p_export_kw_max"),
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
     after = replace(

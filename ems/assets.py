@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from ems.poi import CapWindow
+
 
 class Sharing(StrEnum):
     """How a genset takes load when it runs beside another source."""
@@ -195,6 +197,7 @@ class GridParams:
     v_max_pu: float
     transfer_s: float  # from loss of mains to island formed, when the forming source is ready
     reconnect_dwell_s: float  # mains must be good for so long before reconnection
+    caps: tuple[CapWindow, ...] = ()  # lower caps at their times
     reactive: ReactivePolicy | None = None  # None: reactive power is not planned
 
 

@@ -72,4 +72,6 @@ class PlantCondition:
     interval_import_kvarh: float = 0.0  # the same in the open billing interval
     grid_q_kvar: float | None = None  # drawn at the POI; None: not measured
     grid_v_pu: float | None = None  # at the POI; None: not measured
+    import_cap_kw: float | None = None  # told to the plant now, a positive number; None: nothing was
+    export_cap_kw: float | None = None
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open

@@ -75,6 +75,8 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("v_pu", "pu", "mains voltage at the POI"),
         _r("f_hz", "Hz", "mains frequency", required=False),
         _r("breaker_closed", "", "1 when the POI breaker is closed"),
+        _r("p_import_kw_max", "kW", "import cap that holds now, a positive number", required=False),
+        _r("p_export_kw_max", "kW", "export cap that holds now, a positive number", required=False),
     ),
     AssetKind.FEEDER: (
         _r("p_kw", "kW", "load of the feeder, a positive demand"),

@@ -137,7 +137,7 @@ def extract(
         peak_import_kw=float(v["peak_kw"][0]),
         stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
         notes=(*p.notes, *notes(p, s, v)),
-        import_limit_kw=series(import_limit_kw(p, s, v)) if p.demand_parts else (),
+        import_limit_kw=series(import_limit_kw(p, s, v)) if p.demand_parts or lower_caps(p) else (),
         **reactive_series(p, s, v),
     )
     return plan, Slack(surplus_kw=v["surplus_kw"], aux_short_kw=v["aux_short_kw"])
@@ -160,9 +160,14 @@ def reactive_series(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray
     }
 
 
+def lower_caps(p: PlanningProblem) -> bool:
+    """Whether the import cap is lower than the contract's at some time."""
+    return bool((p.import_cap_kw < p.site.grid.p_import_kw_max - 1e-9)[p.grid_available].any())
+
+
 def import_limit_kw(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> FloatArray:
-    """(T,) import up to which no demand charge bills more than the plan reckons with [kW]."""
-    out = np.full(p.steps, p.site.grid.p_import_kw_max)
+    """(T,) import up to which its cap holds and no demand charge bills more than is reckoned with [kW]."""
+    out = np.where(p.grid_available, p.import_cap_kw, p.site.grid.p_import_kw_max)
     kvar = interval_kvar(p, s)[s.interval]
     if reactive.asked(s):
         drawn_kvarh = np.bincount(s.interval, weights=v["grid_kvar"][0] * s.step_h)

@@ -64,6 +64,7 @@ class PlanningProblem:
     flow has to be enforced by binaries; `feeder_open` (F,) feeders that are shed now; `shed_whole` (T,) steps
     in which feeders are shed whole, by binaries; `demand_parts` the further demand charges of
     `tariff_parts.py`; `blocks_used_kwh` imported in each month outside the window, for the energy blocks;
+    `poi_caps_kw` (T,) import and export caps by time, None: the site's throughout;
     `kvarh_before` reactive energy of each month so far beyond what is free; `history_kvarh` that of the open
     billing interval;
     `v_source_pu` (T,) voltage of the mains behind their impedance, empty where reactive power is not planned.
@@ -90,6 +91,7 @@ class PlanningProblem:
     notes: tuple[str, ...] = ()
     demand_parts: tuple[tuple[DemandMonth, DemandMonth], ...] = ()
     blocks_used_kwh: tuple[float, float] = (0.0, 0.0)
+    poi_caps_kw: tuple[FloatArray, FloatArray] | None = None
     kvarh_before: tuple[float, float] = (0.0, 0.0)
     history_kvarh: float = 0.0
     v_source_pu: FloatArray = field(default_factory=lambda: np.ones(0))
@@ -108,6 +110,20 @@ class PlanningProblem:
     def islanded(self) -> BoolArray:
         """(T,) steps without a usable grid."""
         return np.logical_not(self.grid_available)
+
+    @property
+    def import_cap_kw(self) -> FloatArray:
+        """(T,) import cap, 0 without a usable grid [kW]."""
+        site_kw = self.site.grid.p_import_kw_max
+        cap = site_kw if self.poi_caps_kw is None else np.minimum(self.poi_caps_kw[0], site_kw)
+        return np.where(self.grid_available, cap, 0.0)
+
+    @property
+    def export_cap_kw(self) -> FloatArray:
+        """(T,) export cap, a positive number, 0 without a usable grid [kW]."""
+        site_kw = self.site.grid.p_export_kw_max
+        cap = site_kw if self.poi_caps_kw is None else np.minimum(self.poi_caps_kw[1], site_kw)
+        return np.where(self.grid_available, cap, 0.0)
 
     @property
     def bess_forms(self) -> bool:

@@ -18,6 +18,7 @@ from ems.assets import (
     ReactivePolicy,
 )
 from ems.outage import OutageNotice
+from ems.poi import CapWindow
 from ems.points import PointSpec
 from ems.site import (
     Authority,
@@ -34,7 +35,7 @@ from ems.site import (
 )
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import HierarchyForm, SetpointForm
-from ems.site_schema.forms_assets import GensetForm, GridForm, LowLoadForm
+from ems.site_schema.forms_assets import CapForm, GensetForm, GridForm, LowLoadForm
 from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, TariffForm, TouWindowForm
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
@@ -93,7 +94,25 @@ def _hierarchy(form: HierarchyForm) -> Hierarchy:
 
 def _grid(form: GridForm) -> GridParams:
     reactive = None if form.reactive is None else ReactivePolicy(**form.reactive.model_dump())
-    return GridParams(reactive=reactive, **form.model_dump(exclude={"reactive"}))
+    return GridParams(
+        reactive=reactive,
+        caps=tuple(_cap(c) for c in form.caps),
+        **form.model_dump(exclude={"reactive", "caps"}),
+    )
+
+
+def _cap(form: CapForm) -> CapWindow:
+    """Local hours or dates: the checks have seen to it that it is one of them."""
+    local = None
+    if form.from_h is not None and form.to_h is not None:
+        local = LocalWindow(start_h=form.from_h, end_h=form.to_h, **_calendar(form))
+    return CapWindow(
+        p_import_kw_max=form.p_import_kw_max,
+        p_export_kw_max=form.p_export_kw_max,
+        local=local,
+        start=form.start,
+        end=form.end,
+    )
 
 
 def _genset(genset_id: str, form: GensetForm) -> GensetParams:
@@ -128,9 +147,11 @@ def _tariff(form: TariffForm) -> Tariff:
 
 
 def _window(form: TouWindowForm | DemandWindowForm) -> dict[str, Any]:
+    return {"start_h": form.start, "end_h": form.end, **_calendar(form)}
+
+
+def _calendar(form: TouWindowForm | DemandWindowForm | CapForm) -> dict[str, frozenset[int]]:
     return {
-        "start_h": form.start,
-        "end_h": form.end,
         "weekdays": frozenset(_DAYS.index(d) for d in form.days),
         "months": frozenset(form.months),
     }

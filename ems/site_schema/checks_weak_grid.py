@@ -1,6 +1,7 @@
-"""What the keys of a weak interconnection mean together: its voltage band."""
+"""What the keys of a weak interconnection mean together: its voltage band, its caps in time."""
 
 from ems.site_schema.draft import Draft
+from ems.site_schema.words import clock
 
 NARROWEST_PU = 0.01  # a narrower band is one number
 
@@ -43,3 +44,37 @@ def check_reactive(draft: Draft) -> None:
             "a multiple of 4",
             "so that full active and full reactive power are corners",
         )
+
+
+def check_caps(draft: Draft) -> None:
+    """Each cap has one kind of window and lowers at least one of the contract's caps."""
+    grid = draft.grid
+    if grid is None:
+        return
+    for i, cap in enumerate(grid.caps):
+        loc = ("grid", "caps", i)
+        hours, dates = (cap.from_h, cap.to_h), (cap.start, cap.end)
+        given = [k for k, v in (("from", cap.from_h), ("to", cap.to_h)) if v is not None]
+        given += [k for k, v in (("start", cap.start), ("end", cap.end)) if v is not None]
+        if given not in (["from", "to"], ["start", "end"]):
+            draft.add(
+                loc,
+                f"a window with {', '.join(given) or 'no times'}",
+                "from and to (local hours), or start and end",
+            )
+        elif hours[0] is not None and hours[1] is not None and not hours[0] < hours[1]:
+            draft.add(
+                (*loc, "to"),
+                f"a window from {clock(hours[0])} to {clock(hours[1])}",
+                "an end after its start, on the same day",
+                "over midnight: write two windows, the first to 24:00",
+            )
+        elif dates[0] is not None and dates[1] is not None and not dates[0] < dates[1]:
+            draft.add((*loc, "end"), dates[1].isoformat(), f"after the start, {dates[0].isoformat()}")
+        own = (("p_import_kw_max", cap.p_import_kw_max), ("p_export_kw_max", cap.p_export_kw_max))
+        if all(kw is None for _, kw in own):
+            draft.add(loc, "no cap", "p_import_kw_max, p_export_kw_max or both")
+        for key, kw in own:
+            most = getattr(grid, key)
+            if kw is not None and kw > most:
+                draft.add((*loc, key), f"{kw:g} kW", f"at most the contract's, {most:g} kW")

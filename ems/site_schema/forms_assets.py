@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ems.assets import Sharing
-from ems.site_schema.forms_base import Form, Id
+from ems.site_schema.forms_base import EVERY_DAY, Day, Form, Id
 from ems.site_schema.quantity import (
     Eta,
     Kva,
@@ -20,6 +20,7 @@ from ems.site_schema.quantity import (
     Seconds,
     SecondsPositive,
     Soc,
+    Stamp,
 )
 
 
@@ -30,6 +31,19 @@ class ReactiveForm(Form):
     v_poi_max_pu: Annotated[float, Quantity("", gt=0.8, lt=1.5)]
     v_source_pu: Annotated[float, Quantity("", gt=0.5, lt=1.5)] = 1.0
     pcs_sides: Annotated[int, Field(ge=8, le=64)] = 16
+
+
+class CapForm(Form):
+    """Lower caps of the interconnection, in local hours or once."""
+
+    from_h: LocalHour | None = Field(default=None, alias="from")
+    to_h: LocalHour | None = Field(default=None, alias="to")
+    days: list[Day] = Field(default=EVERY_DAY, min_length=1)
+    months: list[Annotated[int, Field(ge=1, le=12)]] = Field(default=list(range(1, 13)), min_length=1)
+    start: Stamp | None = None
+    end: Stamp | None = None
+    p_import_kw_max: Kw | None = None
+    p_export_kw_max: Kw | None = None
 
 
 class GridForm(Form):
@@ -45,6 +59,7 @@ class GridForm(Form):
     v_max_pu: Annotated[float, Quantity("", gt=1, lt=1.5)]
     transfer_s: Seconds
     reconnect_dwell_s: Seconds
+    caps: list[CapForm] = []
     reactive: ReactiveForm | None = None
 
 

@@ -294,7 +294,7 @@ class _Filter:
             "PV": float(p.pv_kw[:, t].sum()),
             "batteries": float(sum(b.p_discharge_kw[t] for b in p.bess)),
             "gensets": float(sum(g.p_rated_kw for i, g in enumerate(site.gensets) if p.gensets[i].available)),
-            "grid": site.grid.p_import_kw_max if p.grid_available[t] else 0.0,
+            "grid": float(p.import_cap_kw[t]),
         }  # fmt: skip
         return (
             f" (load {kw(float(p.load_kw[:, t].sum()))}; at most "

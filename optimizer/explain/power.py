@@ -29,7 +29,6 @@ TOLD = 2  # and told
 def limits(ground: Ground) -> tuple[FloatArray, FloatArray, FloatArray]:
     """(setpoints,) hard lower and upper limit of every power, and the rating it is a share of [kW]."""
     p, site, T = ground.layout.problem, ground.posed.site, ground.layout.problem.steps
-    there = p.grid_available.astype(np.float64)
     low, high, rating = [], [], []
 
     def put(lo: FloatArray, hi: FloatArray, rated_kw: float) -> None:
@@ -45,7 +44,7 @@ def limits(ground: Ground) -> tuple[FloatArray, FloatArray, FloatArray]:
         on = np.array(ground.plan.genset_on[g.id])
         put(g.p_min_kw * on, g.p_rated_kw * on, g.p_rated_kw)
     grid = site.grid
-    put(-grid.p_export_kw_max * there, grid.p_import_kw_max * there, grid.p_import_kw_max)
+    put(-p.export_cap_kw, p.import_cap_kw, grid.p_import_kw_max)
     for i, v in enumerate(site.pv):
         put(zero, p.pv_kw[i], v.p_ac_kw)
     for i, f in enumerate(site.feeders):

@@ -24,7 +24,7 @@ def _import_cap(ground: Ground, steps: int) -> list[Worth]:
     """A cap that does not bind in a step is worth nothing there: the problem is convex."""
     b, p = ground.bench, ground.layout.problem
     columns = b.compiled.form.columns["import_kw"].astype(np.int64)
-    cap = ground.posed.site.grid.p_import_kw_max
+    cap = p.import_cap_kw
     at_cap = p.grid_available & (b.base.x[columns] >= cap - AT_CAP_KW)
     out, key = [], "grid.p_import_kw_max"
     for t in np.flatnonzero(at_cap[:steps]):

@@ -1,6 +1,7 @@
-"""Grid: import and export within the contracted limits, none while the mains are away."""
+"""Grid: import and export within their caps, none while the mains are away.
 
-import numpy as np
+The caps are the contract's, lower ones in their windows of time, and what the plant was told for now.
+"""
 
 from optimizer.algebra import Model
 from optimizer.formulation import Exclusivity
@@ -23,9 +24,8 @@ def add(m: Model, s: Structure) -> None:
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Caps by availability; energy price both ways, carbon of what is imported."""
-    there = p.grid_available.astype(np.float64)
-    n.bound("import_kw", 0.0, s.site.grid.p_import_kw_max * there)
-    n.bound("export_kw", 0.0, s.site.grid.p_export_kw_max * there)
+    n.bound("import_kw", 0.0, p.import_cap_kw)
+    n.bound("export_kw", 0.0, p.export_cap_kw)
     n.price("energy_import", "import_kw", p.import_per_kwh * s.step_h)
     if s.site.carbon_per_kwh > 0.0:
         n.price("carbon", "import_kw", s.site.carbon_per_kwh * s.step_h)

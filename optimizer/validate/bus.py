@@ -18,9 +18,8 @@ def check_bus(found: Findings, plan: Plan, p: PlanningProblem, slack_kw: FloatAr
     aux = sum(b.battery.aux_kw for b in site.bess)
     served = p.load_kw.sum(axis=0) - _total(plan.shed_kw, T) + aux
     found.within("balance", "the bus does not balance", np.abs(produced - served - slack_kw), tol.balance_kw)
-    there = p.grid_available.astype(np.float64)
-    found.within("import", "import over its cap", imported - site.grid.p_import_kw_max * there, tol.limit_kw)
-    found.within("export", "export over its cap", -imported - site.grid.p_export_kw_max * there, tol.limit_kw)
+    found.within("import", "import over its cap", imported - p.import_cap_kw, tol.limit_kw)
+    found.within("export", "export over its cap", -imported - p.export_cap_kw, tol.limit_kw)
     for i, unit in enumerate(site.pv):
         used = np.array(plan.pv_p_kw[unit.id])
         found.within(

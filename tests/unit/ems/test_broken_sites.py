@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ems.assets import BurnOff, LowLoad, QuietHours
+from ems.assets import BurnOff, LowLoad, QuietHours, ReactivePolicy
 from ems.errors import ConfigError
 from ems.site_schema import load_site
 
@@ -58,4 +58,14 @@ def test_load_site_good_file_of_the_same_shape_passes():
         burn_off=BurnOff(after_h=12.0, for_h=1.0, above_ratio=0.7),
     )
     assert site.maintenance[0].start == datetime(2026, 3, 18, 5, 0, tzinfo=UTC)
+    assert site.grid.reactive == ReactivePolicy(v_poi_min_pu=0.94, v_poi_max_pu=1.06)
+    evening, repair = site.grid.caps
+    assert evening.local is not None
+    assert (evening.local.start_h, evening.local.end_h, evening.local.weekdays) == (
+        17.0,
+        21.0,
+        frozenset({0}),
+    )
+    assert (evening.p_import_kw_max, evening.p_export_kw_max) == (200.0, None)
+    assert (repair.start, repair.p_import_kw_max) == (datetime(2026, 3, 18, 15, 0, tzinfo=UTC), 100.0)
     assert sum(len(c.points) for c in site.connections) == 23

@@ -1,0 +1,23 @@
+"""What a weak interconnection asks for beside its contracted caps: caps in time, and more."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ems.tariff import LocalWindow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapWindow:
+    """Lower caps of the interconnection in a window: local hours (`local`), or once from `start` to `end`."""
+
+    p_import_kw_max: float | None  # None: the contract's
+    p_export_kw_max: float | None
+    local: LocalWindow | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def holds(self, local: datetime, day_type: int) -> bool:
+        """Whether it holds at an aware local time; `day_type` is that of the tariff."""
+        if self.local is not None:
+            return self.local.holds(local, day_type)
+        return self.start is not None and self.end is not None and self.start <= local < self.end
