@@ -79,6 +79,7 @@ def _optional(plan: Plan) -> Iterator[tuple[str, Series]]:
         ("bess_q_kvar", plan.bess_q_kvar),
         ("pv_q_kvar", plan.pv_q_kvar),
         ("genset_q_kvar", plan.genset_q_kvar),
+        ("missed", plan.missed),
     ):
         for asset, row in by_asset.items():
             yield f"{group}[{asset}]", row

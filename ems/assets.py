@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ems.poi import CapWindow
+from ems.poi import CapWindow, TransformerParams
 
 
 class Sharing(StrEnum):
@@ -197,6 +197,8 @@ class GridParams:
     v_max_pu: float
     transfer_s: float  # from loss of mains to island formed, when the forming source is ready
     reconnect_dwell_s: float  # mains must be good for so long before reconnection
+    transformer: TransformerParams | None = None
+    ramp_kw_s: float | None = None  # fastest change of power at the POI the contract allows
     caps: tuple[CapWindow, ...] = ()  # lower caps at their times
     reactive: ReactivePolicy | None = None  # None: reactive power is not planned
 

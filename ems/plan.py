@@ -79,6 +79,7 @@ class Plan:
     grid_q_kvar: Series = ()
     q_short_kvar: Series = ()  # demand that nobody gives, in an island
     poi_v_pu: Series = ()  # expected voltage at the POI, by AC power flow; 0 while islanded or collapsed
+    missed: Mapping[str, Series] = field(default_factory=dict)  # other limits knowingly missed, `name_unit`
     poi_v_short_pu: Series = ()  # how much of the band the plan knowingly misses
     import_limit_kw: Series = ()  # where further demand charges count: import above it raises what is billed
 

@@ -21,3 +21,11 @@ class CapWindow:
         if self.local is not None:
             return self.local.holds(local, day_type)
         return self.start is not None and self.end is not None and self.start <= local < self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerParams:
+    """The transformer at the interconnection: a fixed rating."""
+
+    s_kva: float
+    overload_per_kvah: float | None = None  # money per kVA above it and hour; None: as if dearer than load

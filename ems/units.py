@@ -29,6 +29,7 @@ _UNITS: dict[str, tuple[str, float]] = {
     "kWh": ("energy", 1.0),
     "Wh": ("energy", 1e-3),
     "MWh": ("energy", 1e3),
+    "kVAh": ("apparent energy", 1.0),
     "kvarh": ("reactive energy", 1.0),
     "Mvarh": ("reactive energy", 1e3),
     "V": ("voltage", 1.0),
@@ -69,10 +70,10 @@ def known_units() -> tuple[str, ...]:
 def _part(unit: str) -> tuple[str, float]:
     if unit == "1":
         return _UNITS[""]
+    if unit in _UNITS:  # before money: MVA is written like a currency
+        return _UNITS[unit]
     if _MONEY.fullmatch(unit):
         return f"money in {unit}", 1.0
-    if unit in _UNITS:
-        return _UNITS[unit]
     close = [u for u in _UNITS if u.lower() == unit.lower()] or difflib.get_close_matches(unit, _UNITS, 1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise BadValue(f"unknown unit {unit!r}{hint}")

@@ -18,6 +18,7 @@ from optimizer.formulations import (
     grid,
     hot_starts,
     low_load,
+    poi,
     power_factor,
     pv,
     reactive,
@@ -62,6 +63,7 @@ def build(s: Structure, kind: type[M]) -> M:
     demand.add(m, s)  # the month's peaks
     blocks.add(m, s)  # the month's energy
     power_factor.add(m, s)  # and its reactive energy
+    poi.add(m, s)  # transformer and ramp of the interconnection
     terminal.add(m, s)  # what is left is worth something
     return m
 
@@ -89,6 +91,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         demand,
         blocks,
         power_factor,
+        poi,
         terminal,
     ):
         family.numbers(n, p, s)
@@ -110,6 +113,7 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         reserve,
         reactive,
         voltage,
+        poi,
         running,
         survival,
         contingency,

@@ -13,7 +13,7 @@ from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.build import notes
 from optimizer.compiled import Compiled, cost_terms
 from optimizer.fleets import single_machines
-from optimizer.formulations import reactive, voltage
+from optimizer.formulations import poi, reactive, voltage
 from optimizer.formulations.demand import interval_kvar
 from optimizer.formulations.reserve import drawn_per_kwh, loss_of_grid_kw
 from optimizer.formulations.terminal import widths
@@ -139,6 +139,7 @@ def extract(
         notes=(*p.notes, *notes(p, s, v)),
         import_limit_kw=series(import_limit_kw(p, s, v)) if p.demand_parts or lower_caps(p) else (),
         **reactive_series(p, s, v),
+        missed={name: series(row) for name, row in poi.missed(s, v).items()},
     )
     return plan, Slack(surplus_kw=v["surplus_kw"], aux_short_kw=v["aux_short_kw"])
 

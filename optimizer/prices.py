@@ -14,6 +14,7 @@ class Ladder:
     reserve_per_kwh: float  # the site's own figure
     tank_per_l: float
     voltage_per_kwh: float  # voltage outside its band, by the power through the source impedance it is worth
+    ramp_per_kw: float  # a kW by which the power at the interconnection moves too fast, once
     start_over_per_kw: float  # a start above the maximum of a day, per kW of the unit's rating
     surplus_per_kwh: float  # power the bus cannot absorb
     no_breaker_per_kwh: float  # unserved load behind no breaker: the bus would have to go dead
@@ -29,6 +30,7 @@ def ladder(site: Site) -> Ladder:
         reserve_per_kwh=site.reserve.shortfall_per_kwh,
         tank_per_l=top,
         voltage_per_kwh=0.5 * top,
+        ramp_per_kw=0.125 * top,
         start_over_per_kw=0.25 * top,
         surplus_per_kwh=2.0 * top,
         no_breaker_per_kwh=4.0 * top,

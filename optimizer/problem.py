@@ -65,6 +65,7 @@ class PlanningProblem:
     in which feeders are shed whole, by binaries; `demand_parts` the further demand charges of
     `tariff_parts.py`; `blocks_used_kwh` imported in each month outside the window, for the energy blocks;
     `poi_caps_kw` (T,) import and export caps by time, None: the site's throughout;
+    `grid_p_kw` power measured at the POI now, None: not tied or not known;
     `kvarh_before` reactive energy of each month so far beyond what is free; `history_kvarh` that of the open
     billing interval;
     `v_source_pu` (T,) voltage of the mains behind their impedance, empty where reactive power is not planned.
@@ -91,6 +92,7 @@ class PlanningProblem:
     notes: tuple[str, ...] = ()
     demand_parts: tuple[tuple[DemandMonth, DemandMonth], ...] = ()
     blocks_used_kwh: tuple[float, float] = (0.0, 0.0)
+    grid_p_kw: float | None = None
     poi_caps_kw: tuple[FloatArray, FloatArray] | None = None
     kvarh_before: tuple[float, float] = (0.0, 0.0)
     history_kvarh: float = 0.0

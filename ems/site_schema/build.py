@@ -18,7 +18,7 @@ from ems.assets import (
     ReactivePolicy,
 )
 from ems.outage import OutageNotice
-from ems.poi import CapWindow
+from ems.poi import CapWindow, TransformerParams
 from ems.points import PointSpec
 from ems.site import (
     Authority,
@@ -97,7 +97,8 @@ def _grid(form: GridForm) -> GridParams:
     return GridParams(
         reactive=reactive,
         caps=tuple(_cap(c) for c in form.caps),
-        **form.model_dump(exclude={"reactive", "caps"}),
+        transformer=None if form.transformer is None else TransformerParams(**form.transformer.model_dump()),
+        **form.model_dump(exclude={"reactive", "caps", "transformer"}),
     )
 
 

@@ -78,3 +78,18 @@ def check_caps(draft: Draft) -> None:
             most = getattr(grid, key)
             if kw is not None and kw > most:
                 draft.add((*loc, key), f"{kw:g} kW", f"at most the contract's, {most:g} kW")
+
+
+def check_transformer(draft: Draft) -> None:
+    """A transformer that carries less than half of either cap is a mistyped one."""
+    grid = draft.grid
+    if grid is None or grid.transformer is None:
+        return
+    most = max(grid.p_import_kw_max, grid.p_export_kw_max)
+    if grid.transformer.s_kva < 0.5 * most:
+        draft.add(
+            ("grid", "transformer", "s_kva"),
+            f"{grid.transformer.s_kva:g} kVA",
+            f"at least half the higher cap, {0.5 * most:g} kVA",
+            "kVA or MVA?",
+        )

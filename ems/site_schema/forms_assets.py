@@ -46,6 +46,13 @@ class CapForm(Form):
     p_export_kw_max: Kw | None = None
 
 
+class TransformerForm(Form):
+    """The transformer at the interconnection."""
+
+    s_kva: Kva
+    overload_per_kvah: Annotated[float, Quantity("CUR/kVAh", gt=0)] | None = None
+
+
 class GridForm(Form):
     """The point of interconnection."""
 
@@ -59,6 +66,8 @@ class GridForm(Form):
     v_max_pu: Annotated[float, Quantity("", gt=1, lt=1.5)]
     transfer_s: Seconds
     reconnect_dwell_s: Seconds
+    transformer: TransformerForm | None = None
+    ramp_kw_s: Annotated[float, Quantity("kW/s", gt=0)] | None = None
     caps: list[CapForm] = []
     reactive: ReactiveForm | None = None
 

@@ -9,7 +9,7 @@ from ems.forecast import Forecast
 from ems.site import Site
 from optimizer.intake.availability import grid_availability, integral_steps
 from optimizer.intake.battery import bess_start, terminal_values
-from optimizer.intake.caps import caps_kw
+from optimizer.intake.caps import caps_kw, power_now_kw
 from optimizer.intake.genset import genset_start, scheduled
 from optimizer.intake.series import asset_series, check_time, finite_series
 from optimizer.intake.tariff import history_kwh, tariff_numbers
@@ -76,6 +76,7 @@ def planning_problem(
             [not condition.feeder_closed.get(f.id, True) for f in site.feeders], dtype=np.bool_
         ),
         shed_whole=np.zeros(len(grid), dtype=np.bool_),
+        grid_p_kw=power_now_kw(condition),
         poi_caps_kw=caps_kw(site, condition, grid, notes),
         v_source_pu=source_voltage(site, condition, grid, notes),
         exclusive=available & ((cost_price < 0.0) | (export_price > cost_price)),

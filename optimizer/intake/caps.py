@@ -8,7 +8,7 @@ import numpy as np
 from ems.condition import PlantCondition
 from ems.invariants import require_finite
 from ems.poi import CapWindow
-from ems.site import Site
+from ems.site import GridMode, Site
 from ems.timegrid import FloatArray, TimeGrid
 
 SAMPLE_S = 300.0
@@ -55,3 +55,15 @@ def _held(site: Site, begin: datetime, step_s: float, window: CapWindow) -> bool
     zone, n = ZoneInfo(site.tariff.timezone), max(1, round(step_s / SAMPLE_S))
     when = [(begin + timedelta(seconds=(k + 0.5) * step_s / n)).astimezone(zone) for k in range(n)]
     return any(window.holds(x, site.tariff.day_type(x)) for x in when)
+
+
+def power_now_kw(condition: PlantCondition) -> float | None:
+    """Power at the POI that a ramp starts from [kW]; None in an island or where it is not measured.
+
+    Raises
+    ------
+    BadValue : it is not finite.
+    """
+    if condition.grid_mode is not GridMode.GRID_TIED or condition.grid_p_kw is None:
+        return None
+    return require_finite("power at the POI", condition.grid_p_kw)

@@ -14,6 +14,7 @@ from optimizer.validate.bus import check_bus
 from optimizer.validate.findings import Findings, Tolerance, Verdict
 from optimizer.validate.genset import check_genset
 from optimizer.validate.genset_care import check_care
+from optimizer.validate.poi import check_poi
 from optimizer.validate.reactive import check_reactive
 
 __all__ = ["Tolerance", "Verdict", "validate"]
@@ -48,6 +49,7 @@ def validate(
     check_batteries(found, plan, p, head, tolerance)
     for params, start in zip(p.site.gensets, p.gensets, strict=True):
         check_genset(found, plan, p, params, start, head, tolerance)
+    check_poi(found, plan, p, tolerance)
     check_reactive(found, plan, p, tolerance)
     check_care(found, plan, p, head)
     return Verdict(faults=tuple(found.faults), worst=found.worst)

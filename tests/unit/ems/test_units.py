@@ -18,6 +18,7 @@ from ems.units import conversion_factor, known_units, parse_quantity
         ("750kW", "kW", 750.0),
         ("0.75 MW", "kW", 750.0),
         ("1.2 MWh", "kWh", 1200.0),
+        ("1.6 MVA", "kVA", 1600.0),
         ("30 min", "s", 1800.0),
         ("30 min", "h", 0.5),
         ("95 %", "", 0.95),

@@ -13,6 +13,7 @@ from scipy.sparse import csc_array
 
 from ems.assets import BurnOff, GensetParams, LowLoad, ReactivePolicy
 from ems.condition import GensetDuty, GensetHour
+from ems.poi import TransformerParams
 from ems.site import GridMode
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge
 from optimizer.algebra import Model, StandardForm
@@ -51,6 +52,7 @@ RATCHET = DemandCharge(
     past_peaks_kw={"2025-12": 60.0, "2026-01": 50.0, "2025-11": 70.0},
 )  # fmt: skip
 POWER_FACTOR = PowerFactorCharge(min_ratio=0.97, per_kvarh=0.05)
+TRANSFORMER = TransformerParams(s_kva=150.0, overload_per_kvah=2.0)
 REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01, pcs_sides=12)
 WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
@@ -87,6 +89,8 @@ def random_pose(seed: int) -> Pose:
             p_import_kw_max=float(rng.uniform(150, 400)),
             p_export_kw_max=80.0,
             reactive=REACTIVE if seed % 2 else None,
+            transformer=TRANSFORMER,
+            ramp_kw_s=0.05,
         ),
         pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
         bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200))),),
@@ -268,6 +272,7 @@ NOT_IN_THE_MODEL = {
     },
     "grid": {"transfer_s", "reconnect_dwell_s"},
     "reactive": set(),
+    "transformer": set(),
     "feeder": {"restore_dwell_s"},
     "tariff": {
         "default_import_per_kwh", "export_per_kwh", "fixed_per_month",  # come with the forecast
@@ -311,6 +316,7 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "pv": silent(v, lambda x: at(pv=(x,)), base),
         "grid": silent(site.grid, lambda x: at(grid=x), base),
         "reactive": silent(REACTIVE, lambda x: at(grid=replace(site.grid, reactive=x)), base),
+        "transformer": silent(TRANSFORMER, lambda x: at(grid=replace(site.grid, transformer=x)), base),
         "feeder": silent(f, lambda x: at(feeders=(site.feeders[0], x, site.feeders[2])), base),
         "tariff": silent(site.tariff, lambda x: at(tariff=x), base),
         "reserve": silent(site.reserve, lambda x: at(reserve=x), base),

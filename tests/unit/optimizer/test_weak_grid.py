@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ems.assets import ReactivePolicy
 from ems.errors import BadValue
-from ems.poi import CapWindow
+from ems.poi import CapWindow, TransformerParams
 from ems.site import Site
 from ems.tariff import HOLIDAY, LocalWindow
 from optimizer import Planner
 from optimizer.intake import planning_problem
+from optimizer.validate import validate
 from tests import builders
-from tests.unit.optimizer.posing import EXACT, T0, Pose, feeder, ideal_bess, small_site
+from tests.unit.optimizer.posing import EXACT, T0, Pose, feeder, ideal_bess, outage, small_site
 
 EVERY_DAY, EVERY_MONTH = frozenset(range(8)), frozenset(range(1, 13))
 
@@ -113,3 +115,117 @@ def test_second_plan_goes_on_under_a_live_cap() -> None:
     assert second.solve.rescue == "none"
     assert second.grid_p_kw[0] == pytest.approx(10.0)
     assert np.isfinite(second.import_limit_kw).all()
+
+
+# --- transformer ------------------------------------------------------------------------------------------
+
+
+def behind_transformer(s_kva: float, price: float | None = None, **changes: Any) -> Pose:
+    """50 kW at power factor 0.8 (37.5 kvar, 62.5 kVA) and a battery, two hours."""
+    bess = ideal_bess(energy_kwh=200.0, p_charge_kw_max=50.0, p_discharge_kw_max=50.0)
+    load = replace(feeder("load", 50.0), power_factor_ratio=0.8)
+    site = small_site(bess=[bess], feeders=[load])
+    poi = TransformerParams(s_kva=s_kva, overload_per_kvah=price)
+    site = replace(site, grid=replace(site.grid, transformer=poi, **changes))
+    return Pose(site=site, load_kw={"load": 50.0}, soc=1.0, steps=2)
+
+
+DEAR_STORE = replace(EXACT, terminal_per_kwh=(10.0, 10.0, 10.0))
+
+
+def test_transformer_leaves_what_the_reactive_load_does_not_take() -> None:
+    """sqrt(50^2 - 37.5^2) = 33.07 kW beside 37.5 kvar: the battery gives 16.9 kW, dear as its energy is."""
+    plan = behind_transformer(50.0).plan(DEAR_STORE)
+    assert plan.grid_p_kw == pytest.approx((33.0719,) * 2, abs=1e-3)
+    assert plan.missed == {"transformer_kva": (0.0, 0.0)}
+    assert not any("transformer" in note for note in plan.notes)
+
+
+def test_transformer_is_overloaded_where_the_price_says_so() -> None:
+    """A stored kWh is worth 10, an overload of a kVA costs 2 an hour: it is overloaded, and said."""
+    pose = behind_transformer(50.0, 2.0)
+    plan = pose.plan(DEAR_STORE)
+    assert sum(plan.grid_p_kw) == pytest.approx(100.0)
+    assert plan.cost_terms["transformer"] == pytest.approx(2 * 2.0 * (50.0 - 33.0719), abs=1e-3)
+    assert "transformer of the interconnection overloaded: by up to " in " ".join(plan.notes)
+    p = planning_problem(pose.site, pose.condition(), pose.forecast(), DEAR_STORE)
+    hidden = replace(plan, missed={})
+    assert "transformer: transformer overloaded beyond what is said" in " ".join(validate(hidden, p).faults)
+
+
+def test_transformer_with_planned_reactive_power_lets_the_converter_compensate() -> None:
+    """With 37.5 kvar from the converter all of 50 kW fit through 50 kVA: a corner of the polygon."""
+    band = ReactivePolicy(v_poi_min_pu=0.9, v_poi_max_pu=1.1)
+    plan = behind_transformer(50.0, reactive=band).plan(DEAR_STORE)
+    assert plan.grid_p_kw == pytest.approx((50.0, 50.0))
+    assert plan.grid_q_kvar == pytest.approx((0.0, 0.0), abs=1e-6)
+
+
+def test_transformer_below_the_load_of_a_feeder_without_breaker_still_gives_a_plan() -> None:
+    pose = behind_transformer(30.0)
+    load = replace(pose.site.feeders[0], has_breaker=False)
+    plan = replace(pose, site=replace(pose.site, feeders=(load,), bess=())).plan()
+    assert any("transformer" in note for note in plan.notes)
+
+
+# --- ramp -------------------------------------------------------------------------------------------------
+
+
+def ramped(kw_min: float, load_kw: list[float], now_kw: float, **changes: Any) -> Pose:
+    """Quarters of an hour behind a ramp limit, with a battery whose energy is not worth its use."""
+    bess = ideal_bess(energy_kwh=200.0, p_charge_kw_max=100.0, p_discharge_kw_max=100.0)
+    site = small_site(bess=[bess], feeders=[feeder("load", 50.0, peak_kw=200.0)])
+    site = replace(site, grid=replace(site.grid, ramp_kw_s=kw_min / 60.0))
+    return Pose(
+        site=site,
+        load_kw={"load": load_kw},
+        steps=len(load_kw),
+        step_s=900.0,
+        soc=0.5,
+        grid_p_kw=now_kw,
+        **changes,
+    )
+
+
+LEVEL = replace(EXACT, terminal_per_kwh=(0.1, 0.1, 0.1))
+
+
+def test_battery_takes_what_the_ramp_does_not_let_through() -> None:
+    """2 kW/min: 15 kW to the middle of the first quarter, 30 kW to that of the next; the load jumps by 90."""
+    plan = ramped(2.0, [20.0, 110.0, 110.0, 110.0], 20.0).plan(LEVEL)
+    moves = np.diff(np.array([20.0, *plan.grid_p_kw]))
+    assert abs(moves[0]) <= 15.0 + 1e-6
+    assert (np.abs(moves[1:]) <= 30.0 + 1e-6).all()
+    assert plan.bess_p_kw["bess1"][1] >= 90.0 - 15.0 - 30.0 - 1e-6
+    assert max(plan.missed["ramp_kw"]) == 0.0
+    free = ramped(1000.0, [20.0, 110.0, 110.0, 110.0], 20.0)
+    assert free.plan(LEVEL).missed == {}, "no row where the caps keep the ramp anyway"
+
+
+def test_a_ramp_that_cannot_be_kept_is_named() -> None:
+    pose = ramped(2.0, [20.0, 110.0], 80.0)
+    alone = replace(pose, site=replace(pose.site, bess=()))
+    plan = alone.plan()
+    assert plan.grid_p_kw[0] == pytest.approx(20.0), "surplus or shedding would be dearer than the ramp"
+    assert plan.missed["ramp_kw"] == pytest.approx((45.0, 60.0))
+    assert any("ramp at the interconnection over its limit: up to 60.0 kW" in note for note in plan.notes)
+    p = planning_problem(alone.site, alone.condition(), alone.forecast(), EXACT)
+    assert "ramp:" in " ".join(validate(replace(plan, missed={}), p).faults)
+
+
+def test_ramp_counts_between_grid_tied_steps_only() -> None:
+    """Energy is free after an outage: 110 kW and 100 kW of charging at once, nothing to ramp from."""
+    pose = ramped(2.0, [20.0, 20.0, 110.0, 110.0], 20.0, outages=(outage(1, 1, 900.0),))
+    plan = replace(pose, import_per_kwh=[0.2, 0.2, 0.0, 0.0]).plan(LEVEL)
+    assert plan.grid_p_kw[:3] == pytest.approx((20.0, 0.0, 210.0), abs=15.1)
+    assert max(plan.missed["ramp_kw"]) == 0.0
+
+
+def test_second_plan_ramps_on_from_what_is_measured() -> None:
+    pose = ramped(2.0, [20.0, 110.0, 110.0, 110.0], 20.0)
+    planner = Planner(pose.site, LEVEL)
+    first = planner.plan(pose.condition(), pose.forecast(), None, 1)
+    later = replace(pose, grid_p_kw=first.grid_p_kw[0], load_kw={"load": [110.0] * 4})
+    second = planner.plan(later.condition(), later.forecast(), first, 2)
+    assert second.solve.rescue == "none"
+    assert abs(second.grid_p_kw[0] - first.grid_p_kw[0]) <= 15.0 + 1e-6
