@@ -166,7 +166,17 @@ def _energy_rows(compared: Sequence[Compared]) -> list[Row]:
         ),
         _row(compared, "PV curtailed", "kWh", lambda c: c.costs.curtailed_kwh),
         _row(compared, "Battery throughput", "kWh", lambda c: c.costs.bess_throughput_kwh, better="none"),
+        *_wear_rows(compared),
     ]
+
+
+def _wear_rows(compared: Sequence[Compared]) -> list[Row]:
+    """What cycles by depth wore, where the site has a battery that wears so."""
+    if not any(c.run.counters.bess_life_used_ratio for c in compared):
+        return []
+    money = compared[0].costs.currency
+    note = "no cash, in no total; cycles counted by depth on the true state of charge"
+    return [_row(compared, "Battery wear", money, lambda c: c.costs.wear_cost, note=note)]
 
 
 def _genset_rows(compared: Sequence[Compared]) -> list[Row]:

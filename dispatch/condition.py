@@ -17,12 +17,14 @@ from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.tariff import Tariff
 from ems.telemetry import Snapshot
+from plant_models.rainflow import turned
 
 _BESS_STATES = tuple(BessState)
 _GENSET_STATES = tuple(GensetState)
 _STARTING = frozenset((GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING))
 LONG_AGO_S = 1e9
 DEMAND_TAU_S = 60.0
+TURN_SOC = 0.005  # a smaller change of direction of a measured SoC is noise
 _S = TypeVar("_S")
 
 
@@ -68,11 +70,12 @@ def observe(
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
     demand = _demand_counters(layout, memory, snapshot, max(0.0, power.grid_kw), kvar)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
+    turns = _turns(layout, memory, snapshot)
     condition = PlantCondition(
         at=snapshot.at,
         grid_mode=mode.mode,
         forming=_forming(layout, mode.mode, bess_state, gensets),
-        bess={b: _bess(layout, memory, snapshot, b, bess_state[b]) for b in layout.bess},
+        bess={b: _bess(layout, memory, snapshot, b, bess_state[b], turns) for b in layout.bess},
         gensets=_genset_conditions(layout, gensets, snapshot, requests, duty),
         pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
         feeder_kw=feeder_kw,
@@ -97,6 +100,7 @@ def observe(
         duty=duty,
         last_good=last_good,
         feeder_demand_kw=demand_kw,
+        turns_soc=turns,
         last_at=snapshot.at,
         last_s=now_s,
     )
@@ -355,8 +359,23 @@ def _forming(
     return forming[0] if forming else None
 
 
+def _turns(layout: Layout, memory: ObserverMemory, snapshot: Snapshot) -> Mapping[str, tuple[float, ...]]:
+    """Open cycles of the batteries that wear by depth of cycle; without a good SoC as they were."""
+    out = dict(memory.turns_soc)
+    for b, unit in layout.bess.items():
+        soc = snapshot.value(f"{b}.soc")
+        if unit.battery.cycle_life is not None and soc is not None:
+            out[b] = turned(out.get(b, ()), soc, TURN_SOC)
+    return out
+
+
 def _bess(
-    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, bess: str, state: BessState | None
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    bess: str,
+    state: BessState | None,
+    turns: Mapping[str, tuple[float, ...]],
 ) -> BessCondition:
     soc = snapshot.value(f"{bess}.soc")
     charge = snapshot.value(f"{bess}.p_charge_kw_max")
@@ -372,6 +391,7 @@ def _bess(
         p_kw=0.0 if p_kw is None else p_kw,
         p_charge_kw_max=max(0.0, charge) if available and charge is not None else 0.0,
         p_discharge_kw_max=max(0.0, discharge) if available and discharge is not None else 0.0,
+        turns_soc=turns.get(bess, ()),
     )
 
 

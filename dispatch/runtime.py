@@ -30,7 +30,7 @@ class EdgeRuntime:
         May be a callable when notices arrive while the edge runs.
     planner_alive : told by whoever supervises the planner; only changes the label of what is followed.
     known : the last condition in the historian: the demand meters go on from it in the same local month,
-        what the gensets have been through always.
+        what gensets and batteries have been through always.
     held_safe : come up held safe, as after a broken invariant.
     """
 
@@ -51,11 +51,10 @@ class EdgeRuntime:
         held_safe: bool = False,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
-        duty = {} if known is None else {g: c.duty for g, c in known.gensets.items()}
-        observer = ObserverMemory(duty=duty)
+        observer = remembered(known)
         if known is not None and site.tariff.month(known.at) == site.tariff.month(clock.now()):
-            observer = ObserverMemory(
-                duty=duty,
+            observer = replace(
+                observer,
                 peak_import_kw=known.peak_import_kw,
                 charge_peaks_kw=known.charge_peaks_kw,
                 month_import_kwh=known.month_import_kwh,
@@ -163,6 +162,16 @@ class EdgeRuntime:
                 c = result.command
                 written[c.point] = Written(value=c.value, at_s=c.decided_s, known=False)
         self.state = replace(self.state, written=written)
+
+
+def remembered(known: PlantCondition | None) -> ObserverMemory:
+    """What outlives a restart whatever the month: duty of gensets, open cycles of batteries."""
+    if known is None:
+        return ObserverMemory()
+    return ObserverMemory(
+        duty={g: c.duty for g, c in known.gensets.items()},
+        turns_soc={b: x.turns_soc for b, x in known.bess.items() if x.turns_soc},
+    )
 
 
 async def _whole(work: Coroutine[object, object, T]) -> T:

@@ -34,6 +34,7 @@ class ObserverMemory:
     duty: Mapping[str, GensetDuty] = field(default_factory=dict)
     last_good: Mapping[str, float] = field(default_factory=dict)  # only for declared substitutions
     feeder_demand_kw: Mapping[str, float] = field(default_factory=dict)  # last load while closed
+    turns_soc: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # open cycles of batteries
     day: date | None = None  # local
     peak_import_kw: float = 0.0
     charge_peaks_kw: Mapping[str, float] = field(default_factory=dict)  # of further demand charges; kW or kVA

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from ems.cycle_life import CycleLife
 from ems.poi import CapWindow, TransformerParams
 
 
@@ -51,6 +52,7 @@ class BatteryParams:
     taper_ratio: float
     wear_per_kwh: float  # money per kWh discharged
     wear_charge_per_kwh: float = 0.0  # money per kWh charged, where throughput is priced each way
+    cycle_life: CycleLife | None = None  # wear by depth of cycle, beside the prices per kWh
 
     @property
     def p_nominal_kw(self) -> float:

@@ -48,6 +48,7 @@ class BessCondition:
     p_kw: float
     p_charge_kw_max: float  # live limit
     p_discharge_kw_max: float
+    turns_soc: tuple[float, ...] = ()  # turning points of the open cycle (plant_models.rainflow); (): unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

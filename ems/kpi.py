@@ -35,6 +35,9 @@ class EnergyCounters:
     failed_starts: Mapping[str, int] = field(default_factory=dict)
     bess_charge_kwh: Mapping[str, float] = field(default_factory=dict)  # at the AC terminals
     bess_discharge_kwh: Mapping[str, float] = field(default_factory=dict)
+    bess_life_used_ratio: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of cycle life, by depth of cycle
     bess_stored_start_kwh: Mapping[str, float] = field(default_factory=dict)
     bess_stored_end_kwh: Mapping[str, float] = field(default_factory=dict)
     loss_kwh: float = 0.0
@@ -218,11 +221,7 @@ def settle(
         start_cost=_genset_cost(site, counters),
         stored_cost=-value * stored_kwh,
         voll_cost=_voll_cost(site, counters),
-        wear_cost=math.fsum(
-            b.battery.wear_per_kwh * counters.bess_discharge_kwh.get(b.id, 0.0)
-            + b.battery.wear_charge_per_kwh * counters.bess_charge_kwh.get(b.id, 0.0)
-            for b in site.bess
-        ),
+        wear_cost=_wear_cost(site, counters),
         fuel_l=fuel_l,
         co2_kg=site.co2_kg_per_l * fuel_l + site.import_co2_kg_per_kwh * counters.import_kwh,
         run_h=counters.run_h,
@@ -271,6 +270,20 @@ def _genset_cost(site: Site, counters: EnergyCounters) -> float:
     return math.fsum(
         g.start_cost * counters.starts.get(g.id, 0) + g.running_cost_per_h * counters.run_h.get(g.id, 0.0)
         for g in site.gensets
+    )
+
+
+def _wear_cost(site: Site, counters: EnergyCounters) -> float:
+    """By throughput, and by depth of cycle where the site gives a cycle life."""
+    return math.fsum(
+        b.battery.wear_per_kwh * counters.bess_discharge_kwh.get(b.id, 0.0)
+        + b.battery.wear_charge_per_kwh * counters.bess_charge_kwh.get(b.id, 0.0)
+        + (
+            b.battery.cycle_life.replacement_cost * counters.bess_life_used_ratio.get(b.id, 0.0)
+            if b.battery.cycle_life is not None
+            else 0.0
+        )
+        for b in site.bess
     )
 
 

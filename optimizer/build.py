@@ -12,6 +12,7 @@ from optimizer.formulations import (
     battery,
     blocks,
     contingency,
+    cycle_depth,
     demand,
     genset_commitment,
     genset_fuel,
@@ -47,6 +48,7 @@ def build(s: Structure, kind: type[M]) -> M:
     grid.add(m, s)  # import, export
     pv.add(m, s)  # use or curtail
     battery.add(m, s)  # stored energy
+    cycle_depth.add(m, s)  # the deeper a cycle, the dearer
     genset_commitment.add(m, s)  # on, start, stop
     hot_starts.add(m, s)  # and how long the rest before was
     genset_fuel.add(m, s)  # output and litres
@@ -75,6 +77,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         grid,
         pv,
         battery,
+        cycle_depth,
         genset_commitment,
         hot_starts,
         genset_fuel,

@@ -21,6 +21,8 @@ class BessStart:
     p_charge_kw: FloatArray  # (T,) limits after live derating and reactive demand
     p_discharge_kw: FloatArray
     end_kwh: tuple[float, float] = (-np.inf, np.inf)  # stored at the end of a case posed so; a plan is free
+    by_depth_kwh: tuple[float, ...] = ()  # the same energy by depth segment, where it wears by depth of cycle
+    turns_soc: tuple[float, ...] = ()  # the open cycle behind it, to the present SoC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

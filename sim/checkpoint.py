@@ -11,7 +11,7 @@ from sim.scenario import Scenario
 if TYPE_CHECKING:
     from sim.harness import Run
 
-FORMAT = 3
+FORMAT = 4
 
 
 def fingerprint(scenario: Scenario) -> str:

@@ -9,6 +9,7 @@ from ems.kpi import EnergyCounters
 from ems.site import Site
 from ems.tariff import DemandCharge
 from plant_models.plant import PlantFlows
+from plant_models.rainflow import Turns, life_drawn_ratio, turned
 
 Sums = defaultdict[str, float]
 Counts = defaultdict[str, int]
@@ -48,6 +49,8 @@ class Meter:
     failed_starts: Counts = field(default_factory=_counts)
     charge_kwh: Sums = field(default_factory=_sums)
     discharge_kwh: Sums = field(default_factory=_sums)
+    life_ratio: Sums = field(default_factory=_sums)  # cycle life used up, where it is known by depth
+    turns: dict[str, Turns] = field(default_factory=dict)  # open cycles
     violations: Counts = field(default_factory=_counts)
     violation_s: Sums = field(default_factory=_sums)
     violation_max: dict[str, float] = field(default_factory=dict)  # in the violation's own unit
@@ -164,6 +167,13 @@ class Meter:
                 self.charge_kwh[b] -= p * dt_h
             self.stored_end_kwh[b] = flows.bess_stored_kwh[b]
             self.scalars["loss_kwh"] += (flows.bess_loss_kw[b] + flows.bess_aux_kw[b]) * dt_h
+        for unit in self.site.bess:
+            if (life := unit.battery.cycle_life) is not None:
+                energy_kwh = unit.battery.energy_kwh
+                open_cycle = self.turns.get(unit.id, (self.stored_start_kwh[unit.id] / energy_kwh,))
+                soc = flows.bess_stored_kwh[unit.id] / energy_kwh
+                self.life_ratio[unit.id] += life_drawn_ratio(open_cycle, soc, life)
+                self.turns[unit.id] = turned(open_cycle, soc)
 
     def counters(self) -> EnergyCounters:
         """Freeze what has been counted; the open billing interval is not in the peak yet."""
@@ -186,6 +196,7 @@ class Meter:
             failed_starts=dict(self.failed_starts),
             bess_charge_kwh=dict(self.charge_kwh),
             bess_discharge_kwh=dict(self.discharge_kwh),
+            bess_life_used_ratio=dict(self.life_ratio),
             bess_stored_start_kwh=dict(self.stored_start_kwh),
             bess_stored_end_kwh=dict(self.stored_end_kwh),
             loss_kwh=s["loss_kwh"],

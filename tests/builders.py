@@ -1,6 +1,7 @@
 """A small plant built in code, for unit tests that should not depend on a site file."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from ems.assets import (
     ActuatorSafety,
@@ -21,8 +22,8 @@ from ems.tariff import Tariff, TouWindow
 T0 = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)  # a Monday
 
 
-def battery(**changes: float) -> BatteryParams:
-    values: dict[str, float] = {
+def battery(**changes: Any) -> BatteryParams:
+    values: dict[str, Any] = {
         "energy_kwh": 1000.0,
         "soc_min": 0.1,
         "soc_max": 0.95,
@@ -43,7 +44,7 @@ def battery(**changes: float) -> BatteryParams:
     return BatteryParams(**(values | changes))
 
 
-def bess(**changes: float) -> BessParams:
+def bess(**changes: Any) -> BessParams:
     pcs = PcsParams(s_kva=550.0, can_form=True, overload_ratio=1.2, overload_s=10.0, restart_s=60.0)
     return BessParams(id="bess1", battery=battery(**changes), pcs=pcs)
 

@@ -17,6 +17,7 @@ from ems.assets import (
     QuietHours,
     ReactivePolicy,
 )
+from ems.cycle_life import CycleLife
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, TransformerParams
 from ems.points import PointSpec
@@ -35,7 +36,14 @@ from ems.site import (
 )
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import HierarchyForm, SetpointForm
-from ems.site_schema.forms_assets import CapForm, GensetForm, GridForm, LowLoadForm
+from ems.site_schema.forms_assets import (
+    BatteryForm,
+    CapForm,
+    CycleLifeForm,
+    GensetForm,
+    GridForm,
+    LowLoadForm,
+)
 from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, TariffForm, TouWindowForm
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
@@ -60,9 +68,7 @@ def build_site(draft: Draft) -> Site:
         **draft.money.model_dump(),
         grid=_grid(draft.grid),
         bess=tuple(
-            BessParams(
-                id=i, battery=BatteryParams(**b.battery.model_dump()), pcs=PcsParams(**b.pcs.model_dump())
-            )
+            BessParams(id=i, battery=_battery(b.battery), pcs=PcsParams(**b.pcs.model_dump()))
             for i, b in draft.bess.items()
         ),
         gensets=tuple(_genset(i, g) for i, g in draft.gensets.items()),
@@ -113,6 +119,24 @@ def _cap(form: CapForm) -> CapWindow:
         local=local,
         start=form.start,
         end=form.end,
+    )
+
+
+def _battery(form: BatteryForm) -> BatteryParams:
+    values = form.model_dump(exclude={"wear_per_kwh", "cycle_life"})
+    return BatteryParams(
+        wear_per_kwh=0.0 if form.wear_per_kwh is None else form.wear_per_kwh,
+        cycle_life=None if form.cycle_life is None else cycle_life(form.cycle_life),
+        **values,
+    )
+
+
+def cycle_life(form: CycleLifeForm) -> CycleLife:
+    """Cycle life of a form; its depths must ascend."""
+    return CycleLife(
+        depth_ratio=tuple(x.depth_ratio for x in form.cycles_to_end_of_life),
+        cycles_count=tuple(x.cycles for x in form.cycles_to_end_of_life),
+        replacement_cost=form.replacement_cost,
     )
 
 

@@ -1,7 +1,10 @@
 """What the numbers of one battery system mean together."""
 
+from itertools import pairwise
+
+from ems.site_schema.build import cycle_life
 from ems.site_schema.draft import Draft
-from ems.site_schema.forms_assets import BatteryForm, BessForm
+from ems.site_schema.forms_assets import BatteryForm, BessForm, CycleLifeForm
 from ems.site_schema.text import Loc
 
 
@@ -9,12 +12,48 @@ def check_bess(draft: Draft, loc: Loc, bess: BessForm) -> None:
     """Battery and PCS, by themselves and together."""
     battery, pcs = bess.battery, bess.pcs
     _battery(draft, (*loc, "battery"), battery)
+    _wear(draft, (*loc, "battery"), battery)
     for key in ("p_charge_kw_max", "p_discharge_kw_max"):
         power_kw = getattr(battery, key)
         if power_kw > pcs.s_kva:
             draft.add(
                 (*loc, "battery", key), f"{power_kw:g} kW", f"at most the PCS rating, {pcs.s_kva:g} kVA"
             )
+
+
+def _wear(draft: Draft, loc: Loc, b: BatteryForm) -> None:
+    """One kind of wear; a cycle life that is convex and as deep as the window."""
+    if (b.wear_per_kwh is None) == (b.cycle_life is None):
+        found = "neither of them" if b.cycle_life is None else "both"
+        draft.add((*loc, "wear_per_kwh"), found, "wear_per_kwh or cycle_life, one of the two")
+    if b.cycle_life is not None:
+        _cycle_life(draft, (*loc, "cycle_life", "cycles_to_end_of_life"), b.cycle_life, b.soc_max - b.soc_min)
+
+
+def _cycle_life(draft: Draft, loc: Loc, form: CycleLifeForm, window_ratio: float) -> None:
+    points = form.cycles_to_end_of_life
+    for k, (a, b) in enumerate(pairwise(points), 1):
+        if b.depth_ratio <= a.depth_ratio:
+            draft.add(
+                (*loc, k, "depth_ratio"), f"{b.depth_ratio:g}", f"more than {a.depth_ratio:g}, ascending"
+            )
+            return
+    deepest = points[-1].depth_ratio
+    if deepest < window_ratio - 1e-9:
+        draft.add(
+            (*loc, len(points) - 1, "depth_ratio"),
+            f"{deepest:g} as the deepest",
+            f"at least {window_ratio:g}, from soc_max down to soc_min",
+        )
+    bent = cycle_life(form).bent()
+    if bent is not None:
+        k, most = bent
+        draft.add(
+            (*loc, k, "cycles"),
+            f"{points[k].cycles:g} at a depth of {points[k].depth_ratio:g}",
+            f"at most {most:.6g}",
+            "a deeper cycle wears no less per kWh than a shallow one (convex)",
+        )
 
 
 def _battery(draft: Draft, loc: Loc, b: BatteryForm) -> None:

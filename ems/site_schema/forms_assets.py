@@ -72,6 +72,20 @@ class GridForm(Form):
     reactive: ReactiveForm | None = None
 
 
+class CycleLifePointForm(Form):
+    """Cycles to the end of life at one depth."""
+
+    depth_ratio: Annotated[float, Quantity("", gt=0, le=1)]
+    cycles: Annotated[float, Quantity("", ge=1, le=1e9)]
+
+
+class CycleLifeForm(Form):
+    """Wear by depth of cycle, from the cells' data sheet."""
+
+    replacement_cost: Money
+    cycles_to_end_of_life: list[CycleLifePointForm] = Field(min_length=1, description="ascending depths")
+
+
 class BatteryForm(Form):
     """The battery, seen from the AC terminals."""
 
@@ -90,7 +104,8 @@ class BatteryForm(Form):
     soc_taper_low: Soc
     soc_taper_high: Soc
     taper_ratio: Annotated[float, Quantity("", gt=0, le=1)]
-    wear_per_kwh: MoneyPerKwh
+    wear_per_kwh: MoneyPerKwh | None = None
+    cycle_life: CycleLifeForm | None = None
 
 
 class PcsForm(Form):

@@ -256,7 +256,8 @@ def with_battery_room(i: int, more_kwh: float) -> Callable[[Posed], Posed]:
         unit = x.site.bess[i]
         now, share = x.condition.bess[unit.id], unit.battery.energy_kwh / (unit.battery.energy_kwh + more_kwh)
         y = with_bess(i, edit)(x)
-        bess = {**x.condition.bess, unit.id: replace(now, soc=now.soc * share)}
+        turns = tuple(soc * share for soc in now.turns_soc)
+        bess = {**x.condition.bess, unit.id: replace(now, soc=now.soc * share, turns_soc=turns)}
         return replace(y, condition=replace(x.condition, bess=bess))
 
     return apply
@@ -269,6 +270,14 @@ def _wear(i: int, unit: BessParams) -> Iterator[Change]:
             code=ReasonCode.PRICE,
             words=f"if {unit.id} did not wear",
             apply=with_bess(i, lambda b: replace(b, wear_per_kwh=0.0)),
+        )
+    if (life := unit.battery.cycle_life) is not None:
+        free = replace(life, replacement_cost=0.0)
+        yield Change(
+            key=f"bess.{unit.id}.battery.cycle_life.replacement_cost",
+            code=ReasonCode.PRICE,
+            words=f"if cycles of {unit.id} did not wear",
+            apply=with_bess(i, lambda b: replace(b, cycle_life=free)),
         )
 
 

@@ -13,6 +13,7 @@ from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.options import PlannerOptions
 from optimizer.problem import BessStart
 from plant_models.battery import taper_limits_kw
+from plant_models.rainflow import Turns, stored_by_depth, turned
 
 NEAR_EDGE = 0.02  # nearer to the edge of its window a battery's live limit says nothing but that
 DERATED_H = 1.0  # a live limit below what the state of charge explains is believed for so long
@@ -34,8 +35,11 @@ def bess_start(
     if now is None or not now.available:
         notes.append(f"{bess.id}: not available, planned without it")
         soc = p.soc_min if now is None or not math.isfinite(now.soc) else now.soc
+        turns, by_depth_kwh = open_cycle(bess.id, () if now is None else now.turns_soc, soc, p, notes)
         return BessStart(
             available=False,
+            turns_soc=turns,
+            by_depth_kwh=by_depth_kwh,
             stored_kwh=soc * p.energy_kwh,
             p_charge_kw=np.zeros(T),
             p_discharge_kw=np.zeros(T),
@@ -56,9 +60,33 @@ def bess_start(
                 f"{bess.id}: live {name} limit {live:.0f} kW below {law:.0f} kW, kept for {DERATED_H:g} h"
             )
             limits[near] = np.minimum(limits[near], max(0.0, live))
+    turns, by_depth_kwh = open_cycle(bess.id, now.turns_soc, soc, p, notes)
     return BessStart(
-        available=True, stored_kwh=soc * p.energy_kwh, p_charge_kw=charge, p_discharge_kw=discharge
+        available=True,
+        stored_kwh=soc * p.energy_kwh,
+        p_charge_kw=charge,
+        p_discharge_kw=discharge,
+        turns_soc=turns,
+        by_depth_kwh=by_depth_kwh,
     )
+
+
+def open_cycle(
+    bess_id: str, turns: Turns, soc: float, p: BatteryParams, notes: list[str]
+) -> tuple[Turns, tuple[float, ...]]:
+    """Open cycle to the present SoC, and stored energy by depth; nothing for a battery without cycle life.
+
+    Turning points that are no states of charge are dropped, with a note: the cycle then begins at `soc`.
+    """
+    if p.cycle_life is None:
+        return (), ()
+    if not all(0.0 <= x <= 1.0 for x in turns):  # NaN compares false
+        notes.append(f"{bess_id}: open cycle {turns} is not within 0..1, wear counted from a fresh cycle")
+        turns = ()
+    turns = turned(turns, soc)
+    shares = list(stored_by_depth(turns, p.cycle_life.edges_ratio))
+    shares[-1] += soc - sum(shares)  # rounding, and what no segment holds
+    return turns, tuple(x * p.energy_kwh for x in shares)
 
 
 def _checked_soc(bess_id: str, soc: float, p: BatteryParams, notes: list[str]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from ems.plan import Plan
 from ems.timegrid import FloatArray
 from optimizer.problem import PlanningProblem
-from optimizer.validate.battery import check_batteries
+from optimizer.validate.battery import check_batteries, check_wear
 from optimizer.validate.bus import check_bus
 from optimizer.validate.findings import Findings, Tolerance, Verdict
 from optimizer.validate.genset import check_genset
@@ -47,6 +47,7 @@ def validate(
     head = int((np.cumsum(~p.integral) == 0).sum())
     check_bus(found, plan, p, np.zeros(p.steps) if slack_kw is None else slack_kw, tolerance)
     check_batteries(found, plan, p, head, tolerance)
+    check_wear(found, plan, p, tolerance)
     for params, start in zip(p.site.gensets, p.gensets, strict=True):
         check_genset(found, plan, p, params, start, head, tolerance)
     check_poi(found, plan, p, tolerance)

@@ -6,6 +6,7 @@ from ems.plan import Plan
 from optimizer.problem import PlanningProblem
 from optimizer.validate.findings import Findings, Tolerance
 from plant_models import battery
+from plant_models.rainflow import life_of_path_ratio
 
 
 def check_batteries(found: Findings, plan: Plan, p: PlanningProblem, head: int, tol: Tolerance) -> None:
@@ -29,3 +30,18 @@ def check_batteries(found: Findings, plan: Plan, p: PlanningProblem, head: int, 
         found.within(
             "soc_physical", f"{unit.id} SoC outside 0..1", np.maximum(-soc, soc - 1.0)[:head], tol.soc
         )
+
+
+def check_wear(found: Findings, plan: Plan, p: PlanningProblem, tol: Tolerance) -> None:
+    """Wear in the plan's costs is no less than throughput and counted cycles make it."""
+    step_h, cost = p.step_h, 0.0
+    for unit, start in zip(p.site.bess, p.bess, strict=True):
+        params, power = unit.battery, np.array(plan.bess_p_kw[unit.id])
+        cost += params.wear_per_kwh * float((np.maximum(power, 0.0) * step_h).sum())
+        cost += params.wear_charge_per_kwh * float((np.maximum(-power, 0.0) * step_h).sum())
+        if (life := params.cycle_life) is not None:
+            path = [*start.turns_soc, *plan.bess_soc_end[unit.id]]
+            used = life_of_path_ratio(path, life) - life_of_path_ratio(start.turns_soc, life)
+            cost += life.replacement_cost * used
+    missing = np.array([cost - plan.cost_terms.get("wear", 0.0)])
+    found.within("wear", "wear of the batteries left out", missing, tol.cost_ratio * cost + 1e-6)

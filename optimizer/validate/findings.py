@@ -17,6 +17,7 @@ class Tolerance:
     limit_kw: float = 0.5
     soc: float = 0.015  # replayed SoC against the plan's at any step; tapers are judged with this margin
     fuel_ratio: float = 0.02
+    cost_ratio: float = 1e-3
     time_s: float = 1.0
     voltage_pu: float = 0.001  # AC power flow against the voltage the plan states, and against its band
 

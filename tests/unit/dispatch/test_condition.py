@@ -6,16 +6,20 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from connectors.json_codec import dumps, loads
 from dispatch.condition import observe
 from dispatch.layout import layout_of
 from dispatch.process_image import ProcessImage
+from dispatch.runtime import remembered
 from dispatch.state import GensetRequest, ObserverMemory
+from ems.condition import PlantCondition
+from ems.cycle_life import CycleLife
 from ems.points import GensetState
 from ems.site import GridMode
 from ems.tariff import DemandCharge, LocalWindow
 from ems.telemetry import Quality, Reading, Snapshot
 from plant_models.plant import PlantInput, initial_state, step
-from tests.builders import T0, site
+from tests.builders import T0, bess, site
 
 SITE = site()
 LAYOUT = layout_of(SITE)
@@ -55,6 +59,30 @@ def walk(start: datetime, steps: list[tuple[float, float]]) -> ObserverMemory:
         at = start + timedelta(seconds=s)
         memory, _ = observe(LAYOUT, memory, snapshot(at, s, grid1__p_kw=kw), {}, 1.0)
     return memory
+
+
+def test_open_cycle_is_followed_and_outlives_a_restart():
+    life = CycleLife(depth_ratio=(1.0,), cycles_count=(4_000.0,), replacement_cost=1e5)
+    plant = replace(SITE, bess=(bess(cycle_life=life),))
+    layout = layout_of(plant)
+
+    def walk_soc(memory: ObserverMemory, path: tuple[float | None, ...], first_s: float) -> PlantCondition:
+        seen: list[PlantCondition] = []
+        for k, soc in enumerate(path):
+            s = first_s + 60.0 * k
+            at = T0 + timedelta(seconds=s)
+            memory, now = observe(layout, memory, snapshot(at, s, bess1__soc=soc), {}, 1.0)
+            seen.append(now.condition)
+        return seen[-1]
+
+    condition = walk_soc(ObserverMemory(), (0.6, 0.602, 0.3, 0.303, 0.3, None, 0.5), 0.0)
+    assert condition.bess["bess1"].turns_soc == (0.602, 0.3, 0.5)
+    restarted = remembered(loads(PlantCondition, dumps(condition)))
+    condition = walk_soc(restarted, (0.4, 0.55), 600.0)
+    assert condition.bess["bess1"].turns_soc == (0.602, 0.3, 0.55)
+    assert remembered(None).turns_soc == {}
+    _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
+    assert seen.condition.bess["bess1"].turns_soc == ()  # nobody asks
 
 
 def test_demand_open_interval_adds_up():

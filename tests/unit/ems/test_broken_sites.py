@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ems.assets import BurnOff, LowLoad, QuietHours, ReactivePolicy
+from ems.cycle_life import CycleLife
 from ems.errors import ConfigError
 from ems.poi import TransformerParams
 from ems.site_schema import load_site
@@ -50,6 +51,9 @@ def test_load_site_good_file_of_the_same_shape_passes():
     site = load_site(HERE / "good.yaml")
     assert site.grid.p_import_kw_max == 350.0
     assert site.bess[0].battery.energy_kwh == 1000.0
+    assert site.bess[0].battery.cycle_life == CycleLife(
+        depth_ratio=(0.2, 0.85), cycles_count=(30_000.0, 5_000.0), replacement_cost=120_000.0
+    )
     assert site.gensets[0].starts_per_day_max == 6
     assert site.gensets[0].quiet == (QuietHours(start_h=22.0, end_h=6.0, cost_per_h=40.0),)
     assert site.gensets[0].low_load == LowLoad(

@@ -743,7 +743,7 @@ def with_site(c: Checker, **changes: Any) -> PlanningProblem:
     return again(c, replace(c.posed, site=replace(c.posed.site, **changes)))
 
 
-def battery(c: Checker, unit: str, **changes: float) -> PlanningProblem:
+def battery(c: Checker, unit: str, **changes: Any) -> PlanningProblem:
     units = tuple(
         replace(b, battery=replace(b.battery, **changes)) if b.id == unit else b for b in c.posed.site.bess
     )
@@ -877,6 +877,7 @@ EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
         c.p, terminal_per_kwh=np.zeros_like(c.p.terminal_per_kwh)
     ),
     r"if (\S+) did not wear": lambda c, r, unit: battery(c, unit, wear_per_kwh=0.0),
+    r"if cycles of (\S+) did not wear": lambda c, r, unit: battery(c, unit, cycle_life=None),
     r"with import at N \w+/kWh instead of N \w+/kWh from (.*)": lambda c, r, to, now, span: price(
         c, r, float(to), float(now), span
     ),

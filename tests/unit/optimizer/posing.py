@@ -41,7 +41,7 @@ def small_genset(genset_id: str = "gen1", **changes: Any) -> GensetParams:
     return replace(builders.genset(genset_id), **(values | changes))
 
 
-def ideal_bess(**changes: float) -> BessParams:
+def ideal_bess(**changes: Any) -> BessParams:
     """Without losses, tapers, auxiliaries and wear; the whole capacity is usable."""
     values = {
         "energy_kwh": 10.0, "soc_min": 0.0, "soc_max": 1.0, "p_charge_kw_max": 10.0,
@@ -112,6 +112,7 @@ class Pose:
     steps: int = 4
     step_s: float = 3600.0
     soc: float = 0.5
+    bess_now: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mode: GridMode = GridMode.GRID_TIED
     outages: tuple[OutageNotice, ...] = ()
     gensets_now: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -136,13 +137,7 @@ class Pose:
             at=self.at,
             grid_mode=self.mode,
             forming=None,
-            bess={
-                b.id: BessCondition(
-                    available=True, soc=self.soc, p_kw=0.0, p_charge_kw_max=b.battery.p_charge_kw_max,
-                    p_discharge_kw_max=b.battery.p_discharge_kw_max,
-                )
-                for b in self.site.bess
-            },
+            bess={b.id: self._bess(b) for b in self.site.bess},
             gensets=gensets,
             pv_kw={},
             feeder_kw={},
@@ -155,6 +150,13 @@ class Pose:
             interval_elapsed_s=0.0,
             mains_good=self.mains_good,
         )  # fmt: skip
+
+    def _bess(self, b: BessParams) -> BessCondition:
+        values: dict[str, Any] = {
+            "available": True, "soc": self.soc, "p_kw": 0.0, "p_charge_kw_max": b.battery.p_charge_kw_max,
+            "p_discharge_kw_max": b.battery.p_discharge_kw_max,
+        }  # fmt: skip
+        return BessCondition(**(values | dict(self.bess_now.get(b.id, {}))))
 
     def forecast(self) -> Forecast:
         def row(x: Any) -> np.ndarray:

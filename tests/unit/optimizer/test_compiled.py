@@ -13,6 +13,7 @@ from scipy.sparse import csc_array
 
 from ems.assets import BurnOff, GensetParams, LowLoad, ReactivePolicy
 from ems.condition import GensetDuty, GensetHour
+from ems.cycle_life import CycleLife
 from ems.poi import TransformerParams
 from ems.site import GridMode
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge
@@ -57,6 +58,9 @@ REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01
 WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
 LOW_LOAD = LowLoad(below_ratio=0.45, price_per_kwh=0.03, budget_h=0.5, window_h=1.5, burn_off=BURN_OFF)
+CYCLES = CycleLife(
+    depth_ratio=(0.2, 0.5, 0.9), cycles_count=(40_000.0, 9_000.0, 3_000.0), replacement_cost=90_000.0
+)
 BLOCKS = tuple(
     EnergyBlock(up_to_kwh=up, add_per_kwh=add) for up, add in ((50.0, 0.01), (90.0, 0.03), (None, 0.02))
 )
@@ -93,7 +97,7 @@ def random_pose(seed: int) -> Pose:
             ramp_kw_s=0.05,
         ),
         pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
-        bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200))),),
+        bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200)), cycle_life=CYCLES),),
     )
     return Pose(
         site=site,
@@ -261,6 +265,7 @@ def silent(part: "DataclassInstance", into: Callable[[Any], Pose], base: list[np
 # What the plan does not depend on, and why. Anything else that falls silent is a bug.
 NOT_IN_THE_MODEL = {
     "bess": set(),
+    "cycle_life": set(),
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
         "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
@@ -311,6 +316,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
 
     found = {
         "bess": silent(b.battery, lambda x: at(bess=(replace(b, battery=x),)), base),
+        "cycle_life": silent(
+            CYCLES, lambda x: at(bess=(replace(b, battery=replace(b.battery, cycle_life=x)),)), base
+        ),
         "pcs": silent(b.pcs, lambda x: at(bess=(replace(b, pcs=x),)), base),
         "genset": silent(g, lambda x: at(gensets=(site.gensets[0], x)), base),
         "pv": silent(v, lambda x: at(pv=(x,)), base),
@@ -335,6 +343,7 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     "change",
     [
         {"soc": 0.42},
+        {"bess_now": {"bess1": {"turns_soc": (0.9, 0.2)}}},
         {"peak_kw": 33.0},
         {"mode": GridMode.ISLANDED},
         {"import_per_kwh": 0.33},

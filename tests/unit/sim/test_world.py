@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from ems.assets import ActuatorSafety, DeviceBehaviour, OnSilence
+from ems.cycle_life import CycleLife
+from ems.kpi import settle
 from ems.points import GensetState
 from ems.site import Authority
+from plant_models.rainflow import life_of_path_ratio
 from sim.meter import INTERVAL_KIND
 from sim.noise import chance
 from sim.scenario import FaultEvent, FaultKind
 from sim.world import COMMAND_OUT_OF_BOUNDS, World, WorldOptions, WriteVerdict
-from tests.builders import T0, site
+from tests.builders import T0, bess, site
 from tests.unit.sim.sim_builders import flat, outage, scenario, with_series
 
 SECONDS = WorldOptions(fine_step_s=1.0, island_step_s=1.0, tied_step_s=1.0)
@@ -47,6 +50,23 @@ def test_advance_grid_tied_counters_close_the_energy_balance():
     assert c.duration_s == pytest.approx(6 * 3600.0)
     assert c.islanded_s > 3000.0
     assert c.residual_kwh < 1e-6
+
+
+def test_wear_by_depth_is_rainflow_on_the_true_path_and_settled_by_the_same_curve():
+    life = CycleLife(depth_ratio=(0.1, 1.0), cycles_count=(50_000.0, 3_000.0), replacement_cost=90_000.0)
+    plant = replace(site(), bess=(bess(cycle_life=life, wear_per_kwh=0.0),))
+    world, path = World(scenario(6.0, plant=plant)), [0.6]
+    for hour, p_kw in enumerate((200.0, -60.0, 150.0, -300.0, 80.0, 0.0)):
+        for step in range(60):
+            world.write("bess1.p_set_kw", p_kw)
+            world.advance(hour * 3600.0 + (step + 1) * 60.0, carry=True)
+            path.append(world.flows.bess_stored_kwh["bess1"] / 1000.0)
+    world.finish()
+    counters = world.counters()
+    expected = life_of_path_ratio(path, life)
+    assert expected > 1.5 / 50_000.0
+    assert counters.bess_life_used_ratio["bess1"] == pytest.approx(expected, rel=1e-6)
+    assert settle(plant, counters, start=T0).wear_cost == pytest.approx(90_000.0 * expected, rel=1e-6)
 
 
 def test_advance_counters_agree_with_the_sum_over_the_trace():
