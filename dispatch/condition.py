@@ -68,14 +68,13 @@ def observe(
     loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in gensets.items()}
     duty = duties_after(layout.gensets, memory.duty, loads_kw, snapshot.at, _passed_s(memory, snapshot))
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
-    demand = _demand_counters(layout, memory, snapshot, max(0.0, power.grid_kw), kvar)
+    demand = _demand_counters(layout, _turned(layout, memory, snapshot), snapshot, power.grid_kw, kvar)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
-    turns = _turns(layout, memory, snapshot)
     condition = PlantCondition(
         at=snapshot.at,
         grid_mode=mode.mode,
         forming=_forming(layout, mode.mode, bess_state, gensets),
-        bess={b: _bess(layout, memory, snapshot, b, bess_state[b], turns) for b in layout.bess},
+        bess={b: _bess(layout, memory, snapshot, b, bess_state[b], demand.turns_soc) for b in layout.bess},
         gensets=_genset_conditions(layout, gensets, snapshot, requests, duty),
         pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
         feeder_kw=feeder_kw,
@@ -100,7 +99,6 @@ def observe(
         duty=duty,
         last_good=last_good,
         feeder_demand_kw=demand_kw,
-        turns_soc=turns,
         last_at=snapshot.at,
         last_s=now_s,
     )
@@ -285,13 +283,13 @@ def _passed_s(memory: ObserverMemory, snapshot: Snapshot) -> float:
 
 
 def _demand_counters(
-    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, import_kw: float, import_kvar: float
+    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, grid_kw: float, import_kvar: float
 ) -> ObserverMemory:
     """Add the import since the last tick to the billing intervals it fell into.
 
     A wall clock that is set forward adds nothing: what counts is the time that passed for control.
     """
-    length_s = layout.site.tariff.billing_interval_s
+    length_s, import_kw = layout.site.tariff.billing_interval_s, max(0.0, grid_kw)
     energy_kwh, elapsed_s = memory.interval_import_kwh, memory.interval_elapsed_s
     kvarh, month_kwh = memory.interval_import_kvarh, memory.month_import_kwh
     month_kvarh = memory.month_import_kvarh
@@ -359,14 +357,14 @@ def _forming(
     return forming[0] if forming else None
 
 
-def _turns(layout: Layout, memory: ObserverMemory, snapshot: Snapshot) -> Mapping[str, tuple[float, ...]]:
+def _turned(layout: Layout, memory: ObserverMemory, snapshot: Snapshot) -> ObserverMemory:
     """Open cycles of the batteries that wear by depth of cycle; without a good SoC as they were."""
     out = dict(memory.turns_soc)
     for b, unit in layout.bess.items():
         soc = snapshot.value(f"{b}.soc")
         if unit.battery.cycle_life is not None and soc is not None:
             out[b] = turned(out.get(b, ()), soc, TURN_SOC)
-    return out
+    return replace(memory, turns_soc=out)
 
 
 def _bess(

@@ -12,8 +12,8 @@ positive value. Where it may not have (BINARY exclusivity) `charging` and `piece
 no-load loss. The window is soft at a price above every value of lost load: standing losses can carry an empty
 battery out of it, and a battery that starts outside has `opened` room to its start for two hours, in which
 its power is the lowest of its taper. `over` is what a taper gives way by where standing losses alone would
-ask for less than nothing, `idle` the no-load loss that an empty battery has not to give; both cost as much as
-the window.
+ask for less than nothing, `idle` the no-load loss that an empty battery has not to give; it costs more than
+staying below the window to the end, so that a battery idles only when it is empty.
 
 Sources: hull and tapers in docs/model/battery.md; losses: plant_models.battery.
 """
@@ -34,6 +34,7 @@ from optimizer.segments import BatterySegments, battery_segments
 from optimizer.structure import Structure
 
 OPENED_H = 2.0
+IDLE_H = 100.0  # more hours of below are not counted against the loss an empty battery has not to give
 OPENED_RATIO = 1e-3  # of the capacity; a window opened less far is as good as kept
 NARROW = 1e-6
 
@@ -255,17 +256,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("idle_kwh", 0.0, drain[:, None] * s.step_h * share)
     n.bound("below_kwh", 0.0, np.inf)
     n.bound("above_kwh", 0.0, np.inf)
-    wear = np.array([b.battery.wear_per_kwh for b in s.site.bess])
-    n.price("wear", "discharge_kw", wear[:, None, None] * s.step_h)
-    charge_wear = np.array([b.battery.wear_charge_per_kwh for b in s.site.bess])
-    if charge_wear.any():
-        n.price("wear", "charge_kw", charge_wear[:, None, None] * s.step_h)
-    tie_break = s.formulation.tie_break_ratio * float(np.median(np.abs(p.import_per_kwh)))
-    n.price("tie_break", "charge_kw", tie_break * s.step_h)
-    rate = ladder(s.site).soc_window_per_kwh
-    n.price("soc_window", "below_kwh", rate * np.minimum(1.0, s.step_h))
-    n.price("soc_window", "above_kwh", rate * np.minimum(1.0, s.step_h))
-    n.price("soc_window", "idle_kwh", rate)
+    _prices(n, p, s)
     if "taper_over_kw" in n.shapes:
         power = np.array([b.battery.p_nominal_kw for b in s.site.bess])
         steepest = [
@@ -274,7 +265,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
         plenty = power + np.array(steepest) * full[:, 0]
         n.par("taper_freed_kw", np.where(outside, plenty[:, None], 0.0))
         n.bound("taper_over_kw", 0.0, np.inf)
-        n.price("soc_window", "taper_over_kw", rate * s.step_h)
+        n.price("soc_window", "taper_over_kw", ladder(s.site).soc_window_per_kwh * s.step_h)
     if s.formulation.exclusivity is Exclusivity.BINARY:
         n.bound("charging", 0.0, 1.0)
         n.whole("charging", p.integral & p.exclusive)
@@ -289,6 +280,24 @@ def _outside(s: Structure, low: FloatArray, high: FloatArray) -> BoolArray:
         return np.zeros((2, *low.shape), dtype=np.bool_)
     room = OPENED_RATIO * np.array([[b.battery.energy_kwh] for b in s.site.bess])
     return np.array([low > room, high > room])
+
+
+def _prices(n: Numbers, p: PlanningProblem, s: Structure) -> None:
+    """Wear by throughput, the tie-break, and what lies outside the window."""
+    wear = np.array([b.battery.wear_per_kwh for b in s.site.bess])
+    n.price("wear", "discharge_kw", wear[:, None, None] * s.step_h)
+    charge_wear = np.array([b.battery.wear_charge_per_kwh for b in s.site.bess])
+    if charge_wear.any():
+        n.price("wear", "charge_kw", charge_wear[:, None, None] * s.step_h)
+    tie_break = s.formulation.tie_break_ratio * float(np.median(np.abs(p.import_per_kwh)))
+    n.price("tie_break", "charge_kw", tie_break * s.step_h)
+    rate = ladder(s.site).soc_window_per_kwh
+    outside_cost = rate * np.minimum(1.0, s.step_h)
+    n.price("soc_window", "below_kwh", outside_cost)
+    n.price("soc_window", "above_kwh", outside_cost)
+    # a kWh not lost is a kWh less below the window in every step to come: dearer than all of them
+    later = np.minimum(np.cumsum(outside_cost[::-1])[::-1], IDLE_H * rate)
+    n.price("soc_window", "idle_kwh", rate + later)
 
 
 def _opened(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:
