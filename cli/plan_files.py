@@ -68,6 +68,7 @@ def table(site: Site, plan: Plan) -> list[tuple[Column, Values]]:
     groups: tuple[tuple[str, str, str, str, Mapping[str, tuple[float, ...]]], ...] = (
         ("load_kw", "kW", DEMAND, "demand expected", plan.load_kw),
         ("shed_kw", "kW", DEMAND, "demand that is not served", plan.shed_kw),
+        ("work_kw", "kW", DEMAND, "demand of a deferrable device, as planned", plan.deferrable_kw),
         ("available_kw", "kW", INTO_THE_BUS, "power the sun offers", plan.pv_available_kw),
         ("p_kw", "kW", *power, plan.pv_p_kw),
         ("p_kw", "kW", INTO_THE_BUS, "discharge, negative charge", plan.bess_p_kw),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from dispatch.deferrables import follow_work, work_condition
 from dispatch.duty import duties_after
 from dispatch.layout import Layout
 from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
@@ -69,6 +70,7 @@ def observe(
     duty = duties_after(layout.gensets, memory.duty, loads_kw, snapshot.at, _passed_s(memory, snapshot))
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
     demand = _demand_counters(layout, _turned(layout, memory, snapshot), snapshot, power.grid_kw, kvar)
+    work = follow_work(layout, memory.work, feeder_kw, snapshot.at, now_s, max(0.0, elapsed_s))
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
     condition = PlantCondition(
         at=snapshot.at,
@@ -83,22 +85,17 @@ def observe(
         peak_import_kw=demand.peak_import_kw,
         interval_import_kwh=demand.interval_import_kwh,
         interval_elapsed_s=demand.interval_elapsed_s,
-        charge_peaks_kw=demand.charge_peaks_kw,
-        month_import_kwh=demand.month_import_kwh,
-        month_import_kvarh=demand.month_import_kvarh,
-        interval_import_kvarh=demand.interval_import_kvarh,
-        grid_q_kvar=snapshot.value(f"{layout.site.grid.id}.q_kvar"),
-        grid_v_pu=snapshot.value(f"{layout.site.grid.id}.v_pu"),
-        import_cap_kw=snapshot.value(f"{layout.site.grid.id}.p_import_kw_max"),
-        export_cap_kw=snapshot.value(f"{layout.site.grid.id}.p_export_kw_max"),
+        deferrables=work_condition(work, now_s, LONG_AGO_S),
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
+    condition = _with_meters(layout, snapshot, demand, condition)
     after = replace(
         _with_mode(demand, mode),
         gensets=gensets,
         duty=duty,
         last_good=last_good,
         feeder_demand_kw=demand_kw,
+        work=work,
         last_at=snapshot.at,
         last_s=now_s,
     )
@@ -114,6 +111,24 @@ def observe(
         substituted=tuple(substituted),
     )
     return after, observed
+
+
+def _with_meters(
+    layout: Layout, snapshot: Snapshot, counted: ObserverMemory, condition: PlantCondition
+) -> PlantCondition:
+    """The condition with what the meters of the month count, and what is read at the POI."""
+    grid = layout.site.grid.id
+    return replace(
+        condition,
+        charge_peaks_kw=counted.charge_peaks_kw,
+        month_import_kwh=counted.month_import_kwh,
+        month_import_kvarh=counted.month_import_kvarh,
+        interval_import_kvarh=counted.interval_import_kvarh,
+        grid_q_kvar=snapshot.value(f"{grid}.q_kvar"),
+        grid_v_pu=snapshot.value(f"{grid}.v_pu"),
+        import_cap_kw=snapshot.value(f"{grid}.p_import_kw_max"),
+        export_cap_kw=snapshot.value(f"{grid}.p_export_kw_max"),
+    )
 
 
 def _mode_of(memory: ObserverMemory) -> ModeState:

@@ -34,7 +34,7 @@ def check_plan(site: Site, plan: Plan, now: datetime, highest_seq: int) -> tuple
     if problems:
         return tuple(problems)
     last = sum(1 for s in plan.grid.starts() if s < plan.integral_until)
-    for check in (_bess, _gensets, _pv, _grid, _shed, _balance):
+    for check in (_bess, _gensets, _pv, _grid, _shed, _deferrables, _balance):
         problems.extend(check(site, plan, last))
     return tuple(problems)
 
@@ -98,6 +98,12 @@ def _shapes(site: Site, plan: Plan) -> Iterator[str]:
         for i, values in series.items():
             if len(values) != len(plan.grid):
                 yield f"{name}[{i}] has {len(values)} values for {len(plan.grid)} steps"
+    devices = {d.id for d in site.deferrables}
+    if set(plan.deferrable_kw) - devices:
+        yield f"deferrable_kw names {sorted(set(plan.deferrable_kw) - devices)}, which the site does not have"
+    for i, values in plan.deferrable_kw.items():
+        if len(values) != len(plan.grid):
+            yield f"deferrable_kw[{i}] has {len(values)} values for {len(plan.grid)} steps"
     for name, length in (
         ("grid_p_kw", len(plan.grid_p_kw)),
         *((name, len(row)) for name, row in _optional(plan) if row),
@@ -109,7 +115,7 @@ def _shapes(site: Site, plan: Plan) -> Iterator[str]:
 
 
 def _finite(plan: Plan) -> Iterator[str]:
-    for name, series in _per_asset(plan).items():
+    for name, series in {**_per_asset(plan), "deferrable_kw": plan.deferrable_kw}.items():
         for i, values in series.items():
             if not all(math.isfinite(v) for v in values):
                 yield f"{name}[{i}] holds a number that is not finite"
@@ -209,6 +215,12 @@ def _shed(site: Site, plan: Plan, last: int) -> Iterator[str]:
                 break
 
 
+def _deferrables(site: Site, plan: Plan, last: int) -> Iterator[str]:
+    units = {d.id: d for d in site.deferrables}
+    for i, values in plan.deferrable_kw.items():
+        yield from _outside(f"deferrable_kw[{i}]", values, 0.0, units[i].p_kw, last)
+
+
 def _balance(site: Site, plan: Plan, last: int) -> Iterator[str]:
     """Sources less load, per step. The batteries' own consumption may be on either side of the line."""
     aux_kw = sum(b.battery.aux_kw for b in site.bess)
@@ -217,6 +229,7 @@ def _balance(site: Site, plan: Plan, last: int) -> Iterator[str]:
             s[t] for m in (plan.bess_p_kw, plan.genset_p_kw, plan.pv_p_kw) for s in m.values()
         )
         load_kw = sum(s[t] for s in plan.load_kw.values()) - sum(s[t] for s in plan.shed_kw.values())
+        load_kw += sum(s[t] for s in plan.deferrable_kw.values())
         off_kw = sources_kw - load_kw
         tolerance_kw = KW_TOLERANCE + 0.01 * load_kw
         if not -tolerance_kw <= off_kw <= aux_kw + tolerance_kw:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from dispatch.cycle import EdgeSetup, safe_commands, tick
+from dispatch.deferrables import work_known
 from dispatch.process_image import ProcessImage
 from dispatch.state import EdgeState, ObserverMemory, Written
 from dispatch.vocabulary import Controller, Decisions, TickInput
@@ -60,6 +61,8 @@ class EdgeRuntime:
                 month_import_kwh=known.month_import_kwh,
                 month_import_kvarh=known.month_import_kvarh,
             )
+        if known is not None:
+            observer = replace(observer, work=work_known(known, clock.monotonic_s()))
         self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer)
         self.last: Decisions | None = None
         self._clock = clock

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from dispatch.deferrables import WorkSeen
 from dispatch.vocabulary import Alarm, ControlMemory
 from ems.condition import GensetDuty
 from ems.plan import Plan
@@ -43,6 +44,7 @@ class ObserverMemory:
     interval_import_kwh: float = 0.0
     interval_import_kvarh: float = 0.0
     interval_elapsed_s: float = 0.0
+    work: Mapping[str, WorkSeen] = field(default_factory=dict)  # of metered deferrable devices
     last_at: datetime | None = None
     last_s: float | None = None
 

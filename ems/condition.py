@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ems.deferrable import DeferrableCondition
 from ems.site import GridMode
 
 
@@ -75,4 +76,5 @@ class PlantCondition:
     grid_v_pu: float | None = None  # at the POI; None: not measured
     import_cap_kw: float | None = None  # told to the plant now, a positive number; None: nothing was
     export_cap_kw: float | None = None
+    deferrables: Mapping[str, DeferrableCondition] = field(default_factory=dict)  # those that are metered
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open

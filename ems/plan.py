@@ -81,6 +81,8 @@ class Plan:
     poi_v_pu: Series = ()  # expected voltage at the POI, by AC power flow; 0 while islanded or collapsed
     missed: Mapping[str, Series] = field(default_factory=dict)  # other limits knowingly missed, `name_unit`
     poi_v_short_pu: Series = ()  # how much of the band the plan knowingly misses
+    deferrable_kw: Mapping[str, Series] = field(default_factory=dict)  # demand of each device, planned
+    unfinished_kwh: Mapping[str, float] = field(default_factory=dict)  # of its work, in the window
     import_limit_kw: Series = ()  # where further demand charges count: import above it raises what is billed
 
     def available_units(self, step: int) -> tuple[str, ...]:

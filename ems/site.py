@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ems.assets import ActuatorSafety, BessParams, FeederParams, GensetParams, GridParams, PvParams
+from ems.deferrable import DeferrableParams
 from ems.outage import OutageNotice
 from ems.points import AssetKind
 from ems.tariff import Tariff
@@ -133,6 +134,7 @@ class Site:
     maintenance: tuple[Maintenance, ...] = ()
     carbon_per_kg: float = 0.0  # price of CO2, diesel's and import's
     import_co2_kg_per_kwh: float = 0.0
+    deferrables: tuple[DeferrableParams, ...] = ()
 
     @property
     def carbon_per_l(self) -> float:

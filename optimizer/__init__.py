@@ -7,7 +7,7 @@
 """
 
 from optimizer.case_solve import Solution, solve_case
-from optimizer.cases import Case, CostPoints, Grid, Load, QuadraticCost, Storage, Unit
+from optimizer.cases import Case, CostPoints, Deferrable, Grid, Load, QuadraticCost, Storage, Unit
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.options import DemandWeight, PlannerOptions
@@ -17,6 +17,7 @@ from optimizer.rolling import Planner
 __all__ = [
     "Case",
     "CostPoints",
+    "Deferrable",
     "DemandWeight",
     "Exclusivity",
     "Formulation",

@@ -13,6 +13,7 @@ from optimizer.formulations import (
     blocks,
     contingency,
     cycle_depth,
+    deferrable,
     demand,
     genset_commitment,
     genset_fuel,
@@ -55,6 +56,7 @@ def build(s: Structure, kind: type[M]) -> M:
     starts.add(m, s)  # not too often in a day
     low_load.add(m, s)  # nor too long at low load
     shedding.add(m, s)  # by feeder
+    deferrable.add(m, s)  # work that is due by a deadline
     balance.add(m, s)  # all of it meets the load; somebody forms the bus
     reserve.add(m, s)  # what is held ready
     reactive.add(m, s)  # reactive power of converters and grid
@@ -84,6 +86,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         starts,
         low_load,
         shedding,
+        deferrable,
         balance,
         reserve,
         reactive,
@@ -112,6 +115,7 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
     """
     families = (
         shedding,
+        deferrable,
         balance,
         reserve,
         reactive,

@@ -1,7 +1,7 @@
 """From a case to the Site and the PlanningProblem that the planner's families know."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from ems.assets import (
     PvParams,
     Sharing,
 )
+from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
 from ems.site import Authority, FormingOrder, GridMode, Hierarchy, ReservePolicy, Site
 from ems.tariff import EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
-from optimizer.cases import Case, Grid, Storage, Unit, refused
+from optimizer.cases import Case, Deferrable, Grid, Storage, Unit, refused
 from optimizer.formulation import Formulation, Shedding
-from optimizer.problem import BessStart, DemandMonth, GensetStart, PlanningProblem
+from optimizer.intake.deferrable import on_grid
+from optimizer.problem import BessStart, DeferrableStart, DemandMonth, GensetStart, PlanningProblem
 
 START = datetime(1970, 1, 1, tzinfo=UTC)  # a case has no date; its first step begins a billing interval
 FORMULATION = Formulation(
@@ -65,6 +67,7 @@ def case_problem(case: Case) -> PlanningProblem:
         feeder_open=np.zeros(len(load), dtype=np.bool_),
         shed_whole=np.zeros(T, dtype=np.bool_),
         blocks_used_kwh=(grid.import_so_far_kwh, 0.0),
+        deferrables=tuple(_deferrable_start(x, case) for x in case.deferrables),
     )
 
 
@@ -87,6 +90,32 @@ def formulation(case: Case) -> Formulation:
     if case.n_minus_1:
         return replace(FORMULATION, reserve=True)
     return replace(FORMULATION, fleets=sizes if max(sizes, default=1) > 1 else ())
+
+
+def _work(x: Deferrable, case: Case) -> tuple[WorkWindow, ...]:
+    at = [START + timedelta(hours=float(h)) for h in np.concatenate([[0.0], np.cumsum(case.step_hours())])]
+    return tuple(WorkWindow(start=at[a], end=at[z], energy_kwh=kwh) for a, z, kwh in x.windows)
+
+
+def _deferrable_start(x: Deferrable, case: Case) -> DeferrableStart:
+    grid = TimeGrid(start=START, step_s=tuple((3600.0 * case.step_hours()).tolist()))
+    nothing = DeferrableCondition(
+        window_start=None, done_kwh=0.0, on=x.state_h > 0.0, age_s=3600.0 * abs(x.state_h), starts=0
+    )
+    out = on_grid(_work(x, case), grid, nothing)
+    if not x.windows or x.windows[0][0] > 0:
+        return out
+    opens = out.opens.copy()
+    opens[0] = False  # open already: what was done and started in it before counts
+    return replace(out, opens=opens, done_kwh=min(x.done_kwh, x.windows[0][2]), starts=x.starts_so_far)
+
+
+def _device(x: Deferrable, case: Case) -> DeferrableParams:
+    return DeferrableParams(
+        id=x.id, feeder=case.loads[0].id if case.loads else "", p_kw=x.p_kw, p_min_kw=x.least_kw,
+        unfinished_per_kwh=x.unfinished_per_kwh, dated=_work(x, case), interruptible=x.interruptible,
+        min_run_s=3600.0 * x.min_run_h, starts_per_window_max=x.starts_max,
+    )  # fmt: skip
 
 
 def _one_period(grid: Grid, T: int) -> tuple[DemandMonth, DemandMonth]:
@@ -170,6 +199,7 @@ def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> S
             shortfall_per_kwh=case.short_per_kwh, running_ratio=case.running_ratio,
             n_minus_1=("genset",) if case.n_minus_1 else (),
         ),
+        deferrables=tuple(_device(x, case) for x in case.deferrables),
         authority=Authority(setpoints={}),
         outages=(),
         connections=(),

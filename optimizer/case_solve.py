@@ -47,6 +47,8 @@ class Solution:
     grid_kw: Series  # import positive
     pv_kw: Series
     unserved_kw: Mapping[str, Series]
+    deferrable_kw: Mapping[str, Series]
+    unfinished_kwh: Mapping[str, float]
     peak_kw: float  # highest mean import of a billing interval, or the peak before
     notes: tuple[str, ...]  # limits that are missed at their price
     faults: tuple[str, ...]
@@ -121,6 +123,8 @@ def solve_case(
         grid_kw=plan.grid_p_kw if plan else (),
         pv_kw=plan.pv_p_kw.get("pv", (0.0,) * case.steps) if plan else (),
         unserved_kw=plan.shed_kw if plan else {},
+        deferrable_kw=plan.deferrable_kw if plan else {},
+        unfinished_kwh=plan.unfinished_kwh if plan else {},
         peak_kw=_peak_kw(case, compiled.structure, plan) if plan else 0.0,
         notes=plan.notes if plan else (),
         faults=faults,
@@ -157,6 +161,7 @@ def _tolerance(p: PlanningProblem) -> Tolerance:
     powers = [
         float(p.load_kw.sum(axis=0).max(initial=0.0)), float(p.pv_kw.max(initial=0.0)),
         *[g.p_rated_kw for g in p.site.gensets], *[b.pcs.s_kva for b in p.site.bess],
+        *[d.p_kw for d in p.site.deferrables],
     ]  # fmt: skip
     size = max(powers)
     return Tolerance(balance_kw=REPLAY_RATIO * size, limit_kw=REPLAY_RATIO * size, soc=REPLAY_SOC)

@@ -258,6 +258,59 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deferrable:
+    """A device with work to do: `windows` of (first step, step after the last, energy [kWh]), in order.
+
+    While it runs it draws `p_min_kw` to `p_kw` (`p_min_kw` None: `p_kw`, on or off); in the step before a
+    stop it may draw less. Work that is not done in its window costs `unfinished_per_kwh`. Not
+    `interruptible`: each window's work is one run. In the first window `done_kwh` are done already and
+    `starts_so_far` starts made.
+    """
+
+    id: str
+    p_kw: float
+    windows: tuple[tuple[int, int, float], ...]
+    p_min_kw: float | None = None
+    unfinished_per_kwh: float = 1e3
+    interruptible: bool = True
+    min_run_h: float = 0.0
+    starts_max: int | None = None
+    done_kwh: float = 0.0
+    state_h: float = -LONG_H  # hours on (above 0) or off (below) before the first step
+    starts_so_far: int = 0
+
+    def __post_init__(self) -> None:
+        what = f"deferrable {self.id}"
+        _check(
+            what,
+            (
+                ("p_kw", self.p_kw, 1e-9, 1e9),
+                ("p_min_kw", self.least_kw, 0.0, self.p_kw),
+                ("unfinished_per_kwh", self.unfinished_per_kwh, 1e-9, 1e9),
+                ("min_run_h", self.min_run_h, 0.0, LONG_H),
+                ("starts_max", 1 if self.starts_max is None else self.starts_max, 1, 100_000),
+                ("done_kwh", self.done_kwh, 0.0, 1e12),
+                ("state_h", self.state_h, -LONG_H, LONG_H),
+                ("starts_so_far", self.starts_so_far, 0, 100_000),
+            ),
+        )
+        runs = self.min_run_h > 0.0 or self.starts_max is not None or not self.interruptible
+        if runs and not self.least_kw > 0.0:
+            raise refused(what, "p_min_kw", self.least_kw, "above 0 with limits on runs")
+        for k, (first, end, kwh) in enumerate(self.windows):
+            if not first < end or (k and first < self.windows[k - 1][1]) or first < 0:
+                raise refused(
+                    what, f"windows[{k}]", (first, end), "steps that ascend, one window after another"
+                )
+            _check(what, ((f"windows[{k}]: energy", kwh, 0.0, 1e12),))
+
+    @property
+    def least_kw(self) -> float:
+        """Least power while on [kW]."""
+        return self.p_kw if self.p_min_kw is None else self.p_min_kw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A case: what there is, over `steps` steps of `step_h` hours each (or their lengths, one by one).
 
@@ -273,6 +326,7 @@ class Case:
     storages: tuple[Storage, ...] = ()
     grid: Grid | None = None
     loads: tuple[Load, ...] = ()
+    deferrables: tuple[Deferrable, ...] = ()
     pv_kw: Values = 0.0
     running_ratio: float = 0.0
     n_minus_1: bool = False
@@ -290,8 +344,13 @@ class Case:
         if self.n_minus_1 and self.grid is not None:
             raise refused("case", "n_minus_1", True, "False in a case with a grid: it is for islands")
         ids = [*[x.id for x in self.units], *[x.id for x in self.storages], *[x.id for x in self.loads]]
+        ids += [x.id for x in self.deferrables]
         for i in {"grid", "pv"}.intersection(ids) | {i for i in ids if ids.count(i) > 1}:
             raise refused("case", "id", i, "each id once; not 'grid' or 'pv'")
+
+        for x in self.deferrables:
+            if x.windows and x.windows[-1][1] > self.steps:
+                raise refused(f"deferrable {x.id}", "windows", x.windows[-1], f"steps up to {self.steps}")
 
     def step_hours(self) -> FloatArray:
         """(T,) step lengths [h]."""

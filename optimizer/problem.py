@@ -47,6 +47,21 @@ class GensetStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeferrableStart:
+    """Where a deferrable device starts, and its windows on the grid. (T,) each."""
+
+    share: FloatArray  # of the step that lies in a window
+    due_kwh: FloatArray  # work due by the end of the step, of all windows so far
+    opened_kwh: FloatArray  # work of the windows opened by the end of the step
+    opens: BoolArray  # a window opens in the step
+    ends: BoolArray  # a window ends in the step, or with the grid
+    done_kwh: float = 0.0  # work already done in the window that is open at the start
+    on: bool = False
+    age_h: float = 0.0
+    starts: int = 0  # in that window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemandMonth:
     """One local month inside the window: what a demand charge starts from in it. kVA where it is apparent."""
 
@@ -99,6 +114,7 @@ class PlanningProblem:
     kvarh_before: tuple[float, float] = (0.0, 0.0)
     history_kvarh: float = 0.0
     v_source_pu: FloatArray = field(default_factory=lambda: np.ones(0))
+    deferrables: tuple[DeferrableStart, ...] = ()
 
     @property
     def steps(self) -> int:

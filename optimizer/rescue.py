@@ -58,7 +58,7 @@ def _cut(last: Plan, first: int, condition: PlantCondition) -> Plan:
     grid = TimeGrid(start=condition.at, step_s=(left_s, *last.grid.step_s[first + 1 :]))
     maps = (
         "load_kw", "pv_available_kw", "bess_p_kw", "bess_soc_end", "genset_on", "genset_p_kw", "pv_p_kw",
-        "shed_kw", "missed", "bess_q_kvar", "pv_q_kvar", "genset_q_kvar",
+        "shed_kw", "deferrable_kw", "missed", "bess_q_kvar", "pv_q_kvar", "genset_q_kvar",
     )  # fmt: skip
     rows = (
         "import_per_kwh",
@@ -133,6 +133,7 @@ def rules_plan(site: Site, condition: PlantCondition, grid: TimeGrid, who: Ident
         pv_p_kw={p.id: idle for p in site.pv},
         grid_p_kw=idle,
         shed_kw={f.id: idle for f in site.feeders},
+        deferrable_kw={d.id: idle for d in site.deferrables},
         reserve_up_required_kw=idle,
         reserve_up_held_kw=idle,
         reserve_up_short_kw=idle,

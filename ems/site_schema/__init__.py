@@ -10,6 +10,7 @@ from ems.errors import ConfigError, Problem
 from ems.site import Site
 from ems.site_schema.build import build_site
 from ems.site_schema.checks_authority import check_authority
+from ems.site_schema.checks_loads import check_deferrables
 from ems.site_schema.checks_plant import check_plant
 from ems.site_schema.checks_tariff import check_tariff
 from ems.site_schema.checks_wire import check_wire
@@ -34,6 +35,7 @@ def load_site(path: Path | str) -> Site:
     draft = read_draft(Path(path))
     check_plant(draft)
     check_tariff(draft)
+    check_deferrables(draft)
     check_wire(draft)
     check_authority(draft)
     check_worst_cases(draft)

@@ -34,6 +34,7 @@ from ems.site import (
     Site,
     WeatherSource,
 )
+from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import HierarchyForm, SetpointForm
 from ems.site_schema.forms_assets import (
@@ -85,6 +86,7 @@ def build_site(draft: Draft) -> Site:
         outages=tuple(OutageNotice(**o.model_dump()) for o in draft.outages.values()),
         connections=_connections(draft),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
+        deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,
     )
 

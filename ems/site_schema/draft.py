@@ -27,6 +27,7 @@ from ems.site_schema.forms import (
 )
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
 from ems.site_schema.forms_base import IN_WORDS, Form
+from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.text import Document, Key, Loc, Plain, read_document, show_value
 
@@ -39,6 +40,7 @@ _ITEMS: Mapping[str, type[Form]] = {
     "connections": ConnectionForm,
     "outages": OutageForm,
     "maintenance": MaintenanceForm,
+    "deferrables": DeferrableForm,
 }
 _ALLOWED = {
     "missing": "this key is required",
@@ -96,6 +98,7 @@ class Draft:
     authority: dict[str, SetpointForm] = field(default_factory=dict)
     outages: dict[int, OutageForm] = field(default_factory=dict)  # by place in the file
     maintenance: dict[int, MaintenanceForm] = field(default_factory=dict)  # by place in the file
+    deferrables: dict[str, DeferrableForm] = field(default_factory=dict)
     connections: dict[str, ConnectionForm] = field(default_factory=dict)
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form

@@ -11,6 +11,7 @@ from ems.assets import OnSilence
 from ems.site import Protocol
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
 from ems.site_schema.forms_base import Currency, Form, Id, PathId, PointId, Text
+from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.quantity import (
     Kw,
@@ -195,4 +196,5 @@ class SiteForm(Form):
     authority: dict[PointId, SetpointForm]
     outages: list[OutageForm] = []
     maintenance: list[MaintenanceForm] = []
+    deferrables: dict[Id, DeferrableForm] = {}
     connections: dict[Id, ConnectionForm] = {}

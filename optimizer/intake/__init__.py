@@ -10,6 +10,7 @@ from ems.site import Site
 from optimizer.intake.availability import grid_availability, integral_steps
 from optimizer.intake.battery import bess_start, terminal_values
 from optimizer.intake.caps import caps_kw, power_now_kw
+from optimizer.intake.deferrable import deferrable_starts, without_devices
 from optimizer.intake.genset import genset_start, scheduled
 from optimizer.intake.series import asset_series, check_time, finite_series
 from optimizer.intake.tariff import history_kwh, tariff_numbers
@@ -42,12 +43,14 @@ def planning_problem(
     loads = {f.id: math.inf for f in site.feeders}
     solar = {p.id: p.p_ac_kw for p in site.pv}
     load = asset_series(forecast.load_kw, loads, grid, "load_kw", notes)
+    load = without_devices(site, load, notes)
     pv = asset_series(forecast.pv_kw, solar, grid, "pv_kw", notes)
     available = grid_availability(site, condition, forecast, notes)
     import_price = finite_series(forecast.import_per_kwh, grid, "import_per_kwh")
     export_price = finite_series(forecast.export_per_kwh, grid, "export_per_kwh")
     tariff = tariff_numbers(site, condition, grid, options, outlook, notes)
     history = history_kwh(site, condition, grid)
+    deferrables = deferrable_starts(site, condition, grid, notes)
     cost_price = import_price + site.carbon_per_kwh
     return PlanningProblem(
         site=site,
@@ -80,5 +83,6 @@ def planning_problem(
         poi_caps_kw=caps_kw(site, condition, grid, notes),
         v_source_pu=source_voltage(site, condition, grid, notes),
         exclusive=available & ((cost_price < 0.0) | (export_price > cost_price)),
+        deferrables=deferrables,
         notes=tuple(notes),
     )

@@ -11,6 +11,7 @@ from ems.timegrid import FloatArray
 from optimizer.problem import PlanningProblem
 from optimizer.validate.battery import check_batteries, check_wear
 from optimizer.validate.bus import check_bus
+from optimizer.validate.deferrable import check_deferrables
 from optimizer.validate.findings import Findings, Tolerance, Verdict
 from optimizer.validate.genset import check_genset
 from optimizer.validate.genset_care import check_care
@@ -42,10 +43,12 @@ def validate(
     found = Findings(plan)
     series = [*plan.bess_p_kw.values(), *plan.genset_p_kw.values(), *plan.pv_p_kw.values(), plan.grid_p_kw]
     series += [*plan.shed_kw.values(), *plan.genset_on.values(), *plan.bess_soc_end.values()]
+    series += [*plan.deferrable_kw.values()]
     if any(len(x) != p.steps for x in series) or not all(np.isfinite(x).all() for x in series):
         return Verdict(faults=("a series is not finite or not as long as the grid",), worst={})
     head = int((np.cumsum(~p.integral) == 0).sum())
     check_bus(found, plan, p, np.zeros(p.steps) if slack_kw is None else slack_kw, tolerance)
+    check_deferrables(found, plan, p, head, tolerance)
     check_batteries(found, plan, p, head, tolerance)
     check_wear(found, plan, p, tolerance)
     for params, start in zip(p.site.gensets, p.gensets, strict=True):

@@ -16,7 +16,7 @@ def check_bus(found: Findings, plan: Plan, p: PlanningProblem, slack_kw: FloatAr
     imported = np.array(plan.grid_p_kw)
     produced = _total(plan.genset_p_kw, T) + _total(plan.pv_p_kw, T) + _total(plan.bess_p_kw, T) + imported
     aux = sum(b.battery.aux_kw for b in site.bess)
-    served = p.load_kw.sum(axis=0) - _total(plan.shed_kw, T) + aux
+    served = p.load_kw.sum(axis=0) - _total(plan.shed_kw, T) + _total(plan.deferrable_kw, T) + aux
     found.within("balance", "the bus does not balance", np.abs(produced - served - slack_kw), tol.balance_kw)
     found.within("import", "import over its cap", imported - p.import_cap_kw, tol.limit_kw)
     found.within("export", "export over its cap", -imported - p.export_cap_kw, tol.limit_kw)

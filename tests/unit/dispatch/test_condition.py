@@ -8,12 +8,14 @@ import pytest
 
 from connectors.json_codec import dumps, loads
 from dispatch.condition import observe
+from dispatch.deferrables import work_known
 from dispatch.layout import layout_of
 from dispatch.process_image import ProcessImage
 from dispatch.runtime import remembered
 from dispatch.state import GensetRequest, ObserverMemory
 from ems.condition import PlantCondition
 from ems.cycle_life import CycleLife
+from ems.deferrable import DailyWork, DeferrableParams
 from ems.points import GensetState
 from ems.site import GridMode
 from ems.tariff import DemandCharge, LocalWindow
@@ -298,3 +300,51 @@ def test_voltage_and_reactive_power_of_the_interconnection_reach_the_condition()
 def test_caps_that_hold_now_reach_the_condition():
     _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0, grid1__p_import_kw_max=80.0), {}, 1.0)
     assert (seen.condition.import_cap_kw, seen.condition.export_cap_kw) == (80.0, None)
+
+
+# --- deferrable work --------------------------------------------------------------------------------------
+
+PUMPED = replace(
+    SITE,
+    deferrables=(
+        DeferrableParams(
+            id="pump", feeder="deferrable", p_kw=40.0, p_min_kw=40.0, unfinished_per_kwh=1.0,
+            daily=(DailyWork(start_h=3.0, end_h=6.0, weekdays=frozenset(range(8)), energy_kwh=60.0),),
+            alone_on_feeder=True,
+        ),
+    ),
+)  # fmt: skip
+
+
+def test_deferrable_work_is_counted_on_its_feeder_from_the_opening_of_its_window_on():
+    """03:00 in Nairobi is T0: what the feeder takes before is no work, a stop and a start are two starts."""
+    layout, memory, s = layout_of(PUMPED), ObserverMemory(), -600.0
+    for seconds, kw in [(0, 40.0), (600, 40.0), (1800, 40.0), (600, 0.0), (900, 40.0)]:
+        s += seconds
+        memory, _ = observe(
+            layout, memory, snapshot(T0 + timedelta(seconds=s), s, deferrable__p_kw=kw), {}, 1.0
+        )
+    _, seen = observe(layout, memory, snapshot(T0 + timedelta(seconds=s), s, deferrable__p_kw=40.0), {}, 1.0)
+    now = seen.condition.deferrables["pump"]
+    assert now.window_start == T0
+    assert now.done_kwh == pytest.approx(40.0 * (1800 + 900) / 3600.0)
+    assert now.on
+    assert now.age_s == 0.0
+    assert now.starts == 1  # it ran already when the window opened
+    _, later = observe(
+        layout, memory, snapshot(T0 + timedelta(hours=3), 10800.0, deferrable__p_kw=0.0), {}, 1.0
+    )
+    assert later.condition.deferrables["pump"].window_start is None
+    assert later.condition.deferrables["pump"].done_kwh == 0.0
+
+
+def test_deferrable_work_goes_on_after_a_restart_of_the_edge():
+    layout, memory = layout_of(PUMPED), ObserverMemory()
+    memory, seen = observe(layout, memory, snapshot(T0, 0.0, deferrable__p_kw=40.0), {}, 1.0)
+    at = T0 + timedelta(hours=1)
+    memory, seen = observe(layout, memory, snapshot(at, 3600.0, deferrable__p_kw=40.0), {}, 1.0)
+    again = ObserverMemory(work=work_known(seen.condition, 50.0))
+    minute = at + timedelta(seconds=60)
+    _, first = observe(layout, again, snapshot(minute, 50.0, deferrable__p_kw=40.0), {}, 1.0)
+    assert first.condition.deferrables["pump"].done_kwh == pytest.approx(40.0)
+    assert first.condition.deferrables["pump"].starts == seen.condition.deferrables["pump"].starts

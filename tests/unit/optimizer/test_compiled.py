@@ -14,6 +14,7 @@ from scipy.sparse import csc_array
 from ems.assets import BurnOff, GensetParams, LowLoad, ReactivePolicy
 from ems.condition import GensetDuty, GensetHour
 from ems.cycle_life import CycleLife
+from ems.deferrable import DailyWork, DeferrableParams
 from ems.poi import TransformerParams
 from ems.site import GridMode
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge
@@ -65,6 +66,17 @@ BLOCKS = tuple(
     EnergyBlock(up_to_kwh=up, add_per_kwh=add) for up, add in ((50.0, 0.01), (90.0, 0.03), (None, 0.02))
 )
 
+EVERY_DAY = frozenset(range(8))
+PUMP = DeferrableParams(
+    id="pump", feeder="essential", p_kw=20.0, p_min_kw=15.0, unfinished_per_kwh=2.0,
+    daily=(DailyWork(start_h=1.0, end_h=6.0, weekdays=EVERY_DAY, energy_kwh=25.0),),
+    min_run_s=1800.0, starts_per_window_max=2,
+)  # fmt: skip
+DEPOT = DeferrableParams(
+    id="depot", feeder="deferrable", p_kw=30.0, p_min_kw=0.0, unfinished_per_kwh=1.5,
+    daily=(DailyWork(start_h=20.0, end_h=7.0, weekdays=EVERY_DAY, energy_kwh=60.0),), alone_on_feeder=True,
+)  # fmt: skip
+
 
 def _cooling(unit: GensetParams) -> GensetParams:
     """One of the two is dearer to start from cold, and has limits of its own."""
@@ -98,6 +110,7 @@ def random_pose(seed: int) -> Pose:
         ),
         pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
         bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200)), cycle_life=CYCLES),),
+        deferrables=(PUMP, DEPOT),
     )
     return Pose(
         site=site,
@@ -291,6 +304,9 @@ NOT_IN_THE_MODEL = {
     "low_load": set(),
     "burn_off": set(),
     "power factor": set(),
+    "pump": set(),
+    "depot": {"min_run_s"},  # it has none
+    "work": set(),
 }  # fmt: skip
 
 
@@ -334,6 +350,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "low_load": silent(LOW_LOAD, lambda x: with_gen2(low_load=x), base),
         "burn_off": silent(BURN_OFF, lambda x: with_gen2(low_load=replace(LOW_LOAD, burn_off=x)), base),
         "power factor": silent(POWER_FACTOR, lambda x: with_tariff(power_factor=x), base),
+        "pump": silent(PUMP, lambda x: at(deferrables=(x, DEPOT)), base),
+        "depot": silent(DEPOT, lambda x: at(deferrables=(PUMP, x)), base),
+        "work": silent(PUMP.daily[0], lambda x: at(deferrables=(replace(PUMP, daily=(x,)), DEPOT)), base),
         "block": silent(BLOCKS[1], lambda x: with_tariff(energy_blocks=(BLOCKS[0], x, BLOCKS[2])), base),
     }
     assert {k: found[k] ^ v for k, v in NOT_IN_THE_MODEL.items() if found[k] != v} == {}
