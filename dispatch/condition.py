@@ -26,6 +26,7 @@ _STARTING = frozenset((GensetState.CRANKING, GensetState.WARM_UP, GensetState.SY
 LONG_AGO_S = 1e9
 DEMAND_TAU_S = 60.0
 TURN_SOC = 0.005  # a smaller change of direction of a measured SoC is noise
+LOSSES_KEPT = timedelta(days=2)
 _S = TypeVar("_S")
 
 
@@ -69,7 +70,8 @@ def observe(
     loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in gensets.items()}
     duty = duties_after(layout.gensets, memory.duty, loads_kw, snapshot.at, _passed_s(memory, snapshot))
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
-    demand = _demand_counters(layout, _turned(layout, memory, snapshot), snapshot, power.grid_kw, kvar)
+    known = _mains(_turned(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
+    demand = _demand_counters(layout, known, snapshot, power.grid_kw, kvar)
     work = follow_work(layout, memory.work, feeder_kw, snapshot.at, now_s, max(0.0, elapsed_s))
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
     condition = PlantCondition(
@@ -120,6 +122,8 @@ def _with_meters(
     grid = layout.site.grid.id
     return replace(
         condition,
+        grid_losses=counted.grid_losses,
+        mains_good_s=_good_s(counted, snapshot.monotonic_s),
         charge_peaks_kw=counted.charge_peaks_kw,
         month_import_kwh=counted.month_import_kwh,
         month_import_kvarh=counted.month_import_kvarh,
@@ -129,6 +133,23 @@ def _with_meters(
         import_cap_kw=snapshot.value(f"{grid}.p_import_kw_max"),
         export_cap_kw=snapshot.value(f"{grid}.p_export_kw_max"),
     )
+
+
+def _mains(
+    memory: ObserverMemory, snapshot: Snapshot, mode: GridMode, mains_ok: bool | None
+) -> ObserverMemory:
+    """When the mains were lost, and since when they are good; a missing reading changes neither."""
+    losses = tuple(x for x in memory.grid_losses if snapshot.at - x < LOSSES_KEPT)
+    if memory.mode is GridMode.GRID_TIED and mode in (GridMode.ISLANDED, GridMode.BLACK):
+        losses = (*losses, snapshot.at)
+    since_s = memory.mains_good_since_s
+    if mains_ok is not None:
+        since_s = (snapshot.monotonic_s if since_s is None else since_s) if mains_ok else None
+    return replace(memory, grid_losses=losses, mains_good_since_s=since_s)
+
+
+def _good_s(memory: ObserverMemory, now_s: float) -> float:
+    return 0.0 if memory.mains_good_since_s is None else now_s - memory.mains_good_since_s
 
 
 def _mode_of(memory: ObserverMemory) -> ModeState:

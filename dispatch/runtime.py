@@ -168,11 +168,12 @@ class EdgeRuntime:
 
 
 def remembered(known: PlantCondition | None) -> ObserverMemory:
-    """What outlives a restart whatever the month: duty of gensets, open cycles of batteries."""
+    """What outlives a restart whatever the month: duty of gensets, open cycles, losses of the mains."""
     if known is None:
         return ObserverMemory()
     return ObserverMemory(
         duty={g: c.duty for g, c in known.gensets.items()},
+        grid_losses=known.grid_losses,
         turns_soc={b: x.turns_soc for b, x in known.bess.items() if x.turns_soc},
     )
 

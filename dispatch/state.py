@@ -40,6 +40,8 @@ class ObserverMemory:
     peak_import_kw: float = 0.0
     charge_peaks_kw: Mapping[str, float] = field(default_factory=dict)  # of further demand charges; kW or kVA
     month_import_kwh: float = 0.0
+    grid_losses: tuple[datetime, ...] = ()
+    mains_good_since_s: float | None = None
     month_import_kvarh: float = 0.0
     interval_import_kwh: float = 0.0
     interval_import_kvarh: float = 0.0

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ems.cycle_life import CycleLife
-from ems.poi import CapWindow, TransformerParams
+from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 
 
 class Sharing(StrEnum):
@@ -201,6 +201,7 @@ class GridParams:
     reconnect_dwell_s: float  # mains must be good for so long before reconnection
     transformer: TransformerParams | None = None
     ramp_kw_s: float | None = None  # fastest change of power at the POI the contract allows
+    flapping: FlappingPolicy | None = None
     caps: tuple[CapWindow, ...] = ()  # lower caps at their times
     reactive: ReactivePolicy | None = None  # None: reactive power is not planned
 

@@ -77,4 +77,6 @@ class PlantCondition:
     import_cap_kw: float | None = None  # told to the plant now, a positive number; None: nothing was
     export_cap_kw: float | None = None
     deferrables: Mapping[str, DeferrableCondition] = field(default_factory=dict)  # those that are metered
+    grid_losses: tuple[datetime, ...] = ()  # when the mains were lost, in the last two days
+    mains_good_s: float = 0.0  # for how long they have been in their quality band without a break
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open

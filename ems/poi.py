@@ -29,3 +29,21 @@ class TransformerParams:
 
     s_kva: float
     overload_per_kvah: float | None = None  # money per kVA above it and hour; None: as if dearer than load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlappingPolicy:
+    """How long mains that came back are not counted on: longer with every loss in the last hours."""
+
+    window_h: float  # losses so long ago no longer count
+    growth_ratio: float  # the dwell grows by it with each loss after the first
+    dwell_s_max: float
+
+    def dwell_s(self, first_s: float, losses: int) -> float:
+        """Dwell after so many losses [s]: `first_s` after one, none after none."""
+        if losses <= 0:
+            return 0.0
+        grown_s = first_s
+        for _ in range(losses - 1):
+            grown_s = min(self.dwell_s_max, grown_s * self.growth_ratio)
+        return min(self.dwell_s_max, grown_s)

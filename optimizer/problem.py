@@ -82,6 +82,7 @@ class PlanningProblem:
     in which feeders are shed whole, by binaries; `demand_parts` the further demand charges of
     `tariff_parts.py`; `blocks_used_kwh` imported in each month outside the window, for the energy blocks;
     `poi_caps_kw` (T,) import and export caps by time, None: the site's throughout;
+    `distrusted` (T,) steps in which mains that came back are not counted on yet, None: nowhere;
     `grid_p_kw` power measured at the POI now, None: not tied or not known;
     `kvarh_before` reactive energy of each month so far beyond what is free; `history_kvarh` that of the open
     billing interval;
@@ -109,6 +110,7 @@ class PlanningProblem:
     notes: tuple[str, ...] = ()
     demand_parts: tuple[tuple[DemandMonth, DemandMonth], ...] = ()
     blocks_used_kwh: tuple[float, float] = (0.0, 0.0)
+    distrusted: BoolArray | None = None
     grid_p_kw: float | None = None
     poi_caps_kw: tuple[FloatArray, FloatArray] | None = None
     kvarh_before: tuple[float, float] = (0.0, 0.0)

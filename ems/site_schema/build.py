@@ -19,7 +19,7 @@ from ems.assets import (
 )
 from ems.cycle_life import CycleLife
 from ems.outage import OutageNotice
-from ems.poi import CapWindow, TransformerParams
+from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.points import PointSpec
 from ems.site import (
     Authority,
@@ -106,7 +106,8 @@ def _grid(form: GridForm) -> GridParams:
         reactive=reactive,
         caps=tuple(_cap(c) for c in form.caps),
         transformer=None if form.transformer is None else TransformerParams(**form.transformer.model_dump()),
-        **form.model_dump(exclude={"reactive", "caps", "transformer"}),
+        flapping=None if form.flapping is None else FlappingPolicy(**form.flapping.model_dump()),
+        **form.model_dump(exclude={"reactive", "caps", "transformer", "flapping"}),
     )
 
 

@@ -7,7 +7,12 @@ from zoneinfo import ZoneInfo
 from ems.points import AssetKind
 from ems.site_schema.checks_bess import check_bess
 from ems.site_schema.checks_genset import check_genset
-from ems.site_schema.checks_weak_grid import check_caps, check_reactive, check_transformer
+from ems.site_schema.checks_weak_grid import (
+    check_caps,
+    check_flapping,
+    check_reactive,
+    check_transformer,
+)
 from ems.site_schema.draft import Draft
 from ems.site_schema.text import Loc
 from ems.site_schema.words import hint
@@ -23,6 +28,7 @@ def check_plant(draft: Draft) -> None:
     check_reactive(draft)
     check_caps(draft)
     check_transformer(draft)
+    check_flapping(draft)
     for bess_id, bess in draft.bess.items():
         check_bess(draft, ("bess", bess_id), bess)
     for genset_id, genset in draft.gensets.items():

@@ -93,3 +93,16 @@ def check_transformer(draft: Draft) -> None:
             f"at least half the higher cap, {0.5 * most:g} kVA",
             "kVA or MVA?",
         )
+
+
+def check_flapping(draft: Draft) -> None:
+    """The dwell grows from that of reconnection."""
+    grid = draft.grid
+    if grid is None or grid.flapping is None:
+        return
+    if grid.flapping.dwell_s_max < grid.reconnect_dwell_s:
+        draft.add(
+            ("grid", "flapping", "dwell_s_max"),
+            f"{grid.flapping.dwell_s_max:g} s",
+            f"reconnect_dwell_s, {grid.reconnect_dwell_s:g} s, or more",
+        )

@@ -53,6 +53,14 @@ class TransformerForm(Form):
     overload_per_kvah: Annotated[float, Quantity("CUR/kVAh", gt=0)] | None = None
 
 
+class FlappingForm(Form):
+    """How long mains that came back are not counted on."""
+
+    window_h: Annotated[float, Quantity("h", gt=0, le=48)]
+    growth_ratio: Annotated[float, Quantity("", ge=1, le=10)] = 2.0
+    dwell_s_max: SecondsPositive
+
+
 class GridForm(Form):
     """The point of interconnection."""
 
@@ -68,6 +76,7 @@ class GridForm(Form):
     reconnect_dwell_s: Seconds
     transformer: TransformerForm | None = None
     ramp_kw_s: Annotated[float, Quantity("kW/s", gt=0)] | None = None
+    flapping: FlappingForm | None = None
     caps: list[CapForm] = []
     reactive: ReactiveForm | None = None
 

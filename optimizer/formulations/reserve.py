@@ -10,6 +10,8 @@ forming batteries must be able to take over the whole net load as far as they ar
 
     sum_g P_g u + sum_b r_b + short  >=  max(critical load, min(net load, sum_b P_b)) + auxiliaries
 
+with all of the load in place of the critical one while mains that came back are not counted on yet:
+
     r_b + (discharge - charge, islanded only)  <=  P_b and its taper,     r_b T q <= e_t - E_min
     h_b - (discharge - charge)                 <=  P_b charge,            h_b T   <= E_max - e_t
 
@@ -169,6 +171,8 @@ def loss_of_grid_kw(p: PlanningProblem) -> FloatArray:
         start=np.zeros(net.shape),
     )
     must = p.load_kw[critical(p.site)].sum(axis=0)
+    if p.distrusted is not None:
+        must = np.where(p.distrusted, p.load_kw.sum(axis=0), must)
     out: FloatArray = np.maximum(must + aux, np.minimum(net + aux, forming))
     return out
 

@@ -7,7 +7,7 @@ import numpy as np
 from ems.condition import PlantCondition
 from ems.forecast import Forecast
 from ems.site import Site
-from optimizer.intake.availability import grid_availability, integral_steps
+from optimizer.intake.availability import distrusted_steps, grid_availability, integral_steps
 from optimizer.intake.battery import bess_start, terminal_values
 from optimizer.intake.caps import caps_kw, power_now_kw
 from optimizer.intake.deferrable import deferrable_starts, without_devices
@@ -79,6 +79,7 @@ def planning_problem(
             [not condition.feeder_closed.get(f.id, True) for f in site.feeders], dtype=np.bool_
         ),
         shed_whole=np.zeros(len(grid), dtype=np.bool_),
+        distrusted=distrusted_steps(site, condition, grid, available, notes),
         grid_p_kw=power_now_kw(condition),
         poi_caps_kw=caps_kw(site, condition, grid, notes),
         v_source_pu=source_voltage(site, condition, grid, notes),

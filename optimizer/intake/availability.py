@@ -57,3 +57,31 @@ def integral_steps(grid: TimeGrid, available: BoolArray, integral_h: float) -> B
     if len(out):
         whole[: int(out[-1]) + 1] = True
     return whole
+
+
+def distrusted_steps(
+    site: Site, condition: PlantCondition, grid: TimeGrid, available: BoolArray, notes: list[str]
+) -> BoolArray | None:
+    """(T,) grid-tied steps in which the mains are used but not counted on; None without a policy.
+
+    After a loss the mains count only when they have been good for a dwell that grows with the losses of the
+    last hours. While they are away or bad, the dwell begins when they are planned to be back.
+    """
+    policy = site.grid.flapping
+    if policy is None:
+        return None
+    window_s = policy.window_h * 3600.0
+    recent = [x for x in condition.grid_losses if (condition.at - x).total_seconds() < window_s]
+    dwell_s = policy.dwell_s(site.grid.reconnect_dwell_s, len(recent))
+    out = np.zeros(len(grid), dtype=np.bool_)
+    if dwell_s <= 0.0 or not available.any():
+        return out
+    good = condition.mains_good or condition.grid_mode is GridMode.GRID_TIED
+    back_s = -condition.mains_good_s if good else float(grid.offset_s[int(np.argmax(available))])
+    out = available & (grid.offset_s[:-1] < back_s + dwell_s - SPLIT_S)
+    if out.any():
+        notes.append(
+            f"the mains were lost {len(recent)} times in the last {policy.window_h:g} h: used, but not "
+            f"counted on until they have been good for {dwell_s / 60.0:.0f} min"
+        )
+    return out

@@ -348,3 +348,19 @@ def test_deferrable_work_goes_on_after_a_restart_of_the_edge():
     _, first = observe(layout, again, snapshot(minute, 50.0, deferrable__p_kw=40.0), {}, 1.0)
     assert first.condition.deferrables["pump"].done_kwh == pytest.approx(40.0)
     assert first.condition.deferrables["pump"].starts == seen.condition.deferrables["pump"].starts
+
+
+def test_losses_of_the_mains_are_remembered_for_two_days():
+    """Tied, lost for two minutes, tied again: one loss, and good voltage counted from its return."""
+    gone = {"grid1__v_pu": 0.0, "grid1__breaker_closed": 0.0, "bess1__state": 2.0}
+    memory, s = ObserverMemory(), 0.0
+    memory, seen = observe(LAYOUT, memory, snapshot(T0, s), {}, 60.0)
+    for changes in (gone, gone, {}, {}):
+        s += 60.0
+        memory, seen = observe(LAYOUT, memory, snapshot(T0 + timedelta(seconds=s), s, **changes), {}, 60.0)
+    assert seen.condition.grid_mode is GridMode.GRID_TIED
+    assert len(seen.condition.grid_losses) == 1
+    assert seen.condition.mains_good_s == pytest.approx(60.0)
+    later = T0 + timedelta(days=3)
+    _, seen = observe(LAYOUT, memory, snapshot(later, s + 3 * 86400.0), {}, 60.0)
+    assert seen.condition.grid_losses == ()

@@ -9,7 +9,7 @@ import pytest
 from ems.assets import BurnOff, LowLoad, QuietHours, ReactivePolicy
 from ems.cycle_life import CycleLife
 from ems.errors import ConfigError
-from ems.poi import TransformerParams
+from ems.poi import FlappingPolicy, TransformerParams
 from ems.site_schema import load_site
 
 HERE = Path(__file__).parent / "broken_sites"
@@ -66,6 +66,7 @@ def test_load_site_good_file_of_the_same_shape_passes():
     assert site.grid.reactive == ReactivePolicy(v_poi_min_pu=0.94, v_poi_max_pu=1.06)
     assert site.grid.ramp_kw_s == 0.5
     assert site.grid.transformer == TransformerParams(s_kva=400.0, overload_per_kvah=2.0)
+    assert site.grid.flapping == FlappingPolicy(window_h=6.0, growth_ratio=3.0, dwell_s_max=3600.0)
     evening, repair = site.grid.caps
     assert evening.local is not None
     assert (evening.local.start_h, evening.local.end_h, evening.local.weekdays) == (

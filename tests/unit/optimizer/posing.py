@@ -118,6 +118,7 @@ class Pose:
     gensets_now: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     peak_kw: float = 0.0
     mains_good: bool = False
+    losses_h: tuple[float, ...] = ()  # when the mains were lost, in hours before
     grid_v_pu: float | None = None
     grid_p_kw: float = 0.0
     grid_q_kvar: float | None = None
@@ -148,6 +149,7 @@ class Pose:
             peak_import_kw=self.peak_kw,
             interval_import_kwh=0.0,
             interval_elapsed_s=0.0,
+            grid_losses=tuple(self.at - timedelta(hours=h) for h in self.losses_h),
             mains_good=self.mains_good,
         )  # fmt: skip
 

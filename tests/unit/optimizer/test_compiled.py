@@ -15,7 +15,7 @@ from ems.assets import BurnOff, GensetParams, LowLoad, ReactivePolicy
 from ems.condition import GensetDuty, GensetHour
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
-from ems.poi import TransformerParams
+from ems.poi import FlappingPolicy, TransformerParams
 from ems.site import GridMode
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge
 from optimizer.algebra import Model, StandardForm
@@ -55,6 +55,7 @@ RATCHET = DemandCharge(
 )  # fmt: skip
 POWER_FACTOR = PowerFactorCharge(min_ratio=0.97, per_kvarh=0.05)
 TRANSFORMER = TransformerParams(s_kva=150.0, overload_per_kvah=2.0)
+FLAPPING = FlappingPolicy(window_h=3.0, growth_ratio=40.0, dwell_s_max=2400.0)
 REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01, pcs_sides=12)
 WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
@@ -106,6 +107,7 @@ def random_pose(seed: int) -> Pose:
             p_export_kw_max=80.0,
             reactive=REACTIVE if seed % 2 else None,
             transformer=TRANSFORMER,
+            flapping=FLAPPING,
             ramp_kw_s=0.05,
         ),
         pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
@@ -125,6 +127,7 @@ def random_pose(seed: int) -> Pose:
         outages=(outage(3, 5, 900.0),) if seed % 2 else (),
         gensets_now={"gen1": {"on_load": bool(seed % 2), "age_s": 600.0, "fuel_l": 300.0}},
         peak_kw=float(rng.uniform(0.0, 200.0)),
+        losses_h=(0.1, 2.0),
     )
 
 
@@ -288,8 +291,9 @@ NOT_IN_THE_MODEL = {
         "p_dc_kwp", "gamma_per_degc", "noct_degc", "system_loss_ratio", "tilt_deg", "azimuth_deg",
         "reconnect_s",
     },
-    "grid": {"transfer_s", "reconnect_dwell_s"},
+    "grid": {"transfer_s"},
     "reactive": set(),
+    "flapping": set(),
     "transformer": set(),
     "feeder": {"restore_dwell_s"},
     "tariff": {
@@ -341,6 +345,7 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "grid": silent(site.grid, lambda x: at(grid=x), base),
         "reactive": silent(REACTIVE, lambda x: at(grid=replace(site.grid, reactive=x)), base),
         "transformer": silent(TRANSFORMER, lambda x: at(grid=replace(site.grid, transformer=x)), base),
+        "flapping": silent(FLAPPING, lambda x: at(grid=replace(site.grid, flapping=x)), base),
         "feeder": silent(f, lambda x: at(feeders=(site.feeders[0], x, site.feeders[2])), base),
         "tariff": silent(site.tariff, lambda x: at(tariff=x), base),
         "reserve": silent(site.reserve, lambda x: at(reserve=x), base),

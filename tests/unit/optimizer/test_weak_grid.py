@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from ems.assets import ReactivePolicy
+from ems.condition import PlantCondition
 from ems.errors import BadValue
-from ems.poi import CapWindow, TransformerParams
-from ems.site import Site
+from ems.poi import CapWindow, FlappingPolicy, TransformerParams
+from ems.site import GridMode, Site
 from ems.tariff import HOLIDAY, LocalWindow
 from optimizer import Planner
 from optimizer.intake import planning_problem
 from optimizer.validate import validate
 from tests import builders
-from tests.unit.optimizer.posing import EXACT, T0, Pose, feeder, ideal_bess, outage, small_site
+from tests.unit.optimizer.posing import EXACT, T0, Pose, feeder, ideal_bess, outage, small_genset, small_site
 
 EVERY_DAY, EVERY_MONTH = frozenset(range(8)), frozenset(range(1, 13))
 
@@ -229,3 +230,66 @@ def test_second_plan_ramps_on_from_what_is_measured() -> None:
     second = planner.plan(later.condition(), later.forecast(), first, 2)
     assert second.solve.rescue == "none"
     assert abs(second.grid_p_kw[0] - first.grid_p_kw[0]) <= 15.0 + 1e-6
+
+
+# --- a grid that comes and goes -----------------------------------------------------------------------------
+
+
+def test_dwell_grows_with_each_loss_up_to_its_maximum() -> None:
+    policy = FlappingPolicy(window_h=6.0, growth_ratio=3.0, dwell_s_max=1000.0)
+    assert [policy.dwell_s(60.0, n) for n in range(6)] == [0.0, 60.0, 180.0, 540.0, 1000.0, 1000.0]
+
+
+def flapping(losses_h: tuple[float, ...], good_h: float, **changes: Any) -> tuple[Pose, PlantCondition]:
+    """20 kW vital, 60 kW else; a battery of 30 kW that forms, a genset that costs 1 an hour; quarters."""
+    bess = ideal_bess(energy_kwh=100.0, p_charge_kw_max=30.0, p_discharge_kw_max=30.0)
+    unit = replace(small_genset(), running_cost_per_h=1.0)
+    loads = [feeder("vital", 50.0, tier=1), feeder("else", 5.0, tier=3)]
+    site = small_site(bess=[bess], gensets=[unit], feeders=loads)
+    reserve = replace(
+        site.reserve, load_ratio=0.0, pv_ratio=0.0, failed_starts=0, shortfall_per_kwh=20.0, critical_tier=1
+    )
+    policy = FlappingPolicy(window_h=6.0, growth_ratio=2.0, dwell_s_max=7200.0)
+    poi = replace(site.grid, flapping=policy, reconnect_dwell_s=900.0)
+    site = replace(site, reserve=reserve, grid=poi)
+    pose = Pose(site=site, load_kw={"vital": 20.0, "else": 60.0}, steps=8, step_s=900.0, soc=0.9, **changes)
+    lost = tuple(T0 - timedelta(hours=h) for h in losses_h)
+    return pose, replace(pose.condition(), grid_losses=lost, mains_good_s=3600.0 * good_h)
+
+
+FIRM = replace(EXACT, formulation=replace(EXACT.formulation, reserve=True))
+
+
+@pytest.mark.parametrize(
+    ("losses_h", "good_h", "quarters"),
+    [((), 0.0, 0), ((0.5,), 0.0, 1), ((0.5, 1.0), 0.25, 1), ((0.5, 1.0, 2.0), 0.0, 4), ((0.5, 7.0), 0.25, 0)],
+)
+def test_genset_stays_on_until_the_mains_are_counted_on_again(
+    losses_h: tuple[float, ...], good_h: float, quarters: int
+) -> None:
+    """80 kW are to be carried through a loss: the battery's 30 kW do not do it, with the genset they do."""
+    pose, condition = flapping(losses_h, good_h)
+    plan = Planner(pose.site, FIRM).plan(condition, pose.forecast(), None, 1)
+    assert plan.genset_on["gen1"] == pytest.approx([1.0] * quarters + [0.0] * (8 - quarters))
+    assert plan.reserve_up_required_kw[:quarters] == pytest.approx([80.0] * quarters)
+    assert any("not counted on" in note for note in plan.notes) is (quarters > 0)
+    assert max(plan.reserve_up_short_kw) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_dwell_of_a_grid_that_is_away_begins_when_it_is_planned_to_be_back() -> None:
+    pose, condition = flapping((0.0, 1.0), 0.0, mode=GridMode.ISLANDED)
+    site = replace(pose.site, reserve=replace(pose.site.reserve, assumed_outage_h=0.5))
+    p = planning_problem(site, condition, pose.forecast(), FIRM)
+    assert p.grid_available.tolist() == [False] * 2 + [True] * 6
+    assert p.distrusted is not None
+    assert p.distrusted.tolist() == [False] * 2 + [True] * 2 + [False] * 4
+
+
+def test_second_plan_counts_the_dwell_down() -> None:
+    pose, condition = flapping((0.1, 1.0), 0.0)
+    planner = Planner(pose.site, FIRM)
+    first = planner.plan(condition, pose.forecast(), None, 1)
+    on = {"gen1": replace(condition.gensets["gen1"], on_load=True)}
+    second = planner.plan(replace(condition, mains_good_s=900.0, gensets=on), pose.forecast(), first, 2)
+    assert sum(first.genset_on["gen1"]) == pytest.approx(2.0)
+    assert sum(second.genset_on["gen1"]) == pytest.approx(1.0)
