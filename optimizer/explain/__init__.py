@@ -50,12 +50,13 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation
     steps = _steps(layout, hours)
     runs = _runs(layout, bench, steps)
     narrow, wide = (
-        changes(posed, layout.problem, lifted=x, burning=runs, peak_kw=plan.peak_import_kw)
+        changes(posed, layout.problem, lifted=x, burning=runs or x, peak_kw=plan.peak_import_kw)
         for x in (False, True)
     )
     made: dict[tuple[str, str], Bench | None] = {}  # a change in both lists has one bench
     widened = _benches(posed, (layout, bench), narrow, made)
-    lifted = _benches(posed, (layout, bench), wide, made) if runs else []
+    asked = wide if runs else [c for c in wide if c.frees is not None or c.any_unit]
+    lifted = _benches(posed, (layout, bench), asked, made)
     ground = Ground(
         posed=posed,
         plan=plan,

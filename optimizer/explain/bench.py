@@ -164,6 +164,14 @@ class Bench:
         self._highs.changeRowsBounds(n, at, -free, free)
         return out
 
+    def with_bounds(self, low: FloatArray, high: FloatArray) -> Point | None:
+        """The best within other bounds of the columns, both (columns,)."""
+        h, every = self._highs, np.arange(len(low), dtype=np.int32)
+        h.changeColsBounds(len(low), every, low, high)
+        out = self._run()
+        h.changeColsBounds(len(low), every, self.low, self.high)
+        return out
+
     def least(self, weight: FloatArray, low: FloatArray, high: FloatArray) -> float | None:
         """The least of weight x within other bounds of the columns, money no object; None: impossible.
 

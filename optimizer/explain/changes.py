@@ -10,12 +10,14 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from ems.assets import BatteryParams, BessParams, GensetParams
+from ems.assets import BatteryParams, BessParams
 from ems.explanation import ReasonCode
 from ems.outage import OutageNotice, known_outages
 from ems.site import Site
 from ems.timegrid import BoolArray, TimeGrid
-from optimizer.explain.posed import Change, Posed
+from optimizer.explain.changes_gensets import calendar_limits, diesel, genset_limits, minimum_times
+from optimizer.explain.changes_reserve import reserve_limits
+from optimizer.explain.posed import Change, Posed, with_site
 from optimizer.explain.words import Words, exactly_kw, kw, kwh
 from optimizer.problem import PlanningProblem
 
@@ -35,7 +37,8 @@ def changes(posed: Posed, p: PlanningProblem, *, lifted: bool, burning: bool, pe
     for i in range(len(site.bess)):
         out += [*battery_limits(posed, i, lifted), *_wear(i, site.bess[i])]
     for i in range(len(site.gensets) if burning else 0):
-        out += [*genset_limits(site, i), *(minimum_times(site, i) if lifted else ())]
+        out += genset_limits(site, i)
+        out += [*minimum_times(site, i), *calendar_limits(posed, p, i)] if lifted else ()
     return [*policies(site, p, peak_kw), *out, *(diesel(site) if burning else ())]
 
 
@@ -46,18 +49,6 @@ def with_bess(i: int, edit: Callable[[BatteryParams], BatteryParams]) -> Callabl
         return replace(b, battery=edit(b.battery))
 
     return with_site(lambda s: replace(s, bess=tuple(one(b) if k == i else b for k, b in enumerate(s.bess))))
-
-
-def with_genset(i: int, edit: Callable[[GensetParams], GensetParams]) -> Callable[[Posed], Posed]:
-    """A change of one genset."""
-    return with_site(
-        lambda s: replace(s, gensets=tuple(edit(g) if k == i else g for k, g in enumerate(s.gensets)))
-    )
-
-
-def with_site(edit: Callable[[Site], Site]) -> Callable[[Posed], Posed]:
-    """A change of anything of the site."""
-    return lambda x: replace(x, site=edit(x.site))
 
 
 def outages(posed: Posed, p: PlanningProblem) -> Iterator[Change]:
@@ -281,37 +272,6 @@ def _wear(i: int, unit: BessParams) -> Iterator[Change]:
         )
 
 
-def genset_limits(site: Site, i: int) -> Iterator[Change]:
-    """Minimum load and minimum times of a genset."""
-    g = site.gensets[i]
-    if g.p_min_kw > 0.0:
-        to = 0.5 * g.p_min_kw
-        yield Change(
-            key=f"gensets.{g.id}.p_min_kw",
-            code=ReasonCode.LIMIT,
-            words=f"with a minimum load of {g.id} of {exactly_kw(to)} instead of {exactly_kw(g.p_min_kw)}",
-            apply=with_genset(i, lambda x: replace(x, p_min_kw=to)),
-        )
-
-
-def minimum_times(site: Site, i: int) -> Iterator[Change]:
-    """Minimum times of a genset, which commitment alone knows."""
-    g = site.gensets[i]
-    for key, now in (("min_up_s", g.min_up_s), ("min_down_s", g.min_down_s)):
-        if now > 0.0:
-
-            def edit(x: GensetParams, key: str = key) -> GensetParams:
-                up, down = (0.0, x.min_down_s) if key == "min_up_s" else (x.min_up_s, 0.0)
-                return replace(x, min_up_s=up, min_down_s=down)
-
-            yield Change(
-                key=f"gensets.{g.id}.{key}",
-                code=ReasonCode.LIMIT,
-                words=f"with no {g.id} {key[:-2].replace('_', ' ')} time instead of {now / 60.0:.6g} min",
-                apply=with_genset(i, edit),
-            )
-
-
 def policies(site: Site, p: PlanningProblem, peak_kw: float) -> Iterator[Change]:
     """What no asset has: reserve, demand charge, value of what is left in the end."""
     if site.tariff.demand_charge_per_kw > 0.0:
@@ -324,6 +284,7 @@ def policies(site: Site, p: PlanningProblem, peak_kw: float) -> Iterator[Change]
             apply=with_site(lambda s: replace(s, tariff=replace(s.tariff, demand_charge_per_kw=0.0))),
         )
     if site.reserve.shortfall_per_kwh > 0.0:
+        yield from reserve_limits(site)
         yield Change(
             key="reserve",
             code=ReasonCode.RESERVE,
@@ -336,16 +297,4 @@ def policies(site: Site, p: PlanningProblem, peak_kw: float) -> Iterator[Change]
             code=ReasonCode.STORED_ENERGY,
             words="if energy left in the end were worth nothing",
             adjust=lambda q: replace(q, terminal_per_kwh=0.0 * q.terminal_per_kwh),
-        )
-
-
-def diesel(site: Site) -> Iterator[Change]:
-    """Half the price of fuel."""
-    if site.gensets:
-        half, unit = 0.5 * site.diesel_per_l, f"{site.currency}/L"
-        yield Change(
-            key="money.diesel_per_l",
-            code=ReasonCode.PRICE,
-            words=f"with diesel at {half:.7g} {unit} instead of {site.diesel_per_l:.7g} {unit}",
-            apply=with_site(lambda s: replace(s, diesel_per_l=half)),
         )

@@ -5,6 +5,7 @@ plan it has found. A changed limit is a reason for a run if, once it is changed,
 cheaper than with it, everything else switched as it is: two linear programs, so no gap is in the way.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
@@ -16,10 +17,12 @@ from ems.explanation import CommitmentWhy, Reason, ReasonCode
 from ems.timegrid import FloatArray, IntArray
 from optimizer.compiled import Compiled
 from optimizer.explain.bench import Bench, Extra, solve_whole
+from optimizer.explain.bounds import bound_by
 from optimizer.explain.ground import Ground
 from optimizer.explain.posed import Change
 from optimizer.explain.purpose import Left, need_of, need_words
 from optimizer.explain.sayings import SMALL_COST
+from optimizer.explain.switching import Switching
 from optimizer.explain.words import Words
 from optimizer.solve import Effort
 
@@ -88,7 +91,13 @@ class _Asker:
     """Asks one question after the other about the commitment of a plan."""
 
     def __init__(self, ground: Ground, lifted: list[tuple[Change, Bench]]) -> None:
-        self._ground, self._lifted, self.solves = ground, lifted, 0
+        self._ground, self._lifted, self._solves = ground, lifted, 0
+        self._switching = Switching(ground)
+
+    @property
+    def solves(self) -> int:
+        """Problems solved with integers."""
+        return self._solves + self._switching.solves
 
     def _columns(self, run: Run, compiled: Compiled) -> IntArray:
         block = compiled.form.columns[run.kind].reshape(compiled.shapes[run.kind])
@@ -100,7 +109,7 @@ class _Asker:
         p, at = layout.problem, self._columns(run, layout.compiled)
         fixed = layout.filled.low[at].max() > 0.5 if run.on else layout.filled.high[at].max() < 0.5
         other = Otherwise(possible=False) if fixed else self._otherwise(run, at)
-        reasons = tuple(self._reasons(run, other)) if run.on and not fixed else ()
+        reasons = tuple(self._reasons(run, other))
         made = [change for change, _ in self._lifted]
         starts = p.grid.starts()
         why = CommitmentWhy(
@@ -137,7 +146,7 @@ class _Asker:
         start[whole] = np.clip(
             np.round(self._ground.bench.base.x[whole]), filled.low[whole], filled.high[whole]
         )
-        self.solves += 1
+        self._solves += 1
         point, bound = solve_whole(layout.compiled, filled, EFFORT, extra, start)
         if bound is None:
             return Otherwise(possible=False)
@@ -154,17 +163,40 @@ class _Asker:
         )
 
     def _reasons(self, run: Run, other: Otherwise) -> list[Reason]:
-        """Changes under which it would be cheaper not to run, all else switched as it is."""
+        """Changes under which another commitment would be cheaper, the dearest to ignore first."""
         if other.alone_cost is not None and other.alone_cost < -SMALL_COST:
             return []  # it is cheaper as it is: the plan was accepted within its gap
-        out = []
-        for change, bench in self._lifted:
-            without = bench.with_fixed(self._columns(run, bench.compiled), 0.0)
+        out = [r for change, bench in self._lifted for r in self._reason(run, change, bench)]
+        out.sort(key=lambda r: -r.saving_cost)
+        specific = [r for r in out if r.key.startswith("reserve.")]
+        out = [r for r in out if r.key != "reserve" or not specific]
+        return out[:TOLD]
+
+    def _reason(self, run: Run, change: Change, bench: Bench) -> Iterator[Reason]:
+        """One change: the whole run left off, all else switched as it is; or a unit switched otherwise."""
+
+        def reason(saving: float, leaving: str, at_least: bool) -> Reason:
+            return Reason(
+                code=change.code, key=change.key, change=change.words, saving_cost=saving, at_least=at_least,
+                leaving=leaving,
+            )  # fmt: skip
+
+        genset, at = run.kind == "on", self._columns(run, bench.compiled)
+        if run.on and bench.filled.low[at].max() < 0.5:
+            without = bench.with_fixed(at, 0.0)
             saving = 0.0 if without is None else bench.base.objective - without.objective
             if saving > SMALL_COST:
-                out.append(Reason(code=change.code, key=change.key, change=change.words, saving_cost=saving))
-        out.sort(key=lambda r: -r.saving_cost)
-        return out[:TOLD]
+                yield reason(saving, "leaving it off" if genset else "serving it", False)
+                return
+        if genset and (change.any_unit or change.frees == run.index):
+            saving = self._switching.own(run.index, run.first, run.last, bench)
+            if saving > SMALL_COST:
+                yield reason(saving, "leaving some of it off" if run.on else "running some of it", True)
+        elif genset and run.on and change.frees is not None and bench.filled.low[at].max() < 0.5:
+            saving = self._switching.other(change.frees, (run.index, run.first, run.last), bench)
+            if saving > SMALL_COST:
+                who = self._ground.posed.site.gensets[change.frees].id
+                yield reason(saving, f"leaving it off, with {who} switched to suit,", True)
 
 
 def _left(run: Run, columns: IntArray) -> Left:
@@ -188,17 +220,16 @@ def _sentence(ground: Ground, run: Run, why: CommitmentWhy, other: Otherwise | N
     say = Words(ground.posed.site)
     genset = run.kind == "on"
     parts = [f"{why.asset} {_verb(ground, run)} {say.span(why.start, why.end)}"]
-    if other is None:
-        start = ground.layout.problem.gensets[run.index] if genset else None
-        away = start is not None and not start.available
-        parts.append(
-            "it is not available" if away else "bound by its start delay, a minimum time or maintenance"
-        )
-        return "; ".join(parts) + "."
     leaving = "leaving it off" if genset else "serving it"
+    if other is None:
+        parts += bound_by(ground, run.index, (run.first, run.last), run.on) if genset else []
     if why.need is not None:
         parts.append(need_words(say, ground, _left(run, np.zeros(0, dtype=np.int64)), why.need))
-    parts += [f"{r.change} {leaving} would save {say.money(r.saving_cost)}" for r in why.reasons]
+    for r in why.reasons:
+        much = "at least " if r.at_least else ""
+        parts.append(f"{r.change} {r.leaving} would save {much}{say.money(r.saving_cost)}")
+    if other is None:
+        return "; ".join(parts) + "."
     if other.alone_cost is not None:
         parts.append(f"{leaving} with nothing else switched would cost {say.more(other.alone_cost)}")
     forbidden = "without it" if run.on else "with any running in it"

@@ -10,32 +10,23 @@ Source: Chinneck and Dravnieks, Locating minimal infeasible constraint sets in l
 on Computing 3(2), 1991, 10.1287/ijoc.3.2.157.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
 from ems.assets import GensetParams
 from ems.explanation import Conflict, ReasonCode
-from ems.site import ReservePolicy, Site
 from ems.timegrid import FloatArray
 from optimizer.explain.bench import solve_whole
-from optimizer.explain.changes import (
-    battery_limits,
-    grid_limits,
-    minimum_times,
-    outages,
-    with_genset,
-    with_site,
-)
+from optimizer.explain.changes import battery_limits, grid_limits, outages
+from optimizer.explain.changes_gensets import LONG_H, free, minimum_times
+from optimizer.explain.changes_reserve import reserve_limits
 from optimizer.explain.ground import Ground
-from optimizer.explain.posed import Change, Posed, laid_out, rebuilt
+from optimizer.explain.posed import Change, Posed, laid_out, rebuilt, with_genset
 from optimizer.explain.words import Words, kw
-from optimizer.problem import GensetStart, PlanningProblem
+from optimizer.problem import PlanningProblem
 from optimizer.solve import Effort
 
-LONG_H = 1e3
 SHOWN_KW, SHOWN_L = 0.05, 0.1  # smaller amounts of a slack are solver tolerance
 MISSED_SHARE = 1e-3  # of what the plan misses: less is nothing
 EFFORT = Effort(gap_ratio=0.01, gap_abs=0.0, time_limit_s=None, node_limit=50)
@@ -78,16 +69,13 @@ def limits_to_lift(posed: Posed, p: PlanningProblem) -> list[Change]:
         out += [*minimum_times(site, i), *_genset(posed, p, i)]
     for i in range(len(site.bess)):
         out += battery_limits(posed, i, True)
-    out += [*_reserve(site), *grid_limits(site, True), *outages(posed, p)]
+    out += [*reserve_limits(site), *grid_limits(site, True), *outages(posed, p)]
     return out
 
 
 def _genset(posed: Posed, p: PlanningProblem, i: int) -> list[Change]:
     g, start = posed.site.gensets[i], p.gensets[i]
     key = f"gensets.{g.id}"
-
-    def free(edit: Callable[[GensetStart], GensetStart]) -> Callable[[PlanningProblem], PlanningProblem]:
-        return lambda q: replace(q, gensets=tuple(edit(x) if k == i else x for k, x in enumerate(q.gensets)))
 
     limit = ReasonCode.LIMIT
     out = [
@@ -108,7 +96,10 @@ def _genset(posed: Posed, p: PlanningProblem, i: int) -> list[Change]:
         name, words = "crank_s, warm_up_s, synchronise_s", f"{g.id} on load without start delay"
         out.append(
             Change(
-                key=f"{key}.{name}", code=limit, words=words, adjust=free(lambda x: replace(x, ready_h=0.0))
+                key=f"{key}.{name}",
+                code=limit,
+                words=words,
+                adjust=free(i, lambda x: replace(x, ready_h=0.0)),
             )
         )
     else:
@@ -117,19 +108,24 @@ def _genset(posed: Posed, p: PlanningProblem, i: int) -> list[Change]:
                 key=f"{key}.available",
                 code=limit,
                 words=f"{g.id} available",
-                adjust=free(lambda x: replace(x, available=True, ready_h=0.0, age_h=LONG_H)),
+                adjust=free(i, lambda x: replace(x, available=True, ready_h=0.0, age_h=LONG_H)),
             )
         )
     if any(start.blocked):
         words = f"{g.id} without its maintenance"
         out.append(
-            Change(key="maintenance", code=limit, words=words, adjust=free(lambda x: replace(x, blocked=())))
+            Change(
+                key="maintenance", code=limit, words=words, adjust=free(i, lambda x: replace(x, blocked=()))
+            )
         )
     if np.isfinite(start.fuel_l):
         words = f"{g.id} with more than the {start.fuel_l:.0f} L it has"
         out.append(
             Change(
-                key=f"{key}.tank_l", code=limit, words=words, adjust=free(lambda x: replace(x, fuel_l=np.inf))
+                key=f"{key}.tank_l",
+                code=limit,
+                words=words,
+                adjust=free(i, lambda x: replace(x, fuel_l=np.inf)),
             )
         )
     return out
@@ -142,29 +138,6 @@ def _ten_times(g: GensetParams) -> GensetParams:
         fuel_kw=tuple(10.0 * x for x in g.fuel_kw),
         fuel_l_h=tuple(10.0 * x for x in g.fuel_l_h),
     )
-
-
-def _reserve(site: Site) -> list[Change]:
-    r, out = site.reserve, []
-    edits: list[tuple[str, float, Callable[[ReservePolicy], ReservePolicy]]] = [
-        ("load_ratio", r.load_ratio, lambda x: replace(x, load_ratio=0.0)),
-        ("pv_ratio", r.pv_ratio, lambda x: replace(x, pv_ratio=0.0)),
-        ("failed_starts", float(r.failed_starts), lambda x: replace(x, failed_starts=0)),
-        ("n_minus_1", float(len(r.n_minus_1)), lambda x: replace(x, n_minus_1=())),
-        ("motor_start_kw", r.motor_start_kw, lambda x: replace(x, motor_start_kw=0.0)),
-        ("load_trip_kw", r.load_trip_kw, lambda x: replace(x, load_trip_kw=0.0)),
-        ("survive_h", r.survive_h, lambda x: replace(x, survive_h=0.0)),
-    ]
-    for name, value, edit in edits:
-        if value > 0.0:
-            apply = with_site(partial(_with_reserve, edit))
-            words = f"without reserve.{name}"
-            out.append(Change(key=f"reserve.{name}", code=ReasonCode.RESERVE, words=words, apply=apply))
-    return out
-
-
-def _with_reserve(edit: Callable[[ReservePolicy], ReservePolicy], site: Site) -> Site:
-    return replace(site, reserve=edit(site.reserve))
 
 
 def explain_conflicts(ground: Ground) -> tuple[list[Conflict], int]:

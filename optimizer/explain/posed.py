@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ems.assets import GensetParams
 from ems.condition import PlantCondition
 from ems.errors import DataError
 from ems.explanation import ReasonCode
@@ -48,6 +49,7 @@ class Change:
     steps: tuple[int, int] | None = None  # first and last step it is about; None: all
     span: tuple[int, int] | None = None  # first and last step of an outage
     frees: int | None = None  # a genset that may then be switched otherwise
+    any_unit: bool = False  # any genset may
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +207,15 @@ def rebuilt(p: PlanningProblem, posed: Posed, made: Sequence[Change]) -> Plannin
     for change in made:
         p = p if change.adjust is None else change.adjust(p)
     return p
+
+
+def with_genset(i: int, edit: Callable[[GensetParams], GensetParams]) -> Callable[[Posed], Posed]:
+    """A change of one genset."""
+    return with_site(
+        lambda s: replace(s, gensets=tuple(edit(g) if k == i else g for k, g in enumerate(s.gensets)))
+    )
+
+
+def with_site(edit: Callable[[Site], Site]) -> Callable[[Posed], Posed]:
+    """A change of anything of the site."""
+    return lambda x: replace(x, site=edit(x.site))

@@ -8,7 +8,7 @@ failure.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, cast
@@ -25,14 +25,18 @@ from optimizer.build import build, numbers
 from optimizer.explain import Posed
 from optimizer.explain.conflict import SLACKS, limits_to_lift
 from optimizer.explain.posed import formulation, problem_of_plan, rebuilt
-from optimizer.intake import planning_problem
 from optimizer.problem import PlanningProblem
 from optimizer.structure import structure_of
+from tests.unit.optimizer.explanation_edits import NUMBER, edited, larger, near
 
 PHYSICS = ("tank_short_l", "below_kwh", "above_kwh", "surplus_kw", "aux_short_kw", "starts_over")
 RESERVES = ("short_kw", "n1_short_kw", "survive_short_kwh", "running_short_kw", "short_down_kw")
+LEAVING = (
+    r"leaving it off|serving it|leaving some of it off|running some of it|"
+    r"leaving it off, with \S+ switched to suit,"
+)
+SAVES = rf"(.*) ({LEAVING}) would save (at least )?({NUMBER}) \w+"
 TOLERANCE = 0.006  # money: half a cent of rounding, and the solver's
-NUMBER = r"-?\d+(?:\.\d+)?"
 
 
 class Program:
@@ -57,6 +61,7 @@ class Program:
         for prices in n.cost.values():
             for name, price in prices.items():
                 self.cost[form.columns[name]] += price.ravel()
+        self.free_low, self.free_high = self.low.copy(), self.high.copy()
         self.h: Any = cast(Any, highspy.Highs)()
         self.h.setOptionValue("output_flag", False)
         self.h.setOptionValue("threads", 1)
@@ -67,6 +72,12 @@ class Program:
             self.row_low, self.row_high,
             form.a_start, form.a_index, form.a_value, np.zeros(size, np.int32),
         )  # fmt: skip
+
+    def release(self, columns: Sequence[int]) -> None:
+        """Free columns that were fixed."""
+        for c in columns:
+            self.low[c], self.high[c] = self.free_low[c], self.free_high[c]
+            self.h.changeColBounds(int(c), float(self.low[c]), float(self.high[c]))
 
     def fix(self, integers: dict[str, np.ndarray]) -> None:
         """At the values of the plan's variables, by name and in their order."""
@@ -461,8 +472,8 @@ class Checker:
         self.done.expect("run", self.span(c.start, c.end) in head and self.ran(c, kind), c.sentence, head)
         told = 0
         for part in parts:
-            if m := re.fullmatch(rf"(.*) (?:leaving it off|serving it) would save ({NUMBER}) \w+", part):
-                self.switched(m[1], float(m[2]), c.reasons[told], (at, c))
+            if m := re.fullmatch(SAVES, part):
+                self.switched(m, c.reasons[told], (at, c))
                 told += 1
             elif m := re.fullmatch(r".* with nothing else switched would cost ([+-]\d+\.\d\d) \w+", part):
                 alone = self.base.with_columns(at, 0.0, 0.0)
@@ -474,11 +485,7 @@ class Checker:
                 self.need(part, c)
             else:
                 fixed = program.low[at].max() > 0.5 if c.on else program.high[at].max() < 0.5
-                known = part in (
-                    "it is not available",
-                    "bound by its start delay, a minimum time or maintenance",
-                )
-                self.done.expect("bound", known and fixed, c.sentence, part)
+                self.done.expect("bound", fixed and self.bound(part, c), c.sentence, part)
         self.done.expect("reasons", told == len(c.reasons), c.sentence, "reasons told")
 
     def ran(self, c: CommitmentWhy, kind: str) -> bool:
@@ -487,20 +494,78 @@ class Checker:
         shed, load = self.plan.shed_kw[c.asset], self.plan.load_kw[c.asset]
         return all(abs(shed[t] - load[t]) < 0.1 for t in range(c.first, c.last + 1))
 
-    def switched(self, words: str, saving: float, r: Reason, run: tuple[list[int], CommitmentWhy]) -> None:
-        at, c = run
-        changed = self.changed(r)
+    def switched(self, m: re.Match[str], r: Reason, run: tuple[list[int], CommitmentWhy]) -> None:
+        """A saving of leaving it off with all else as planned, or at least of what is found by switching."""
+        (at, c), changed = run, self.changed(r)
+        leaving, saving = m[2], float(m[4])
+        said = r.change == m[1] and r.leaving == leaving and r.at_least == (m[3] is not None)
         if changed is None:
-            self.done.expect("read", False, c.sentence, f"change {words}")
-            return
-        without = changed[0].with_columns(at, 0.0, 0.0)
-        found = -np.inf if without is None else changed[1] - without
-        self.done.expect(
-            "reason of a run",
-            r.change == words and abs(found - saving) < 2 * TOLERANCE,
-            c.sentence,
-            f"{found}",
-        )
+            self.done.expect("read", False, c.sentence, f"change {m[1]}")
+        elif m[3] is None:
+            without = changed[0].with_columns(at, 0.0, 0.0)
+            found = -np.inf if without is None else changed[1] - without
+            true = said and abs(found - saving) < 2 * TOLERANCE
+            self.done.expect("reason of a run", true, c.sentence, f"{found}")
+        else:
+            p = edited(self, r)
+            assert p is not None
+            other = re.search(r"with (\S+) switched", leaving)
+            found = self.otherwise(p, c, None if other is None else other[1])[0]
+            before = self.otherwise(self.p, c, None if other is None else other[1])[1]
+            true = said and found > saving - 2 * TOLERANCE and before < saving + TOLERANCE
+            self.done.expect("reason of switching", true, c.sentence, f"{found}, without the change {before}")
+
+    def otherwise(self, p: PlanningProblem, c: CommitmentWhy, other: str | None) -> tuple[float, float]:
+        """Saving proven, and at most, of switching a run otherwise, or leaving it off with another free."""
+        ids = list(self.plan.genset_on)
+
+        def posed(value: float | None) -> tuple[float, float]:
+            program, g = self.program(p), ids.index(c.asset)
+            mine = [program.at("on", g, t) for t in range(c.first, c.last + 1)]
+            whole = np.flatnonzero(p.integral).tolist()
+            theirs = [program.at("on", ids.index(other), t) for t in whole] if other else []
+            held = ("on", "feeder_open", "importing", "charging", "piece_full")
+            rest = [i for name, where in program.columns.items() if name not in held for i in where]
+            program.release([*theirs, *rest, *([] if other else mine)])
+            for col in mine if value is not None else ():
+                program.h.changeColBounds(col, value, value)
+            return program.whole(1e-6, 300)
+
+        if other is None:
+            as_planned = self.program(p).best()
+            assert as_planned is not None
+            bound, found = posed(None)
+            return as_planned - found, as_planned - bound
+        (least, found), (kept_least, kept) = posed(0.0), posed(1.0)
+        return kept_least - found, kept - least
+
+    def bound(self, part: str, c: CommitmentWhy) -> bool:
+        """Each limit that is named binds some step of the run."""
+        if part == "it is not available":
+            now = self.posed.condition.gensets.get(c.asset)
+            return now is None or not now.available
+        if not part.startswith("bound by "):
+            return False
+        return all(self.binds(x, c) for x in re.split(r" and (?=its )", part.removeprefix("bound by ")))
+
+    def binds(self, limit: str, c: CommitmentWhy) -> bool:
+        site, now = self.posed.site, self.posed.condition.gensets[c.asset]
+        g = next(g for g in site.gensets if g.id == c.asset)
+        begin_s = float(self.plan.grid.offset_s[c.first])
+        if m := re.fullmatch(r"its maintenance (.*)", limit):
+            mine = [w for w in site.maintenance if self.span(w.start, w.end) == m[1] and w.asset == g.id]
+            return any(w.start < c.end and w.end > c.start for w in mine)
+        if limit == "its start delay":
+            in_time = c.first == 0 and g.start_delay_s <= 0.25 * self.plan.grid.step_s[0]
+            return not now.on_load and not now.starting and begin_s < g.start_delay_s and not in_time
+        if limit == "its start in progress":
+            return now.starting and not now.on_load
+        m = re.fullmatch(rf"its minimum (up|down) time of ({NUMBER}) min", limit)
+        if m is None or abs(float(m[2]) * 60.0 - (g.min_up_s if m[1] == "up" else g.min_down_s)) > 0.1:
+            return False
+        if m[1] == "up":
+            return now.starting or (now.on_load and now.age_s + begin_s < g.min_up_s)
+        return not now.on_load and now.age_s + begin_s < g.min_down_s
 
     def next_best(self, part: str, c: CommitmentWhy, run: tuple[Program, list[int]]) -> None:
         program, at = run
@@ -712,196 +777,3 @@ class Checker:
         self.done.expect(
             "worth", abs(self.objective - cost - saving) < 1e-4, key, f"{self.objective - cost} {saving}"
         )
-
-
-def near(said: float, true: float) -> bool:
-    """A printed number: whole from 10 on, tenths below."""
-    return abs(abs(said) - abs(true)) <= (0.0501 if abs(true) < 10.0 else 0.501)
-
-
-def edited(c: Checker, r: Reason) -> PlanningProblem | None:
-    """The problem with what the words of a reason say; None where they cannot be read."""
-    words = r.change
-    for pattern, edit in EDITS.items():
-        m = re.fullmatch(pattern.replace("N", f"({NUMBER})"), words)
-        if m:
-            return edit(c, r, *m.groups())
-    return None
-
-
-def again(c: Checker, posed: Posed) -> PlanningProblem:
-    """The arrays of a changed site; what is derived from prices, and what is stored now, stays."""
-    new = planning_problem(posed.site, posed.condition, posed.forecast, posed.options)
-    bess = tuple(replace(b, stored_kwh=a.stored_kwh) for b, a in zip(new.bess, c.p.bess, strict=True))
-    return replace(
-        new, bess=bess, months=c.p.months, terminal_per_kwh=c.p.terminal_per_kwh, integral=c.p.integral,
-        exclusive=c.p.exclusive, shed_whole=c.p.shed_whole,
-    )  # fmt: skip
-
-
-def with_site(c: Checker, **changes: Any) -> PlanningProblem:
-    return again(c, replace(c.posed, site=replace(c.posed.site, **changes)))
-
-
-def battery(c: Checker, unit: str, **changes: Any) -> PlanningProblem:
-    units = tuple(
-        replace(b, battery=replace(b.battery, **changes)) if b.id == unit else b for b in c.posed.site.bess
-    )
-    return with_site(c, bess=units)
-
-
-def genset(c: Checker, unit: str, **changes: Any) -> PlanningProblem:
-    units = tuple(replace(g, **changes) if g.id == unit else g for g in c.posed.site.gensets)
-    return with_site(c, gensets=units)
-
-
-def stronger(c: Checker, ratio: float, unit: str) -> PlanningProblem:
-    site, now = c.posed.site, c.posed.condition.bess[unit]
-    b = next(b for b in site.bess if b.id == unit)
-    more = replace(
-        b,
-        pcs=replace(b.pcs, s_kva=b.pcs.s_kva * ratio),
-        battery=replace(
-            b.battery,
-            p_charge_kw_max=b.battery.p_charge_kw_max * ratio,
-            p_discharge_kw_max=b.battery.p_discharge_kw_max * ratio,
-            loss_charge_pu=b.battery.loss_charge_pu * ratio,
-            loss_discharge_pu=b.battery.loss_discharge_pu * ratio,
-        ),
-    )
-    live = replace(
-        now, p_charge_kw_max=now.p_charge_kw_max * ratio, p_discharge_kw_max=now.p_discharge_kw_max * ratio
-    )
-    return again(
-        c,
-        replace(
-            c.posed,
-            site=replace(site, bess=tuple(more if x.id == unit else x for x in site.bess)),
-            condition=replace(c.posed.condition, bess={**c.posed.condition.bess, unit: live}),
-        ),
-    )
-
-
-def larger(c: Checker, unit: str, more: float) -> PlanningProblem:
-    site, now = c.posed.site, c.posed.condition.bess[unit]
-    b = next(b.battery for b in site.bess if b.id == unit)
-    share, new = b.energy_kwh / (b.energy_kwh + more), b.energy_kwh + more
-    grown = replace(
-        b, energy_kwh=new, soc_min=b.soc_min * share, soc_taper_low=b.soc_taper_low * share,
-        soc_max=1.0 - (1.0 - b.soc_max) * share, soc_taper_high=1.0 - (1.0 - b.soc_taper_high) * share,
-    )  # fmt: skip
-    units = tuple(replace(x, battery=grown) if x.id == unit else x for x in site.bess)
-    live = {**c.posed.condition.bess, unit: replace(now, soc=now.soc * share)}
-    return again(
-        c,
-        replace(c.posed, site=replace(site, bess=units), condition=replace(c.posed.condition, bess=live)),
-    )
-
-
-def lower(c: Checker, unit: str, to: float) -> PlanningProblem:
-    b = next(b.battery for b in c.posed.site.bess if b.id == unit)
-    return battery(c, unit, soc_min=to, soc_taper_low=max(to, b.soc_taper_low - (b.soc_min - to)))
-
-
-def price(c: Checker, r: Reason, to: float, now: float, span: str) -> PlanningProblem | None:
-    m = re.fullmatch(r"forecast.import_per_kwh\[(\d+):(\d+)\]", r.key)
-    assert m
-    a, z = int(m[1]), int(m[2])
-    starts = [*c.plan.grid.starts(), c.plan.grid.end]
-    if span != c.span(starts[a], starts[z]) or np.abs(c.p.import_per_kwh[a:z] - now).max() > 1e-6:
-        return None
-    new = c.p.import_per_kwh.copy()
-    new[a:z] = to
-    return replace(c.p, import_per_kwh=new)
-
-
-def no_demand(c: Checker, rate: float, base: float, peak: float) -> PlanningProblem | None:
-    here = c.p.months[0]
-    said = abs(rate - here.rate_per_kw) < 1e-4 * rate and near(base, here.base_kw)
-    if not said or not near(peak, c.plan.peak_import_kw):
-        return None
-    following = c.p.months[1]
-    return replace(c.p, months=(replace(here, rate_per_kw=0.0), replace(following, rate_per_kw=0.0)))
-
-
-def in_island(c: Checker, steps: Sequence[int], top: str, much: str) -> bool:
-    """What loads less PV take in steps without mains."""
-    net = (c.p.load_kw.sum(axis=0) - c.p.pv_kw.sum(axis=0))[list(steps)]
-    return near(float(top), net.max()) and near(float(much), float(net @ c.p.step_h[list(steps)]))
-
-
-def no_outage(c: Checker, r: Reason, span: str, top: str, much: str) -> PlanningProblem | None:
-    name = r.key.removeprefix("outages.")
-    notices = (*c.posed.site.outages, *c.posed.forecast.outages)
-    if all(c.span(o.start, o.end) != span for o in notices if o.id == name):
-        return None
-    notice = next(o for o in notices if o.id == name)
-    edges = [*c.plan.grid.starts(), c.plan.grid.end]
-    away = [
-        t
-        for t in np.flatnonzero(~c.p.grid_available).tolist()
-        if edges[t] < notice.end and edges[t + 1] > notice.start
-    ]
-    if not in_island(c, away, top, much):
-        return None
-    keep = tuple(o for o in c.posed.forecast.outages if o.id != name)
-    at_site = tuple(o for o in c.posed.site.outages if o.id != name)
-    posed = replace(c.posed, forecast=replace(c.posed.forecast, outages=keep))
-    return again(c, replace(posed, site=replace(c.posed.site, outages=at_site)))
-
-
-def mains_now(c: Checker, when: str, top: str, much: str) -> PlanningProblem | None:
-    starts = c.plan.grid.starts()
-    back = next(
-        (t for t, s in enumerate(starts) if s.astimezone(c.zone).strftime("%a %H:%M") == when), len(starts)
-    )
-    known = c.p.grid_available.copy()
-    known[:back] = True
-    kept = [o for o in (*c.posed.site.outages, *c.posed.forecast.outages) if o.start > c.posed.condition.at]
-    for o in kept:
-        for t in range(back):
-            known[t] &= not (starts[t] < o.end and o.start < [*starts, c.plan.grid.end][t + 1])
-    if not in_island(c, np.flatnonzero(known & ~c.p.grid_available).tolist(), top, much):
-        return None
-    return replace(c.p, grid_available=known)
-
-
-EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
-    r"without demand charge \(N \w+/kW in this window above N kW, planned peak N kW\)": lambda c, r, *n: (
-        no_demand(c, *(float(x) for x in n))
-    ),
-    r"without reserve to be held": lambda c, r: with_site(
-        c, reserve=replace(c.posed.site.reserve, shortfall_per_kwh=0.0)
-    ),
-    r"if energy left in the end were worth nothing": lambda c, r: replace(
-        c.p, terminal_per_kwh=np.zeros_like(c.p.terminal_per_kwh)
-    ),
-    r"if (\S+) did not wear": lambda c, r, unit: battery(c, unit, wear_per_kwh=0.0),
-    r"if cycles of (\S+) did not wear": lambda c, r, unit: battery(c, unit, cycle_life=None),
-    r"with import at N \w+/kWh instead of N \w+/kWh from (.*)": lambda c, r, to, now, span: price(
-        c, r, float(to), float(now), span
-    ),
-    r"with an import cap of N kW instead of N kW": lambda c, r, to, now: with_site(
-        c, grid=replace(c.posed.site.grid, p_import_kw_max=float(to))
-    ),
-    r"with an export cap of N kW instead of N kW": lambda c, r, to, now: with_site(
-        c, grid=replace(c.posed.site.grid, p_export_kw_max=float(to))
-    ),
-    r"with N times the power of (\S+), N kW": lambda c, r, ratio, unit, to: stronger(c, float(ratio), unit),
-    r"with N instead of N kWh of (\S+), and no more stored now": lambda c, r, to, now, unit: larger(
-        c, unit, float(to) - float(now)
-    ),
-    r"with (\S+) down to N% instead of N% of its energy": lambda c, r, unit, to, now: lower(
-        c, unit, float(to) / 100.0
-    ),
-    r"with a minimum load of (\S+) of N kW instead of N kW": lambda c, r, unit, to, now: genset(
-        c, unit, p_min_kw=float(to)
-    ),
-    r"with no (\S+) min up time instead of N min": lambda c, r, unit, now: genset(c, unit, min_up_s=0.0),
-    r"with no (\S+) min down time instead of N min": lambda c, r, unit, now: genset(c, unit, min_down_s=0.0),
-    r"with diesel at N \w+/L instead of N \w+/L": lambda c, r, to, now: with_site(c, diesel_per_l=float(to)),
-    r"without the outage (.*) \(load less PV up to N kW, N kWh\)": no_outage,
-    r"with mains from now on, not only from (.*) \(load less PV up to N kW, N kWh\)": lambda c, r, *said: (
-        mains_now(c, *said)
-    ),
-}

@@ -5,13 +5,16 @@ The plans begin at midnight UTC; sentences speak in the site's local time, three
 
 import re
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from ems.assets import QuietHours
 from ems.errors import DataError
 from ems.explanation import CommitmentWhy, Explanation, ReasonCode, SetpointWhy
 from ems.plan import Plan, PlanLabel
-from ems.site import GridMode
+from ems.site import GridMode, Maintenance, Site
 from optimizer import Formulation, Planner, PlannerOptions
 from optimizer.explain import Posed, explain
 from tests import builders
@@ -19,6 +22,7 @@ from tests.unit.optimizer.explanation_check import Checker
 from tests.unit.optimizer.posing import (
     EXACT,
     PLAIN,
+    T0,
     Pose,
     feeder,
     ideal_bess,
@@ -181,6 +185,105 @@ def test_explain_genset_against_the_peak_says_what_the_import_would_reach():
     assert (
         "without it the import reaches at least 70 kW in a billing interval instead of 20 kW" in run.sentence
     )
+
+
+def test_explain_maintenance_of_one_genset_is_why_the_dearer_one_runs():
+    """40 kW for two hours: 80 kWh at 2.00 instead of at 1.00, because gen1 is being worked on."""
+    dear = small_genset("gen2", fuel_l_h=(0.0, 200.0))
+    site = small_site(gensets=[small_genset(), dear], feeders=[LOAD])
+    window = Maintenance(asset="gen1", start=T0 + timedelta(hours=1), end=T0 + timedelta(hours=3))
+    pose = Pose(site=replace(site, maintenance=(window,)), load_kw={"load": 40.0}, outages=(outage(1, 2),))
+    _, e = explained(pose)
+    run = run_of(e, "gen2", on=True)
+    told = next(r for r in run.reasons if r.key == "maintenance[0]")
+    assert told.saving_cost == pytest.approx(80.0, abs=0.05)
+    assert (
+        "without the maintenance of gen1 Mon 04:00 to 06:00 leaving it off, with gen1 switched to suit, "
+        "would save at least 80.00 USD"
+    ) in run.sentence
+
+
+def test_explain_genset_off_for_its_maintenance_says_what_running_would_save():
+    """In maintenance throughout: 80 kWh of load are lost at 20.00 that could be had at 1.00."""
+    site = small_site(gensets=[small_genset()], feeders=[LOAD])
+    window = Maintenance(asset="gen1", start=T0, end=T0 + timedelta(hours=4))
+    pose = Pose(site=replace(site, maintenance=(window,)), load_kw={"load": 40.0}, outages=(outage(1, 2),))
+    _, e = explained(pose)
+    off = run_of(e, "gen1", on=False)
+    assert "; bound by its maintenance Mon 03:00 to 07:00; " in off.sentence
+    assert off.code is ReasonCode.LIMIT
+    assert [(r.key, r.at_least) for r in off.reasons] == [("maintenance[0]", True)]
+    assert off.reasons[0].saving_cost == pytest.approx(80.0 * 19.0, abs=0.05)
+
+
+def test_explain_genset_off_in_its_quiet_hours_names_them():
+    """Import at 2.00 against diesel at 1.00: 40 kWh an hour save 40, the quiet hours cost 100."""
+    quiet = (QuietHours(start_h=5.0, end_h=7.0, cost_per_h=100.0),)  # local: hours 2 and 3
+    site = small_site(gensets=[small_genset(quiet=quiet)], feeders=[LOAD])
+    plan, e = explained(Pose(site=site, load_kw={"load": 40.0}, import_per_kwh=2.0))
+    assert plan.genset_on["gen1"] == (1.0, 1.0, 0.0, 0.0)
+    off = run_of(e, "gen1", on=False)
+    told = next(r for r in off.reasons if r.key == "gensets.gen1.quiet")
+    assert told.saving_cost == pytest.approx(80.0, abs=0.05)
+    assert "without the quiet hours of gen1 running some of it would save at least 80.00 USD" in off.sentence
+
+
+def test_explain_genset_stays_on_because_it_may_not_start_again():
+    """Through two hours at 0.50 at minimum load, 30 kW x 0.50 dearer each, for one start a day."""
+    site = small_site(gensets=[small_genset(starts_per_day_max=1)], feeders=[LOAD])
+    pose = Pose(site=site, load_kw={"load": 40.0}, import_per_kwh=[2.0, 0.5, 0.5, 2.0])
+    plan, e = explained(pose)
+    assert plan.genset_on["gen1"] == (1.0, 1.0, 1.0, 1.0)
+    told = next(r for r in run_of(e, "gen1", on=True).reasons if r.key == "gensets.gen1.starts_per_day_max")
+    assert told.saving_cost == pytest.approx(30.0, abs=0.05)
+    assert told.leaving == "leaving some of it off"
+
+
+def reserve_site(**policy: Any) -> Site:
+    """Two gensets of 50 kW in an island, of which one carries the load."""
+    site = small_site(gensets=[small_genset(g, p_rated_kw=50.0, p_min_kw=5.0) for g in ("gen1", "gen2")],
+                      feeders=[LOAD])  # fmt: skip
+    none = {"load_ratio": 0.0, "pv_ratio": 0.0, "failed_starts": 0, "shortfall_per_kwh": 5.0}
+    return replace(site, reserve=replace(site.reserve, **(none | policy)))
+
+
+RESERVE = replace(EXACT, formulation=replace(PLAIN, reserve=True))
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"load_ratio": 0.5}, "without reserve for 50% of the load leaving it off would save"),
+        ({"motor_start_kw": 25.0}, "without cover for a motor start of 25 kW leaving it off would save"),
+        ({"n_minus_1": ("genset",)}, "without cover for the loss of a genset leaving it off would save"),
+    ],
+)
+def test_explain_second_genset_runs_for_the_reserve_that_asks_for_it(policy: dict[str, Any], words: str):
+    """One of 50 kW carries 40 kW; the second costs 1.00 a running hour and is there to be ready."""
+    site = reserve_site(**policy)
+    units = tuple(replace(g, running_cost_per_h=1.0) for g in site.gensets)
+    pose = Pose(site=replace(site, gensets=units), load_kw={"load": 40.0}, mode=GridMode.ISLANDED, steps=2)
+    plan, e = explained(pose, RESERVE)
+    assert all(on == (1.0, 1.0) for on in plan.genset_on.values())
+    run = run_of(e, "gen2", on=True)
+    assert words in run.sentence, run.sentence
+    assert run.code is ReasonCode.OUTAGE  # with the mains back neither would run
+    assert run.need is not None
+    assert run.need.kind == "reserve"
+
+
+def test_explain_battery_is_kept_for_the_outage_to_be_survived():
+    """Energy that would earn 0.40 a kWh stays, so that 20 kW live for an hour."""
+    site = small_site(bess=[ideal_bess(energy_kwh=40.0, p_discharge_kw_max=40.0)], feeders=[LOAD])
+    policy = replace(
+        site.reserve, survive_h=1.0, load_ratio=0.0, pv_ratio=0.0, critical_tier=2, shortfall_per_kwh=5.0
+    )
+    site = replace(site, reserve=policy)
+    pose = Pose(site=site, load_kw={"load": 20.0}, import_per_kwh=0.5, soc=1.0, steps=2)
+    plan, e = explained(pose, replace(RESERVE, terminal_per_kwh=(0.1, 0.1, 0.1)))
+    assert plan.bess_soc_end["bess1"][-1] == pytest.approx(0.5)
+    told = {r.key for w in e.setpoints if w.asset == "bess1" for r in w.reasons}
+    assert "reserve.survive_h" in told
 
 
 def test_explain_twin_gensets_one_can_stand_in_for_the_other():
