@@ -194,13 +194,13 @@ def modes(p: PlanningProblem) -> tuple[GridMode, ...]:
 
 def forming(p: PlanningProblem, on: FloatArray) -> tuple[str, ...]:
     """Who forms the bus in each step; empty where nobody can."""
-    ready = {b.id for b, x in zip(p.site.bess, p.bess, strict=True) if x.available and b.pcs.can_form}
-    out = []
-    for t in range(p.steps):
-        running = {g.id for g, row in zip(p.site.gensets, on, strict=True) if row[t] > 0.5}
-        islanded = next((i for i in p.site.forming.islanded if i in ready | running), "")
-        out.append(p.site.grid.id if p.grid_available[t] else islanded)
-    return tuple(out)
+    ready = {b.id: x.available and b.pcs.can_form for b, x in zip(p.site.bess, p.bess, strict=True)}
+    running = {g.id: row > 0.5 for g, row in zip(p.site.gensets, on, strict=True)}
+    out = np.full(p.steps, "", dtype=object)
+    for i in reversed(p.site.forming.islanded):  # the preferred one last, over the others
+        out[running.get(i, ready.get(i, False)) & p.islanded] = i
+    out[p.grid_available] = p.site.grid.id
+    return tuple(out.tolist())
 
 
 def reserve_up(

@@ -36,7 +36,8 @@ class Numbers:
         self.cost.setdefault(term, {})[name] = self._shaped(name, value)
 
     def _shaped(self, name: str, value: FloatArray | float) -> FloatArray:
-        shaped = np.broadcast_to(np.asarray(value, dtype=np.float64), self.shapes[name])
+        shaped = np.empty(self.shapes[name])
+        shaped[...] = value
         if np.isnan(shaped).any():
             raise ValueError(f"{name}: NaN in the numbers of a model")
-        return shaped.copy()
+        return shaped

@@ -46,16 +46,12 @@ class Outcome:
 
 
 class Session:
-    """Keeps the matrix inside HiGHS; each solve pushes vectors."""
+    """One HiGHS for one compiled matrix; each solve pushes its vectors."""
 
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
         self._highs: Any = cast(Any, highspy.Highs)()  # its stubs lack a method and the constructor's types
         self._highs.setOptionValue("output_flag", False)
-        rows, columns = compiled.form.shape
-        self._columns = np.arange(columns, dtype=np.int32)
-        self._rows = np.arange(rows, dtype=np.int32)
-        self._loaded = False
         self._filled: Filled
 
     def solve(self, filled: Filled, effort: Effort, start: dict[str, FloatArray] | None = None) -> Outcome:
@@ -82,26 +78,20 @@ class Session:
         return self._outcome(wall_s() - begun)
 
     def push(self, f: Filled) -> None:
-        """All vectors anew; nothing of the last solve is kept, so that equal input gives an equal plan."""
+        """Everything anew; nothing of the last solve is kept, so that equal input gives an equal plan.
+
+        The matrix goes along because HiGHS takes a whole model in a seventh of the time that it takes to
+        change costs, bounds and kinds by column (0.2 and 1.4 ms for 5,956 rows).
+        """
         self._filled = f
-        h, n, m = self._highs, len(self._columns), len(self._rows)
-        kinds = f.integer.astype(np.uint8)
-        if not self._loaded:
-            form = self._compiled.form
-            status = h.passModel(
-                n, m, len(form.a_value), 1, 1, f.offset, f.cost, f.low, f.high, f.row_low, f.row_high,
-                form.a_start, form.a_index, form.a_value, kinds.astype(np.int32),
-            )  # fmt: skip
-            if status == highspy.HighsStatus.kError:
-                raise InvariantBroken("the solver refused the matrix of a compiled model")
-            self._loaded = True
-            return
-        h.clearSolver()
-        h.changeColsCost(n, self._columns, f.cost)
-        h.changeColsBounds(n, self._columns, f.low, f.high)
-        h.changeRowsBounds(m, self._rows, f.row_low, f.row_high)
-        h.changeColsIntegrality(n, self._columns, kinds)
-        h.changeObjectiveOffset(f.offset)
+        form = self._compiled.form
+        rows, columns = form.shape
+        status = self._highs.passModel(
+            columns, rows, len(form.a_value), 1, 1, f.offset, f.cost, f.low, f.high, f.row_low, f.row_high,
+            form.a_start, form.a_index, form.a_value, f.integer.astype(np.int32),
+        )  # fmt: skip
+        if status == highspy.HighsStatus.kError:
+            raise InvariantBroken("the solver refused the matrix of a compiled model")
 
     def _start(self, start: dict[str, FloatArray]) -> None:
         index, value = [], []
