@@ -98,8 +98,9 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
         n.price("quiet", "on", np.array(extra))
     if s.formulation.fleets:
         n.whole("start", p.integral & (size > 1.0))  # one may start as another stops
-        n.par("bound_before", low)
-        n.par("resting_before", size - high)
+        bound, free = (np.add.reduceat(x, first, axis=0) for x in carried_bounds(p, s))
+        n.par("bound_before", bound)
+        n.par("resting_before", size - free)
     if "history_differs" in n.shapes:
         differ = [
             float(not _interchangeable(a, b) or _may_run_dry(p, g))
@@ -132,7 +133,23 @@ def _may_run_dry(p: PlanningProblem, g: int) -> bool:
 
 
 def commitment_bounds(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:
-    """(G, T) bounds of `on` from availability, ages, starts in progress, start delays and blocked steps."""
+    """(G, T) bounds of `on`: what is carried over, starts in progress, and blocked and wanted steps."""
+    low, high = carried_bounds(p, s)
+    for g, start in enumerate(p.gensets):
+        ready = ready_steps(s, start)
+        if start.available and start.starting and not start.on and ready.any():
+            # it will run, for its minimum time at least
+            since_h = s.start_h - s.start_h[int(np.argmax(ready))]
+            low[g, ready & ((since_h < s.site.gensets[g].min_up_s / 3600.0 - EPS_H) | (since_h == 0.0))] = 1.0
+        if start.blocked:  # a minimum time that still runs goes before
+            high[g, np.array(start.blocked) & (low[g] < 1.0)] = 0.0
+        if start.must:
+            low[g, np.array(start.must) & (high[g] > 0.0)] = 1.0
+    return low, high
+
+
+def carried_bounds(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:
+    """(G, T) bounds of `on` from before the plan: availability, minimum times that run on, start delays."""
     low, high = np.zeros((len(p.gensets), s.steps)), np.ones((len(p.gensets), s.steps))
     for g, (unit, start) in enumerate(zip(s.site.gensets, p.gensets, strict=True)):
         if not start.available:
@@ -140,18 +157,10 @@ def commitment_bounds(p: PlanningProblem, s: Structure) -> tuple[FloatArray, Flo
         elif start.on:
             low[g, s.start_h < unit.min_up_s / 3600.0 - start.age_h - EPS_H] = 1.0
         else:
-            ready = ready_steps(s, start)
-            high[g, ~ready] = 0.0
-            if start.starting and ready.any():  # it will run, for its minimum time at least
-                since_h = s.start_h - s.start_h[int(np.argmax(ready))]
-                low[g, ready & ((since_h < unit.min_up_s / 3600.0 - EPS_H) | (since_h == 0.0))] = 1.0
-            elif not start.starting:
+            high[g, ~ready_steps(s, start)] = 0.0
+            if not start.starting:
                 resting = s.start_h < unit.min_down_s / 3600.0 - start.age_h - EPS_H
                 high[g, resting] = 0.0
-        if start.blocked:  # a minimum time that still runs goes before
-            high[g, np.array(start.blocked) & (low[g] < 1.0)] = 0.0
-        if start.must:
-            low[g, np.array(start.must) & (high[g] > 0.0)] = 1.0
     return low, high
 
 

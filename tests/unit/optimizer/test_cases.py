@@ -501,3 +501,23 @@ def test_features_that_a_case_does_not_use_have_no_columns():
     dear = unit(start_cost=1.0, cold_start_cost=2.0, cold_after_h=1.0)
     full = names(Case(steps=3, units=(dear,), loads=(Load(kw=10.0),), running_ratio=1.0))
     assert full - plain == {"hot_start", "warm_start", "off_before", "running_short_kw", "running_kw"}
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("key", ["available", "must_run"])
+def test_equal_units_with_a_calendar_cost_what_unequal_ones_cost(key: str, seed: int):
+    """Two equal units away for two steps: what stops at their begin was counted twice, and load was lost."""
+    rng = np.random.default_rng(seed)
+    window = np.zeros(8, dtype=bool)
+    window[2:4] = True
+    flags = tuple(bool(x) for x in (window if key == "must_run" else ~window))
+    one = Unit(
+        id="u0", p_min_kw=30.0, p_max_kw=100.0, cost=CostPoints(kw=(30.0, 100.0), per_h=(10.0, 25.0)),
+        start_cost=3.0, min_up_h=float(rng.integers(1, 3)), min_down_h=float(rng.integers(1, 3)),
+        state_h=float(rng.choice([-5.0, 5.0])),
+    )  # fmt: skip
+    one = replace(one, must_run=flags) if key == "must_run" else replace(one, available=flags)
+    load = Load(kw=tuple(rng.uniform(0.0, 180.0, 8)))
+    case = Case(steps=8, units=(one, replace(one, id="u1")), loads=(load,))
+    unlike = replace(case, units=(one, replace(one, id="u1", start_cost=3.0 + 1e-9)))
+    assert solve_case(case).objective == pytest.approx(solve_case(unlike).objective, abs=1e-4)
