@@ -112,7 +112,7 @@ def one_day(site: Site, plans: int, options: PlannerOptions) -> tuple[Times, Com
         )
         problem = planning_problem(site, where, view, options)
         n = compiled.numbers(problem)
-        filled, start = compiled.fill(n), warm_start(problem, n, last)
+        filled, start = compiled.fill(n), warm_start(compiled.structure, problem, n, last)
         effort = replace(planner.effort(problem), time_limit_s=None)
         bare.push(filled)  # the floor: the identical matrix is in the solver already
         begun = time.process_time()

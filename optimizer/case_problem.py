@@ -85,11 +85,10 @@ def by_fleet(case: Case) -> list[Unit]:
 
 
 def formulation(case: Case) -> Formulation:
-    """What a case is made of: equal units are counted, not told apart, unless each may be the one lost."""
+    """What a case is made of: equal units are counted, not told apart."""
     sizes = tuple(len(fleet) for fleet in _fleets(case))
-    if case.n_minus_1:
-        return replace(FORMULATION, reserve=True)
-    return replace(FORMULATION, fleets=sizes if max(sizes, default=1) > 1 else ())
+    fleets = sizes if max(sizes, default=1) > 1 else ()
+    return replace(FORMULATION, reserve=case.n_minus_1, fleets=fleets)
 
 
 def _work(x: Deferrable, case: Case) -> tuple[WorkWindow, ...]:

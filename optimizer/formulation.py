@@ -28,7 +28,5 @@ class Formulation:
     soc_tapers: bool = True  # power limits that fall near full and empty
     reserve: bool = True
     tie_break_ratio: float = 1e-4  # of the median price, on charging: free energy is stored the efficient way
-    symmetry: bool = True  # order identical gensets with equal histories
-    fleets: tuple[
-        int, ...
-    ] = ()  # sizes of fleets of identical gensets, as one count each; (): single machines
+    symmetry: bool = True  # identical gensets are counted as fleets where they can be, else ordered
+    fleets: tuple[int, ...] = ()  # sizes of the fleets, in the order of the site; (): single machines

@@ -86,7 +86,8 @@ class PlanningProblem:
     `grid_p_kw` power measured at the POI now, None: not tied or not known;
     `kvarh_before` reactive energy of each month so far beyond what is free; `history_kvarh` that of the open
     billing interval;
-    `v_source_pu` (T,) voltage of the mains behind their impedance, empty where reactive power is not planned.
+    `v_source_pu` (T,) voltage of the mains behind their impedance, empty where reactive power is not planned;
+    `apart`: identical gensets are not to be counted as a fleet, because their tanks are not one.
     """
 
     site: Site
@@ -117,6 +118,7 @@ class PlanningProblem:
     history_kvarh: float = 0.0
     v_source_pu: FloatArray = field(default_factory=lambda: np.ones(0))
     deferrables: tuple[DeferrableStart, ...] = ()
+    apart: bool = False
 
     @property
     def steps(self) -> int:

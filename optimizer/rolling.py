@@ -20,6 +20,7 @@ from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
+from optimizer.fleets import firsts, fleets_of, tanks_hold
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.horizon import planning_grid
 from optimizer.intake import planning_problem
@@ -29,11 +30,11 @@ from optimizer.outlook import MonthOutlook
 from optimizer.problem import PlanningProblem
 from optimizer.rescue import rules_plan, shifted_plan
 from optimizer.solve import Effort, Outcome, Session
-from optimizer.structure import StructureKey, structure_key, structure_of
+from optimizer.structure import Structure, StructureKey, structure_key, structure_of
 from optimizer.validate import validate
 
 CACHE = 12  # compiled structures kept
-ROUNDS = 3  # solves at most: the first, and again with binaries where energy was burnt or feeders were shed
+ROUNDS = 3  # solves at most: the first, and again where energy was burnt, feeders were shed or a tank ran dry
 FIRST_SHARE = 0.6  # of the deadline for a first round that may have to be followed by another
 BURNT_KW = 0.5
 SHED_KW = 0.05
@@ -105,15 +106,22 @@ class Planner:
 
     def prepare(self, at: datetime) -> None:
         """Compile the model of the grid at `at` ahead of time, so that the first deadline is all solver."""
-        self.solver(self.horizon(at), self._formulation())
+        self.solver(self.horizon(at), self.formulation())
 
-    def _formulation(self, exclusive: bool = False, whole: bool = False) -> Formulation:
-        """The lightest formulation that a round needs; what it leaves out is looked for in its result."""
+    def formulation(self, p: PlanningProblem | None = None) -> Formulation:
+        """The lightest formulation that a round of `p` needs; what it leaves out is looked for in its result.
+
+        None: of the first round, on a usual day.
+        """
         form = self._options.formulation
+        fleets = form.fleets
+        if form.symmetry and not fleets and not (p and p.apart):
+            fleets = fleets_of(self._site, p.gensets if p else None)
         return replace(
             form,
-            exclusivity=Exclusivity.BINARY if exclusive else form.exclusivity,
-            shedding=form.shedding if whole else Shedding.MEAN,
+            exclusivity=Exclusivity.BINARY if p and p.exclusive.any() else form.exclusivity,
+            shedding=form.shedding if p and p.shed_whole.any() else Shedding.MEAN,
+            fleets=fleets,
         )
 
     def solver(self, grid: TimeGrid, form: Formulation) -> tuple[Compiled, Session]:
@@ -141,9 +149,11 @@ class Planner:
     def rounds(
         self, p: PlanningProblem, last: Plan | None, begun: float
     ) -> tuple[Compiled, PlanningProblem, Numbers, Outcome]:
-        """Solve a problem, and again with binaries in the steps where its result burns energy or sheds.
+        """Solve a problem, and again with what its result is found to need.
 
-        Returns the model that was solved last, the problem with those steps marked, its numbers and result.
+        That is binaries in the steps where it burns energy or sheds, and gensets told apart where counted
+        ones would empty one of their tanks. Returns the model that was solved last, the problem with what was
+        found marked, its numbers and result.
         `begun` is the time on the wall clock from which a deadline counts [s].
         """
         whole = self._options.formulation.shedding is Shedding.WHOLE
@@ -157,21 +167,21 @@ class Planner:
             v = compiled.values(outcome.x)
             burnt = burning(p, n, v) & ~p.exclusive
             shed = shedding(p, v) & ~p.shed_whole & whole
-            if not (burnt | shed).any():
+            apart = p.apart or not tanks_hold(compiled.structure, p, v)
+            if not (burnt | shed).any() and apart == p.apart:
                 break
             if shed.any():
                 p = replace(p, shed_whole=p.shed_whole | shed | (p.islanded & p.integral))
-            p = replace(p, exclusive=p.exclusive | burnt)
+            p = replace(p, exclusive=p.exclusive | burnt, apart=apart)
             compiled, n, outcome = self._round(p, last, begun)
         return compiled, p, n, outcome
 
     def _round(
         self, p: PlanningProblem, last: Plan | None, begun: float, share: float = 1.0
     ) -> tuple[Compiled, Numbers, Outcome]:
-        form = self._formulation(exclusive=bool(p.exclusive.any()), whole=bool(p.shed_whole.any()))
-        compiled, session = self.solver(p.grid, form)
+        compiled, session = self.solver(p.grid, self.formulation(p))
         n = compiled.numbers(p)
-        filled, start = compiled.fill(n), warm_start(p, n, last)
+        filled, start = compiled.fill(n), warm_start(compiled.structure, p, n, last)
         return compiled, n, session.solve(filled, self.effort(p, wall_s() - begun, share), start)
 
     def _checked(
@@ -234,7 +244,9 @@ def shedding(p: PlanningProblem, v: dict[str, FloatArray]) -> BoolArray:
     return out
 
 
-def warm_start(p: PlanningProblem, n: Numbers, last: Plan | None) -> dict[str, FloatArray] | None:
+def warm_start(
+    s: Structure, p: PlanningProblem, n: Numbers, last: Plan | None
+) -> dict[str, FloatArray] | None:
     """Commitment and open feeders of the last plan on the new grid, where it reaches; NaN beyond."""
     if last is None:
         return None
@@ -245,8 +257,8 @@ def warm_start(p: PlanningProblem, n: Numbers, last: Plan | None) -> dict[str, F
     column = np.clip(at, 0, len(edges) - 2)
     out = {}
     if p.site.gensets and all(g.id in last.genset_on for g in p.site.gensets):
-        rows = np.array([last.genset_on[g.id] for g in p.site.gensets])
-        start = np.where(known, np.round(rows[:, column]), np.nan)
+        rows = np.round([last.genset_on[g.id] for g in p.site.gensets])[:, column]
+        start = np.where(known, np.add.reduceat(rows, firsts(s), axis=0), np.nan)
         out["on"] = np.clip(start, n.low["on"], n.high["on"])
     behind = [f.id for f in p.site.feeders if f.has_breaker]
     if "feeder_open" in n.low and all(f in last.shed_kw for f in behind):

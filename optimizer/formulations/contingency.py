@@ -4,6 +4,7 @@ With R_t all upward headroom of gensets and batteries, which contains P_g u_g - 
 battery b, and F_t the sources on line that can form the bus:
 
     R_t + short_t              >=  P_g u_g,t               loss of genset g (both sides less its own headroom)
+    u_n,t <= size_n a_n,t,  R_t + short_t >= P_n a_n,t     the same for a fleet n, a binary: any of them runs
     R_t + short_t              >=  r_b,t + net_b,t         loss of battery b
     F_t + unformed_t           >=  1 - (another battery can form)       loss of a battery that forms
     R_t + short_t              >=  largest motor start
@@ -16,13 +17,14 @@ Source: Bouffard and Galiana, IEEE Trans. Power Systems 19(1), 2004, 300-307 (re
 unit commitment); grid codes call it the reference incident.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
+from optimizer.fleets import machines, sizes
 from optimizer.formulations.battery import net
 from optimizer.misses import SHOWN_KW, missed_kw
 from optimizer.numbers import Numbers
@@ -58,7 +60,7 @@ def add(m: Model, s: Structure) -> None:
     """n1_short_kw, n1_down_short_kw (T,), unformed (T,), as far as they are asked for."""
     if not asked(s):
         return
-    B, G, T = len(s.site.bess), len(s.site.gensets), s.steps
+    B, N, T = len(s.site.bess), len(machines(s)), s.steps
     policy = s.site.reserve
     freed = m.par("contingency_freed_kw", T)
 
@@ -72,8 +74,9 @@ def add(m: Model, s: Structure) -> None:
             return sum(m.reserve_up[t]) + battery("reserve_kw", t) + short[t] + freed[t]
 
         if "genset" in policy.n_minus_1:
-            rated = [g.p_rated_kw for g in s.site.gensets]
-            m.rows("loss_of_genset", (G, T), lambda g, t: headroom(t) >= rated[g] * m["on"][g, t])
+            rated = [g.p_rated_kw for g in machines(s)]
+            runs = _any_on(m, s)
+            m.rows("loss_of_genset", (N, T), lambda n, t: headroom(t) >= rated[n] * runs(n, t))
         if "bess" in policy.n_minus_1:
             m.rows("loss_of_bess", (B, T), lambda b, t: headroom(t) >= m["reserve_kw"][b, t] + net(m, b, t))
         if policy.motor_start_kw:
@@ -93,6 +96,21 @@ def add(m: Model, s: Structure) -> None:
         )
 
 
+def _any_on(m: Model, s: Structure) -> Callable[[int, int], Expr]:
+    """Whether any machine of a fleet is on, by fleet and step; any_on (K, T) for fleets of more than one."""
+    size, on = sizes(s), m["on"]
+    many = [n for n, k in enumerate(size) if k > 1]
+    if not many:
+        return lambda n, t: on[n, t]
+    runs = m.var("any_on", len(many), s.steps)
+    m.rows(
+        "runs_of_fleet",
+        (len(many), s.steps),
+        lambda k, t: on[many[k], t] <= float(size[many[k]]) * runs[k, t],
+    )
+    return lambda n, t: runs[many.index(n), t] if n in many else on[n, t]
+
+
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """In which steps the rows hold, and prices."""
     if not asked(s):
@@ -102,6 +120,9 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     if _up(s):
         n.bound("n1_short_kw", 0.0, np.inf)
         n.price("contingency_short", "n1_short_kw", ladder(s.site).reserve_per_kwh * s.step_h)
+    if "any_on" in n.shapes:
+        n.bound("any_on", 0.0, 1.0)
+        n.whole("any_on", p.integral & island)
     if "unformed" in n.shapes:
         n.par("formed_without_bess", np.where(island, float(forming_bess(p) >= 2), 1.0))
         n.bound("unformed", 0.0, 1.0)

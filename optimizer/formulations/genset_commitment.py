@@ -15,7 +15,6 @@ commitment problem with start-up costs, IBM RC23628, 2005 (windows); Morales-Esp
 IEEE Trans. Power Systems 28(4), 2013, 10.1109/TPWRS.2013.2251373.
 """
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,7 +22,7 @@ import numpy as np
 from ems.assets import GensetParams
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Model
-from optimizer.fleets import firsts, machines, sizes, starts_of
+from optimizer.fleets import firsts, identical, machines, sizes, starts_of
 from optimizer.formulations.hot_starts import cold_extra
 from optimizer.formulations.windows import EPS_H, window
 from optimizer.numbers import Numbers
@@ -107,11 +106,6 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
             for g, (a, b) in enumerate(pairwise(p.gensets))
         ]
         n.par("history_differs", np.array(differ))
-
-
-def identical(a: GensetParams, b: GensetParams) -> bool:
-    """Same machine under another name."""
-    return replace(a, id="") == replace(b, id="")
 
 
 def _has_limits_of_its_own(unit: GensetParams) -> bool:

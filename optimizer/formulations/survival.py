@@ -20,6 +20,7 @@ import numpy as np
 
 from ems.timegrid import FloatArray
 from optimizer.algebra import Model
+from optimizer.fleets import firsts, machines
 from optimizer.formulations.genset_fuel import TANK_UNKNOWN_L, fuel_l_h
 from optimizer.formulations.reserve import critical, drawn_per_kwh
 from optimizer.misses import SHOWN_KW
@@ -37,10 +38,10 @@ def asked(s: Structure) -> bool:
 
 
 def add(m: Model, s: Structure) -> None:
-    """survive_short_kwh (T,), survive_fuel_kwh, used_l (G, T)."""
+    """survive_short_kwh (T,), survive_fuel_kwh, used_l (N, T) by fleet."""
     if not asked(s):
         return
-    G, T = len(s.site.gensets), s.steps
+    G, T = len(machines(s)), s.steps
     short, need = m.var("survive_short_kwh", T), m.par("survive_need_kwh", T)
     forms = [b for b, x in enumerate(s.site.bess) if x.pcs.can_form and x.id in s.site.forming.islanded]
     params = [b.battery for b in s.site.bess]
@@ -51,7 +52,7 @@ def add(m: Model, s: Structure) -> None:
             m.var("used_l", G, T),
             m.par("survive_tank_l", G),
         )
-        per_kwh = [g.fuel_l_h[-1] / g.fuel_kw[-1] for g in s.site.gensets]
+        per_kwh = [g.fuel_l_h[-1] / g.fuel_kw[-1] for g in machines(s)]
         m.rows(
             "fuel_used",
             (G, T),
@@ -93,9 +94,10 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     rated = np.array(
         [g.p_rated_kw * float(x.available) for g, x in zip(s.site.gensets, p.gensets, strict=True)]
     )
-    n.bound("survive_fuel_kwh", 0.0, (rated * hours)[:, None])
+    tank_l = np.array([min(x.fuel_l, TANK_UNKNOWN_L) for x in p.gensets])
+    n.bound("survive_fuel_kwh", 0.0, np.add.reduceat(rated * hours, firsts(s))[:, None])
     n.bound("used_l", 0.0, np.inf)
-    n.par("survive_tank_l", np.array([min(x.fuel_l, TANK_UNKNOWN_L) for x in p.gensets]))
+    n.par("survive_tank_l", np.add.reduceat(tank_l, firsts(s)))
 
 
 def needed_kwh(p: PlanningProblem, s: Structure) -> FloatArray:

@@ -40,7 +40,7 @@ def check_genset(
         _early(p, params, start, on),
         tol.time_s,
     )
-    exact = np.array([genset.fuel_l_h(genset.fuel_points(params), x) for x in power])
+    exact = genset.fuel_l_h_array(params, power)
     model = fuel_of_pieces(params, on, power)
     running = on > 0.5
     off = np.where(running, np.abs(model - exact) / np.maximum(exact, 1e-6), 0.0)
