@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from dispatch.deferrables import follow_work, work_condition
+from dispatch.deferrables import WorkSeen, follow_work, work_condition
 from dispatch.duty import duties_after
+from dispatch.feeder_use import feeder_use
 from dispatch.layout import Layout
 from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from dispatch.vocabulary import PowerBalance
 from ems.assets import GensetParams
-from ems.condition import BessCondition, GensetCondition, GensetDuty, PlantCondition
+from ems.condition import BessCondition, FeederUse, GensetCondition, GensetDuty, PlantCondition
 from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.tariff import Tariff
@@ -72,7 +73,7 @@ def observe(
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
     known = _mains(_turned(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
     demand = _demand_counters(layout, known, snapshot, power.grid_kw, kvar)
-    work = follow_work(layout, memory.work, feeder_kw, snapshot.at, now_s, max(0.0, elapsed_s))
+    use, work = _loads_seen(layout, memory, snapshot, feeder_kw, closed)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
     condition = PlantCondition(
         at=snapshot.at,
@@ -87,6 +88,7 @@ def observe(
         peak_import_kw=demand.peak_import_kw,
         interval_import_kwh=demand.interval_import_kwh,
         interval_elapsed_s=demand.interval_elapsed_s,
+        feeder_use=use,
         deferrables=work_condition(work, now_s, LONG_AGO_S),
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
@@ -96,6 +98,7 @@ def observe(
         gensets=gensets,
         duty=duty,
         last_good=last_good,
+        feeder_use=use,
         feeder_demand_kw=demand_kw,
         work=work,
         last_at=snapshot.at,
@@ -150,6 +153,20 @@ def _mains(
 
 def _good_s(memory: ObserverMemory, now_s: float) -> float:
     return 0.0 if memory.mains_good_since_s is None else now_s - memory.mains_good_since_s
+
+
+def _loads_seen(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    feeder_kw: Mapping[str, float],
+    closed: Mapping[str, bool],
+) -> tuple[dict[str, FeederUse], dict[str, WorkSeen]]:
+    """How much feeders were shed today, and what deferrable devices have done."""
+    passed_s = _passed_s(memory, snapshot)
+    new_day = memory.day is not None and memory.day != snapshot.at.astimezone(layout.zone).date()
+    use = feeder_use(layout.feeders, memory, closed, passed_s, new_day=new_day)
+    return use, follow_work(layout, memory.work, feeder_kw, snapshot.at, snapshot.monotonic_s, passed_s)
 
 
 def _mode_of(memory: ObserverMemory) -> ModeState:

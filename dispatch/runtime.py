@@ -63,6 +63,9 @@ class EdgeRuntime:
             )
         if known is not None:
             observer = replace(observer, work=work_known(known, clock.monotonic_s()))
+            zone = self.setup.layout.zone
+            if known.at.astimezone(zone).date() == clock.now().astimezone(zone).date():
+                observer = replace(observer, feeder_use=known.feeder_use)
         self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer)
         self.last: Decisions | None = None
         self._clock = clock

@@ -219,6 +219,9 @@ class FeederParams:
     restore_dwell_s: float
     shed_min_s: float = 900.0  # a planned shedding lasts at least so long
     served_min_s: float = 1800.0  # and is followed by at least so long on supply
+    sheds_per_day_max: int | None = None  # planned in any 24 h, today's counted; None: free
+    shed_per_day_s_max: float | None = None  # the same for the time it is open
+    shed_stretch_s_max: float | None = None  # the longest planned shedding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,15 @@ class BessCondition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeederUse:
+    """How much a feeder was without supply, its breaker open, in the present local day."""
+
+    sheds: int = 0  # openings
+    open_s: float = 0.0
+    stretch_s: float = 0.0  # open now, since when
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlantCondition:
     """Everything the planner needs that only the edge knows. Built every tick from good readings only."""
 
@@ -79,4 +88,5 @@ class PlantCondition:
     deferrables: Mapping[str, DeferrableCondition] = field(default_factory=dict)  # those that are metered
     grid_losses: tuple[datetime, ...] = ()  # when the mains were lost, in the last two days
     mains_good_s: float = 0.0  # for how long they have been in their quality band without a break
+    feeder_use: Mapping[str, FeederUse] = field(default_factory=dict)  # of those with limits on shedding
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open

@@ -26,6 +26,7 @@ from optimizer.formulations import (
     reactive,
     reserve,
     running,
+    shed_limits,
     shedding,
     starts,
     survival,
@@ -56,6 +57,7 @@ def build(s: Structure, kind: type[M]) -> M:
     starts.add(m, s)  # not too often in a day
     low_load.add(m, s)  # nor too long at low load
     shedding.add(m, s)  # by feeder
+    shed_limits.add(m, s)  # not too often, nor too long
     deferrable.add(m, s)  # work that is due by a deadline
     balance.add(m, s)  # all of it meets the load; somebody forms the bus
     reserve.add(m, s)  # what is held ready
@@ -86,6 +88,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         starts,
         low_load,
         shedding,
+        shed_limits,
         deferrable,
         balance,
         reserve,
@@ -115,6 +118,7 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
     """
     families = (
         shedding,
+        shed_limits,
         deferrable,
         balance,
         reserve,

@@ -15,6 +15,7 @@ from ems.assets import (
     PvParams,
     Sharing,
 )
+from ems.condition import FeederUse
 from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
 from ems.site import Authority, FormingOrder, GridMode, Hierarchy, ReservePolicy, Site
 from ems.tariff import EnergyBlock, Tariff
@@ -67,6 +68,7 @@ def case_problem(case: Case) -> PlanningProblem:
         feeder_open=np.zeros(len(load), dtype=np.bool_),
         shed_whole=np.zeros(T, dtype=np.bool_),
         blocks_used_kwh=(grid.import_so_far_kwh, 0.0),
+        feeder_use=(FeederUse(),) * len(load),
         deferrables=tuple(_deferrable_start(x, case) for x in case.deferrables),
     )
 

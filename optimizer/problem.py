@@ -8,6 +8,7 @@ from datetime import datetime
 
 import numpy as np
 
+from ems.condition import FeederUse
 from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 
@@ -119,6 +120,7 @@ class PlanningProblem:
     v_source_pu: FloatArray = field(default_factory=lambda: np.ones(0))
     deferrables: tuple[DeferrableStart, ...] = ()
     apart: bool = False
+    feeder_use: tuple[FeederUse, ...] = ()
 
     @property
     def steps(self) -> int:

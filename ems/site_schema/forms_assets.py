@@ -222,3 +222,6 @@ class FeederForm(Form):
     restore_dwell_s: Seconds
     shed_min_s: Seconds = 900.0
     served_min_s: Seconds = 1800.0
+    sheds_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
+    shed_per_day_s_max: SecondsPositive | None = None
+    shed_stretch_s_max: SecondsPositive | None = None

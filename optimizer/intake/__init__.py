@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ems.condition import PlantCondition
+from ems.condition import FeederUse, PlantCondition
 from ems.forecast import Forecast
 from ems.site import Site
 from optimizer.intake.availability import distrusted_steps, grid_availability, integral_steps
@@ -85,5 +85,6 @@ def planning_problem(
         v_source_pu=source_voltage(site, condition, grid, notes),
         exclusive=available & ((cost_price < 0.0) | (export_price > cost_price)),
         deferrables=deferrables,
+        feeder_use=tuple(condition.feeder_use.get(f.id, FeederUse()) for f in site.feeders),
         notes=tuple(notes),
     )

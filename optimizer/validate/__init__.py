@@ -12,6 +12,7 @@ from optimizer.problem import PlanningProblem
 from optimizer.validate.battery import check_batteries, check_wear
 from optimizer.validate.bus import check_bus
 from optimizer.validate.deferrable import check_deferrables
+from optimizer.validate.feeders import check_feeders
 from optimizer.validate.findings import Findings, Tolerance, Verdict
 from optimizer.validate.genset import check_genset
 from optimizer.validate.genset_care import check_care
@@ -48,6 +49,7 @@ def validate(
         return Verdict(faults=("a series is not finite or not as long as the grid",), worst={})
     head = int((np.cumsum(~p.integral) == 0).sum())
     check_bus(found, plan, p, np.zeros(p.steps) if slack_kw is None else slack_kw, tolerance)
+    check_feeders(found, plan, p, head, tolerance)
     check_deferrables(found, plan, p, head, tolerance)
     check_batteries(found, plan, p, head, tolerance)
     check_wear(found, plan, p, tolerance)

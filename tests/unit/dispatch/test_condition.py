@@ -364,3 +364,22 @@ def test_losses_of_the_mains_are_remembered_for_two_days():
     later = T0 + timedelta(days=3)
     _, seen = observe(LAYOUT, memory, snapshot(later, s + 3 * 86400.0), {}, 60.0)
     assert seen.condition.grid_losses == ()
+
+
+# --- limits on shedding ------------------------------------------------------------------------------------
+
+
+def test_sheddings_are_counted_by_local_day():
+    """23:00 in Nairobi: an hour open, closed, open over midnight; the count of the new day starts at none."""
+    feeders = tuple(replace(f, sheds_per_day_max=3) if f.id == "essential" else f for f in SITE.feeders)
+    layout, memory = layout_of(replace(SITE, feeders=feeders)), ObserverMemory()
+    begin, found = T0 - timedelta(hours=4), []
+    for minutes, closed in [(0, 1.0), (10, 0.0), (40, 1.0), (50, 0.0), (60, 0.0), (80, 0.0), (90, 1.0)]:
+        at = begin + timedelta(minutes=minutes)
+        memory, seen = observe(
+            layout, memory, snapshot(at, 60.0 * minutes, essential__closed=closed), {}, 1.0
+        )
+        found.append(seen.condition.feeder_use["essential"])
+    assert [x.sheds for x in found] == [0, 1, 1, 2, 0, 0, 0]
+    assert [x.open_s / 60.0 for x in found] == [0, 0, 30, 30, 10, 30, 40]
+    assert [x.stretch_s / 60.0 for x in found] == [0, 0, 0, 0, 10, 30, 0]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from ems.assets import BurnOff, GensetParams, LowLoad, ReactivePolicy
+from ems.assets import BurnOff, FeederParams, GensetParams, LowLoad, ReactivePolicy
 from ems.condition import GensetDuty, GensetHour
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
@@ -79,6 +79,10 @@ DEPOT = DeferrableParams(
 )  # fmt: skip
 
 
+def _limited(f: FeederParams) -> FeederParams:
+    return replace(f, sheds_per_day_max=2, shed_per_day_s_max=3600.0, shed_stretch_s_max=1800.0)
+
+
 def _cooling(unit: GensetParams) -> GensetParams:
     """One of the two is dearer to start from cold, and has limits of its own."""
     if unit.id == "gen1":
@@ -113,6 +117,7 @@ def random_pose(seed: int) -> Pose:
         pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
         bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200)), cycle_life=CYCLES),),
         deferrables=(PUMP, DEPOT),
+        feeders=tuple(_limited(f) if f.id == "essential" else f for f in site.feeders),
     )
     return Pose(
         site=site,
