@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from ems.cycle_life import CycleLife
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
+from ems.sources import StrengthPolicy
 
 
 class Sharing(StrEnum):
@@ -202,6 +203,7 @@ class GridParams:
     transformer: TransformerParams | None = None
     ramp_kw_s: float | None = None  # fastest change of power at the POI the contract allows
     flapping: FlappingPolicy | None = None
+    strength: StrengthPolicy | None = None
     caps: tuple[CapWindow, ...] = ()  # lower caps at their times
     reactive: ReactivePolicy | None = None  # None: reactive power is not planned
 

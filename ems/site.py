@@ -9,6 +9,7 @@ from ems.assets import ActuatorSafety, BessParams, FeederParams, GensetParams, G
 from ems.deferrable import DeferrableParams
 from ems.outage import OutageNotice
 from ems.points import AssetKind
+from ems.sources import SourceSets
 from ems.tariff import Tariff
 
 
@@ -135,6 +136,7 @@ class Site:
     carbon_per_kg: float = 0.0  # price of CO2, diesel's and import's
     import_co2_kg_per_kwh: float = 0.0
     deferrables: tuple[DeferrableParams, ...] = ()
+    sources: SourceSets | None = None  # which may feed the bus together; None: not limited
 
     @property
     def carbon_per_l(self) -> float:

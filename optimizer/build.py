@@ -28,7 +28,9 @@ from optimizer.formulations import (
     running,
     shed_limits,
     shedding,
+    sources,
     starts,
+    strength,
     survival,
     terminal,
     voltage,
@@ -63,6 +65,8 @@ def build(s: Structure, kind: type[M]) -> M:
     reserve.add(m, s)  # what is held ready
     reactive.add(m, s)  # reactive power of converters and grid
     voltage.add(m, s)  # and what it does to the voltage at the interconnection
+    sources.add(m, s)  # sets that may feed the bus together
+    strength.add(m, s)  # and a bus strong enough for inverters
     running.add(m, s)  # gensets on load against the load, where asked for
     contingency.add(m, s)  # and what the loss of one source takes away
     survival.add(m, s)  # hours the critical load would live without the grid
@@ -94,6 +98,8 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         reserve,
         reactive,
         voltage,
+        sources,
+        strength,
         running,
         contingency,
         survival,
@@ -124,6 +130,8 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         reserve,
         reactive,
         voltage,
+        sources,
+        strength,
         poi,
         running,
         survival,

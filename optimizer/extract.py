@@ -13,7 +13,7 @@ from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.build import notes
 from optimizer.compiled import Compiled, cost_terms
 from optimizer.fleets import single_machines
-from optimizer.formulations import poi, reactive, shed_limits, voltage
+from optimizer.formulations import poi, reactive, shed_limits, sources, strength, voltage
 from optimizer.formulations.deferrable import lost_kwh
 from optimizer.formulations.demand import interval_kvar
 from optimizer.formulations.reserve import drawn_per_kwh, loss_of_grid_kw
@@ -100,6 +100,9 @@ def extract(
     capacity = np.array([b.battery.energy_kwh for b in site.bess]).reshape(-1, 1)
     if reactive.asked(s):
         f["bess_kvar"] = reactive.flows_kvar(s, v)["bess"]
+    fed = sources.fed(p, s, v)
+    if fed:
+        f["bess_fed"] = np.array([fed[b.id] for b in site.bess], dtype=np.float64).reshape(-1, s.steps)
     required, held = reserve_up(p, s, f)
     plan = Plan(
         plan_id=plan_id(site, p.at, who.seq),
@@ -120,7 +123,7 @@ def extract(
         grid=p.grid,
         integral_until=integral_until(p.grid, p.integral),
         grid_mode=modes(p),
-        forming=forming(p, f["on"]),
+        forming=forming(p, f["on"], fed),
         load_kw=by_id([x.id for x in site.feeders], p.load_kw),
         pv_available_kw=by_id([x.id for x in site.pv], p.pv_kw),
         import_per_kwh=series(p.import_per_kwh),
@@ -140,7 +143,7 @@ def extract(
         notes=(*p.notes, *notes(p, s, v)),
         import_limit_kw=series(import_limit_kw(p, s, v)) if p.demand_parts or lower_caps(p) else (),
         **reactive_series(p, s, v),
-        missed={n: series(row) for n, row in (poi.missed(s, v) | shed_limits.missed(p, s, v)).items()},
+        missed={name: series(row) for name, row in missed(p, s, v).items()},
         deferrable_kw=by_id([x.id for x in site.deferrables], v["device_kw"]) if site.deferrables else {},
         unfinished_kwh=lost_kwh(p, v),
     )
@@ -192,13 +195,23 @@ def modes(p: PlanningProblem) -> tuple[GridMode, ...]:
     return tuple(GridMode.GRID_TIED if there else GridMode.ISLANDED for there in p.grid_available)
 
 
-def forming(p: PlanningProblem, on: FloatArray) -> tuple[str, ...]:
-    """Who forms the bus in each step; empty where nobody can."""
+def missed(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """(T,) what a solution knowingly misses, by limit and unit."""
+    found = poi.missed(s, v) | shed_limits.missed(p, s, v)
+    return found | sources.missed(p, v) | strength.missed(s, v)
+
+
+def forming(
+    p: PlanningProblem, on: FloatArray, fed: Mapping[str, BoolArray] | None = None
+) -> tuple[str, ...]:
+    """Who forms the bus in each step; empty where nobody can. `fed`: who may be on it, if not all."""
     ready = {b.id: x.available and b.pcs.can_form for b, x in zip(p.site.bess, p.bess, strict=True)}
-    running = {g.id: row > 0.5 for g, row in zip(p.site.gensets, on, strict=True)}
+    able = {i: np.full(p.steps, can) & fed[i] if fed else np.full(p.steps, can) for i, can in ready.items()}
+    able |= {g.id: row > 0.5 for g, row in zip(p.site.gensets, on, strict=True)}
     out = np.full(p.steps, "", dtype=object)
     for i in reversed(p.site.forming.islanded):  # the preferred one last, over the others
-        out[running.get(i, ready.get(i, False)) & p.islanded] = i
+        if i in able:
+            out[able[i] & p.islanded] = i
     out[p.grid_available] = p.site.grid.id
     return tuple(out.tolist())
 
@@ -227,6 +240,8 @@ def reserve_up(
         room = p.bess[b].p_discharge_kw
         if "bess_kvar" in f:
             room = np.minimum(room, np.sqrt(np.maximum(0.0, unit.pcs.s_kva**2 - f["bess_kvar"][b] ** 2)))
+        if "bess_fed" in f:
+            top = top * f["bess_fed"][b]
         islanded = np.minimum(top, room - f["bess"][b])
         held = held + np.where(island, np.maximum(0.0, islanded), top * float(unit.pcs.can_form))
     return required, held

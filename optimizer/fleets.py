@@ -58,7 +58,10 @@ def _together(site: Site, a: int, b: int) -> bool:
     """Identical machines of a kind that can be counted, with equal rights to form an island.
 
     An option that is set and not among COUNTED tells machines apart: its constraints know single ones only.
+    So do permitted sets of sources.
     """
+    if site.sources is not None:
+        return False
     one, other = site.gensets[a], site.gensets[b]
     options = [f for f in fields(one) if f.default is not MISSING and f.name not in COUNTED]
     forms = {x.id in site.forming.islanded for x in (one, other)}

@@ -36,7 +36,7 @@ from ems.site import (
 )
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.draft import Draft, PlacedPoint
-from ems.site_schema.forms import HierarchyForm, SetpointForm
+from ems.site_schema.forms import HierarchyForm, SetpointForm, SourcesForm
 from ems.site_schema.forms_assets import (
     BatteryForm,
     CapForm,
@@ -46,6 +46,7 @@ from ems.site_schema.forms_assets import (
     LowLoadForm,
 )
 from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, TariffForm, TouWindowForm
+from ems.sources import SourceSets, StrengthPolicy
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
 
@@ -87,6 +88,7 @@ def build_site(draft: Draft) -> Site:
         connections=_connections(draft),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
+        sources=_sources(draft.sources),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,
     )
 
@@ -100,6 +102,16 @@ def _hierarchy(form: HierarchyForm) -> Hierarchy:
     )
 
 
+def _sources(form: SourcesForm | None) -> SourceSets | None:
+    if form is None:
+        return None
+    return SourceSets(
+        islanded=tuple(tuple(k) for k in form.islanded),
+        grid_tied=tuple(tuple(k) for k in form.grid_tied),
+        unpermitted_cost_per_h=form.unpermitted_cost_per_h,
+    )
+
+
 def _grid(form: GridForm) -> GridParams:
     reactive = None if form.reactive is None else ReactivePolicy(**form.reactive.model_dump())
     return GridParams(
@@ -107,7 +119,8 @@ def _grid(form: GridForm) -> GridParams:
         caps=tuple(_cap(c) for c in form.caps),
         transformer=None if form.transformer is None else TransformerParams(**form.transformer.model_dump()),
         flapping=None if form.flapping is None else FlappingPolicy(**form.flapping.model_dump()),
-        **form.model_dump(exclude={"reactive", "caps", "transformer", "flapping"}),
+        strength=None if form.strength is None else StrengthPolicy(**form.strength.model_dump()),
+        **form.model_dump(exclude={"reactive", "caps", "transformer", "flapping", "strength"}),
     )
 
 

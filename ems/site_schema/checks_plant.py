@@ -11,6 +11,7 @@ from ems.site_schema.checks_weak_grid import (
     check_caps,
     check_flapping,
     check_reactive,
+    check_sources,
     check_transformer,
 )
 from ems.site_schema.draft import Draft
@@ -29,6 +30,7 @@ def check_plant(draft: Draft) -> None:
     check_caps(draft)
     check_transformer(draft)
     check_flapping(draft)
+    check_sources(draft)
     for bess_id, bess in draft.bess.items():
         check_bess(draft, ("bess", bess_id), bess)
     for genset_id, genset in draft.gensets.items():

@@ -1,7 +1,9 @@
 """What the keys of a weak interconnection mean together: its voltage band, its caps in time."""
 
+from ems.points import AssetKind
 from ems.site_schema.draft import Draft
-from ems.site_schema.words import clock
+from ems.site_schema.text import Loc
+from ems.site_schema.words import clock, hint
 
 NARROWEST_PU = 0.01  # a narrower band is one number
 
@@ -106,3 +108,37 @@ def check_flapping(draft: Draft) -> None:
             f"{grid.flapping.dwell_s_max:g} s",
             f"reconnect_dwell_s, {grid.reconnect_dwell_s:g} s, or more",
         )
+
+
+SOURCES = (AssetKind.BESS, AssetKind.GENSET, AssetKind.PV)
+
+
+def check_sources(draft: Draft) -> None:
+    """Every set names sources of the site, once, and in an island one that can form it."""
+    sets = draft.sources
+    if sets is None:
+        return
+    if not sets.islanded and not sets.grid_tied:
+        draft.add(("sources",), "no set", "a list of sets for islanded, grid_tied or both")
+    for mode, listed in (("islanded", sets.islanded), ("grid_tied", sets.grid_tied)):
+        seen: list[frozenset[str]] = []
+        for i, ids in enumerate(listed):
+            loc = ("sources", mode, i)
+            for j, asset in enumerate(ids):
+                _check_source(draft, (*loc, j), asset, ids[:j])
+            if frozenset(ids) in seen:
+                draft.add(loc, f"{', '.join(ids) or 'the empty set'} again", "each set once")
+            seen.append(frozenset(ids))
+            forming = draft.forming.islanded if draft.forming is not None else []
+            if mode == "islanded" and draft.forming is not None and not set(ids) & set(forming):
+                draft.add(loc, ", ".join(ids) or "the empty set", f"a set with one of {', '.join(forming)}")
+
+
+def _check_source(draft: Draft, loc: Loc, asset: str, before: list[str]) -> None:
+    kind = draft.kinds.get(asset)
+    if kind is None:
+        draft.add(loc, repr(asset), "a bess, genset or pv of this site", hint(asset, draft.kinds))
+    elif kind not in SOURCES:
+        draft.add(loc, f"{asset!r}, a {kind}", "a bess, genset or pv of this site")
+    elif asset in before:
+        draft.add(loc, f"{asset!r} again", "each source once")

@@ -23,6 +23,7 @@ from ems.site_schema.forms import (
     ReserveForm,
     SetpointForm,
     SiteForm,
+    SourcesForm,
     WeatherForm,
 )
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
@@ -95,6 +96,7 @@ class Draft:
     tariff: TariffForm | None = None
     forming: FormingForm | None = None
     reserve: ReserveForm | None = None
+    sources: SourcesForm | None = None
     authority: dict[str, SetpointForm] = field(default_factory=dict)
     outages: dict[int, OutageForm] = field(default_factory=dict)  # by place in the file
     maintenance: dict[int, MaintenanceForm] = field(default_factory=dict)  # by place in the file

@@ -69,6 +69,14 @@ class FormingForm(Form):
     islanded: list[Id] = Field(min_length=1)
 
 
+class SourcesForm(Form):
+    """Sets of sources that may feed the bus together, by grid mode."""
+
+    islanded: list[list[Id]] = []
+    grid_tied: list[list[Id]] = []
+    unpermitted_cost_per_h: Annotated[float, Quantity("CUR/h", gt=0)] | None = None
+
+
 class ReserveForm(Form):
     """How much is held ready."""
 
@@ -197,4 +205,5 @@ class SiteForm(Form):
     outages: list[OutageForm] = []
     maintenance: list[MaintenanceForm] = []
     deferrables: dict[Id, DeferrableForm] = {}
+    sources: SourcesForm | None = None
     connections: dict[Id, ConnectionForm] = {}

@@ -61,6 +61,15 @@ class FlappingForm(Form):
     dwell_s_max: SecondsPositive
 
 
+class StrengthForm(Form):
+    """Short-circuit ratio that grid-following inverters need."""
+
+    scr_ratio_min: Annotated[float, Quantity("", ge=1, le=20)]
+    genset_ratio: Annotated[float, Quantity("", gt=0, le=20)] = 6.0
+    forming_ratio: Annotated[float, Quantity("", ge=0, le=5)] = 1.0
+    s_grid_kva: Kva | None = None
+
+
 class GridForm(Form):
     """The point of interconnection."""
 
@@ -77,6 +86,7 @@ class GridForm(Form):
     transformer: TransformerForm | None = None
     ramp_kw_s: Annotated[float, Quantity("kW/s", gt=0)] | None = None
     flapping: FlappingForm | None = None
+    strength: StrengthForm | None = None
     caps: list[CapForm] = []
     reactive: ReactiveForm | None = None
 

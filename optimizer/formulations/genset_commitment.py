@@ -65,9 +65,12 @@ def add(m: Model, s: Structure) -> None:
 
 
 def _add_order(m: Model, s: Structure) -> None:
-    """Of two identical gensets the first runs whenever the second does, unless their histories differ."""
+    """Of two identical gensets the first runs whenever the second does, unless their histories differ.
+
+    Not with permitted sets of sources, which may name one and not the other.
+    """
     units, on = s.site.gensets, m["on"]
-    if not s.formulation.symmetry or len(units) < 2:
+    if not s.formulation.symmetry or len(units) < 2 or s.site.sources is not None:
         return
     differs = m.par("history_differs", len(units) - 1)
     twin = [identical(a, b) and not _has_limits_of_its_own(a) for a, b in pairwise(units)]

@@ -18,6 +18,7 @@ from optimizer.validate.genset import check_genset
 from optimizer.validate.genset_care import check_care
 from optimizer.validate.poi import check_poi
 from optimizer.validate.reactive import check_reactive
+from optimizer.validate.sources import check_sources
 
 __all__ = ["Tolerance", "Verdict", "validate"]
 
@@ -55,6 +56,7 @@ def validate(
     check_wear(found, plan, p, tolerance)
     for params, start in zip(p.site.gensets, p.gensets, strict=True):
         check_genset(found, plan, p, params, start, head, tolerance)
+    check_sources(found, plan, p, head, tolerance)
     check_poi(found, plan, p, tolerance)
     check_reactive(found, plan, p, tolerance)
     check_care(found, plan, p, head)

@@ -11,6 +11,7 @@ from ems.cycle_life import CycleLife
 from ems.errors import ConfigError
 from ems.poi import FlappingPolicy, TransformerParams
 from ems.site_schema import load_site
+from ems.sources import SourceSets, StrengthPolicy
 
 HERE = Path(__file__).parent / "broken_sites"
 BROKEN = sorted(HERE.glob("[0-9]*.yaml"))
@@ -67,6 +68,9 @@ def test_load_site_good_file_of_the_same_shape_passes():
     assert site.grid.ramp_kw_s == 0.5
     assert site.grid.transformer == TransformerParams(s_kva=400.0, overload_per_kvah=2.0)
     assert site.grid.flapping == FlappingPolicy(window_h=6.0, growth_ratio=3.0, dwell_s_max=3600.0)
+    assert site.grid.strength == StrengthPolicy(scr_ratio_min=3.0, genset_ratio=5.0, s_grid_kva=4000.0)
+    sets = (("bess1", "pv1"), ("bess1", "gen1", "pv1"))
+    assert site.sources == SourceSets(islanded=sets, unpermitted_cost_per_h=100.0)
     evening, repair = site.grid.caps
     assert evening.local is not None
     assert (evening.local.start_h, evening.local.end_h, evening.local.weekdays) == (

@@ -17,6 +17,7 @@ from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
 from ems.poi import FlappingPolicy, TransformerParams
 from ems.site import GridMode
+from ems.sources import SourceSets, StrengthPolicy
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge
 from optimizer.algebra import Model, StandardForm
 from optimizer.build import build
@@ -56,6 +57,10 @@ RATCHET = DemandCharge(
 POWER_FACTOR = PowerFactorCharge(min_ratio=0.97, per_kvarh=0.05)
 TRANSFORMER = TransformerParams(s_kva=150.0, overload_per_kvah=2.0)
 FLAPPING = FlappingPolicy(window_h=3.0, growth_ratio=40.0, dwell_s_max=2400.0)
+STRENGTH = StrengthPolicy(scr_ratio_min=3.0, genset_ratio=0.5, forming_ratio=0.8, s_grid_kva=700.0)
+SOURCES = SourceSets(
+    islanded=(("bess1", "pv1"), ("bess1", "gen1"), ("gen1", "gen2")), unpermitted_cost_per_h=77.0
+)
 REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01, pcs_sides=12)
 WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
@@ -105,6 +110,7 @@ def random_pose(seed: int) -> Pose:
             site.tariff, demand_charges=(NOTIFIED, RATCHET), energy_blocks=BLOCKS, power_factor=POWER_FACTOR
         ),
         import_co2_kg_per_kwh=0.4,
+        sources=SOURCES if seed % 4 == 3 else None,
         grid=replace(
             site.grid,
             p_import_kw_max=float(rng.uniform(150, 400)),
@@ -112,6 +118,7 @@ def random_pose(seed: int) -> Pose:
             reactive=REACTIVE if seed % 2 else None,
             transformer=TRANSFORMER,
             flapping=FLAPPING,
+            strength=STRENGTH,
             ramp_kw_s=0.05,
         ),
         pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
@@ -298,6 +305,8 @@ NOT_IN_THE_MODEL = {
     },
     "grid": {"transfer_s"},
     "reactive": set(),
+    "strength": set(),
+    "sources": set(),
     "flapping": set(),
     "transformer": set(),
     "feeder": {"restore_dwell_s"},
@@ -351,6 +360,8 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "reactive": silent(REACTIVE, lambda x: at(grid=replace(site.grid, reactive=x)), base),
         "transformer": silent(TRANSFORMER, lambda x: at(grid=replace(site.grid, transformer=x)), base),
         "flapping": silent(FLAPPING, lambda x: at(grid=replace(site.grid, flapping=x)), base),
+        "strength": silent(STRENGTH, lambda x: at(grid=replace(site.grid, strength=x)), base),
+        "sources": silent(SOURCES, lambda x: at(sources=x), digest(at(sources=SOURCES))),
         "feeder": silent(f, lambda x: at(feeders=(site.feeders[0], x, site.feeders[2])), base),
         "tariff": silent(site.tariff, lambda x: at(tariff=x), base),
         "reserve": silent(site.reserve, lambda x: at(reserve=x), base),
