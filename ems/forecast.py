@@ -9,12 +9,24 @@ from ems.timegrid import FloatArray, TimeGrid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastScenario:
+    """One way demand and sun may go, on the grid of its forecast; probabilities of a set add up to 1."""
+
+    label: str
+    probability_ratio: float
+    load_kw: Mapping[str, FloatArray]
+    pv_kw: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """What is expected on a time grid, known at `issued_at` from data up to `data_cutoff`.
 
     All arrays are (T,) and finite. `load_kw` is by feeder (a positive demand), `pv_kw` by PV asset
     (available AC power before curtailment), `import_per_kwh` the energy price.
     `load_low_kw` etc. are optional quantile bands by name, e.g. {"p10": {...}}.
+    `scenarios` is empty or begins with the expected path, which is `load_kw` and `pv_kw` themselves;
+    `scenario_source` says what they were made from.
     """
 
     grid: TimeGrid
@@ -29,3 +41,5 @@ class Forecast:
     load_kw_quantiles: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
     pv_kw_quantiles: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
     repairs: tuple[str, ...] = ()  # every substitution that was made, in words
+    scenarios: tuple[ForecastScenario, ...] = ()
+    scenario_source: str = ""

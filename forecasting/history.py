@@ -1,7 +1,7 @@
 """The forecaster that needs nothing but the site's own history."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -13,10 +13,23 @@ from ems.outage import OutageNotice, known_outages
 from ems.series import UniformSeries
 from ems.site import Site
 from ems.timegrid import FloatArray, TimeGrid
-from forecasting.bands import ErrorMemory, apply_band, assumed_band
+from forecasting.bands import REACH, ErrorMemory, apply_band, assumed_band
 from forecasting.load import LoadModel, LoadOptions
+from forecasting.prediction import Prediction
 from forecasting.price import TariffPrices
 from forecasting.pv import PvModel, PvOptions
+from forecasting.scenarios import (
+    DAYS,
+    DAYS_MIN,
+    EXPECTED,
+    PathMemory,
+    Paths,
+    chosen_scenarios,
+    day_of,
+    origins,
+    scenarios_from_bands,
+    shifted,
+)
 from forecasting.slots import LocalCalendar, SlotSeries, onto_grid, slot_of, slot_range, slot_start, to_slots
 from forecasting.sun import Sun
 
@@ -29,11 +42,12 @@ _ASSUMED_PV_RATIO = 0.4  # of the envelope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastOptions:
-    """Options of every part of the forecaster."""
+    """Options of every part of the forecaster; `scenarios`: how many are made, the expected one included."""
 
     load: LoadOptions = field(default_factory=LoadOptions)
     pv: PvOptions = field(default_factory=PvOptions)
     bands: bool = True
+    scenarios: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,6 +59,7 @@ class _Feed:
     fixed: SlotSeries | None
     provider: Callable[[datetime], UniformSeries | None] | None
     memory: ErrorMemory = field(default_factory=ErrorMemory)
+    paths: PathMemory = field(default_factory=PathMemory)
 
     def series(self, issued_at: datetime) -> SlotSeries | None:
         if self.provider is None:
@@ -59,6 +74,23 @@ class _Result:
 
     mean: dict[str, FloatArray] = field(default_factory=dict)
     quantiles: dict[str, dict[str, FloatArray]] = field(default_factory=lambda: {"p10": {}, "p90": {}})
+    known: dict[str, "_Known"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What a forecast of one series rests on."""
+
+    feed: _Feed
+    series: SlotSeries | None
+    cut: int
+    prediction: Prediction
+
+    def errors(self, origin: int) -> FloatArray | None:
+        """Errors of a forecast issued at slot `origin`; none at all where nothing is measured."""
+        if self.series is None:
+            return None
+        return self.feed.paths.path(self.series, origin, partial(self.feed.model.predict, self.series))
 
 
 class HistoryForecaster:
@@ -94,6 +126,7 @@ class HistoryForecaster:
         _require_known("pv", pv, [p.id for p in site.pv])
         calendar, sun = LocalCalendar(site.timezone), Sun(site.latitude_deg, site.longitude_deg)
         self._bands = chosen.bands
+        self._scenarios = chosen.scenarios
         self._notices = notices
         self._prices = TariffPrices(site.tariff)
         self._load = {
@@ -120,7 +153,7 @@ class HistoryForecaster:
             for asset_id in values:
                 values[asset_id] = np.minimum(values[asset_id], self._cap_kw[asset_id])
         notices = self._notices(issued_at) if callable(self._notices) else self._notices
-        return Forecast(
+        forecast = Forecast(
             grid=grid,
             issued_at=issued_at,
             data_cutoff=slot_start(max(cuts)) if cuts else issued_at,
@@ -134,6 +167,36 @@ class HistoryForecaster:
             pv_kw_quantiles=pv.quantiles if self._bands else {},
             repairs=tuple(repairs),
         )
+        return forecast if self._scenarios < 2 else self._with_scenarios(forecast, load, pv)
+
+    def _with_scenarios(self, forecast: Forecast, load: _Result, pv: _Result) -> Forecast:
+        """From the errors of past days that every measured series knows, else from the bands."""
+        lo, hi = slot_range(forecast.grid)
+        known = {**load.known, **pv.known}
+        measured = {a: k for a, k in known.items() if k.series is not None and k.prediction.measured}
+        samples: list[tuple[str, Paths, Paths]] = [(EXPECTED, forecast.load_kw, forecast.pv_kw)]
+        newest = max((k.cut for k in measured.values()), default=0)
+        for origin in origins(newest) if measured else []:
+            errors = {a: k.errors(origin) for a, k in measured.items()}
+            if any(e is None for e in errors.values()):
+                continue
+            rows = {}
+            for asset, k in known.items():
+                error = errors.get(asset)
+                kw = k.prediction.mean_kw
+                if error is not None:
+                    lead = np.maximum(np.arange(lo, hi) - k.cut, 0)
+                    kw = shifted(error, lead, kw, k.prediction.scale_kw)
+                cap_kw = self._cap_kw.get(asset, np.inf)
+                rows[asset] = _checked(asset, onto_grid(np.minimum(kw, cap_kw), lo, forecast.grid))
+            samples.append((day_of(origin), {a: rows[a] for a in load.mean}, {a: rows[a] for a in pv.mean}))
+        for k in measured.values():
+            k.feed.paths.forget(min(origins(newest)) - REACH)
+        if len(samples) - 1 < DAYS_MIN:
+            return scenarios_from_bands(forecast, self._scenarios, self._cap_kw)
+        source = f"errors of {len(samples) - 1} of the last {DAYS} days at this time of day"
+        chosen = chosen_scenarios(forecast.grid, samples, self._scenarios)
+        return replace(forecast, scenarios=chosen, scenario_source=source)
 
     def _one(
         self,
@@ -152,6 +215,7 @@ class HistoryForecaster:
             cuts.append(cut)
         prediction = feed.model.predict(series, cut, lo, hi)
         repairs.extend(prediction.repairs)
+        result.known[asset_id] = _Known(feed=feed, series=series, cut=cut, prediction=prediction)
         result.mean[asset_id] = _checked(asset_id, onto_grid(prediction.mean_kw, lo, grid))
         if not self._bands:
             return

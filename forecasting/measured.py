@@ -18,7 +18,7 @@ from ems.series import UniformSeries
 from ems.site import Site
 from ems.telemetry import Quality, Reading, Snapshot
 from ems.timegrid import FloatArray
-from forecasting.history import HistoryForecaster, NoticeSource
+from forecasting.history import ForecastOptions, HistoryForecaster, NoticeSource
 from forecasting.slots import slot_start, to_slots
 
 _PAGE = 20_000  # samples read at once
@@ -152,13 +152,16 @@ class MemorySamples:
             self.rows.popleft()
 
 
-def history_forecaster(site: Site, measured: MeasuredHistory, notices: NoticeSource) -> HistoryForecaster:
+def history_forecaster(
+    site: Site, measured: MeasuredHistory, notices: NoticeSource, options: ForecastOptions | None = None
+) -> HistoryForecaster:
     """A forecaster over everything measured so far."""
     return HistoryForecaster(
         site,
         load=_sources(measured, (f.id for f in site.feeders)),
         pv=_sources(measured, (p.id for p in site.pv)),
         notices=notices,
+        options=options,
     )
 
 
