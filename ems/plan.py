@@ -34,6 +34,20 @@ class SolveRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioCosts:
+    """What the decisions common to all scenarios cost under each of them [money], the expected path first."""
+
+    source: str  # what the scenarios were made from
+    label: tuple[str, ...]
+    probability_ratio: tuple[float, ...]
+    cost: tuple[float, ...]
+    expected_cost: float
+    tail_cost: float  # mean of the dearest 1 - tail_level_ratio (CVaR)
+    tail_level_ratio: float
+    tail_weight_ratio: float  # its share of the objective
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Setpoints and expectations per step. All series have one entry per step of `grid`.
 
@@ -84,6 +98,7 @@ class Plan:
     deferrable_kw: Mapping[str, Series] = field(default_factory=dict)  # demand of each device, planned
     unfinished_kwh: Mapping[str, float] = field(default_factory=dict)  # of its work, in the window
     import_limit_kw: Series = ()  # where further demand charges count: import above it raises what is billed
+    scenarios: ScenarioCosts | None = None  # of a plan over scenarios: its series are those of the first one
 
     def available_units(self, step: int) -> tuple[str, ...]:
         """Gensets the plan has on load in a step."""

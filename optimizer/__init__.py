@@ -13,6 +13,7 @@ from optimizer.intake import planning_problem
 from optimizer.options import DemandWeight, PlannerOptions
 from optimizer.problem import PlanningProblem
 from optimizer.rolling import Planner
+from optimizer.uncertainty import Uncertainty, UncertaintyKind
 
 __all__ = [
     "Case",
@@ -30,6 +31,8 @@ __all__ = [
     "Shedding",
     "Solution",
     "Storage",
+    "Uncertainty",
+    "UncertaintyKind",
     "Unit",
     "planning_problem",
     "solve_case",

@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Model, StandardForm
@@ -27,6 +28,7 @@ class Filled:
     row_high: FloatArray
     integer: BoolArray
     offset: float
+    matrix: tuple[NDArray[np.int32], NDArray[np.int32], FloatArray] | None = None  # where numbers are in it
 
 
 class Compiled:

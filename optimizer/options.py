@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from optimizer.formulation import Formulation
+from optimizer.uncertainty import Uncertainty
 
 
 class DemandWeight(StrEnum):
@@ -36,3 +37,4 @@ class PlannerOptions:
         None  # values of the stored thirds; None: from prices
     )
     formulation: Formulation = field(default_factory=Formulation)
+    uncertainty: Uncertainty = field(default_factory=Uncertainty)

@@ -17,27 +17,28 @@ from ems.forecast import Forecast
 from ems.outage import OutageNotice
 from ems.plan import Plan
 from ems.site import GridMode, Site
-from ems.timegrid import BoolArray, FloatArray, TimeGrid
+from ems.timegrid import FloatArray, TimeGrid
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
 from optimizer.fleets import firsts, fleets_of, tanks_hold
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.horizon import planning_grid
-from optimizer.intake import planning_problem
+from optimizer.marking import SHED_KW, burning, shedding
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
 from optimizer.problem import PlanningProblem
 from optimizer.rescue import rules_plan, shifted_plan
+from optimizer.scenarios import ScenarioProblem, scenario_problems
 from optimizer.solve import Effort, Outcome, Session
 from optimizer.structure import Structure, StructureKey, structure_key, structure_of
+from optimizer.two_stage import TwoStage
 from optimizer.validate import validate
 
 CACHE = 12  # compiled structures kept
 ROUNDS = 3  # solves at most: the first, and again where energy was burnt, feeders were shed or a tank ran dry
+EXPECTED_SHARE = 0.3  # of what is left of a deadline, for the expected path before all scenarios
 FIRST_SHARE = 0.6  # of the deadline for a first round that may have to be followed by another
-BURNT_KW = 0.5
-SHED_KW = 0.05
 RESERVED_S = 0.15  # of the deadline, for what comes after the solve
 
 
@@ -56,6 +57,7 @@ class Planner:
         self._options = PlannerOptions() if options is None else options
         self._solvers: dict[StructureKey, _Solver] = {}
         self._uses = 0
+        self._two_stage = TwoStage(self, self._options)
 
     def horizon(
         self,
@@ -98,10 +100,14 @@ class Planner:
         begun = wall_s()
         who = Identity(seq=seq, valid_h=self._options.valid_h)
         try:
-            problem = planning_problem(self._site, condition, forecast, self._options, outlook)
+            scenarios = scenario_problems(self._site, condition, forecast, self._options, outlook)
         except (DataError, BadValue) as bad:
             return self._rescue(None, condition, forecast.grid, last, who, f"input refused: {bad}")
-        plan, why = self._solved(problem, last, who, begun)
+        problem = scenarios[0].problem
+        if len(scenarios) > 1:
+            plan, why = self._over_scenarios(scenarios, forecast.scenario_source, last, who, begun)
+        else:
+            plan, why = self._solved(problem, last, who, begun)
         return plan if plan is not None else self._rescue(problem, condition, problem.grid, last, who, why)
 
     def prepare(self, at: datetime) -> None:
@@ -146,21 +152,47 @@ class Planner:
             return None, f"the solver ended with {outcome.status} and no point"
         return self._checked(compiled, p, n, outcome, who)  # the replay judges what is left
 
+    def _over_scenarios(
+        self,
+        scenarios: Sequence[ScenarioProblem],
+        source: str,
+        last: Plan | None,
+        who: Identity,
+        begun: float,
+    ) -> tuple[Plan | None, str]:
+        """A plan over scenarios; where there is none, that of the expected path, which was made before."""
+        compiled, p, n, outcome = self.rounds(scenarios[0].problem, last, begun, EXPECTED_SHARE)
+        start = None
+        if outcome.x is not None:
+            v = compiled.values(outcome.x)
+            start = {k: v[k] for k in ("on",) if k in v}
+        marked = [replace(scenarios[0], problem=p), *scenarios[1:]]
+        solved = self._two_stage.solve(marked, start, begun)
+        plan, why = self._two_stage.published(solved, marked, source, who)
+        if plan is not None or outcome.x is None:
+            return plan, why
+        plan, refused = self._checked(compiled, p, n, outcome, who)
+        if plan is None:
+            return None, f"{why}; the expected path alone: {refused}"
+        note = f"planned for the expected path alone: of {len(scenarios)} scenarios {why}"
+        return replace(plan, notes=(*plan.notes, note)), ""
+
     def rounds(
-        self, p: PlanningProblem, last: Plan | None, begun: float
+        self, p: PlanningProblem, last: Plan | None, begun: float, share: float = 1.0
     ) -> tuple[Compiled, PlanningProblem, Numbers, Outcome]:
         """Solve a problem, and again with what its result is found to need.
 
         That is binaries in the steps where it burns energy or sheds, and gensets told apart where counted
         ones would empty one of their tanks. Returns the model that was solved last, the problem with what was
         found marked, its numbers and result.
-        `begun` is the time on the wall clock from which a deadline counts [s].
+        `begun` is the time on the wall clock from which a deadline counts [s]; a solve takes at most `share`
+        of what is left of it.
         """
         whole = self._options.formulation.shedding is Shedding.WHOLE
         if whole and p.feeder_open.any():
             p = replace(p, shed_whole=p.islanded & p.integral)
         another = whole and p.islanded.any() and not p.shed_whole.any()  # may have to follow
-        compiled, n, outcome = self._round(p, last, begun, FIRST_SHARE if another else 1.0)
+        compiled, n, outcome = self._round(p, last, begun, share * (FIRST_SHARE if another else 1.0))
         for _ in range(ROUNDS - 1):
             if outcome.x is None:
                 break
@@ -173,7 +205,7 @@ class Planner:
             if shed.any():
                 p = replace(p, shed_whole=p.shed_whole | shed | (p.islanded & p.integral))
             p = replace(p, exclusive=p.exclusive | burnt, apart=apart)
-            compiled, n, outcome = self._round(p, last, begun)
+            compiled, n, outcome = self._round(p, last, begun, share)
         return compiled, p, n, outcome
 
     def _round(
@@ -221,27 +253,6 @@ class Planner:
         if shifted is not None:
             return shifted
         return rules_plan(self._site, condition, grid, who, f"{why}; last plan: {reason}")
-
-
-def burning(p: PlanningProblem, n: Numbers, v: dict[str, FloatArray]) -> BoolArray:
-    """(T,) whole steps with flow both ways at once, or with loss pieces filled out of order."""
-    out = np.minimum(v["import_kw"], v["export_kw"]) > BURNT_KW
-    if p.site.bess:
-        both = np.minimum(v["charge_kw"].sum(axis=1), v["discharge_kw"].sum(axis=1))
-        out |= (both > BURNT_KW).any(axis=0)
-        for name in ("charge_kw", "discharge_kw"):
-            room = n.high[name][:, :-1] - v[name][:, :-1]
-            out |= (np.minimum(room, v[name][:, 1:]) > BURNT_KW).any(axis=(0, 1))
-    return out & p.integral
-
-
-def shedding(p: PlanningProblem, v: dict[str, FloatArray]) -> BoolArray:
-    """(T,) whole steps in which something is shed behind a breaker."""
-    behind = [i for i, f in enumerate(p.site.feeders) if f.has_breaker]
-    if not behind:
-        return np.zeros(p.steps, dtype=np.bool_)
-    out: BoolArray = (v["shed_kw"][behind] > SHED_KW).any(axis=0) & p.integral
-    return out
 
 
 def warm_start(

@@ -10,6 +10,7 @@ from ems.clock import wall_s
 from ems.errors import InvariantBroken
 from ems.timegrid import FloatArray
 from optimizer.compiled import Compiled, Filled
+from optimizer.extensive import Extensive
 
 # With the last plan as start they find little: 43 plans took 13.0 s with them and 10.0 s without, the longest
 # 3.1 and 1.1 s (docs/optimizer.md, "Speed").
@@ -48,7 +49,7 @@ class Outcome:
 class Session:
     """One HiGHS for one compiled matrix; each solve pushes its vectors."""
 
-    def __init__(self, compiled: Compiled) -> None:
+    def __init__(self, compiled: Compiled | Extensive) -> None:
         self._compiled = compiled
         self._highs: Any = cast(Any, highspy.Highs)()  # its stubs lack a method and the constructor's types
         self._highs.setOptionValue("output_flag", False)
@@ -86,9 +87,10 @@ class Session:
         self._filled = f
         form = self._compiled.form
         rows, columns = form.shape
+        start, index, value = (form.a_start, form.a_index, form.a_value) if f.matrix is None else f.matrix
         status = self._highs.passModel(
-            columns, rows, len(form.a_value), 1, 1, f.offset, f.cost, f.low, f.high, f.row_low, f.row_high,
-            form.a_start, form.a_index, form.a_value, f.integer.astype(np.int32),
+            columns, rows, len(value), 1, 1, f.offset, f.cost, f.low, f.high, f.row_low, f.row_high,
+            start, index, value, f.integer.astype(np.int32),
         )  # fmt: skip
         if status == highspy.HighsStatus.kError:
             raise InvariantBroken("the solver refused the matrix of a compiled model")

@@ -17,9 +17,9 @@ from optimizer.compiled import Compiled, Filled
 from optimizer.explain.bench import Extra, setpoint_rows, setpoints, solve_whole
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
+from optimizer.marking import burning, shedding
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
-from optimizer.rolling import burning, shedding
 from optimizer.solve import Effort
 from optimizer.structure import Structure, structure_of
 

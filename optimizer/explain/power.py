@@ -17,7 +17,7 @@ from optimizer.explain.ground import Ground
 from optimizer.explain.posed import Change, setpoint_values
 from optimizer.explain.purpose import Uses
 from optimizer.explain.sayings import SMALL_COST, PowerFacts, power_sentence
-from optimizer.rolling import burning
+from optimizer.marking import burning
 
 SHARE = 0.1  # of the rating: how far the next-best setpoint is away
 MOVED_SHARE = 0.01  # of the rating: a setpoint that moves less has not moved

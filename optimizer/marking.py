@@ -1,0 +1,31 @@
+"""What the lighter formulation leaves out, looked for in a result: the steps that need binaries."""
+
+import numpy as np
+
+from ems.timegrid import BoolArray, FloatArray
+from optimizer.numbers import Numbers
+from optimizer.problem import PlanningProblem
+
+BURNT_KW = 0.5
+SHED_KW = 0.05
+
+
+def burning(p: PlanningProblem, n: Numbers, v: dict[str, FloatArray]) -> BoolArray:
+    """(T,) whole steps with flow both ways at once, or with loss pieces filled out of order."""
+    out = np.minimum(v["import_kw"], v["export_kw"]) > BURNT_KW
+    if p.site.bess:
+        both = np.minimum(v["charge_kw"].sum(axis=1), v["discharge_kw"].sum(axis=1))
+        out |= (both > BURNT_KW).any(axis=0)
+        for name in ("charge_kw", "discharge_kw"):
+            room = n.high[name][:, :-1] - v[name][:, :-1]
+            out |= (np.minimum(room, v[name][:, 1:]) > BURNT_KW).any(axis=(0, 1))
+    return out & p.integral
+
+
+def shedding(p: PlanningProblem, v: dict[str, FloatArray]) -> BoolArray:
+    """(T,) whole steps in which something is shed behind a breaker."""
+    behind = [i for i, f in enumerate(p.site.feeders) if f.has_breaker]
+    if not behind:
+        return np.zeros(p.steps, dtype=np.bool_)
+    out: BoolArray = (v["shed_kw"][behind] > SHED_KW).any(axis=0) & p.integral
+    return out

@@ -1,0 +1,199 @@
+"""A plan over scenarios: solve the expected path first, then all of them from its commitment.
+
+The deterministic plan is made before, with a share of the time: its commitment starts the search, and where
+the large problem ends without a point, or its plan is refused by the replay, it is what is published.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from ems.clock import wall_s
+from ems.plan import Plan, ScenarioCosts
+from ems.timegrid import FloatArray, TimeGrid
+from optimizer.compiled import Compiled, Filled, cost_terms
+from optimizer.extensive import Extensive, Risk, tail_cost
+from optimizer.extract import Identity, extract
+from optimizer.fleets import tanks_hold
+from optimizer.formulation import Formulation, Shedding
+from optimizer.marking import burning, shedding
+from optimizer.numbers import Numbers
+from optimizer.options import PlannerOptions
+from optimizer.problem import PlanningProblem
+from optimizer.scenarios import ScenarioProblem, commit_steps, first_steps
+from optimizer.solve import Effort, Outcome, Session
+from optimizer.stages import shared_columns
+from optimizer.structure import StructureKey, structure_key
+from optimizer.validate import validate
+
+CACHE = 4  # extensive forms kept
+ROUNDS = 3
+
+
+class Workshop(Protocol):
+    """What a planner lends."""
+
+    def solver(self, grid: TimeGrid, form: Formulation) -> tuple[Compiled, Session]:
+        """Compiled model of a grid."""
+        ...
+
+    def effort(self, p: PlanningProblem, spent_s: float = 0.0, share: float = 1.0) -> Effort:
+        """How long to look."""
+        ...
+
+    def formulation(self, p: PlanningProblem | None = None) -> Formulation:
+        """The lightest formulation that a round needs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """All scenarios after the last round."""
+
+    extensive: Extensive
+    problems: tuple[PlanningProblem, ...]
+    numbers: tuple[Numbers, ...]
+    filled: tuple[Filled, ...]
+    outcome: Outcome
+
+    def of(self, s: int) -> FloatArray:
+        """Solution of scenario s in the columns of the compiled model."""
+        assert self.outcome.x is not None
+        return self.extensive.scenario(self.outcome.x, s)
+
+    def costs(self) -> FloatArray:
+        """(S,) cost of each scenario [money]."""
+        return np.array([float(f.cost @ self.of(s)) + f.offset for s, f in enumerate(self.filled)])
+
+
+_Key = tuple[StructureKey, int, int, int, Risk]
+
+
+class TwoStage:
+    """Solves scenario problems with the models of a planner; keeps extensive forms."""
+
+    def __init__(self, workshop: Workshop, options: PlannerOptions) -> None:
+        self._workshop, self._options = workshop, options
+        u = options.uncertainty
+        self._risk = Risk(weight_ratio=u.cvar_weight_ratio, level_ratio=u.cvar_level_ratio)
+        self._kept: dict[_Key, tuple[Extensive, Session]] = {}
+
+    def solve(
+        self, scenarios: Sequence[ScenarioProblem], start: dict[str, FloatArray] | None, begun: float
+    ) -> Solved:
+        """Solve, and again with binaries in the steps where the published scenario burns energy or sheds.
+
+        In the others a feeder may be shed in part, and where energy has no value some may be burnt: binaries
+        in every scenario would make plans several times as slow, for what is never published.
+        """
+        problems = tuple(s.problem for s in scenarios)
+        probability = np.array([s.probability_ratio for s in scenarios])
+        whole = self._options.formulation.shedding is Shedding.WHOLE
+        solved = self._round(problems, probability, start, begun)
+        for _ in range(ROUNDS - 1):
+            if solved.outcome.x is None:
+                break
+            p, v = problems[0], solved.extensive.compiled.values(solved.of(0))
+            burnt = burning(p, solved.numbers[0], v) & ~p.exclusive
+            shed = shedding(p, v) & ~p.shed_whole & whole
+            apart = p.apart or not tanks_hold(solved.extensive.compiled.structure, p, v)
+            if not (burnt | shed).any() and apart == p.apart:
+                break
+            if shed.any():
+                p = replace(p, shed_whole=p.shed_whole | shed | (p.islanded & p.integral))
+            start = {"on": v["on"]} if "on" in v and apart == p.apart else None
+            problems = (replace(p, exclusive=p.exclusive | burnt, apart=apart), *problems[1:])
+            solved = self._round(problems, probability, start, begun)
+        return solved
+
+    def _round(
+        self,
+        problems: tuple[PlanningProblem, ...],
+        probability: FloatArray,
+        start: dict[str, FloatArray] | None,
+        begun: float,
+    ) -> Solved:
+        form = self._workshop.formulation(problems[0])
+        compiled, _ = self._workshop.solver(problems[0].grid, form)
+        extensive, session = self._form(compiled, problems, form)
+        each = tuple(compiled.numbers(p) for p in problems)
+        filled = tuple(compiled.fill(n) for n in each)
+        known = {k: v for k, v in start.items() if k in compiled.form.columns} if start else None
+        vectors = extensive.fill(filled, probability)
+        effort = self._workshop.effort(problems[0], wall_s() - begun)
+        outcome = session.solve(vectors, effort, known)
+        return Solved(extensive=extensive, problems=problems, numbers=each, filled=filled, outcome=outcome)
+
+    def _form(
+        self, compiled: Compiled, problems: tuple[PlanningProblem, ...], form: Formulation
+    ) -> tuple[Extensive, Session]:
+        p, u = problems[0], self._options.uncertainty
+        first, commit = first_steps(p.grid, u), commit_steps(p, u)
+        key = (structure_key(p.site, p.grid, form), len(problems), first, commit, self._risk)
+        kept = self._kept.pop(key, None)
+        if kept is None or kept[0].compiled is not compiled:
+            shapes = {name: compiled.shapes[name] for name in compiled.form.columns}
+            shared = shared_columns(shapes, compiled.form.columns, first, commit)
+            extensive = Extensive(compiled, [shared] * (len(problems) - 1), self._risk)
+            kept = extensive, Session(extensive)
+        self._kept[key] = kept  # newest last
+        while len(self._kept) > CACHE:
+            del self._kept[next(iter(self._kept))]
+        return kept
+
+    def published(
+        self, solved: Solved, scenarios: Sequence[ScenarioProblem], source: str, who: Identity
+    ) -> tuple[Plan | None, str]:
+        """The expected scenario's way through the common decisions, replayed; or None and why not."""
+        if solved.outcome.x is None:
+            return None, f"the solver ended with {solved.outcome.status} and no point"
+        p, compiled = solved.problems[0], solved.extensive.compiled
+        central = replace(solved.outcome, x=solved.of(0))
+        plan, slack = extract(compiled, p, solved.numbers[0], central, who)
+        verdict = validate(plan, p, slack.surplus_kw - slack.aux_short_kw)
+        if not verdict.ok:
+            return None, "the replay refused it: " + "; ".join(verdict.faults)
+        record = self._costs(solved, scenarios, source)
+        plan = replace(
+            plan,
+            scenarios=record,
+            cost_terms=self._terms(solved, record),
+            notes=(*plan.notes, _sentence(record, p.site.currency)),
+        )
+        return plan, ""
+
+    def _costs(self, solved: Solved, scenarios: Sequence[ScenarioProblem], source: str) -> ScenarioCosts:
+        cost = solved.costs()
+        probability = np.array([s.probability_ratio for s in scenarios])
+        return ScenarioCosts(
+            source=source,
+            label=tuple(s.label for s in scenarios),
+            probability_ratio=tuple(probability.tolist()),
+            cost=tuple(cost.tolist()),
+            expected_cost=float(probability @ cost),
+            tail_cost=tail_cost(cost, probability, self._risk.level_ratio),
+            tail_level_ratio=self._risk.level_ratio,
+            tail_weight_ratio=self._risk.weight_ratio,
+        )
+
+    def _terms(self, solved: Solved, record: ScenarioCosts) -> dict[str, float]:
+        """Expected cost by term, and what the objective has on top of it for the tail."""
+        out: dict[str, float] = {}
+        for s, (share, n) in enumerate(zip(record.probability_ratio, solved.numbers, strict=True)):
+            for term, money in cost_terms(n, solved.extensive.compiled.values(solved.of(s))).items():
+                out[term] = out.get(term, 0.0) + share * money
+        if self._risk.weight_ratio > 0.0 and solved.outcome.objective is not None:
+            out["risk"] = solved.outcome.objective - record.expected_cost
+        return out
+
+
+def _sentence(r: ScenarioCosts, currency: str) -> str:
+    low, high = int(np.argmin(r.cost)), int(np.argmax(r.cost))
+    weight = f", weighted {r.tail_weight_ratio:.0%}" if r.tail_weight_ratio > 0.0 else ""
+    return (
+        f"planned for {len(r.cost)} scenarios ({r.source}): expected cost {r.expected_cost:.0f} {currency}, "
+        f"dearest {1.0 - r.tail_level_ratio:.0%} {r.tail_cost:.0f}{weight}; from {r.cost[low]:.0f} "
+        f"({r.label[low]}) to {r.cost[high]:.0f} ({r.label[high]})"
+    )
