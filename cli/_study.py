@@ -15,7 +15,7 @@ from ems.kpi import settle, stored_value_per_kwh
 from ems.site import Site
 from sim.result import RunResult
 
-EMS = ("mpc", "perfect")
+EMS = ("mpc", "mpc_two_stage", "mpc_robust", "perfect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

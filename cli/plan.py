@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cli._sites import find_site
+from cli._uncertainty import add_uncertainty_options, uncertainty_of
 from cli.plan_files import write_files
 from cli.plan_screen import show, show_why
 from ems.clock import SystemClock
@@ -49,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="forecasts that somebody else made (docs/forecasting.md); default: typical shapes of the site",
     )
     parser.add_argument("--forecast-zone", metavar="ZONE", help="zone of times in the CSV that carry none")
+    add_uncertainty_options(parser)
     parser.add_argument(
         "--explain", action="store_true", help="say why, each sentence found by solving again (some 10 s)"
     )
@@ -59,11 +61,17 @@ def run(args: argparse.Namespace) -> int:
     from optimizer.explain import Posed, explain
     from optimizer.options import PlannerOptions
     from optimizer.rolling import Planner
+    from optimizer.uncertainty import UncertaintyKind
 
     site = load_site(find_site(args.site))
     at = _start(args.at)
     condition = starting_condition(site, at, args)
-    options = PlannerOptions(gap_ratio=args.gap, time_limit_s=args.limit, node_limit=None)
+    uncertainty = uncertainty_of(args)
+    if args.explain and uncertainty.kind is not UncertaintyKind.NONE:
+        raise EmsError("--explain: found --scenarios or --quantile; allowed: a plan for the expected path")
+    options = PlannerOptions(
+        gap_ratio=args.gap, time_limit_s=args.limit, node_limit=None, uncertainty=uncertainty
+    )
     planner = Planner(site, options)
     forecast = forecaster(site, args).forecast(planner.horizon(at, known_outages(site.outages, at)), at)
     plan = planner.plan(condition, forecast, None, 1)
@@ -88,10 +96,11 @@ def forecaster(site: Site, args: argparse.Namespace) -> Forecaster:
     DataError : the file is no CSV, or cannot be used; names file, line and column.
     """
     from forecasting.from_csv import CsvForecaster
-    from forecasting.history import HistoryForecaster
+    from forecasting.history import ForecastOptions, HistoryForecaster
 
     if args.forecast is None:
-        return HistoryForecaster(site, load={}, pv={}, notices=site.outages)
+        made = ForecastOptions(scenarios=0 if args.scenarios is None else args.scenarios)
+        return HistoryForecaster(site, load={}, pv={}, notices=site.outages, options=made)
     if args.forecast.suffix.lower() in (".parquet", ".pq"):
         raise DataError(
             f"--forecast: found {args.forecast}, which is Parquet; allowed: CSV (no reader of Parquet here)"

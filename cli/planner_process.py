@@ -22,12 +22,13 @@ from ems.records import StatusRow
 from ems.series import UniformSeries
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
-from forecasting.history import HistoryForecaster
+from forecasting.history import ForecastOptions, HistoryForecaster
 from forecasting.measured import MeasuredHistory, history_forecaster
 from optimizer.options import PlannerOptions
 from optimizer.outlook import OutlookKeeper
 from optimizer.rolling import Planner
 from optimizer.trigger import next_look, replan_reason
+from optimizer.uncertainty import Uncertainty, UncertaintyKind
 
 _SPACING_S = 60.0
 
@@ -113,14 +114,29 @@ def make_forecaster(site: Site, history: HistoryReader, config: ProcessConfig) -
     """A forecaster over the stored past, joined with what the historian measures."""
     past: dict[str, UniformSeries] = {} if config.past is None else load_past(config.past)
     measured = MeasuredHistory(site=site, reader=history, before=past)
-    return history_forecaster(site, measured, [*site.outages, *config.notices])
+    options = ForecastOptions(scenarios=config.scenarios)
+    return history_forecaster(site, measured, [*site.outages, *config.notices], options)
+
+
+def uncertainty_of(config: ProcessConfig) -> Uncertainty:
+    """How the planner reckons with its forecasts being wrong."""
+    kind = UncertaintyKind.NONE if config.quantile_ratio is None else UncertaintyKind.ROBUST
+    plain = Uncertainty()
+    return Uncertainty(
+        kind=UncertaintyKind.TWO_STAGE if config.scenarios > 1 else kind,
+        scenarios=max(1, config.scenarios),
+        cvar_weight_ratio=config.cvar_weight_ratio,
+        cvar_level_ratio=config.cvar_level_ratio,
+        quantile_ratio=plain.quantile_ratio if config.quantile_ratio is None else config.quantile_ratio,
+    )
 
 
 async def serve(config: ProcessConfig) -> None:
     """Compose the planner of a site and run it."""
     site = load_site(config.site)
     history = SqliteHistoryReader(config.history)
-    options = PlannerOptions()  # limited by nodes: the same input gives the same plan
+    # limited by nodes: the same input gives the same plan
+    options = PlannerOptions(uncertainty=uncertainty_of(config))
     if config.solve_limit_s is not None:
         options = replace(options, time_limit_s=config.solve_limit_s, node_limit=None)
     forecaster = make_forecaster(site, history, config)

@@ -42,6 +42,10 @@ class ProcessConfig:
     scenario: Path | None = None
     past: Path | None = None
     notices: tuple[OutageNotice, ...] = ()
+    scenarios: int = 0  # two or more: the planner plans over so many
+    cvar_weight_ratio: float = 0.0
+    cvar_level_ratio: float = 0.8
+    quantile_ratio: float | None = None  # the planner plans for this quantile of load, and of missing sun
 
     @property
     def history(self) -> Path:

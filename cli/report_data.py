@@ -19,7 +19,7 @@ from sim.result import RunResult, load_result
 from sim.trace import Trace
 
 META_FILE = "run.json"
-EMS_CONTROLLERS = ("mpc", "perfect")
+EMS_CONTROLLERS = ("mpc", "mpc_two_stage", "mpc_robust", "perfect")
 VERSIONS_OF = ("hybrid-ems", "numpy", "pyomo", "highspy", "pvlib", "pymodbus", "asyncua", "plotly")
 
 

@@ -9,6 +9,8 @@ from sim.result import RunResult
 
 CONTROLLER_NAMES: Mapping[str, str] = {
     "mpc": "EMS",
+    "mpc_two_stage": "EMS over scenarios",
+    "mpc_robust": "EMS, robust",
     "perfect": "EMS, perfect forecast",
     "rules_tou": "rules by the clock",
     "rules": "plain rules",

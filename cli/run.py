@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cli._sites import find_site
+from cli._uncertainty import add_uncertainty_options, uncertainty_of
 from cli.day import STOP_ORDER
 from cli.process_config import ProcessConfig, write_config
 from cli.supervisor import ChildSpec, Supervisor
@@ -35,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--dir", type=Path, default=Path("ems-data"), help="folder of historian, plans and logs (ems-data)")
     add("--api-port", type=int, default=8080, help="port of the service on 127.0.0.1 (8080)")
     add("--cycle", type=float, default=1.0, help="length of the control cycle [s] (1)")
+    add_uncertainty_options(parser)
     add("--minutes", type=float, help="stop after so long (default: at Ctrl-C)")
 
 
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     path = find_site(args.site)
     site = load_site(path)
     refuse_what_is_not_loopback(site, str(path))
+    uncertainty_of(args)  # refuses what the planner would
     console = Console()
     args.dir.mkdir(parents=True, exist_ok=True)
     config = ProcessConfig(
@@ -51,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
         shadow=True,
         cycle_s=args.cycle,
         api_port=args.api_port,
+        scenarios=0 if args.scenarios is None else args.scenarios,
+        cvar_weight_ratio=args.cvar,
+        cvar_level_ratio=args.cvar_level,
+        quantile_ratio=args.quantile,
     )
     console.print(
         f"shadow: nothing is written to any device; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it"

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cli._period import Period, add_period_options, period_of, scenario_of, scenarios_of, seconds
 from cli._sites import find_site
+from cli._uncertainty import add_uncertainty_options, studied_uncertainty
 from ems.errors import EmsError
 from ems.site import Site
 from ems.site_schema import load_site
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from sim.scenario import Scenario
 
 HELP = "run a period on a virtual clock, with any controller, and compare"
-CONTROLLERS = ("rules", "rules_tou", "mpc", "perfect")
+CONTROLLERS = ("rules", "rules_tou", "mpc", "mpc_two_stage", "mpc_robust", "perfect")
 EXIT_INTERRUPTED = 130
 TRACE_DAYS_MAX = 45  # longer runs keep no traces unless asked to
 
@@ -45,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="plan 36 h in hours to a gap of 2 %% instead of 48 h finely to 1 %%: for a year",
     )
+    add_uncertainty_options(parser)
     parser.add_argument("--replan", type=seconds, default=3600.0, help="how often a plan is made (1h)")
     parser.add_argument("--out", type=Path, help="folder for results, checkpoints and `ems report`")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
@@ -115,6 +117,7 @@ def options_of(site_file: Path, period: Period, args: argparse.Namespace) -> Sim
     options = tuned_options(site_file, steps=steps)
     traced = args.trace or period.days <= TRACE_DAYS_MAX
     planner = COARSE_PLANNER if args.coarse else STUDY_PLANNER
+    planner = replace(planner, uncertainty=studied_uncertainty(args))
     return replace(options, replan_s=args.replan, planner=planner, trace_s=60.0 if traced else None)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,11 @@ from ems.clock import VirtualClock, wall_s
 from ems.errors import EmsError, InvariantBroken
 from ems.ports import Forecaster
 from ems.site import GridMode
+from forecasting.history import ForecastOptions
 from forecasting.measured import MeasuredHistory, MemorySamples, history_forecaster, quarter_hours
 from forecasting.slots import slot_of, slot_start
 from optimizer.options import PlannerOptions
+from optimizer.uncertainty import UncertaintyKind
 from sim.checkpoint import restore_run, save_run
 from sim.direct_io import WorldIO
 from sim.edge_trace import SOURCES, EdgeTrace
@@ -42,6 +44,8 @@ class ControllerName(StrEnum):
     RULES = "rules"
     RULES_TOU = "rules_tou"
     MPC = "mpc"
+    MPC_TWO_STAGE = "mpc_two_stage"  # the same MPC, planning over scenarios
+    MPC_ROBUST = "mpc_robust"  # the same MPC, planning for high load and little sun
     PERFECT = "perfect"  # the same MPC, fed with the truth
 
 
@@ -89,19 +93,37 @@ def controller_of(name: ControllerName, options: SimulateOptions) -> Controller:
             return Rules(params=options.rules)
         case ControllerName.RULES_TOU:
             return RulesTou(params=options.tou)
-        case ControllerName.MPC | ControllerName.PERFECT:
+        case (
+            ControllerName.MPC
+            | ControllerName.MPC_TWO_STAGE
+            | ControllerName.MPC_ROBUST
+            | ControllerName.PERFECT
+        ):
             return PlanFollower()  # as the edge process makes it
 
 
+def planner_of(name: ControllerName, options: SimulateOptions) -> PlannerOptions:
+    """The planner's options under this controller: uncertainty as its name says, all else the same."""
+    kinds = {
+        ControllerName.MPC_TWO_STAGE: UncertaintyKind.TWO_STAGE,
+        ControllerName.MPC_ROBUST: UncertaintyKind.ROBUST,
+    }
+    kind = kinds.get(name, UncertaintyKind.NONE)
+    return replace(options.planner, uncertainty=replace(options.planner.uncertainty, kind=kind))
+
+
 def forecaster_of(
-    name: ControllerName, scenario: Scenario, measured: MeasuredHistory
+    name: ControllerName, scenario: Scenario, measured: MeasuredHistory, scenarios: int = 0
 ) -> Callable[[], Forecaster] | None:
     """Makes what the planner of this controller knows; None when it has no planner."""
     match name:
         case ControllerName.RULES | ControllerName.RULES_TOU:
             return None
-        case ControllerName.MPC:
+        case ControllerName.MPC | ControllerName.MPC_ROBUST:
             return partial(history_forecaster, scenario.site, measured, scenario.notices)
+        case ControllerName.MPC_TWO_STAGE:
+            options = ForecastOptions(scenarios=scenarios)
+            return partial(history_forecaster, scenario.site, measured, scenario.notices, options)
         case ControllerName.PERFECT:
             return partial(PerfectForecaster, scenario)
 
@@ -130,6 +152,7 @@ class Run:
     """One controller on its way through one scenario."""
 
     def __init__(self, scenario: Scenario, name: ControllerName, options: SimulateOptions) -> None:
+        options = replace(options, planner=planner_of(name, options))
         self.scenario, self.name, self.options = scenario, name, options
         self._policy = StepPolicy.of(scenario, options.steps)
         self._windows = WindowSet(self._policy.windows())
@@ -138,9 +161,10 @@ class Run:
         self.plans = MemoryPlans()
         self.samples = MemorySamples(scenario.site)
         self.measured = measured_in(scenario, self.samples)
-        forecaster = forecaster_of(name, scenario, self.measured)
+        scenarios = options.planner.uncertainty.scenarios
+        forecaster = forecaster_of(name, scenario, self.measured, scenarios)
         self.turns = None if forecaster is None else PlanningTurns(scenario, forecaster, options)
-        keeps = name == ControllerName.MPC
+        keeps = self.turns is not None and name is not ControllerName.PERFECT
         self.recorder = MemoryRecorder(scenario.start, samples=self.samples if keeps else None)
         self.runtime = EdgeRuntime(
             scenario.site,
@@ -313,7 +337,7 @@ def simulate(
     Parameters
     ----------
     scenario : truth, mains and notices.
-    controller : rules, rules_tou, mpc or perfect.
+    controller : the name of one (ControllerName).
     options : steps, planner, thresholds, checkpoint.
     progress : called with the plant time reached [s].
     stop : asked before each cycle; True writes a checkpoint (where one is wanted) and ends the run.

@@ -140,3 +140,31 @@ def test_plan_forecast_too_short_is_refused_with_its_span(tmp_path, capsys):
     path.write_text("\n".join(path.read_text().splitlines()[:10]))
     assert main(["plan", "demo", "--at", AT.isoformat(), "--forecast", str(path)]) == 2
     assert "the plan needs 2026-03-18T10:00:00+00:00 to" in capsys.readouterr().err
+
+
+def test_plan_over_scenarios_is_written_with_what_each_costs(tmp_path):
+    command = ["plan", "demo", "--at", AT.isoformat(), "--scenarios", "3", "--cvar", "0.2", "--gap", "0.05"]
+    assert main([*command, "--out", str(tmp_path)]) == 0
+    plan = read_plan_file(tmp_path / "plan.json").plan
+    assert plan.scenarios is not None
+    assert plan.scenarios.label[0] == "expected"
+    assert len(plan.scenarios.cost) == 3
+    assert "drawn inside the p10 and p90 band" in plan.scenarios.source
+    assert plan.scenarios.tail_weight_ratio == 0.2
+    assert "risk" in plan.cost_terms
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--scenarios", "0"], "uncertainty.scenarios: found 0; allowed: 1 to 100"),
+        (["--scenarios", "3", "--cvar", "1"], "uncertainty.cvar_weight_ratio: found 1.0; allowed: 0 to 0.95"),
+        (["--cvar", "0.5"], "--cvar 0.5: found no --scenarios"),
+        (["--scenarios", "3", "--quantile", "0.9"], "--scenarios and --quantile: found both"),
+        (["--quantile", "0.2"], "uncertainty.quantile_ratio: found 0.2; allowed: 0.5 to 0.99"),
+        (["--scenarios", "3", "--explain"], "--explain: found --scenarios or --quantile"),
+    ],
+)
+def test_plan_uncertainty_options_that_cannot_be_are_refused(options, said, capsys):
+    assert main(["plan", "demo", "--at", AT.isoformat(), *options]) != 0
+    assert said in " ".join(capsys.readouterr().err.split())
