@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from dispatch.bess_use import followed
 from dispatch.deferrables import WorkSeen, follow_work, work_condition
 from dispatch.duty import duties_after
 from dispatch.feeder_use import feeder_use
@@ -14,19 +15,24 @@ from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from dispatch.vocabulary import PowerBalance
 from ems.assets import GensetParams
-from ems.condition import BessCondition, FeederUse, GensetCondition, GensetDuty, PlantCondition
+from ems.condition import (
+    BessCondition,
+    BessUse,
+    FeederUse,
+    GensetCondition,
+    GensetDuty,
+    PlantCondition,
+)
 from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.tariff import Tariff
 from ems.telemetry import Snapshot
-from plant_models.rainflow import turned
 
 _BESS_STATES = tuple(BessState)
 _GENSET_STATES = tuple(GensetState)
 _STARTING = frozenset((GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING))
 LONG_AGO_S = 1e9
 DEMAND_TAU_S = 60.0
-TURN_SOC = 0.005  # a smaller change of direction of a measured SoC is noise
 LOSSES_KEPT = timedelta(days=2)
 _S = TypeVar("_S")
 
@@ -69,9 +75,9 @@ def observe(
     last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
     loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in gensets.items()}
-    duty = duties_after(layout.gensets, memory.duty, loads_kw, snapshot.at, _passed_s(memory, snapshot))
+    duty = duties_after(layout.gensets, memory.duty, loads_kw, snapshot.at, memory.passed_s(snapshot))
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
-    known = _mains(_turned(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
+    known = _mains(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
     demand = _demand_counters(layout, known, snapshot, power.grid_kw, kvar)
     use, work = _loads_seen(layout, memory, snapshot, feeder_kw, closed)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
@@ -79,7 +85,7 @@ def observe(
         at=snapshot.at,
         grid_mode=mode.mode,
         forming=_forming(layout, mode.mode, bess_state, gensets),
-        bess={b: _bess(layout, memory, snapshot, b, bess_state[b], demand.turns_soc) for b in layout.bess},
+        bess={b: _bess(layout, demand, snapshot, b, bess_state[b]) for b in layout.bess},
         gensets=_genset_conditions(layout, gensets, snapshot, requests, duty),
         pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
         feeder_kw=feeder_kw,
@@ -163,7 +169,7 @@ def _loads_seen(
     closed: Mapping[str, bool],
 ) -> tuple[dict[str, FeederUse], dict[str, WorkSeen]]:
     """How much feeders were shed today, and what deferrable devices have done."""
-    passed_s = _passed_s(memory, snapshot)
+    passed_s = memory.passed_s(snapshot)
     new_day = memory.day is not None and memory.day != snapshot.at.astimezone(layout.zone).date()
     use = feeder_use(layout.feeders, memory, closed, passed_s, new_day=new_day)
     return use, follow_work(layout, memory.work, feeder_kw, snapshot.at, snapshot.monotonic_s, passed_s)
@@ -327,14 +333,6 @@ def _grid_kvar(layout: Layout, snapshot: Snapshot, mode: GridMode, feeder_kw: Ma
     return math.fsum(kw * math.tan(math.acos(cosines[f])) for f, kw in feeder_kw.items())
 
 
-def _passed_s(memory: ObserverMemory, snapshot: Snapshot) -> float:
-    """Time since the last tick that passed on both clocks [s]."""
-    if memory.last_at is None or memory.last_s is None:
-        return 0.0
-    wall_s = (snapshot.at - memory.last_at).total_seconds()
-    return max(0.0, min(wall_s, snapshot.monotonic_s - memory.last_s))
-
-
 def _demand_counters(
     layout: Layout, memory: ObserverMemory, snapshot: Snapshot, grid_kw: float, import_kvar: float
 ) -> ObserverMemory:
@@ -410,23 +408,12 @@ def _forming(
     return forming[0] if forming else None
 
 
-def _turned(layout: Layout, memory: ObserverMemory, snapshot: Snapshot) -> ObserverMemory:
-    """Open cycles of the batteries that wear by depth of cycle; without a good SoC as they were."""
-    out = dict(memory.turns_soc)
-    for b, unit in layout.bess.items():
-        soc = snapshot.value(f"{b}.soc")
-        if unit.battery.cycle_life is not None and soc is not None:
-            out[b] = turned(out.get(b, ()), soc, TURN_SOC)
-    return replace(memory, turns_soc=out)
-
-
 def _bess(
     layout: Layout,
     memory: ObserverMemory,
     snapshot: Snapshot,
     bess: str,
     state: BessState | None,
-    turns: Mapping[str, tuple[float, ...]],
 ) -> BessCondition:
     soc = snapshot.value(f"{bess}.soc")
     charge = snapshot.value(f"{bess}.p_charge_kw_max")
@@ -442,7 +429,8 @@ def _bess(
         p_kw=0.0 if p_kw is None else p_kw,
         p_charge_kw_max=max(0.0, charge) if available and charge is not None else 0.0,
         p_discharge_kw_max=max(0.0, discharge) if available and discharge is not None else 0.0,
-        turns_soc=turns.get(bess, ()),
+        turns_soc=memory.turns_soc.get(bess, ()),
+        use=memory.bess_use.get(bess, BessUse()),
     )
 
 

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
+from dispatch.bess_use import of_today
 from dispatch.cycle import EdgeSetup, safe_commands, tick
 from dispatch.deferrables import work_known
 from dispatch.process_image import ProcessImage
@@ -52,7 +55,7 @@ class EdgeRuntime:
         held_safe: bool = False,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
-        observer = remembered(known)
+        observer = remembered(known, clock.now(), self.setup.layout.zone)
         if known is not None and site.tariff.month(known.at) == site.tariff.month(clock.now()):
             observer = replace(
                 observer,
@@ -170,14 +173,15 @@ class EdgeRuntime:
         self.state = replace(self.state, written=written)
 
 
-def remembered(known: PlantCondition | None) -> ObserverMemory:
-    """What outlives a restart whatever the month: duty of gensets, open cycles, losses of the mains."""
+def remembered(known: PlantCondition | None, now: datetime, zone: ZoneInfo) -> ObserverMemory:
+    """What outlives a restart whatever the month: duty of gensets, use of batteries, losses of the mains."""
     if known is None:
         return ObserverMemory()
     return ObserverMemory(
         duty={g: c.duty for g, c in known.gensets.items()},
         grid_losses=known.grid_losses,
         turns_soc={b: x.turns_soc for b, x in known.bess.items() if x.turns_soc},
+        bess_use=of_today({b: x.use for b, x in known.bess.items()}, known.at, now, zone),
     )
 
 

@@ -6,10 +6,11 @@ from datetime import date, datetime
 
 from dispatch.deferrables import WorkSeen
 from dispatch.vocabulary import Alarm, ControlMemory
-from ems.condition import FeederUse, GensetDuty
+from ems.condition import BessUse, FeederUse, GensetDuty
 from ems.plan import Plan
 from ems.points import GensetState
 from ems.site import GridMode
+from ems.telemetry import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class ObserverMemory:
     last_good: Mapping[str, float] = field(default_factory=dict)  # only for declared substitutions
     feeder_demand_kw: Mapping[str, float] = field(default_factory=dict)  # last load while closed
     turns_soc: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # open cycles of batteries
+    bess_use: Mapping[str, BessUse] = field(default_factory=dict)
     day: date | None = None  # local
     peak_import_kw: float = 0.0
     charge_peaks_kw: Mapping[str, float] = field(default_factory=dict)  # of further demand charges; kW or kVA
@@ -50,6 +52,12 @@ class ObserverMemory:
     work: Mapping[str, WorkSeen] = field(default_factory=dict)  # of metered deferrable devices
     last_at: datetime | None = None
     last_s: float | None = None
+
+    def passed_s(self, snapshot: Snapshot) -> float:
+        """Time since the last tick that passed on both clocks [s]."""
+        if self.last_at is None or self.last_s is None:
+            return 0.0
+        return max(0.0, min((snapshot.at - self.last_at).total_seconds(), snapshot.monotonic_s - self.last_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from ems.battery_terms import RestingSoc, SocReserve, Warranty
 from ems.cycle_life import CycleLife
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.sources import StrengthPolicy
@@ -54,6 +55,9 @@ class BatteryParams:
     wear_per_kwh: float  # money per kWh discharged
     wear_charge_per_kwh: float = 0.0  # money per kWh charged, where throughput is priced each way
     cycle_life: CycleLife | None = None  # wear by depth of cycle, beside the prices per kWh
+    soc_reserve: tuple[SocReserve, ...] = ()  # held back for outages
+    resting: RestingSoc | None = None
+    warranty: Warranty | None = None
 
     @property
     def p_nominal_kw(self) -> float:

@@ -41,6 +41,16 @@ class GensetCondition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BessUse:
+    """What a battery has been through, counted as far as limits of the site ask for it."""
+
+    day_kwh: float = 0.0  # discharged at the AC terminals in the local day so far
+    year_kwh: float = 0.0  # and in the local calendar year
+    year_h: float = 0.0  # watched in the year
+    year_soc_h: float = 0.0  # state of charge over those hours, added up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BessCondition:
     """One battery system as the edge sees it."""
 
@@ -50,6 +60,7 @@ class BessCondition:
     p_charge_kw_max: float  # live limit
     p_discharge_kw_max: float
     turns_soc: tuple[float, ...] = ()  # turning points of the open cycle (plant_models.rainflow); (): unknown
+    use: BessUse = BessUse()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,12 +28,14 @@ from optimizer.formulations import (
     running,
     shed_limits,
     shedding,
+    soc_reserve,
     sources,
     starts,
     strength,
     survival,
     terminal,
     voltage,
+    warranty,
 )
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
@@ -53,6 +55,8 @@ def build(s: Structure, kind: type[M]) -> M:
     pv.add(m, s)  # use or curtail
     battery.add(m, s)  # stored energy
     cycle_depth.add(m, s)  # the deeper a cycle, the dearer
+    soc_reserve.add(m, s)  # held back for outages, and resting high
+    warranty.add(m, s)  # how much in a day and a year, how fast, how full
     genset_commitment.add(m, s)  # on, start, stop
     hot_starts.add(m, s)  # and how long the rest before was
     genset_fuel.add(m, s)  # output and litres
@@ -86,6 +90,8 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         pv,
         battery,
         cycle_depth,
+        soc_reserve,
+        warranty,
         genset_commitment,
         hot_starts,
         genset_fuel,
@@ -137,6 +143,8 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         survival,
         contingency,
         battery,
+        soc_reserve,
+        warranty,
         starts,
         low_load,
         genset_fuel,

@@ -10,6 +10,7 @@ class Ladder:
     """Money per kWh that a soft limit is missed by. Preferences are prices, never gates."""
 
     genset_care_per_kwh: float  # what its maker allows a genset, times its rating where it is hours
+    battery_care_per_kwh: float  # what a battery's warranty allows
     reserve_down_per_kwh: float
     reserve_per_kwh: float  # the site's own figure
     tank_per_l: float
@@ -26,6 +27,7 @@ def ladder(site: Site) -> Ladder:
     top = max([f.voll_per_kwh for f in site.feeders], default=10.0)
     return Ladder(
         genset_care_per_kwh=0.25 * site.reserve.shortfall_per_kwh,
+        battery_care_per_kwh=0.25 * site.reserve.shortfall_per_kwh,
         reserve_down_per_kwh=0.5 * site.reserve.shortfall_per_kwh,
         reserve_per_kwh=site.reserve.shortfall_per_kwh,
         tank_per_l=top,

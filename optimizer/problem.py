@@ -14,6 +14,20 @@ from ems.timegrid import BoolArray, FloatArray, TimeGrid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BessCare:
+    """What is asked of a battery in this window beside its physics. Empty where nothing is."""
+
+    reserve_kwh: FloatArray = field(default_factory=lambda: np.zeros(0))  # (T,) held at the end of a step
+    reserve_per_kwh: FloatArray = field(default_factory=lambda: np.zeros(0))  # (T,) per kWh short and hour
+    day_begins: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))  # (T,) new local day
+    year_begins: BoolArray = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    day_used_kwh: float = 0.0  # discharged before the window in the day, and the year, it begins in
+    year_used_kwh: float = 0.0
+    pace_room_kwh: float = np.inf  # of the year's use at the end of the window, an even share
+    mean_room_soc: float = 1.0  # mean state of charge in the window that leaves the year's mean at its limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BessStart:
     """Where a battery system starts."""
 
@@ -24,6 +38,7 @@ class BessStart:
     end_kwh: tuple[float, float] = (-np.inf, np.inf)  # stored at the end of a case posed so; a plan is free
     by_depth_kwh: tuple[float, ...] = ()  # the same energy by depth segment, where it wears by depth of cycle
     turns_soc: tuple[float, ...] = ()  # the open cycle behind it, to the present SoC
+    care: BessCare = field(default_factory=BessCare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

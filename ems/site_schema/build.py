@@ -17,6 +17,7 @@ from ems.assets import (
     QuietHours,
     ReactivePolicy,
 )
+from ems.battery_terms import RestingSoc, SocReserve, Warranty
 from ems.cycle_life import CycleLife
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
@@ -44,6 +45,8 @@ from ems.site_schema.forms_assets import (
     GensetForm,
     GridForm,
     LowLoadForm,
+    SocReserveForm,
+    WarrantyForm,
 )
 from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, TariffForm, TouWindowForm
 from ems.sources import SourceSets, StrengthPolicy
@@ -139,11 +142,39 @@ def _cap(form: CapForm) -> CapWindow:
 
 
 def _battery(form: BatteryForm) -> BatteryParams:
-    values = form.model_dump(exclude={"wear_per_kwh", "cycle_life"})
+    values = form.model_dump(exclude={"wear_per_kwh", "cycle_life", "soc_reserve", "resting", "warranty"})
     return BatteryParams(
         wear_per_kwh=0.0 if form.wear_per_kwh is None else form.wear_per_kwh,
         cycle_life=None if form.cycle_life is None else cycle_life(form.cycle_life),
+        soc_reserve=tuple(_soc_reserve(r) for r in form.soc_reserve),
+        resting=None if form.resting is None else RestingSoc(**form.resting.model_dump()),
+        warranty=None if form.warranty is None else _warranty(form.warranty, form.energy_kwh),
         **values,
+    )
+
+
+def _soc_reserve(form: SocReserveForm) -> SocReserve:
+    local = None
+    if form.from_h is not None and form.to_h is not None:
+        local = LocalWindow(start_h=form.from_h, end_h=form.to_h, **_calendar(form))
+    elif len(form.days) < len(_DAYS) or len(form.months) < 12:
+        local = LocalWindow(start_h=0.0, end_h=24.0, **_calendar(form))
+    return SocReserve(soc=form.soc, local=local, price_per_kwh=form.price_per_kwh)
+
+
+def _warranty(form: WarrantyForm, energy_kwh: float) -> Warranty:
+    """Cycles become energy discharged; the checks have seen to it that a limit is given once."""
+
+    def limit(kwh: float | None, cycles: float | None) -> float | None:
+        return kwh if cycles is None else cycles * energy_kwh
+
+    return Warranty(
+        day_kwh_max=limit(form.day_kwh_max, form.day_cycles_max),
+        year_kwh_max=limit(form.year_kwh_max, form.year_cycles_max),
+        pace_per_kwh=form.pace_per_kwh,
+        charge_per_h_max=form.charge_per_h_max,
+        discharge_per_h_max=form.discharge_per_h_max,
+        mean_soc_max=form.mean_soc_max,
     )
 
 
@@ -191,7 +222,7 @@ def _window(form: TouWindowForm | DemandWindowForm) -> dict[str, Any]:
     return {"start_h": form.start, "end_h": form.end, **_calendar(form)}
 
 
-def _calendar(form: TouWindowForm | DemandWindowForm | CapForm) -> dict[str, frozenset[int]]:
+def _calendar(form: TouWindowForm | DemandWindowForm | CapForm | SocReserveForm) -> dict[str, frozenset[int]]:
     return {
         "weekdays": frozenset(_DAYS.index(d) for d in form.days),
         "months": frozenset(form.months),

@@ -13,6 +13,8 @@ def check_bess(draft: Draft, loc: Loc, bess: BessForm) -> None:
     battery, pcs = bess.battery, bess.pcs
     _battery(draft, (*loc, "battery"), battery)
     _wear(draft, (*loc, "battery"), battery)
+    _reserves(draft, (*loc, "battery"), battery)
+    _warranty(draft, (*loc, "battery"), battery)
     for key in ("p_charge_kw_max", "p_discharge_kw_max"):
         power_kw = getattr(battery, key)
         if power_kw > pcs.s_kva:
@@ -28,6 +30,41 @@ def _wear(draft: Draft, loc: Loc, b: BatteryForm) -> None:
         draft.add((*loc, "wear_per_kwh"), found, "wear_per_kwh or cycle_life, one of the two")
     if b.cycle_life is not None:
         _cycle_life(draft, (*loc, "cycle_life", "cycles_to_end_of_life"), b.cycle_life, b.soc_max - b.soc_min)
+
+
+def _reserves(draft: Draft, loc: Loc, b: BatteryForm) -> None:
+    """Reserve and resting level inside the window; hours from and to."""
+    for k, r in enumerate(b.soc_reserve):
+        at = (*loc, "soc_reserve", k)
+        if not b.soc_min < r.soc <= b.soc_max:
+            allowed = f"more than soc_min, {b.soc_min:g}, up to soc_max, {b.soc_max:g}"
+            draft.add((*at, "soc"), f"{r.soc:g}", allowed)
+        if (r.from_h is None) != (r.to_h is None):
+            draft.add((*at, "from"), "from or to alone", "both, or neither of them")
+        elif r.from_h is not None and r.to_h is not None and not r.from_h < r.to_h:
+            draft.add((*at, "to"), f"{r.to_h:g} h", f"later than from, {r.from_h:g} h, on the same day")
+    if b.resting is not None and not b.soc_min < b.resting.above_soc < b.soc_max:
+        draft.add(
+            (*loc, "resting", "above_soc"),
+            f"{b.resting.above_soc:g}",
+            f"between soc_min, {b.soc_min:g}, and soc_max, {b.soc_max:g}",
+        )
+
+
+def _warranty(draft: Draft, loc: Loc, b: BatteryForm) -> None:
+    """Each limit once, none that no use can keep."""
+    w, at = b.warranty, (*loc, "warranty")
+    if w is None:
+        return
+    for span in ("day", "year"):
+        if getattr(w, f"{span}_kwh_max") is not None and getattr(w, f"{span}_cycles_max") is not None:
+            draft.add((*at, f"{span}_cycles_max"), f"{span}_kwh_max as well", "one of the two")
+    if w.pace_per_kwh > 0.0 and w.year_kwh_max is None and w.year_cycles_max is None:
+        draft.add(
+            (*at, "pace_per_kwh"), f"{w.pace_per_kwh:g} without a limit of the year", "beside year_kwh_max"
+        )
+    if w.mean_soc_max is not None and not w.mean_soc_max > b.soc_min:
+        draft.add((*at, "mean_soc_max"), f"{w.mean_soc_max:g}", f"more than soc_min, {b.soc_min:g}")
 
 
 def _cycle_life(draft: Draft, loc: Loc, form: CycleLifeForm, window_ratio: float) -> None:

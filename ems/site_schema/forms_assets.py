@@ -105,6 +105,37 @@ class CycleLifeForm(Form):
     cycles_to_end_of_life: list[CycleLifePointForm] = Field(min_length=1, description="ascending depths")
 
 
+class SocReserveForm(Form):
+    """State of charge held back for outages, always or in local hours."""
+
+    soc: Soc
+    from_h: LocalHour | None = Field(default=None, alias="from")
+    to_h: LocalHour | None = Field(default=None, alias="to")
+    days: list[Day] = Field(default=EVERY_DAY, min_length=1)
+    months: list[Annotated[int, Field(ge=1, le=12)]] = Field(default=list(range(1, 13)), min_length=1)
+    price_per_kwh: Annotated[float, Quantity("CUR/kWh", gt=0)] | None = None
+
+
+class RestingForm(Form):
+    """A price on resting at a high state of charge."""
+
+    above_soc: Soc
+    price_per_kwh: MoneyPerKwh
+
+
+class WarrantyForm(Form):
+    """What the warranty of a battery allows."""
+
+    day_kwh_max: Kwh | None = None
+    day_cycles_max: Annotated[float, Quantity("", gt=0, le=50)] | None = None
+    year_kwh_max: Kwh | None = None
+    year_cycles_max: Annotated[float, Quantity("", gt=0, le=10_000)] | None = None
+    pace_per_kwh: MoneyPerKwh = 0.0
+    charge_per_h_max: Annotated[float, Quantity("1/h", gt=0, le=20)] | None = None
+    discharge_per_h_max: Annotated[float, Quantity("1/h", gt=0, le=20)] | None = None
+    mean_soc_max: Annotated[float, Quantity("", gt=0, le=1)] | None = None
+
+
 class BatteryForm(Form):
     """The battery, seen from the AC terminals."""
 
@@ -125,6 +156,9 @@ class BatteryForm(Form):
     taper_ratio: Annotated[float, Quantity("", gt=0, le=1)]
     wear_per_kwh: MoneyPerKwh | None = None
     cycle_life: CycleLifeForm | None = None
+    soc_reserve: list[SocReserveForm] = []
+    resting: RestingForm | None = None
+    warranty: WarrantyForm | None = None
 
 
 class PcsForm(Form):

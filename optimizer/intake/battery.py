@@ -10,6 +10,7 @@ from ems.errors import DataError
 from ems.invariants import require_finite
 from ems.site import Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
+from optimizer.intake.battery_care import bess_care
 from optimizer.options import PlannerOptions
 from optimizer.problem import BessStart
 from plant_models.battery import taper_limits_kw
@@ -32,12 +33,14 @@ def bess_start(
     """Stored energy and power limits of a battery system; what it is derated to is believed for an hour."""
     now = condition.bess.get(bess.id)
     p, T = bess.battery, len(grid)
+    care = bess_care(bess, now, site, grid, available, notes)
     if now is None or not now.available:
         notes.append(f"{bess.id}: not available, planned without it")
         soc = p.soc_min if now is None or not math.isfinite(now.soc) else now.soc
         turns, by_depth_kwh = open_cycle(bess.id, () if now is None else now.turns_soc, soc, p, notes)
         return BessStart(
             available=False,
+            care=care,
             turns_soc=turns,
             by_depth_kwh=by_depth_kwh,
             stored_kwh=soc * p.energy_kwh,
@@ -63,6 +66,7 @@ def bess_start(
     turns, by_depth_kwh = open_cycle(bess.id, now.turns_soc, soc, p, notes)
     return BessStart(
         available=True,
+        care=care,
         stored_kwh=soc * p.energy_kwh,
         p_charge_kw=charge,
         p_discharge_kw=discharge,

@@ -3,6 +3,8 @@
 import numpy as np
 
 from ems.plan import Plan
+from ems.timegrid import BoolArray, FloatArray
+from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
 from optimizer.validate.findings import Findings, Tolerance
 from plant_models import battery
@@ -43,5 +45,59 @@ def check_wear(found: Findings, plan: Plan, p: PlanningProblem, tol: Tolerance) 
             path = [*start.turns_soc, *plan.bess_soc_end[unit.id]]
             used = life_of_path_ratio(path, life) - life_of_path_ratio(start.turns_soc, life)
             cost += life.replacement_cost * used
-    missing = np.array([cost - plan.cost_terms.get("wear", 0.0)])
-    found.within("wear", "wear of the batteries left out", missing, tol.cost_ratio * cost + 1e-6)
+    _paid(found, plan, "wear", cost, tol)
+
+
+def check_terms(found: Findings, plan: Plan, p: PlanningProblem, tol: Tolerance) -> None:
+    """Reserve that is short, resting high and a warranty that is not kept are in the plan's costs."""
+    reserve = resting = warranty = 0.0
+    care_per_kwh = ladder(p.site).battery_care_per_kwh
+    for unit, start in zip(p.site.bess, p.bess, strict=True):
+        b, care, h = unit.battery, start.care, p.step_h
+        power, soc = np.array(plan.bess_p_kw[unit.id]), np.array(plan.bess_soc_end[unit.id])
+        stored = soc * b.energy_kwh
+        if b.soc_reserve:
+            short = np.maximum(0.0, care.reserve_kwh - stored)
+            reserve += float((short * care.reserve_per_kwh * h).sum())
+        if b.resting is not None:
+            high = np.maximum(0.0, stored - b.resting.above_soc * b.energy_kwh)
+            resting += b.resting.price_per_kwh * float((high * h).sum())
+        if (w := b.warranty) is not None:
+            out_kwh = np.maximum(0.0, power) * h
+            over_kwh, ahead_kwh = 0.0, 0.0
+            for most, begins, used in (
+                (w.day_kwh_max, care.day_begins, care.day_used_kwh),
+                (w.year_kwh_max, care.year_begins, care.year_used_kwh),
+            ):
+                if most is not None:
+                    over_kwh += _beyond(out_kwh, begins, used, most)
+            if w.year_kwh_max is not None and np.isfinite(care.pace_room_kwh):
+                total = min(w.year_kwh_max, care.year_used_kwh + float(out_kwh.sum()))
+                ahead_kwh = max(0.0, total - care.pace_room_kwh)
+            fast = np.zeros(p.steps)
+            for rate, flow in ((w.charge_per_h_max, -power), (w.discharge_per_h_max, power)):
+                if rate is not None:
+                    fast += np.maximum(0.0, flow - rate * b.energy_kwh)
+            mean_kwh = 0.0
+            if w.mean_soc_max is not None:
+                mean_kwh = max(0.0, float(stored @ h / h.sum()) - care.mean_room_soc * b.energy_kwh)
+            warranty += care_per_kwh * (over_kwh + float(fast @ h) + mean_kwh) + w.pace_per_kwh * ahead_kwh
+    _paid(found, plan, "soc_reserve", reserve, tol)
+    _paid(found, plan, "resting_soc", resting, tol)
+    _paid(found, plan, "battery_warranty", warranty, tol)
+
+
+def _beyond(out_kwh: FloatArray, begins: BoolArray, used_kwh: float, most_kwh: float) -> float:
+    """Energy beyond a limit, span by span; what was beyond it before the plan is gone [kWh]."""
+    total, before = 0.0, min(used_kwh, most_kwh)
+    for span in np.split(out_kwh, np.flatnonzero(begins)):
+        total += max(0.0, before + float(span.sum()) - most_kwh)
+        before = 0.0
+    return total
+
+
+def _paid(found: Findings, plan: Plan, term: str, cost: float, tol: Tolerance) -> None:
+    missing = np.array([cost - plan.cost_terms.get(term, 0.0)])
+    found.within(
+        term, f"{term} of the batteries left out of the costs", missing, tol.cost_ratio * cost + 1e-4
+    )

@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -13,7 +14,8 @@ from dispatch.layout import layout_of
 from dispatch.process_image import ProcessImage
 from dispatch.runtime import remembered
 from dispatch.state import GensetRequest, ObserverMemory
-from ems.condition import PlantCondition
+from ems.battery_terms import Warranty
+from ems.condition import BessUse, PlantCondition
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
 from ems.points import GensetState
@@ -79,12 +81,41 @@ def test_open_cycle_is_followed_and_outlives_a_restart():
 
     condition = walk_soc(ObserverMemory(), (0.6, 0.602, 0.3, 0.303, 0.3, None, 0.5), 0.0)
     assert condition.bess["bess1"].turns_soc == (0.602, 0.3, 0.5)
-    restarted = remembered(loads(PlantCondition, dumps(condition)))
+    restarted = remembered(loads(PlantCondition, dumps(condition)), T0, ZoneInfo("UTC"))
     condition = walk_soc(restarted, (0.4, 0.55), 600.0)
     assert condition.bess["bess1"].turns_soc == (0.602, 0.3, 0.55)
-    assert remembered(None).turns_soc == {}
+    assert remembered(None, T0, ZoneInfo("UTC")).turns_soc == {}
     _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
     assert seen.condition.bess["bess1"].turns_soc == ()  # nobody asks
+
+
+def test_use_of_a_battery_is_counted_by_local_day_and_year_and_outlives_a_restart():
+    plant = replace(SITE, bess=(bess(warranty=Warranty(day_kwh_max=900.0, mean_soc_max=0.8)),))
+    layout, zone = layout_of(plant), ZoneInfo(SITE.timezone)
+    midnight = datetime(2027, 1, 1, tzinfo=zone).astimezone(UTC)
+
+    def use_at(memory: ObserverMemory, *hours: tuple[float, float | None]) -> tuple[ObserverMemory, BessUse]:
+        use = BessUse()
+        for hour, p_kw in hours:
+            at = midnight + timedelta(hours=hour)
+            memory, now = observe(
+                layout, memory, snapshot(at, 3600.0 * hour + 1e6, bess1__p_kw=p_kw, bess1__soc=0.5), {}, 1.0
+            )
+            use = now.condition.bess["bess1"].use
+        return memory, use
+
+    day = ((-26.0, 100.0), (-25.0, 100.0), (-2.0, -50.0), (-1.0, 60.0), (-0.5, None))
+    memory, use = use_at(ObserverMemory(), *day)
+    assert (use.day_kwh, use.year_kwh, use.year_h, use.year_soc_h) == pytest.approx((60.0, 160.0, 25.0, 12.5))
+    _, use = use_at(memory, (0.5, 40.0))
+    assert (use.day_kwh, use.year_kwh, use.year_h) == pytest.approx((40.0, 40.0, 1.0))
+    _, seen = observe(layout, memory, snapshot(midnight - timedelta(hours=0.4), 1e6, bess1__soc=0.5), {}, 1.0)
+    known = loads(PlantCondition, dumps(seen.condition))
+    kept = remembered(known, midnight - timedelta(hours=0.2), zone).bess_use["bess1"]
+    assert (kept.day_kwh, kept.year_kwh) == (seen.condition.bess["bess1"].use.day_kwh, 160.0)
+    assert remembered(known, midnight + timedelta(hours=1), zone).bess_use["bess1"] == BessUse()
+    _, plain = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
+    assert plain.condition.bess["bess1"].use == BessUse()
 
 
 def test_demand_open_interval_adds_up():

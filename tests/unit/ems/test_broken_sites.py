@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ems.assets import BurnOff, LowLoad, QuietHours, ReactivePolicy
+from ems.battery_terms import RestingSoc, SocReserve, Warranty
 from ems.cycle_life import CycleLife
 from ems.errors import ConfigError
 from ems.poi import FlappingPolicy, TransformerParams
@@ -54,6 +55,15 @@ def test_load_site_good_file_of_the_same_shape_passes():
     assert site.bess[0].battery.energy_kwh == 1000.0
     assert site.bess[0].battery.cycle_life == CycleLife(
         depth_ratio=(0.2, 0.85), cycles_count=(30_000.0, 5_000.0), replacement_cost=120_000.0
+    )
+    always, backup = site.bess[0].battery.soc_reserve
+    assert always == SocReserve(soc=0.3)
+    assert backup.local is not None
+    assert (backup.local.start_h, backup.local.end_h, backup.soc, backup.price_per_kwh) == (17, 21, 0.6, 1.5)
+    assert backup.local.weekdays == frozenset({0})
+    assert site.bess[0].battery.resting == RestingSoc(above_soc=0.8, price_per_kwh=0.001)
+    assert site.bess[0].battery.warranty == Warranty(
+        day_kwh_max=1500.0, year_kwh_max=300_000.0, discharge_per_h_max=0.5, mean_soc_max=0.6
     )
     assert site.gensets[0].starts_per_day_max == 6
     assert site.gensets[0].quiet == (QuietHours(start_h=22.0, end_h=6.0, cost_per_h=40.0),)

@@ -12,7 +12,8 @@ import pytest
 from scipy.sparse import csc_array
 
 from ems.assets import BurnOff, FeederParams, GensetParams, LowLoad, ReactivePolicy
-from ems.condition import GensetDuty, GensetHour
+from ems.battery_terms import RestingSoc, SocReserve, Warranty
+from ems.condition import BessUse, GensetDuty, GensetHour
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
 from ems.poi import FlappingPolicy, TransformerParams
@@ -65,6 +66,15 @@ REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01
 WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
 LOW_LOAD = LowLoad(below_ratio=0.45, price_per_kwh=0.03, budget_h=0.5, window_h=1.5, burn_off=BURN_OFF)
+RESERVED = SocReserve(soc=0.6, price_per_kwh=0.7)
+TERMS: dict[str, Any] = {
+    "soc_reserve": (RESERVED, SocReserve(soc=0.8, local=EVENING)),
+    "resting": RestingSoc(above_soc=0.7, price_per_kwh=0.002),
+    "warranty": Warranty(
+        day_kwh_max=300.0, year_kwh_max=9000.0, pace_per_kwh=0.04, charge_per_h_max=0.4,
+        discharge_per_h_max=0.5, mean_soc_max=0.5,
+    ),
+}  # fmt: skip
 CYCLES = CycleLife(
     depth_ratio=(0.2, 0.5, 0.9), cycles_count=(40_000.0, 9_000.0, 3_000.0), replacement_cost=90_000.0
 )
@@ -122,7 +132,7 @@ def random_pose(seed: int) -> Pose:
             ramp_kw_s=0.05,
         ),
         pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
-        bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200)), cycle_life=CYCLES),),
+        bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200)), cycle_life=CYCLES, **TERMS),),
         deferrables=(PUMP, DEPOT),
         feeders=tuple(_limited(f) if f.id == "essential" else f for f in site.feeders),
     )
@@ -294,6 +304,9 @@ def silent(part: "DataclassInstance", into: Callable[[Any], Pose], base: list[np
 NOT_IN_THE_MODEL = {
     "bess": set(),
     "cycle_life": set(),
+    "soc_reserve": set(),
+    "resting": set(),
+    "warranty": set(),
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
         "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
@@ -348,11 +361,21 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     def with_gen2(**parts: Any) -> Pose:
         return at(gensets=(site.gensets[0], replace(g, **parts)))
 
+    def with_battery(**parts: Any) -> Pose:
+        return at(bess=(replace(b, battery=replace(b.battery, **parts)),))
+
+    def tied(x: Pose) -> Pose:
+        return replace(x, mode=GridMode.GRID_TIED)
+
+    reserved = digest(tied(with_battery(soc_reserve=(RESERVED,))))
     found = {
         "bess": silent(b.battery, lambda x: at(bess=(replace(b, battery=x),)), base),
         "cycle_life": silent(
             CYCLES, lambda x: at(bess=(replace(b, battery=replace(b.battery, cycle_life=x)),)), base
         ),
+        "soc_reserve": silent(RESERVED, lambda x: tied(with_battery(soc_reserve=(x,))), reserved),
+        "resting": silent(TERMS["resting"], lambda x: with_battery(resting=x), base),
+        "warranty": silent(TERMS["warranty"], lambda x: with_battery(warranty=x), base),
         "pcs": silent(b.pcs, lambda x: at(bess=(replace(b, pcs=x),)), base),
         "genset": silent(g, lambda x: at(gensets=(site.gensets[0], x)), base),
         "pv": silent(v, lambda x: at(pv=(x,)), base),
@@ -384,6 +407,10 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     [
         {"soc": 0.42},
         {"bess_now": {"bess1": {"turns_soc": (0.9, 0.2)}}},
+        {"bess_now": {"bess1": {"use": BessUse(day_kwh=20.0)}}},
+        {"bess_now": {"bess1": {"use": BessUse(year_kwh=20.0)}}},
+        {"bess_now": {"bess1": {"use": BessUse(year_h=20.0)}}},
+        {"bess_now": {"bess1": {"use": BessUse(year_soc_h=0.2)}}},
         {"peak_kw": 33.0},
         {"mode": GridMode.ISLANDED},
         {"import_per_kwh": 0.33},
