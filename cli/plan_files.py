@@ -84,6 +84,12 @@ def table(site: Site, plan: Plan) -> list[tuple[Column, Values]]:
     if plan.grid_q_kvar:
         put("grid_q_kvar", "kvar", INTO_THE_BUS, "reactive power drawn from the grid", plan.grid_q_kvar)
         put("poi_v_pu", "1", NONE, "expected voltage at the interconnection, per unit", plan.poi_v_pu)
+    if plan.contingency:
+        put("contingency", "", NONE, "the contingency with the least margin", plan.contingency)
+        lost, cover = plan.contingency_lost_kw, plan.contingency_cover_kw
+        put("contingency_lost_kw", "kW", INTO_THE_BUS, "what it would take away", lost)
+        put("contingency_cover_kw", "kW", INTO_THE_BUS, "what the rest can give", cover)
+        put("contingency_by", "", NONE, "by which sources", plan.contingency_by)
     for what, values in (
         ("required", plan.reserve_up_required_kw),
         ("held", plan.reserve_up_held_kw),

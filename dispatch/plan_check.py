@@ -68,9 +68,17 @@ def _per_asset(plan: Plan) -> dict[str, Mapping[str, Series]]:
     }
 
 
+def _names(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Names by step that a plan may be without."""
+    yield "contingency", plan.contingency
+    yield "contingency_by", plan.contingency_by
+
+
 def _optional(plan: Plan) -> Iterator[tuple[str, Series]]:
     """Series that a plan may be without, as an empty one."""
     yield "import_limit_kw", plan.import_limit_kw
+    yield "contingency_lost_kw", plan.contingency_lost_kw
+    yield "contingency_cover_kw", plan.contingency_cover_kw
     yield "grid_q_kvar", plan.grid_q_kvar
     yield "q_short_kvar", plan.q_short_kvar
     yield "poi_v_pu", plan.poi_v_pu
@@ -107,6 +115,7 @@ def _shapes(site: Site, plan: Plan) -> Iterator[str]:
     for name, length in (
         ("grid_p_kw", len(plan.grid_p_kw)),
         *((name, len(row)) for name, row in _optional(plan) if row),
+        *((name, len(row)) for name, row in _names(plan) if row),
         ("grid_mode", len(plan.grid_mode)),
         ("forming", len(plan.forming)),
     ):

@@ -86,6 +86,11 @@ class Plan:
     peak_import_kw: float  # the month's peak this plan reckons with
     stored_energy_value_per_kwh: float
     notes: tuple[str, ...] = ()
+    # of the contingencies the site asks for, in each step the one with the least margin; empty without any
+    contingency: tuple[str, ...] = ()
+    contingency_lost_kw: Series = ()
+    contingency_cover_kw: Series = ()  # what the rest can give; short where it is less than what is lost
+    contingency_by: tuple[str, ...] = ()  # by which sources, "bess1 80 kW + gen2 20 kW"
     # reactive power, where the site has it planned; positive = given into the bus, at the grid: drawn from it
     bess_q_kvar: Mapping[str, Series] = field(default_factory=dict)
     pv_q_kvar: Mapping[str, Series] = field(default_factory=dict)  # those with a rating for it

@@ -53,7 +53,9 @@ class ReservePolicy:
     shortfall_per_kwh: float  # price of reserve that is not covered, money per kWh
     assumed_outage_h: float = 4.0  # an outage nobody announced is planned to last so long
     running_ratio: float = 0.0  # islanded: ratings of running gensets over load, at least; 0: not asked
-    n_minus_1: tuple[str, ...] = ()  # islanded: losses that the rest must cover, "genset" and "bess"
+    n_minus_1: tuple[str, ...] = ()  # islanded: losses that the rest must cover, "genset", "bess", "pv"
+    n_minus_1_tied: tuple[str, ...] = ()  # the same beside the grid, and "import"
+    pv_drop_ratio: float = 0.0  # share of the PV in use that may be gone at once
     motor_start_kw: float = 0.0  # islanded: largest motor start to be carried
     load_trip_kw: float = 0.0  # islanded: largest load that may trip
     survive_h: float = 0.0  # grid-tied: the critical tiers live so long on energy, fuel and PV

@@ -12,6 +12,7 @@ from optimizer.formulations import (
     battery,
     blocks,
     contingency,
+    contingency_tied,
     cycle_depth,
     deferrable,
     demand,
@@ -69,10 +70,11 @@ def build(s: Structure, kind: type[M]) -> M:
     reserve.add(m, s)  # what is held ready
     reactive.add(m, s)  # reactive power of converters and grid
     voltage.add(m, s)  # and what it does to the voltage at the interconnection
-    sources.add(m, s)  # sets that may feed the bus together
-    strength.add(m, s)  # and a bus strong enough for inverters
     running.add(m, s)  # gensets on load against the load, where asked for
     contingency.add(m, s)  # and what the loss of one source takes away
+    contingency_tied.add(m, s)  # the same beside the grid
+    sources.add(m, s)  # sets that may feed the bus together
+    strength.add(m, s)  # and a bus strong enough for inverters
     survival.add(m, s)  # hours the critical load would live without the grid
     demand.add(m, s)  # the month's peaks
     blocks.add(m, s)  # the month's energy
@@ -108,6 +110,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         strength,
         running,
         contingency,
+        contingency_tied,
         survival,
         demand,
         blocks,

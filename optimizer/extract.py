@@ -12,18 +12,18 @@ from ems.site import GridMode, Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.build import notes
 from optimizer.compiled import Compiled, cost_terms
+from optimizer.cover import covers, sentences, worst
 from optimizer.fleets import single_machines
 from optimizer.formulations import poi, reactive, shed_limits, sources, strength, voltage
 from optimizer.formulations.deferrable import lost_kwh
 from optimizer.formulations.demand import interval_kvar
-from optimizer.formulations.reserve import drawn_per_kwh, loss_of_grid_kw
+from optimizer.formulations.reserve import battery_top_kw, loss_of_grid_kw
 from optimizer.formulations.terminal import widths
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.solve import Outcome
 from optimizer.structure import Structure
 from optimizer.tariff_parts import demand_parts
-from plant_models.battery import taper_limits_kw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +104,8 @@ def extract(
     if fed:
         f["bess_fed"] = np.array([fed[b.id] for b in site.bess], dtype=np.float64).reshape(-1, s.steps)
     required, held = reserve_up(p, s, f)
+    found = covers(p, s, v)
+    security = worst(found, s.steps)
     plan = Plan(
         plan_id=plan_id(site, p.at, who.seq),
         seq=who.seq,
@@ -140,7 +142,11 @@ def extract(
         cost_terms=cost_terms(n, solved),
         peak_import_kw=float(v["peak_kw"][0]),
         stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
-        notes=(*p.notes, *notes(p, s, v)),
+        notes=(*p.notes, *notes(p, s, v), *sentences(p, found)),
+        contingency=security.name,
+        contingency_lost_kw=series(security.lost_kw),
+        contingency_cover_kw=series(security.cover_kw),
+        contingency_by=security.by,
         import_limit_kw=series(import_limit_kw(p, s, v)) if p.demand_parts or lower_caps(p) else (),
         **reactive_series(p, s, v),
         missed={name: series(row) for name, row in missed(p, s, v).items()},
@@ -228,16 +234,9 @@ def reserve_up(
     rated = np.array([g.p_rated_kw for g in site.gensets]).reshape(-1, 1)
     running = (rated * f["on"]).sum(axis=0)
     held = np.where(island, running - f["genset"].sum(axis=0), running)
+    tops = battery_top_kw(p, s, f["stored"])
     for b, unit in enumerate(site.bess):
-        if not p.bess[b].available:
-            continue
-        battery = unit.battery
-        level = f["stored"][b]
-        taper = np.array([taper_limits_kw(battery, e / battery.energy_kwh)[1] for e in level])
-        energy = np.maximum(0.0, level - battery.soc_min * battery.energy_kwh)
-        top = np.minimum(p.bess[b].p_discharge_kw, energy / (s.hold_h * drawn_per_kwh(battery)))
-        top = np.minimum(top, taper)
-        room = p.bess[b].p_discharge_kw
+        top, room = tops[b], p.bess[b].p_discharge_kw
         if "bess_kvar" in f:
             room = np.minimum(room, np.sqrt(np.maximum(0.0, unit.pcs.s_kva**2 - f["bess_kvar"][b] ** 2)))
         if "bess_fed" in f:

@@ -67,6 +67,8 @@ def _cut(last: Plan, first: int, condition: PlantCondition) -> Plan:
         "reserve_up_held_kw",
         "reserve_up_short_kw",
         "import_limit_kw",
+        "contingency_lost_kw",
+        "contingency_cover_kw",
         "grid_q_kvar",
         "q_short_kvar",
         "poi_v_pu",
@@ -74,6 +76,7 @@ def _cut(last: Plan, first: int, condition: PlantCondition) -> Plan:
     )
     changes: dict[str, object] = {name: parts(dict(getattr(last, name))) for name in maps}
     changes |= {name: part(getattr(last, name)) for name in rows}
+    changes |= {"contingency": last.contingency[first:], "contingency_by": last.contingency_by[first:]}
     changes |= {"grid_mode": last.grid_mode[first:], "forming": last.forming[first:], "grid": grid}
     return replace(last, **changes)  # type: ignore[arg-type]
 

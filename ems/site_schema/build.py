@@ -84,7 +84,11 @@ def build_site(draft: Draft) -> Site:
             grid_tied=tuple(draft.forming.grid_tied), islanded=tuple(draft.forming.islanded)
         ),
         reserve=ReservePolicy(
-            **{**draft.reserve.model_dump(), "n_minus_1": tuple(draft.reserve.n_minus_1)},
+            **{
+                **draft.reserve.model_dump(),
+                "n_minus_1": tuple(draft.reserve.n_minus_1),
+                "n_minus_1_tied": tuple(draft.reserve.n_minus_1_tied),
+            },
         ),
         authority=Authority(setpoints={p: setpoint(draft.spec(p), p, s) for p, s in draft.authority.items()}),
         outages=tuple(OutageNotice(**o.model_dump()) for o in draft.outages.values()),

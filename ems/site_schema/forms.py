@@ -86,7 +86,9 @@ class ReserveForm(Form):
     failed_starts: Annotated[int, Field(ge=0, le=5)]
     shortfall_per_kwh: MoneyPerKwh
     assumed_outage_h: Annotated[float, Quantity("h", gt=0, le=72)] = 4.0
-    n_minus_1: list[Literal["genset", "bess"]] = Field(default_factory=list)
+    n_minus_1: list[Literal["genset", "bess", "pv"]] = Field(default_factory=list)
+    n_minus_1_tied: list[Literal["genset", "bess", "pv", "import"]] = Field(default_factory=list)
+    pv_drop_ratio: Ratio = 0.0
     motor_start_kw: Kw = 0.0
     load_trip_kw: Kw = 0.0
     survive_h: Annotated[float, Quantity("h", ge=0, le=72)] = 0.0

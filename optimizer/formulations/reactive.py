@@ -93,6 +93,15 @@ def _sides(s: Structure, low_kw: float, high_kw: float, s_kva: float) -> list[tu
     return out
 
 
+def polygon(s: Structure, b: int) -> tuple[list[tuple[float, float]], float]:
+    """(cos, sin) of the sides of a battery's polygon that its power can reach, and their distance [kVA]."""
+    policy, x = s.site.grid.reactive, s.site.bess[b]
+    count = 16 if policy is None else policy.pcs_sides
+    p = x.battery
+    edges = _sides(s, p.p_charge_kw_max, p.p_discharge_kw_max, x.pcs.s_kva)
+    return edges, reach_ratio(count) * x.pcs.s_kva
+
+
 def add(m: Model, s: Structure) -> None:
     """bess_kvar (2, B, T), pv_kvar (2, V, T): given, taken; genset_kvar (G, T).
 

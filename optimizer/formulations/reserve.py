@@ -34,6 +34,7 @@ from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
+from plant_models.battery import taper_limits_kw
 
 
 def drawn_per_kwh(p: BatteryParams) -> float:
@@ -160,6 +161,19 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("down_kw", 0.0, up + down)
     n.par("discharge_room_kw", np.where(island, up, 2.0 * up + down))
     n.par("charge_room_kw", down)
+
+
+def battery_top_kw(p: PlanningProblem, s: Structure, stored: FloatArray) -> FloatArray:
+    """(B, T) most that each battery can give for `hold_h`: rating, taper, stored energy [kW]."""
+    out = np.zeros(stored.shape)
+    for b, (unit, start) in enumerate(zip(p.site.bess, p.bess, strict=True)):
+        if start.available:
+            battery = unit.battery
+            taper = np.array([taper_limits_kw(battery, e / battery.energy_kwh)[1] for e in stored[b]])
+            energy = np.maximum(0.0, stored[b] - battery.soc_min * battery.energy_kwh)
+            held = np.minimum(start.p_discharge_kw, energy / (s.hold_h * drawn_per_kwh(battery)))
+            out[b] = np.minimum(held, taper)
+    return out
 
 
 def loss_of_grid_kw(p: PlanningProblem) -> FloatArray:

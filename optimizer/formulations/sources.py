@@ -81,6 +81,8 @@ def _powers(m: Model, s: Structure, b: int) -> Iterator[tuple[str, float, Callab
     if s.formulation.reserve:
         both = p.p_charge_kw_max + p.p_discharge_kw_max
         yield "reserve", both, lambda t: m["reserve_kw"][b, t]
+        if "spare_kw" in m.shapes:
+            yield "spare", both, lambda t: m["spare_kw"][b, t]
         yield "down", both, lambda t: m["down_kw"][b, t]
     if reactive_asked(s):
         rated = s.site.bess[b].pcs.s_kva

@@ -18,6 +18,7 @@ from optimizer.validate.genset import check_genset
 from optimizer.validate.genset_care import check_care
 from optimizer.validate.poi import check_poi
 from optimizer.validate.reactive import check_reactive
+from optimizer.validate.security import check_security
 from optimizer.validate.sources import check_sources
 
 __all__ = ["Tolerance", "Verdict", "validate"]
@@ -58,6 +59,8 @@ def validate(
     for params, start in zip(p.site.gensets, p.gensets, strict=True):
         check_genset(found, plan, p, params, start, head, tolerance)
     check_sources(found, plan, p, head, tolerance)
+    if plan.contingency:
+        check_security(found, plan, p, head)
     check_poi(found, plan, p, tolerance)
     check_reactive(found, plan, p, tolerance)
     check_care(found, plan, p, head)

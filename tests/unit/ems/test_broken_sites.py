@@ -81,6 +81,8 @@ def test_load_site_good_file_of_the_same_shape_passes():
     assert site.grid.strength == StrengthPolicy(scr_ratio_min=3.0, genset_ratio=5.0, s_grid_kva=4000.0)
     sets = (("bess1", "pv1"), ("bess1", "gen1", "pv1"))
     assert site.sources == SourceSets(islanded=sets, unpermitted_cost_per_h=100.0)
+    assert (site.reserve.n_minus_1, site.reserve.n_minus_1_tied) == (("genset", "pv"), ("import", "bess"))
+    assert site.reserve.pv_drop_ratio == 0.6
     evening, repair = site.grid.caps
     assert evening.local is not None
     assert (evening.local.start_h, evening.local.end_h, evening.local.weekdays) == (
