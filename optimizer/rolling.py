@@ -162,12 +162,12 @@ class Planner:
     ) -> tuple[Plan | None, str]:
         """A plan over scenarios; where there is none, that of the expected path, which was made before."""
         compiled, p, n, outcome = self.rounds(scenarios[0].problem, last, begun, EXPECTED_SHARE)
-        start = None
+        known = [warm_start(compiled.structure, p, n, last)]
         if outcome.x is not None:
-            v = compiled.values(outcome.x)
-            start = {k: v[k] for k in ("on",) if k in v}
+            known.append(compiled.values(outcome.x))
+        starts = [v["on"] for v in known if v and "on" in v]
         marked = [replace(scenarios[0], problem=p), *scenarios[1:]]
-        solved = self._two_stage.solve(marked, start, begun)
+        solved = self._two_stage.solve(marked, starts, begun)
         plan, why = self._two_stage.published(solved, marked, source, who)
         if plan is not None or outcome.x is None:
             return plan, why

@@ -24,18 +24,20 @@ SETPOINTS = frozenset(
 )  # fmt: skip
 RECOURSE = frozenset(
     [
-        "above_kwh", "any_on", "aux_short_kw", "below_kw", "below_kwh", "block_entered",
-        "block_kwh", "burn", "burn_over_h", "burnt", "charging", "dead", "depth_kwh",
-        "device_lost_kwh", "device_over_kwh", "device_start", "device_starts", "device_starts_anew",
-        "device_stop", "device_work_kwh", "down_kw", "drawn_kwh", "feeder_closes", "feeder_opens",
-        "grid_kvar", "hot_start", "idle_kwh", "importing", "kept_kwh", "kvar_missing", "low",
-        "low_count_h", "low_over_h", "month_import_kw", "month_kvar", "n1_down_short_kw",
-        "n1_short_kw", "no_set", "over_kvarh", "part_peak_kw", "peak_kw", "piece_full",
-        "ramp_over_kw", "reserve_kw", "running_short_kw", "shed_hours_over", "shed_stretch_over",
-        "sheds_over", "short_down_kw", "short_kw", "source_set", "starts_over", "stored_kwh",
+        "above_kwh", "ahead_kwh", "any_on", "aux_short_kw", "below_kw", "below_kwh",
+        "block_entered", "block_kwh", "burn", "burn_over_h", "burnt", "charging", "dead",
+        "depth_kwh", "device_lost_kwh", "device_over_kwh", "device_start", "device_starts",
+        "device_starts_anew", "device_stop", "device_work_kwh", "down_kw", "drawn_kwh", "fast_kw",
+        "feeder_closes", "feeder_opens", "fresh_day_kwh", "fresh_year_kwh", "grid_kvar",
+        "hot_start", "idle_kwh", "importing", "kept_kwh", "kvar_missing", "low", "low_count_h",
+        "low_over_h", "mean_over_kwh", "month_import_kw", "month_kvar", "n1_down_short_kw",
+        "n1_short_kw", "n1_tied_short_kw", "no_set", "over_day_kwh", "over_kvarh", "over_year_kwh",
+        "part_peak_kw", "peak_kw", "piece_full", "ramp_over_kw", "reserve_kw", "reserve_short_kwh",
+        "resting_kwh", "running_short_kw", "shed_hours_over", "shed_stretch_over", "sheds_over",
+        "short_down_kw", "short_kw", "source_set", "spare_kw", "starts_over", "stored_kwh",
         "surplus_kw", "survive_fuel_kwh", "survive_short_kwh", "tank_short_l", "taper_over_kw",
-        "transformer_over_kva", "unformed", "used_l", "voltage_high_kw", "voltage_low_kw",
-        "warm_start", "weak_kw",
+        "transformer_over_kva", "unformed", "used_day_kwh", "used_l", "used_year_kwh",
+        "voltage_high_kw", "voltage_low_kw", "warm_start", "weak_kw",
     ]
 )  # fmt: skip
 

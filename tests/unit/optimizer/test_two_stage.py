@@ -73,7 +73,8 @@ def test_stages_every_variable_is_classified_once() -> None:
         names |= {re.sub(r"_\d+$", "", n): model.shapes[n] for n in model.variables}
         steps = pose.steps
     listed = [*COMMITMENT, *SETPOINTS, *RECOURSE]
-    assert sorted(names) == sorted(n for n in listed if n in names), set(names) - set(listed)
+    missing = " ".join(sorted(set(names) - set(listed)))
+    assert not missing, f"list in optimizer/stages.py: {missing}"
     assert len(listed) == len(set(listed))
     assert all(names[n][-1] == steps for n in (*COMMITMENT, *SETPOINTS) if n in names)
 
@@ -269,7 +270,7 @@ def test_knowing_the_future_is_worth_something_and_so_is_reckoning_with_it(seed:
     cases = drawn_cases(pose, seed)
     scenarios = scenario_problems(pose.site, pose.condition(), varied(pose.forecast(), cases), over())
     two_stage = TwoStage(Planner(pose.site, over()), over())
-    solved = two_stage.solve(scenarios, None, 0.0)
+    solved = two_stage.solve(scenarios, [], 0.0)
     assert solved.outcome.objective is not None
     compiled, best = solved.extensive.compiled, solved.outcome.objective
     probability = np.array([s.probability_ratio for s in scenarios])
