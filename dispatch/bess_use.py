@@ -16,6 +16,7 @@ from ems.condition import BessUse
 from ems.telemetry import Snapshot
 from plant_models.rainflow import turned
 
+FULL_SOC = 0.01  # so near to the top of its window a battery counts as full
 TURN_SOC = 0.005  # a smaller change of direction of a measured SoC is noise
 
 
@@ -40,7 +41,7 @@ def followed(layout: Layout, memory: ObserverMemory, snapshot: Snapshot) -> Obse
 def counted(params: BessParams) -> bool:
     """Whether any limit of a battery looks back."""
     warranty = params.battery.warranty
-    return warranty is not None and warranty.counted
+    return (warranty is not None and warranty.counted) or params.battery.full_charge is not None
 
 
 def uses_after(
@@ -60,12 +61,17 @@ def uses_after(
     for b, params in units.items():
         if counted(params):
             use = before.get(b, BessUse())
-            out[b] = _after(use, *readings[b], elapsed_s / 3600.0) if b in readings else use
+            out[b] = _after(params, use, *readings[b], elapsed_s / 3600.0) if b in readings else use
     return out
 
 
-def _after(use: BessUse, p_kw: float, soc: float, hours: float) -> BessUse:
+def _after(params: BessParams, use: BessUse, p_kw: float, soc: float, hours: float) -> BessUse:
     kwh = max(0.0, p_kw) * hours
+    if (full := params.battery.full_charge) is not None:
+        full_h = use.full_h + hours if soc >= params.battery.soc_max - FULL_SOC else 0.0
+        done = full_h * 3600.0 >= full.hold_s - 1e-6
+        age_h = 0.0 if done or use.full_age_h is None else use.full_age_h + hours
+        use = replace(use, full_h=full_h, full_age_h=age_h)
     return replace(
         use,
         day_kwh=use.day_kwh + kwh,

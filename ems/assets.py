@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ems.battery_terms import RestingSoc, SocReserve, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocReserve, Warranty
 from ems.cycle_life import CycleLife
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.sources import StrengthPolicy
@@ -58,6 +58,7 @@ class BatteryParams:
     soc_reserve: tuple[SocReserve, ...] = ()  # held back for outages
     resting: RestingSoc | None = None
     warranty: Warranty | None = None
+    full_charge: FullCharge | None = None  # for calibration
 
     @property
     def p_nominal_kw(self) -> float:

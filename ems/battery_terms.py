@@ -37,3 +37,12 @@ class Warranty:
     def counted(self) -> bool:
         """Whether any of it looks back."""
         return not (self.day_kwh_max is None and self.year_kwh_max is None and self.mean_soc_max is None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullCharge:
+    """A full charge at intervals, held for a time, to calibrate the battery's own estimate; soft."""
+
+    interval_s: float  # from the end of one to the end of the next
+    hold_s: float
+    late_cost_per_h: float  # money per hour after it fell due

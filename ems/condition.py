@@ -48,6 +48,8 @@ class BessUse:
     year_kwh: float = 0.0  # and in the local calendar year
     year_h: float = 0.0  # watched in the year
     year_soc_h: float = 0.0  # state of charge over those hours, added up
+    full_age_h: float | None = None  # since the last full charge was held long enough; None: not known
+    full_h: float = 0.0  # full on end until now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

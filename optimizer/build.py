@@ -16,6 +16,7 @@ from optimizer.formulations import (
     cycle_depth,
     deferrable,
     demand,
+    full_charge,
     genset_commitment,
     genset_fuel,
     grid,
@@ -57,6 +58,7 @@ def build(s: Structure, kind: type[M]) -> M:
     battery.add(m, s)  # stored energy
     cycle_depth.add(m, s)  # the deeper a cycle, the dearer
     soc_reserve.add(m, s)  # held back for outages, and resting high
+    full_charge.add(m, s)  # full at intervals, held for a time
     warranty.add(m, s)  # how much in a day and a year, how fast, how full
     genset_commitment.add(m, s)  # on, start, stop
     hot_starts.add(m, s)  # and how long the rest before was
@@ -94,6 +96,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         cycle_depth,
         soc_reserve,
         warranty,
+        full_charge,
         genset_commitment,
         hot_starts,
         genset_fuel,
@@ -148,6 +151,7 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         battery,
         soc_reserve,
         warranty,
+        full_charge,
         starts,
         low_load,
         genset_fuel,

@@ -24,6 +24,9 @@ class BessCare:
     day_used_kwh: float = 0.0  # discharged before the window in the day, and the year, it begins in
     year_used_kwh: float = 0.0
     pace_room_kwh: float = np.inf  # of the year's use at the end of the window, an even share
+    full_due_h: float = np.inf  # when a full charge falls due, after the grid's start; below 0: overdue
+    full_now: bool = False
+    full_rest_h: float = 0.0  # what is left of a hold in progress; 0: there is none
     mean_room_soc: float = 1.0  # mean state of charge in the window that leaves the year's mean at its limit
 
 

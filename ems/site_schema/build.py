@@ -17,7 +17,7 @@ from ems.assets import (
     QuietHours,
     ReactivePolicy,
 )
-from ems.battery_terms import RestingSoc, SocReserve, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocReserve, Warranty
 from ems.cycle_life import CycleLife
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
@@ -146,13 +146,16 @@ def _cap(form: CapForm) -> CapWindow:
 
 
 def _battery(form: BatteryForm) -> BatteryParams:
-    values = form.model_dump(exclude={"wear_per_kwh", "cycle_life", "soc_reserve", "resting", "warranty"})
+    values = form.model_dump(
+        exclude={"wear_per_kwh", "cycle_life", "soc_reserve", "resting", "warranty", "full_charge"}
+    )
     return BatteryParams(
         wear_per_kwh=0.0 if form.wear_per_kwh is None else form.wear_per_kwh,
         cycle_life=None if form.cycle_life is None else cycle_life(form.cycle_life),
         soc_reserve=tuple(_soc_reserve(r) for r in form.soc_reserve),
         resting=None if form.resting is None else RestingSoc(**form.resting.model_dump()),
         warranty=None if form.warranty is None else _warranty(form.warranty, form.energy_kwh),
+        full_charge=None if form.full_charge is None else FullCharge(**form.full_charge.model_dump()),
         **values,
     )
 

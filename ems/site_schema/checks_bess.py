@@ -15,6 +15,7 @@ def check_bess(draft: Draft, loc: Loc, bess: BessForm) -> None:
     _wear(draft, (*loc, "battery"), battery)
     _reserves(draft, (*loc, "battery"), battery)
     _warranty(draft, (*loc, "battery"), battery)
+    _full_charge(draft, (*loc, "battery"), battery)
     for key in ("p_charge_kw_max", "p_discharge_kw_max"):
         power_kw = getattr(battery, key)
         if power_kw > pcs.s_kva:
@@ -49,6 +50,16 @@ def _reserves(draft: Draft, loc: Loc, b: BatteryForm) -> None:
             f"{b.resting.above_soc:g}",
             f"between soc_min, {b.soc_min:g}, and soc_max, {b.soc_max:g}",
         )
+
+
+def _full_charge(draft: Draft, loc: Loc, b: BatteryForm) -> None:
+    f = b.full_charge
+    if f is None:
+        return
+    if not f.interval_s >= 86400.0:
+        draft.add((*loc, "full_charge", "interval_s"), f"{f.interval_s / 3600.0:g} h", "24 h or more")
+    if not f.hold_s <= 86400.0:
+        draft.add((*loc, "full_charge", "hold_s"), f"{f.hold_s / 3600.0:g} h", "24 h or less")
 
 
 def _warranty(draft: Draft, loc: Loc, b: BatteryForm) -> None:

@@ -136,6 +136,14 @@ class WarrantyForm(Form):
     mean_soc_max: Annotated[float, Quantity("", gt=0, le=1)] | None = None
 
 
+class FullChargeForm(Form):
+    """A full charge at intervals."""
+
+    interval_s: SecondsPositive
+    hold_s: SecondsPositive
+    late_cost_per_h: Annotated[float, Quantity("CUR/h", gt=0)]
+
+
 class BatteryForm(Form):
     """The battery, seen from the AC terminals."""
 
@@ -159,6 +167,7 @@ class BatteryForm(Form):
     soc_reserve: list[SocReserveForm] = []
     resting: RestingForm | None = None
     warranty: WarrantyForm | None = None
+    full_charge: FullChargeForm | None = None
 
 
 class PcsForm(Form):

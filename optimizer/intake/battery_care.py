@@ -16,6 +16,7 @@ from optimizer.prices import ladder
 from optimizer.problem import BessCare
 
 SAMPLE_S = 300.0
+FULL_SOC = 0.01  # so near to the top of its window a battery counts as full, as for the edge
 
 
 def bess_care(
@@ -31,9 +32,11 @@ def bess_care(
     if p.soc_reserve:
         level, price = _reserve(bess, site, grid, zone)
         out = replace(out, reserve_kwh=level * available, reserve_per_kwh=price)
+    use = _checked(bess.id, BessUse() if now is None else now.use, notes)
+    if p.full_charge is not None:
+        out = _full_charge(out, bess, now, use, notes)
     if p.warranty is None or not p.warranty.counted:
         return out
-    use = _checked(bess.id, BessUse() if now is None else now.use, notes)
     days, years = _begins(grid, zone, "%Y-%m-%d"), _begins(grid, zone, "%Y")
     year_end = datetime(grid.start.astimezone(zone).year + 1, 1, 1, tzinfo=zone)
     rest_h = (year_end.timestamp() - grid.start.timestamp()) / 3600.0
@@ -70,6 +73,25 @@ def _reserve(bess: BessParams, site: Site, grid: TimeGrid, zone: ZoneInfo) -> tu
     return level * bess.battery.energy_kwh, price
 
 
+def _full_charge(
+    out: BessCare, bess: BessParams, now: BessCondition | None, use: BessUse, notes: list[str]
+) -> BessCare:
+    """When a full charge is due, and what is left of one in progress."""
+    f = bess.battery.full_charge
+    assert f is not None
+    if use.full_age_h is None:
+        notes.append(f"{bess.id}: its last full charge is not known, taken as just done")
+    age_h = 0.0 if use.full_age_h is None else use.full_age_h
+    full = now is not None and now.soc >= bess.battery.soc_max - FULL_SOC
+    rest_h = f.hold_s / 3600.0 - use.full_h
+    return replace(
+        out,
+        full_due_h=f.interval_s / 3600.0 - age_h,
+        full_now=full,
+        full_rest_h=max(0.0, rest_h) if full and use.full_h > 0.0 else 0.0,
+    )
+
+
 def _begins(grid: TimeGrid, zone: ZoneInfo, what: str) -> BoolArray:
     """(T,) steps in which another day or year is, than in the step before; the first one begins nothing."""
     names = [x.astimezone(zone).strftime(what) for x in grid.starts()]
@@ -77,7 +99,8 @@ def _begins(grid: TimeGrid, zone: ZoneInfo, what: str) -> BoolArray:
 
 
 def _checked(bess_id: str, use: BessUse, notes: list[str]) -> BessUse:
-    figures = (use.day_kwh, use.year_kwh, use.year_h, use.year_soc_h)
+    age_h = 0.0 if use.full_age_h is None else use.full_age_h
+    figures = (use.day_kwh, use.year_kwh, use.year_h, use.year_soc_h, age_h, use.full_h)
     if all(math.isfinite(x) and x >= 0.0 for x in figures):
         return use
     notes.append(f"{bess_id}: use so far {figures} is no count, taken as none")

@@ -9,7 +9,7 @@ import numpy as np
 from ems.plan import Plan
 from ems.timegrid import FloatArray
 from optimizer.problem import PlanningProblem
-from optimizer.validate.battery import check_batteries, check_terms, check_wear
+from optimizer.validate.battery import check_batteries, check_full_charge, check_terms, check_wear
 from optimizer.validate.bus import check_bus
 from optimizer.validate.deferrable import check_deferrables
 from optimizer.validate.feeders import check_feeders
@@ -56,6 +56,7 @@ def validate(
     check_batteries(found, plan, p, head, tolerance)
     check_wear(found, plan, p, tolerance)
     check_terms(found, plan, p, tolerance)
+    check_full_charge(found, plan, p, head, tolerance)
     for params, start in zip(p.site.gensets, p.gensets, strict=True):
         check_genset(found, plan, p, params, start, head, tolerance)
     check_sources(found, plan, p, head, tolerance)

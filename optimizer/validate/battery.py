@@ -1,14 +1,20 @@
 """Batteries replayed through their own physics."""
 
+import math
+
 import numpy as np
 
+from ems.assets import BatteryParams
+from ems.battery_terms import FullCharge
 from ems.plan import Plan
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.prices import ladder
-from optimizer.problem import PlanningProblem
+from optimizer.problem import BessCare, PlanningProblem
 from optimizer.validate.findings import Findings, Tolerance
 from plant_models import battery
 from plant_models.rainflow import life_of_path_ratio
+
+SOC_FULL = 1e-4
 
 
 def check_batteries(found: Findings, plan: Plan, p: PlanningProblem, head: int, tol: Tolerance) -> None:
@@ -85,6 +91,34 @@ def check_terms(found: Findings, plan: Plan, p: PlanningProblem, tol: Tolerance)
     _paid(found, plan, "soc_reserve", reserve, tol)
     _paid(found, plan, "resting_soc", resting, tol)
     _paid(found, plan, "battery_warranty", warranty, tol)
+
+
+def check_full_charge(found: Findings, plan: Plan, p: PlanningProblem, head: int, tol: Tolerance) -> None:
+    """A full charge that is due is in the plan's path of charge, or its lateness in the plan's costs."""
+    cost, ends_h = 0.0, p.grid.offset_s[1:] / 3600.0
+    for unit, start in zip(p.site.bess, p.bess, strict=True):
+        f, care = unit.battery.full_charge, start.care
+        if f is None or not start.available or care.full_due_h > ends_h[-1] or head == 0:
+            continue
+        done_h = _full_at(unit.battery, f, care, np.array(plan.bess_soc_end[unit.id])[:head], ends_h)
+        cost += f.late_cost_per_h * max(0.0, min(done_h, float(ends_h[head - 1])) - max(0.0, care.full_due_h))
+    _paid(found, plan, "full_charge", cost, tol)
+
+
+def _full_at(b: BatteryParams, f: FullCharge, care: BessCare, soc: FloatArray, ends_h: FloatArray) -> float:
+    """When the store has been full for long enough [h]; infinite: never in these steps."""
+    hold_h = f.hold_s / 3600.0
+    since_h = None
+    if care.full_now:
+        since_h = care.full_rest_h - hold_h if care.full_rest_h > 0.0 else 0.0
+    for level, end_h in zip(soc, ends_h, strict=False):
+        if level < b.soc_max - SOC_FULL:
+            since_h = None
+            continue
+        since_h = float(end_h) if since_h is None else since_h
+        if float(end_h) - since_h >= hold_h - 1e-6:
+            return since_h + hold_h
+    return math.inf
 
 
 def _beyond(out_kwh: FloatArray, begins: BoolArray, used_kwh: float, most_kwh: float) -> float:

@@ -12,7 +12,7 @@ import pytest
 from scipy.sparse import csc_array
 
 from ems.assets import BurnOff, FeederParams, GensetParams, LowLoad, ReactivePolicy
-from ems.battery_terms import RestingSoc, SocReserve, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocReserve, Warranty
 from ems.condition import BessUse, GensetDuty, GensetHour
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
@@ -75,6 +75,7 @@ TERMS: dict[str, Any] = {
         day_kwh_max=300.0, year_kwh_max=9000.0, pace_per_kwh=0.04, charge_per_h_max=0.4,
         discharge_per_h_max=0.5, mean_soc_max=0.5,
     ),
+    "full_charge": FullCharge(interval_s=3600.0 * 30, hold_s=3600.0, late_cost_per_h=2.0),
 }  # fmt: skip
 CYCLES = CycleLife(
     depth_ratio=(0.2, 0.5, 0.9), cycles_count=(40_000.0, 9_000.0, 3_000.0), replacement_cost=90_000.0
@@ -308,6 +309,7 @@ NOT_IN_THE_MODEL = {
     "soc_reserve": set(),
     "resting": set(),
     "warranty": set(),
+    "full_charge": set(),
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
         "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
@@ -365,6 +367,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     def with_battery(**parts: Any) -> Pose:
         return at(bess=(replace(b, battery=replace(b.battery, **parts)),))
 
+    def due(x: Pose) -> Pose:
+        return replace(x, bess_now={"bess1": {"use": BessUse(full_age_h=29.0)}})
+
     def tied(x: Pose) -> Pose:
         return replace(x, mode=GridMode.GRID_TIED)
 
@@ -376,6 +381,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         ),
         "soc_reserve": silent(RESERVED, lambda x: tied(with_battery(soc_reserve=(x,))), reserved),
         "resting": silent(TERMS["resting"], lambda x: with_battery(resting=x), base),
+        "full_charge": silent(
+            TERMS["full_charge"], lambda x: due(with_battery(full_charge=x)), digest(due(pose))
+        ),
         "warranty": silent(TERMS["warranty"], lambda x: with_battery(warranty=x), base),
         "pcs": silent(b.pcs, lambda x: at(bess=(replace(b, pcs=x),)), base),
         "genset": silent(g, lambda x: at(gensets=(site.gensets[0], x)), base),
@@ -410,6 +418,8 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         {"bess_now": {"bess1": {"turns_soc": (0.9, 0.2)}}},
         {"bess_now": {"bess1": {"use": BessUse(day_kwh=20.0)}}},
         {"bess_now": {"bess1": {"use": BessUse(year_kwh=20.0)}}},
+        {"bess_now": {"bess1": {"use": BessUse(full_age_h=29.5)}}},
+        {"bess_now": {"bess1": {"soc": 0.945, "use": BessUse(full_age_h=29.5, full_h=0.3)}}},
         {"bess_now": {"bess1": {"use": BessUse(year_h=20.0)}}},
         {"bess_now": {"bess1": {"use": BessUse(year_soc_h=0.2)}}},
         {"peak_kw": 33.0},
