@@ -43,6 +43,14 @@ class EventsQuery(WindowQuery):
     kind: str | None = Field(None, max_length=128, description="one kind only, e.g. grid.mains.lost")
 
 
+class ExplanationQuery(BaseModel):
+    """All of an explanation, or what concerns the present step."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    present: bool = Field(False, description="true: only setpoints and runs of the present step")
+
+
 class NoQuery(BaseModel):
     """A route without parameters refuses those it would ignore."""
 

@@ -1,7 +1,7 @@
 """Everything the routes ask, in one place: readers, clock, and what follows from both."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from threading import Lock
 from typing import TypeVar
@@ -9,6 +9,7 @@ from typing import TypeVar
 from api.schemas import PlanOut, PointOut, ProcessOut, ReadyOut
 from ems.clock import Clock
 from ems.errors import EmsError
+from ems.explanation import CommitmentWhy, Explanation, SetpointWhy
 from ems.plan import Plan
 from ems.points import POINTS, PointSpec, point_id, split_point_id
 from ems.ports import HistoryReader, PlanArchive
@@ -87,6 +88,20 @@ class Readers:
             step_starts=plan.grid.starts(),
             plan=plan,
         )
+
+
+def present_part(explanation: Explanation, now: datetime) -> Explanation:
+    """What holds now: the setpoints of the step, the runs that go on, and all that is missed."""
+
+    def holds(why: SetpointWhy | CommitmentWhy) -> bool:
+        return why.start <= now < why.end
+
+    return replace(
+        explanation,
+        setpoints=tuple(w for w in explanation.setpoints if holds(w)),
+        commitments=tuple(c for c in explanation.commitments if holds(c)),
+        worths=tuple(w for w in explanation.worths if w.step is None),
+    )
 
 
 def process_out(row: StatusRow, now: datetime) -> ProcessOut:

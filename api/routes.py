@@ -13,17 +13,19 @@ from api.errors import ErrorAnswer, finite
 from api.queries import (
     CommandsQuery,
     EventsQuery,
+    ExplanationQuery,
     HistoryQuery,
     NoParameters,
     Window,
     WindowQuery,
     window_of,
 )
-from api.readers import Readers, readiness
+from api.readers import Readers, present_part, readiness
 from api.schemas import (
     CommandsOut,
     EventOut,
     EventsOut,
+    ExplanationOut,
     HealthOut,
     HistoryOut,
     PlanOut,
@@ -143,6 +145,14 @@ def plan_routes(readers: Readers) -> APIRouter:
             raise HTTPException(404, "no plan was ever published")
         return answer(readers.plan_out(found))
 
+    @router.get("/plan/explanation", response_model=ExplanationOut, responses=_MISSING)
+    def explanation(query: Annotated[ExplanationQuery, Query()]) -> Response:
+        """Why the newest plan is as it is. Explaining takes its time: 404 until it is done."""
+        found = readers.read(readers.plans.current)
+        if found is None:
+            raise HTTPException(404, "no plan was ever published")
+        return _explained(readers, found.plan_id, query)
+
     @router.get("/plans", response_model=PlansOut)
     def plans(query: Annotated[WindowQuery, Query()]) -> Response:
         """One line about each plan issued in a window, newest first."""
@@ -158,7 +168,28 @@ def plan_routes(readers: Readers) -> APIRouter:
             raise HTTPException(404, "there is no plan of this id")
         return answer(readers.plan_out(found))
 
+    @router.get("/plans/{plan_id}/explanation", response_model=ExplanationOut, responses=_MISSING)
+    def explanation_by_id(plan_id: str, query: Annotated[ExplanationQuery, Query()]) -> Response:
+        """Why one past plan was as it was."""
+        if readers.read(lambda: readers.plans.get(plan_id)) is None:
+            raise HTTPException(404, "there is no plan of this id")
+        return _explained(readers, plan_id, query)
+
     return router
+
+
+def _explained(readers: Readers, plan_id: str, query: ExplanationQuery) -> Response:
+    found = readers.read(lambda: readers.plans.explanation(plan_id))
+    if found is None:
+        raise HTTPException(404, "this plan is not explained, or not yet")
+    current = readers.read(readers.plans.current)
+    return answer(
+        ExplanationOut(
+            plan_id=plan_id,
+            current=current is not None and current.plan_id == plan_id,
+            explanation=present_part(found, readers.clock.now()) if query.present else found,
+        )
+    )
 
 
 def record_routes(readers: Readers) -> APIRouter:

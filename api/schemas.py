@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ems.assets import BessParams, FeederParams, GensetParams, GridParams, PvParams
+from ems.explanation import Explanation
 from ems.plan import Plan
 from ems.records import CommandRecord, PlanSummary
 from ems.tariff import Tariff
@@ -95,6 +96,14 @@ class PlanOut(BaseModel):
     age_s: float
     step_starts: list[datetime]
     plan: Plan
+
+
+class ExplanationOut(BaseModel):
+    """Why a plan is as it is, and whether it is the plan in force."""
+
+    plan_id: str
+    current: bool
+    explanation: Explanation
 
 
 class PlansOut(BaseModel):

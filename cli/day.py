@@ -62,6 +62,7 @@ class DayRun:
     api_port: int
     replan_s: float = 900.0
     allowance_s: float = 60.0
+    explain_h: float = 0.0
     kills: tuple[PlannedKill, ...] = ()  # ascending in time
     on_progress: Callable[[float], None] | None = None
     supervisor: Supervisor = field(default_factory=Supervisor)
@@ -119,6 +120,7 @@ class DayRun:
             replan_s=self.replan_s,
             solve_allowance_s=self.allowance_s,
             solve_limit_s=None,
+            explain_h=self.explain_h,
             api_port=self.api_port,
             scenario=directory / "scenario.npz",
             past=past,

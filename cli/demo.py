@@ -31,6 +31,7 @@ DAY = date(2026, 3, 18)
 SEED = 11  # chosen before any result was seen, and not changed since
 PLANNER_DIES_H, PLANNER_GONE_S = 15.25, 600.0  # local time of day [h]; plant time until it is back [s]
 REPLAN_S, ALLOWANCE_S = 900.0, 60.0
+EXPLAIN_H = 2.0
 BASELINES = ("rules", "rules_tou")
 
 
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         api_port=api_port,
         replan_s=REPLAN_S,
         allowance_s=ALLOWANCE_S,
+        explain_h=EXPLAIN_H if args.serve else 0.0,
         kills=(PlannedKill(name="planner", at_s=kill_s, back_s=kill_s + PLANNER_GONE_S),),
     )
     with baselines(demo, args.out) as futures:

@@ -20,6 +20,7 @@ from ems.errors import EmsError
 from ems.site_schema import load_site
 
 CYCLE_S = 1.0
+EXPLAIN_H = 2.0  # how far ahead each plan is explained
 
 
 def run_real_time(args: argparse.Namespace, console: Console) -> int:
@@ -42,6 +43,7 @@ def run_real_time(args: argparse.Namespace, console: Console) -> int:
         directory=folder,
         ports=ports,
         api_port=api_port,
+        explain_h=EXPLAIN_H,
     )
     console.print(f"{args.minutes:g} minutes of real time, one cycle a second; http://127.0.0.1:{api_port}/")
     asyncio.run(_run(day, args.minutes * 60.0))

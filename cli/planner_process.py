@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cli.clocks import PLANNER_PHASE, open_clock
+from cli.explaining import Explaining
 from cli.past import load_past
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
@@ -24,6 +25,7 @@ from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from forecasting.history import ForecastOptions, HistoryForecaster
 from forecasting.measured import MeasuredHistory, history_forecaster
+from optimizer.explain.posed import Posed
 from optimizer.options import PlannerOptions
 from optimizer.outlook import OutlookKeeper
 from optimizer.rolling import Planner
@@ -45,6 +47,7 @@ class PlannerLoop:
     planner: Planner
     outlooks: OutlookKeeper
     notices: tuple[OutageNotice, ...]
+    explaining: Explaining | None = None
     last: Plan | None = None
     made: int = 0
 
@@ -77,16 +80,23 @@ class PlannerLoop:
         solve = asyncio.create_task(asyncio.to_thread(self._solve, now, condition))
         if self.config.keeper_port is not None:
             await self.clock.sleep_until(began_s + self.config.solve_allowance_s)
-        plan = await solve
+        plan, posed = await solve
         self.store.publish(plan)
         self.last, self.made = plan, self.made + 1
+        if self.explaining is not None:
+            self.explaining.ask(posed, plan)
 
-    def _solve(self, now: datetime, condition: PlantCondition) -> Plan:
+    def _solve(self, now: datetime, condition: PlantCondition) -> tuple[Plan, Posed]:
         horizon = self.planner.horizon(now, known_outages(self.notices, now), condition)
         forecast = self.forecaster.forecast(horizon, now)
         seq = 1 if self.last is None else self.last.seq + 1
         outlook = self.outlooks.at(now, condition)
-        return self.planner.plan(condition, forecast, self.last, seq, outlook)
+        plan = self.planner.plan(condition, forecast, self.last, seq, outlook)
+        posed = Posed(
+            site=self.planner.site, condition=condition, forecast=forecast, options=self.planner.options,
+            outlook=outlook,
+        )  # fmt: skip
+        return plan, posed
 
     def _report(self) -> None:
         plan = self.last
@@ -97,6 +107,7 @@ class PlannerLoop:
                 at=self.clock.now(),
                 fields={
                     "plans": self.made,
+                    "explained": None if self.explaining is None else self.explaining.done,
                     "label": None if plan is None else str(plan.label),
                     "solve_s": None if plan is None else plan.solve.solve_s,
                     "gap_ratio": None if plan is None else plan.solve.gap_ratio,
@@ -153,10 +164,13 @@ async def serve(config: ProcessConfig) -> None:
         planner=planner,
         outlooks=OutlookKeeper(site, forecaster, options),
         notices=(*site.outages, *config.notices),
+        explaining=Explaining(store=store, hours=config.explain_h) if config.explain_h > 0.0 else None,
     )
     try:
         await loop.run()
     finally:
+        if loop.explaining is not None:
+            await loop.explaining.stop()
         store.close()
 
 

@@ -38,6 +38,7 @@ class ProcessConfig:
     replan_s: float = 900.0
     solve_allowance_s: float = 60.0
     solve_limit_s: float | None = 20.0  # wall time of one solve; None: limited by nodes, reproducible
+    explain_h: float = 0.0  # how far ahead each plan is explained [h]; 0: not
     api_port: int = 8080
     scenario: Path | None = None
     past: Path | None = None

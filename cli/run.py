@@ -16,7 +16,7 @@ from cli.process_config import ProcessConfig, write_config
 from cli.supervisor import ChildSpec, Supervisor
 from connectors.historian.sqlite import SqliteHistoryReader
 from ems.clock import wall_s, wall_sleep
-from ems.errors import ConfigError, Problem
+from ems.errors import ConfigError, EmsError, Problem
 from ems.site import Site
 from ems.site_schema import load_site
 
@@ -27,6 +27,7 @@ MODULES = {
     "api": "cli.api_process",
 }
 REPORT_S = 10.0
+EXPLAIN_H_MAX = 24.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--api-port", type=int, default=8080, help="port of the service on 127.0.0.1 (8080)")
     add("--cycle", type=float, default=1.0, help="length of the control cycle [s] (1)")
     add_uncertainty_options(parser)
+    add("--explain", type=float, default=2.0, metavar="HOURS",
+        help="how far ahead each plan is explained, for the page and the service (2); 0: not")  # fmt: skip
     add("--minutes", type=float, help="stop after so long (default: at Ctrl-C)")
 
 
@@ -58,12 +61,20 @@ def run(args: argparse.Namespace) -> int:
         cvar_weight_ratio=args.cvar,
         cvar_level_ratio=args.cvar_level,
         quantile_ratio=args.quantile,
+        explain_h=explain_hours(args.explain),
     )
     console.print(
         f"shadow: nothing is written to any device; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it"
     )
     asyncio.run(_run(config, console, None if args.minutes is None else 60.0 * args.minutes))
     return 0
+
+
+def explain_hours(value: float) -> float:
+    """Checked: from 0 to the 24 h in which commitment is whole."""
+    if not 0.0 <= value <= EXPLAIN_H_MAX:
+        raise EmsError(f"--explain: found {value:g}; allowed: 0 to {EXPLAIN_H_MAX:g} h")
+    return value
 
 
 def refuse_what_is_not_loopback(site: Site, file: str) -> None:

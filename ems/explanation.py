@@ -67,10 +67,11 @@ class Use:
 class Need:
     """The numbers that make an outage or a peak the reason of a run.
 
-    kind `power`: at `at` the load takes `needed` kW and the batteries give `there` kW; `energy`: in
-    [start, end) it takes `needed` kWh, the batteries hold `there` kWh at its beginning; `peak`: the import
-    reaches at least `needed` kW in a billing interval without the run, and `there` kW in the plan; `reserve`:
-    at least `needed` kWh of it are not covered without the run, and `there` kWh in the plan.
+    `high` is what is needed, `low` what is there, in `unit`. kind `power`: at `at` the load takes `high`
+    kW and the batteries (and other gensets) give `low` kW; `energy`: in [start, end) it takes `high` kWh, the
+    batteries hold `low` kWh at its beginning; `peak`: the import reaches at least `high` kW in a billing
+    interval without the run, and `low` kW in the plan; `reserve`: at least `high` kWh of it are not covered
+    without the run, and `low` kWh in the plan.
     """
 
     kind: str
@@ -79,8 +80,9 @@ class Need:
     end: datetime | None
     at: datetime | None
     critical: bool  # the load is that of the critical tiers alone
-    needed: float  # unit: kW or kWh, by kind
-    there: float  # unit: kW or kWh, by kind
+    unit: str  # kW, kWh
+    high: float
+    low: float
     unserved_kwh: float | None  # load that at least is not served without the run
 
 

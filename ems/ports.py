@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
+from ems.explanation import Explanation
 from ems.forecast import Forecast
 from ems.plan import Plan
 from ems.records import CommandRecord, EventRecord, JsonValue, PlanSummary, Sample, StatusRow
@@ -132,4 +133,8 @@ class PlanArchive(Protocol):
 
     def get(self, plan_id: str) -> Plan | None:
         """One past plan."""
+        ...
+
+    def explanation(self, plan_id: str) -> Explanation | None:
+        """Why a plan is as it is; None where it was not explained, or not yet."""
         ...

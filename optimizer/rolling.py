@@ -59,6 +59,16 @@ class Planner:
         self._uses = 0
         self._two_stage = TwoStage(self, self._options)
 
+    @property
+    def site(self) -> Site:
+        """The site it plans for."""
+        return self._site
+
+    @property
+    def options(self) -> PlannerOptions:
+        """How it plans."""
+        return self._options
+
     def horizon(
         self,
         issued_at: datetime,

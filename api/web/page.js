@@ -168,6 +168,25 @@ function key(parent, color, text) {
   const item = el(parent, "span"); el(item, "i", { style: "background:" + color }); item.append(text);
 }
 
+/* ---- why ---- */
+const UNTOLD = ["unavailable", "commitment"];
+function drawWhy(answer, plan) {
+  const body = $("why"), note = $("why-note"); body.replaceChildren();
+  if (!answer) { note.textContent = plan ? `${plan.plan.plan_id} is not explained, or not yet` : ""; return; }
+  const e = answer.explanation, row = (code, text) => {
+    const line = el(body, "tr"); el(line, "td", { class: "t" }, code); el(line, "td", {}, text);
+  };
+  note.textContent = [`${answer.plan_id}: each sentence was found by changing what it names and solving again`,
+    ...e.notes].join("; ");
+  for (const c of e.conflicts) row("missed", c.sentence);
+  for (const c of e.commitments) row(c.code, c.sentence);
+  for (const w of e.setpoints.filter(told)) row(w.code, w.sentence);
+}
+function told(w) {
+  const served = w.quantity === "shed_kw" && w.p_kw < 0.05;
+  return !UNTOLD.includes(w.code) && !served && !(site.pv.some(v => v.id === w.asset) && w.sentence.includes("is used in full"));
+}
+
 /* ---- tables ---- */
 function drawCommands(answer) {
   const body = $("commands"); body.replaceChildren();
@@ -213,10 +232,11 @@ async function refresh() {
   try {
     site = site || await get("/api/v1/site");
     document.title = $("site").textContent = site.name;
-    const [snapshot, condition, plan, commands, events, ready] = await Promise.all([
+    const [snapshot, condition, plan, why, commands, events, ready] = await Promise.all([
       get("/api/v1/snapshot"), get("/api/v1/condition"), get("/api/v1/plan"),
+      get("/api/v1/plan/explanation?present=true"),
       get("/api/v1/commands?limit=200"), get("/api/v1/events?limit=" + ROWS), get("/ready")]);
-    drawFlow(reader(snapshot)); drawPlan(plan); drawCommands(commands); drawEvents(events);
+    drawFlow(reader(snapshot)); drawPlan(plan); drawWhy(why, plan); drawCommands(commands); drawEvents(events);
     drawReady(ready); drawMode(condition, snapshot.at);
     $("trouble").hidden = true;
   } catch (error) {

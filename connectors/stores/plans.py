@@ -24,11 +24,18 @@ from connectors.sqlite_file import (
 from connectors.status_table import STATUS_SQL, STATUS_UPSERT, status_rows
 from ems.clock import Clock, SystemClock
 from ems.errors import BadValue
+from ems.explanation import Explanation
 from ems.plan import Plan, PlanLabel
 from ems.records import JsonValue, PlanSummary, StatusRow
 
 log = structlog.get_logger()
 
+# Made when a store is opened that was written before there were explanations.
+EXPLANATION_SQL = """
+    CREATE TABLE IF NOT EXISTS explanation (
+        plan_id TEXT PRIMARY KEY, body TEXT NOT NULL  -- the whole explanation as JSON
+    );
+    """
 PLANS = Schema(
     name="plan store",
     application_id=0x454D5350,  # "EMSP"
@@ -48,7 +55,8 @@ PLANS = Schema(
     );
     CREATE INDEX plan_issued ON plan (issued_ms);
     """
-    + STATUS_SQL,
+    + STATUS_SQL
+    + EXPLANATION_SQL,
 )
 
 
@@ -124,6 +132,17 @@ class PlanReader:
             self._complain("plan.archive.corrupt", f"{plan_id}: {error}")
             return None
 
+    def explanation(self, plan_id: str) -> Explanation | None:
+        """Why a plan is as it is; None where it was not explained (yet), or it cannot be read."""
+        if not self._file.rows("SELECT 1 FROM sqlite_master WHERE name = 'explanation'"):
+            return None
+        rows = self._file.rows("SELECT body FROM explanation WHERE plan_id = ?", (plan_id,))
+        try:
+            return loads(Explanation, rows[0][0]) if rows else None
+        except BadValue as error:
+            self._complain("plan.explanation.corrupt", f"{plan_id}: {error}")
+            return None
+
     def last_seq(self) -> int:
         """Highest `Plan.seq` published so far, 0 when there is none: where a restarted planner goes on."""
         rows = self._file.rows("SELECT max(seq) FROM plan")
@@ -161,6 +180,7 @@ class SqlitePlanStore(PlanReader):
         self._lock_file = WriterLock(path)
         try:
             self._writer: sqlite3.Connection | None = open_writer(path, PLANS)
+            self._writer.executescript(EXPLANATION_SQL)
         except BaseException:
             self._lock_file.release()
             raise
@@ -191,6 +211,17 @@ class SqlitePlanStore(PlanReader):
             "solve_s, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             row,
         )
+
+    def explain(self, explanation: Explanation) -> None:
+        """Store why a plan is as it is, in place of what was stored before.
+
+        Raises
+        ------
+        BadValue : a number in it is not finite, or a time has no zone.
+        StoreError : the file cannot be written.
+        """
+        row = (explanation.plan_id, dumps(explanation))
+        self._write("INSERT OR REPLACE INTO explanation (plan_id, body) VALUES (?, ?)", row)
 
     def status(self, row: StatusRow) -> None:
         """Upsert the status row of this process."""

@@ -19,7 +19,7 @@ from optimizer.explain.changes import changes
 from optimizer.explain.commitment import explain_commitment
 from optimizer.explain.conflict import explain_conflicts
 from optimizer.explain.ground import Ground
-from optimizer.explain.posed import Change, Layout, Posed, changed, problem_of_plan
+from optimizer.explain.posed import Change, Layout, Posed, as_planned, changed, problem_of_plan
 from optimizer.explain.power import explain_power
 from optimizer.explain.sayings import SMALL_COST
 from optimizer.explain.words import Words
@@ -28,7 +28,7 @@ from optimizer.explain.worth import explain_worths
 __all__ = ["Posed", "explain"]
 
 
-def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation:
+def explain(posed: Posed, plan: Plan, hours: float | None = None, *, search: bool = True) -> Explanation:
     """Explain every setpoint and commitment of a plan's whole steps.
 
     Parameters
@@ -39,12 +39,16 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation
         As `Planner.plan` returned it for the same.
     hours : float or None
         Only the steps that start within so many hours; None: all steps with whole commitment.
+    search : bool
+        Whether runs are asked with integers: the next-best commitment, and what a unit would do if its
+        maintenance, quiet hours or minimum times were lifted. Without it an explanation of two hours costs
+        some 3 s of CPU.
 
     Raises
     ------
-    DataError : the plan is a rescue, or no solution of what was posed.
+    DataError : the plan is a rescue, over scenarios, or no solution of what was posed.
     """
-    begun = wall_s()
+    begun, posed = wall_s(), as_planned(posed)
     layout, integers = problem_of_plan(posed, plan)
     bench = Bench(layout.compiled, layout.filled, integers)
     steps = _steps(layout, hours)
@@ -55,7 +59,7 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation
     )
     made: dict[tuple[str, str], Bench | None] = {}  # a change in both lists has one bench
     widened = _benches(posed, (layout, bench), narrow, made)
-    asked = wide if runs else [c for c in wide if c.frees is not None or c.any_unit]
+    asked = wide if runs else [c for c in wide if search and (c.frees is not None or c.any_unit)]
     lifted = _benches(posed, (layout, bench), asked, made)
     ground = Ground(
         posed=posed,
@@ -64,10 +68,11 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation
         bench=bench,
         changed=tuple(widened),
         numbers=layout.compiled.numbers(layout.problem),
+        fitted=integers,
         fitted_kw=setpoint_rows(layout.compiled) @ integers,
     )
     setpoints = explain_power(ground, steps)
-    commitments, solves = explain_commitment(ground, lifted, steps)
+    commitments, solves = explain_commitment(ground, lifted, steps, search=search)
     worths = explain_worths(ground, steps)
     conflicts, more = explain_conflicts(ground)
     starts = plan.grid.starts()
@@ -78,7 +83,7 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None) -> Explanation
         commitments=tuple(commitments),
         worths=tuple(worths),
         conflicts=tuple(conflicts),
-        notes=_notes(posed, plan, layout, bench),
+        notes=_notes(posed, plan, layout, bench, search),
         solves=solves + more + bench.solves + sum(b.solves for b in made.values() if b is not None),
         took_s=wall_s() - begun,
     )
@@ -119,7 +124,7 @@ def _benches(
     return [(change, one) for change, one in found if one is not None]
 
 
-def _notes(posed: Posed, plan: Plan, layout: Layout, bench: Bench) -> tuple[str, ...]:
+def _notes(posed: Posed, plan: Plan, layout: Layout, bench: Bench, search: bool) -> tuple[str, ...]:
     say, notes = Words(posed.site), []
     above = sum(plan.cost_terms.values()) - (bench.base.objective + layout.filled.offset)
     if above > SMALL_COST:
@@ -128,4 +133,6 @@ def _notes(posed: Posed, plan: Plan, layout: Layout, bench: Bench) -> tuple[str,
         notes.append("directions of flow that have binaries are held like the commitment")
     if layout.problem.shed_whole.any():
         notes.append("feeders are shed whole: which are open is held like the commitment")
+    if not search:
+        notes.append("in brief: no other commitment was looked for")
     return tuple(notes)

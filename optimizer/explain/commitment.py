@@ -52,6 +52,7 @@ class Otherwise:
     low_cost: float | None = None
     high_cost: float | None = None
     alone_cost: float | None = None
+    searched: bool = True
 
 
 def runs(asset: str, kind: str, index: int, on: FloatArray) -> list[Run]:
@@ -80,17 +81,18 @@ def runs_of(ground: Ground, steps: int) -> list[Run]:
 
 
 def explain_commitment(
-    ground: Ground, lifted: list[tuple[Change, Bench]], steps: int
+    ground: Ground, lifted: list[tuple[Change, Bench]], steps: int, *, search: bool
 ) -> tuple[list[CommitmentWhy], int]:
     """Every run, and how many problems were solved with integers. `lifted`: limits gone, prices changed."""
-    asker = _Asker(ground, lifted)
+    asker = _Asker(ground, lifted, search)
     return [asker.explain(r) for r in runs_of(ground, steps)], asker.solves
 
 
 class _Asker:
     """Asks one question after the other about the commitment of a plan."""
 
-    def __init__(self, ground: Ground, lifted: list[tuple[Change, Bench]]) -> None:
+    def __init__(self, ground: Ground, lifted: list[tuple[Change, Bench]], search: bool) -> None:
+        self._search = search
         self._ground, self._lifted, self._solves = ground, lifted, 0
         self._switching = Switching(ground)
 
@@ -132,6 +134,11 @@ class _Asker:
         """Cost of the next-best commitment above the plan."""
         layout, base = self._ground.layout, self._ground.bench.base.objective
         filled, extra = layout.filled, None
+        alone = self._ground.bench.with_fixed(at, 0.0) if run.on else None
+        if not self._search:
+            return Otherwise(
+                possible=True, searched=False, alone_cost=None if alone is None else alone.objective - base
+            )
         if run.on:
             top = filled.high.copy()
             top[at] = 0.0
@@ -151,7 +158,6 @@ class _Asker:
         if bound is None:
             return Otherwise(possible=False)
         found: list[float] = [] if point is None else [float(point.objective - base)]
-        alone = self._ground.bench.with_fixed(at, 0.0) if run.on else None
         found += [] if alone is None else [float(alone.objective - base)]
         high = min(found) if found else None
         low = None if not np.isfinite(bound) else min(bound - base, *found)
@@ -188,6 +194,8 @@ class _Asker:
             if saving > SMALL_COST:
                 yield reason(saving, "leaving it off" if genset else "serving it", False)
                 return
+        if not self._search:
+            return
         if genset and (change.any_unit or change.frees == run.index):
             saving = self._switching.own(run.index, run.first, run.last, bench)
             if saving > SMALL_COST:
@@ -232,6 +240,8 @@ def _sentence(ground: Ground, run: Run, why: CommitmentWhy, other: Otherwise | N
         return "; ".join(parts) + "."
     if other.alone_cost is not None:
         parts.append(f"{leaving} with nothing else switched would cost {say.more(other.alone_cost)}")
+    if not other.searched:
+        return "; ".join(parts) + "."
     forbidden = "without it" if run.on else "with any running in it"
     parts.append(_next_best(say, other, forbidden if genset else "that serves it"))
     return "; ".join(parts) + "."

@@ -22,7 +22,7 @@ from optimizer.explain.changes import battery_limits, grid_limits, outages
 from optimizer.explain.changes_gensets import LONG_H, free, minimum_times
 from optimizer.explain.changes_reserve import reserve_limits
 from optimizer.explain.ground import Ground
-from optimizer.explain.posed import Change, Posed, laid_out, rebuilt, with_genset
+from optimizer.explain.posed import Change, Layout, Posed, laid_out, rebuilt, with_genset
 from optimizer.explain.words import Words, kw
 from optimizer.problem import PlanningProblem
 from optimizer.solve import Effort
@@ -149,7 +149,7 @@ def explain_conflicts(ground: Ground) -> tuple[list[Conflict], int]:
 def missed(ground: Ground) -> list[Missed]:
     """What is missed in the whole steps, in the words of the site file."""
     p, site = ground.layout.problem, ground.posed.site
-    v = ground.layout.compiled.values(ground.bench.base.x)
+    v = ground.layout.compiled.values(ground.fitted)
     out = []
 
     def look(name: str, index: int | None, series: FloatArray, words: str) -> None:
@@ -199,6 +199,7 @@ class _Filter:
 
     def __init__(self, ground: Ground) -> None:
         self._ground, self.solves = ground, 0
+        self._layouts: dict[tuple[str, ...], Layout] = {}
         self._limits = limits_to_lift(ground.posed, ground.layout.problem)
 
     def conflict(self, m: Missed) -> Conflict:
@@ -229,15 +230,12 @@ class _Filter:
     def _still(self, m: Missed, lifted: list[Change]) -> bool | None:
         """Whether it must be missed with these limits lifted; None: not decided within the effort."""
         ground, self.solves = self._ground, self.solves + 1
-        layout = ground.layout
-        if lifted:
-            p = rebuilt(ground.layout.problem, ground.posed, lifted)
-            layout = laid_out(p, ground.layout, ground.posed.options)
+        layout = self._lifted(lifted)
         c, f = layout.compiled, layout.filled
         if m.name not in c.form.columns:
             return False  # nobody asks for it any more
         cost, high = np.zeros_like(f.cost), f.high.copy()
-        plan = ground.layout.compiled.values(ground.bench.base.x)
+        plan = ground.layout.compiled.values(ground.fitted)
         for name in SLACKS:
             if name in c.form.columns and plan.get(name, _NONE).size == len(c.form.columns[name]):
                 high[c.form.columns[name]] = np.minimum(
@@ -258,6 +256,16 @@ class _Filter:
         if point is not None and point.objective <= nothing:
             return False
         return True if bound is not None and bound > nothing else None
+
+    def _lifted(self, made: list[Change]) -> Layout:
+        """The problem without some limits; several misses ask for the same."""
+        keys, ground = tuple(c.key for c in made), self._ground
+        if not made:
+            return ground.layout
+        if keys not in self._layouts:
+            p = rebuilt(ground.layout.problem, ground.posed, made)
+            self._layouts[keys] = laid_out(p, ground.layout, ground.posed.options)
+        return self._layouts[keys]
 
     def _numbers(self, m: Missed) -> str:
         if m.worst is None:

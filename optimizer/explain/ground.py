@@ -19,6 +19,7 @@ class Ground:
     bench: Bench
     changed: tuple[tuple[Change, Bench], ...]
     numbers: Numbers
+    fitted: FloatArray  # (columns,) a solution of the model with the plan's powers
     fitted_kw: FloatArray  # (setpoints,) the plan's powers, as a solution of the model has them
 
     @property

@@ -12,18 +12,22 @@ from ems.explanation import ReasonCode
 from ems.forecast import Forecast
 from ems.plan import Plan, PlanLabel
 from ems.site import Site
-from ems.timegrid import FloatArray
+from ems.timegrid import BoolArray, FloatArray
 from optimizer.compiled import Compiled, Filled
 from optimizer.explain.bench import Extra, setpoint_rows, setpoints, solve_whole
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.marking import burning, shedding
 from optimizer.options import PlannerOptions
+from optimizer.outlook import MonthOutlook
 from optimizer.problem import PlanningProblem
+from optimizer.scenarios import adverse
 from optimizer.solve import Effort
 from optimizer.structure import Structure, structure_of
+from optimizer.uncertainty import UncertaintyKind
 
 FIT_KW = 1e-3  # by which a published setpoint may differ from the solver's
+PART_KW = 0.05  # a feeder is shed in part if both parts are larger
 ROUNDS = 3
 
 
@@ -35,6 +39,7 @@ class Posed:
     condition: PlantCondition
     forecast: Forecast
     options: PlannerOptions
+    outlook: MonthOutlook | None = None  # what was expected to the end of the month
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,14 @@ class Layout:
     problem: PlanningProblem
     compiled: Compiled
     filled: Filled
+
+
+def as_planned(posed: Posed) -> Posed:
+    """With the forecast that was planned for: of a robust plan the adverse one."""
+    u = posed.options.uncertainty
+    if u.kind is not UncertaintyKind.ROBUST:
+        return posed
+    return replace(posed, forecast=adverse(posed.site, posed.forecast, u))
 
 
 def laid_out(p: PlanningProblem, like: Layout | None, options: PlannerOptions) -> Layout:
@@ -110,16 +123,19 @@ def problem_of_plan(posed: Posed, plan: Plan) -> tuple[Layout, FloatArray]:
 
     Raises
     ------
-    DataError : the plan is a rescue (shifted, rules), of another site or time grid, or no solution of the
+    DataError : the plan is a rescue (shifted, rules), over scenarios, of another site or time grid, or no
+        solution of the
         problem, as with another condition or forecast.
     """
     _check(posed, plan)
-    p = planning_problem(posed.site, posed.condition, posed.forecast, posed.options)
+    p = planning_problem(posed.site, posed.condition, posed.forecast, posed.options, posed.outlook)
     shed = {"shed_kw": np.array([plan.shed_kw[f.id] for f in posed.site.feeders])}
     whole = posed.options.formulation.shedding is Shedding.WHOLE
     if whole and posed.site.feeders and (p.feeder_open.any() or shedding(p, shed).any()):
-        # The planner marks islanded steps and every step it ever saw shed: in the others nothing is shed.
-        p = replace(p, shed_whole=p.integral)
+        # As the planner marks them; what first sheds in its last round may be shed in part.
+        p = replace(
+            p, shed_whole=p.integral & (p.islanded | shedding(p, shed)) & ~_in_part(p, shed["shed_kw"])
+        )
     layout = laid_out(p, None, posed.options)
     x = _integers(layout, plan)
     for _ in range(ROUNDS - 1):
@@ -133,9 +149,19 @@ def problem_of_plan(posed: Posed, plan: Plan) -> tuple[Layout, FloatArray]:
     return layout, x
 
 
+def _in_part(p: PlanningProblem, shed_kw: FloatArray) -> BoolArray:
+    """(T,) steps in which a feeder with a breaker is shed in part."""
+    behind = [i for i, f in enumerate(p.site.feeders) if f.has_breaker]
+    shed, load = shed_kw[behind], p.load_kw[behind]
+    part: BoolArray = (shed > PART_KW) & (shed < load - PART_KW)
+    return np.asarray(part.any(axis=0), dtype=np.bool_)
+
+
 def _check(posed: Posed, plan: Plan) -> None:
     if plan.label not in (PlanLabel.OPTIMAL, PlanLabel.INCUMBENT):
         raise DataError(f"plan {plan.plan_id} is labelled {plan.label}: only what was solved is explained")
+    if plan.scenarios is not None:
+        raise DataError(f"plan {plan.plan_id} was made over scenarios: only plans of one path are explained")
     if plan.site != posed.site.name or plan.grid != posed.forecast.grid:
         raise DataError(f"plan {plan.plan_id} of {plan.site} is not of this site and forecast grid")
 
@@ -188,7 +214,7 @@ def rebuilt(p: PlanningProblem, posed: Posed, made: Sequence[Change]) -> Plannin
     for change in made:
         after = after if change.apply is None else change.apply(after)
     if after is not posed:
-        new = planning_problem(after.site, after.condition, after.forecast, after.options)
+        new = planning_problem(after.site, after.condition, after.forecast, after.options, after.outlook)
         rate = after.site.tariff.demand_charge_per_kw
         share = rate / max(posed.site.tariff.demand_charge_per_kw, 1e-9)
         here, following = p.months

@@ -199,8 +199,8 @@ def _outage(ground: Ground, run: Left, key: str, span: tuple[int, int]) -> Need 
 class _Figures:
     kind: str
     critical: bool
-    needed: float  # unit: kW or kWh, by kind
-    there: float  # unit: kW or kWh, by kind
+    high: float
+    low: float
     step: int | None
 
 
@@ -218,8 +218,9 @@ def _island_need(ground: Ground, run: Left, of: tuple[str, BoolArray], figures: 
         end=starts[last] + timedelta(seconds=p.grid.step_s[last]),
         at=None if figures.step is None else starts[figures.step],
         critical=figures.critical,
-        needed=figures.needed,
-        there=figures.there,
+        unit="kW" if figures.kind == "power" else "kWh",
+        high=figures.high,
+        low=figures.low,
         unserved_kwh=unserved if told else None,
     )
 
@@ -263,11 +264,11 @@ def _reserve(ground: Ground, run: Left, key: str) -> Need | None:
     return _plain("reserve", key, least, planned)
 
 
-def _plain(kind: str, key: str, needed: float, there: float) -> Need:
+def _plain(kind: str, key: str, high: float, low: float) -> Need:
     when: datetime | None = None
     return Need(
-        kind=kind, key=key, start=when, end=when, at=when, critical=False, needed=needed, there=there,
-        unserved_kwh=None,
+        kind=kind, key=key, start=when, end=when, at=when, critical=False,
+        unit="kW" if kind == "peak" else "kWh", high=high, low=low, unserved_kwh=None,
     )  # fmt: skip
 
 
@@ -316,7 +317,7 @@ def need_words(say: Words, ground: Ground, run: Left, need: Need) -> str:
         also = _also(ground, run, (t, t), rest)
         text = (
             f"{say.at(need.at)} {load} less PV exceeds the batteries' power{also} by "
-            f"{kw(need.needed - need.there)} ({kw(need.needed)} against {kw(need.there)})"
+            f"{kw(need.high - need.low)} ({kw(need.high)} against {kw(need.low)})"
         )
     elif need.kind == "energy":
         assert need.start is not None
@@ -325,16 +326,16 @@ def need_words(say: Words, ground: Ground, run: Left, need: Need) -> str:
         steps = [t for t, s in enumerate(starts) if need.start <= s < need.end]
         less = " and other gensets" if rest[steps].any() else ""
         text = (
-            f"{say.span(need.start, need.end)} {load} less PV{less} takes {kwh(need.needed)}, "
-            f"{kwh(need.needed - need.there)} more than the batteries hold when it begins"
+            f"{say.span(need.start, need.end)} {load} less PV{less} takes {kwh(need.high)}, "
+            f"{kwh(need.high - need.low)} more than the batteries hold when it begins"
         )
     elif need.kind == "peak":
         text = (
-            f"without it the import reaches at least {kw(need.needed)} in a billing interval "
-            f"instead of {kw(need.there)}"
+            f"without it the import reaches at least {kw(need.high)} in a billing interval "
+            f"instead of {kw(need.low)}"
         )
     else:
-        text = f"without it at least {kwh(need.needed)} of reserve are short instead of {kwh(need.there)}"
+        text = f"without it at least {kwh(need.high)} of reserve are short instead of {kwh(need.low)}"
     if need.unserved_kwh is not None:
         planned = planned_missed(ground, ("shed_kw",))
         instead = f" instead of {kwh(planned)}" if planned > SHOWN_KWH else ""

@@ -9,6 +9,7 @@ from ems.clock import VirtualClock
 from ems.commands import Cause, WriteOutcome
 from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.errors import EmsError
+from ems.explanation import CommitmentWhy, Explanation, ReasonCode, SetpointWhy
 from ems.plan import Plan, PlanLabel, SolveRecord
 from ems.records import CommandRecord, EventRecord, PlanSummary, Sample, StatusRow
 from ems.site import GridMode
@@ -66,6 +67,27 @@ def plan(plan_id: str = "p-7", issued_at: datetime = NOW - timedelta(minutes=5),
         "stored_energy_value_per_kwh": 0.11,
     }
     return Plan(**(values | changes))
+
+
+def explanation(of: Plan) -> Explanation:
+    """Four steps of one battery, and a genset that starts in the third."""
+    starts = [*of.grid.starts(), of.grid.end]
+    setpoints = tuple(
+        SetpointWhy(
+            asset="bess1", quantity="p_kw", step=t, start=starts[t], end=starts[t + 1],
+            p_kw=of.bess_p_kw["bess1"][t], code=ReasonCode.PRICE, sentence=f"because of step {t}.",
+            reasons=(), alternatives=(), power_worth_per_kwh=0.2, stored_worth_per_kwh=0.18,
+        )
+        for t in range(4)
+    )  # fmt: skip
+    run = CommitmentWhy(
+        asset="gen2", on=True, first=2, last=3, start=starts[2], end=starts[4], code=ReasonCode.OUTAGE,
+        sentence="gen2 starts and runs.", reasons=(), low_cost=1.0, high_cost=2.0,
+    )  # fmt: skip
+    return Explanation(
+        plan_id=of.plan_id, until=starts[4], setpoints=setpoints, commitments=(run,), worths=(), conflicts=(),
+        notes=("in brief",), solves=12, took_s=0.5,
+    )  # fmt: skip
 
 
 def condition() -> PlantCondition:
@@ -159,6 +181,7 @@ class FakeHistory:
 class FakePlans:
     stored: list[Plan] = field(default_factory=list)
     broken: EmsError | None = None
+    explained: dict[str, Explanation] = field(default_factory=dict)
 
     def current(self) -> Plan | None:
         if self.broken is not None:
@@ -183,6 +206,9 @@ class FakePlans:
 
     def get(self, plan_id: str) -> Plan | None:
         return next((p for p in self.stored if p.plan_id == plan_id), None)
+
+    def explanation(self, plan_id: str) -> Explanation | None:
+        return self.explained.get(plan_id)
 
 
 def status(process: str, age_s: float, **fields) -> StatusRow:

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from tests.builders import site
-from tests.unit.api.fakes import FakePlans, clock, full_history, plan
+from tests.unit.api.fakes import FakePlans, clock, explanation, full_history, plan
 
 DOC = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^curl .*$", DOC, re.M)
@@ -19,7 +19,8 @@ COMMANDS = re.findall(r"^curl .*$", DOC, re.M)
 
 @pytest.fixture(scope="module")
 def api() -> TestClient:
-    app = create_app(site=site(), history=full_history(), plans=FakePlans([plan()]), clock=clock())
+    plans = FakePlans([plan()], explained={plan().plan_id: explanation(plan())})
+    app = create_app(site=site(), history=full_history(), plans=plans, clock=clock())
     return TestClient(app, base_url="http://127.0.0.1:8080")
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,7 +12,7 @@ from api.app import create_app
 from ems.errors import DataError
 from ems.records import StatusRow
 from tests.builders import site
-from tests.unit.api.fakes import NOW, FakeHistory, FakePlans, clock, full_history, plan, status
+from tests.unit.api.fakes import NOW, FakeHistory, FakePlans, clock, explanation, full_history, plan, status
 
 BASE = "http://127.0.0.1:8080"
 ROUTES = (
@@ -21,6 +22,8 @@ ROUTES = (
     "/api/v1/snapshot",
     "/api/v1/condition",
     "/api/v1/plan",
+    "/api/v1/plan/explanation",
+    "/api/v1/plans/p-7/explanation?present=true",
     "/api/v1/plans",
     "/api/v1/plans/p-7",
     "/api/v1/history?point=grid1.p_kw",
@@ -36,7 +39,7 @@ def client(history: FakeHistory | None = None, plans: FakePlans | None = None, *
     app = create_app(
         site=site(),
         history=full_history() if history is None else history,
-        plans=FakePlans([plan()]) if plans is None else plans,
+        plans=FakePlans([plan()], explained={"p-7": explanation(plan())}) if plans is None else plans,
         clock=clock(),
         **options,
     )
@@ -61,7 +64,7 @@ def test_route_with_data_that_holds_nan_answers_200(api, route):
 @pytest.mark.parametrize("route", ROUTES)
 def test_route_with_empty_stores_answers_without_error(route):
     answer = client(FakeHistory(), FakePlans()).get(route)
-    nothing_there = route in ("/api/v1/condition", "/api/v1/plan", "/api/v1/plans/p-7")
+    nothing_there = route in ("/api/v1/condition", "/api/v1/plan", "/api/v1/plans/p-7") or "expl" in route
     assert answer.status_code == (404 if nothing_there else 503 if route == "/ready" else 200)
     if nothing_there:
         assert answer.json()["error"]
@@ -141,6 +144,33 @@ def test_plan_tells_steps_and_validity(api):
     assert body["step_starts"][1] == "2026-03-02T12:10:00Z"
     assert body["plan"]["genset_p_kw"]["gen2"] == [0.0, 0.0, 90.0, 90.0]
     assert body["plan"]["solve"]["gap_ratio"] == 0.024
+
+
+def test_explanation_of_the_plan_in_force_and_of_the_present_step():
+    why = explanation(plan())
+    plans = FakePlans([plan("p-6"), plan()], explained={"p-7": why, "p-6": replace(why, plan_id="p-6")})
+    with client(plans=plans) as api:
+        body = api.get("/api/v1/plan/explanation").json()
+        assert (body["plan_id"], body["current"]) == ("p-7", True)
+        assert [w["step"] for w in body["explanation"]["setpoints"]] == [0, 1, 2, 3]
+        assert body["explanation"]["commitments"][0]["sentence"] == "gen2 starts and runs."
+        present = api.get("/api/v1/plan/explanation", params={"present": True}).json()["explanation"]
+        assert [w["sentence"] for w in present["setpoints"]] == ["because of step 0."]
+        assert present["commitments"] == []
+        assert present["notes"] == ["in brief"]
+        assert api.get("/api/v1/plans/p-6/explanation").json()["current"] is False
+        assert api.get("/api/v1/plan/explanation", params={"presnt": True}).status_code == 422
+
+
+def test_explanation_that_is_not_there_is_said_to_be_missing():
+    with client(plans=FakePlans([plan()])) as api:
+        answer = api.get("/api/v1/plan/explanation")
+        assert answer.status_code == 404
+        assert "not explained, or not yet" in answer.json()["error"]
+        assert api.get("/api/v1/plans/p-7/explanation").status_code == 404
+        assert api.get("/api/v1/plans/none/explanation").json()["error"] == "there is no plan of this id"
+    with client(plans=FakePlans()) as api:
+        assert api.get("/api/v1/plan/explanation").json()["error"] == "no plan was ever published"
 
 
 def test_plans_newest_first_within_the_window():

@@ -1,5 +1,6 @@
 """The plan store: atomic, exact, cheap to ask, and never the death of its reader."""
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -17,6 +18,7 @@ from connectors.sqlite_file import StoreError
 from connectors.stores.plans import PlanReader, SqlitePlanStore
 from ems.clock import VirtualClock
 from ems.errors import BadValue
+from ems.explanation import Alternative, Explanation, Reason, ReasonCode, SetpointWhy, Use
 from ems.plan import Plan
 from ems.records import StatusRow
 from tests.builders import T0
@@ -216,3 +218,51 @@ def test_producer_alive_planner_killed_noticed_at_once_and_plans_kept(path, read
 
 def test_loads_round_trip_is_exact():
     assert loads(Plan, dumps(plan(3, 77.0, load_kw=1 / 3))) == plan(3, 77.0, load_kw=1 / 3)
+
+
+def why(plan_id: str, took_s: float = 0.5) -> Explanation:
+    alternative = Alternative(p_kw=12.5, more_cost=None)
+    reason = Reason(code=ReasonCode.PRICE, key="tariff", change="without it", saving_cost=1.25)
+    setpoint = SetpointWhy(
+        asset="bess1", quantity="p_kw", step=0, start=at(0.0), end=at(900.0), p_kw=-50.0,
+        code=ReasonCode.PRICE, sentence="bess1 charges.", reasons=(reason,), alternatives=(alternative,),
+        power_worth_per_kwh=0.1, stored_worth_per_kwh=None,
+        use=Use(asset="grid1", start=at(0.0), end=at(900.0), outage=False, per_kwh=0.3, more_cost=0.28),
+    )  # fmt: skip
+    return Explanation(
+        plan_id=plan_id, until=at(900.0), setpoints=(setpoint,), commitments=(), worths=(), conflicts=(),
+        notes=("in brief",), solves=3, took_s=took_s,
+    )  # fmt: skip
+
+
+def test_explanation_is_read_back_as_it_was_and_a_later_one_takes_its_place(store, reader):
+    store.publish(plan(1))
+    assert reader.explanation("plan-1") is None
+    store.explain(why("plan-1"))
+    assert reader.explanation("plan-1") == why("plan-1")
+    store.explain(why("plan-1", took_s=0.7))
+    assert reader.explanation("plan-1") == why("plan-1", took_s=0.7)
+    assert reader.explanation("plan-2") is None
+
+
+def test_explanation_with_a_number_that_is_not_finite_is_refused(store, reader):
+    with pytest.raises(BadValue, match="took_s"):
+        store.explain(why("plan-1", took_s=math.nan))
+    assert reader.explanation("plan-1") is None
+
+
+def test_explanation_corrupt_is_none_and_told(path, store, reader, events):
+    store.explain(why("plan-1"))
+    spoil(path, "UPDATE explanation SET body = ?", '{"plan_id": 3}')
+    assert reader.explanation("plan-1") is None
+    assert [kind for _, kind, _ in events] == ["plan.explanation.corrupt"]
+
+
+def test_explanation_file_from_before_there_were_any_reads_as_none_and_is_written_on(path, reader):
+    with contextlib.closing(SqlitePlanStore(path)) as old:
+        old.publish(plan(1))
+    spoil(path, "DROP TABLE explanation")
+    assert reader.explanation("plan-1") is None
+    with contextlib.closing(SqlitePlanStore(path)) as new:
+        new.explain(why("plan-1"))
+        assert reader.explanation("plan-1") == why("plan-1")
