@@ -158,6 +158,12 @@ class GensetParams:
     starts_per_day_max: int | None = None  # planned in any 24 h, today's starts counted; None: free
     quiet: tuple[QuietHours, ...] = ()
     low_load: LowLoad | None = None
+    tank_unusable_l: float = 0.0  # stays in the tank: the engine stops there
+
+    @property
+    def tank_usable_l(self) -> float:
+        """What of a full tank can be burnt [L]."""
+        return self.tank_l - self.tank_unusable_l
 
     @property
     def start_delay_s(self) -> float:

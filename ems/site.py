@@ -58,6 +58,7 @@ class ReservePolicy:
     pv_drop_ratio: float = 0.0  # share of the PV in use that may be gone at once
     motor_start_kw: float = 0.0  # islanded: largest motor start to be carried
     load_trip_kw: float = 0.0  # islanded: largest load that may trip
+    fuel_h: float = 0.0  # the tanks always hold so many hours of the critical tiers
     survive_h: float = 0.0  # grid-tied: the critical tiers live so long on energy, fuel and PV
     survive_pv_ratio: float = 0.0  # share of the forecast PV counted on for it
     outages_per_month: float | None = None  # expected without notice; None: survival is priced as reserve
@@ -110,6 +111,15 @@ class Maintenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FuelDelivery:
+    """Fuel that is brought to the tank of a genset."""
+
+    asset: str
+    at: datetime
+    fuel_l: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Everything known about a plant before it runs."""
 
@@ -135,6 +145,7 @@ class Site:
     connections: tuple["Connection", ...]
     weather: WeatherSource | None = None
     maintenance: tuple[Maintenance, ...] = ()
+    deliveries: tuple[FuelDelivery, ...] = ()
     carbon_per_kg: float = 0.0  # price of CO2, diesel's and import's
     import_co2_kg_per_kwh: float = 0.0
     deferrables: tuple[DeferrableParams, ...] = ()

@@ -35,6 +35,7 @@ from optimizer.formulations import (
     starts,
     strength,
     survival,
+    tank,
     terminal,
     voltage,
     warranty,
@@ -77,6 +78,7 @@ def build(s: Structure, kind: type[M]) -> M:
     contingency_tied.add(m, s)  # the same beside the grid
     sources.add(m, s)  # sets that may feed the bus together
     strength.add(m, s)  # and a bus strong enough for inverters
+    tank.add(m, s)  # fuel step by step, where it is brought or kept in reserve
     survival.add(m, s)  # hours the critical load would live without the grid
     demand.add(m, s)  # the month's peaks
     blocks.add(m, s)  # the month's energy
@@ -114,6 +116,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         running,
         contingency,
         contingency_tied,
+        tank,
         survival,
         demand,
         blocks,
@@ -155,5 +158,6 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         starts,
         low_load,
         genset_fuel,
+        tank,
     )
     return tuple(sentence for family in families for sentence in family.notes(p, s, v))

@@ -27,7 +27,9 @@ from optimizer.structure import Structure
 
 EPS_H = 1e-6
 TANK_L = 0.1  # a tank may be overdrawn by so much, as in the notes
-COUNTED = frozenset(("quiet", "cold_start_cost", "cold_after_s"))  # options of a genset that a fleet can have
+COUNTED = frozenset(
+    ("quiet", "cold_start_cost", "cold_after_s", "tank_unusable_l")
+)  # options of a genset that a fleet can have
 HISTORY = frozenset(("available", "on", "age_h", "ready_h", "fuel_l"))  # what may differ within a fleet
 
 
@@ -64,6 +66,8 @@ def _together(site: Site, a: int, b: int) -> bool:
         return False
     one, other = site.gensets[a], site.gensets[b]
     options = [f for f in fields(one) if f.default is not MISSING and f.name not in COUNTED]
+    if site.reserve.fuel_h > 0.0 or {d.asset for d in site.deliveries} & {one.id, other.id}:
+        return False  # tanks are followed one by one (tank.py)
     forms = {x.id in site.forming.islanded for x in (one, other)}
     return (
         identical(one, other) and len(forms) == 1 and all(getattr(one, f.name) == f.default for f in options)

@@ -53,7 +53,7 @@ class GensetStart:
     age_h: float  # in the present state
     starting: bool
     ready_h: float  # earliest time on load, counted from the start of the grid
-    fuel_l: float  # infinite where the tank is not measured
+    fuel_l: float  # above the unusable bottom; infinite where the tank is not measured
     starts_today: int = 0  # counted only where the starts of a day are limited
     blocked: tuple[bool, ...] = ()  # (T,) steps in which it is not to run; (): none
     must: tuple[bool, ...] = ()  # (T,) steps in which a case wants it on; (): none
@@ -63,6 +63,7 @@ class GensetStart:
     ] = ()  # (T,) at low load before now, in the window that ends with a step
     low_load_count_h: float = 0.0  # at low load since the last burn-off
     burning_h: float = 0.0  # of a burn-off until now
+    delivered_l: tuple[float, ...] = ()  # (T,) brought since the start of the step before; (): none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

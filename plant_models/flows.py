@@ -82,11 +82,11 @@ def _pass_gensets(w: Work, pw: Powers, h: float, led: Ledger) -> None:
             continue
         if g.phase is _RUNNING:
             rate = genset.fuel_l_h(w.t.fuel_kw_l_h[i], pw.gen[i])
-            led.fuel_l[i] = litres = min(g.tank_l, rate * h / 3600.0)
+            led.fuel_l[i] = litres = min(genset.burnable_l(w.t.gensets[i], g), rate * h / 3600.0)
             w.gensets[i] = _loaded(w.t.gensets[i], g, litres, (pw.gen[i], pw.gen_end[i]), h)
         else:
-            led.fuel_l[i] = litres = min(g.tank_l, w.t.idle_l_h[i] * h / 3600.0)
-            burnt = genset.burn(g, litres, h)
+            led.fuel_l[i] = litres = min(genset.burnable_l(w.t.gensets[i], g), w.t.idle_l_h[i] * h / 3600.0)
+            burnt = genset.burn(w.t.gensets[i], g, litres, h)
             w.gensets[i], w.starts[i], w.failed[i] = genset.advance(w.t.gensets[i], burnt, h, i in fails)
 
 
@@ -97,8 +97,8 @@ def _loaded(
     mean, end = p_kw
     run_h = g.run_h + h / 3600.0
     tank_l = g.tank_l - litres
-    if tank_l <= 1e-9:
-        return GensetUnit(GensetState.STOPPED, 0.0, run_h)
+    if tank_l <= params.tank_unusable_l + 1e-9:
+        return GensetUnit(GensetState.STOPPED, max(0.0, tank_l), run_h)
     return GensetUnit(
         _RUNNING,
         tank_l,

@@ -141,7 +141,7 @@ def request(params: GensetParams, unit: GensetUnit, wanted: bool, may_open: bool
     """
     phase = unit.phase
     if phase is _STOPPED:
-        return _to(unit, _CRANKING) if wanted and unit.tank_l > 0.0 else unit
+        return _to(unit, _CRANKING) if wanted and unit.tank_l > params.tank_unusable_l else unit
     if phase is _LOCKED:
         return unit
     if phase is _COOLING:
@@ -216,12 +216,17 @@ def advance(params: GensetParams, unit: GensetUnit, dt_s: float, fails: bool) ->
     )  # fmt: skip
 
 
-def burn(unit: GensetUnit, litres: float, dt_s: float) -> GensetUnit:
+def burnable_l(params: GensetParams, unit: GensetUnit) -> float:
+    """Fuel above the unusable bottom of the tank [L]."""
+    return max(0.0, unit.tank_l - params.tank_unusable_l)
+
+
+def burn(params: GensetParams, unit: GensetUnit, litres: float, dt_s: float) -> GensetUnit:
     """Take fuel from the tank and count the hours; an engine without fuel stands still."""
     tank_l = unit.tank_l - litres
     run_h = unit.run_h if unit.phase is _CRANKING else unit.run_h + dt_s / 3600.0
-    if tank_l <= _EPS:
-        return GensetUnit(_STOPPED, 0.0, run_h)
+    if tank_l <= params.tank_unusable_l + _EPS:
+        return GensetUnit(_STOPPED, max(0.0, tank_l), run_h)
     return GensetUnit(
         unit.phase, tank_l, run_h, unit.timer_s, unit.p_kw, unit.attempts, unit.loading, unit.unloading,
         unit.own_start, unit.dead_s, unit.overload_s, unit.tripped,

@@ -49,7 +49,8 @@ class WorldOptions:
     fine : windows in which the truth keeps its own resolution, and traces keep `fine_step_s` [s after start].
     trace_s : length of a trace row outside `fine` [s]; None records no trace.
     noise_ratio : standard deviation of measured powers, of the asset's rating.
-    refuel_below_ratio : a tank below this share of its volume is filled up; None: never.
+    refuel_below_ratio : a tank below this share of its volume is filled up; None: never. Tanks with
+        deliveries in the site file get those and nothing else.
     reset_s : a locked-out genset is acknowledged on site after this; None: never [s].
     """
 
@@ -95,6 +96,9 @@ class World:
             columns, last_columns(columns), bin_s_at=self._bin_s, assets=self._rows.assets
         )
         self._midnights_s = local_midnights_s(scenario)
+        self._deliveries = [(scenario.offset_s(d.at), d.asset, d.fuel_l) for d in site.deliveries]
+        self._supplied_s = 0.0  # deliveries until then are in the tanks
+        self._asked_s = 0.0  # when the present inputs were put together
         self._fine_until_s = 0.0
         self._locked_since_s: dict[str, float] = {}
         self._cell_index = 0
@@ -175,6 +179,8 @@ class World:
                     self._locked_since_s[g] = self.now_s
                 else:
                     self._locked_since_s.pop(g, None)
+        if self._inputs is not None and self._inputs.refuel_l:
+            self._supplied_s = self._asked_s
         if self._inputs is not None and (self._inputs.refuel_l or self._inputs.faults.genset_reset):
             self._inputs = None
         tried = any(self._flows.genset_starts.values()) or any(self._flows.genset_failed_starts.values())
@@ -204,6 +210,7 @@ class World:
     # ---- inputs -------------------------------------------------------------------------------
 
     def _plant_input(self) -> PlantInput:
+        self._asked_s = self.now_s
         cell, kinds = self._cell, self._kinds
         by_name: dict[tuple[AssetKind, str], dict[str, float]] = {}
         for point, value in self.setpoints.values.items():
@@ -250,10 +257,23 @@ class World:
         return frozenset(g for i, g, n in attempts if chance(self.scenario.seed, i, n) < ratio)
 
     def _tanks_to_fill(self) -> dict[str, float]:
-        ratio = self.options.refuel_below_ratio
+        return self._brought() | self._filled_up()
+
+    def _brought(self) -> dict[str, float]:
+        """Deliveries that are due."""
+        out: dict[str, float] = {}
+        for at_s, genset, litres in self._deliveries:
+            if self._supplied_s < at_s <= self.now_s:
+                out[genset] = out.get(genset, 0.0) + litres
+        return out
+
+    def _filled_up(self) -> dict[str, float]:
+        ratio, own = self.options.refuel_below_ratio, {g for _, g, _ in self._deliveries}
         if ratio is None:
             return {}
-        tanks = {g.id: (self.state.gensets[g.id].tank_l, g.tank_l) for g in self.site.gensets}
+        tanks = {
+            g.id: (self.state.gensets[g.id].tank_l, g.tank_l) for g in self.site.gensets if g.id not in own
+        }
         return {g: full - left for g, (left, full) in tanks.items() if left < ratio * full}
 
     def _sets_to_reset(self) -> frozenset[str]:
@@ -406,5 +426,5 @@ class _Unpickler(pickle.Unpickler):
 
 CHECKPOINTED: Sequence[str] = (
     "now_s", "steps", "state", "setpoints", "heartbeats", "meter", "_flows",
-    "_fine_until_s", "_locked_since_s",
+    "_fine_until_s", "_locked_since_s", "_supplied_s", "_asked_s",
 )  # fmt: skip

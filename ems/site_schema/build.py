@@ -26,6 +26,7 @@ from ems.site import (
     Authority,
     Connection,
     FormingOrder,
+    FuelDelivery,
     Hierarchy,
     Maintenance,
     PointMap,
@@ -96,6 +97,7 @@ def build_site(draft: Draft) -> Site:
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
         sources=_sources(draft.sources),
+        deliveries=tuple(FuelDelivery(**d.model_dump()) for d in draft.deliveries.values()),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,
     )
 

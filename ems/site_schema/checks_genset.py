@@ -29,11 +29,13 @@ def check_genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
         )
     if (delay_s := g.crank_s + g.warm_up_s + g.synchronise_s) > 1800.0:
         draft.add((*loc, "crank_s"), f"{delay_s:g} s from request to on load", "at most 1800 s in all", "ms?")
-    if g.tank_l < g.fuel_points[-1].fuel_l_h:
+    if g.tank_unusable_l >= g.tank_l:
+        draft.add((*loc, "tank_unusable_l"), f"{g.tank_unusable_l:g} L", f"less than tank_l, {g.tank_l:g} L")
+    elif g.tank_l - g.tank_unusable_l < g.fuel_points[-1].fuel_l_h:
         draft.add(
             (*loc, "tank_l"),
             f"{g.tank_l:g} L",
-            f"an hour at rating or more, {g.fuel_points[-1].fuel_l_h:g} L",
+            f"an hour at rating or more above what is unusable, {g.fuel_points[-1].fuel_l_h:g} L",
         )
     for i, quiet in enumerate(g.quiet):
         if quiet.start == quiet.end:

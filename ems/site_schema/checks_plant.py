@@ -41,6 +41,7 @@ def check_plant(draft: Draft) -> None:
     _reserve(draft)
     _outages(draft)
     _maintenance(draft)
+    _deliveries(draft)
 
 
 def _zone(draft: Draft, loc: Loc, name: str) -> ZoneInfo | None:
@@ -209,3 +210,14 @@ def _maintenance(draft: Draft) -> None:
             draft.add((*loc, "asset"), window.asset, f"a genset of this site: {gensets or 'there is none'}")
         if not window.start < window.end:
             draft.add((*loc, "end"), window.end.isoformat(), f"after the start, {window.start.isoformat()}")
+
+
+def _deliveries(draft: Draft) -> None:
+    for i, one in draft.deliveries.items():
+        loc = ("deliveries", i)
+        if draft.kinds.get(one.asset) is not AssetKind.GENSET:
+            gensets = ", ".join(draft.of_kind(AssetKind.GENSET))
+            draft.add((*loc, "asset"), one.asset, f"a genset of this site: {gensets or 'there is none'}")
+        elif one.asset in draft.gensets and one.fuel_l > draft.gensets[one.asset].tank_l:
+            tank_l = draft.gensets[one.asset].tank_l
+            draft.add((*loc, "fuel_l"), f"{one.fuel_l:g} L", f"at most the tank of {one.asset}, {tank_l:g} L")

@@ -83,7 +83,10 @@ def _long_outage(draft: Draft, reserve: ReserveForm, peak_kw: float) -> None:
         draft.add(
             ("gensets",), f"{rated_kw:g} kW in all", f"{peak_kw:g} kW or more, the peak of the critical tier"
         )
-    tank_kwh = sum(g.tank_l / g.fuel_points[-1].fuel_l_h * g.p_rated_kw for g in draft.gensets.values())
+    tank_kwh = sum(
+        (g.tank_l - g.tank_unusable_l) / g.fuel_points[-1].fuel_l_h * g.p_rated_kw
+        for g in draft.gensets.values()
+    )
     if need_kwh > tank_kwh:
         draft.add(
             ("reserve", "assumed_outage_h"),

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from ems.points import POINTS, AssetKind, PointSpec, split_point_id
 from ems.site_schema.forms import (
     ConnectionForm,
+    DeliveryForm,
     FormingForm,
     HierarchyForm,
     LocationForm,
@@ -41,6 +42,7 @@ _ITEMS: Mapping[str, type[Form]] = {
     "connections": ConnectionForm,
     "outages": OutageForm,
     "maintenance": MaintenanceForm,
+    "deliveries": DeliveryForm,
     "deferrables": DeferrableForm,
 }
 _ALLOWED = {
@@ -101,6 +103,7 @@ class Draft:
     outages: dict[int, OutageForm] = field(default_factory=dict)  # by place in the file
     maintenance: dict[int, MaintenanceForm] = field(default_factory=dict)  # by place in the file
     deferrables: dict[str, DeferrableForm] = field(default_factory=dict)
+    deliveries: dict[int, DeliveryForm] = field(default_factory=dict)  # by place in the file
     connections: dict[str, ConnectionForm] = field(default_factory=dict)
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form

@@ -91,6 +91,7 @@ class ReserveForm(Form):
     pv_drop_ratio: Ratio = 0.0
     motor_start_kw: Kw = 0.0
     load_trip_kw: Kw = 0.0
+    fuel_h: Annotated[float, Quantity("h", ge=0, le=720)] = 0.0
     survive_h: Annotated[float, Quantity("h", ge=0, le=72)] = 0.0
     survive_pv_ratio: Ratio = 0.0
     outages_per_month: Annotated[float, Quantity("", ge=0, le=1000)] | None = None
@@ -142,6 +143,14 @@ class MaintenanceForm(Form):
     asset: Id
     start: Stamp
     end: Stamp
+
+
+class DeliveryForm(Form):
+    """Fuel that is brought to the tank of a genset."""
+
+    asset: Id
+    at: Stamp
+    fuel_l: Annotated[float, Quantity("L", gt=0)]
 
 
 class ConnectionForm(Form):
@@ -206,6 +215,7 @@ class SiteForm(Form):
     authority: dict[PointId, SetpointForm]
     outages: list[OutageForm] = []
     maintenance: list[MaintenanceForm] = []
+    deliveries: list[DeliveryForm] = []
     deferrables: dict[Id, DeferrableForm] = {}
     sources: SourcesForm | None = None
     connections: dict[Id, ConnectionForm] = {}

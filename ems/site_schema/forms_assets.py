@@ -246,6 +246,7 @@ class GensetForm(Form):
     starts_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
     quiet: list[QuietHoursForm] = []
     low_load: LowLoadForm | None = None
+    tank_unusable_l: Annotated[float, Quantity("L", ge=0)] = 0.0
 
 
 class PvForm(Form):

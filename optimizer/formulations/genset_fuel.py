@@ -81,7 +81,8 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
         if per_l > 0.0 or term == "fuel":
             n.price(term, "on", idle[:, None] * per_l * s.step_h)
             n.price(term, "above_kw", slopes[:, :, None] * per_l * s.step_h)
-    tank_l = np.add.reduceat([g.fuel_l for g in p.gensets], firsts(s))
+    come = [g.fuel_l + sum(g.delivered_l) for g in p.gensets]  # step by step in tank.py
+    tank_l = np.add.reduceat(come, firsts(s))
     n.par("tank_l", np.minimum(tank_l, TANK_UNKNOWN_L))
     n.bound("tank_short_l", 0.0, np.inf)
     n.price("tank_short", "tank_short_l", ladder(s.site).tank_per_l)

@@ -105,10 +105,15 @@ def needed_kwh(p: PlanningProblem, s: Structure) -> FloatArray:
     policy = s.site.reserve
     aux = sum(b.battery.aux_kw for b in s.site.bess)
     kw = p.load_kw[critical(s.site)].sum(axis=0) + aux - policy.survive_pv_ratio * p.pv_kw.sum(axis=0)
-    kwh = np.maximum(0.0, kw) * s.step_h
-    edges = np.concatenate([[0.0], np.cumsum(s.step_h)])
+    return energy_ahead_kwh(kw, s.step_h, policy.survive_h)
+
+
+def energy_ahead_kwh(kw: FloatArray, step_h: FloatArray, last: float) -> FloatArray:
+    """(T,) energy of a (T,) load over the next `last` hours from the end of each step [kWh]."""
+    kwh = np.maximum(0.0, kw) * step_h
+    edges = np.concatenate([[0.0], np.cumsum(step_h)])
     total = np.concatenate([[0.0], np.cumsum(kwh)])
-    end, last = float(edges[-1]), policy.survive_h
+    end = float(edges[-1])
     before = float(total[-1] - np.interp(max(0.0, end - last), edges, total))
     tail_kw = before / min(last, end)  # mean of the window's last hours stands for what follows it
     edges, total = np.append(edges, end + last), np.append(total, total[-1] + tail_kw * last)

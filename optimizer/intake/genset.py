@@ -36,7 +36,9 @@ def genset_start(genset_id: str, site: Site, condition: PlantCondition, notes: l
         age_h=now.age_s / 3600.0,
         starting=now.starting and not now.on_load,
         ready_h=ready_s / 3600.0,
-        fuel_l=math.inf if now.fuel_l is None else max(0.0, require_finite(f"{genset_id} fuel", now.fuel_l)),
+        fuel_l=math.inf
+        if now.fuel_l is None
+        else max(0.0, require_finite(f"{genset_id} fuel", now.fuel_l) - params.tank_unusable_l),
     )
 
 
@@ -51,7 +53,23 @@ def scheduled(
         starts_today=now.starts_today if counted and now is not None else 0,
         blocked=blocked_steps(unit.id, site.maintenance, grid),
         quiet_cost=quiet_cost(unit.quiet, grid, ZoneInfo(site.timezone)),
+        delivered_l=_delivered_l(unit.id, site, grid),
         **_low_load(unit, GensetDuty() if now is None else now.duty, grid),
+    )
+
+
+def _delivered_l(genset_id: str, site: Site, grid: TimeGrid) -> tuple[float, ...]:
+    """(T,) litres that are there from the start of each step on and not before [L]; () where none come."""
+    after_s = [
+        ((d.at - grid.start).total_seconds(), d.fuel_l) for d in site.deliveries if d.asset == genset_id
+    ]
+    edges = grid.offset_s
+    if not any(0.0 < s <= edges[-2] for s, _ in after_s):
+        return ()
+    before = [-math.inf, *edges[:-2]]
+    return tuple(
+        sum(litres for s, litres in after_s if s > 0.0 and a < s <= b)
+        for a, b in zip(before, edges[:-1], strict=True)
     )
 
 

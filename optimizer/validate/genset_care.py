@@ -1,4 +1,4 @@
-"""What makers allow a genset, counted anew from a plan's powers: hours at low load and burn-offs.
+"""What makers allow a genset, counted anew from a plan's powers: low load, burn-offs, and fuel in the tanks.
 
 These limits are soft. What is judged is that a plan pays for all it misses: the hours it must be over are
 found by walking through its whole steps, without the model's variables.
@@ -12,8 +12,10 @@ from ems.timegrid import BoolArray, FloatArray
 from optimizer.prices import ladder
 from optimizer.problem import GensetStart, PlanningProblem
 from optimizer.validate.findings import Findings
+from plant_models import genset
 
 PAID_RATIO = 0.01  # of what is due, or of an hour's price: how much a plan may pay less
+FUEL_RATIO = 0.02  # of what was burnt: the pieces of the model against the curve
 LEVEL_KW = 1e-3  # a load so little below a line is on it
 
 
@@ -32,7 +34,54 @@ def check_care(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> No
         due_over += per_h * hours_over(p, params, start, at_low, power[:head])
         scale = max(scale, per_h)
     _paid(found, plan, "low_load", due_price, 1.0)
+    _tanks(found, plan, p, head)
     _paid(found, plan, "low_load_over", due_over, scale)
+
+
+def _tanks(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:
+    """Replay the tanks by the gensets' own curves; what is short of fuel or of its reserve must be paid."""
+    short_cost, scale, left_l, burnt_l = 0.0, ladder(p.site).tank_per_l, np.zeros(head), np.zeros(head)
+    for params, start in zip(p.site.gensets, p.gensets, strict=True):
+        points, level_l, used_l, lack_l = genset.fuel_points(params), start.fuel_l, 0.0, 0.0
+        on, power = plan.genset_on[params.id], plan.genset_p_kw[params.id]
+        for t in range(head):
+            if start.delivered_l and start.delivered_l[t] > 0.0:
+                level_l = max(level_l, min(params.tank_usable_l, level_l + start.delivered_l[t]))
+            litres = genset.fuel_l_h(points, power[t]) * float(p.step_h[t]) if on[t] > 0.5 else 0.0
+            level_l, used_l = level_l - litres, used_l + litres
+            lack_l = max(lack_l, -level_l - FUEL_RATIO * used_l)
+            left_l[t] += level_l if start.available else 0.0
+            burnt_l[t] += used_l
+        short_cost += scale * lack_l
+    _paid(found, plan, "tank_short", short_cost, scale)
+    policy = p.site.reserve
+    if policy.fuel_h <= 0.0 or not np.isfinite(left_l).all() or not p.site.gensets:
+        return
+    per_kwh = max(g.fuel_l_h[-1] / g.fuel_kw[-1] for g in p.site.gensets)
+    lack = [critical_ahead_kwh(p, t, policy.fuel_h) * per_kwh - left_l[t] for t in range(head)]
+    lack_lh = float(np.maximum(0.0, np.array(lack) - FUEL_RATIO * burnt_l) @ p.step_h[:head])
+    price = ladder(p.site).reserve_per_kwh / per_kwh / policy.fuel_h
+    _paid(found, plan, "fuel_reserve_short", price * lack_lh, price)
+
+
+def critical_ahead_kwh(p: PlanningProblem, t: int, hours: float) -> float:
+    """Energy of the critical load and auxiliaries after step `t`; its mean stands for what lies beyond."""
+    site = p.site
+    tiers = [
+        i for i, f in enumerate(site.feeders) if f.tier <= site.reserve.critical_tier or not f.has_breaker
+    ]
+    kw = p.load_kw[tiers].sum(axis=0) + sum(b.battery.aux_kw for b in site.bess)
+    edges_h = p.grid.offset_s / 3600.0
+    end_h = float(edges_h[-1])
+
+    def within(a: float, b: float) -> float:
+        part = np.clip(np.minimum(edges_h[1:], b) - np.maximum(edges_h[:-1], a), 0.0, None)
+        return float(part @ kw)
+
+    begin = float(edges_h[t + 1])
+    back = min(hours, end_h)
+    beyond_h = max(0.0, begin + hours - end_h)
+    return within(begin, begin + hours) + within(end_h - back, end_h) / back * beyond_h
 
 
 def _paid(found: Findings, plan: Plan, term: str, due: float, unit: float) -> None:

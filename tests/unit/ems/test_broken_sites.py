@@ -76,6 +76,8 @@ def test_load_site_good_file_of_the_same_shape_passes():
         budget_h=6.0,
         burn_off=BurnOff(after_h=12.0, for_h=1.0, above_ratio=0.7),
     )
+    assert site.deliveries[0].fuel_l == 800.0
+    assert site.gensets[0].tank_usable_l == 1900.0
     assert site.maintenance[0].start == datetime(2026, 3, 18, 5, 0, tzinfo=UTC)
     assert site.grid.reactive == ReactivePolicy(v_poi_min_pu=0.94, v_poi_max_pu=1.06)
     assert site.grid.ramp_kw_s == 0.5

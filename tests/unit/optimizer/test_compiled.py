@@ -17,7 +17,7 @@ from ems.condition import BessUse, GensetDuty, GensetHour
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
 from ems.poi import FlappingPolicy, TransformerParams
-from ems.site import GridMode
+from ems.site import FuelDelivery, GridMode
 from ems.sources import SourceSets, StrengthPolicy
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge
 from optimizer.algebra import Model, StandardForm
@@ -40,6 +40,7 @@ STEPS = 8
 EVERYTHING: dict[str, Any] = {
     "n_minus_1": ("genset", "bess", "pv"), "n_minus_1_tied": ("genset", "bess", "pv", "import"),
     "pv_drop_ratio": 0.6, "motor_start_kw": 40.0, "load_trip_kw": 30.0, "survive_h": 2.0,
+    "fuel_h": 3.0,
 }  # fmt: skip
 EVENING = LocalWindow(
     start_h=4.0, end_h=20.0, weekdays=frozenset(range(7)), months=frozenset(range(1, 13))
@@ -64,6 +65,7 @@ SOURCES = SourceSets(
     islanded=(("bess1", "pv1"), ("bess1", "gen1"), ("gen1", "gen2")), unpermitted_cost_per_h=77.0
 )
 REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01, pcs_sides=12)
+BROUGHT = FuelDelivery(asset="gen2", at=builders.T0 + timedelta(minutes=40), fuel_l=90.0)
 WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
 LOW_LOAD = LowLoad(below_ratio=0.45, price_per_kwh=0.03, budget_h=0.5, window_h=1.5, burn_off=BURN_OFF)
@@ -116,6 +118,7 @@ def random_pose(seed: int) -> Pose:
         site,
         gensets=tuple(_cooling(replace(g, start_cost=float(rng.uniform(1, 30)))) for g in site.gensets),
         reserve=replace(site.reserve, running_ratio=1.1 * (seed % 2)),
+        deliveries=(BROUGHT,),
         diesel_per_l=float(rng.uniform(0.6, 1.6)),
         carbon_per_kg=0.05,
         tariff=replace(
@@ -313,7 +316,7 @@ NOT_IN_THE_MODEL = {
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
         "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
-        "mains_failure_start", "mains_failure_delay_s", "tank_l",  # the level is measured
+        "mains_failure_start", "mains_failure_delay_s",
     },
     "pv": {
         "p_dc_kwp", "gamma_per_degc", "noct_degc", "system_loss_ratio", "tilt_deg", "azimuth_deg",
@@ -335,6 +338,7 @@ NOT_IN_THE_MODEL = {
     "notified": {"ratchet_ratio", "ratchet_count"},  # it has no past peaks
     "ratchet": {"contracted_ratio", "excess_per_kw"},  # it has no contract
     "block": set(),
+    "delivery": set(),
     "low_load": set(),
     "burn_off": set(),
     "power factor": set(),
@@ -347,8 +351,14 @@ NOT_IN_THE_MODEL = {
 def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     pose = random_pose(5)
     pose = replace(pose, mode=GridMode.ISLANDED, outages=(), step_s=900.0, soc=0.97)
+    pose = replace(pose, gensets_now={**pose.gensets_now, "gen2": {"fuel_l": 900.0}})
     reserve = replace(
-        pose.site.reserve, assumed_outage_h=1.0, survive_h=2.0, survive_pv_ratio=0.2, outages_per_month=4.0
+        pose.site.reserve,
+        assumed_outage_h=1.0,
+        survive_h=2.0,
+        survive_pv_ratio=0.2,
+        outages_per_month=4.0,
+        fuel_h=3.0,
     )
     site = replace(pose.site, reserve=reserve)
     pose = replace(pose, site=site)
@@ -406,6 +416,7 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "pump": silent(PUMP, lambda x: at(deferrables=(x, DEPOT)), base),
         "depot": silent(DEPOT, lambda x: at(deferrables=(PUMP, x)), base),
         "work": silent(PUMP.daily[0], lambda x: at(deferrables=(replace(PUMP, daily=(x,)), DEPOT)), base),
+        "delivery": silent(BROUGHT, lambda x: at(deliveries=(x,)), base),
         "block": silent(BLOCKS[1], lambda x: with_tariff(energy_blocks=(BLOCKS[0], x, BLOCKS[2])), base),
     }
     assert {k: found[k] ^ v for k, v in NOT_IN_THE_MODEL.items() if found[k] != v} == {}
