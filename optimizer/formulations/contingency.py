@@ -78,7 +78,7 @@ def add(m: Model, s: Structure) -> None:
         def headroom(t: int) -> Expr:
             return sum(m.reserve_up[t]) + battery("reserve_kw", t) + short[t] + freed[t]
 
-        if "genset" in policy.n_minus_1:
+        if "genset" in policy.n_minus_1 and N:
             rated = [g.p_rated_kw for g in machines(s)]
             runs = any_on(m, s)
             m.rows("loss_of_genset", (N, T), lambda n, t: headroom(t) >= rated[n] * runs(n, t))

@@ -2,8 +2,8 @@
 
 Transformer, with P_t = import - export and Q_t what is drawn from the grid:
 
-    cos(a_k) P + sin(a_k) Q - over  <=  S cos(pi / n)         n = 16 sides, where reactive power is planned
-    |P| - over                      <=  sqrt(S^2 - Q^2)       else, Q the load's own
+    cos(a_k) P + sin(a_k) Q  <=  (S + over) cos(pi / n)       n = 16 sides, where reactive power is planned
+    |P| - over                      <=  sqrt(S^2 - Q^2)       else, Q the load's own; S - Q where Q > S
 
 Ramp, between the means of two grid-tied steps whose centres lie (D_(t-1) + D_t) / 2 apart, from what is
 measured now for the first one (half a step away):
@@ -53,14 +53,13 @@ def _add_transformer(m: Model, s: Structure, s_kva: float) -> None:
         m.rows("transformer_import", (T,), lambda t: _power(m, t) - over[t] <= room[t])
         m.rows("transformer_export", (T,), lambda t: -_power(m, t) - over[t] <= room[t])
         return
-    q = m["grid_kvar"]
+    q, reach = m["grid_kvar"], reach_ratio(SIDES)
     edges = [e for e in sides(SIDES) if _reached(s, e, s_kva)]
     m.rows(
         "transformer",
         (len(edges), T),
         lambda k, t: (
-            edges[k][0] * _power(m, t) + edges[k][1] * (q[0, t] - q[1, t]) - over[t]
-            <= reach_ratio(SIDES) * s_kva
+            edges[k][0] * _power(m, t) + edges[k][1] * (q[0, t] - q[1, t]) - reach * over[t] <= reach * s_kva
         ),
     )
 
@@ -108,8 +107,9 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
         n.bound("transformer_over_kva", 0.0, np.inf)
         n.price("transformer", "transformer_over_kva", rung * s.step_h)
         if not asked(s):
-            left = poi.transformer.s_kva**2 - load_kvar(p, s) ** 2
-            n.par("transformer_room_kw", np.sqrt(np.maximum(0.0, left)))
+            kvar, s_kva = load_kvar(p, s), poi.transformer.s_kva
+            beside = np.sqrt(np.maximum(0.0, s_kva**2 - kvar**2))
+            n.par("transformer_room_kw", np.where(kvar <= s_kva, beside, s_kva - kvar))
     if poi.ramp_kw_s is None or not (at := ramping(s)):
         return
     allowed = poi.ramp_kw_s * distance_s(s)[at]

@@ -138,8 +138,11 @@ def expected_pu(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -
 def missed_pu(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> FloatArray:
     """(T,) how much of the band the solution has priced as missed [pu]."""
     policy = p.site.grid.reactive
-    if policy is None or "voltage_low_kw" not in v:
+    if policy is None:
         return np.zeros(p.steps)
+    if "voltage_low_kw" not in v:  # stiff: the voltage is that of the source, whatever is planned
+        off = np.maximum(policy.v_poi_min_pu - p.v_source_pu, p.v_source_pu - policy.v_poi_max_pu)
+        return np.where(p.grid_available, np.maximum(0.0, off), 0.0)
     z = math.hypot(*impedance_pu_per_kw(p.site.grid))
     under = v["voltage_low_kw"].sum(axis=0) * z / policy.v_poi_min_pu
     out: FloatArray = under + v["voltage_high_kw"].sum(axis=0) * z / policy.v_poi_max_pu

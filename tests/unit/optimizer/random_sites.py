@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ems.assets import BessParams, FeederParams, GensetParams, PvParams, QuietHours
+from ems.assets import BessParams, FeederParams, GensetParams, PvParams, QuietHours, ReactivePolicy
+from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.site import GridMode, Maintenance, ReservePolicy, Site
-from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, Tariff
+from ems.sources import SourceSets, StrengthPolicy
+from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff
 from ems.timegrid import TimeGrid
 from tests import builders
 from tests.unit.optimizer.posing import T0, Pose, outage
@@ -166,7 +168,86 @@ def _maintained(rng: Rng, site: Site) -> Site:
     return replace(site, maintenance=(Maintenance(asset=site.gensets[0].id, start=at.start, end=at.end),))
 
 
-EXTRAS: tuple[Callable[[Rng, Site], Site], ...] = (_maintained,)  # options that concern a site as a whole
+def with_poi(site: Site, **changes: Any) -> Site:
+    return replace(site, grid=replace(site.grid, **changes))
+
+
+def _reactive(rng: Rng, site: Site) -> Site:
+    """Reactive power planned behind a weak or a stiff grid, with and without PV that gives some."""
+    low = float(rng.uniform(0.92, 0.98))
+    band = ReactivePolicy(
+        v_poi_min_pu=low,
+        v_poi_max_pu=float(rng.uniform(1.02, 1.08)),
+        v_source_pu=float(rng.uniform(low, 1.02)),
+        pcs_sides=int(rng.choice([8, 12, 16])),
+    )
+    pv = tuple(replace(x, s_kva=1.1 * x.p_ac_kw if maybe(rng) else None) for x in site.pv)
+    ohm = {"r_ohm": float(rng.choice([0.0, 0.01, 0.06])), "x_ohm": float(rng.choice([0.0, 0.02, 0.08]))}
+    return with_poi(replace(site, pv=pv), reactive=band, **ohm)
+
+
+def _power_factor(rng: Rng, site: Site) -> Site:
+    charge = PowerFactorCharge(
+        min_ratio=float(rng.uniform(0.85, 0.99)), per_kvarh=float(rng.uniform(0.0, 0.3))
+    )
+    return replace(site, tariff=replace(site.tariff, power_factor=charge))
+
+
+def _limited_poi(rng: Rng, site: Site) -> Site:
+    """Transformer, ramp, caps in time."""
+    price = float(rng.uniform(0.1, 3.0)) if maybe(rng) else None
+    local = CapWindow(p_import_kw_max=60.0, p_export_kw_max=0.0, local=DAYTIME)
+    at = outage(0, 1)
+    dated = CapWindow(p_import_kw_max=30.0, p_export_kw_max=None, start=at.start, end=at.end)
+    return with_poi(
+        site,
+        transformer=TransformerParams(s_kva=float(rng.uniform(60.0, 300.0)), overload_per_kvah=price),
+        ramp_kw_s=float(rng.choice([0.01, 0.05, 0.3])),
+        caps=tuple(x for x in (local, dated) if maybe(rng)),
+    )
+
+
+def _flapping(rng: Rng, site: Site) -> Site:
+    policy = FlappingPolicy(window_h=6.0, growth_ratio=float(rng.uniform(5.0, 40.0)), dwell_s_max=7200.0)
+    return with_poi(site, flapping=policy)
+
+
+def _strong(rng: Rng, site: Site) -> Site:
+    policy = StrengthPolicy(
+        scr_ratio_min=float(rng.uniform(1.5, 6.0)),
+        genset_ratio=float(rng.uniform(1.0, 6.0)),
+        s_grid_kva=float(rng.uniform(200.0, 2000.0)) if maybe(rng) else None,
+    )
+    return with_poi(site, strength=policy)
+
+
+def _sets(rng: Rng, site: Site) -> Site:
+    """Some of the sets that the sources make, in one mode or both."""
+    ids = [*[g.id for g in site.gensets], *[b.id for b in site.bess], *[x.id for x in site.pv]]
+    every = [tuple(i for k, i in enumerate(ids) if mask >> k & 1) for mask in range(2 ** len(ids))]
+    some = [every[int(k)] for k in rng.permutation(len(every))[:6]]
+    forming = [x for x in some if set(x) & set(site.forming.islanded)]
+    price = float(rng.uniform(1.0, 500.0)) if maybe(rng) else None
+    table = SourceSets(
+        islanded=tuple(forming), grid_tied=tuple(some) if maybe(rng) else (), unpermitted_cost_per_h=price
+    )
+    return replace(site, sources=table)
+
+
+def _secured(rng: Rng, site: Site) -> Site:
+    kinds = ("genset", "bess", "pv", "import")
+    policy = replace(
+        site.reserve,
+        n_minus_1=tuple(k for k in kinds[:3] if maybe(rng)),
+        n_minus_1_tied=tuple(k for k in kinds if maybe(rng)),
+        pv_drop_ratio=float(rng.choice([0.0, 0.6])),
+    )
+    return replace(site, reserve=policy)
+
+
+WEAK_GRID = (_reactive, _power_factor, _limited_poi, _flapping, _strong, _sets, _secured)
+# options that concern a site as a whole
+EXTRAS: tuple[Callable[[Rng, Site], Site], ...] = (_maintained, *WEAK_GRID)
 
 
 def random_start(rng: Rng, site: Site) -> dict[str, dict[str, Any]]:
@@ -198,6 +279,9 @@ def random_pose(seed: int, steps: int = 6) -> Pose:
         outages=(outage(2, int(rng.integers(2, steps)), 3600.0 * step_h),) if maybe(rng) else (),
         gensets_now=random_start(rng, site),
         peak_kw=float(rng.uniform(0.0, 200.0)),
+        losses_h=tuple(rng.uniform(0.0, 8.0, int(rng.integers(0, 4))).tolist()),
+        grid_v_pu=float(rng.uniform(0.9, 1.06)) if maybe(rng) else None,
+        grid_p_kw=float(rng.uniform(0.0, site.grid.p_import_kw_max)),
         feeders_open=(site.feeders[-1].id,) if islanded and maybe(rng, 0.3) else (),
     )
 

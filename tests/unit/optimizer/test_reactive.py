@@ -208,6 +208,15 @@ def test_a_band_that_cannot_be_kept_is_missed_by_name() -> None:
     assert plan.cost_terms["voltage_short"] > 0.0
 
 
+def test_a_source_out_of_band_behind_no_impedance_is_said_and_planned_with() -> None:
+    """Nothing that is planned moves the voltage of a stiff grid."""
+    site = behind(small_site(feeders=[inductive()]), 0.0, 0.0, replace(BAND, v_source_pu=0.93))
+    plan = Pose(site=site, load_kw={"load": 10.0}, steps=2).plan()
+    assert plan.poi_v_pu == pytest.approx((0.93, 0.93))
+    assert plan.poi_v_short_pu == pytest.approx((0.02, 0.02))
+    assert any("voltage at the interconnection below its band: 0.930 pu" in n for n in plan.notes)
+
+
 def test_load_is_shed_for_the_voltage_where_it_is_worth_less_than_the_rung() -> None:
     """0.0005 pu per kW: 150 kW leave 0.92 pu. A feeder at 50 is the highest VOLL: it stays; one at 5 goes."""
     both = [feeder("vital", 50.0, peak_kw=100.0), feeder("cheap", 5.0, peak_kw=100.0)]

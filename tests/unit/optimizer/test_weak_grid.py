@@ -162,6 +162,15 @@ def test_transformer_with_planned_reactive_power_lets_the_converter_compensate()
     assert plan.grid_q_kvar == pytest.approx((0.0, 0.0), abs=1e-6)
 
 
+def test_transformer_whose_rating_the_reactive_load_alone_exceeds_is_said_to_be_overloaded() -> None:
+    """37.5 kvar on 30 kVA: 7.5 kVA too much without any kW, and what is stated covers the real overload."""
+    plan = behind_transformer(30.0).plan(DEAR_STORE)
+    for t in range(2):
+        over = np.hypot(plan.grid_p_kw[t], 37.5 * (1.0 - plan.shed_kw["load"][t] / 50.0)) - 30.0
+        assert plan.missed["transformer_kva"][t] >= over - 1e-6
+    assert plan.missed["transformer_kva"][0] == pytest.approx(7.5)
+
+
 def test_transformer_below_the_load_of_a_feeder_without_breaker_still_gives_a_plan() -> None:
     pose = behind_transformer(30.0)
     load = replace(pose.site.feeders[0], has_breaker=False)
