@@ -431,6 +431,7 @@ def _bess(
         p_discharge_kw_max=max(0.0, discharge) if available and discharge is not None else 0.0,
         turns_soc=memory.turns_soc.get(bess, ()),
         use=memory.bess_use.get(bess, BessUse()),
+        temp_degc=snapshot.value(f"{bess}.temp_degc"),
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ems.battery_terms import FullCharge, RestingSoc, SocReserve, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.sources import StrengthPolicy
@@ -59,6 +59,7 @@ class BatteryParams:
     resting: RestingSoc | None = None
     warranty: Warranty | None = None
     full_charge: FullCharge | None = None  # for calibration
+    derating: tuple[TemperatureLimit, ...] = ()  # ascending temperatures; straight between them
 
     @property
     def p_nominal_kw(self) -> float:

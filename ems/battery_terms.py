@@ -46,3 +46,12 @@ class FullCharge:
     interval_s: float  # from the end of one to the end of the next
     hold_s: float
     late_cost_per_h: float  # money per hour after it fell due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemperatureLimit:
+    """One row of a derating table: what of its power a battery takes and gives at a temperature."""
+
+    temp_degc: float
+    charge_ratio: float
+    discharge_ratio: float

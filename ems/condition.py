@@ -63,6 +63,7 @@ class BessCondition:
     p_discharge_kw_max: float
     turns_soc: tuple[float, ...] = ()  # turning points of the open cycle (plant_models.rainflow); (): unknown
     use: BessUse = BessUse()
+    temp_degc: float | None = None  # of the cells, or of the air around them; None: not measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ class Forecast:
     outages: tuple[OutageNotice, ...]
     load_kw_quantiles: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
     pv_kw_quantiles: Mapping[str, Mapping[str, FloatArray]] = field(default_factory=dict)
+    temp_degc: FloatArray | None = None  # (T,) of the air; None: not forecast
     repairs: tuple[str, ...] = ()  # every substitution that was made, in words
     scenarios: tuple[ForecastScenario, ...] = ()
     scenario_source: str = ""

@@ -53,6 +53,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("p_charge_kw_max", "kW", "live charge limit of the BMS, a positive number"),
         _r("p_discharge_kw_max", "kW", "live discharge limit of the BMS"),
         _r("state", "", "0 off, 1 following, 2 forming, 3 tripped"),
+        _r("temp_degc", "degC", "temperature of the cells, or of the air around them", required=False),
         _w("p_set_kw", "kW", "active power setpoint while following, discharge positive"),
     ),
     AssetKind.GENSET: (

@@ -92,6 +92,20 @@ def taper_limits_kw(params: BatteryParams, soc: float) -> tuple[float, float]:
     return charge, discharge
 
 
+def temperature_ratios(params: BatteryParams, temp_degc: float) -> tuple[float, float]:
+    """Share of its power that the BMS allows at a temperature: (charge, discharge).
+
+    Straight between the rows of the derating table, held beyond its ends; (1, 1) without a table.
+    """
+    table = params.derating
+    if not table:
+        return 1.0, 1.0
+    at = [row.temp_degc for row in table]
+    charge = np.interp(temp_degc, at, [row.charge_ratio for row in table])
+    discharge = np.interp(temp_degc, at, [row.discharge_ratio for row in table])
+    return float(charge), float(discharge)
+
+
 def window_limits_kw(params: BatteryParams, stored_kwh: float, dt_s: float) -> tuple[float, float]:
     """Constant powers that reach the edges of the SoC window after exactly `dt_s`: (charge, discharge) [kW].
 

@@ -17,7 +17,7 @@ from ems.assets import (
     QuietHours,
     ReactivePolicy,
 )
-from ems.battery_terms import FullCharge, RestingSoc, SocReserve, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
@@ -149,7 +149,15 @@ def _cap(form: CapForm) -> CapWindow:
 
 def _battery(form: BatteryForm) -> BatteryParams:
     values = form.model_dump(
-        exclude={"wear_per_kwh", "cycle_life", "soc_reserve", "resting", "warranty", "full_charge"}
+        exclude={
+            "wear_per_kwh",
+            "cycle_life",
+            "soc_reserve",
+            "resting",
+            "warranty",
+            "full_charge",
+            "derating",
+        }
     )
     return BatteryParams(
         wear_per_kwh=0.0 if form.wear_per_kwh is None else form.wear_per_kwh,
@@ -157,6 +165,7 @@ def _battery(form: BatteryForm) -> BatteryParams:
         soc_reserve=tuple(_soc_reserve(r) for r in form.soc_reserve),
         resting=None if form.resting is None else RestingSoc(**form.resting.model_dump()),
         warranty=None if form.warranty is None else _warranty(form.warranty, form.energy_kwh),
+        derating=tuple(TemperatureLimit(**row.model_dump()) for row in form.derating),
         full_charge=None if form.full_charge is None else FullCharge(**form.full_charge.model_dump()),
         **values,
     )

@@ -16,6 +16,7 @@ def check_bess(draft: Draft, loc: Loc, bess: BessForm) -> None:
     _reserves(draft, (*loc, "battery"), battery)
     _warranty(draft, (*loc, "battery"), battery)
     _full_charge(draft, (*loc, "battery"), battery)
+    _derating(draft, (*loc, "battery"), battery)
     for key in ("p_charge_kw_max", "p_discharge_kw_max"):
         power_kw = getattr(battery, key)
         if power_kw > pcs.s_kva:
@@ -50,6 +51,13 @@ def _reserves(draft: Draft, loc: Loc, b: BatteryForm) -> None:
             f"{b.resting.above_soc:g}",
             f"between soc_min, {b.soc_min:g}, and soc_max, {b.soc_max:g}",
         )
+
+
+def _derating(draft: Draft, loc: Loc, b: BatteryForm) -> None:
+    for k, (a, c) in enumerate(pairwise(b.derating), 1):
+        if c.temp_degc <= a.temp_degc:
+            found, allowed = f"{c.temp_degc:g} degC", f"more than {a.temp_degc:g} degC, ascending"
+            draft.add((*loc, "derating", k, "temp_degc"), found, allowed)
 
 
 def _full_charge(draft: Draft, loc: Loc, b: BatteryForm) -> None:

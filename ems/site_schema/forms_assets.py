@@ -144,6 +144,14 @@ class FullChargeForm(Form):
     late_cost_per_h: Annotated[float, Quantity("CUR/h", gt=0)]
 
 
+class DeratingForm(Form):
+    """One row of a table of power over temperature."""
+
+    temp_degc: Annotated[float, Quantity("degC", ge=-60, le=100)]
+    charge_ratio: Ratio
+    discharge_ratio: Ratio
+
+
 class BatteryForm(Form):
     """The battery, seen from the AC terminals."""
 
@@ -168,6 +176,7 @@ class BatteryForm(Form):
     resting: RestingForm | None = None
     warranty: WarrantyForm | None = None
     full_charge: FullChargeForm | None = None
+    derating: list[DeratingForm] = Field(default=[], description="ascending temperatures")
 
 
 class PcsForm(Form):

@@ -48,6 +48,7 @@ def planning_problem(
     available = grid_availability(site, condition, forecast, notes)
     import_price = finite_series(forecast.import_per_kwh, grid, "import_per_kwh")
     export_price = finite_series(forecast.export_per_kwh, grid, "export_per_kwh")
+    air = None if forecast.temp_degc is None else finite_series(forecast.temp_degc, grid, "temp_degc")
     tariff = tariff_numbers(site, condition, grid, options, outlook, notes)
     history = history_kwh(site, condition, grid)
     deferrables = deferrable_starts(site, condition, grid, notes)
@@ -63,7 +64,7 @@ def planning_problem(
         export_per_kwh=export_price,
         grid_available=available,
         integral=integral_steps(grid, available, options.integral_h),
-        bess=tuple(bess_start(b, condition, grid, available, load, site, notes) for b in site.bess),
+        bess=tuple(bess_start(b, condition, grid, available, load, site, notes, air) for b in site.bess),
         gensets=tuple(
             scheduled(genset_start(g.id, site, condition, notes), g, site, condition, grid)
             for g in site.gensets

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from ems.assets import BatteryParams, BessParams
-from ems.condition import PlantCondition
+from ems.condition import BessCondition, PlantCondition
 from ems.errors import DataError
 from ems.invariants import require_finite
 from ems.site import Site
@@ -13,7 +13,7 @@ from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.intake.battery_care import bess_care
 from optimizer.options import PlannerOptions
 from optimizer.problem import BessStart
-from plant_models.battery import taper_limits_kw
+from plant_models.battery import taper_limits_kw, temperature_ratios
 from plant_models.rainflow import Turns, stored_by_depth, turned
 
 NEAR_EDGE = 0.02  # nearer to the edge of its window a battery's live limit says nothing but that
@@ -29,6 +29,7 @@ def bess_start(
     load_kw: FloatArray,
     site: Site,
     notes: list[str],
+    temp_degc: FloatArray | None = None,
 ) -> BessStart:
     """Stored energy and power limits of a battery system; what it is derated to is believed for an hour."""
     now = condition.bess.get(bess.id)
@@ -53,6 +54,12 @@ def bess_start(
     discharge = np.minimum(np.full(T, p.p_discharge_kw_max), room)
     near = grid.offset_s[:-1] < DERATED_H * 3600.0
     law_charge, law_discharge = taper_limits_kw(p, soc)
+    if p.derating:
+        by_charge, by_discharge = derated(bess, now, temp_degc, T, notes)
+        charge = np.minimum(charge, by_charge * p.p_charge_kw_max)
+        discharge = np.minimum(discharge, by_discharge * p.p_discharge_kw_max)
+        law_charge = min(law_charge, float(by_charge[0]) * p.p_charge_kw_max)
+        law_discharge = min(law_discharge, float(by_discharge[0]) * p.p_discharge_kw_max)
     for name, limits, live, law, room_ratio in (
         ("charge", charge, now.p_charge_kw_max, law_charge, p.soc_max - soc),
         ("discharge", discharge, now.p_discharge_kw_max, law_discharge, soc - p.soc_min),
@@ -73,6 +80,28 @@ def bess_start(
         turns_soc=turns,
         by_depth_kwh=by_depth_kwh,
     )
+
+
+def derated(
+    bess: BessParams, now: BessCondition, air_degc: FloatArray | None, steps: int, notes: list[str]
+) -> tuple[FloatArray, FloatArray]:
+    """(T,) shares of power by temperature: the present one held, or moved as the air is forecast to."""
+    if now.temp_degc is not None:
+        require_finite(f"{bess.id} temperature", now.temp_degc)
+    if now.temp_degc is None and air_degc is None:
+        notes.append(f"{bess.id}: temperature neither measured nor forecast, power planned without derating")
+        return np.ones(steps), np.ones(steps)
+    if air_degc is None:
+        assert now.temp_degc is not None
+        degc = np.full(steps, now.temp_degc)
+    else:
+        degc = air_degc + (0.0 if now.temp_degc is None else now.temp_degc - air_degc[0])
+    ratios = np.array([temperature_ratios(bess.battery, float(x)) for x in degc])
+    for way, column in (("charge", ratios[:, 0]), ("discharge", ratios[:, 1])):
+        if column.min() < 1.0:
+            t = int(np.argmin(column))
+            notes.append(f"{bess.id}: {way} derated to {column[t]:.0%} at {degc[t]:.0f} degC")
+    return ratios[:, 0], ratios[:, 1]
 
 
 def open_cycle(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dispatch.bess_use import uses_after
-from ems.battery_terms import RestingSoc, SocReserve, Warranty
+from ems.battery_terms import RestingSoc, SocReserve, TemperatureLimit, Warranty
 from ems.condition import BessUse
 from ems.site import GridMode
 from ems.tariff import LocalWindow
@@ -183,3 +183,51 @@ def test_use_that_is_no_count_is_taken_as_none_with_a_note() -> None:
     p = problem_of(x)
     assert p.bess[0].care.day_used_kwh == 0.0
     assert any("no count" in note for note in p.notes)
+
+
+COLD = (
+    TemperatureLimit(temp_degc=0.0, charge_ratio=0.0, discharge_ratio=0.5),
+    TemperatureLimit(temp_degc=10.0, charge_ratio=1.0, discharge_ratio=1.0),
+    TemperatureLimit(temp_degc=40.0, charge_ratio=1.0, discharge_ratio=1.0),
+    TemperatureLimit(temp_degc=50.0, charge_ratio=0.2, discharge_ratio=0.4),
+)
+
+
+@pytest.mark.parametrize(
+    ("temp_degc", "charge_kw", "discharge_kw"),
+    [
+        (-20.0, 0.0, 5.0),
+        (0.0, 0.0, 5.0),
+        (5.0, 5.0, 7.5),
+        (25.0, 10.0, 10.0),
+        (45.0, 6.0, 7.0),
+        (80.0, 2.0, 4.0),
+    ],
+)
+def test_power_follows_the_temperature_table_both_ways(
+    temp_degc: float, charge_kw: float, discharge_kw: float
+) -> None:
+    x = pose({"derating": COLD}, bess_now={"bess1": {"temp_degc": temp_degc}})
+    start = problem_of(x).bess[0]
+    assert start.p_charge_kw == pytest.approx([charge_kw] * 2)
+    assert start.p_discharge_kw == pytest.approx([discharge_kw] * 2)
+    out = discharged(replace(x, load_kw={"load": [9.0, 0.0]}))
+    assert out[0] == pytest.approx(min(9.0, discharge_kw))
+
+
+def test_temperature_moves_as_the_air_is_forecast_to_and_a_live_limit_still_narrows() -> None:
+    x = pose({"derating": COLD}, bess_now={"bess1": {"temp_degc": 15.0, "p_discharge_kw_max": 6.0}})
+    warmer = replace(x.forecast(), temp_degc=np.array([10.0, 0.0]))
+    p = planning_problem(x.site, x.condition(), warmer, NO_END_VALUE)
+    assert p.bess[0].p_discharge_kw == pytest.approx([6.0, 7.5])  # 15 degC and a live limit, then 5 degC
+    assert any("discharge derated to 75% at 5 degC" in note for note in p.notes)
+    unmeasured = planning_problem(x.site, replace(x, bess_now={}).condition(), warmer, NO_END_VALUE)
+    assert unmeasured.bess[0].p_discharge_kw == pytest.approx([10.0, 5.0])
+
+
+def test_unknown_temperature_is_said_and_a_derated_live_limit_is_no_news() -> None:
+    blind = problem_of(pose({"derating": COLD}, bess_now={}))
+    assert any("neither measured nor forecast" in note for note in blind.notes)
+    live = {"temp_degc": 5.0, "p_charge_kw_max": 5.0, "p_discharge_kw_max": 7.5}
+    known = problem_of(pose({"derating": COLD}, soc=0.5, bess_now={"bess1": live}))
+    assert not any("live" in note for note in known.notes)

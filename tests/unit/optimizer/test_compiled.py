@@ -12,7 +12,7 @@ import pytest
 from scipy.sparse import csc_array
 
 from ems.assets import BurnOff, FeederParams, GensetParams, LowLoad, ReactivePolicy
-from ems.battery_terms import FullCharge, RestingSoc, SocReserve, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
 from ems.condition import BessUse, GensetDuty, GensetHour
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
@@ -70,6 +70,8 @@ WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
 LOW_LOAD = LowLoad(below_ratio=0.45, price_per_kwh=0.03, budget_h=0.5, window_h=1.5, burn_off=BURN_OFF)
 RESERVED = SocReserve(soc=0.6, price_per_kwh=0.7)
+COOL = TemperatureLimit(temp_degc=10.0, charge_ratio=1.0, discharge_ratio=1.0)
+WARM = TemperatureLimit(temp_degc=40.0, charge_ratio=0.8, discharge_ratio=0.7)
 TERMS: dict[str, Any] = {
     "soc_reserve": (RESERVED, SocReserve(soc=0.8, local=EVENING)),
     "resting": RestingSoc(above_soc=0.7, price_per_kwh=0.002),
@@ -77,6 +79,7 @@ TERMS: dict[str, Any] = {
         day_kwh_max=300.0, year_kwh_max=9000.0, pace_per_kwh=0.04, charge_per_h_max=0.4,
         discharge_per_h_max=0.5, mean_soc_max=0.5,
     ),
+    "derating": (WARM,),
     "full_charge": FullCharge(interval_s=3600.0 * 30, hold_s=3600.0, late_cost_per_h=2.0),
 }  # fmt: skip
 CYCLES = CycleLife(
@@ -313,6 +316,7 @@ NOT_IN_THE_MODEL = {
     "resting": set(),
     "warranty": set(),
     "full_charge": set(),
+    "derating": set(),
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
         "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
@@ -377,6 +381,9 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     def with_battery(**parts: Any) -> Pose:
         return at(bess=(replace(b, battery=replace(b.battery, **parts)),))
 
+    def hot(x: Pose) -> Pose:
+        return replace(x, bess_now={"bess1": {"temp_degc": 33.0}})
+
     def due(x: Pose) -> Pose:
         return replace(x, bess_now={"bess1": {"use": BessUse(full_age_h=29.0)}})
 
@@ -391,6 +398,11 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         ),
         "soc_reserve": silent(RESERVED, lambda x: tied(with_battery(soc_reserve=(x,))), reserved),
         "resting": silent(TERMS["resting"], lambda x: with_battery(resting=x), base),
+        "derating": silent(
+            WARM,
+            lambda x: hot(with_battery(derating=(COOL, x))),
+            digest(hot(with_battery(derating=(COOL, WARM)))),
+        ),
         "full_charge": silent(
             TERMS["full_charge"], lambda x: due(with_battery(full_charge=x)), digest(due(pose))
         ),
