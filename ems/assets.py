@@ -160,6 +160,33 @@ class GensetParams:
     quiet: tuple[QuietHours, ...] = ()
     low_load: LowLoad | None = None
     tank_unusable_l: float = 0.0  # stays in the tank: the engine stops there
+    start_types: tuple[tuple[float, float], ...] = ()  # (after a rest of at most so many hours, money)
+    ramp_down_kw_s: float | None = None  # None: as upwards
+    start_up_kw: float | None = None  # highest output in the first step of a run; None: the rating
+    shut_down_kw: float | None = None  # in the last
+
+    @property
+    def ramp_down_or_up_kw_s(self) -> float:
+        """Ramp downwards [kW/s]."""
+        return self.ramp_kw_s if self.ramp_down_kw_s is None else self.ramp_down_kw_s
+
+    @property
+    def start_up_or_rated_kw(self) -> float:
+        """Highest output in the first step of a run [kW]."""
+        return self.p_rated_kw if self.start_up_kw is None else self.start_up_kw
+
+    @property
+    def shut_down_or_rated_kw(self) -> float:
+        """Highest output in the last step of a run [kW]."""
+        return self.p_rated_kw if self.shut_down_kw is None else self.shut_down_kw
+
+    def start_cost_after(self, rest_h: float) -> float:
+        """Cost of a start after so long a rest [money]."""
+        if self.start_types:
+            last = self.start_types[-1][1]
+            return next((cost for until, cost in self.start_types if rest_h <= until + 1e-6), last)
+        cold = self.cold_start_cost is not None and rest_h > self.cold_after_s / 3600.0 + 1e-6
+        return self.cold_start_cost if cold and self.cold_start_cost is not None else self.start_cost
 
     @property
     def tank_usable_l(self) -> float:

@@ -25,6 +25,7 @@ from optimizer.formulations import (
     poi,
     power_factor,
     pv,
+    ramps,
     reactive,
     reserve,
     running,
@@ -64,6 +65,7 @@ def build(s: Structure, kind: type[M]) -> M:
     genset_commitment.add(m, s)  # on, start, stop
     hot_starts.add(m, s)  # and how long the rest before was
     genset_fuel.add(m, s)  # output and litres
+    ramps.add(m, s)  # how fast it can change
     starts.add(m, s)  # not too often in a day
     low_load.add(m, s)  # nor too long at low load
     shedding.add(m, s)  # by feeder
@@ -102,6 +104,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         genset_commitment,
         hot_starts,
         genset_fuel,
+        ramps,
         starts,
         low_load,
         shedding,

@@ -68,16 +68,22 @@ def case_problem(case: Case) -> PlanningProblem:
         feeder_open=np.zeros(len(load), dtype=np.bool_),
         shed_whole=np.zeros(T, dtype=np.bool_),
         blocks_used_kwh=(grid.import_so_far_kwh, 0.0),
+        running_extra_kw=tuple(extra.tolist()) if (extra := reserve_kw(case)).any() else (),
         feeder_use=(FeederUse(),) * len(load),
         deferrables=tuple(_deferrable_start(x, case) for x in case.deferrables),
     )
 
 
+def reserve_kw(case: Case) -> FloatArray:
+    """(T,) capacity on that is asked for above the load [kW]."""
+    return case.series("reserve_kw", case.reserve_kw, 0.0)
+
+
 def _fleets(case: Case) -> list[list[Unit]]:
-    """Units that are the same but for their id; each alone whose starts are limited."""
+    """Units that are the same but for their id; each alone that has limits a count does not know."""
     found: dict[Unit, list[Unit]] = {}
     for x in case.units:
-        found.setdefault(x if x.starts_max is not None else replace(x, id=""), []).append(x)
+        found.setdefault(x if x.alone else replace(x, id=""), []).append(x)
     return list(found.values())
 
 
@@ -159,6 +165,7 @@ def _genset_start(x: Unit, case: Case) -> GensetStart:
         ready_h=0.0,
         fuel_l=np.inf,
         starts_today=x.starts_so_far,
+        output_kw=(x.p_min_kw if x.output_kw is None else x.output_kw) if x.state_h > 0.0 else 0.0,
         blocked=() if there.all() else tuple((~there).tolist()),
         must=tuple(must.tolist()) if must.any() else (),
     )
@@ -197,7 +204,8 @@ def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> S
         forming=FormingOrder(grid_tied=("grid",), islanded=forming),
         reserve=ReservePolicy(
             load_ratio=0.0, pv_ratio=0.0, critical_tier=0, failed_starts=0,
-            shortfall_per_kwh=case.short_per_kwh, running_ratio=case.running_ratio,
+            shortfall_per_kwh=case.short_per_kwh,
+            running_ratio=max(case.running_ratio, float(reserve_kw(case).any())),
             n_minus_1=("genset",) if case.n_minus_1 else (),
         ),
         deferrables=tuple(_device(x, case) for x in case.deferrables),
@@ -239,13 +247,20 @@ def _bess(x: Storage) -> BessParams:
 
 def _genset(x: Unit) -> GensetParams:
     kw, per_h = x.cost.points(x.p_min_kw, x.p_max_kw)
+    types = tuple((np.inf if end is None else end, cost) for end, cost in x.start_costs)
+    hot, cold, after_h = x.start_cost, x.cold_start_cost, x.cold_after_h
+    if types:
+        hot, cold, after_h = types[0][1], types[-1][1], types[-2][0] if len(types) > 1 else 0.0
+    free = 10.0 * x.p_max_kw  # per second: no limit
+    up, down = ((free if r is None else r / 3600.0) for r in (x.ramp_up_kw_h, x.ramp_down_kw_h))
     return GensetParams(
         id=x.id, p_rated_kw=x.p_max_kw, p_min_kw=x.p_min_kw, s_kva=x.p_max_kw, fuel_kw=kw, fuel_l_h=per_h,
-        start_cost=x.start_cost, cold_start_cost=x.cold_start_cost, cold_after_s=3600.0 * x.cold_after_h,
+        start_cost=hot, cold_start_cost=cold, cold_after_s=3600.0 * after_h,
         running_cost_per_h=0.0, min_up_s=3600.0 * x.min_up_h, min_down_s=3600.0 * x.min_down_h,
-        crank_s=0.0, warm_up_s=0.0, synchronise_s=0.0, cool_down_s=0.0, ramp_kw_s=x.p_max_kw,
+        crank_s=0.0, warm_up_s=0.0, synchronise_s=0.0, cool_down_s=0.0, ramp_kw_s=up,
         step_load_kw_max=x.p_max_kw, overload_ratio=1.0, sharing=Sharing.BASE_LOAD, start_attempts=1,
         mains_failure_start=False, mains_failure_delay_s=0.0, tank_l=np.inf, starts_per_day_max=x.starts_max,
+        start_types=types, ramp_down_kw_s=down, start_up_kw=x.start_up_kw, shut_down_kw=x.shut_down_kw,
     )  # fmt: skip
 
 

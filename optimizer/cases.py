@@ -119,6 +119,11 @@ class Unit:
     It runs only where `available` and always where `must_run`. At most `starts_max` starts lie in any 24
     hours, `starts_so_far` counted through the first 24; one more costs a quarter of an hour of `p_max_kw` at
     the highest VOLL, and is noted.
+
+    `start_costs` are further kinds of start, in place of the two above: (after a rest of at most so many
+    hours, cost), dearer ones later, the last without end (None). Output changes by at most `ramp_up_kw_h` and
+    `ramp_down_kw_h` per hour, is at most `start_up_kw` in the first step of a run and `shut_down_kw` in its
+    last (None: no limit), and is `output_kw` before the first step (None: minimum, where it is on).
     """
 
     id: str
@@ -135,6 +140,12 @@ class Unit:
     must_run: Flags = False
     starts_max: int | None = None
     starts_so_far: int = 0
+    start_costs: tuple[tuple[float | None, float], ...] = ()
+    ramp_up_kw_h: float | None = None
+    ramp_down_kw_h: float | None = None
+    start_up_kw: float | None = None
+    shut_down_kw: float | None = None
+    output_kw: float | None = None
 
     def __post_init__(self) -> None:
         for key in ("available", "must_run"):
@@ -158,8 +169,38 @@ class Unit:
         )
         if self.p_max_kw <= self.p_min_kw:
             raise refused(f"unit {self.id}", "p_max_kw", self.p_max_kw, f"above p_min_kw = {self.p_min_kw:g}")
+        self._check_ramps()
         if self.state_h == 0.0:
             raise refused(f"unit {self.id}", "state_h", 0.0, "hours on (above 0) or off (below 0)")
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has limits that a count of equal units does not know."""
+        ramps = (self.ramp_up_kw_h, self.ramp_down_kw_h, self.start_up_kw, self.shut_down_kw)
+        return self.starts_max is not None or bool(self.start_costs) or any(x is not None for x in ramps)
+
+    def _check_ramps(self) -> None:
+        """Ramps, edges of a run, output of now, kinds of start."""
+        what, low, top = f"unit {self.id}", self.p_min_kw, self.p_max_kw
+        given = (
+            ("ramp_up_kw_h", self.ramp_up_kw_h, 1e-9, 1e12),
+            ("ramp_down_kw_h", self.ramp_down_kw_h, 1e-9, 1e12),
+            ("start_up_kw", self.start_up_kw, low, top),
+            ("shut_down_kw", self.shut_down_kw, low, top),
+            ("output_kw", self.output_kw, *((low, top) if self.state_h > 0.0 else (0.0, 0.0))),
+        )
+        _check(what, [(key, x, least, most) for key, x, least, most in given if x is not None])
+        if not self.start_costs:
+            return
+        if self.cold_start_cost is not None or self.start_cost != 0.0:
+            raise refused(what, "start_costs", self.start_costs, "nothing beside start_cost, cold_start_cost")
+        ends = [math.inf if end is None else end for end, _ in self.start_costs]
+        costs = [cost for _, cost in self.start_costs]
+        rising = all(0.0 < a < b for a, b in pairwise(ends)) and costs == sorted(costs) and costs[0] >= 0.0
+        if not (rising and ends[-1] == math.inf and math.isfinite(costs[-1])):
+            raise refused(
+                what, "start_costs", self.start_costs, "ascending hours, the last None; dearer later"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,9 +356,9 @@ class Case:
     """A case: what there is, over `steps` steps of `step_h` hours each (or their lengths, one by one).
 
     Without `grid` it is an island all the time. `running_ratio`: in an island the ratings of the units that
-    are on are at least so many times the load (1.1: ten per cent of spinning reserve). `n_minus_1`: what any
-    unit gives is covered by the headroom of the others and of storage, in an island only. What is missing of
-    either costs `short_per_kwh`.
+    are on are at least so many times the load (1.1: ten per cent of spinning reserve), and at least the load
+    and `reserve_kw`. `n_minus_1`: what any unit gives is covered by the headroom of the others and of
+    storage, in an island only. What is missing of either costs `short_per_kwh`.
     """
 
     steps: int
@@ -329,6 +370,7 @@ class Case:
     deferrables: tuple[Deferrable, ...] = ()
     pv_kw: Values = 0.0
     running_ratio: float = 0.0
+    reserve_kw: Values = 0.0
     n_minus_1: bool = False
     short_per_kwh: float = 1e4
 

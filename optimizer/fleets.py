@@ -66,6 +66,8 @@ def _together(site: Site, a: int, b: int) -> bool:
         return False
     one, other = site.gensets[a], site.gensets[b]
     options = [f for f in fields(one) if f.default is not MISSING and f.name not in COUNTED]
+    if one.p_rated_kw > 60.0 * one.ramp_kw_s:
+        return False  # ramps may bind in a short step, and are those of single machines (ramps.py)
     if site.reserve.fuel_h > 0.0 or {d.asset for d in site.deliveries} & {one.id, other.id}:
         return False  # tanks are followed one by one (tank.py)
     forms = {x.id in site.forming.islanded for x in (one, other)}

@@ -63,6 +63,7 @@ class GensetStart:
     ] = ()  # (T,) at low load before now, in the window that ends with a step
     low_load_count_h: float = 0.0  # at low load since the last burn-off
     burning_h: float = 0.0  # of a burn-off until now
+    output_kw: float = 0.0  # now
     delivered_l: tuple[float, ...] = ()  # (T,) brought since the start of the step before; (): none
 
 
@@ -131,6 +132,7 @@ class PlanningProblem:
     notes: tuple[str, ...] = ()
     demand_parts: tuple[tuple[DemandMonth, DemandMonth], ...] = ()
     blocks_used_kwh: tuple[float, float] = (0.0, 0.0)
+    running_extra_kw: tuple[float, ...] = ()  # (T,) capacity on above the load; (): as the ratio asks
     distrusted: BoolArray | None = None
     grid_p_kw: float | None = None
     poi_caps_kw: tuple[FloatArray, FloatArray] | None = None

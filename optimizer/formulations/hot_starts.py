@@ -1,5 +1,6 @@
 """Hot and cold starts: a unit whose start from cold is dearer pays for a cold one, less what a hot one saves.
 
+A case may know more than two kinds of start by the length of the rest; each saves what its kind costs less.
 Each hot start h_i,t at t belongs to a stop at i with DT <= tau_t - tau_i <= cold_after, or h_t to a rest that
 began before the plan; so it holds for fleets, too:
 
@@ -29,6 +30,11 @@ Arc = tuple[int, int, int]  # fleet, step of the stop, step of the start
 def cold_extra(unit: GensetParams) -> float:
     """What a cold start costs more than a hot one [money]."""
     return 0.0 if unit.cold_start_cost is None else max(0.0, unit.cold_start_cost - unit.start_cost)
+
+
+def saved(unit: GensetParams, rest_h: float) -> float:
+    """What a start after so long a rest costs less than one from cold [money]."""
+    return unit.start_cost + cold_extra(unit) - unit.start_cost_after(float(rest_h))
 
 
 def _cooling(s: Structure) -> list[int]:
@@ -84,5 +90,11 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.par("off_before", off[:, 0])
     n.bound("warm_start", 0.0, off * (age_h + s.start_h <= after_h + EPS_H))
     n.bound("hot_start", 0.0, np.inf)
-    n.price("start", "hot_start", np.array([-cold_extra(units[c]) for c, _, _ in _arcs(s)]))
-    n.price("start", "warm_start", -np.array([[cold_extra(units[c])] for c in cold]))
+    n.price(
+        "start",
+        "hot_start",
+        -np.array([saved(units[c], s.start_h[t] - s.start_h[i]) for c, i, t in _arcs(s)]),
+    )
+    rest_h = age_h + s.start_h
+    rows = [[saved(units[c], x) for x in row] for c, row in zip(cold, rest_h, strict=True)]
+    n.price("start", "warm_start", -np.array(rows))

@@ -1,6 +1,6 @@
 """Running capacity: ratings of the gensets on load against the load, where the site asks for it.
 
-    islanded:   sum_g P_g u  +  short  >=  ratio * load
+    islanded:   sum_g P_g u  +  short  >=  ratio * load,  or  load + reserve of a case
 
 The classical spinning reserve of published unit commitment cases, which counts neither storage nor what is
 shed. A shortfall has the price of missing reserve and is reported.
@@ -39,7 +39,11 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """What is asked for, and the price of the rest."""
     if "running_short_kw" not in n.shapes:
         return
-    n.par("running_kw", s.site.reserve.running_ratio * p.load_kw.sum(axis=0) * p.islanded)
+    load_kw = p.load_kw.sum(axis=0)
+    asked = s.site.reserve.running_ratio * load_kw
+    if p.running_extra_kw:
+        asked = np.maximum(asked, load_kw + np.array(p.running_extra_kw))
+    n.par("running_kw", asked * p.islanded)
     n.bound("running_short_kw", 0.0, np.inf)
     n.price("reserve_short", "running_short_kw", ladder(s.site).reserve_per_kwh * s.step_h)
 

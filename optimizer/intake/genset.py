@@ -35,6 +35,7 @@ def genset_start(genset_id: str, site: Site, condition: PlantCondition, notes: l
         on=now.on_load,
         age_h=now.age_s / 3600.0,
         starting=now.starting and not now.on_load,
+        output_kw=require_finite(f"{genset_id} power", now.p_kw) if now.on_load else 0.0,
         ready_h=ready_s / 3600.0,
         fuel_l=math.inf
         if now.fuel_l is None

@@ -40,11 +40,38 @@ def check_genset(
         _early(p, params, start, on),
         tol.time_s,
     )
+    _check_ramps(found, p, params, start, (on, power), tol)
     exact = genset.fuel_l_h_array(params, power)
     model = fuel_of_pieces(params, on, power)
     running = on > 0.5
     off = np.where(running, np.abs(model - exact) / np.maximum(exact, 1e-6), 0.0)
     found.within("fuel", f"{params.id} fuel of the model against its curve", off, tol.fuel_ratio)
+
+
+def _check_ramps(
+    found: Findings,
+    p: PlanningProblem,
+    params: GensetParams,
+    start: GensetStart,
+    series: tuple[FloatArray, FloatArray],
+    tol: Tolerance,
+) -> None:
+    """Change from step to step while it runs, output in the first and in the last step of a run."""
+    on, power = series
+    over = np.zeros(len(on))
+    was_on, was_kw = start.on, max(params.p_min_kw, start.output_kw)
+    step_s = p.grid.step_s
+    for t, running in enumerate(on > 0.5):
+        apart_s = 0.5 * (step_s[t] + step_s[max(0, t - 1)])
+        if running and was_on:
+            rise, fall = power[t] - was_kw, was_kw - power[t]
+            over[t] = max(rise - params.ramp_kw_s * apart_s, fall - params.ramp_down_or_up_kw_s * apart_s)
+        elif running:
+            over[t] = power[t] - params.start_up_or_rated_kw
+        elif was_on:
+            over[t] = was_kw - params.shut_down_or_rated_kw
+        was_on, was_kw = bool(running), float(power[t])
+    found.within("ramp", f"{params.id} beyond its ramp or the edge of a run", over, tol.limit_kw)
 
 
 def fuel_of_pieces(params: GensetParams, on: FloatArray, power: FloatArray) -> FloatArray:

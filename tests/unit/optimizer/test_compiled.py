@@ -109,7 +109,8 @@ def _cooling(unit: GensetParams) -> GensetParams:
     """One of the two is dearer to start from cold, and has limits of its own."""
     if unit.id == "gen1":
         return unit
-    unit = replace(unit, low_load=LOW_LOAD)
+    unit = replace(unit, low_load=LOW_LOAD, ramp_kw_s=0.1, ramp_down_kw_s=0.08)
+    unit = replace(unit, start_up_kw=120.0, shut_down_kw=110.0)
     return replace(unit, cold_start_cost=unit.start_cost + 20.0, cold_after_s=3600.0, starts_per_day_max=3)
 
 
@@ -319,7 +320,7 @@ NOT_IN_THE_MODEL = {
     "derating": set(),
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
-        "cool_down_s", "ramp_kw_s", "step_load_kw_max", "overload_ratio", "start_attempts",
+        "cool_down_s", "step_load_kw_max", "overload_ratio", "start_attempts",
         "mains_failure_start", "mains_failure_delay_s",
     },
     "pv": {
