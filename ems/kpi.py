@@ -33,6 +33,7 @@ class EnergyCounters:
     run_h: Mapping[str, float] = field(default_factory=dict)
     starts: Mapping[str, int] = field(default_factory=dict)
     failed_starts: Mapping[str, int] = field(default_factory=dict)
+    cold_starts: Mapping[str, int] = field(default_factory=dict)  # of the starts, where they are dearer
     bess_charge_kwh: Mapping[str, float] = field(default_factory=dict)  # at the AC terminals
     bess_discharge_kwh: Mapping[str, float] = field(default_factory=dict)
     bess_life_used_ratio: Mapping[str, float] = field(
@@ -268,7 +269,10 @@ def _demand_label(shares: Mapping[str, float]) -> str:
 
 def _genset_cost(site: Site, counters: EnergyCounters) -> float:
     return math.fsum(
-        g.start_cost * counters.starts.get(g.id, 0) + g.running_cost_per_h * counters.run_h.get(g.id, 0.0)
+        g.start_cost * counters.starts.get(g.id, 0)
+        + (0.0 if g.cold_start_cost is None else g.cold_start_cost - g.start_cost)
+        * counters.cold_starts.get(g.id, 0)
+        + g.running_cost_per_h * counters.run_h.get(g.id, 0.0)
         for g in site.gensets
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from ems.kpi import EnergyCounters
+from ems.points import GensetState
 from ems.site import Site
 from ems.tariff import DemandCharge
 from plant_models.plant import PlantFlows
@@ -47,6 +48,8 @@ class Meter:
     run_h: Sums = field(default_factory=_sums)
     starts: Counts = field(default_factory=_counts)
     failed_starts: Counts = field(default_factory=_counts)
+    cold_starts: Counts = field(default_factory=_counts)  # of those, where they are dearer
+    left_load_s: dict[str, float] = field(default_factory=dict)  # when each genset was on load last
     charge_kwh: Sums = field(default_factory=_sums)
     discharge_kwh: Sums = field(default_factory=_sums)
     life_ratio: Sums = field(default_factory=_sums)  # cycle life used up, where it is known by depth
@@ -75,6 +78,7 @@ class Meter:
         self._grid(t_s, flows, dt_h, import_per_kwh)
         self._feeders(flows, dt_h)
         self._sources(flows, dt_h)
+        self._cold_starts(t_s, flows)
         self._batteries(flows, dt_h)
         for v in flows.violations:
             self.count_violation(str(v.kind), flows.dt_s, v.amount)
@@ -159,6 +163,21 @@ class Meter:
             self.pv_kwh[pv] += kw * dt_h
             self.pv_potential_kwh[pv] += flows.pv_potential_kw[pv] * dt_h
 
+    def _cold_starts(self, t_s: float, flows: PlantFlows) -> None:
+        """A start is cold where the set will come on load after a longer rest than `cold_after_s`.
+
+        A set that has not been on load in the run has rested for long.
+        """
+        for unit in self.site.gensets:
+            if unit.cold_start_cost is None:
+                continue
+            if flows.genset_starts[unit.id]:
+                on_load_s = t_s + unit.start_delay_s
+                rest_s = on_load_s - self.left_load_s.get(unit.id, -math.inf)
+                self.cold_starts[unit.id] += flows.genset_starts[unit.id] * int(rest_s > unit.cold_after_s)
+            if flows.genset_state[unit.id] is GensetState.RUNNING:
+                self.left_load_s[unit.id] = t_s + flows.dt_s
+
     def _batteries(self, flows: PlantFlows, dt_h: float) -> None:
         for b, p in flows.bess_p_kw.items():
             if p > 0.0:
@@ -194,6 +213,7 @@ class Meter:
             run_h=dict(self.run_h),
             starts=dict(self.starts),
             failed_starts=dict(self.failed_starts),
+            cold_starts=dict(self.cold_starts),
             bess_charge_kwh=dict(self.charge_kwh),
             bess_discharge_kwh=dict(self.discharge_kwh),
             bess_life_used_ratio=dict(self.life_ratio),

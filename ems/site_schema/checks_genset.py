@@ -40,6 +40,13 @@ def check_genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
     for i, quiet in enumerate(g.quiet):
         if quiet.start == quiet.end:
             draft.add((*loc, "quiet", i, "to"), clock(quiet.end), "another time than from", "00:00 to 24:00?")
+    if g.cold_start_cost is not None and g.cold_start_cost < g.start_cost:
+        draft.add(
+            (*loc, "cold_start_cost"), f"{g.cold_start_cost:g}", f"start_cost, {g.start_cost:g}, or more"
+        )
+    if (g.cold_start_cost is None) != (g.cold_after_s == 0.0):
+        key = "cold_after_s" if g.cold_start_cost is None else "cold_start_cost"
+        draft.add((*loc, key), f"{key} alone", "cold_start_cost and cold_after_s together, or neither")
     if g.low_load is not None:
         _low_load(draft, (*loc, "low_load"), g, g.low_load)
     _fuel(draft, (*loc, "fuel_points"), g)

@@ -252,6 +252,8 @@ class GensetForm(Form):
     mains_failure_start: bool
     mains_failure_delay_s: Seconds
     tank_l: Annotated[float, Quantity("L", gt=0)]
+    cold_start_cost: Money | None = None
+    cold_after_s: Seconds = 0.0
     starts_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
     quiet: list[QuietHoursForm] = []
     low_load: LowLoadForm | None = None

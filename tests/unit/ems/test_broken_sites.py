@@ -80,6 +80,8 @@ def test_load_site_good_file_of_the_same_shape_passes():
         budget_h=6.0,
         burn_off=BurnOff(after_h=12.0, for_h=1.0, above_ratio=0.7),
     )
+    assert site.gensets[0].start_cost_after(7.9) == 15.0
+    assert site.gensets[0].start_cost_after(8.1) == 40.0
     assert site.deliveries[0].fuel_l == 800.0
     assert site.gensets[0].tank_usable_l == 1900.0
     assert site.maintenance[0].start == datetime(2026, 3, 18, 5, 0, tzinfo=UTC)

@@ -14,6 +14,15 @@ from tests.builders import site
 START = datetime(2026, 3, 18, tzinfo=ZoneInfo("Africa/Nairobi"))
 
 
+def test_settle_cold_starts_cost_what_they_cost_more():
+    """Two starts of gen1 at 15, one of them at 40."""
+    plant = site()
+    dear = replace(plant.gensets[0], cold_start_cost=40.0, cold_after_s=3600.0)
+    plant = replace(plant, gensets=(dear, plant.gensets[1]))
+    table = settle(plant, counters(cold_starts={"gen1": 1}), start=START, stored_per_kwh=0.1)
+    assert table.start_cost == 15 + 40 + 1.5 * 6
+
+
 def counters(**changes) -> EnergyCounters:
     values: dict[str, Any] = {
         "duration_s": 86400.0,

@@ -285,3 +285,21 @@ def test_trace_is_fine_inside_windows_and_coarse_outside():
     assert inside.dt_s.max() <= 1.0 + 1e-6
     assert outside.dt_s.min() >= 59.0
     assert trace.dt_s.sum() == pytest.approx(7200.0)
+
+
+def test_cold_start_is_counted_by_the_rest_before_it():
+    """Never run: cold. Off for two minutes: hot. Off for six, where five are the limit: cold."""
+    plant = site()
+    unit = replace(plant.gensets[0], cold_start_cost=40.0, cold_after_s=300.0, cool_down_s=10.0)
+    world = World(
+        scenario(1.0, plant=replace(plant, gensets=(unit, plant.gensets[1]))),
+        options=WorldOptions(fine_step_s=1.0),
+    )
+    counts = []
+    for run, until_s in ((1, 120), (0, 240), (1, 360), (0, 760), (1, 900)):
+        for t in range(int(world.now_s), until_s, 10):
+            world.write("gen1.run_request", float(run))
+            world.advance(float(t + 10))
+        counts.append((world.counters().starts.get("gen1", 0), world.counters().cold_starts.get("gen1", 0)))
+    assert counts == [(1, 1), (1, 1), (2, 1), (2, 1), (3, 2)]
+    assert "gen2" not in world.counters().cold_starts
