@@ -46,10 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--forecast",
         type=Path,
-        metavar="CSV",
-        help="forecasts that somebody else made (docs/forecasting.md); default: typical shapes of the site",
+        metavar="FILE",
+        help="forecasts, CSV or Parquet (docs/forecasting.md); default: typical shapes of the site",
     )
-    parser.add_argument("--forecast-zone", metavar="ZONE", help="zone of times in the CSV that carry none")
+    parser.add_argument("--forecast-zone", metavar="ZONE", help="zone of times in the file that carry none")
     add_uncertainty_options(parser)
     parser.add_argument(
         "--explain", action="store_true", help="say why, each sentence found by solving again (some 10 s)"
@@ -93,7 +93,7 @@ def forecaster(site: Site, args: argparse.Namespace) -> Forecaster:
 
     Raises
     ------
-    DataError : the file is no CSV, or cannot be used; names file, line and column.
+    DataError : the file cannot be used; names file, line and column.
     """
     from forecasting.from_csv import CsvForecaster
     from forecasting.history import ForecastOptions, HistoryForecaster
@@ -101,12 +101,8 @@ def forecaster(site: Site, args: argparse.Namespace) -> Forecaster:
     if args.forecast is None:
         made = ForecastOptions(scenarios=0 if args.scenarios is None else args.scenarios)
         return HistoryForecaster(site, load={}, pv={}, notices=site.outages, options=made)
-    if args.forecast.suffix.lower() in (".parquet", ".pq"):
-        raise DataError(
-            f"--forecast: found {args.forecast}, which is Parquet; allowed: CSV (no reader of Parquet here)"
-        )
     if not args.forecast.is_file():
-        raise DataError(f"--forecast: found {args.forecast}; allowed: an existing CSV file")
+        raise DataError(f"--forecast: found {args.forecast}; allowed: an existing CSV or Parquet file")
     return CsvForecaster(site, args.forecast, timezone=args.forecast_zone, notices=site.outages)
 
 

@@ -1,4 +1,4 @@
-"""Reads a CSV of series; refuses what cannot be meant, naming file, line and column.
+"""Reads a CSV of series, or a Parquet file; refuses what cannot be meant, naming file, line and column.
 
 The first column is `time`, the start of each interval: ISO 8601 with a zone, or wall-clock time of a zone
 that is named. Declared repairs (none by default) are made and told, nothing else is.
@@ -18,6 +18,7 @@ import numpy as np
 from ems.errors import DataError
 from ems.series import UniformSeries
 from ems.timegrid import FloatArray
+from forecasting.parquet_table import is_parquet, parquet_cells
 
 TIME = "time"
 ISSUED = "issued_at"
@@ -56,7 +57,8 @@ def read_tables(
 
     Parameters
     ----------
-    path : the file, UTF-8, with or without a byte-order mark; comma-separated, one header line.
+    path : the file, UTF-8, with or without a byte-order mark; comma-separated, one header line. Or a
+        Parquet file (.parquet, .pq) with the same columns, in any order.
     timezone : zone of times that carry none; None refuses such times.
     repairs : what may be repaired.
 
@@ -73,28 +75,40 @@ def read_tables(
 
 
 def _rows(path: Path, timezone: str | None) -> tuple[list[str], list[_Row]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [(i, cells) for i, cells in enumerate(csv.reader(file), start=1) if cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    lines = parquet_cells(path, TIME) if is_parquet(path) else _csv_cells(path)
     if not lines:
         raise DataError(f"{path}: is empty")
     header = [c.strip() for c in lines[0][1]]
     if header[0] != TIME:
-        raise DataError(f"{path}:1: the first column is {header[0]!r}; allowed: {TIME!r}")
+        raise DataError(f"{_place(path, 1)}: the first column is {header[0]!r}; allowed: {TIME!r}")
     if twice := sorted({c for c in header if header.count(c) > 1}):
-        raise DataError(f"{path}:1: columns named twice: {', '.join(twice)}")
+        raise DataError(f"{_place(path, 1)}: columns named twice: {', '.join(twice)}")
     out: list[_Row] = []
     last: dict[datetime | None, datetime] = {}
     zone = None if timezone is None else ZoneInfo(timezone)
     for line, cells in lines[1:]:
         if len(cells) != len(header):
-            raise DataError(f"{path}:{line}: {len(cells)} cells; the header has {len(header)}")
+            raise DataError(f"{_place(path, line)}: {len(cells)} cells; the header has {len(header)}")
         row = _row(path, line, dict(zip(header, cells, strict=True)), zone, last)
         last[row.issued_at] = row.at
         out.append(row)
     return [c for c in header if c not in (TIME, ISSUED)], out
+
+
+def _csv_cells(path: Path) -> list[tuple[int, list[str]]]:
+    """(line, cells) of the lines that are not empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [(i, cells) for i, cells in enumerate(csv.reader(file), start=1) if cells]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _place(path: Path, line: int) -> str:
+    """Where something is: a line of text, or a row of a table that has no lines."""
+    if not is_parquet(path):
+        return f"{path}:{line}"
+    return f"{path}: columns" if line == 1 else f"{path}: row {line - 1}"
 
 
 def _row(
@@ -102,13 +116,15 @@ def _row(
 ) -> _Row:
     issued = None
     if ISSUED in cells:
-        issued = _time(f"{path}:{line}: {ISSUED}", cells[ISSUED], zone, None)
+        issued = _time(f"{_place(path, line)}: {ISSUED}", cells[ISSUED], zone, None)
     before = last.get(issued)
-    at = _time(f"{path}:{line}: {TIME}", cells[TIME], zone, before)
+    at = _time(f"{_place(path, line)}: {TIME}", cells[TIME], zone, before)
     if before is not None and at <= before:
-        raise DataError(f"{path}:{line}: {TIME}: {at.isoformat()} is not after the line before")
+        raise DataError(f"{_place(path, line)}: {TIME}: {at.isoformat()} is not after the line before")
     values = tuple(
-        _value(f"{path}:{line}: {name}", text) for name, text in cells.items() if name not in (TIME, ISSUED)
+        _value(f"{_place(path, line)}: {name}", text)
+        for name, text in cells.items()
+        if name not in (TIME, ISSUED)
     )
     return _Row(line=line, at=at, issued_at=issued, values=values)
 
@@ -155,7 +171,7 @@ def _table(path: Path, names: Sequence[str], rows: list[_Row], repairs: CsvRepai
     for row in rows:
         offset_s = (row.at - rows[0].at).total_seconds()
         if abs(offset_s / step_s - round(offset_s / step_s)) > 1e-6:
-            raise DataError(f"{path}:{row.line}: {TIME}: not on the file's step of {step_s:g} s")
+            raise DataError(f"{_place(path, row.line)}: {TIME}: not on the file's step of {step_s:g} s")
         grid[:, round(offset_s / step_s)] = row.values
     lines = {round((r.at - rows[0].at).total_seconds() / step_s): r.line for r in rows}
     series = {}
@@ -183,10 +199,11 @@ def _fill(
         inner = first > 0 and after < len(values)
         if not inner or length_s > repairs.gap_s_max:
             raise DataError(
-                f"{path}:{line}: {name}: {after - first} values missing ({length_s:g} s); "
+                f"{_place(path, line)}: {name}: {after - first} values missing ({length_s:g} s); "
                 f"allowed: gaps of at most {repairs.gap_s_max:g} s, and none at either end"
             )
-        told.append(f"{path.name}:{line}: {name}: {after - first} missing values filled by a straight line")
+        where = f"{_place(Path(path.name), line)}: {name}"
+        told.append(f"{where}: {after - first} missing values filled by a straight line")
     good = np.flatnonzero(~missing)
     out: FloatArray = np.interp(np.arange(len(values)), good, values[good])
     return out

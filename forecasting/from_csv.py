@@ -1,4 +1,4 @@
-"""Forecasts that somebody else made, from a CSV file: `load.<feeder>`, `pv.<asset>`, `import_per_kwh`."""
+"""Forecasts from a CSV or Parquet file of somebody else: `load.<feeder>`, `pv.<asset>`, `import_per_kwh`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from ems.series import UniformSeries
 from ems.site import Site
 from ems.timegrid import FloatArray, TimeGrid
 from forecasting.csv_table import CsvRepairs, CsvTable, read_tables
+from forecasting.parquet_table import is_parquet
 from forecasting.price import TariffPrices
 
 PRICE = "import_per_kwh"
@@ -80,7 +81,7 @@ class CsvForecaster:
             grid=grid,
             issued_at=issued_at,
             data_cutoff=issued_at if issue is None else issue,
-            source=f"csv:{self._path.name}",
+            source=f"{'parquet' if is_parquet(self._path) else 'csv'}:{self._path.name}",
             load_kw=load,
             pv_kw=pv,
             import_per_kwh=price,
@@ -93,10 +94,10 @@ class CsvForecaster:
         wanted = {f"load.{f.id}" for f in self._site.feeders} | {f"pv.{p.id}" for p in self._site.pv}
         have = set(table.series)
         if missing := sorted(wanted - have):
-            raise DataError(f"{self._path}:1: columns missing: {', '.join(missing)}")
+            raise DataError(f"{self._head()}: columns missing: {', '.join(missing)}")
         if strange := sorted(have - wanted - {PRICE}):
             raise DataError(
-                f"{self._path}:1: unknown columns: {', '.join(strange)}; "
+                f"{self._head()}: unknown columns: {', '.join(strange)}; "
                 f"allowed: {', '.join([*sorted(wanted), PRICE])}"
             )
         for name in sorted(wanted):
@@ -112,6 +113,9 @@ class CsvForecaster:
                     f"{self._path}: pv.{p.id}: {values.max():g} at {at}; allowed: up to the rating of "
                     f"{p.p_ac_kw:g} kW (another unit?)"
                 )
+
+    def _head(self) -> str:
+        return str(self._path) if is_parquet(self._path) else f"{self._path}:1"
 
     @staticmethod
     def _when(series: UniformSeries, index: int) -> str:

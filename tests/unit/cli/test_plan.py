@@ -128,7 +128,10 @@ def test_plan_page_has_figures_plotly_understands_and_needs_no_network(written):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("f.parquet", "which is Parquet; allowed: CSV"), ("none.csv", "allowed: an existing CSV file")],
+    [
+        ("f.parquet", "allowed: an existing CSV or Parquet"),
+        ("none.csv", "allowed: an existing CSV or Parquet"),
+    ],
 )
 def test_plan_forecast_that_cannot_be_read_is_refused(name, said, tmp_path, capsys):
     assert main(["plan", "demo", "--at", AT.isoformat(), "--forecast", str(tmp_path / name)]) == 2

@@ -1,10 +1,14 @@
 """Forecast files: what is refused and how it is said, what is repaired and told."""
 
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ems.errors import DataError
@@ -100,6 +104,88 @@ def test_forecaster_bad_file_is_refused_with_line_and_column(tmp_path, given, wo
     rows, header = given
     with pytest.raises(DataError, match=words):
         CsvForecaster(site(), write(tmp_path, rows, header))
+
+
+# ---- the same from Parquet
+
+
+def write_parquet(tmp_path: Path, text: list[str], header: str = HEADER, times: bool = True) -> Path:
+    """The table of CSV lines; numbers as numbers, times as timestamps or as texts, empty cells as nulls."""
+    names = header.split(",")
+    columns: dict[str, Any] = {}
+    for name, cells in zip(names, zip(*[line.split(",") for line in text], strict=True), strict=True):
+        if name in ("time", "when", "issued_at"):
+            columns[name] = [datetime.fromisoformat(c) if times else c for c in cells]
+        else:
+            columns[name] = [None if c == "" else float(c) for c in cells]
+    path = tmp_path / "forecast.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_forecaster_from_parquet_is_that_from_csv(tmp_path, times):
+    grid = TimeGrid.blocks(T0, ((900.0, 4), (3600.0, 10)))
+    there = CsvForecaster(site(), write_parquet(tmp_path, lines(), times=times)).forecast(grid, T0)
+    here = CsvForecaster(site(), write(tmp_path, lines())).forecast(grid, T0)
+    assert there.source == "parquet:forecast.parquet"
+    for name in ("load_kw", "pv_kw"):
+        ours, theirs = getattr(here, name), getattr(there, name)
+        assert set(ours) == set(theirs)
+        for asset in ours:
+            np.testing.assert_array_equal(ours[asset], theirs[asset])
+
+
+def test_forecaster_from_parquet_as_pandas_writes_it_time_is_the_index(tmp_path):
+    """An index is stored as the last column, in nanoseconds and of another zone."""
+    import pandas as pd
+
+    index = pd.date_range(T0, periods=96, freq="30min").tz_convert("Africa/Nairobi").rename("time")
+    columns = {name: np.arange(96.0) for name in HEADER.split(",")[1:]}
+    path = tmp_path / "pandas.parquet"
+    pd.DataFrame(columns, index=index).to_parquet(path)
+    assert pq.ParquetFile(path).schema_arrow.names[-1] == "time"
+    f = CsvForecaster(site(), path).forecast(TimeGrid.uniform(T0, 1800.0, 4), T0)
+    np.testing.assert_array_equal(f.load_kw["critical"], [0.0, 1.0, 2.0, 3.0])
+
+
+BAD_PARQUET = [
+    (broken(cell(7, 1, "nan")), r"forecast.parquet: row 6: load.critical: found 'nan'; allowed: a finite"),
+    (broken(cell(9, 3, "")), r"parquet: row 8: load.deferrable: 1 values missing \(1800 s\)"),
+    (broken(cell(12, 0, "2026-03-02T04:40:00+00:00")), r"row 11: time: not on the file's step"),
+    (broken(lambda r: r.insert(5, r[4])), r"row 6: time: .* is not after"),
+    (broken(lambda r: None, HEADER.replace("time", "when")), r"columns: the first column is 'when'"),
+    (broken(lambda r: None, HEADER.replace("pv.pv1", "pv.pv9")), r"parquet: columns missing: pv.pv1"),
+    (broken(cell(20, 1, "-5")), r"load.critical: -5 at 2026-03-02T09:00:00\+00:00; allowed: 0 or more"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), BAD_PARQUET)
+def test_forecaster_bad_parquet_is_refused_with_row_and_column(tmp_path, given, words):
+    rows, header = given
+    with pytest.raises(DataError, match=words):
+        CsvForecaster(site(), write_parquet(tmp_path, rows, header))
+
+
+def test_forecaster_parquet_without_zone_of_another_type_or_no_parquet_is_refused(tmp_path):
+    naive = [line.replace("+00:00", "") for line in lines()]
+    with pytest.raises(DataError, match="row 1: time: '2026-03-02T00:00:00' has no time zone"):
+        CsvForecaster(site(), write_parquet(tmp_path, naive))
+    CsvForecaster(site(), write_parquet(tmp_path, naive), timezone="Africa/Nairobi")
+    path = tmp_path / "flags.parquet"
+    pq.write_table(pa.table({"time": ["2026-03-02T00:00:00Z"], "load.critical": [True]}), path)
+    with pytest.raises(DataError, match=r"load.critical: found values of type bool; allowed: numbers"):
+        CsvForecaster(site(), path)
+    path.write_bytes(b"time,load.critical")
+    with pytest.raises(DataError, match=r"flags.parquet: cannot be read: .*"):
+        CsvForecaster(site(), path)
+
+
+def test_forecaster_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    path = write_parquet(tmp_path, lines())
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"the package pyarrow, which is not installed; install it with pip "):
+        CsvForecaster(site(), path)
 
 
 def test_forecaster_no_file_and_no_text_are_refused(tmp_path):
