@@ -42,17 +42,16 @@ ROOT = Path(__file__).resolve().parents[1]
 GRIDS: Mapping[str, PlannerOptions] = {
     "coarse": COARSE_PLANNER, "study": STUDY_PLANNER, "live": PlannerOptions(),
 }  # fmt: skip
-HOUR_S = 3600.0
+DAY_S = 86400.0  # commitment common while it is whole
 RUNS: Mapping[str, tuple[str, Uncertainty]] = {
     "mpc": ("mpc", Uncertainty()),
     "two_stage": ("mpc_two_stage", Uncertainty()),
     "two_stage_10": ("mpc_two_stage", Uncertainty(scenarios=10)),
-    "two_stage_hour": ("mpc_two_stage", Uncertainty(first_s=HOUR_S)),
-    "two_stage_hour_10": ("mpc_two_stage", Uncertainty(first_s=HOUR_S, scenarios=10)),
-    "two_stage_cvar": ("mpc_two_stage", Uncertainty(first_s=HOUR_S, cvar_weight_ratio=0.5)),
-    "two_stage_now": ("mpc_two_stage", Uncertainty(first_s=HOUR_S, commit_s=HOUR_S)),
-    "robust_75": ("mpc_robust", Uncertainty(first_s=HOUR_S, quantile_ratio=0.75)),
-    "robust_90": ("mpc_robust", Uncertainty(first_s=HOUR_S)),
+    "two_stage_cvar": ("mpc_two_stage", Uncertainty(cvar_weight_ratio=0.5)),
+    "two_stage_day": ("mpc_two_stage", Uncertainty(commit_s=DAY_S)),
+    "two_stage_day_step": ("mpc_two_stage", Uncertainty(commit_s=DAY_S, first_s=1.0)),
+    "robust_75": ("mpc_robust", Uncertainty(quantile_ratio=0.75)),
+    "robust_90": ("mpc_robust", Uncertainty()),
     "perfect": ("perfect", Uncertainty()),
 }
 
@@ -99,7 +98,7 @@ def main() -> None:
     parser.add_argument("--scenarios", default="1,3,5,10")
     parser.add_argument("--from", dest="start", type=date.fromisoformat, default=date(2022, 12, 5))
     parser.add_argument("--days", type=int, default=7)
-    parser.add_argument("--runs", default="mpc,two_stage,two_stage_hour,robust_90,perfect")
+    parser.add_argument("--runs", default="mpc,two_stage,two_stage_day,robust_75,robust_90,perfect")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("highspy", "numpy"))

@@ -12,12 +12,19 @@ if TYPE_CHECKING:
 
 
 def add_uncertainty_options(parser: argparse.ArgumentParser) -> None:
-    """--scenarios, --cvar, --cvar-level, --quantile."""
+    """--scenarios, --outage-scenarios, --cvar, --cvar-level, --quantile."""
     parser.add_argument(
         "--scenarios",
         type=int,
         metavar="N",
         help="plan over N scenarios of load and sun, the expected one included (docs/uncertainty.md)",
+    )
+    parser.add_argument(
+        "--outage-scenarios",
+        type=int,
+        default=0,
+        metavar="K",
+        help="and over K outages that nobody announced, where the site says outages_per_month (0)",
     )
     parser.add_argument(
         "--cvar",
@@ -48,8 +55,9 @@ def uncertainty_of(args: argparse.Namespace) -> Uncertainty:
 
     if args.scenarios is not None and args.quantile is not None:
         raise EmsError("--scenarios and --quantile: found both; allowed: one of them")
-    if args.cvar != 0.0 and args.scenarios is None:
-        raise EmsError(f"--cvar {args.cvar:g}: found no --scenarios; allowed: with --scenarios N")
+    for option, value in (("--cvar", args.cvar), ("--outage-scenarios", args.outage_scenarios)):
+        if value != 0.0 and args.scenarios is None:
+            raise EmsError(f"{option} {value:g}: found no --scenarios; allowed: with --scenarios N")
     if args.scenarios is not None:
         return studied_uncertainty(args, UncertaintyKind.TWO_STAGE)
     return studied_uncertainty(
@@ -73,4 +81,5 @@ def studied_uncertainty(args: argparse.Namespace, kind: str = "none") -> Uncerta
         cvar_weight_ratio=args.cvar,
         cvar_level_ratio=args.cvar_level,
         quantile_ratio=plain.quantile_ratio if args.quantile is None else args.quantile,
+        outages=args.outage_scenarios,
     )

@@ -139,6 +139,8 @@ def uncertainty_of(config: ProcessConfig) -> Uncertainty:
         cvar_weight_ratio=config.cvar_weight_ratio,
         cvar_level_ratio=config.cvar_level_ratio,
         quantile_ratio=plain.quantile_ratio if config.quantile_ratio is None else config.quantile_ratio,
+        first_s=config.replan_s,
+        outages=config.outage_scenarios,
     )
 
 

@@ -44,6 +44,7 @@ class ProcessConfig:
     past: Path | None = None
     notices: tuple[OutageNotice, ...] = ()
     scenarios: int = 0  # two or more: the planner plans over so many
+    outage_scenarios: int = 0  # and over so many outages that nobody announced
     cvar_weight_ratio: float = 0.0
     cvar_level_ratio: float = 0.8
     quantile_ratio: float | None = None  # the planner plans for this quantile of load, and of missing sun

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         cycle_s=args.cycle,
         api_port=args.api_port,
         scenarios=0 if args.scenarios is None else args.scenarios,
+        outage_scenarios=args.outage_scenarios,
         cvar_weight_ratio=args.cvar,
         cvar_level_ratio=args.cvar_level,
         quantile_ratio=args.quantile,

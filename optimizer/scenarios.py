@@ -1,15 +1,20 @@
 """From one forecast to the problems of its scenarios, or to the one adverse problem of a robust plan."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from statistics import NormalDist
 
 import numpy as np
 
 from ems.condition import PlantCondition
 from ems.forecast import Forecast
+from ems.outage import OutageNotice
 from ems.site import Site
 from ems.timegrid import FloatArray, TimeGrid
+from optimizer.formulations.genset_commitment import FIRST_STEP_SHARE
+from optimizer.formulations.survival import MONTH_H
 from optimizer.intake import planning_problem
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
@@ -26,6 +31,8 @@ class ScenarioProblem:
     label: str
     probability_ratio: float
     problem: PlanningProblem
+    first_steps: int  # so long all its decisions are those of the first one
+    commit_steps: int  # so long its commitment is
 
 
 def first_steps(grid: TimeGrid, uncertainty: Uncertainty) -> int:
@@ -34,11 +41,18 @@ def first_steps(grid: TimeGrid, uncertainty: Uncertainty) -> int:
 
 
 def commit_steps(p: PlanningProblem, uncertainty: Uncertainty) -> int:
-    """Leading steps with common commitment."""
-    whole = int((np.cumsum(~p.integral) == 0).sum())
-    if uncertainty.commit_s is not None:
-        whole = min(whole, int((p.grid.offset_s[:-1] < uncertainty.commit_s - 1e-6).sum()))
-    return max(whole, first_steps(p.grid, uncertainty))
+    """Leading steps with common commitment, never beyond those with whole commitment.
+
+    Unless told otherwise: until gensets that are asked for after the common steps count as on load.
+    """
+    first, whole = first_steps(p.grid, uncertainty), _whole(p)
+    if uncertainty.commit_s is None:
+        return max(first, min(whole, _started(p.site, p.grid, first)))
+    return max(first, min(whole, int((p.grid.offset_s[:-1] < uncertainty.commit_s - 1e-6).sum())))
+
+
+def _whole(p: PlanningProblem) -> int:
+    return int((np.cumsum(~p.integral) == 0).sum())
 
 
 def scenario_problems(
@@ -65,9 +79,9 @@ def scenario_problems(
             pass
     expected = planning_problem(site, condition, forecast, options, outlook)
     if u.kind is not UncertaintyKind.TWO_STAGE or len(forecast.scenarios) < 2:
-        return (ScenarioProblem(label="expected", probability_ratio=1.0, problem=expected),)
-    common = first_steps(forecast.grid, u)
-    own = expected.integral & (np.arange(expected.steps) < commit_steps(expected, u))
+        return (_scenario("expected", 1.0, expected, (expected.steps, expected.steps)),)
+    common, commit = first_steps(forecast.grid, u), commit_steps(expected, u)
+    own = expected.integral & (np.arange(expected.steps) < commit)
     out = []
     for k, s in enumerate(forecast.scenarios):
         p = expected
@@ -78,8 +92,74 @@ def scenario_problems(
                 pv_kw=_from_step(common, forecast.pv_kw, s.pv_kw),
             )
             p = replace(planning_problem(site, condition, varied, options, outlook), integral=own)
-        out.append(ScenarioProblem(label=s.label, probability_ratio=s.probability_ratio, problem=p))
-    return tuple(out)
+        out.append(_scenario(s.label, s.probability_ratio, p, (common, commit)))
+    lost = _outages(site, condition, forecast, options, expected, outlook)
+    left = 1.0 - sum(x.probability_ratio for x in lost)
+    return (*(replace(x, probability_ratio=left * x.probability_ratio) for x in out), *lost)
+
+
+def _scenario(
+    label: str, probability_ratio: float, p: PlanningProblem, common: tuple[int, int]
+) -> ScenarioProblem:
+    first, commit = common
+    return ScenarioProblem(
+        label=label,
+        probability_ratio=probability_ratio,
+        problem=p,
+        first_steps=first,
+        commit_steps=commit,
+    )
+
+
+def _outages(
+    site: Site,
+    condition: PlantCondition,
+    forecast: Forecast,
+    options: PlannerOptions,
+    expected: PlanningProblem,
+    outlook: MonthOutlook | None,
+) -> list[ScenarioProblem]:
+    """Outages that nobody announced, on the expected path of load and sun.
+
+    They arrive as a Poisson process of `reserve.outages_per_month` and last `reserve.assumed_outage_h`. The
+    time with whole commitment is parted evenly; an outage in a part begins with the step in its middle. Until
+    then all is as on the expected path; from then on gensets may be started for it, as their delay allows.
+    """
+    rate, u = site.reserve.outages_per_month, options.uncertainty
+    if not u.outages or not rate:
+        return []
+    whole, grid = _whole(expected), forecast.grid
+    span_s = float(grid.offset_s[whole])
+    each = -math.expm1(-rate * span_s / 3600.0 / MONTH_H) / u.outages
+    out = []
+    for k in range(u.outages):
+        middle_s = span_s * (k + 0.5) / u.outages
+        at = int(np.searchsorted(grid.offset_s, middle_s, side="right")) - 1
+        if at < first_steps(grid, u) or not expected.grid_available[at]:
+            continue
+        begin = grid.starts()[at]
+        notice = OutageNotice(
+            id=f"scenario-{k}",
+            issued_at=forecast.issued_at,
+            start=begin,
+            end=begin + timedelta(hours=site.reserve.assumed_outage_h),
+            source="scenario",
+        )
+        p = planning_problem(
+            site, condition, replace(forecast, outages=(*forecast.outages, notice)), options, outlook
+        )
+        common = min(_started(site, grid, at), commit_steps(expected, u))
+        p = replace(p, integral=expected.integral & (np.arange(len(grid)) < common))
+        out.append(_scenario(f"no mains from {begin:%d %H:%M} UTC", each, p, (at, common)))
+    return out
+
+
+def _started(site: Site, grid: TimeGrid, at: int) -> int:
+    """First step in which gensets asked for at the start of step `at` count as on load."""
+    delay_s = max((g.start_delay_s for g in site.gensets), default=0.0)
+    if at >= len(grid) or delay_s <= FIRST_STEP_SHARE * grid.step_s[at]:
+        return at
+    return int(np.searchsorted(grid.offset_s[:-1], grid.offset_s[at] + delay_s - 1e-6))
 
 
 def _from_step(

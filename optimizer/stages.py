@@ -1,8 +1,9 @@
 """Which decisions are common to all scenarios and which are recourse. Every variable of the model is listed.
 
-First stage: commitment while it is whole (or as long as `Uncertainty.commit_s` says), and every setpoint of
-the steps that are common. What follows from setpoints (reserve held, peaks, pieces of cost, slack) is copied
-for each scenario: in a common step all scenarios have equal numbers, so the copies agree without being tied.
+First stage: commitment as long as `Uncertainty.commit_s` says, and every setpoint of the steps that are
+common. What follows from setpoints (reserve held, peaks, pieces of cost, slack) is copied for each scenario:
+in a common step all scenarios have equal numbers, so the copies agree without being tied.
+
 The last axis of the first two groups is the step. Where each battery has a variable of its own, the number at
 the end of its name is not in the list.
 
@@ -24,18 +25,19 @@ SETPOINTS = frozenset(
 )  # fmt: skip
 RECOURSE = frozenset(
     [
-        "above_kwh", "ahead_kwh", "any_on", "aux_short_kw", "below_kw", "below_kwh",
+        "above_kwh", "added_l", "ahead_kwh", "any_on", "aux_short_kw", "below_kw", "below_kwh",
         "block_entered", "block_kwh", "burn", "burn_over_h", "burnt", "charging", "dead",
         "depth_kwh", "device_lost_kwh", "device_over_kwh", "device_start", "device_starts",
         "device_starts_anew", "device_stop", "device_work_kwh", "down_kw", "drawn_kwh", "fast_kw",
-        "feeder_closes", "feeder_opens", "fresh_day_kwh", "fresh_year_kwh", "grid_kvar",
-        "hot_start", "idle_kwh", "importing", "kept_kwh", "kvar_missing", "low", "low_count_h",
-        "low_over_h", "mean_over_kwh", "month_import_kw", "month_kvar", "n1_down_short_kw",
-        "n1_short_kw", "n1_tied_short_kw", "no_set", "over_day_kwh", "over_kvarh", "over_year_kwh",
-        "part_peak_kw", "peak_kw", "piece_full", "ramp_over_kw", "reserve_kw", "reserve_short_kwh",
-        "resting_kwh", "running_short_kw", "shed_hours_over", "shed_stretch_over", "sheds_over",
-        "short_down_kw", "short_kw", "source_set", "spare_kw", "starts_over", "stored_kwh",
-        "surplus_kw", "survive_fuel_kwh", "survive_short_kwh", "tank_short_l", "taper_over_kw",
+        "feeder_closes", "feeder_opens", "fresh_day_kwh", "fresh_year_kwh", "fuel_short_l",
+        "full_begin", "full_going", "full_missed", "grid_kvar", "hot_start", "idle_kwh",
+        "importing", "kept_kwh", "kvar_missing", "left_l", "low", "low_count_h", "low_over_h",
+        "mean_over_kwh", "month_import_kw", "month_kvar", "n1_down_short_kw", "n1_short_kw",
+        "n1_tied_short_kw", "no_set", "over_day_kwh", "over_kvarh", "over_year_kwh", "part_peak_kw",
+        "peak_kw", "piece_full", "ramp_over_kw", "reserve_kw", "reserve_short_kwh", "resting_kwh",
+        "running_short_kw", "shed_hours_over", "shed_stretch_over", "sheds_over", "short_down_kw",
+        "short_kw", "source_set", "spare_kw", "starts_over", "stored_kwh", "surplus_kw",
+        "survive_fuel_kwh", "survive_short_kwh", "tank_short_l", "taper_over_kw",
         "transformer_over_kva", "unformed", "used_day_kwh", "used_l", "used_year_kwh",
         "voltage_high_kw", "voltage_low_kw", "warm_start", "weak_kw",
     ]

@@ -22,7 +22,7 @@ from optimizer.marking import burning, shedding
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
-from optimizer.scenarios import ScenarioProblem, commit_steps, first_steps
+from optimizer.scenarios import ScenarioProblem
 from optimizer.solve import Effort, Outcome, Session
 from optimizer.stages import shared_columns
 from optimizer.structure import StructureKey, structure_key
@@ -69,7 +69,8 @@ class Solved:
         return np.array([float(f.cost @ self.of(s)) + f.offset for s, f in enumerate(self.filled)])
 
 
-_Key = tuple[StructureKey, int, int, int, Risk]
+_Common = tuple[tuple[int, int], ...]  # steps all of whose decisions are common, steps with common commitment
+_Key = tuple[StructureKey, _Common, Risk]
 
 
 class TwoStage:
@@ -91,14 +92,12 @@ class TwoStage:
         In the others a feeder may be shed in part, and where energy has no value some may be burnt: binaries
         in every scenario would make plans several times as slow, for what is never published.
         """
-        problems = tuple(s.problem for s in scenarios)
-        probability = np.array([s.probability_ratio for s in scenarios])
         whole = self._options.formulation.shedding is Shedding.WHOLE
-        solved = self._round(problems, probability, starts, begun)
+        solved = self._round(scenarios, starts, begun)
         for _ in range(ROUNDS - 1):
             if solved.outcome.x is None:
                 break
-            p, v = problems[0], solved.extensive.compiled.values(solved.of(0))
+            p, v = solved.problems[0], solved.extensive.compiled.values(solved.of(0))
             burnt = burning(p, solved.numbers[0], v) & ~p.exclusive
             shed = shedding(p, v) & ~p.shed_whole & whole
             apart = p.apart or not tanks_hold(solved.extensive.compiled.structure, p, v)
@@ -107,20 +106,23 @@ class TwoStage:
             if shed.any():
                 p = replace(p, shed_whole=p.shed_whole | shed | (p.islanded & p.integral))
             starts = [v["on"]] if "on" in v and apart == p.apart else []
-            problems = (replace(p, exclusive=p.exclusive | burnt, apart=apart), *problems[1:])
-            solved = self._round(problems, probability, starts, begun)
+            p = replace(p, exclusive=p.exclusive | burnt, apart=apart)
+            scenarios = (replace(scenarios[0], problem=p), *scenarios[1:])
+            solved = self._round(scenarios, starts, begun)
         return solved
 
     def _round(
         self,
-        problems: tuple[PlanningProblem, ...],
-        probability: FloatArray,
+        scenarios: Sequence[ScenarioProblem],
         starts: Sequence[FloatArray],
         begun: float,
     ) -> Solved:
+        problems = tuple(s.problem for s in scenarios)
+        probability = np.array([s.probability_ratio for s in scenarios])
+        common = tuple((s.first_steps, s.commit_steps) for s in scenarios)
         form = self._workshop.formulation(problems[0])
         compiled, _ = self._workshop.solver(problems[0].grid, form)
-        extensive, session = self._form(compiled, problems, form)
+        extensive, session = self._form(compiled, problems[0], form, common)
         each = tuple(compiled.numbers(p) for p in problems)
         filled = tuple(compiled.fill(n) for n in each)
         vectors = extensive.fill(filled, probability)
@@ -160,16 +162,14 @@ class TwoStage:
         return {"on": best[1]}
 
     def _form(
-        self, compiled: Compiled, problems: tuple[PlanningProblem, ...], form: Formulation
+        self, compiled: Compiled, p: PlanningProblem, form: Formulation, common: _Common
     ) -> tuple[Extensive, Session]:
-        p, u = problems[0], self._options.uncertainty
-        first, commit = first_steps(p.grid, u), commit_steps(p, u)
-        key = (structure_key(p.site, p.grid, form), len(problems), first, commit, self._risk)
+        key = (structure_key(p.site, p.grid, form), common, self._risk)
         kept = self._kept.pop(key, None)
         if kept is None or kept[0].compiled is not compiled:
             shapes = {name: compiled.shapes[name] for name in compiled.form.columns}
-            shared = shared_columns(shapes, compiled.form.columns, first, commit)
-            extensive = Extensive(compiled, [shared] * (len(problems) - 1), self._risk)
+            shared = [shared_columns(shapes, compiled.form.columns, *steps) for steps in common[1:]]
+            extensive = Extensive(compiled, shared, self._risk)
             kept = extensive, Session(extensive)
         self._kept[key] = kept  # newest last
         while len(self._kept) > CACHE:

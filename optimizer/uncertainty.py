@@ -28,8 +28,12 @@ class Uncertainty:
     cvar_weight_ratio : share of the tail's cost in the objective, 0 (expected cost alone) to 0.95.
     cvar_level_ratio : the tail is what lies above this quantile of cost, in (0, 1).
     quantile_ratio : of load, and of missing sun, on the adverse path, 0.5 to 0.99.
-    first_s : steps that begin before this are common to all scenarios [s]; the first step always is.
-    commit_s : commitment is common for so long [s]; None: as long as it is whole.
+    first_s : steps that begin before this are common to all scenarios [s]: until the next plan. The first
+        step always is.
+    commit_s : commitment is common for so long [s], at most while it is whole; None: until gensets that are
+        asked for after the common steps can be on load.
+    outages : scenarios of an outage that nobody announced, spread over the time with whole commitment; only
+        for a site that says `reserve.outages_per_month`.
 
     Raises
     ------
@@ -43,6 +47,7 @@ class Uncertainty:
     quantile_ratio: float = 0.9
     first_s: float = 0.0
     commit_s: float | None = None
+    outages: int = 0
 
     def __post_init__(self) -> None:
         low, high = QUANTILES
@@ -66,6 +71,7 @@ class Uncertainty:
                 low <= self.quantile_ratio <= high,
                 f"{low:g} to {high:g}",
             ),
+            ("outages", self.outages, 0 <= self.outages <= 24, "0 to 24"),
             ("first_s", self.first_s, 0.0 <= self.first_s < float("inf"), "0 or more"),
             ("commit_s", self.commit_s, self.commit_s is None or self.commit_s >= 0.0, "0 or more, or none"),
         ):

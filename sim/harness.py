@@ -103,13 +103,18 @@ def controller_of(name: ControllerName, options: SimulateOptions) -> Controller:
 
 
 def planner_of(name: ControllerName, options: SimulateOptions) -> PlannerOptions:
-    """The planner's options under this controller: uncertainty as its name says, all else the same."""
+    """The planner's options under this controller: uncertainty as its name says, all else the same.
+
+    What is decided until the next plan is common to all scenarios.
+    """
     kinds = {
         ControllerName.MPC_TWO_STAGE: UncertaintyKind.TWO_STAGE,
         ControllerName.MPC_ROBUST: UncertaintyKind.ROBUST,
     }
     kind = kinds.get(name, UncertaintyKind.NONE)
-    return replace(options.planner, uncertainty=replace(options.planner.uncertainty, kind=kind))
+    u = options.planner.uncertainty
+    first_s = u.first_s if u.first_s > 0.0 else options.replan_s
+    return replace(options.planner, uncertainty=replace(u, kind=kind, first_s=first_s))
 
 
 def forecaster_of(

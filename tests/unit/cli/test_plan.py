@@ -163,6 +163,8 @@ def test_plan_over_scenarios_is_written_with_what_each_costs(tmp_path):
         (["--scenarios", "0"], "uncertainty.scenarios: found 0; allowed: 1 to 100"),
         (["--scenarios", "3", "--cvar", "1"], "uncertainty.cvar_weight_ratio: found 1.0; allowed: 0 to 0.95"),
         (["--cvar", "0.5"], "--cvar 0.5: found no --scenarios"),
+        (["--outage-scenarios", "2"], "--outage-scenarios 2: found no --scenarios"),
+        (["--scenarios", "3", "--outage-scenarios", "99"], "uncertainty.outages: found 99; allowed: 0 to 24"),
         (["--scenarios", "3", "--quantile", "0.9"], "--scenarios and --quantile: found both"),
         (["--quantile", "0.2"], "uncertainty.quantile_ratio: found 0.2; allowed: 0.5 to 0.99"),
         (["--scenarios", "3", "--explain"], "--explain: found --scenarios or --quantile"),

@@ -35,8 +35,9 @@ Varied = Sequence[tuple[float, dict[str, Any]]]  # probability, load by feeder
 
 
 def over(options: PlannerOptions = EXACT, **changes: Any) -> PlannerOptions:
-    """Options of a plan over scenarios."""
-    return replace(options, uncertainty=Uncertainty(kind=UncertaintyKind.TWO_STAGE, **changes))
+    """Options of a plan over scenarios, commitment common to all of them unless said otherwise."""
+    values: dict[str, Any] = {"kind": UncertaintyKind.TWO_STAGE, "commit_s": 86400.0} | changes
+    return replace(options, uncertainty=Uncertainty(**values))
 
 
 def varied(forecast: Forecast, scenarios: Varied) -> Forecast:
@@ -180,6 +181,60 @@ def test_first_step_of_scenarios_is_that_of_the_forecast() -> None:
     assert [p.problem.load_kw.tolist() for p in problems] == [[[50.0, 50.0]], [[50.0, 80.0]]]
     both = scenario_problems(pose.site, pose.condition(), odd, over(first_s=7200.0))
     assert both[1].problem.load_kw.tolist() == [[50.0, 50.0]]
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "first_s", "steps"), [(0.0, 0.0, 1), (900.0, 0.0, 1), (901.0, 0.0, 2), (3700.0, 7200.0, 4)]
+)
+def test_commitment_is_common_until_the_next_plan_can_have_started_gensets(
+    delay_s: float, first_s: float, steps: int
+) -> None:
+    """A start may miss a quarter of its first hour; 3,700 s after the second hour is in the fourth."""
+    site = small_site(gensets=[small_genset(warm_up_s=delay_s)], feeders=[feeder("a", 6.0)])
+    pose = Pose(site=site, load_kw={"a": 40.0}, steps=8)
+    cases = varied(pose.forecast(), [(0.5, {"a": [40.0] * 8}), (0.5, {"a": [50.0] * 8})])
+    problems = scenario_problems(site, pose.condition(), cases, over(commit_s=None, first_s=first_s))
+    assert problems[1].commit_steps == steps
+
+
+def test_outage_that_nobody_announced_is_worth_stored_energy() -> None:
+    """10 kW, no genset, 73 outages a month: 1 - exp(-0.4) = 33 % of one in 4 h, begun in the third hour.
+
+    It would cost 2 h x 10 kW x VOLL 6 unless 20 kWh are stored by then, of which 10 at 1.0 and not 0.1.
+    """
+    site = small_site(bess=[ideal_bess(energy_kwh=20.0)], feeders=[feeder("a", 6.0)])
+    site = replace(site, reserve=replace(site.reserve, outages_per_month=73.0, assumed_outage_h=4.0))
+    pose = Pose(site=site, load_kw={"a": 10.0}, import_per_kwh=[0.5, 1.0, 0.1, 0.1], soc=0.0)
+    alike = varied(pose.forecast(), [(0.5, {"a": [10.0] * 4}), (0.5, {"a": [10.0] * 4})])
+    without = plan_of(pose, alike, over())
+    assert without.bess_soc_end["bess1"][1] == pytest.approx(0.0)
+    plan = plan_of(pose, alike, over(outages=1))
+    assert plan.scenarios is not None
+    share = 1.0 - np.exp(-73.0 * 4.0 / 730.0)
+    assert plan.scenarios.label[-1] == "no mains from 02 02:00 UTC"
+    assert plan.scenarios.probability_ratio == pytest.approx(((1 - share) / 2, (1 - share) / 2, share))
+    assert plan.bess_soc_end["bess1"][1] == pytest.approx(1.0)
+    # bought at 0.5 and 1.0, used in the last two hours: at 0.1 where the mains stay
+    assert plan.scenarios.cost[-1] == pytest.approx(5.0 + 10.0 + 10.0 * 0.5 + 10.0 * 1.0)
+    silent = replace(site, reserve=replace(site.reserve, outages_per_month=None))
+    assert plan_of(replace(pose, site=silent), alike, over(outages=1)).scenarios is not None
+
+
+def test_outage_scenario_may_start_gensets_for_itself_once_they_can_be_there() -> None:
+    """It takes 30 min, half a step: it is on from the step after, in part, as recourse is not whole."""
+    slow = small_genset(warm_up_s=1800.0)
+    site = small_site(gensets=[slow], bess=[ideal_bess()], feeders=[feeder("a", 6.0)])
+    site = replace(site, reserve=replace(site.reserve, outages_per_month=10.0, assumed_outage_h=4.0))
+    pose = Pose(site=site, load_kw={"a": 40.0}, soc=0.0)
+    alike = varied(pose.forecast(), [(0.5, {"a": [40.0] * 4}), (0.5, {"a": [40.0] * 4})])
+    problems = scenario_problems(site, pose.condition(), alike, over(outages=1))
+    assert [p.commit_steps for p in problems] == [4, 4, 3]
+    assert problems[-1].problem.grid_available.tolist() == [True, True, False, False]
+    solved = TwoStage(Planner(site, over()), over()).solve(problems, [], 0.0)
+    on = solved.extensive.compiled.values(solved.of(2))["on"]
+    assert on[0, :3].max() == pytest.approx(0.0, abs=1e-6)
+    assert on[0, 3] > 0.4 - 1e-6  # 40 of 100 kW
+    assert solved.extensive.compiled.values(solved.of(0))["on"].max() == pytest.approx(0.0, abs=1e-6)
 
 
 # --- against other ways of solving the same -----------------------------------------------------------------
@@ -380,6 +435,7 @@ def test_robust_plan_commits_for_the_adverse_path() -> None:
         ("cvar_level_ratio", 1.0, "above 0, below 1"),
         ("quantile_ratio", 0.4, "0.5 to 0.99"),
         ("first_s", float("nan"), "0 or more"),
+        ("outages", 25, "0 to 24"),
         ("commit_s", -1.0, "0 or more, or none"),
     ],
 )
