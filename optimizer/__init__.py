@@ -6,6 +6,7 @@
 >>> plan = planner.plan(condition, forecast_on(grid), None, seq=1)    # doctest: +SKIP
 """
 
+from ems.cycle_life import CycleLife
 from optimizer.case_solve import Solution, solve_case
 from optimizer.cases import Case, CostPoints, Deferrable, Grid, Load, QuadraticCost, Storage, Unit
 from optimizer.formulation import Exclusivity, Formulation, Shedding
@@ -18,6 +19,7 @@ from optimizer.uncertainty import Uncertainty, UncertaintyKind
 __all__ = [
     "Case",
     "CostPoints",
+    "CycleLife",
     "Deferrable",
     "DemandWeight",
     "Exclusivity",

@@ -22,6 +22,7 @@ from ems.tariff import EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
 from optimizer.cases import Case, Deferrable, Grid, Storage, Unit, refused
 from optimizer.formulation import Formulation, Shedding
+from optimizer.intake.battery import open_cycle
 from optimizer.intake.deferrable import on_grid
 from optimizer.problem import BessStart, DeferrableStart, DemandMonth, GensetStart, PlanningProblem
 
@@ -96,7 +97,8 @@ def formulation(case: Case) -> Formulation:
     """What a case is made of: equal units are counted, not told apart."""
     sizes = tuple(len(fleet) for fleet in _fleets(case))
     fleets = sizes if max(sizes, default=1) > 1 else ()
-    return replace(FORMULATION, reserve=case.n_minus_1, fleets=fleets)
+    tapers = any(x.taper_ratio < 1.0 for x in case.storages)
+    return replace(FORMULATION, reserve=case.n_minus_1, fleets=fleets, soc_tapers=tapers)
 
 
 def _work(x: Deferrable, case: Case) -> tuple[WorkWindow, ...]:
@@ -138,9 +140,12 @@ def _bess_start(x: Storage, T: int) -> BessStart:
     free = 1e-9 * x.energy_kwh
     low = x.soc_end_min * x.energy_kwh if x.soc_end_min > x.soc_min else -np.inf
     high = x.soc_end_max * x.energy_kwh if x.soc_end_max < x.soc_max else np.inf
+    turns, by_depth_kwh = open_cycle(x.id, x.turns_soc, x.soc_start, _bess(x).battery, [])
     return BessStart(
         available=True,
         stored_kwh=x.soc_start * x.energy_kwh,
+        turns_soc=turns,
+        by_depth_kwh=by_depth_kwh,
         p_charge_kw=np.full(T, x.p_charge_kw),
         p_discharge_kw=np.full(T, x.p_discharge_kw),
         end_kwh=(low - free, high + free),
@@ -233,9 +238,11 @@ def _bess(x: Storage) -> BessParams:
     battery = BatteryParams(
         energy_kwh=x.energy_kwh, soc_min=x.soc_min, soc_max=x.soc_max, p_charge_kw_max=x.p_charge_kw,
         p_discharge_kw_max=x.p_discharge_kw, eta_charge=x.eta_charge, eta_discharge=x.eta_discharge,
-        loss_charge_pu=0.0, loss_discharge_pu=0.0, no_load_loss_kw=0.0, aux_kw=0.0, self_discharge_per_h=0.0,
-        soc_taper_low=x.soc_min, soc_taper_high=x.soc_max, taper_ratio=1.0,
-        wear_per_kwh=x.discharge_per_kwh, wear_charge_per_kwh=x.charge_per_kwh,
+        loss_charge_pu=0.0, loss_discharge_pu=0.0, aux_kw=0.0,
+        no_load_loss_kw=x.no_load_loss_kw, self_discharge_per_h=x.self_discharge_per_h,
+        soc_taper_low=x.soc_min if x.soc_taper_low is None else x.soc_taper_low,
+        soc_taper_high=x.soc_max if x.soc_taper_high is None else x.soc_taper_high, taper_ratio=x.taper_ratio,
+        wear_per_kwh=x.discharge_per_kwh, wear_charge_per_kwh=x.charge_per_kwh, cycle_life=x.cycle_life,
     )  # fmt: skip
     power = max(x.p_charge_kw, x.p_discharge_kw)
     return BessParams(

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ems.cycle_life import CycleLife
 from ems.errors import BadValue
 from ems.timegrid import BoolArray, FloatArray
 
@@ -205,10 +206,14 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """Energy storage without standing losses. State of charge from 0 to 1 of `energy_kwh`.
+    """Energy storage. State of charge from 0 to 1 of `energy_kwh`.
 
     It must end between `soc_end_min` and `soc_end_max`; what is stored at the end, against the start, is
-    worth `end_value_per_kwh`. Throughput costs `charge_per_kwh` and `discharge_per_kwh`, each at the AC side.
+    worth `end_value_per_kwh`. Throughput costs `charge_per_kwh` and `discharge_per_kwh`, each at the AC side;
+    `cycle_life` costs by depth of cycle, with the open cycle that `turns_soc` says (turning points, highest
+    first; (): a cycle begins at `soc_start`). `self_discharge_per_h` of what is stored and `no_load_loss_kw`
+    are lost while it stands. Above `soc_taper_high` charging falls linearly to `taper_ratio` of its power at
+    `soc_max`, below `soc_taper_low` discharging towards `soc_min`.
     """
 
     id: str
@@ -225,8 +230,18 @@ class Storage:
     charge_per_kwh: float = 0.0
     discharge_per_kwh: float = 0.0
     end_value_per_kwh: float = 0.0
+    cycle_life: CycleLife | None = None
+    turns_soc: tuple[float, ...] = ()
+    self_discharge_per_h: float = 0.0
+    no_load_loss_kw: float = 0.0
+    soc_taper_low: float | None = None
+    soc_taper_high: float | None = None
+    taper_ratio: float = 1.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "turns_soc", tuple(float(x) for x in self.turns_soc))
+        low = self.soc_min if self.soc_taper_low is None else self.soc_taper_low
+        high = self.soc_max if self.soc_taper_high is None else self.soc_taper_high
         _check(
             f"storage {self.id}",
             (
@@ -243,8 +258,36 @@ class Storage:
                 ("charge_per_kwh", self.charge_per_kwh, 0.0, 1e9),
                 ("discharge_per_kwh", self.discharge_per_kwh, 0.0, 1e9),
                 ("end_value_per_kwh", self.end_value_per_kwh, 0.0, 1e9),
+                *((f"turns_soc[{k}]", x, 0.0, 1.0) for k, x in enumerate(self.turns_soc)),
+                ("self_discharge_per_h", self.self_discharge_per_h, 0.0, 1.0),
+                ("no_load_loss_kw", self.no_load_loss_kw, 0.0, 1e9),
+                ("soc_taper_low", low, self.soc_min, self.soc_max),
+                ("soc_taper_high", high, low, self.soc_max),
+                ("taper_ratio", self.taper_ratio, 1e-6, 1.0),
             ),
         )
+        if self.cycle_life is not None:
+            _check_cycle_life(f"storage {self.id}", self.cycle_life)
+
+
+def _check_cycle_life(what: str, life: CycleLife) -> None:
+    """Refuse a cycle life that is no curve, or not convex."""
+    depths, cycles = life.depth_ratio, life.cycles_count
+    if len(depths) != len(cycles) or not depths:
+        raise refused(what, "cycle_life", (depths, cycles), "as many depths as cycles, at least one")
+    _check(
+        what,
+        [
+            ("cycle_life.replacement_cost", life.replacement_cost, 0.0, 1e12),
+            *((f"cycle_life.depth_ratio[{k}]", x, 1e-6, 1.0) for k, x in enumerate(depths)),
+            *((f"cycle_life.cycles_count[{k}]", x, 1e-9, 1e12) for k, x in enumerate(cycles)),
+        ],
+    )
+    if any(b <= a for a, b in pairwise(depths)):
+        raise refused(what, "cycle_life.depth_ratio", depths, "ascending depths")
+    if (bent := life.bent()) is not None:
+        k, most = bent
+        raise refused(what, f"cycle_life.cycles_count[{k}]", cycles[k], f"at most {most:.6g} (convex)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
