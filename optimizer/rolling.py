@@ -1,7 +1,8 @@
 """The receding horizon: condition and forecast in, a validated plan out, always.
 
-Rescue order: an incumbent that passes the validator, else the last plan shifted and still valid, else the
-rules of the edge. Integrality is never relaxed in what is executed. Each rescue is labelled and says why.
+Rescue order: an incumbent that passes the validator, else a given commitment dispatched anew (repair.py),
+else the last plan shifted and still valid, else the rules of the edge. Integrality is never relaxed in what
+is executed. Each rescue is labelled and says why.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
 from optimizer.problem import PlanningProblem
+from optimizer.repair import repaired
 from optimizer.rescue import rules_plan, shifted_plan
 from optimizer.scenarios import ScenarioProblem, scenario_problems
 from optimizer.solve import Effort, Outcome, Session
@@ -158,9 +160,28 @@ class Planner:
     ) -> tuple[Plan | None, str]:
         """A validated plan of the model, or None and why not."""
         compiled, p, n, outcome = self.rounds(p, last, begun)
-        if outcome.x is None:
-            return None, f"the solver ended with {outcome.status} and no point"
-        return self._checked(compiled, p, n, outcome, who)  # the replay judges what is left
+        why = f"the solver ended with {outcome.status} and no point"
+        if outcome.x is not None:
+            plan, why = self._checked(compiled, p, n, outcome, who)  # the replay judges what is left
+            if plan is not None:
+                return plan, ""
+        return self._repaired(p, last, who, begun, why)
+
+    def _repaired(
+        self, p: PlanningProblem, last: Plan | None, who: Identity, begun: float, why: str
+    ) -> tuple[Plan | None, str]:
+        """A given commitment dispatched anew, where no search has led to a plan."""
+        compiled, session = self.solver(p.grid, self.formulation(p))
+        n = compiled.numbers(p)
+        filled, start = compiled.fill(n), warm_start(compiled.structure, p, n, last)
+        refused = ""
+        for what, outcome in repaired(compiled, session, filled, start, self.effort(p, wall_s() - begun)):
+            plan, refused = self._checked(compiled, p, n, outcome, who)
+            if plan is not None:
+                note = f"{why}; this is {what}, dispatched anew"
+                solve = replace(plan.solve, rescue=f"repaired: {note}")
+                return replace(plan, solve=solve, notes=(*plan.notes, note)), ""
+        return None, f"{why}; no given commitment helps{': ' if refused else ''}{refused}"
 
     def _over_scenarios(
         self,
@@ -224,6 +245,8 @@ class Planner:
         compiled, session = self.solver(p.grid, self.formulation(p))
         n = compiled.numbers(p)
         filled, start = compiled.fill(n), warm_start(compiled.structure, p, n, last)
+        if start is None and self._options.time_limit_s is not None and "on" in n.low:
+            start = {"on": np.where(n.integer["on"], n.low["on"], np.nan)}  # a poor plan in time beats none
         return compiled, n, session.solve(filled, self.effort(p, wall_s() - begun, share), start)
 
     def _checked(

@@ -63,12 +63,18 @@ class Session:
     def run(self, start: dict[str, FloatArray] | None, effort: Effort) -> Outcome:
         """Solve what was pushed."""
         h = self._highs
+        before_s = (
+            0.0 if self._filled.integer.any() else h.getRunTime()
+        )  # a linear program's limit counts all runs
         for option, value in (
             *SUB_MIPS_OFF,
             ("threads", effort.threads),
             ("mip_rel_gap", effort.gap_ratio),
             ("mip_abs_gap", effort.gap_abs),
-            ("time_limit", np.inf if effort.time_limit_s is None else max(0.01, effort.time_limit_s)),
+            (
+                "time_limit",
+                np.inf if effort.time_limit_s is None else before_s + max(0.01, effort.time_limit_s),
+            ),
             ("mip_max_nodes", 2**31 - 1 if effort.node_limit is None else effort.node_limit),
         ):
             h.setOptionValue(option, value)

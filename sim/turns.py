@@ -48,6 +48,10 @@ class PlanningTurns:
         self._forecaster = self._make()
         self.outlooks = OutlookKeeper(self._scenario.site, self._forecaster, self._options.planner)
 
+    def prepare(self) -> None:
+        """Compile ahead of the first plan, as the planner process does when it starts."""
+        self._planner.prepare(self._scenario.start)
+
     def alive(self, t_s: float) -> bool:
         """What the edge is told at `t_s`: before its first turn, also after a death, no planner is there."""
         away = self._options.planner_away

@@ -16,7 +16,7 @@ from ems.timegrid import TimeGrid
 from optimizer import Planner, PlannerOptions
 from optimizer.formulation import Formulation, Shedding
 from optimizer.intake import planning_problem
-from optimizer.solve import Session
+from optimizer.solve import Effort, Session
 from optimizer.validate import validate
 from tests import builders
 from tests.unit.optimizer.posing import T0, Pose
@@ -250,3 +250,80 @@ def test_plan_grid_of_any_step_length_is_accepted() -> None:
     plan = planner.plan(pose.condition(), replace(pose.forecast(), grid=grid), None, 1)
     assert plan.label is PlanLabel.OPTIMAL
     assert len(plan.grid_p_kw) == 30
+
+
+def only_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A solver that never finds a whole point by itself, as at a deadline on a busy machine."""
+    real = Session.solve
+
+    def late(self: Session, filled: Any, *args: Any, **kwargs: Any) -> Any:
+        found = real(self, filled, *args, **kwargs)
+        whole = bool(filled.integer.any())
+        return replace(found, x=None, optimal=False, status="Time limit reached") if whole else found
+
+    monkeypatch.setattr(Session, "solve", late)
+
+
+def test_rescue_repairs_the_last_commitment_before_it_shifts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commitment is the last plan's, the dispatch that of the present load, the replay as strict."""
+    planner = Planner(builders.site(), OPTIONS)
+    last = planned(planner, day(planner))
+    later = day(planner, hour=1.0, soc=0.55)
+    fresh = planned(Planner(builders.site(), OPTIONS), later, last, seq=2)
+    only_linear(monkeypatch)
+    plan = planned(planner, later, last, seq=2)
+    assert plan.label is PlanLabel.INCUMBENT
+    assert plan.solve.rescue.startswith("repaired: the solver ended with Time limit reached")
+    assert "the last plan's commitment" in plan.solve.rescue
+    assert plan.solve.bound is None
+    assert plan.solve.gap_ratio is None
+    assert plan.grid_p_kw != last.grid_p_kw
+    assert sum(plan.cost_terms.values()) == pytest.approx(plan.solve.objective)
+    for genset, on in plan.genset_on.items():
+        whole = [o for o, t in zip(on, plan.grid.starts(), strict=True) if t < plan.integral_until]
+        assert set(whole) <= {0.0, 1.0}, genset
+    assert plan.solve.objective is not None
+    assert fresh.solve.bound is not None
+    assert plan.solve.objective >= fresh.solve.bound - 1e-6
+
+
+def test_rescue_without_a_last_plan_rounds_the_relaxation_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    planner = Planner(builders.site(), OPTIONS)
+    only_linear(monkeypatch)
+    plan = planned(planner, day(planner))
+    assert plan.label is PlanLabel.INCUMBENT
+    assert "a relaxed commitment rounded up" in plan.solve.rescue
+
+
+def test_repair_keeps_a_commitment_that_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that came on load a minute ago stays for its minimum time, wanted or not."""
+    planner = Planner(builders.site(), OPTIONS)
+    running = {"gen1": {"on_load": True, "age_s": 60.0, "p_kw": 200.0}}
+    pose = day(planner, gensets_now=running)
+    only_linear(monkeypatch)
+    plan = planned(planner, pose)
+    assert plan.solve.rescue.startswith("repaired")
+    assert plan.genset_on["gen1"][0] == 1.0
+
+
+def test_linear_programs_each_have_the_whole_time_limit() -> None:
+    """A site of grid and battery alone is a linear program. HiGHS counted the time of all runs against its
+    limit, so that after some hundred plans every further one ended at once and the rules took over.
+    """
+    planner = Planner(builders.site(), OPTIONS)
+    pose = day(planner)
+    grid = planner.horizon(pose.at)
+    p = planning_problem(pose.site, pose.condition(), replace(pose.forecast(), grid=grid), OPTIONS)
+    compiled, session = planner.solver(grid, planner.formulation(p))
+    filled = compiled.fill(compiled.numbers(p))
+    linear = replace(filled, integer=np.zeros_like(filled.integer))
+    once = session.solve(linear, Effort(gap_ratio=0.0, gap_abs=0.0, time_limit_s=None, node_limit=None))
+    spent_s = 0.0
+    limit_s = 20.0 * once.solve_s
+    for _ in range(60):
+        found = session.solve(
+            linear, Effort(gap_ratio=0.0, gap_abs=0.0, time_limit_s=limit_s, node_limit=None)
+        )
+        assert found.optimal
+        spent_s += found.solve_s
+    assert spent_s > limit_s

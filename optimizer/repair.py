@@ -1,0 +1,62 @@
+"""A commitment that is given, dispatched anew: what a plan is made of when no search has found one in time.
+
+Every whole column is fixed, at the last plan's value where it reaches, else at the relaxation's rounded up,
+else at its lowest, so that what is left is a linear program of some tens of milliseconds on the present
+condition and forecast. Nothing is relaxed: the plan is as whole as any, only not searched for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ems.timegrid import FloatArray
+from optimizer.compiled import Compiled, Filled
+from optimizer.solve import Effort, Outcome, Session
+
+LEAST_ON = 0.02  # of a unit in the relaxation: more means on
+LEAST_S = 0.3  # for a linear program after the deadline; late by so much at most
+
+Start = dict[str, FloatArray]
+
+
+def held(compiled: Compiled, filled: Filled, start: Start | None) -> Filled:
+    """The problem with every whole column fixed at its start, where that is known, else at its lowest."""
+    value = np.ceil(filled.low - 1e-9)
+    for name, given in ({} if start is None else start).items():
+        at, flat = compiled.form.columns[name], given.ravel()
+        known = np.isfinite(flat)
+        value[at[known]] = np.round(flat[known])
+    value = np.clip(value, filled.low, filled.high)
+    whole = filled.integer
+    return replace(
+        filled,
+        low=np.where(whole, value, filled.low),
+        high=np.where(whole, value, filled.high),
+        integer=np.zeros_like(whole),
+    )
+
+
+def repaired(
+    compiled: Compiled, session: Session, filled: Filled, start: Start | None, effort: Effort
+) -> Iterator[tuple[str, Outcome]]:
+    """Dispatches of given commitments, best first: the last plan's, then as few units as must run.
+
+    The outcome is proven for that commitment only: it has neither a bound nor a gap.
+    """
+    limit_s = None if effort.time_limit_s is None else max(LEAST_S, effort.time_limit_s)
+    linear = replace(effort, time_limit_s=limit_s)
+
+    def given() -> Iterator[tuple[str, Start | None]]:
+        if start:
+            yield "the last plan's commitment", start
+        relaxed = session.solve(replace(filled, integer=np.zeros_like(filled.integer)), linear)
+        if relaxed.x is not None:
+            v = compiled.values(relaxed.x)
+            yield "a relaxed commitment rounded up", {k: np.ceil(v[k] - LEAST_ON) for k in ("on",) if k in v}
+        yield "as few units as must run", None
+
+    for what, commitment in given():
+        outcome = session.solve(held(compiled, filled, commitment), linear)
+        if outcome.x is not None and outcome.optimal:
+            yield what, replace(outcome, optimal=False, bound=None, gap_ratio=None)
