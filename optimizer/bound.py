@@ -1,8 +1,9 @@
 """Lower bound on the cost of a whole period, for any controller: one linear program on the truth.
 
 Everything is relaxed in the cheap direction: commitment is fractional, losses lie below the curve, no reserve
-is held, tapers and minimum times are left out, and the demand charge sees the mean of a step. A plant that
-runs its units inside their ratings cannot cost less; how much more it costs is the regret of its controller.
+is held, tapers and minimum times are left out, and the demand charge sees the mean of a step. The bus
+balances exactly, so that a negative price is not paid for energy that goes nowhere. A plant that runs its
+units inside their ratings cannot cost less; how much more it costs is the regret of its controller.
 
     min  energy + demand by month + diesel + starts and running hours + unserved at VOLL - stored energy
 
@@ -176,7 +177,7 @@ def period_solution(site: Site, truth: PeriodTruth) -> tuple[Bound, FloatArray]:
     demand = np.sum([truth.load_kw[f.id] for f in site.feeders], axis=0) if site.feeders else np.zeros(T)
     aux = sum(b.battery.aux_kw for b in site.bess)
     short = lp.var(T, aux)
-    lp.add(T, [*bus, (short, 1.0)], demand + aux, np.inf)
+    lp.add(T, [*bus, (short, 1.0)], demand + aux, demand + aux)
     peaks = _demand(lp, site, truth, imported)
     _blocks(lp, site, truth, imported)
     months = sum(month_shares(site.tariff.timezone, truth.grid.start, truth.grid.end).values())

@@ -57,6 +57,13 @@ def test_bound_demand_charge_counts_each_local_month_by_its_share() -> None:
     assert bound.terms["demand_cost"] == pytest.approx(400.0, abs=1e-3)
 
 
+def test_bound_is_not_paid_for_energy_that_goes_nowhere() -> None:
+    """At -0.1 a kWh a cap of 500 kW is no use to a load of 10 kW: it earns 1, and a free export none."""
+    site = small_site(feeders=[feeder("load", 5.0)])
+    bound = period_bound(site, truth(site, [10.0], price=-0.1))
+    assert bound.terms["energy_cost"] == pytest.approx(-1.0, abs=1e-5)
+
+
 def test_bound_nan_is_refused_by_name() -> None:
     site = small_site(feeders=[feeder("load", 5.0)])
     with pytest.raises(DataError, match="load of load"):
