@@ -102,7 +102,8 @@ class Plan:
     poi_v_short_pu: Series = ()  # how much of the band the plan knowingly misses
     deferrable_kw: Mapping[str, Series] = field(default_factory=dict)  # demand of each device, planned
     unfinished_kwh: Mapping[str, float] = field(default_factory=dict)  # of its work, in the window
-    import_limit_kw: Series = ()  # where further demand charges count: import above it raises what is billed
+    # where further demand charges count or a cap is lower for a time: import above it is over one of them
+    import_limit_kw: Series = ()
     scenarios: ScenarioCosts | None = None  # of a plan over scenarios: its series are those of the first one
 
     def available_units(self, step: int) -> tuple[str, ...]:

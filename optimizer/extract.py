@@ -17,7 +17,7 @@ from optimizer.fleets import single_machines
 from optimizer.formulations import poi, reactive, shed_limits, sources, strength, voltage
 from optimizer.formulations.deferrable import lost_kwh
 from optimizer.formulations.demand import interval_kvar
-from optimizer.formulations.reserve import battery_top_kw, loss_of_grid_kw
+from optimizer.formulations.reserve import battery_top_kw, carried_kw, loss_of_grid_kw
 from optimizer.formulations.terminal import widths
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
@@ -242,7 +242,8 @@ def reserve_up(
         if "bess_fed" in f:
             top = top * f["bess_fed"][b]
         islanded = np.minimum(top, room - f["bess"][b])
-        held = held + np.where(island, np.maximum(0.0, islanded), top * float(unit.pcs.can_form))
+        tied = np.minimum(top, carried_kw(p)[b]) * float(unit.pcs.can_form)
+        held = held + np.where(island, np.maximum(0.0, islanded), tied)
     return required, held
 
 

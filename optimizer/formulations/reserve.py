@@ -157,10 +157,28 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     forms = np.array(
         [float(b.pcs.can_form and x.available) for b, x in zip(s.site.bess, p.bess, strict=True)]
     )
-    n.bound("reserve_kw", 0.0, np.where(island, up, up * forms[:, None]))
+    n.bound("reserve_kw", 0.0, np.where(island, up, carried_kw(p) * forms[:, None]))
     n.bound("down_kw", 0.0, up + down)
     n.par("discharge_room_kw", np.where(island, up, 2.0 * up + down))
     n.par("charge_room_kw", down)
+
+
+def carried_kw(p: PlanningProblem) -> FloatArray:
+    """(B, T) what each battery can carry right after a loss of the grid [kW].
+
+    Where reactive power is planned, beside its share, by rating, of the critical load's reactive power.
+    """
+    out = np.array([x.p_discharge_kw for x in p.bess]).reshape(-1, p.steps)
+    forms = [b for b, x in enumerate(p.site.bess) if x.pcs.can_form and p.bess[b].available]
+    if p.site.grid.reactive is None or not forms:
+        return out
+    at = critical(p.site)
+    tangent = np.array([math.sqrt(1.0 / f.power_factor_ratio**2 - 1.0) for f in p.site.feeders])
+    per_kva = tangent[at] @ p.load_kw[at] / sum(p.site.bess[b].pcs.s_kva for b in forms)
+    for b in forms:
+        s_kva = p.site.bess[b].pcs.s_kva
+        out[b] = np.minimum(out[b], s_kva * np.sqrt(np.maximum(0.0, 1.0 - per_kva**2)))
+    return out
 
 
 def battery_top_kw(p: PlanningProblem, s: Structure, stored: FloatArray) -> FloatArray:
@@ -180,10 +198,8 @@ def loss_of_grid_kw(p: PlanningProblem) -> FloatArray:
     """(T,) what must be taken over when the grid is lost [kW]."""
     aux = sum(b.battery.aux_kw for b in p.site.bess)
     net = p.load_kw.sum(axis=0) - (1.0 - p.site.reserve.pv_ratio) * p.pv_kw.sum(axis=0)
-    forming = sum(
-        (x.p_discharge_kw for b, x in zip(p.site.bess, p.bess, strict=True) if b.pcs.can_form),
-        start=np.zeros(net.shape),
-    )
+    pairs = zip(p.site.bess, carried_kw(p), strict=True)
+    forming = sum((kw for b, kw in pairs if b.pcs.can_form), start=np.zeros(net.shape))
     must = p.load_kw[critical(p.site)].sum(axis=0)
     if p.distrusted is not None:
         must = np.where(p.distrusted, p.load_kw.sum(axis=0), must)

@@ -259,6 +259,19 @@ def test_reserve_of_a_forming_converter_leaves_room_for_the_planned_reactive_pow
     assert any("reserve up short" in n for n in tight.notes)
 
 
+def test_reserve_for_a_loss_of_the_grid_leaves_room_for_the_reactive_load() -> None:
+    """A converter of 100 kVA and 100 kW, 80 kW of vital load with 60 kvar: it carries 80 kW, not 100."""
+    load = replace(inductive(), tier=1)
+    site = small_site(bess=[pcs(100.0)], feeders=[load])
+    site = replace(site, reserve=replace(site.reserve, critical_tier=1, shortfall_per_kwh=2.0))
+    pose = Pose(site=behind(site, 0.0, 0.001), load_kw={"load": 80.0}, soc=1.0, steps=2)
+    plan = pose.plan(SECURE)
+    assert plan.reserve_up_required_kw == pytest.approx((80.0, 80.0))
+    assert plan.reserve_up_held_kw == pytest.approx((80.0, 80.0))
+    more = replace(pose, load_kw={"load": 96.0}).plan(SECURE)  # 72 kvar leave 69.4 kW
+    assert more.reserve_up_short_kw == pytest.approx((96.0 - 100.0 * np.sqrt(1 - 0.72**2),) * 2, abs=1e-3)
+
+
 # --- random plants, replayed --------------------------------------------------------------------------------
 
 
