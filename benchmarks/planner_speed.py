@@ -72,7 +72,7 @@ def forecast(site: Site, grid: TimeGrid, seed: int) -> Forecast:
         load_kw={f.id: f.p_peak_kw * shape for f in site.feeders},
         pv_kw={p.id: 0.7 * p.p_ac_kw * sun for p in site.pv},
         import_per_kwh=site.tariff.import_prices(grid),
-        export_per_kwh=np.full(len(grid), site.tariff.export_per_kwh),
+        export_per_kwh=site.tariff.export_prices(grid),
         outages=tuple(
             OutageNotice(
                 id=f"o{day}", issued_at=START - timedelta(days=1),

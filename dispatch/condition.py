@@ -7,22 +7,15 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from dispatch.bess_use import followed
-from dispatch.deferrables import WorkSeen, follow_work, work_condition
+from dispatch.counters import contracts_after, loads_seen
+from dispatch.deferrables import work_condition
 from dispatch.duty import duties_after
-from dispatch.feeder_use import feeder_use
 from dispatch.layout import Layout
 from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from dispatch.vocabulary import PowerBalance
 from ems.assets import GensetParams
-from ems.condition import (
-    BessCondition,
-    BessUse,
-    FeederUse,
-    GensetCondition,
-    GensetDuty,
-    PlantCondition,
-)
+from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty, PlantCondition
 from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.tariff import Tariff
@@ -79,7 +72,8 @@ def observe(
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
     known = _mains(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
     demand = _demand_counters(layout, known, snapshot, power.grid_kw, kvar)
-    use, work = _loads_seen(layout, memory, snapshot, feeder_kw, closed)
+    demand = contracts_after(layout, memory, snapshot, demand, power.grid_kw, last_good)
+    use, work = loads_seen(layout, memory, snapshot, feeder_kw, closed)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
     condition = PlantCondition(
         at=snapshot.at,
@@ -136,6 +130,7 @@ def _with_meters(
         charge_peaks_kw=counted.charge_peaks_kw,
         month_import_kwh=counted.month_import_kwh,
         month_import_kvarh=counted.month_import_kvarh,
+        meters=counted.meters,
         interval_import_kvarh=counted.interval_import_kvarh,
         grid_q_kvar=snapshot.value(f"{grid}.q_kvar"),
         grid_v_pu=snapshot.value(f"{grid}.v_pu"),
@@ -159,20 +154,6 @@ def _mains(
 
 def _good_s(memory: ObserverMemory, now_s: float) -> float:
     return 0.0 if memory.mains_good_since_s is None else now_s - memory.mains_good_since_s
-
-
-def _loads_seen(
-    layout: Layout,
-    memory: ObserverMemory,
-    snapshot: Snapshot,
-    feeder_kw: Mapping[str, float],
-    closed: Mapping[str, bool],
-) -> tuple[dict[str, FeederUse], dict[str, WorkSeen]]:
-    """How much feeders were shed today, and what deferrable devices have done."""
-    passed_s = memory.passed_s(snapshot)
-    new_day = memory.day is not None and memory.day != snapshot.at.astimezone(layout.zone).date()
-    use = feeder_use(layout.feeders, memory, closed, passed_s, new_day=new_day)
-    return use, follow_work(layout, memory.work, feeder_kw, snapshot.at, snapshot.monotonic_s, passed_s)
 
 
 def _mode_of(memory: ObserverMemory) -> ModeState:

@@ -65,7 +65,8 @@ class EdgeRuntime:
                 month_import_kvarh=known.month_import_kvarh,
             )
         if known is not None:
-            observer = replace(observer, work=work_known(known, clock.monotonic_s()))
+            work = work_known(known, clock.monotonic_s())
+            observer = replace(observer, work=work, meters=known.meters)
             zone = self.setup.layout.zone
             if known.at.astimezone(zone).date() == clock.now().astimezone(zone).date():
                 observer = replace(observer, feeder_use=known.feeder_use)

@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from dispatch.deferrables import WorkSeen
 from dispatch.vocabulary import Alarm, ControlMemory
-from ems.condition import BessUse, FeederUse, GensetDuty
+from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty
 from ems.plan import Plan
 from ems.points import GensetState
 from ems.site import GridMode
@@ -48,6 +48,7 @@ class ObserverMemory:
     interval_import_kwh: float = 0.0
     interval_import_kvarh: float = 0.0
     interval_elapsed_s: float = 0.0
+    meters: ContractMeters = field(default_factory=ContractMeters)
     feeder_use: Mapping[str, FeederUse] = field(default_factory=dict)
     work: Mapping[str, WorkSeen] = field(default_factory=dict)  # of metered deferrable devices
     last_at: datetime | None = None

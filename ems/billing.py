@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from ems.charges import DemandLine, MonthLine, MonthUse, month_charges
+from ems.contracts import IMPORT, ContractLine, contract_lines
 from ems.errors import DataError
 from ems.series import UniformSeries
 from ems.tariff import Tariff
@@ -54,6 +55,7 @@ class Bill:
     blocks: tuple[MonthLine, ...] = ()
     power_factor: tuple[MonthLine, ...] = ()
     minimum: tuple[MonthLine, ...] = ()
+    contracts: tuple[ContractLine, ...] = ()
 
     @property
     def energy_cost(self) -> float:
@@ -67,8 +69,9 @@ class Bill:
 
     @property
     def extra_cost(self) -> float:
-        """Power factor charge, and what is missing to the minimum."""
-        return math.fsum(line.cost for line in (*self.power_factor, *self.minimum))
+        """Power factor charge, what is missing to the minimum, and contracts beside the hour's prices."""
+        by_month = [line.cost for line in (*self.power_factor, *self.minimum)]
+        return math.fsum([*by_month, *(line.cost for line in self.contracts)])
 
     @property
     def total_cost(self) -> float:
@@ -82,6 +85,7 @@ def bill(
     export_kw: UniformSeries,
     before: Before | None = None,
     reactive_kvar: UniformSeries | None = None,
+    used_kw: Mapping[str, UniformSeries] | None = None,
 ) -> Bill:
     """Bill a period.
 
@@ -94,6 +98,7 @@ def bill(
     before : what the period's first month had seen before the period.
     reactive_kvar : (N,) mean reactive power drawn from the grid, 0 or more [kvar], on the same intervals;
         needed where the tariff bills kVA or the power factor.
+    used_kw : (N,) mean power used of a PV plant, by its id [kW]; needed where a contract prices it.
 
     Raises
     ------
@@ -110,13 +115,23 @@ def bill(
         given.append(("reactive", reactive_kvar))
     elif tariff.power_factor is not None or any(c.apparent for c in tariff.demand_charges):
         raise DataError("the tariff bills reactive power, and no series of it was given")
-    _check(tariff, given)
+    used = {} if used_kw is None else used_kw
+    for contract in tariff.contracts.energy:
+        if contract.source not in (IMPORT, *used):
+            raise DataError(f"contract {contract.name}: no series of {contract.source} was given")
+    _check(tariff, [*given, *used.items()])
     imported_kwh, starts = _quarters(import_kw)
     window = _window_index(tariff, starts)
     uses = _month_uses(tariff, import_kw, reactive_kvar, before if before is not None else Before())
     prices = np.array([*(w.import_per_kwh for w in tariff.windows), tariff.default_import_per_kwh])
     by_month = _by_month(tariff, starts, imported_kwh * prices[window])
-    uses = [replace(u, import_cost=by_month.get(u.month, 0.0)) for u in uses]
+    exported = _quarters(export_kw)[0]
+    earned = np.array([tariff.export_price(_quarter(x)) for x in starts]) if exported.any() else exported
+    by_month_out = _by_month(tariff, starts, exported * earned)
+    uses = [
+        replace(u, import_cost=by_month.get(u.month, 0.0), export_revenue=by_month_out.get(u.month, 0.0))
+        for u in uses
+    ]
     charges = month_charges(tariff, uses)
     exported_kwh = float(np.sum(export_kw.values)) * export_kw.step_s / 3600.0
     return Bill(
@@ -124,12 +139,32 @@ def bill(
         energy=tuple(_energy_lines(tariff, window, imported_kwh)),
         demand=charges.demand,
         export_kwh=exported_kwh,
-        export_revenue=tariff.export_per_kwh * exported_kwh,
+        export_revenue=charges.export_revenue,
         fixed_cost=charges.fixed_cost,
         blocks=charges.blocks,
         power_factor=charges.power_factor,
         minimum=charges.minimum,
+        contracts=_contracts(tariff, import_kw, used),
     )
+
+
+def _quarter(start: datetime) -> datetime:
+    return start - timedelta(seconds=start.timestamp() % PRICE_STEP_S)
+
+
+def _contracts(
+    tariff: Tariff, import_kw: UniformSeries, used_kw: Mapping[str, UniformSeries]
+) -> tuple[ContractLine, ...]:
+    """What is metered by name, priced."""
+    if not tariff.contracts.any:
+        return ()
+    zone, metered = ZoneInfo(tariff.timezone), dict[str, float]()
+    starts = _quarters(import_kw)[1]
+    energy = {IMPORT: _quarters(import_kw)[0], **{i: _quarters(x)[0] for i, x in used_kw.items()}}
+    for k, start in enumerate(starts):
+        for name, source in tariff.contracts.active_meters(start, zone):
+            metered[name] = metered.get(name, 0.0) + float(energy[source][k])
+    return contract_lines(tariff.contracts, metered, import_kw.start, import_kw.end, zone)
 
 
 def _check(tariff: Tariff, given: Sequence[tuple[str, UniformSeries]]) -> None:

@@ -21,6 +21,7 @@ class MonthUse:
     import_kvarh: float = 0.0  # reactive energy drawn from the grid
     peaks_kw: Mapping[str, float] = field(default_factory=dict)  # by demand charge; kVA where it is apparent
     before_kwh: float = 0.0  # imported in this month before the period
+    export_revenue: float = 0.0  # what is exported, at its prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class Charges:
     power_factor: tuple[MonthLine, ...]
     minimum: tuple[MonthLine, ...]
     fixed_cost: float
+    export_revenue: float  # as paid or credited
 
     @property
     def other_cost(self) -> float:
@@ -77,6 +79,7 @@ def month_charges(tariff: Tariff, uses: Sequence[MonthUse]) -> Charges:
     power_factor: list[MonthLine] = []
     minimum: list[MonthLine] = []
     known: dict[str, dict[str, float]] = {c.name: {} for c in tariff.charges}
+    exported: list[float] = []
     for use in uses:
         paid = [use.import_cost, tariff.fixed_per_month * use.month_share]
         for charge in tariff.charges:
@@ -98,6 +101,9 @@ def month_charges(tariff: Tariff, uses: Sequence[MonthUse]) -> Charges:
             cost -= blocks_cost(tariff.energy_blocks, use.before_kwh)
             blocks.append(MonthLine(month=use.month, cost=cost))
             paid.append(cost)
+        credit, energy = tariff.export_credit, math.fsum([use.import_cost, *(b.cost for b in blocks[-1:])])
+        worth = use.export_revenue if credit is None else credit.worth(use.export_revenue, energy)
+        exported.append(worth)
         if tariff.power_factor is not None:
             free_kvarh = tariff.power_factor.free_kvarh_per_kwh * use.import_kwh
             cost = tariff.power_factor.per_kvarh * max(0.0, use.import_kvarh - free_kvarh)
@@ -111,5 +117,6 @@ def month_charges(tariff: Tariff, uses: Sequence[MonthUse]) -> Charges:
         blocks=tuple(blocks),
         power_factor=tuple(power_factor),
         minimum=tuple(minimum),
+        export_revenue=math.fsum(exported),
         fixed_cost=tariff.fixed_per_month * math.fsum(u.month_share for u in uses),
     )

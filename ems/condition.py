@@ -67,6 +67,16 @@ class BessCondition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContractMeters:
+    """What a contract remembers beside peaks and energy of the month; only what the tariff asks for."""
+
+    month: str = ""  # local, of the money below; "": nothing counted
+    energy_cost: float = 0.0  # of import, at the prices of its hours
+    export_revenue: float = 0.0  # of export, at its prices, before limits of a credit
+    metered_kwh: Mapping[str, float] = field(default_factory=dict)  # by the names of ems.contracts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeederUse:
     """How much a feeder was without supply, its breaker open, in the present local day."""
 
@@ -102,5 +112,6 @@ class PlantCondition:
     deferrables: Mapping[str, DeferrableCondition] = field(default_factory=dict)  # those that are metered
     grid_losses: tuple[datetime, ...] = ()  # when the mains were lost, in the last two days
     mains_good_s: float = 0.0  # for how long they have been in their quality band without a break
+    meters: ContractMeters = field(default_factory=ContractMeters)
     feeder_use: Mapping[str, FeederUse] = field(default_factory=dict)  # of those with limits on shedding
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open

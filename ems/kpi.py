@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from ems.billing import month_shares
 from ems.charges import MonthUse, month_charges
+from ems.contracts import contract_lines
 from ems.errors import DataError
 from ems.site import Site
 from ems.tariff import MAIN_CHARGE, Tariff
@@ -51,6 +53,8 @@ class EnergyCounters:
     month_import_kwh: Mapping[str, float] = field(default_factory=dict)  # by local month
     month_import_cost: Mapping[str, float] = field(default_factory=dict)  # energy charge only
     month_import_kvarh: Mapping[str, float] = field(default_factory=dict)  # reactive energy drawn
+    month_export_revenue: Mapping[str, float] = field(default_factory=dict)  # at the prices of its hours
+    metered_kwh: Mapping[str, float] = field(default_factory=dict)  # by name, for what a contract meters
     violations: Mapping[str, int] = field(default_factory=dict)  # physics steps in violation, by kind
     bus_dead_s: float = 0.0
     islanded_s: float = 0.0
@@ -202,6 +206,8 @@ def settle(
         uses = [replace(u, before_kwh=before_kwh.get(u.month, 0.0)) for u in uses]
     charges = month_charges(site.tariff, uses)
     blocks = math.fsum(line.cost for line in charges.blocks)
+    zone = ZoneInfo(site.tariff.timezone)
+    contracts = contract_lines(site.tariff.contracts, counters.metered_kwh, start, end, zone)
     stored_kwh = _total(counters.bess_stored_end_kwh) - _total(counters.bess_stored_start_kwh)
     discharged_kwh = _total(counters.bess_discharge_kwh)
     energy_kwh = math.fsum(b.battery.energy_kwh for b in site.bess)
@@ -210,13 +216,13 @@ def settle(
         duration_s=counters.duration_s,
         currency=site.currency,
         energy_cost=counters.import_cost,
-        export_revenue=counters.export_revenue,
+        export_revenue=charges.export_revenue if counters.month_export_revenue else counters.export_revenue,
         demand_cost=math.fsum(line.prorated_cost for line in charges.demand),
         demand_whole_cost=math.fsum(line.cost for line in charges.demand),
         demand_label=_demand_label(shares),
         fixed_cost=charges.fixed_cost,
         block_cost=blocks,
-        extra_cost=charges.other_cost - blocks,
+        extra_cost=charges.other_cost - blocks + math.fsum(line.cost for line in contracts),
         carbon_cost=site.carbon_per_l * fuel_l + site.carbon_per_kwh * counters.import_kwh,
         diesel_cost=site.diesel_per_l * fuel_l,
         start_cost=_genset_cost(site, counters),
@@ -248,6 +254,7 @@ def _month_use(tariff: Tariff, counters: EnergyCounters, month: str, share: floa
         import_kwh=counters.month_import_kwh.get(month, 0.0),
         import_cost=counters.month_import_cost.get(month, 0.0),
         import_kvarh=counters.month_import_kvarh.get(month, 0.0),
+        export_revenue=counters.month_export_revenue.get(month, 0.0),
         peaks_kw={MAIN_CHARGE: counters.peak_import_kw.get(month, 0.0), **peaks},
     )
 

@@ -7,29 +7,12 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ems.contracts import IMPORT, Contracts, CreditBasis, ExportCredit, ExportWindow
 from ems.timegrid import FloatArray, TimeGrid
+from ems.windows import HOLIDAY as HOLIDAY
+from ems.windows import LocalWindow as LocalWindow
 
-HOLIDAY = 7  # day type of a public holiday, beside 0 = Monday to 6 = Sunday
 MAIN_CHARGE = "demand"  # name of the charge of `demand_charge_per_kw`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalWindow:
-    """Local time [start_h, end_h) on the given day types and months."""
-
-    start_h: float  # local hour of day, 0 to 24
-    end_h: float
-    weekdays: frozenset[int]  # 0 = Monday, HOLIDAY = a public holiday, which is no other day
-    months: frozenset[int]  # 1 to 12
-
-    def holds(self, local: datetime, day_type: int | None = None) -> bool:
-        """Whether a local time lies in this window; `day_type` is that of the tariff, None: its weekday."""
-        hour = local.hour + local.minute / 60.0 + local.second / 3600.0
-        return (
-            self.start_h <= hour < self.end_h
-            and (local.weekday() if day_type is None else day_type) in self.weekdays
-            and local.month in self.months
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +100,24 @@ class Tariff:
     energy_blocks: tuple[EnergyBlock, ...] = ()
     power_factor: PowerFactorCharge | None = None
     minimum_per_month: float = 0.0  # the bill of a month is no lower, export not counted
+    export_windows: tuple[ExportWindow, ...] = ()  # the first that holds, else `export_per_kwh`
+    export_credit: ExportCredit | None = None  # None: export is paid for
+    contracts: Contracts = field(default_factory=Contracts)
 
     def day_type(self, local: datetime) -> int:
         """Day of the week of a local time, or HOLIDAY."""
         return HOLIDAY if local.date() in self.holidays else local.weekday()
+
+    @property
+    def counts_money(self) -> bool:
+        """Whether what a month has cost and earned so far decides what the next kWh costs."""
+        return self.minimum_per_month > 0.0 or self.export_credit is not None
+
+    @property
+    def rewards_import(self) -> bool:
+        """Whether import may pay for itself, so that a plan would import and export at once."""
+        owed = (c.source == IMPORT and c.minimum_kwh > 0.0 for c in self.contracts.energy)
+        return self.counts_money or any(owed)
 
     @property
     def charges(self) -> tuple[DemandCharge, ...]:
@@ -151,6 +148,28 @@ class Tariff:
                     )
                 )
             )
+        return np.asarray(out)
+
+    def export_price(self, when: datetime) -> float:
+        """What a kWh exported at an aware time earns, before a credit's limits [money per kWh]."""
+        if self.export_credit is not None and self.export_credit.basis is CreditBasis.IMPORT_PRICE:
+            return self.import_per_kwh(when)
+        if not self.export_windows:
+            return self.export_per_kwh
+        local = when.astimezone(ZoneInfo(self.timezone))
+        day_type = self.day_type(local)
+        held = (w.export_per_kwh for w in self.export_windows if w.holds(local, day_type))
+        return next(held, self.export_per_kwh)
+
+    def export_prices(self, grid: TimeGrid) -> FloatArray:
+        """(T,) mean export price of each step, sampled like `import_prices` [money per kWh]."""
+        if self.export_credit is None and not self.export_windows:
+            return np.full(len(grid), self.export_per_kwh)
+        out = []
+        for start, step_s in zip(grid.starts(), grid.step_s, strict=True):
+            n = max(1, round(step_s / 900.0))
+            at = [start + timedelta(seconds=i * step_s / n) for i in range(n)]
+            out.append(float(np.mean([self.export_price(x) for x in at])))
         return np.asarray(out)
 
     def month(self, when: datetime) -> str:

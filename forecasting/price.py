@@ -29,4 +29,4 @@ class TariffPrices:
 
     def export_per_kwh(self, grid: TimeGrid) -> FloatArray:
         """(T,) export price of each step [money per kWh]."""
-        return np.full(len(grid), self._tariff.export_per_kwh)
+        return self._tariff.export_prices(grid)

@@ -13,6 +13,7 @@ from optimizer.formulations import (
     blocks,
     contingency,
     contingency_tied,
+    contracts,
     cycle_depth,
     deferrable,
     demand,
@@ -86,6 +87,7 @@ def build(s: Structure, kind: type[M]) -> M:
     blocks.add(m, s)  # the month's energy
     power_factor.add(m, s)  # and its reactive energy
     poi.add(m, s)  # transformer and ramp of the interconnection
+    contracts.add(m, s)  # money of the month, take-or-pay, events
     terminal.add(m, s)  # what is left is worth something
     return m
 
@@ -125,6 +127,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         blocks,
         power_factor,
         poi,
+        contracts,
         terminal,
     ):
         family.numbers(n, p, s)
@@ -162,5 +165,6 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         low_load,
         genset_fuel,
         tank,
+        contracts,
     )
     return tuple(sentence for family in families for sentence in family.notes(p, s, v))

@@ -24,7 +24,14 @@ from optimizer.cases import Case, Deferrable, Grid, Storage, Unit, refused
 from optimizer.formulation import Formulation, Shedding
 from optimizer.intake.battery import open_cycle
 from optimizer.intake.deferrable import on_grid
-from optimizer.problem import BessStart, DeferrableStart, DemandMonth, GensetStart, PlanningProblem
+from optimizer.problem import (
+    BessStart,
+    DeferrableStart,
+    DemandMonth,
+    GensetStart,
+    PlanningProblem,
+    no_contracts,
+)
 
 START = datetime(1970, 1, 1, tzinfo=UTC)  # a case has no date; its first step begins a billing interval
 FORMULATION = Formulation(
@@ -70,6 +77,7 @@ def case_problem(case: Case) -> PlanningProblem:
         shed_whole=np.zeros(T, dtype=np.bool_),
         blocks_used_kwh=(grid.import_so_far_kwh, 0.0),
         running_extra_kw=tuple(extra.tolist()) if (extra := reserve_kw(case)).any() else (),
+        contracts=no_contracts(T),
         feeder_use=(FeederUse(),) * len(load),
         deferrables=tuple(_deferrable_start(x, case) for x in case.deferrables),
     )

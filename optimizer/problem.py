@@ -3,7 +3,7 @@
 Bad input is refused or repaired by a declared rule (intake/); every repair is named in `notes`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -83,6 +83,37 @@ class DeferrableStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContractNumbers:
+    """What the contract beside prices by the hour starts from; contracts and events in their order."""
+
+    coincident_cost: FloatArray  # (T,) of a kW imported through a step
+    take_steps: BoolArray  # (C, 2, T) steps in the periods that the window touches
+    take_floor_kwh: FloatArray  # (C, 2) still to be taken by the end of the window
+    event_steps: BoolArray  # (E, T) steps in an event
+    event_h: FloatArray  # (E,) its hours until the end of the window, those gone included; 0: not in it
+    event_room_kwh: FloatArray  # (E,) import of those hours at the baseline, less what was imported
+    minimum_floor_cost: tuple[float, float]  # still to be spent in a month by the end of the window
+    export_earned_cost: tuple[float, float]
+    energy_spent_cost: tuple[float, float]
+
+    def with_money(
+        self, floor: tuple[float, float], earned: tuple[float, float], spent: tuple[float, float]
+    ) -> "ContractNumbers":
+        """The same with money of the months."""
+        return replace(self, minimum_floor_cost=floor, export_earned_cost=earned, energy_spent_cost=spent)
+
+
+def no_contracts(steps: int) -> ContractNumbers:
+    """Of a tariff without any."""
+    nothing = np.zeros((0, steps), dtype=np.bool_)
+    return ContractNumbers(
+        coincident_cost=np.zeros(steps), take_steps=np.zeros((0, 2, steps), dtype=np.bool_),
+        take_floor_kwh=np.zeros((0, 2)), event_steps=nothing, event_h=np.zeros(0), event_room_kwh=np.zeros(0),
+        minimum_floor_cost=(0.0, 0.0), export_earned_cost=(0.0, 0.0), energy_spent_cost=(0.0, 0.0),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemandMonth:
     """One local month inside the window: what a demand charge starts from in it. kVA where it is apparent."""
 
@@ -142,6 +173,7 @@ class PlanningProblem:
     deferrables: tuple[DeferrableStart, ...] = ()
     apart: bool = False
     feeder_use: tuple[FeederUse, ...] = ()
+    contracts: ContractNumbers = field(default_factory=lambda: no_contracts(0))
 
     @property
     def steps(self) -> int:

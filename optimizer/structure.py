@@ -10,7 +10,31 @@ from optimizer.formulation import Formulation
 
 SHORTEST_HOLD_S = 10.0
 
-StructureKey = tuple[tuple[float, ...], float, Formulation]
+StructureKey = tuple[tuple[float, ...], float, Formulation, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class MonthMoney:
+    """Prices of the tariff and local month (0: that of the start, 1: the next) of each step, (T,).
+
+    Only where a month's money decides what a kWh costs: they stand in rows, so that another hour of the day
+    has another matrix.
+    """
+
+    import_per_kwh: FloatArray
+    export_per_kwh: FloatArray
+    month: IntArray
+
+
+def month_money(site: Site, grid: TimeGrid) -> MonthMoney:
+    """Of a tariff that counts money; empty for any other."""
+    tariff = site.tariff
+    if not tariff.counts_money:
+        nothing = np.zeros(0)
+        return MonthMoney(nothing, nothing, nothing.astype(np.int64))
+    here = tariff.month(grid.start)
+    month = np.array([int(tariff.month(x) != here) for x in grid.starts()], dtype=np.int64)
+    return MonthMoney(tariff.import_prices(grid), tariff.export_prices(grid), month)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +46,7 @@ class Structure:
     start_h: FloatArray  # (T,) hours after the start of the grid
     interval: IntArray  # (T,) index of the billing interval a step lies in; long steps are their own
     formulation: Formulation
+    money: MonthMoney
 
     @property
     def steps(self) -> int:
@@ -52,7 +77,9 @@ class Structure:
 def structure_key(site: Site, grid: TimeGrid, formulation: Formulation) -> StructureKey:
     """What two problems of one site must share to share their matrices."""
     phase_s = grid.start.timestamp() % site.tariff.billing_interval_s
-    return grid.step_s, round(phase_s, 3), formulation
+    money = month_money(site, grid)
+    numbers = np.concatenate([money.import_per_kwh, money.export_per_kwh, money.month]).tolist()
+    return grid.step_s, round(phase_s, 3), formulation, tuple(numbers)
 
 
 def structure_of(site: Site, grid: TimeGrid, formulation: Formulation) -> Structure:
@@ -68,4 +95,5 @@ def structure_of(site: Site, grid: TimeGrid, formulation: Formulation) -> Struct
         start_h=starts / 3600.0,
         interval=interval.astype(np.int64),
         formulation=formulation,
+        money=month_money(site, grid),
     )

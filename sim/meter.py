@@ -4,7 +4,9 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
+from ems.contracts import IMPORT
 from ems.kpi import EnergyCounters
 from ems.points import GensetState
 from ems.site import Site
@@ -61,6 +63,8 @@ class Meter:
     month_kwh: Sums = field(default_factory=_sums)
     month_cost: Sums = field(default_factory=_sums)
     month_kvarh: Sums = field(default_factory=_sums)
+    month_revenue: Sums = field(default_factory=_sums)
+    metered_kwh: Sums = field(default_factory=_sums)  # by name, of the tariff's contracts
     interval_kwh: list[float] = field(default_factory=list)  # import of each closed billing interval
     day_readings: list[EnergyCounters] = field(default_factory=list)  # at the end of each local day
     day_peaks_kw: list[dict[str, float]] = field(default_factory=list)  # the day's own
@@ -108,9 +112,19 @@ class Meter:
             self.scalars["import_cost"] += kwh * import_per_kwh
             self.month_kwh[self._month] += kwh
             self.month_cost[self._month] += kwh * import_per_kwh
-        else:
+        elif kwh < 0.0:
             self.scalars["export_kwh"] -= kwh
-            self.scalars["export_revenue"] -= kwh * self.site.tariff.export_per_kwh
+            at = EPOCH + timedelta(seconds=self.t0_epoch_s + t_s + 1e-6)
+            earned = -kwh * self.site.tariff.export_price(at)
+            self.scalars["export_revenue"] += earned
+            self.month_revenue[self._month] += earned
+        if self.site.tariff.contracts.any:
+            self._contracts(t_s, {IMPORT: max(0.0, kwh)} | {p: kw * dt_h for p, kw in flows.pv_p_kw.items()})
+
+    def _contracts(self, t_s: float, energy_kwh: dict[str, float]) -> None:
+        at = EPOCH + timedelta(seconds=self.t0_epoch_s + t_s + 1e-6)
+        for name, source in self.site.tariff.contracts.active_meters(at, ZoneInfo(self.site.tariff.timezone)):
+            self.metered_kwh[name] += energy_kwh[source]
 
     def _open(self, index: int) -> None:
         tariff = self.site.tariff
@@ -225,6 +239,8 @@ class Meter:
             month_import_kwh=dict(self.month_kwh),
             month_import_cost=dict(self.month_cost),
             month_import_kvarh=dict(self.month_kvarh),
+            month_export_revenue=dict(self.month_revenue),
+            metered_kwh=dict(self.metered_kwh),
             violations=dict(self.violations),
             bus_dead_s=s["bus_dead_s"],
             islanded_s=s["islanded_s"],

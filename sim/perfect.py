@@ -41,7 +41,7 @@ class PerfectForecaster:
             load_kw={f: _mean(x, grid) for f, x in s.load_kw.items()},
             pv_kw={p: _mean(x, grid) for p, x in s.pv_kw.items()},
             import_per_kwh=prices,
-            export_per_kwh=np.full(len(grid), tariff.export_per_kwh),
+            export_per_kwh=tariff.export_prices(grid),
             outages=tuple(n for n in self._outages if n.end > grid.start),
             repairs=tuple(repairs),
         )

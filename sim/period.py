@@ -39,7 +39,7 @@ def period_truth(scenario: Scenario, step_s: float | None = None) -> PeriodTruth
         load_kw={f: s.mean_on(grid) for f, s in scenario.load_kw.items()},
         pv_kw={p: s.mean_on(grid) for p, s in scenario.pv_kw.items()},
         import_per_kwh=tariff.import_prices(grid) if price is None else price.mean_on(grid),
-        export_per_kwh=np.full(len(grid), tariff.export_per_kwh),
+        export_per_kwh=tariff.export_prices(grid),
         grid_share=_grid_share(scenario, grid),
         soc_start={b.id: scenario.soc_start for b in scenario.site.bess},
     )

@@ -18,6 +18,15 @@ from ems.assets import (
     ReactivePolicy,
 )
 from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
+from ems.contracts import (
+    CoincidentPeak,
+    Contracts,
+    DemandResponse,
+    EnergyContract,
+    ExportCredit,
+    ExportWindow,
+    PeakHour,
+)
 from ems.cycle_life import CycleLife
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
@@ -49,7 +58,13 @@ from ems.site_schema.forms_assets import (
     SocReserveForm,
     WarrantyForm,
 )
-from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, TariffForm, TouWindowForm
+from ems.site_schema.forms_tariff import (
+    DemandChargeForm,
+    DemandWindowForm,
+    ExportWindowForm,
+    TariffForm,
+    TouWindowForm,
+)
 from ems.sources import SourceSets, StrengthPolicy
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
@@ -222,7 +237,11 @@ def _low_load(form: LowLoadForm) -> LowLoad:
 
 
 def _tariff(form: TariffForm) -> Tariff:
-    built = {"windows", "holidays", "demand_charges", "energy_blocks", "power_factor"}
+    built = {
+        "windows", "holidays", "demand_charges", "energy_blocks", "power_factor", "export_windows",
+        "export_credit", "coincident_peaks", "energy_contracts", "demand_response",
+    }  # fmt: skip
+    credit = form.export_credit
     pf = form.power_factor
     return Tariff(
         windows=tuple(
@@ -232,15 +251,40 @@ def _tariff(form: TariffForm) -> Tariff:
         demand_charges=tuple(_demand_charge(d) for d in form.demand_charges),
         energy_blocks=tuple(EnergyBlock(**b.model_dump()) for b in form.energy_blocks),
         power_factor=None if pf is None else PowerFactorCharge(**pf.model_dump()),
+        export_windows=tuple(
+            ExportWindow(name=w.name, export_per_kwh=w.export_per_kwh, **_window(w))
+            for w in form.export_windows
+        ),
+        export_credit=None if credit is None else ExportCredit(**credit.model_dump()),
+        contracts=_contracts(form),
         **form.model_dump(exclude=built),
     )
 
 
-def _window(form: TouWindowForm | DemandWindowForm) -> dict[str, Any]:
+def _contracts(form: TariffForm) -> Contracts:
+    return Contracts(
+        coincident_peaks=tuple(
+            CoincidentPeak(
+                name=p.name,
+                per_kw=p.per_kw,
+                hours=tuple(PeakHour(**h.model_dump()) for h in p.hours),
+                windows=tuple(LocalWindow(**_window(w)) for w in p.windows),
+                window_probability_ratio=p.window_probability_ratio,
+            )
+            for p in form.coincident_peaks
+        ),
+        energy=tuple(EnergyContract(**c.model_dump()) for c in form.energy_contracts),
+        events=tuple(DemandResponse(**e.model_dump()) for e in form.demand_response),
+    )
+
+
+def _window(form: TouWindowForm | DemandWindowForm | ExportWindowForm) -> dict[str, Any]:
     return {"start_h": form.start, "end_h": form.end, **_calendar(form)}
 
 
-def _calendar(form: TouWindowForm | DemandWindowForm | CapForm | SocReserveForm) -> dict[str, frozenset[int]]:
+def _calendar(
+    form: TouWindowForm | DemandWindowForm | ExportWindowForm | CapForm | SocReserveForm,
+) -> dict[str, frozenset[int]]:
     return {
         "weekdays": frozenset(_DAYS.index(d) for d in form.days),
         "months": frozenset(form.months),

@@ -1,9 +1,9 @@
 """What the tariff's own numbers mean together: windows, demand charges, blocks, minimum."""
 
+from ems.site_schema.checks_contracts import check_contracts, edges
 from ems.site_schema.draft import Draft
-from ems.site_schema.forms_tariff import DemandChargeForm, DemandWindowForm, EnergyBlockForm, TouWindowForm
+from ems.site_schema.forms_tariff import DemandChargeForm, EnergyBlockForm, TouWindowForm
 from ems.site_schema.text import Loc
-from ems.site_schema.words import clock
 from ems.tariff import MAIN_CHARGE
 
 BILLING_INTERVALS_S = (300.0, 600.0, 900.0, 1200.0, 1800.0, 3600.0)
@@ -20,7 +20,7 @@ def check_tariff(draft: Draft) -> None:
         draft.add(("tariff", "billing_interval_s"), f"{tariff.billing_interval_s:g} s", f"{words} min")
     for i, window in enumerate(tariff.windows):
         loc: Loc = ("tariff", "windows", i)
-        _edges(draft, loc, window)
+        edges(draft, loc, window)
         for j, earlier in enumerate(tariff.windows[:i]):
             if _overlap(earlier, window):
                 line = draft.document.line(("tariff", "windows", j))
@@ -43,19 +43,7 @@ def check_tariff(draft: Draft) -> None:
         names.append(charge.name)
         _demand_charge(draft, loc, charge)
     _blocks(draft, tariff.energy_blocks)
-
-
-def _edges(draft: Draft, loc: Loc, window: TouWindowForm | DemandWindowForm) -> None:
-    found = f"a window from {clock(window.start)} to {clock(window.end)}"
-    if not window.start < window.end:
-        draft.add(
-            (*loc, "to"),
-            found,
-            "an end after its start, on the same day",
-            "over midnight: write two windows, the first to 24:00",
-        )
-    if (window.start * 4.0) % 1.0 or (window.end * 4.0) % 1.0:
-        draft.add((*loc, "from"), found, "edges on a quarter of an hour")
+    check_contracts(draft, tariff)
 
 
 def _overlap(a: TouWindowForm, b: TouWindowForm) -> bool:
@@ -77,7 +65,7 @@ def _demand_charge(draft: Draft, loc: Loc, charge: DemandChargeForm) -> None:
         return
     unit = "kva" if kva else "kw"
     for window in range(len(charge.windows)):
-        _edges(draft, (*loc, "windows", window), charge.windows[window])
+        edges(draft, (*loc, "windows", window), charge.windows[window])
     if "past_peaks" in given and not charge.ratchet_ratio > 0.0:
         draft.add((*loc, f"past_peaks_{unit}"), "past peaks without a ratchet", "ratchet_ratio more than 0")
     if "contracted" in given:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ems.site_schema.forms_base import EVERY_DAY, Currency, Day, Form, MonthName, Text
+from ems.contracts import CreditBasis
+from ems.site_schema.forms_base import EVERY_DAY, Currency, Day, Form, Id, MonthName, PathId, Text
 from ems.site_schema.quantity import (
     Kva,
     Kw,
@@ -17,6 +18,7 @@ from ems.site_schema.quantity import (
     Quantity,
     Ratio,
     SecondsPositive,
+    Stamp,
 )
 
 
@@ -72,6 +74,65 @@ class PowerFactorForm(Form):
     per_kvarh: Annotated[float, Quantity("CUR/kvarh", ge=0)]
 
 
+class ExportWindowForm(Form):
+    """Local time in which export earns another price."""
+
+    name: Text
+    start: LocalHour = Field(alias="from")
+    end: LocalHour = Field(alias="to")
+    days: list[Day] = Field(default=EVERY_DAY, min_length=1)
+    months: list[Annotated[int, Field(ge=1, le=12)]] = Field(default=list(range(1, 13)), min_length=1)
+    export_per_kwh: MoneyPerKwh
+
+
+class ExportCreditForm(Form):
+    """Net metering (import_price) or net billing (export_price)."""
+
+    basis: CreditBasis = Field(strict=False)
+    excess_ratio: Ratio = 0.0
+
+
+class PeakHourForm(Form):
+    """A time that is, or may become, a system peak."""
+
+    start: Stamp
+    end: Stamp
+    probability_ratio: Ratio = 1.0
+
+
+class CoincidentPeakForm(Form):
+    """A charge on the mean import in system peaks."""
+
+    name: Text
+    per_kw: Annotated[float, Quantity("CUR/kW", ge=0)]
+    hours: list[PeakHourForm] = []
+    windows: list[DemandWindowForm] = []
+    window_probability_ratio: Ratio = 0.0
+
+
+class EnergyContractForm(Form):
+    """A price for energy taken, and a minimum to be taken or paid."""
+
+    name: Text
+    source: Id = Field(description="import, or a PV plant")
+    per_kwh: MoneyPerKwh = 0.0
+    minimum_kwh: Annotated[float, Quantity("kWh", ge=0)] = 0.0
+    shortfall_per_kwh: MoneyPerKwh = 0.0
+    year_month: Annotated[int, Field(ge=1, le=12)] | None = None
+
+
+class DemandResponseForm(Form):
+    """An event in which import is to be below a baseline."""
+
+    id: PathId
+    start: Stamp
+    end: Stamp
+    baseline_kw: Kw
+    committed_kw: KwPositive
+    per_kw: Annotated[float, Quantity("CUR/kW", ge=0)]
+    penalty_per_kw: Annotated[float, Quantity("CUR/kW", ge=0)] = 0.0
+
+
 class TariffForm(Form):
     """The contract at the point of interconnection."""
 
@@ -88,3 +149,8 @@ class TariffForm(Form):
     energy_blocks: list[EnergyBlockForm] = []
     power_factor: PowerFactorForm | None = None
     minimum_per_month: Money = 0.0
+    export_windows: list[ExportWindowForm] = []
+    export_credit: ExportCreditForm | None = None
+    coincident_peaks: list[CoincidentPeakForm] = []
+    energy_contracts: list[EnergyContractForm] = []
+    demand_response: list[DemandResponseForm] = []

@@ -29,7 +29,11 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.price("energy_import", "import_kw", p.import_per_kwh * s.step_h)
     if s.site.carbon_per_kwh > 0.0:
         n.price("carbon", "import_kw", s.site.carbon_per_kwh * s.step_h)
-    n.price("energy_export", "export_kw", -p.export_per_kwh * s.step_h)
+    if s.site.tariff.export_credit is None:  # else worth what contracts.py credits
+        n.price("energy_export", "export_kw", -p.export_per_kwh * s.step_h)
+    if s.site.tariff.contracts.coincident_peaks:
+        n.price("coincident_peak", "import_kw", p.contracts.coincident_cost)
     if s.formulation.exclusivity is Exclusivity.BINARY:
         n.bound("importing", 0.0, 1.0)
-        n.whole("importing", p.integral & p.exclusive)
+        everywhere = s.site.tariff.rewards_import  # one step that does both would pay for all others
+        n.whole("importing", p.exclusive & (p.integral | everywhere))

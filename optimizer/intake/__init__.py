@@ -10,6 +10,7 @@ from ems.site import Site
 from optimizer.intake.availability import distrusted_steps, grid_availability, integral_steps
 from optimizer.intake.battery import bess_start, terminal_values
 from optimizer.intake.caps import caps_kw, power_now_kw
+from optimizer.intake.contracts import contract_numbers
 from optimizer.intake.deferrable import deferrable_starts, without_devices
 from optimizer.intake.genset import genset_start, scheduled
 from optimizer.intake.series import asset_series, check_time, finite_series
@@ -84,8 +85,9 @@ def planning_problem(
         grid_p_kw=power_now_kw(condition),
         poi_caps_kw=caps_kw(site, condition, grid, notes),
         v_source_pu=source_voltage(site, condition, grid, notes),
-        exclusive=available & ((cost_price < 0.0) | (export_price > cost_price)),
+        exclusive=available & ((cost_price < 0.0) | (export_price > cost_price) | site.tariff.rewards_import),
         deferrables=deferrables,
+        contracts=contract_numbers(site, condition, grid, notes),
         feeder_use=tuple(condition.feeder_use.get(f.id, FeederUse()) for f in site.feeders),
         notes=tuple(notes),
     )

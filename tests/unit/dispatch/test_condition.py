@@ -16,6 +16,7 @@ from dispatch.runtime import remembered
 from dispatch.state import GensetRequest, ObserverMemory
 from ems.battery_terms import Warranty
 from ems.condition import BessUse, PlantCondition
+from ems.contracts import Contracts, DemandResponse, EnergyContract
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
 from ems.points import GensetState
@@ -414,3 +415,30 @@ def test_sheddings_are_counted_by_local_day():
     assert [x.sheds for x in found] == [0, 1, 1, 2, 0, 0, 0]
     assert [x.open_s / 60.0 for x in found] == [0, 0, 30, 30, 10, 30, 40]
     assert [x.stretch_s / 60.0 for x in found] == [0, 0, 0, 0, 10, 30, 0]
+
+
+# --- contracts ---------------------------------------------------------------------------------------------
+
+
+def test_money_of_the_month_and_meters_of_the_contract_are_counted():
+    """20:59 UTC is the last minute of February in Nairobi; an event meters from its start on."""
+    event = DemandResponse(
+        id="e", start=T0, end=T0 + timedelta(hours=1), baseline_kw=90.0, committed_kw=50.0, per_kw=1.0
+    )
+    ppa = EnergyContract(name="ppa", source="pv1", per_kwh=0.1)
+    tariff = replace(
+        SITE.tariff, minimum_per_month=100.0, contracts=Contracts(events=(event,), energy=(ppa,))
+    )
+    layout, memory = layout_of(replace(SITE, tariff=tariff)), ObserverMemory()
+    begin, found = datetime(2026, 2, 28, 20, 50, tzinfo=UTC), []
+    times = [0.0, 600.0, 1200.0, (T0 - begin).total_seconds(), (T0 - begin).total_seconds() + 1800.0]
+    for s in times:
+        now = snapshot(begin + timedelta(seconds=s), s, grid1__p_kw=60.0, pv1__p_kw=30.0)
+        memory, seen = observe(layout, memory, now, {}, 1.0)
+        found.append(seen.condition.meters)
+    assert [m.month for m in found] == ["2026-02", *["2026-03"] * 4]
+    assert found[1].energy_cost == pytest.approx(10.0 * 0.09)  # midnight in Nairobi, at the night's price
+    assert found[2].energy_cost == pytest.approx(20.0 * 0.09)
+    assert set(found[2].metered_kwh) == {"contract ppa 2026-03"}
+    assert found[4].metered_kwh["event e"] == pytest.approx(30.0 + found[3].metered_kwh["event e"])
+    assert found[2].metered_kwh["contract ppa 2026-03"] == pytest.approx(10.0)

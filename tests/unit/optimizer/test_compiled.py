@@ -14,6 +14,15 @@ from scipy.sparse import csc_array
 from ems.assets import BurnOff, FeederParams, GensetParams, LowLoad, ReactivePolicy
 from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
 from ems.condition import BessUse, GensetDuty, GensetHour
+from ems.contracts import (
+    CoincidentPeak,
+    Contracts,
+    CreditBasis,
+    DemandResponse,
+    EnergyContract,
+    ExportCredit,
+    PeakHour,
+)
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
 from ems.poi import FlappingPolicy, TransformerParams
@@ -101,6 +110,19 @@ DEPOT = DeferrableParams(
 )  # fmt: skip
 
 
+CREDIT = ExportCredit(basis=CreditBasis.EXPORT_PRICE, excess_ratio=0.3)
+PPA = EnergyContract(name="ppa", source="pv1", per_kwh=0.02, minimum_kwh=9e4, shortfall_per_kwh=0.03)
+EVENT = DemandResponse(
+    id="e1", start=builders.T0, end=builders.T0 + timedelta(hours=1), baseline_kw=90.0, committed_kw=30.0,
+    per_kw=2.0, penalty_per_kw=1.0,
+)  # fmt: skip
+SYSTEM = CoincidentPeak(
+    name="system", per_kw=5.0, windows=(EVENING,), window_probability_ratio=0.1,
+    hours=(PeakHour(start=EVENT.start, end=EVENT.end, probability_ratio=0.5),),
+)  # fmt: skip
+CONTRACTS = Contracts(coincident_peaks=(SYSTEM,), energy=(PPA,), events=(EVENT,))
+
+
 def _limited(f: FeederParams) -> FeederParams:
     return replace(f, sheds_per_day_max=2, shed_per_day_s_max=3600.0, shed_stretch_s_max=1800.0)
 
@@ -126,7 +148,13 @@ def random_pose(seed: int) -> Pose:
         diesel_per_l=float(rng.uniform(0.6, 1.6)),
         carbon_per_kg=0.05,
         tariff=replace(
-            site.tariff, demand_charges=(NOTIFIED, RATCHET), energy_blocks=BLOCKS, power_factor=POWER_FACTOR
+            site.tariff,
+            demand_charges=(NOTIFIED, RATCHET),
+            energy_blocks=BLOCKS,
+            power_factor=POWER_FACTOR,
+            contracts=CONTRACTS,
+            minimum_per_month=9e3 * (seed % 2),
+            export_credit=CREDIT if seed % 2 else None,
         ),
         import_co2_kg_per_kwh=0.4,
         sources=SOURCES if seed % 4 == 3 else None,
@@ -334,16 +362,18 @@ NOT_IN_THE_MODEL = {
     "flapping": set(),
     "transformer": set(),
     "feeder": {"restore_dwell_s"},
-    "tariff": {
-        "default_import_per_kwh", "export_per_kwh", "fixed_per_month",  # come with the forecast
-        "minimum_per_month",  # unmodelled.py
-    },
+    "tariff": {"default_import_per_kwh"},  # a window holds throughout
     "reserve": set(),
     "site": {"latitude_deg", "longitude_deg", "altitude_m"},
     "notified": {"ratchet_ratio", "ratchet_count"},  # it has no past peaks
     "ratchet": {"contracted_ratio", "excess_per_kw"},  # it has no contract
     "block": set(),
     "delivery": set(),
+    "credit": set(),
+    "ppa": set(),
+    "event": set(),
+    "system": set(),
+    "hour": set(),
     "low_load": set(),
     "burn_off": set(),
     "power factor": set(),
@@ -392,6 +422,10 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         return replace(x, mode=GridMode.GRID_TIED)
 
     reserved = digest(tied(with_battery(soc_reserve=(RESERVED,))))
+
+    def with_peak(peak: CoincidentPeak) -> Pose:
+        return with_tariff(contracts=replace(CONTRACTS, coincident_peaks=(peak,)))
+
     found = {
         "bess": silent(b.battery, lambda x: at(bess=(replace(b, battery=x),)), base),
         "cycle_life": silent(
@@ -426,6 +460,11 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "low_load": silent(LOW_LOAD, lambda x: with_gen2(low_load=x), base),
         "burn_off": silent(BURN_OFF, lambda x: with_gen2(low_load=replace(LOW_LOAD, burn_off=x)), base),
         "power factor": silent(POWER_FACTOR, lambda x: with_tariff(power_factor=x), base),
+        "credit": silent(CREDIT, lambda x: with_tariff(export_credit=x), base),
+        "ppa": silent(PPA, lambda x: with_tariff(contracts=replace(CONTRACTS, energy=(x,))), base),
+        "event": silent(EVENT, lambda x: with_tariff(contracts=replace(CONTRACTS, events=(x,))), base),
+        "system": silent(SYSTEM, lambda x: with_peak(x), base),
+        "hour": silent(SYSTEM.hours[0], lambda x: with_peak(replace(SYSTEM, hours=(x,))), base),
         "pump": silent(PUMP, lambda x: at(deferrables=(x, DEPOT)), base),
         "depot": silent(DEPOT, lambda x: at(deferrables=(PUMP, x)), base),
         "work": silent(PUMP.daily[0], lambda x: at(deferrables=(replace(PUMP, daily=(x,)), DEPOT)), base),

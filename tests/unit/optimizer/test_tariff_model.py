@@ -148,7 +148,7 @@ def test_what_is_billed_and_not_planned_is_said() -> None:
         minimum_per_month=100.0,
     )
     notes = Pose(site=site, load_kw={"load": [10.0]}, steps=1).plan().notes
-    assert any("minimum charge is billed but not in the plan" in note for note in notes)
+    assert any("the minimum charge is held against the part of the month" in note for note in notes)
 
 
 PF = PowerFactorCharge(min_ratio=0.8, per_kvarh=0.1)  # 0.75 kvarh are free per kWh
