@@ -22,6 +22,18 @@ def burning(p: PlanningProblem, n: Numbers, v: dict[str, FloatArray]) -> BoolArr
     return out & p.integral
 
 
+def whole_steps(p: PlanningProblem, shed: BoolArray) -> BoolArray:
+    """(T,) steps to shed whole feeders in: those islanded, and from the first that sheds to the last.
+
+    A step left out in between would hold feeders half open, and count as no closing.
+    """
+    at = np.flatnonzero(p.shed_whole | shed)
+    between = np.zeros(p.steps, dtype=np.bool_)
+    between[at[0] : at[-1] + 1] = True
+    out: BoolArray = (between | p.islanded) & p.integral
+    return out
+
+
 def shedding(p: PlanningProblem, v: dict[str, FloatArray]) -> BoolArray:
     """(T,) whole steps in which something is shed behind a breaker."""
     behind = [i for i, f in enumerate(p.site.feeders) if f.has_breaker]

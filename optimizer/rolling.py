@@ -24,7 +24,7 @@ from optimizer.extract import Identity, extract
 from optimizer.fleets import firsts, fleets_of, tanks_hold
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.horizon import planning_grid
-from optimizer.marking import SHED_KW, burning, shedding
+from optimizer.marking import SHED_KW, burning, shedding, whole_steps
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
@@ -234,7 +234,7 @@ class Planner:
             if not (burnt | shed).any() and apart == p.apart:
                 break
             if shed.any():
-                p = replace(p, shed_whole=p.shed_whole | shed | (p.islanded & p.integral))
+                p = replace(p, shed_whole=whole_steps(p, shed))
             p = replace(p, exclusive=p.exclusive | burnt, apart=apart)
             compiled, n, outcome = self._round(p, last, begun, share)
         return compiled, p, n, outcome

@@ -18,7 +18,7 @@ from optimizer.extensive import Extensive, Risk, tail_cost
 from optimizer.extract import Identity, extract
 from optimizer.fleets import tanks_hold
 from optimizer.formulation import Formulation, Shedding
-from optimizer.marking import burning, shedding
+from optimizer.marking import burning, shedding, whole_steps
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
@@ -104,7 +104,7 @@ class TwoStage:
             if not (burnt | shed).any() and apart == p.apart:
                 break
             if shed.any():
-                p = replace(p, shed_whole=p.shed_whole | shed | (p.islanded & p.integral))
+                p = replace(p, shed_whole=whole_steps(p, shed))
             starts = [v["on"]] if "on" in v and apart == p.apart else []
             p = replace(p, exclusive=p.exclusive | burnt, apart=apart)
             scenarios = (replace(scenarios[0], problem=p), *scenarios[1:])

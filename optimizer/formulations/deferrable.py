@@ -11,7 +11,8 @@ window that reaches beyond the horizon the share by time is due at the horizon's
 Where on and off must be told apart (a minimum power, a minimum run, few starts), u is whole in whole steps:
 
     p_min (u_t - w_{t+1}) <= p_t <= P u_t         the step before a stop may be left early
-    u_t - u_{t-1} = v_t - w_t,    r_t = sum of v_i with tau_t - tau_i < run_min <= u_t,   p_min r_t <= p_t
+    u_t - u_{t-1} = v_t - w_t,    w_t <= 1 - u_t
+    r_t = sum of v_i with tau_t - tau_i < run_min <= u_t,        p_min r_t <= p_t
     n_t = n_{t-1} + v_t - a_t,    v_t <= n_t <= starts,    a only where a window opens: each counts anew
 
 `over` is power a minimum run takes after its work is done, at the same price as lost work. Nothing runs on a
@@ -100,6 +101,7 @@ def _add_switched(m: Model, s: Structure) -> None:
         shape,
         lambda k, t: on[k, t] - (on[k, t - 1] if t else before[k]) == start[k, t] - stop[k, t],
     )
+    m.rows("device_stopped", shape, lambda k, t: stop[k, t] <= 1 - on[k, t])  # not while it goes on
     least = [[window(s, t, u.min_run_s) for t in range(T)] for u in units]
     m.rows("device_min_run", shape, lambda k, t: sum(start[k, i] for i in least[k][t]) <= on[k, t])
     long = [k for k, u in enumerate(units) if u.min_run_s > 0.0]

@@ -6,11 +6,24 @@ these sites is proven on combinations that nobody thought of.
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
-from ems.assets import BessParams, FeederParams, GensetParams, PvParams, QuietHours, ReactivePolicy
+from ems.assets import (
+    BessParams,
+    BurnOff,
+    FeederParams,
+    GensetParams,
+    LowLoad,
+    PvParams,
+    QuietHours,
+    ReactivePolicy,
+)  # fmt: skip
+from ems.battery_terms import RestingSoc, SocReserve, Warranty
+from ems.cycle_life import CycleLife
+from ems.deferrable import DailyWork, DeferrableParams, WorkWindow
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.site import GridMode, Maintenance, ReservePolicy, Site
 from ems.sources import SourceSets, StrengthPolicy
@@ -245,9 +258,74 @@ def _secured(rng: Rng, site: Site) -> Site:
     return replace(site, reserve=policy)
 
 
+def _cared_for(rng: Rng, site: Site) -> Site:
+    """Batteries that wear by depth, hold a reserve, rest low and have a warranty."""
+
+    def one(b: BessParams) -> BessParams:
+        capacity = b.battery.energy_kwh
+        cared = replace(
+            b.battery,
+            cycle_life=CycleLife(
+                depth_ratio=(0.2, 0.6, 1.0), cycles_count=(20_000.0, 5_000.0, 2_000.0),
+                replacement_cost=150.0 * capacity,
+            ) if maybe(rng) else None,
+            soc_reserve=(SocReserve(soc=0.4, price_per_kwh=0.05),) if maybe(rng) else (),
+            resting=RestingSoc(above_soc=0.7, price_per_kwh=0.002) if maybe(rng) else None,
+            warranty=Warranty(
+                day_kwh_max=0.5 * capacity, year_kwh_max=100.0 * capacity, pace_per_kwh=0.01,
+                charge_per_h_max=0.5, mean_soc_max=0.6,
+            ) if maybe(rng) else None,
+        )  # fmt: skip
+        return replace(b, battery=cared)
+
+    return replace(site, bess=tuple(one(b) for b in site.bess))
+
+
+def _low_load(rng: Rng, site: Site) -> Site:
+    """Gensets whose low load is priced, budgeted or burnt off."""
+
+    def one(g: GensetParams) -> GensetParams:
+        return replace(
+            g,
+            low_load=LowLoad(
+                below_ratio=0.5, price_per_kwh=float(rng.uniform(0.0, 0.1)),
+                budget_h=1.0 if maybe(rng) else None, window_h=4.0,
+                burn_off=BurnOff(after_h=0.5, for_h=0.5, above_ratio=0.6) if maybe(rng) else None,
+            ),
+        )  # fmt: skip
+
+    return replace(site, gensets=tuple(one(g) if maybe(rng, 0.7) else g for g in site.gensets))
+
+
+def _deferrables(rng: Rng, site: Site) -> Site:
+    """A pump that runs in one go and a charger that takes any power."""
+    work_kwh = float(rng.uniform(10.0, 60.0))
+    pump = DeferrableParams(
+        id="pump", feeder=site.feeders[0].id, p_kw=40.0, p_min_kw=40.0, unfinished_per_kwh=0.6,
+        daily=(DailyWork(start_h=3.0, end_h=6.0, weekdays=frozenset(range(7)), energy_kwh=work_kwh),),
+        interruptible=maybe(rng), min_run_s=1800.0,
+    )  # fmt: skip
+    charger = DeferrableParams(
+        id="charger", feeder=site.feeders[-1].id, p_kw=30.0, p_min_kw=0.0, unfinished_per_kwh=0.4,
+        dated=(WorkWindow(start=T0 - timedelta(hours=1), end=T0 + timedelta(hours=2), energy_kwh=25.0),),
+    )  # fmt: skip
+    return replace(site, deferrables=(pump, charger) if maybe(rng) else (charger,))
+
+
+def _shed_limits(rng: Rng, site: Site) -> Site:
+    """Feeders that may be shed only so often and so long."""
+    limits: dict[str, Any] = {
+        "sheds_per_day_max": 1, "shed_per_day_s_max": 2700.0, "shed_stretch_s_max": 1800.0
+    }  # fmt: skip
+    chosen = {k: x for k, x in limits.items() if maybe(rng, 0.6)}
+    return replace(site, feeders=tuple(replace(f, **chosen) for f in site.feeders))
+
+
 WEAK_GRID = (_reactive, _power_factor, _limited_poi, _flapping, _strong, _sets, _secured)
 # options that concern a site as a whole
-EXTRAS: tuple[Callable[[Rng, Site], Site], ...] = (_maintained, *WEAK_GRID)
+EXTRAS: tuple[Callable[[Rng, Site], Site], ...] = (
+    _maintained, *WEAK_GRID, _cared_for, _low_load, _deferrables, _shed_limits,
+)  # fmt: skip
 
 
 def random_start(rng: Rng, site: Site) -> dict[str, dict[str, Any]]:

@@ -58,5 +58,13 @@ def test_random_plants_are_as_various_as_they_should_be() -> None:
         seen["maintenance"] += bool(pose.site.maintenance)
         seen["contingencies"] += bool(pose.site.reserve.n_minus_1)
         seen["kVA"] += any(c.apparent for c in pose.site.tariff.demand_charges)
-    assert len(seen) == 14
+        seen["reactive"] += pose.site.grid.reactive is not None
+        seen["transformer"] += pose.site.grid.transformer is not None
+        seen["source sets"] += pose.site.sources is not None
+        seen["deferrables"] += bool(pose.site.deferrables)
+        seen["tied contingencies"] += bool(pose.site.reserve.n_minus_1_tied)
+        seen["depth of cycle"] += any(b.battery.cycle_life is not None for b in pose.site.bess)
+        seen["low load"] += any(g.low_load is not None for g in pose.site.gensets)
+        seen["limited sheds"] += any(x.sheds_per_day_max is not None for x in pose.site.feeders)
+    assert len(seen) == 22
     assert min(seen.values()) >= 10, seen
