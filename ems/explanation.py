@@ -91,7 +91,7 @@ class SetpointWhy:
     """Why one power in one step."""
 
     asset: str
-    quantity: str  # p_kw of a source, shed_kw of a feeder
+    quantity: str  # p_kw of a source, shed_kw of a feeder, deferrable_kw of a device (positive is demand)
     step: int
     start: datetime
     end: datetime

@@ -51,6 +51,7 @@ def setpoints(compiled: Compiled) -> list[Setpoint]:
     names = [(b.id, "p_kw") for b in site.bess] + [(g.id, "p_kw") for g in site.gensets]
     names += [(site.grid.id, "p_kw")] + [(v.id, "p_kw") for v in site.pv]
     names += [(f.id, "shed_kw") for f in site.feeders]
+    names += [(d.id, "deferrable_kw") for d in site.deferrables]
     return [
         Setpoint(asset=a, quantity=q, step=t, row=k * T + t)
         for k, (a, q) in enumerate(names)
@@ -75,6 +76,7 @@ def setpoint_rows(compiled: Compiled) -> csr_array:
     blocks.append([(of("import_kw"), 1.0), (of("export_kw"), -1.0)])
     blocks.extend([(of("pv_kw")[i], 1.0)] for i in range(len(site.pv)))
     blocks.extend([(of("shed_kw")[f], 1.0)] for f in range(len(site.feeders)))
+    blocks.extend([(of("device_kw")[d], 1.0)] for d in range(len(site.deferrables)))
     i = np.concatenate([k * T + np.arange(T) for k, block in enumerate(blocks) for _ in block])
     j = np.concatenate([row for block in blocks for row, _ in block])
     v = np.concatenate([np.full(T, c) for block in blocks for _, c in block])

@@ -15,6 +15,7 @@ from ems.explanation import ReasonCode
 from ems.outage import OutageNotice, known_outages
 from ems.site import Site
 from ems.timegrid import BoolArray, TimeGrid
+from optimizer.explain.changes_families import family_changes, with_bess
 from optimizer.explain.changes_gensets import calendar_limits, diesel, genset_limits, minimum_times
 from optimizer.explain.changes_reserve import reserve_limits
 from optimizer.explain.posed import Change, Posed, with_site
@@ -39,16 +40,7 @@ def changes(posed: Posed, p: PlanningProblem, *, lifted: bool, burning: bool, pe
     for i in range(len(site.gensets) if burning else 0):
         out += genset_limits(site, i)
         out += [*minimum_times(site, i), *calendar_limits(posed, p, i)] if lifted else ()
-    return [*policies(site, p, peak_kw), *out, *(diesel(site) if burning else ())]
-
-
-def with_bess(i: int, edit: Callable[[BatteryParams], BatteryParams]) -> Callable[[Posed], Posed]:
-    """A change of one battery."""
-
-    def one(b: BessParams) -> BessParams:
-        return replace(b, battery=edit(b.battery))
-
-    return with_site(lambda s: replace(s, bess=tuple(one(b) if k == i else b for k, b in enumerate(s.bess))))
+    return [*family_changes(posed, p), *policies(site, p, peak_kw), *out, *(diesel(site) if burning else ())]
 
 
 def outages(posed: Posed, p: PlanningProblem) -> Iterator[Change]:

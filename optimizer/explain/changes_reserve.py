@@ -41,6 +41,24 @@ def reserve_limits(site: Site) -> Iterator[Change]:
             lambda x: replace(x, n_minus_1=()),
         ),
         (
+            "n_minus_1_tied",
+            float(len(r.n_minus_1_tied)),
+            f"without cover beside the grid for the loss of a {' or '.join(r.n_minus_1_tied)}",
+            lambda x: replace(x, n_minus_1_tied=()),
+        ),
+        (
+            "pv_drop_ratio",
+            r.pv_drop_ratio,
+            f"without cover for a drop of {100.0 * r.pv_drop_ratio:.6g}% of the PV",
+            lambda x: replace(x, pv_drop_ratio=0.0),
+        ),
+        (
+            "fuel_h",
+            r.fuel_h,
+            f"without {r.fuel_h:.6g} h of fuel to be kept",
+            lambda x: replace(x, fuel_h=0.0),
+        ),
+        (
             "motor_start_kw",
             r.motor_start_kw,
             f"without cover for a motor start of {kw(r.motor_start_kw)}",

@@ -24,6 +24,7 @@ from optimizer.explain.purpose import Left, need_of, need_words
 from optimizer.explain.sayings import SMALL_COST
 from optimizer.explain.switching import Switching
 from optimizer.explain.words import Words
+from optimizer.formulations.deferrable import switched
 from optimizer.solve import Effort
 
 SHED_DUST_KW = 0.05
@@ -77,6 +78,9 @@ def runs_of(ground: Ground, steps: int) -> list[Run]:
             is_open = whole & (v["feeder_open"][i] > 0.5) & (v["shed_kw"][f] >= load[f] - SHED_DUST_KW)
             shed = (is_open & (load[f] > SHED_DUST_KW)).astype(np.float64)
             out += [r for r in runs(feeder.id, "feeder_open", i, shed[:steps]) if r.on]
+    for k, d in enumerate(switched(ground.layout.compiled.structure)):
+        on = np.round(v["device_on"][k, :steps])
+        out += [r for r in runs(site.deferrables[d].id, "device_on", k, on) if r.on]
     return out
 
 
@@ -192,7 +196,7 @@ class _Asker:
             without = bench.with_fixed(at, 0.0)
             saving = 0.0 if without is None else bench.base.objective - without.objective
             if saving > SMALL_COST:
-                yield reason(saving, "leaving it off" if genset else "serving it", False)
+                yield reason(saving, "serving it" if run.kind == "feeder_open" else "leaving it off", False)
                 return
         if not self._search:
             return
@@ -228,7 +232,7 @@ def _sentence(ground: Ground, run: Run, why: CommitmentWhy, other: Otherwise | N
     say = Words(ground.posed.site)
     genset = run.kind == "on"
     parts = [f"{why.asset} {_verb(ground, run)} {say.span(why.start, why.end)}"]
-    leaving = "leaving it off" if genset else "serving it"
+    leaving = "serving it" if run.kind == "feeder_open" else "leaving it off"
     if other is None:
         parts += bound_by(ground, run.index, (run.first, run.last), run.on) if genset else []
     if why.need is not None:
@@ -243,7 +247,7 @@ def _sentence(ground: Ground, run: Run, why: CommitmentWhy, other: Otherwise | N
     if not other.searched:
         return "; ".join(parts) + "."
     forbidden = "without it" if run.on else "with any running in it"
-    parts.append(_next_best(say, other, forbidden if genset else "that serves it"))
+    parts.append(_next_best(say, other, "that serves it" if run.kind == "feeder_open" else forbidden))
     return "; ".join(parts) + "."
 
 
@@ -263,6 +267,8 @@ def _next_best(say: Words, other: Otherwise, what: str) -> str:
 
 
 def _verb(ground: Ground, run: Run) -> str:
+    if run.kind == "device_on":
+        return "runs"
     if run.kind != "on":
         return "is shed"
     before = ground.layout.problem.gensets[run.index].on if run.first == 0 else not run.on

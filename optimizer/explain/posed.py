@@ -173,6 +173,8 @@ def setpoint_values(plan: Plan, compiled: Compiled) -> FloatArray:
     for s in setpoints(compiled):
         if s.quantity == "shed_kw":
             out.append(plan.shed_kw[s.asset][s.step])
+        elif s.quantity == "deferrable_kw":
+            out.append(plan.deferrable_kw[s.asset][s.step])
         elif s.asset == site.grid.id:
             out.append(plan.grid_p_kw[s.step])
         else:

@@ -17,6 +17,7 @@ from optimizer.explain.ground import Ground
 from optimizer.explain.posed import Change, setpoint_values
 from optimizer.explain.purpose import Uses
 from optimizer.explain.sayings import SMALL_COST, PowerFacts, power_sentence
+from optimizer.formulations.deferrable import switched
 from optimizer.marking import burning
 
 SHARE = 0.1  # of the rating: how far the next-best setpoint is away
@@ -49,7 +50,22 @@ def limits(ground: Ground) -> tuple[FloatArray, FloatArray, FloatArray]:
         put(zero, p.pv_kw[i], v.p_ac_kw)
     for i, f in enumerate(site.feeders):
         put(zero, p.load_kw[i], f.p_peak_kw)
+    for d, (device, begin) in enumerate(zip(site.deferrables, p.deferrables, strict=True)):
+        on = device_on(ground, d)
+        put(device.p_min_kw * on, device.p_kw * np.minimum(begin.share, on), device.p_kw)
     return np.concatenate(low), np.concatenate(high), np.concatenate(rating)
+
+
+def device_on(ground: Ground, d: int) -> FloatArray:
+    """(T,) whether a deferrable device is on in the plan; 1 where on and off are not told apart."""
+    if not ground.posed.site.deferrables[d].switched:
+        return np.ones(ground.layout.problem.steps)
+    on: FloatArray = np.round(
+        ground.layout.compiled.values(ground.fitted)["device_on"][
+            switched(ground.layout.compiled.structure).index(d)
+        ]
+    )
+    return on
 
 
 def explain_power(ground: Ground, steps: int) -> list[SetpointWhy]:
@@ -192,7 +208,7 @@ def _alternatives(ground: Ground, a: _Asked) -> tuple[Alternative, ...]:
             continue
         point = bench.with_setpoint(a.setpoint.row, to)
         if point is None:
-            if not ground.held:
+            if not ground.held and a.setpoint.quantity != "deferrable_kw":
                 out.append(Alternative(p_kw=to, more_cost=None))
             continue
         values = bench.compiled.values(point.x)
@@ -214,6 +230,10 @@ def _code(
         return ReasonCode.OUTAGE
     if a.setpoint.quantity == "shed_kw" and ground.layout.problem.shed_whole[step] and breaker(ground, asset):
         return ReasonCode.COMMITMENT
+    if a.setpoint.quantity == "deferrable_kw" and not a.can_move:
+        d = next(k for k, x in enumerate(ground.posed.site.deferrables) if x.id == asset)
+        away = ground.layout.problem.deferrables[d].share[step] <= 0.0
+        return ReasonCode.UNAVAILABLE if away else ReasonCode.COMMITMENT
     if asset in ground.plan.genset_on and ground.plan.genset_on[asset][step] < 0.5:
         return ReasonCode.COMMITMENT
     if not a.can_move:

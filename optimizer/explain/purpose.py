@@ -104,6 +104,7 @@ class Uses:
         p = self._ground.layout.problem
         more = (with_less_kw - self._bench.base.setpoints_kw).reshape(-1, p.steps) * p.step_h
         more[b] = 0.0
+        more[[k for k, s in enumerate(self._setpoints[:: p.steps]) if s.quantity == "deferrable_kw"]] = 0.0
         made = [
             (float(more[a, w.first : w.last + 1].sum()), a, k)
             for a in range(len(more))

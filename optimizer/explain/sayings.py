@@ -58,6 +58,8 @@ def _subject(facts: PowerFacts, why: SetpointWhy) -> str:
             if off
             else f"{kw(p)} of {kw(load)} of {why.asset} are shed"
         )
+    if why.quantity == "deferrable_kw":
+        return f"{why.asset} takes nothing" if off else f"{why.asset} takes {kw(p)}"
     if why.asset == site.grid.id:
         if not facts.problem.grid_available[t]:
             return f"{why.asset} gives nothing, the mains are away"

@@ -20,7 +20,8 @@ from optimizer.explain.sayings import SMALL_COST
 from optimizer.solve import Effort
 
 EFFORT = Effort(gap_ratio=1e-6, gap_abs=0.2 * SMALL_COST, time_limit_s=None, node_limit=300)
-HELD = ("on", "feeder_open", "importing", "charging", "piece_full")  # as planned unless they are asked about
+# As planned unless they are asked about.
+HELD = ("on", "feeder_open", "device_on", "importing", "charging", "piece_full")
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ class Program:
             out = {self.at("import_kw", step): 1.0, self.at("export_kw", step): -1.0}
         out |= {self.at("pv_kw", i, step): 1.0 for i, v in enumerate(site.pv) if v.id == asset}
         out |= {self.at("shed_kw", i, step): 1.0 for i, f in enumerate(site.feeders) if f.id == asset}
+        out |= {self.at("device_kw", i, step): 1.0 for i, d in enumerate(site.deferrables) if d.id == asset}
         return out
 
     def with_flow(self, asset: str, step: int, p_kw: float) -> float | None:
@@ -137,6 +138,14 @@ class Program:
     def with_columns(self, columns: list[int], low: float | None, high: float) -> float | None:
         for c in columns:
             self.h.changeColBounds(c, self.low[c] if low is None else low, high)
+        out = self.best()
+        for c in columns:
+            self.h.changeColBounds(c, self.low[c], self.high[c])
+        return out
+
+    def raised(self, columns: list[int], more: float) -> float | None:
+        for c in columns:
+            self.h.changeColBounds(c, self.low[c], self.high[c] + more)
         out = self.best()
         for c in columns:
             self.h.changeColBounds(c, self.low[c], self.high[c])
@@ -177,12 +186,13 @@ class Held:
 
     def __init__(self, c: "Checker") -> None:
         plan, self.program = c.plan, c.program(c.p)
-        series = (plan.bess_p_kw, plan.genset_p_kw, plan.pv_p_kw, plan.shed_kw, {c.posed.site.grid.id: 0})
+        series = (plan.bess_p_kw, plan.genset_p_kw, plan.pv_p_kw, plan.shed_kw, plan.deferrable_kw)
+        assets = [*(a for group in series for a in group), c.posed.site.grid.id]
         x = np.zeros(len(self.program.cost))
         for name, at in self.program.columns.items():
             x[at] = c.integers[name].ravel()
         self.powers = {}  # as a solution of the model has them, which fits the plan
-        for asset, t in ((a, t) for group in series for a in group for t in range(c.p.steps)):
+        for asset, t in ((a, t) for a in assets for t in range(c.p.steps)):
             self.powers[asset, t] = sum(k * float(x[i]) for i, k in self.program.flow(asset, t).items())
         self.first = self.program.h.getNumRow()
         for asset, t in self.powers:
@@ -258,7 +268,7 @@ class Checker:
         at = text.find(span)
         self.done.expect("time", at > 0 and w.start == plan.grid.starts()[t], w.sentence, f"not {span}")
         said, limits = text[:at].strip(), [x for x in text[at + len(span) :].split(", ") if x]
-        series = {**plan.bess_p_kw, **plan.genset_p_kw, **plan.pv_p_kw, plan.site: ()}
+        series = {**plan.bess_p_kw, **plan.genset_p_kw, **plan.pv_p_kw, **plan.deferrable_kw}
         p = plan.shed_kw[w.asset][t] if w.quantity == "shed_kw" else (
             plan.grid_p_kw[t] if w.asset == self.posed.site.grid.id else series[w.asset][t]
         )  # fmt: skip
@@ -280,6 +290,8 @@ class Checker:
             (r"(\S+) idles", lambda n: abs(p) <= 0.05),
             (r"(\S+) charges (N) kW", lambda n: near(n[0], -p)),
             (r"(\S+) discharges (N) kW", lambda n: near(n[0], p)),
+            (r"(\S+) takes nothing", lambda n: w.quantity == "deferrable_kw" and p <= 0.05),
+            (r"(\S+) takes (N) kW", lambda n: w.quantity == "deferrable_kw" and near(n[0], p) and p > 0.05),
         ]
         for pattern, holds in facts:
             m = re.fullmatch(pattern.replace("N", NUMBER), said)
@@ -307,9 +319,9 @@ class Checker:
             g = next(g for g in site.gensets if g.id == w.asset)
             return abs(p - (g.p_min_kw if words == "its minimum load" else g.p_rated_kw)) < 0.1
         if words == "its import cap":
-            return abs(p - site.grid.p_import_kw_max) < 0.1
+            return abs(p - float(self.p.import_cap_kw[t])) < 0.1
         if words == "its export cap":
-            return abs(p + site.grid.p_export_kw_max) < 0.1
+            return abs(p + float(self.p.export_cap_kw[t])) < 0.1
         i = next(i for i, b in enumerate(site.bess) if b.id == w.asset)
         limit = -self.p.bess[i].p_charge_kw[t] if p < 0 else self.p.bess[i].p_discharge_kw[t]
         return words == "its limit" and abs(p - limit) < 0.1
@@ -464,9 +476,13 @@ class Checker:
 
     def commitment(self, c: CommitmentWhy) -> None:
         program = Program(self.p, self.posed)
-        kind = "on" if c.asset in self.plan.genset_on else "feeder_open"
-        behind = [f.id for f in self.posed.site.feeders if f.has_breaker]
-        ids = list(self.plan.genset_on) if kind == "on" else behind
+        site = self.posed.site
+        by_kind = {
+            "on": list(self.plan.genset_on),
+            "device_on": [d.id for d in site.deferrables if d.switched],
+            "feeder_open": [f.id for f in site.feeders if f.has_breaker],
+        }
+        kind, ids = next((k, x) for k, x in by_kind.items() if c.asset in x)
         at = [program.at(kind, ids.index(c.asset), t) for t in range(c.first, c.last + 1)]
         head, *parts = c.sentence.removesuffix(".").split("; ")
         self.done.expect("run", self.span(c.start, c.end) in head and self.ran(c, kind), c.sentence, head)
@@ -491,6 +507,9 @@ class Checker:
     def ran(self, c: CommitmentWhy, kind: str) -> bool:
         if kind == "on":
             return all((x > 0.5) == c.on for x in self.plan.genset_on[c.asset][c.first : c.last + 1])
+        if kind == "device_on":
+            k = [d.id for d in self.posed.site.deferrables if d.switched].index(c.asset)
+            return bool((self.integers["device_on"][k, c.first : c.last + 1] > 0.5).all())
         shed, load = self.plan.shed_kw[c.asset], self.plan.load_kw[c.asset]
         return all(abs(shed[t] - load[t]) < 0.1 for t in range(c.first, c.last + 1))
 
@@ -524,7 +543,7 @@ class Checker:
             mine = [program.at("on", g, t) for t in range(c.first, c.last + 1)]
             whole = np.flatnonzero(p.integral).tolist()
             theirs = [program.at("on", ids.index(other), t) for t in whole] if other else []
-            held = ("on", "feeder_open", "importing", "charging", "piece_full")
+            held = ("on", "feeder_open", "device_on", "importing", "charging", "piece_full")
             rest = [i for name, where in program.columns.items() if name not in held for i in where]
             program.release([*theirs, *rest, *([] if other else mine)])
             for col in mine if value is not None else ():
@@ -767,7 +786,7 @@ class Checker:
         if key == "grid.p_import_kw_max":
             steps = range(self.p.steps) if step is None else [step]
             at = [self.base.at("import_kw", t) for t in steps if self.p.grid_available[t]]
-            cost = self.base.with_columns(at, None, site.grid.p_import_kw_max + 1.0)
+            cost = self.base.raised(at, 1.0)
         elif key.endswith("tank_l"):
             cost = self.base.with_rhs(f"tank[{[g.id for g in site.gensets].index(key.split('.')[1])}]", 1.0)
         else:

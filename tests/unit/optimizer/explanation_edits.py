@@ -183,6 +183,33 @@ def no_maintenance(c: "Checker", unit: str, span: str) -> PlanningProblem | None
     return None if len(keep) == len(windows) else with_site(c, maintenance=keep)
 
 
+def grid(c: "Checker", **changes: Any) -> PlanningProblem:
+    return with_site(c, grid=replace(c.posed.site.grid, **changes))
+
+
+def tariff(c: "Checker", **changes: Any) -> PlanningProblem:
+    return with_site(c, tariff=replace(c.posed.site.tariff, **changes))
+
+
+def no_charge(c: "Checker", name: str) -> PlanningProblem | None:
+    charges = c.posed.site.tariff.demand_charges
+    if all(x.name != name for x in charges):
+        return None
+    free = [replace(x, per_kw=0.0, excess_per_kw=0.0) if x.name == name else x for x in charges]
+    return tariff(c, demand_charges=tuple(free))
+
+
+def any_time(c: "Checker", unit: str) -> PlanningProblem:
+    """The work of a device open from the first step, due at the end of the last."""
+    i, T = [d.id for d in c.posed.site.deferrables].index(unit), c.p.steps
+    old = c.p.deferrables[i]
+    due, ends = np.zeros(T), np.zeros(T, dtype=bool)
+    due[-1], ends[-1] = old.due_kwh[-1], True
+    opened = np.full(T, old.opened_kwh[-1])
+    new = replace(old, share=np.ones(T), due_kwh=due, opened_kwh=opened, ends=ends)
+    return replace(c.p, deferrables=tuple(new if k == i else x for k, x in enumerate(c.p.deferrables)))
+
+
 def reserve(c: "Checker", said: str | None = None, **changes: Any) -> PlanningProblem | None:
     """Without something to be held ready, if the site asks for what is said."""
     policy = c.posed.site.reserve
@@ -198,6 +225,31 @@ EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
     r"without demand charge \(N \w+/kW in this window above N kW, planned peak N kW\)": lambda c, r, *n: (
         no_demand(c, *(float(x) for x in n))
     ),
+    r"if cycles of (\S+) did not wear": lambda c, r, unit: battery(c, unit, cycle_life=None),
+    r"with nothing of (\S+) held back for outages": lambda c, r, unit: battery(c, unit, soc_reserve=()),
+    r"if (\S+) could rest full at no price": lambda c, r, unit: battery(c, unit, resting=None),
+    r"without the warranty limits of (\S+)": lambda c, r, unit: battery(c, unit, warranty=None),
+    r"without the calibration charge of (\S+)": lambda c, r, unit: battery(c, unit, full_charge=None),
+    r"without the temperature limits of (\S+)": lambda c, r, unit: battery(c, unit, derating=()),
+    r"without limits on low load of (\S+)": lambda c, r, unit: genset(c, unit, low_load=None),
+    r"without lower caps at their times": lambda c, r: grid(c, caps=()),
+    r"without the limit of the transformer": lambda c, r: grid(c, transformer=None),
+    r"without the ramp limit of the interconnection": lambda c, r: grid(c, ramp_kw_s=None),
+    r"if mains that come back were counted on at once": lambda c, r: grid(c, flapping=None),
+    r"without the short-circuit ratio that inverters need": lambda c, r: grid(c, strength=None),
+    r"without the voltage band, no reactive power planned": lambda c, r: grid(c, reactive=None),
+    r"without the demand charge (.+)": lambda c, r, name: no_charge(c, name),
+    r"without energy blocks": lambda c, r: tariff(c, energy_blocks=()),
+    r"without power factor charge": lambda c, r: tariff(c, power_factor=None),
+    r"without the table of permitted sources": lambda c, r: with_site(c, sources=None),
+    r"with (\S+) free to do its work at any time of the horizon": lambda c, r, unit: any_time(c, unit),
+    r"without cover beside the grid for the loss of a (.*)": lambda c, r, what: reserve(
+        c, what, n_minus_1_tied=()
+    ),
+    r"without cover for a drop of N% of the PV": lambda c, r, n: reserve(
+        c, str(float(n) / 100.0), pv_drop_ratio=0.0
+    ),
+    r"without N h of fuel to be kept": lambda c, r, n: reserve(c, n, fuel_h=0.0),
     r"with (\S+) available": lambda c, r, unit: begins(c, unit, available=True, ready_h=0.0, age_h=1e3),
     r"with (\S+) on load without start delay": lambda c, r, unit: begins(c, unit, ready_h=0.0),
     r"without the maintenance of (\S+) (.*)": lambda c, r, unit, span: no_maintenance(c, unit, span),

@@ -1,0 +1,152 @@
+"""What a site may ask for beside its physics, taken away: one entry for each constraint family.
+
+Care of batteries and gensets, the interconnection, further parts of the tariff, deferrable work, permitted
+sources. Each is a key of the site file that is absent by default; the change makes it absent again.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from ems.assets import BatteryParams, BessParams, GridParams
+from ems.deferrable import DeferrableParams
+from ems.explanation import ReasonCode
+from ems.site import Site
+from ems.tariff import DemandCharge, Tariff
+from optimizer.explain.posed import Change, Posed, with_genset, with_site
+from optimizer.problem import DeferrableStart, PlanningProblem
+
+LIMIT, PRICE, RESERVE = ReasonCode.LIMIT, ReasonCode.PRICE, ReasonCode.RESERVE
+
+
+def family_changes(posed: Posed, p: PlanningProblem) -> Iterator[Change]:
+    """Everything of this kind that the site asks for."""
+    site = posed.site
+    for i, unit in enumerate(site.bess):
+        yield from _battery(i, unit)
+    for i in range(len(site.gensets)):
+        yield from _care(site, i)
+    yield from _interconnection(site)
+    yield from _tariff(site)
+    for i, device in enumerate(site.deferrables):
+        yield _any_time(i, device)
+    if site.sources is not None:
+        yield Change(
+            key="sources", code=LIMIT, words="without the table of permitted sources",
+            apply=with_site(lambda s: replace(s, sources=None)),
+        )  # fmt: skip
+
+
+def with_bess(i: int, edit: Callable[[BatteryParams], BatteryParams]) -> Callable[[Posed], Posed]:
+    """A change of one battery."""
+
+    def one(b: BessParams) -> BessParams:
+        return replace(b, battery=edit(b.battery))
+
+    return with_site(lambda s: replace(s, bess=tuple(one(b) if k == i else b for k, b in enumerate(s.bess))))
+
+
+def _battery(i: int, unit: BessParams) -> Iterator[Change]:
+    b, who = unit.battery, unit.id
+    entries: tuple[tuple[str, bool, ReasonCode, str, Callable[[BatteryParams], BatteryParams]], ...] = (
+        ("soc_reserve", bool(b.soc_reserve), RESERVE, f"with nothing of {who} held back for outages",
+         lambda x: replace(x, soc_reserve=())),
+        ("resting", b.resting is not None, PRICE, f"if {who} could rest full at no price",
+         lambda x: replace(x, resting=None)),
+        ("warranty", b.warranty is not None, LIMIT, f"without the warranty limits of {who}",
+         lambda x: replace(x, warranty=None)),
+        ("full_charge", b.full_charge is not None, LIMIT, f"without the calibration charge of {who}",
+         lambda x: replace(x, full_charge=None)),
+        ("derating", bool(b.derating), LIMIT, f"without the temperature limits of {who}",
+         lambda x: replace(x, derating=())),
+    )  # fmt: skip
+    for key, there, code, words, edit in entries:
+        if there:
+            yield Change(key=f"bess.{who}.battery.{key}", code=code, words=words, apply=with_bess(i, edit))
+
+
+def _care(site: Site, i: int) -> Iterator[Change]:
+    g = site.gensets[i]
+    if g.low_load is not None:
+        yield Change(
+            key=f"gensets.{g.id}.low_load", code=LIMIT, words=f"without limits on low load of {g.id}",
+            apply=with_genset(i, lambda x: replace(x, low_load=None)), frees=i,
+        )  # fmt: skip
+
+
+def _interconnection(site: Site) -> Iterator[Change]:
+    g = site.grid
+    v = g.reactive
+    entries: list[tuple[str, bool, str, Callable[[GridParams], GridParams]]] = [
+        ("caps", bool(g.caps), "without lower caps at their times", lambda x: replace(x, caps=())),
+        ("transformer", g.transformer is not None, "without the limit of the transformer",
+         lambda x: replace(x, transformer=None)),
+        ("ramp_kw_s", g.ramp_kw_s is not None, "without the ramp limit of the interconnection",
+         lambda x: replace(x, ramp_kw_s=None)),
+        ("flapping", g.flapping is not None, "if mains that come back were counted on at once",
+         lambda x: replace(x, flapping=None)),
+        ("strength", g.strength is not None, "without the short-circuit ratio that inverters need",
+         lambda x: replace(x, strength=None)),
+        ("reactive", v is not None, "without the voltage band, no reactive power planned",
+         lambda x: replace(x, reactive=None)),
+    ]  # fmt: skip
+    for key, there, words, edit in entries:
+        if there:
+            yield Change(key=f"grid.{key}", code=LIMIT, words=words, apply=with_site(partial(_grid, edit)))
+
+
+def _grid(edit: Callable[[GridParams], GridParams], site: Site) -> Site:
+    return replace(site, grid=edit(site.grid))
+
+
+def _tariff(site: Site) -> Iterator[Change]:
+    t = site.tariff
+    for i, charge in enumerate(t.demand_charges):
+        yield Change(
+            key=f"tariff.demand_charges[{i}]", code=PRICE, words=f"without the demand charge {charge.name}",
+            apply=with_site(partial(_with_tariff, partial(_no_charge, charge))),
+        )  # fmt: skip
+    if t.energy_blocks:
+        yield Change(
+            key="tariff.energy_blocks", code=PRICE, words="without energy blocks",
+            apply=with_site(partial(_with_tariff, lambda x: replace(x, energy_blocks=()))),
+        )  # fmt: skip
+    if t.power_factor is not None:
+        yield Change(
+            key="tariff.power_factor", code=PRICE, words="without power factor charge",
+            apply=with_site(partial(_with_tariff, lambda x: replace(x, power_factor=None))),
+        )  # fmt: skip
+
+
+def _no_charge(charge: DemandCharge, t: Tariff) -> Tariff:
+    free = replace(charge, per_kw=0.0, excess_per_kw=0.0)
+    return replace(t, demand_charges=tuple(free if c == charge else c for c in t.demand_charges))
+
+
+def _with_tariff(edit: Callable[[Tariff], Tariff], site: Site) -> Site:
+    return replace(site, tariff=edit(site.tariff))
+
+
+def _any_time(i: int, device: DeferrableParams) -> Change:
+    return Change(
+        key=f"deferrables.{device.id}",
+        code=LIMIT,
+        words=f"with {device.id} free to do its work at any time of the horizon",
+        adjust=lambda q: replace(
+            q, deferrables=tuple(free_work(x) if k == i else x for k, x in enumerate(q.deferrables))
+        ),
+    )
+
+
+def free_work(x: DeferrableStart) -> DeferrableStart:
+    """All work open from the first step and due by the last one."""
+    last = np.arange(len(x.share)) == len(x.share) - 1
+    return replace(
+        x,
+        share=np.ones_like(x.share),
+        due_kwh=np.where(last, x.due_kwh, 0.0),
+        opened_kwh=np.full_like(x.opened_kwh, x.opened_kwh[-1]),
+        ends=last,
+    )
