@@ -73,11 +73,20 @@ class Compiled:
         for prices in n.cost.values():
             for name, price in prices.items():
                 out.cost[f.columns[name]] += price.ravel()
+        if any(np.isnan(x).any() for x in (p, out.low, out.high, out.cost)):
+            raise ValueError(f"NaN in the numbers of a model: {', '.join(not_numbers(n))}")
         return out
 
     def values(self, x: FloatArray) -> dict[str, FloatArray]:
         """A solution by variable name, in the variables' shapes."""
         return {name: x[at].reshape(self.shapes[name]) for name, at in self.form.columns.items()}
+
+
+def not_numbers(n: Numbers) -> list[str]:
+    """Names of the variables and parameters with a NaN among their numbers."""
+    prices = [(f"{name} ({term})", x) for term, row in n.cost.items() for name, x in row.items()]
+    named = [*n.parameters.items(), *n.low.items(), *n.high.items(), *prices]
+    return [name for name, x in named if np.isnan(x).any()]
 
 
 def cost_terms(n: Numbers, values: dict[str, FloatArray]) -> dict[str, float]:

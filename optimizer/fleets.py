@@ -14,6 +14,7 @@ the problem is solved again with each on its own (`tanks_hold`).
 
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,10 +28,9 @@ from optimizer.structure import Structure
 
 EPS_H = 1e-6
 TANK_L = 0.1  # a tank may be overdrawn by so much, as in the notes
-COUNTED = frozenset(
-    ("quiet", "cold_start_cost", "cold_after_s", "tank_unusable_l")
-)  # options of a genset that a fleet can have
-HISTORY = frozenset(("available", "on", "age_h", "ready_h", "fuel_l"))  # what may differ within a fleet
+# options of a genset that a fleet can have, and what of the past may differ within one
+COUNTED = frozenset(("quiet", "cold_start_cost", "cold_after_s", "tank_unusable_l"))
+HISTORY = frozenset(("available", "on", "age_h", "ready_h", "fuel_l", "output_kw"))
 
 
 def identical(a: GensetParams, b: GensetParams) -> bool:
@@ -139,9 +139,12 @@ def _lives(s: Structure, p: PlanningProblem, v: dict[str, FloatArray], n: int) -
     rest_h, cold_h = unit.min_down_s / 3600.0 - EPS_H, unit.cold_after_s / 3600.0 + EPS_H
     out = np.zeros((size, s.steps))
     head = int((np.cumsum(~p.integral) == 0).sum())
-    for t in range(head):
-        now = float(s.start_h[t])
-        stops, starts = round(float(v["stop"][n, t])), round(float(v["start"][n, t]))
+    stopped, started = (np.rint(v[name][n, :head]).astype(int) for name in ("stop", "start"))
+    moved = np.flatnonzero(stopped + started)
+    edges = [*moved.tolist(), head]
+    out[:, : edges[0]] = np.array([on]).T
+    for t, end in pairwise(edges):
+        now, stops, starts = float(s.start_h[t]), stopped[t], started[t]
         rested = [k for k in range(size) if members[k].available and not on[k] and now - since[k] >= rest_h]
         ready = sorted(rested, key=lambda k: (now - since[k] > cold_h, since[k]))
         oldest = sorted((k for k in range(size) if on[k]), key=lambda k: since[k])
@@ -149,7 +152,7 @@ def _lives(s: Structure, p: PlanningProblem, v: dict[str, FloatArray], n: int) -
             raise InvariantBroken(f"a fleet of {unit.id} cannot be taken apart in step {t}")
         for k in (*oldest[:stops], *ready[:starts]):
             on[k], since[k] = not on[k], now
-        out[:, t] = on
+        out[:, t:end] = np.array([on]).T
     there = [k for k in range(size) if members[k].available]
     for place, k in enumerate(sorted(there, key=lambda k: not on[k])):
         out[k, head:] = np.clip(v["on"][n, head:] - place, 0.0, 1.0)

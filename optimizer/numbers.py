@@ -38,6 +38,4 @@ class Numbers:
     def _shaped(self, name: str, value: FloatArray | float) -> FloatArray:
         shaped = np.empty(self.shapes[name])
         shaped[...] = value
-        if np.isnan(shaped).any():
-            raise ValueError(f"{name}: NaN in the numbers of a model")
         return shaped

@@ -29,6 +29,7 @@ class FuelSegments:
     slope_l_kwh: FloatArray
 
 
+@lru_cache(maxsize=64)
 def battery_segments(params: BatteryParams, pieces: int) -> BatterySegments:
     """Chords of the conversion loss; one piece where the loss is linear."""
     straight = params.loss_charge_pu == 0.0 and params.loss_discharge_pu == 0.0

@@ -505,3 +505,19 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
 def test_every_part_of_the_condition_and_forecast_reaches_the_numbers(change: dict[str, Any]) -> None:
     pose = replace(random_pose(6), gensets_now={}, outages=(), step_s=900.0, mode=GridMode.GRID_TIED)
     assert not same(digest(replace(pose, **change)), digest(pose))
+
+
+@pytest.mark.parametrize("where", ["parameter", "price", "bound"])
+def test_not_a_number_is_refused_by_the_name_of_what_it_stands_for(where: str) -> None:
+    p = problem_of(random_pose(1))
+    compiled = compiled_of(p, Formulation())
+    n = compiled.numbers(p)
+    array = {
+        "parameter": n.parameters["load_kw"],
+        "price": n.cost["fuel"]["above_kw"],
+        "bound": n.high["pv_kw"],
+    }
+    array[where].flat[0] = np.nan
+    name = {"parameter": "load_kw", "price": r"above_kw \(fuel\)", "bound": "pv_kw"}[where]
+    with pytest.raises(ValueError, match=f"NaN in the numbers of a model: {name}$"):
+        compiled.fill(n)

@@ -40,6 +40,7 @@ def history(rng: np.random.Generator) -> dict[str, Any]:
     return {
         "on_load": bool(rng.random() < 0.5), "age_s": float(rng.choice([600.0, 2400.0, 1e5])),
         "available": bool(rng.random() < 0.85), "fuel_l": float(rng.uniform(400.0, 1000.0)),
+        "p_kw": float(rng.uniform(40.0, 130.0)),
     }  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def _changed(site: Site, g: int, **changes: Any) -> Site:
     ("site", "now", "sizes"),
     [
         (plant(), {}, (3, 1)),
-        (plant(), {"gen1": {"on_load": True, "age_s": 60.0}}, (3, 1)),
+        (plant(), {"gen1": {"on_load": True, "age_s": 60.0, "p_kw": 70.0}}, (3, 1)),
         (plant(), {"gen1": {"starting": True, "ready_in_s": 20.0}}, ()),
         (plant(), {"gen0": {"starting": True, "ready_in_s": 20.0}}, (1, 2, 1)),
         (plant(), {"gen2": {"available": False}}, (3, 1)),
