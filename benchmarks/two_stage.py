@@ -43,8 +43,11 @@ GRIDS: Mapping[str, PlannerOptions] = {
     "coarse": COARSE_PLANNER, "study": STUDY_PLANNER, "live": PlannerOptions(),
 }  # fmt: skip
 DAY_S = 86400.0  # commitment common while it is whole
+TIGHT = "mpc_tight"  # the deterministic plan with a quarter of the gap: is it scenarios that help, or effort?
+TIGHT_RATIO = 0.25
 RUNS: Mapping[str, tuple[str, Uncertainty]] = {
     "mpc": ("mpc", Uncertainty()),
+    TIGHT: ("mpc", Uncertainty()),
     "two_stage": ("mpc_two_stage", Uncertainty()),
     "two_stage_10": ("mpc_two_stage", Uncertainty(scenarios=10)),
     "two_stage_cvar": ("mpc_two_stage", Uncertainty(cvar_weight_ratio=0.5)),
@@ -98,7 +101,7 @@ def main() -> None:
     parser.add_argument("--scenarios", default="1,3,5,10")
     parser.add_argument("--from", dest="start", type=date.fromisoformat, default=date(2022, 12, 5))
     parser.add_argument("--days", type=int, default=7)
-    parser.add_argument("--runs", default="mpc,two_stage,two_stage_day,robust_75,robust_90,perfect")
+    parser.add_argument("--runs", default="mpc,mpc_tight,two_stage,two_stage_day,robust_75,robust_90,perfect")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("highspy", "numpy"))
@@ -145,6 +148,8 @@ def loop(site: Site, given: argparse.Namespace) -> None:
         watched.__init__()  # type: ignore[misc]
         controller, uncertainty = RUNS[name]
         planner = replace(GRIDS[given.grid], uncertainty=uncertainty)
+        if name == TIGHT:
+            planner = replace(planner, gap_ratio=TIGHT_RATIO * planner.gap_ratio)
         run = Run(scenario, ControllerName(controller), SimulateOptions(planner=planner, trace_s=None))
         result = run.go()
         costs = compare(site, [result])[0].costs
