@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.sources import StrengthPolicy
@@ -59,6 +59,7 @@ class BatteryParams:
     resting: RestingSoc | None = None
     warranty: Warranty | None = None
     full_charge: FullCharge | None = None  # for calibration
+    power_by_soc: tuple[SocLimit, ...] = ()  # ascending, concave both ways; beside the tapers
     derating: tuple[TemperatureLimit, ...] = ()  # ascending temperatures; straight between them
 
     @property

@@ -1,5 +1,6 @@
-"""What is asked of a battery beside its physics: energy held back, and what its warranty allows."""
+"""What is said of a battery beside its nameplate: energy held back, its warranty, tables of its power."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ems.tariff import LocalWindow
@@ -55,3 +56,25 @@ class TemperatureLimit:
     temp_degc: float
     charge_ratio: float
     discharge_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocLimit:
+    """One row of a table of power over state of charge: what of its power a battery takes and gives at it."""
+
+    soc: float
+    charge_ratio: float
+    discharge_ratio: float
+
+
+def dented(at: Sequence[float], values: Sequence[float]) -> tuple[int, float] | None:
+    """The first point that lies below the line between its neighbours, and that line there; None: concave.
+
+    A table that is not concave would need binaries: the model holds power below every stretch of it.
+    """
+    for k in range(1, len(at) - 1):
+        share = (at[k] - at[k - 1]) / (at[k + 1] - at[k - 1])
+        least = values[k - 1] + share * (values[k + 1] - values[k - 1])
+        if values[k] < least - 1e-9:
+            return k, least
+    return None

@@ -15,6 +15,7 @@ from ems.assets import (
     PvParams,
     Sharing,
 )
+from ems.battery_terms import SocLimit
 from ems.condition import FeederUse
 from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
 from ems.site import Authority, FormingOrder, GridMode, Hierarchy, ReservePolicy, Site
@@ -105,7 +106,7 @@ def formulation(case: Case) -> Formulation:
     """What a case is made of: equal units are counted, not told apart."""
     sizes = tuple(len(fleet) for fleet in _fleets(case))
     fleets = sizes if max(sizes, default=1) > 1 else ()
-    tapers = any(x.taper_ratio < 1.0 for x in case.storages)
+    tapers = any(x.taper_ratio < 1.0 or x.power_by_soc for x in case.storages)
     return replace(FORMULATION, reserve=case.n_minus_1, fleets=fleets, soc_tapers=tapers)
 
 
@@ -251,6 +252,7 @@ def _bess(x: Storage) -> BessParams:
         soc_taper_low=x.soc_min if x.soc_taper_low is None else x.soc_taper_low,
         soc_taper_high=x.soc_max if x.soc_taper_high is None else x.soc_taper_high, taper_ratio=x.taper_ratio,
         wear_per_kwh=x.discharge_per_kwh, wear_charge_per_kwh=x.charge_per_kwh, cycle_life=x.cycle_life,
+        power_by_soc=tuple(SocLimit(soc=e, charge_ratio=c, discharge_ratio=d) for e, c, d in x.power_by_soc),
     )  # fmt: skip
     power = max(x.p_charge_kw, x.p_discharge_kw)
     return BessParams(

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ems.battery_terms import dented
 from ems.cycle_life import CycleLife
 from ems.errors import BadValue
 from ems.timegrid import BoolArray, FloatArray
@@ -213,7 +214,8 @@ class Storage:
     `cycle_life` costs by depth of cycle, with the open cycle that `turns_soc` says (turning points, highest
     first; (): a cycle begins at `soc_start`). `self_discharge_per_h` of what is stored and `no_load_loss_kw`
     are lost while it stands. Above `soc_taper_high` charging falls linearly to `taper_ratio` of its power at
-    `soc_max`, below `soc_taper_low` discharging towards `soc_min`.
+    `soc_max`, below `soc_taper_low` discharging towards `soc_min`. `power_by_soc`: rows of (state of
+    charge, share of charging power, of discharging power), straight between them, concave.
     """
 
     id: str
@@ -237,6 +239,7 @@ class Storage:
     soc_taper_low: float | None = None
     soc_taper_high: float | None = None
     taper_ratio: float = 1.0
+    power_by_soc: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns_soc", tuple(float(x) for x in self.turns_soc))
@@ -266,8 +269,31 @@ class Storage:
                 ("taper_ratio", self.taper_ratio, 1e-6, 1.0),
             ),
         )
+        _check_power(f"storage {self.id}", self.power_by_soc)
         if self.cycle_life is not None:
             _check_cycle_life(f"storage {self.id}", self.cycle_life)
+
+
+def _check_power(what: str, rows: tuple[tuple[float, float, float], ...]) -> None:
+    """Refuse a table of power over state of charge that is none, or not concave."""
+    names = ("soc", "charge", "discharge")
+    _check(
+        what,
+        [
+            (f"power_by_soc[{k}] {n}", x, 0.0, 1.0)
+            for k, r in enumerate(rows)
+            for n, x in zip(names, r, strict=True)
+        ],
+    )
+    at = [row[0] for row in rows]
+    if any(b <= a for a, b in pairwise(at)):
+        raise refused(what, "power_by_soc", at, "ascending states of charge")
+    for way in (1, 2):
+        if (dent := dented(at, [row[way] for row in rows])) is not None:
+            k, least = dent
+            raise refused(
+                what, f"power_by_soc[{k}] {names[way]}", rows[k][way], f"at least {least:.6g} (concave)"
+            )
 
 
 def _check_cycle_life(what: str, life: CycleLife) -> None:

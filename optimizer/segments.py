@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -40,6 +41,30 @@ def battery_segments(params: BatteryParams, pieces: int) -> BatterySegments:
         discharge_width_kw=np.array(discharge.widths_kw),
         discharge_drawn_per_kw=1.0 + np.array(discharge.slopes),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCut:
+    """One stretch of a table of power over SoC: power is at most `at_empty_kw` + `slope_kw_kwh` * stored."""
+
+    charge: bool
+    at_empty_kw: float
+    slope_kw_kwh: float
+
+
+def power_cuts(params: BatteryParams) -> list[PowerCut]:
+    """Lines of a concave table of power over SoC; those that never bind are left out."""
+    out = []
+    for a, b in pairwise(params.power_by_soc):
+        for charge, low, high, top in (
+            (True, a.charge_ratio, b.charge_ratio, params.p_charge_kw_max),
+            (False, a.discharge_ratio, b.discharge_ratio, params.p_discharge_kw_max),
+        ):
+            if min(low, high) >= 1.0:
+                continue
+            slope = top * (high - low) / ((b.soc - a.soc) * params.energy_kwh)
+            out.append(PowerCut(charge, top * low - slope * a.soc * params.energy_kwh, slope))
+    return out
 
 
 @lru_cache(maxsize=64)

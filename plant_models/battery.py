@@ -89,7 +89,19 @@ def taper_limits_kw(params: BatteryParams, soc: float) -> tuple[float, float]:
         width = params.soc_taper_low - params.soc_min
         share = (soc - params.soc_min) / width if width > 0.0 else 0.0
         discharge *= params.taper_ratio + (1.0 - params.taper_ratio) * (share if share > 0.0 else 0.0)
+    if params.power_by_soc:
+        by_charge, by_discharge = table_ratios(params, soc)
+        charge = min(charge, by_charge * params.p_charge_kw_max)
+        discharge = min(discharge, by_discharge * params.p_discharge_kw_max)
     return charge, discharge
+
+
+def table_ratios(params: BatteryParams, soc: float) -> tuple[float, float]:
+    """Share of its power by the table over SoC, straight between rows, held beyond: (charge, discharge)."""
+    at = [row.soc for row in params.power_by_soc]
+    charge = np.interp(soc, at, [row.charge_ratio for row in params.power_by_soc])
+    discharge = np.interp(soc, at, [row.discharge_ratio for row in params.power_by_soc])
+    return float(charge), float(discharge)
 
 
 def temperature_ratios(params: BatteryParams, temp_degc: float) -> tuple[float, float]:

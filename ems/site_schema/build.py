@@ -17,7 +17,7 @@ from ems.assets import (
     QuietHours,
     ReactivePolicy,
 )
-from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.contracts import (
     CoincidentPeak,
     Contracts,
@@ -172,6 +172,7 @@ def _battery(form: BatteryForm) -> BatteryParams:
             "warranty",
             "full_charge",
             "derating",
+            "power_by_soc",
         }
     )
     return BatteryParams(
@@ -180,6 +181,7 @@ def _battery(form: BatteryForm) -> BatteryParams:
         soc_reserve=tuple(_soc_reserve(r) for r in form.soc_reserve),
         resting=None if form.resting is None else RestingSoc(**form.resting.model_dump()),
         warranty=None if form.warranty is None else _warranty(form.warranty, form.energy_kwh),
+        power_by_soc=tuple(SocLimit(**row.model_dump()) for row in form.power_by_soc),
         derating=tuple(TemperatureLimit(**row.model_dump()) for row in form.derating),
         full_charge=None if form.full_charge is None else FullCharge(**form.full_charge.model_dump()),
         **values,

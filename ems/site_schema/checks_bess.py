@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+from ems.battery_terms import dented
 from ems.site_schema.build import cycle_life
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms_assets import BatteryForm, BessForm, CycleLifeForm
@@ -17,6 +18,7 @@ def check_bess(draft: Draft, loc: Loc, bess: BessForm) -> None:
     _warranty(draft, (*loc, "battery"), battery)
     _full_charge(draft, (*loc, "battery"), battery)
     _derating(draft, (*loc, "battery"), battery)
+    _power_by_soc(draft, (*loc, "battery"), battery)
     for key in ("p_charge_kw_max", "p_discharge_kw_max"):
         power_kw = getattr(battery, key)
         if power_kw > pcs.s_kva:
@@ -58,6 +60,25 @@ def _derating(draft: Draft, loc: Loc, b: BatteryForm) -> None:
         if c.temp_degc <= a.temp_degc:
             found, allowed = f"{c.temp_degc:g} degC", f"more than {a.temp_degc:g} degC, ascending"
             draft.add((*loc, "derating", k, "temp_degc"), found, allowed)
+
+
+def _power_by_soc(draft: Draft, loc: Loc, b: BatteryForm) -> None:
+    table, at = b.power_by_soc, (*loc, "power_by_soc")
+    if not table:
+        return
+    for k, (a, c) in enumerate(pairwise(table), 1):
+        if c.soc <= a.soc:
+            draft.add((*at, k, "soc"), f"{c.soc:g}", f"more than {a.soc:g}, ascending")
+            return
+    if not table[0].soc <= b.soc_min < b.soc_max <= table[-1].soc:
+        allowed = f"rows from soc_min, {b.soc_min:g}, to soc_max, {b.soc_max:g}"
+        draft.add((*at, 0, "soc"), f"a table from {table[0].soc:g} to {table[-1].soc:g}", allowed)
+    for way in ("charge_ratio", "discharge_ratio"):
+        dent = dented([row.soc for row in table], [getattr(row, way) for row in table])
+        if dent is not None:
+            k, least = dent
+            why = "a table that is not concave cannot be held by a linear program"
+            draft.add((*at, k, way), f"{getattr(table[k], way):g}", f"at least {least:.6g}", why)
 
 
 def _full_charge(draft: Draft, loc: Loc, b: BatteryForm) -> None:

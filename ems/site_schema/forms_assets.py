@@ -144,6 +144,14 @@ class FullChargeForm(Form):
     late_cost_per_h: Annotated[float, Quantity("CUR/h", gt=0)]
 
 
+class SocLimitForm(Form):
+    """One row of a table of power over state of charge."""
+
+    soc: Soc
+    charge_ratio: Ratio
+    discharge_ratio: Ratio
+
+
 class DeratingForm(Form):
     """One row of a table of power over temperature."""
 
@@ -176,6 +184,7 @@ class BatteryForm(Form):
     resting: RestingForm | None = None
     warranty: WarrantyForm | None = None
     full_charge: FullChargeForm | None = None
+    power_by_soc: list[SocLimitForm] = Field(default=[], description="ascending, concave")
     derating: list[DeratingForm] = Field(default=[], description="ascending temperatures")
 
 

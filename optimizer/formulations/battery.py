@@ -4,6 +4,7 @@
     sum_k c_k,t / P_c + sum_k d_k,t / P_d <= 1                                    (hull of "one or the other")
     e_t + below_t >= E_min - opened_t,     e_t - above_t <= E_max + opened_t
     sum d <= r P_d + slope_d (e_t - E_min) + over_t,  charge alike                  (tapers, concave cuts)
+    sum d <= a_j + k_j e_t + over_t for each stretch j of a table over SoC, charge alike     (power_by_soc)
     0 <= e_t <= E
 
 s_k falls and q_k rises with k, so the pieces fill in order and need no binaries as long as energy has a
@@ -30,8 +31,9 @@ from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
-from optimizer.segments import BatterySegments, battery_segments
+from optimizer.segments import BatterySegments, PowerCut, battery_segments, power_cuts
 from optimizer.structure import Structure
+from plant_models.battery import table_ratios
 
 OPENED_H = 2.0
 IDLE_H = 100.0  # more hours of below are not counted against the loss an empty battery has not to give
@@ -164,6 +166,27 @@ def _add_tapers(m: Model, s: Structure) -> None:
                     <= least + k * (e - stored[b, t]) + over[1, b, t] + freed[1, b, t]
                 ),
             )
+        for j, cut in enumerate(power_cuts(p)):
+            m.rows(
+                f"power_by_soc_{b}_{j}",
+                (s.steps,),
+                lambda t, b=b, x=cut, way=int(cut.charge): (
+                    flow(m, "charge_kw" if x.charge else "discharge_kw", b, t)
+                    <= x.at_empty_kw + x.slope_kw_kwh * stored[b, t] + over[way, b, t] + freed[way, b, t]
+                ),
+            )
+
+
+def discharge_cuts(p: BatteryParams, s: Structure) -> list[PowerCut]:
+    """What a table over SoC leaves of discharge power, for what is held ready; nothing without tapers."""
+    return [x for x in power_cuts(p) if not x.charge] if s.formulation.soc_tapers else []
+
+
+def _edge_ratios(p: BatteryParams) -> tuple[float, float]:
+    """Share of power that a table over SoC leaves at the lower edge (discharge) and at the upper (charge)."""
+    if not p.power_by_soc:
+        return 1.0, 1.0
+    return table_ratios(p, p.soc_min)[1], table_ratios(p, p.soc_max)[0]
 
 
 def taper_slopes(p: BatteryParams) -> tuple[float | None, float | None]:
@@ -228,16 +251,16 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     outside = _outside(s, low, high)
     charge_top, discharge_top = np.zeros((B, K, s.steps)), np.zeros((B, K, s.steps))
     for b, (unit, curve, start) in enumerate(zip(s.site.bess, segments(s), p.bess, strict=True)):
-        least = unit.battery.taper_ratio
+        least, edges = unit.battery.taper_ratio, _edge_ratios(unit.battery)
         for width, limit, top in (
             (
                 curve.charge_width_kw,
-                np.where(outside[1, b], least, 1.0) * start.p_charge_kw,
+                np.where(outside[1, b], min(least, edges[1]), 1.0) * start.p_charge_kw,
                 charge_top,
             ),
             (
                 curve.discharge_width_kw,
-                np.where(outside[0, b], least, 1.0) * start.p_discharge_kw,
+                np.where(outside[0, b], min(least, edges[0]), 1.0) * start.p_discharge_kw,
                 discharge_top,
             ),
         ):
@@ -260,7 +283,12 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     if "taper_over_kw" in n.shapes:
         power = np.array([b.battery.p_nominal_kw for b in s.site.bess])
         steepest = [
-            max((x for x in taper_slopes(b.battery) if x is not None), default=0.0) for b in s.site.bess
+            max(
+                [x for x in taper_slopes(b.battery) if x is not None]
+                + [abs(cut.slope_kw_kwh) for cut in power_cuts(b.battery)],
+                default=0.0,
+            )
+            for b in s.site.bess
         ]
         plenty = power + np.array(steepest) * full[:, 0]
         n.par("taper_freed_kw", np.where(outside, plenty[:, None], 0.0))

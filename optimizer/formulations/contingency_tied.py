@@ -20,7 +20,7 @@ import numpy as np
 
 from optimizer.algebra import Expr, Model
 from optimizer.fleets import machines
-from optimizer.formulations.battery import net, taper_slopes
+from optimizer.formulations.battery import discharge_cuts, net, taper_slopes
 from optimizer.formulations.contingency import any_on, sheddable
 from optimizer.formulations.reactive import asked as reactive_asked
 from optimizer.formulations.reactive import polygon
@@ -100,6 +100,13 @@ def _add_spare(m: Model, s: Structure) -> None:
                 lambda t, b=b, x=x, k=slope: (
                     spare[b, t] <= x.taper_ratio * x.p_discharge_kw_max + k * above(b, t)
                 ),
+            )
+        for j, cut in enumerate(discharge_cuts(x, s)):
+            least = cut.at_empty_kw + cut.slope_kw_kwh * x.soc_min * x.energy_kwh
+            m.rows(
+                f"spare_by_soc_{b}_{j}",
+                (T,),
+                lambda t, b=b, least=least, k=cut.slope_kw_kwh: spare[b, t] <= least + k * above(b, t),
             )
         if reactive_asked(s):
             edges, reach = polygon(s, b)

@@ -28,7 +28,7 @@ from ems.assets import BatteryParams
 from ems.site import Site
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
-from optimizer.formulations.battery import net, taper_slopes
+from optimizer.formulations.battery import discharge_cuts, net, taper_slopes
 from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
@@ -131,6 +131,16 @@ def _add_limits(m: Model, s: Structure) -> None:
                     held[b, t]
                     <= x.taper_ratio * x.p_discharge_kw_max
                     + k * (stored[b, t] + m["below_kwh"][b, t] + m["opened_low_kwh"][b, t] - e_min[b])
+                ),
+            )
+        for j, cut in enumerate(discharge_cuts(x, s)):
+            m.rows(
+                f"reserve_by_soc_{b}_{j}",
+                (s.steps,),
+                lambda t, b=b, x=cut: (
+                    held[b, t]
+                    <= x.at_empty_kw
+                    + x.slope_kw_kwh * (stored[b, t] + m["below_kwh"][b, t] + m["opened_low_kwh"][b, t])
                 ),
             )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ems.assets import BurnOff, LowLoad, QuietHours, ReactivePolicy
-from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
 from ems.errors import ConfigError
 from ems.poi import FlappingPolicy, TransformerParams
@@ -56,6 +56,7 @@ def test_load_site_good_file_of_the_same_shape_passes():
     assert site.bess[0].battery.cycle_life == CycleLife(
         depth_ratio=(0.2, 0.85), cycles_count=(30_000.0, 5_000.0), replacement_cost=120_000.0
     )
+    assert site.bess[0].battery.power_by_soc[0] == SocLimit(soc=0.05, charge_ratio=0.5, discharge_ratio=0.5)
     assert site.bess[0].battery.derating == (
         TemperatureLimit(temp_degc=0.0, charge_ratio=0.0, discharge_ratio=0.8),
         TemperatureLimit(temp_degc=15.0, charge_ratio=1.0, discharge_ratio=1.0),

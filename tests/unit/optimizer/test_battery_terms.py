@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from dispatch.bess_use import uses_after
-from ems.battery_terms import RestingSoc, SocReserve, TemperatureLimit, Warranty
+from ems.battery_terms import RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.condition import BessUse
 from ems.site import GridMode
 from ems.tariff import LocalWindow
+from optimizer.formulation import Formulation
 from optimizer.intake import planning_problem
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
 from optimizer.validate import validate
+from plant_models import battery
+from tests import builders
 from tests.unit.optimizer.posing import EXACT, T0, Pose, feeder, ideal_bess, objective, outage, small_site
 
 NO_END_VALUE = replace(EXACT, terminal_per_kwh=(0.0, 0.0, 0.0))
@@ -231,3 +234,29 @@ def test_unknown_temperature_is_said_and_a_derated_live_limit_is_no_news() -> No
     live = {"temp_degc": 5.0, "p_charge_kw_max": 5.0, "p_discharge_kw_max": 7.5}
     known = problem_of(pose({"derating": COLD}, soc=0.5, bess_now={"bess1": live}))
     assert not any("live" in note for note in known.notes)
+
+
+@pytest.mark.parametrize("soc", [0.06, 0.2, 0.6, 0.97])
+@pytest.mark.parametrize("mode", [GridMode.GRID_TIED, GridMode.ISLANDED])
+def test_power_by_soc_holds_in_plans_with_reserve_that_the_replay_accepts(soc: float, mode: GridMode) -> None:
+    """Discharge 30 % at 10 % of charge, 80 % at half: power and what is held ready lie below the table."""
+    table = (
+        SocLimit(soc=0.0, charge_ratio=0.5, discharge_ratio=0.1),
+        SocLimit(soc=0.5, charge_ratio=1.0, discharge_ratio=0.8),
+        SocLimit(soc=1.0, charge_ratio=0.3, discharge_ratio=0.8),
+    )
+    site = builders.site()
+    site = replace(
+        site,
+        bess=(builders.bess(power_by_soc=table),),
+        reserve=replace(site.reserve, n_minus_1=("genset", "bess"), load_trip_kw=30.0),
+    )
+    x = Pose(
+        site=site, steps=8, step_s=900.0, soc=soc, mode=mode, load_kw={"critical": 100.0, "essential": 150.0},
+        import_per_kwh=[0.1] * 4 + [0.4] * 4,
+    )  # fmt: skip
+    plan = x.plan(replace(EXACT, formulation=Formulation()))
+    top = [
+        500.0 * battery.table_ratios(site.bess[0].battery, e + 0.016)[1] for e in plan.bess_soc_end["bess1"]
+    ]
+    assert all(p <= most + 0.5 for p, most in zip(plan.bess_p_kw["bess1"], top, strict=True))

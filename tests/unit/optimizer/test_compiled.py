@@ -12,7 +12,7 @@ import pytest
 from scipy.sparse import csc_array
 
 from ems.assets import BurnOff, FeederParams, GensetParams, LowLoad, ReactivePolicy
-from ems.battery_terms import FullCharge, RestingSoc, SocReserve, TemperatureLimit, Warranty
+from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.condition import BessUse, GensetDuty, GensetHour
 from ems.contracts import (
     CoincidentPeak,
@@ -79,6 +79,9 @@ WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
 LOW_LOAD = LowLoad(below_ratio=0.45, price_per_kwh=0.03, budget_h=0.5, window_h=1.5, burn_off=BURN_OFF)
 RESERVED = SocReserve(soc=0.6, price_per_kwh=0.7)
+EMPTY = SocLimit(soc=0.05, charge_ratio=0.6, discharge_ratio=0.3)
+MIDDLE = SocLimit(soc=0.4, charge_ratio=0.95, discharge_ratio=0.9)
+FULL = SocLimit(soc=1.0, charge_ratio=0.4, discharge_ratio=0.95)
 COOL = TemperatureLimit(temp_degc=10.0, charge_ratio=1.0, discharge_ratio=1.0)
 WARM = TemperatureLimit(temp_degc=40.0, charge_ratio=0.8, discharge_ratio=0.7)
 TERMS: dict[str, Any] = {
@@ -89,6 +92,7 @@ TERMS: dict[str, Any] = {
         discharge_per_h_max=0.5, mean_soc_max=0.5,
     ),
     "derating": (WARM,),
+    "power_by_soc": (EMPTY, MIDDLE, FULL),
     "full_charge": FullCharge(interval_s=3600.0 * 30, hold_s=3600.0, late_cost_per_h=2.0),
 }  # fmt: skip
 CYCLES = CycleLife(
@@ -346,6 +350,7 @@ NOT_IN_THE_MODEL = {
     "warranty": set(),
     "full_charge": set(),
     "derating": set(),
+    "power_by_soc": set(),
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
         "cool_down_s", "step_load_kw_max", "overload_ratio", "start_attempts",
@@ -438,6 +443,7 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
             lambda x: hot(with_battery(derating=(COOL, x))),
             digest(hot(with_battery(derating=(COOL, WARM)))),
         ),
+        "power_by_soc": silent(MIDDLE, lambda x: with_battery(power_by_soc=(EMPTY, x, FULL)), base),
         "full_charge": silent(
             TERMS["full_charge"], lambda x: due(with_battery(full_charge=x)), digest(due(pose))
         ),

@@ -70,6 +70,25 @@ def test_charging_falls_near_full_by_the_taper() -> None:
     assert not done.faults
 
 
+def test_power_by_state_of_charge_follows_its_table_both_ways() -> None:
+    """Charge 10 kW at half full, 4 kW at full: p = 16 - 1.2 e at the end of the step; discharge 2 + 1.6 e."""
+    table = ((0.0, 1.0, 0.2), (0.5, 1.0, 1.0), (1.0, 0.4, 1.0))
+    store = storage(soc_start=0.5, power_by_soc=table, end_value_per_kwh=1.0)
+    done = solve_case(Case(steps=4, step_h=0.1, grid=Grid(import_per_kwh=0.1), storages=(store,)))
+    stored, expected = 5.0, []
+    for _ in range(4):
+        p = (16.0 - 1.2 * stored) / 1.12
+        stored += 0.1 * p
+        expected.append(p)
+    assert [-p for p in done.storage_kw["store"]] == pytest.approx(expected)
+    assert not done.faults
+    low = storage(soc_start=0.4, power_by_soc=table)
+    out = solve_case(Case(steps=1, storages=(low,), loads=(Load(kw=10.0),)))
+    p = (2.0 + 1.6 * 4.0) / (1.0 + 1.6)
+    assert out.storage_kw["store"] == pytest.approx((p,))
+    assert not out.faults
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -89,6 +108,11 @@ def test_charging_falls_near_full_by_the_taper() -> None:
             lambda: storage(cycle_life=CycleLife(depth_ratio=(), cycles_count=(), replacement_cost=1.0)),
             ("cycle_life", "at least one"),
         ),
+        (
+            lambda: storage(power_by_soc=((0.0, 1.0, 1.0), (0.5, 0.5, 1.0), (1.0, 0.8, 1.0))),
+            ("power_by_soc[1] charge", "0.5", "at least 0.9", "concave"),
+        ),
+        (lambda: storage(power_by_soc=((0.5, 1.0, 1.0), (0.5, 1.0, 1.0))), ("power_by_soc", "ascending")),
         (lambda: storage(turns_soc=(1.2,)), ("turns_soc[0]", "1.2")),
         (lambda: storage(self_discharge_per_h=-0.1), ("self_discharge_per_h", "-0.1")),
         (lambda: storage(soc_taper_low=0.9, soc_taper_high=0.5), ("soc_taper_high", "0.5")),

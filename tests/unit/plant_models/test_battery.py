@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ems.battery_terms import SocLimit
 from plant_models import battery
 from tests import builders
 
@@ -52,6 +53,19 @@ def test_taper_limits_without_taper_band_stay_finite():
     flat = builders.battery(soc_taper_high=0.95, soc_taper_low=0.1)
     assert battery.taper_limits_kw(flat, 0.95) == (500.0, 500.0)
     assert battery.taper_limits_kw(flat, 0.96) == (100.0, 500.0)
+
+
+def test_power_by_soc_table_narrows_beside_the_tapers_and_is_held_beyond_its_ends():
+    table = (
+        SocLimit(soc=0.1, charge_ratio=0.6, discharge_ratio=0.4),
+        SocLimit(soc=0.5, charge_ratio=1.0, discharge_ratio=0.8),
+        SocLimit(soc=0.95, charge_ratio=0.5, discharge_ratio=0.9),
+    )
+    limited = builders.battery(power_by_soc=table)
+    assert battery.taper_limits_kw(limited, 0.3) == pytest.approx((400.0, 300.0))
+    assert battery.taper_limits_kw(limited, 0.95) == pytest.approx((100.0, 450.0))  # the taper is lower
+    assert battery.taper_limits_kw(limited, 1.0) == pytest.approx((100.0, 450.0))
+    assert battery.taper_limits_kw(limited, 0.12) == pytest.approx((310.0, 210.0))
 
 
 @given(soc=st.floats(0.1, 0.95), dt_s=st.floats(0.1, 3600.0), p_set=st.floats(-600.0, 600.0))
