@@ -68,7 +68,8 @@ def observe(
     last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
     loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in gensets.items()}
-    duty = duties_after(layout.gensets, memory.duty, loads_kw, snapshot.at, memory.passed_s(snapshot))
+    now = snapshot.at.astimezone(layout.zone)
+    duty = duties_after(layout.gensets, memory.duty, loads_kw, now, memory.passed_s(snapshot))
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
     known = _mains(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
     demand = _demand_counters(layout, known, snapshot, power.grid_kw, kvar)

@@ -1,4 +1,4 @@
-"""What each genset has been through: hours at low load by hour of the clock, and since its last burn-off.
+"""What each genset has been through: load and low load by hour of the clock, since a burn-off, in the year.
 
 Counted only where a limit of the site asks for it. Time counts at the power measured at its end; a wall clock
 that is set forward adds nothing.
@@ -6,9 +6,9 @@ that is set forward adds nothing.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from ems.assets import GensetParams
+from ems.assets import ISO_FLOOR_RATIO, ISO_MEAN_H, GensetParams
 from ems.condition import GensetDuty, GensetHour
 
 HOUR = timedelta(hours=1)
@@ -17,11 +17,11 @@ EPS_S = 1e-6
 
 def counted(params: GensetParams) -> bool:
     """Whether any limit of a genset looks back."""
-    return params.low_load is not None and params.low_load.counted
+    return params.rating is not None or (params.low_load is not None and params.low_load.counted)
 
 
 def keep_h(params: GensetParams) -> float:
-    """How far the limits of a genset look back by the hour [h]."""
+    """How far the limits of a genset look back by the clock [h]."""
     low = params.low_load
     return low.window_h if low is not None and low.budget_h is not None else 0.0
 
@@ -30,28 +30,30 @@ def duties_after(
     gensets: Mapping[str, GensetParams],
     before: Mapping[str, GensetDuty],
     loads_kw: Mapping[str, float | None],
-    at: datetime,
+    now: datetime,
     elapsed_s: float,
 ) -> dict[str, GensetDuty]:
-    """Duty of every genset after `elapsed_s` up to `at` [s].
+    """Duty of every genset after `elapsed_s` up to `now`, in local time [s].
 
     Parameters
     ----------
     loads_kw : load of each genset that is on load [kW]; None: off.
     """
-    out = {}
+    out, at = {}, now.astimezone(UTC)
     for g, params in gensets.items():
         duty = before.get(g, GensetDuty())
-        out[g] = _after(params, duty, loads_kw[g], at, elapsed_s) if counted(params) else duty
+        if counted(params):
+            if duty.year != now.year:
+                duty = replace(duty, year=now.year, year_run_h=0.0)
+            duty = _after(params, duty, loads_kw[g], at, elapsed_s)
+        out[g] = duty
     return out
 
 
 def _after(
     params: GensetParams, duty: GensetDuty, load_kw: float | None, at: datetime, elapsed_s: float
 ) -> GensetDuty:
-    horizon = at - timedelta(hours=keep_h(params)) - HOUR
-    if duty.hours and duty.hours[0].start < horizon:
-        duty = replace(duty, hours=tuple(h for h in duty.hours if h.start >= horizon))
+    duty = _forget(params, duty, at)
     if load_kw is None:
         return duty if duty.burning_h == 0.0 else replace(duty, burning_h=0.0)
     begin, left_s = at - timedelta(seconds=elapsed_s), elapsed_s
@@ -63,23 +65,35 @@ def _after(
     return duty
 
 
+def _forget(params: GensetParams, duty: GensetDuty, at: datetime) -> GensetDuty:
+    """Without the oldest hour, if no window reaches it and the mean has enough hours of operation without."""
+    if not duty.hours or duty.hours[0].start >= at - timedelta(hours=keep_h(params)) - HOUR:
+        return duty
+    means = params.rating is not None and params.rating.mean_ratio_max is not None
+    if means and sum(h.run_h for h in duty.hours[1:]) < ISO_MEAN_H:
+        return duty
+    return _forget(params, replace(duty, hours=duty.hours[1:]), at)
+
+
 def _count(
     params: GensetParams, duty: GensetDuty, load_kw: float, hour: datetime, part_h: float
 ) -> GensetDuty:
     """Add part of an hour of the clock at one load."""
-    low = params.low_load
-    if low is None:
-        return duty
-    low_h = part_h if load_kw < low.below_ratio * params.p_rated_kw else 0.0
+    low, rated_kw = params.low_load, params.p_rated_kw
+    low_h = part_h if low is not None and load_kw < low.below_ratio * rated_kw else 0.0
     hours = duty.hours
-    if keep_h(params) > 0.0 and low_h > 0.0:
+    if params.rating is not None or (keep_h(params) > 0.0 and low_h > 0.0):
         last = hours[-1] if hours and hours[-1].start == hour else GensetHour(start=hour)
         kept = hours[:-1] if hours and hours[-1].start == hour else hours
+        if params.rating is not None:
+            kwh = max(load_kw, ISO_FLOOR_RATIO * rated_kw) * part_h
+            last = replace(last, run_h=last.run_h + part_h, counted_kwh=last.counted_kwh + kwh)
         hours = (*kept, replace(last, low_load_h=last.low_load_h + low_h))
     since_h, burning_h = duty.low_load_h + low_h, duty.burning_h
-    if low.burn_off is not None:
-        hot = load_kw >= low.burn_off.above_ratio * params.p_rated_kw
+    if low is not None and low.burn_off is not None:
+        hot = load_kw >= low.burn_off.above_ratio * rated_kw
         burning_h = burning_h + part_h if hot else 0.0
         if burning_h >= low.burn_off.for_h - EPS_S / 3600.0:
             since_h = 0.0
-    return replace(duty, hours=hours, low_load_h=since_h, burning_h=burning_h)
+    year_h = duty.year_run_h + part_h
+    return replace(duty, hours=hours, low_load_h=since_h, burning_h=burning_h, year_run_h=year_h)

@@ -113,6 +113,18 @@ class BurnOff:
     above_ratio: float  # of the rating
 
 
+ISO_FLOOR_RATIO = 0.3  # ISO 8528-1: less load counts as this share of the rating
+ISO_MEAN_H = 24.0  # hours of operation over which a mean load is taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rating:
+    """What a rating allows (ISO 8528-1)."""
+
+    mean_ratio_max: float | None = None  # mean load over 24 h of operation, of the rating; None: free
+    year_h_max: float | None = None  # running hours in a calendar year; None: free
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LowLoad:
     """What running below a part of the rating costs, and how long it may last (wet stacking)."""
@@ -160,6 +172,7 @@ class GensetParams:
     starts_per_day_max: int | None = None  # planned in any 24 h, today's starts counted; None: free
     quiet: tuple[QuietHours, ...] = ()
     low_load: LowLoad | None = None
+    rating: Rating | None = None
     tank_unusable_l: float = 0.0  # stays in the tank: the engine stops there
     start_types: tuple[tuple[float, float], ...] = ()  # (after a rest of at most so many hours, money)
     ramp_down_kw_s: float | None = None  # None: as upwards

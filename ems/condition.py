@@ -14,6 +14,8 @@ class GensetHour:
 
     start: datetime
     low_load_h: float = 0.0
+    run_h: float = 0.0
+    counted_kwh: float = 0.0  # given while running, less than 30 % of the rating taken as 30 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class GensetDuty:
     hours: tuple[GensetHour, ...] = ()  # the last ones in which it did something, ascending
     low_load_h: float = 0.0  # at low load since the last burn-off
     burning_h: float = 0.0  # on end at the load of a burn-off until now
+    year: int = 0  # the local year that `year_run_h` is of
+    year_run_h: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

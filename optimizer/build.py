@@ -27,6 +27,7 @@ from optimizer.formulations import (
     power_factor,
     pv,
     ramps,
+    rating,
     reactive,
     reserve,
     running,
@@ -68,6 +69,7 @@ def build(s: Structure, kind: type[M]) -> M:
     genset_fuel.add(m, s)  # output and litres
     ramps.add(m, s)  # how fast it can change
     starts.add(m, s)  # not too often in a day
+    rating.add(m, s)  # nor more than its rating allows
     low_load.add(m, s)  # nor too long at low load
     shedding.add(m, s)  # by feeder
     shed_limits.add(m, s)  # not too often, nor too long
@@ -108,6 +110,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         genset_fuel,
         ramps,
         starts,
+        rating,
         low_load,
         shedding,
         shed_limits,
@@ -162,6 +165,7 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         warranty,
         full_charge,
         starts,
+        rating,
         low_load,
         genset_fuel,
         tank,

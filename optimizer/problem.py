@@ -64,6 +64,8 @@ class GensetStart:
     low_load_count_h: float = 0.0  # at low load since the last burn-off
     burning_h: float = 0.0  # of a burn-off until now
     output_kw: float = 0.0  # now
+    mean_room_kwh: tuple[float, ...] = ()  # (T,) what the past leaves of a mean load; (): no limit
+    year_run_h: float = 0.0
     delivered_l: tuple[float, ...] = ()  # (T,) brought since the start of the step before; (): none
 
 

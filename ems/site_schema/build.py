@@ -15,6 +15,7 @@ from ems.assets import (
     PcsParams,
     PvParams,
     QuietHours,
+    Rating,
     ReactivePolicy,
 )
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
@@ -28,6 +29,7 @@ from ems.contracts import (
     PeakHour,
 )
 from ems.cycle_life import CycleLife
+from ems.derating import EngineDerating, cut_curve, derated_ratio
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.points import PointSpec
@@ -55,6 +57,7 @@ from ems.site_schema.forms_assets import (
     GensetForm,
     GridForm,
     LowLoadForm,
+    RatingForm,
     SocReserveForm,
     WarrantyForm,
 )
@@ -69,6 +72,12 @@ from ems.sources import SourceSets, StrengthPolicy
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
 from ems.units import conversion_factor, parse_quantity, tidy
 
+_ISO_8528: dict[str, tuple[float | None, float | None]] = {  # mean over 24 h of operation, hours a year
+    "continuous": (None, None),
+    "prime": (0.7, None),
+    "limited_time": (None, 500.0),
+    "standby": (0.7, 200.0),
+}
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun", "holiday")  # by number; ems.tariff.HOLIDAY is 7
 
 
@@ -92,7 +101,7 @@ def build_site(draft: Draft) -> Site:
             BessParams(id=i, battery=_battery(b.battery), pcs=PcsParams(**b.pcs.model_dump()))
             for i, b in draft.bess.items()
         ),
-        gensets=tuple(_genset(i, g) for i, g in draft.gensets.items()),
+        gensets=tuple(_genset(i, g, draft.location.altitude_m) for i, g in draft.gensets.items()),
         pv=tuple(PvParams(id=i, **p.model_dump()) for i, p in draft.pv.items()),
         feeders=tuple(FeederParams(id=i, **f.model_dump()) for i, f in draft.feeders.items()),
         tariff=_tariff(draft.tariff),
@@ -222,14 +231,34 @@ def cycle_life(form: CycleLifeForm) -> CycleLife:
     )
 
 
-def _genset(genset_id: str, form: GensetForm) -> GensetParams:
+def _genset(genset_id: str, form: GensetForm, altitude_m: float) -> GensetParams:
+    """With its rating at the place: every part of the system knows that one alone."""
+    derating = None if form.derating is None else EngineDerating(**form.derating.model_dump())
+    ratio = 1.0 if derating is None else derated_ratio(derating, altitude_m)
+    rated_kw = ratio * form.p_rated_kw
+    fuel_kw, fuel_l_h = cut_curve(
+        tuple(p.p_kw for p in form.fuel_points), tuple(p.fuel_l_h for p in form.fuel_points), rated_kw
+    )
+    built = {"fuel_points", "quiet", "low_load", "rating", "derating", "p_rated_kw", "step_load_kw_max"}
     return GensetParams(
         id=genset_id,
-        fuel_kw=tuple(p.p_kw for p in form.fuel_points),
-        fuel_l_h=tuple(p.fuel_l_h for p in form.fuel_points),
+        p_rated_kw=rated_kw,
+        step_load_kw_max=min(rated_kw, form.step_load_kw_max),
+        fuel_kw=fuel_kw,
+        fuel_l_h=fuel_l_h,
         quiet=tuple(QuietHours(start_h=q.start, end_h=q.end, cost_per_h=q.cost_per_h) for q in form.quiet),
         low_load=None if form.low_load is None else _low_load(form.low_load),
-        **form.model_dump(exclude={"fuel_points", "quiet", "low_load"}),
+        rating=None if form.rating is None else _rating(form.rating),
+        **form.model_dump(exclude=built),
+    )
+
+
+def _rating(form: RatingForm) -> Rating:
+    """Figures of ISO 8528-1 for its kind, where none are given."""
+    mean, hours = _ISO_8528[form.kind]
+    return Rating(
+        mean_ratio_max=mean if form.mean_ratio_max is None else form.mean_ratio_max,
+        year_h_max=hours if form.year_h_max is None else form.year_h_max,
     )
 
 

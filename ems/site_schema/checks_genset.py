@@ -2,6 +2,7 @@
 
 import itertools
 
+from ems.derating import EngineDerating, derated_ratio
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms_assets import FuelPointForm, GensetForm, LowLoadForm
 from ems.site_schema.text import Loc
@@ -47,9 +48,38 @@ def check_genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
     if (g.cold_start_cost is None) != (g.cold_after_s == 0.0):
         key = "cold_after_s" if g.cold_start_cost is None else "cold_start_cost"
         draft.add((*loc, key), f"{key} alone", "cold_start_cost and cold_after_s together, or neither")
+    _rating(draft, loc, g)
     if g.low_load is not None:
         _low_load(draft, (*loc, "low_load"), g, g.low_load)
     _fuel(draft, (*loc, "fuel_points"), g)
+
+
+def site_rated_kw(draft: Draft, g: GensetForm) -> float:
+    """Rating at the place, as far as it is known [kW]."""
+    if g.derating is None or draft.location is None:
+        return g.p_rated_kw
+    derating = EngineDerating(**g.derating.model_dump())
+    return derated_ratio(derating, draft.location.altitude_m) * g.p_rated_kw
+
+
+def _rating(draft: Draft, loc: Loc, g: GensetForm) -> None:
+    """What is left of the rating at the place; a kind and figures that fit it."""
+    rated_kw = site_rated_kw(draft, g)
+    if rated_kw <= g.p_min_kw < g.p_rated_kw:
+        draft.add(
+            (*loc, "derating"),
+            f"{rated_kw:g} kW left of {g.p_rated_kw:g} kW",
+            f"more than p_min_kw, {g.p_min_kw:g} kW",
+            "a ratio per 1000 m and per 10 K is meant",
+        )
+    if g.rating is not None and g.rating.kind == "continuous":
+        for key in ("mean_ratio_max", "year_h_max"):
+            if getattr(g.rating, key) is not None:
+                draft.add(
+                    (*loc, "rating", key),
+                    f"{getattr(g.rating, key):g}",
+                    "nothing: continuous power has no such limit",
+                )
 
 
 def _low_load(draft: Draft, loc: Loc, g: GensetForm, low: LowLoadForm) -> None:

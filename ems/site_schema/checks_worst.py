@@ -1,5 +1,6 @@
 """Worst cases that a plant must survive on paper before anything is started."""
 
+from ems.site_schema.checks_genset import site_rated_kw
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import ReserveForm
 from ems.site_schema.forms_assets import BessForm, FeederForm
@@ -32,7 +33,7 @@ def _sudden_island(draft: Draft, vital: dict[str, FeederForm]) -> None:
     if (bess := draft.bess.get(former)) is not None:
         limits = (bess.battery.p_discharge_kw_max, bess.pcs.s_kva)
     elif (genset := draft.gensets.get(former)) is not None:
-        limits = (min(genset.p_rated_kw, genset.step_load_kw_max), genset.s_kva)
+        limits = (min(site_rated_kw(draft, genset), genset.step_load_kw_max), genset.s_kva)
     else:
         return  # already a problem of the forming order
     if peak_kw > limits[0] or peak_kva > limits[1]:
@@ -78,7 +79,7 @@ def _long_outage(draft: Draft, reserve: ReserveForm, peak_kw: float) -> None:
                 f"at most what the batteries hold, {stored_kwh:.0f} kWh, where there is no genset",
             )
         return
-    rated_kw = sum(g.p_rated_kw for g in draft.gensets.values())
+    rated_kw = sum(site_rated_kw(draft, g) for g in draft.gensets.values())
     if peak_kw > rated_kw:
         draft.add(
             ("gensets",), f"{rated_kw:g} kW in all", f"{peak_kw:g} kW or more, the peak of the critical tier"
@@ -100,7 +101,7 @@ def _full_import(draft: Draft) -> None:
     assert draft.grid is not None
     fixed = {i: f for i, f in draft.feeders.items() if not f.has_breaker}
     peak_kw = sum(f.p_peak_kw for f in fixed.values())
-    firm_kw = draft.grid.p_import_kw_max + sum(g.p_rated_kw for g in draft.gensets.values())
+    firm_kw = draft.grid.p_import_kw_max + sum(site_rated_kw(draft, g) for g in draft.gensets.values())
     if peak_kw > firm_kw:
         draft.add(
             ("grid", "p_import_kw_max"),

@@ -1,6 +1,6 @@
 """Forms of what stands in a plant: the POI, batteries, gensets, PV, feeders."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -238,6 +238,24 @@ class LowLoadForm(Form):
     burn_off: BurnOffForm | None = None
 
 
+class RatingForm(Form):
+    """What the rating allows (ISO 8528-1)."""
+
+    kind: Literal["continuous", "prime", "limited_time", "standby"]
+    mean_ratio_max: Annotated[float, Quantity("", gt=0.3, le=1)] | None = None
+    year_h_max: Annotated[float, Quantity("h", gt=0, le=8784)] | None = None
+
+
+class EngineDeratingForm(Form):
+    """What height and heat take away from the rating."""
+
+    above_m: Annotated[float, Quantity("m", ge=0, le=9000)]
+    per_1000m_ratio: Annotated[float, Quantity("", ge=0, le=0.5)]
+    above_degc: Annotated[float, Quantity("degC", ge=0, le=60)]
+    per_10k_ratio: Annotated[float, Quantity("", ge=0, le=0.5)]
+    ambient_degc: Annotated[float, Quantity("degC", ge=-50, le=70)]
+
+
 class GensetForm(Form):
     """One diesel genset with its own controller."""
 
@@ -266,6 +284,8 @@ class GensetForm(Form):
     starts_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
     quiet: list[QuietHoursForm] = []
     low_load: LowLoadForm | None = None
+    rating: RatingForm | None = None
+    derating: EngineDeratingForm | None = None
     tank_unusable_l: Annotated[float, Quantity("L", ge=0)] = 0.0
 
 

@@ -1,13 +1,13 @@
 """Where gensets start, and what the calendar says of them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ems.assets import GensetParams
+from ems.assets import ISO_MEAN_H, GensetParams
 from ems.condition import GensetDuty, GensetHour, PlantCondition
 from ems.errors import DataError
 from ems.invariants import require_finite
@@ -55,6 +55,7 @@ def scheduled(
         blocked=blocked_steps(unit.id, site.maintenance, grid),
         quiet_cost=quiet_cost(unit.quiet, grid, ZoneInfo(site.timezone)),
         delivered_l=_delivered_l(unit.id, site, grid),
+        **_rating(unit, GensetDuty() if now is None else now.duty, grid),
         **_low_load(unit, GensetDuty() if now is None else now.duty, grid),
     )
 
@@ -91,6 +92,32 @@ def _low_load(unit: GensetParams, duty: GensetDuty, grid: TimeGrid) -> dict[str,
         "low_load_count_h": duty.low_load_h,
         "burning_h": duty.burning_h,
     }
+
+
+def _rating(unit: GensetParams, duty: GensetDuty, grid: TimeGrid) -> dict[str, Any]:
+    """What operation so far leaves of a mean load and of a year's hours."""
+    if unit.rating is None:
+        return {}
+    rows = [(h.run_h, h.counted_kwh) for h in reversed(duty.hours)]
+    if not all(math.isfinite(x) and x >= 0.0 for x in (duty.year_run_h, *[x for row in rows for x in row])):
+        raise DataError(f"{unit.id}: hours and energy of operation are {duty.year_run_h} h this year, {rows}")
+    mean = unit.rating.mean_ratio_max
+    room = () if mean is None else tuple(
+        _left_kwh(rows, ISO_MEAN_H - min(ISO_MEAN_H, s / 3600.0), mean * unit.p_rated_kw)
+        for s in grid.offset_s[1:]
+    )  # fmt: skip
+    return {"mean_room_kwh": room, "year_run_h": duty.year_run_h}
+
+
+def _left_kwh(rows: Sequence[tuple[float, float]], hours: float, mean_kw: float) -> float:
+    """What the last `hours` of operation, latest first, were below a mean load; 0 if above [kWh]."""
+    total = 0.0
+    for run_h, kwh in rows:
+        part = min(run_h, hours)
+        if part <= 0.0:
+            continue
+        total, hours = total + part * (mean_kw - kwh / run_h), hours - part
+    return max(0.0, total)
 
 
 def past_h(duty: GensetDuty, now: datetime, since_h: float, of: Callable[[GensetHour], float]) -> float:

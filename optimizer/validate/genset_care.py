@@ -6,7 +6,7 @@ found by walking through its whole steps, without the model's variables.
 
 import numpy as np
 
-from ems.assets import GensetParams
+from ems.assets import ISO_FLOOR_RATIO, ISO_MEAN_H, GensetParams
 from ems.plan import Plan
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.prices import ladder
@@ -34,8 +34,33 @@ def check_care(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> No
         due_over += per_h * hours_over(p, params, start, at_low, power[:head])
         scale = max(scale, per_h)
     _paid(found, plan, "low_load", due_price, 1.0)
+    _ratings(found, plan, p, head)
     _tanks(found, plan, p, head)
     _paid(found, plan, "low_load_over", due_over, scale)
+
+
+def _ratings(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:
+    """Mean loads over hours of operation and hours of the year, anew; what is over must be paid."""
+    care, cost, scale = ladder(p.site).genset_care_per_kwh, 0.0, 0.0
+    ends_h = p.grid.offset_s[1:] / 3600.0
+    for params, start in zip(p.site.gensets, p.gensets, strict=True):
+        if params.rating is None:
+            continue
+        on, power = np.array(plan.genset_on[params.id]), np.array(plan.genset_p_kw[params.id])
+        if (most := params.rating.year_h_max) is not None:
+            left_h = max(0.0, most - start.year_run_h)
+            cost += care * params.p_rated_kw * max(0.0, float(on @ p.step_h) - left_h)
+        if (ratio := params.rating.mean_ratio_max) is not None:
+            counted = np.maximum(power, ISO_FLOOR_RATIO * params.p_rated_kw * on)
+            beyond_kw = counted - ratio * params.p_rated_kw * on
+            for t in range(head):
+                part = np.clip(ends_h[: t + 1] - (ends_h[t] - ISO_MEAN_H), 0.0, p.step_h[: t + 1])
+                over = float(part @ beyond_kw[: t + 1]) - start.mean_room_kwh[t]
+                if over > 0.0:  # the latest step is in most of the windows to come
+                    cost += care * over
+                    beyond_kw[t] -= over / float(p.step_h[t])
+        scale = max(scale, care * params.p_rated_kw)
+    _paid(found, plan, "rating_over", cost, scale)
 
 
 def _tanks(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:

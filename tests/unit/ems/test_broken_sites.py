@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ems.assets import BurnOff, LowLoad, QuietHours, ReactivePolicy
+from ems.assets import BurnOff, LowLoad, QuietHours, Rating, ReactivePolicy
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
 from ems.errors import ConfigError
@@ -83,6 +83,10 @@ def test_load_site_good_file_of_the_same_shape_passes():
     )
     assert site.gensets[0].start_cost_after(7.9) == 15.0
     assert site.gensets[0].start_cost_after(8.1) == 40.0
+    assert site.gensets[0].rating == Rating(mean_ratio_max=0.7, year_h_max=300.0)
+    assert site.gensets[0].p_rated_kw == pytest.approx(400.0 * (1.0 - 0.03 - 0.02))  # 1600 m, 45 degC
+    assert site.gensets[0].fuel_kw == pytest.approx((100.0, 200.0, 300.0, 380.0))
+    assert site.gensets[0].fuel_l_h[-1] == pytest.approx(80.6 + 0.8 * (108.3 - 80.6))
     assert site.deliveries[0].fuel_l == 800.0
     assert site.gensets[0].tank_usable_l == 1900.0
     assert site.maintenance[0].start == datetime(2026, 3, 18, 5, 0, tzinfo=UTC)

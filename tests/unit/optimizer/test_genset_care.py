@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
 from dispatch.duty import duties_after
-from ems.assets import BurnOff, LowLoad
+from ems.assets import BurnOff, LowLoad, Rating
 from ems.condition import GensetDuty, GensetHour
 from ems.errors import DataError
 from ems.plan import Plan
@@ -227,3 +228,78 @@ def test_budget_holds_through_plans_that_follow_each_other():
         duty = lived(pose, plan, duty)
     assert all(sum(ran[t : t + 3]) <= 1 for t in range(7))
     assert sum(ran) == 3
+
+
+# --- rating -----------------------------------------------------------------------------------------------
+
+
+def rated(load_kw: list[float], rating: Rating, **changes: Any) -> Pose:
+    """The genset above without a line of low load."""
+    pose = island(load_kw, BURN, **changes)
+    unit = replace(pose.site.gensets[0], low_load=None, rating=rating)
+    return replace(pose, site=replace(pose.site, gensets=(unit,)))
+
+
+PRIME = Rating(mean_ratio_max=0.7)
+
+
+def test_prime_rating_mean_over_hours_of_operation_is_kept():
+    """Grid at 0.4: 100 kW in one hour are made good in the other; together 140 kW, dearest hour first."""
+    pose = rated([100.0, 100.0], PRIME, mode=GridMode.GRID_TIED, import_per_kwh=(0.4, 0.41))
+    plan = pose.plan()
+    assert sum(plan.genset_p_kw["gen1"]) == pytest.approx(140.0, abs=0.5)
+    assert plan.genset_p_kw["gen1"][0] <= 70.1  # the mean holds at the end of each step
+
+
+def test_prime_rating_counts_less_than_30_per_cent_as_30():
+    """20 kW in the first hour count as 30: the second may have 110 of 140, not 120."""
+    pose = rated([20.0, 100.0, 100.0], PRIME, mode=GridMode.GRID_TIED, import_per_kwh=(9.0, 9.0, 0.1))
+    pose = replace(pose, load_kw={"load": [20.0, 120.0, 0.0]})
+    assert pose.plan().cost_terms["rating_over"] == pytest.approx(0.0, abs=1e-6)
+    low = rated([20.0, 100.0], replace(PRIME, mean_ratio_max=0.6))  # 30 + 100 of 120: 10 kWh over for an hour
+    assert low.plan().cost_terms["rating_over"] == pytest.approx(0.5 * 10.0)
+
+
+@pytest.mark.parametrize(("past_kw", "over"), [(None, 30.0), (70.0, 30.0), (60.0, 20.0), (100.0, 30.0)])
+def test_prime_rating_looks_back_over_hours_of_operation(past_kw: float | None, over: float):
+    """An hour at 100 kW after one long ago, which still is one of the last 24 of operation."""
+    hour = GensetHour(start=T0 - timedelta(days=9), run_h=1.0, counted_kwh=past_kw or 0.0)
+    duty = GensetDuty(hours=() if past_kw is None else (hour,))
+    plan = replace(rated([100.0], PRIME), gensets_now={"gen1": {"duty": duty}}).plan()
+    assert plan.cost_terms["rating_over"] == pytest.approx(0.5 * over)
+    assert any(f"above 70% of its rating, by {over:.0f} kWh" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(("run_h", "cost"), [(0.0, 0.0), (199.0, 50.0), (500.0, 100.0)])
+def test_standby_rating_counts_the_hours_of_the_year(run_h: float, cost: float):
+    """Two hours to run, 200 a year: each over it costs 50."""
+    duty = GensetDuty(year=2026, year_run_h=run_h)
+    pose = rated([50.0, 50.0], Rating(year_h_max=200.0), gensets_now={"gen1": {"duty": duty}})
+    plan = pose.plan()
+    assert plan.cost_terms["rating_over"] == pytest.approx(cost)
+    assert any("more than the 200 h a year" in note for note in plan.notes) == (cost > 0.0)
+
+
+@pytest.mark.parametrize("rating", [Rating(mean_ratio_max=0.5), Rating(year_h_max=1.0)])
+def test_replay_refuses_a_plan_that_does_not_pay_for_its_rating(rating: Rating):
+    pose = rated([100.0] * 24, rating)
+    plan, p = pose.plan(), planning_problem(pose.site, pose.condition(), pose.forecast(), EXACT)
+    assert validate(plan, p).ok
+    cheaper = replace(
+        plan, cost_terms={**plan.cost_terms, "rating_over": 0.9 * plan.cost_terms["rating_over"]}
+    )
+    assert [f.split(":")[0] for f in validate(cheaper, p).faults] == ["rating_over"]
+
+
+def test_edge_counts_hours_of_operation_and_of_the_local_year():
+    """Two hours over midnight of the year at 20 kW of 100: counted as 30; the year begins anew."""
+    unit = small_genset(rating=PRIME)
+    zone = ZoneInfo("Africa/Nairobi")
+    at, duties = datetime(2026, 12, 31, 23, 0, tzinfo=zone), dict[str, GensetDuty]()
+    for quarter in range(1, 9):
+        now = (at.astimezone(UTC) + timedelta(minutes=15 * quarter)).astimezone(zone)
+        duties = duties_after({"gen1": unit}, duties, {"gen1": 20.0}, now, 900.0)
+    duty = duties["gen1"]
+    assert [(h.run_h, h.counted_kwh) for h in duty.hours] == [(1.0, 30.0), (1.0, 30.0)]
+    assert duty.year == 2027
+    assert duty.year_run_h == pytest.approx(1.25)  # the quarter up to midnight is seen at midnight
