@@ -67,9 +67,7 @@ def observe(
     demand_kw = _demand(layout, memory, feeder_kw, closed, evidence.bus_alive, elapsed_s)
     last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
-    loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in gensets.items()}
-    now = snapshot.at.astimezone(layout.zone)
-    duty = duties_after(layout.gensets, memory.duty, loads_kw, now, memory.passed_s(snapshot))
+    duty = _duties(layout, memory, snapshot, last_good, gensets)
     kvar = _grid_kvar(layout, snapshot, mode.mode, feeder_kw)
     known = _mains(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
     demand = _demand_counters(layout, known, snapshot, power.grid_kw, kvar)
@@ -415,6 +413,19 @@ def _bess(
         use=memory.bess_use.get(bess, BessUse()),
         temp_degc=snapshot.value(f"{bess}.temp_degc"),
     )
+
+
+def _duties(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    last_good: Mapping[str, float],
+    seen: Mapping[str, GensetSeen],
+) -> dict[str, GensetDuty]:
+    loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in seen.items()}
+    run_h = {g: snapshot.value(f"{g}.run_h") for g in layout.gensets}
+    now = snapshot.at.astimezone(layout.zone)
+    return duties_after(layout.gensets, memory.duty, loads_kw, now, memory.passed_s(snapshot), run_h)
 
 
 def _genset_conditions(

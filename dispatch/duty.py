@@ -17,7 +17,8 @@ EPS_S = 1e-6
 
 def counted(params: GensetParams) -> bool:
     """Whether any limit of a genset looks back."""
-    return params.rating is not None or (params.low_load is not None and params.low_load.counted)
+    looks_back = (params.rating, params.exercise, params.balance_per_h)
+    return any(x is not None for x in looks_back) or (params.low_load is not None and params.low_load.counted)
 
 
 def keep_h(params: GensetParams) -> float:
@@ -32,12 +33,14 @@ def duties_after(
     loads_kw: Mapping[str, float | None],
     now: datetime,
     elapsed_s: float,
+    run_h: Mapping[str, float | None] | None = None,
 ) -> dict[str, GensetDuty]:
     """Duty of every genset after `elapsed_s` up to `now`, in local time [s].
 
     Parameters
     ----------
     loads_kw : load of each genset that is on load [kW]; None: off.
+    run_h : running hours of the sets that count them [h].
     """
     out, at = {}, now.astimezone(UTC)
     for g, params in gensets.items():
@@ -45,7 +48,11 @@ def duties_after(
         if counted(params):
             if duty.year != now.year:
                 duty = replace(duty, year=now.year, year_run_h=0.0)
+            if params.exercise is not None and duty.exercised_at is None:
+                duty = replace(duty, exercised_at=at)  # the first period begins when a set is first seen
             duty = _after(params, duty, loads_kw[g], at, elapsed_s)
+            own_h = None if run_h is None else run_h.get(g)
+            duty = duty if own_h is None else replace(duty, run_h=own_h)
         out[g] = duty
     return out
 
@@ -55,7 +62,8 @@ def _after(
 ) -> GensetDuty:
     duty = _forget(params, duty, at)
     if load_kw is None:
-        return duty if duty.burning_h == 0.0 else replace(duty, burning_h=0.0)
+        quiet = duty.burning_h == 0.0 and duty.exercising_h == 0.0
+        return duty if quiet else replace(duty, burning_h=0.0, exercising_h=0.0)
     begin, left_s = at - timedelta(seconds=elapsed_s), elapsed_s
     while left_s > EPS_S:
         hour = begin.replace(minute=0, second=0, microsecond=0)
@@ -95,5 +103,26 @@ def _count(
         burning_h = burning_h + part_h if hot else 0.0
         if burning_h >= low.burn_off.for_h - EPS_S / 3600.0:
             since_h = 0.0
-    year_h = duty.year_run_h + part_h
-    return replace(duty, hours=hours, low_load_h=since_h, burning_h=burning_h, year_run_h=year_h)
+    exercising_h, last_run = _exercised(params, duty, load_kw, hour, part_h)
+    return replace(
+        duty,
+        hours=hours,
+        low_load_h=since_h,
+        burning_h=burning_h,
+        year_run_h=duty.year_run_h + part_h,
+        run_h=duty.run_h + part_h,
+        exercising_h=exercising_h,
+        exercised_at=last_run,
+    )
+
+
+def _exercised(
+    params: GensetParams, duty: GensetDuty, load_kw: float, hour: datetime, part_h: float
+) -> tuple[float, datetime | None]:
+    """How long it has had the load of an exercise run, and in which hour the last one was long enough."""
+    exercise = params.exercise
+    if exercise is None or load_kw < exercise.load_ratio * params.p_rated_kw:
+        return 0.0, duty.exercised_at
+    exercising_h = duty.exercising_h + part_h
+    enough = exercising_h >= exercise.for_h - EPS_S / 3600.0
+    return exercising_h, hour if enough else duty.exercised_at

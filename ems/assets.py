@@ -126,6 +126,15 @@ class Rating:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exercise:
+    """A run that a genset makes if it has had none like it for so long."""
+
+    every_h: float
+    for_h: float  # on end
+    load_ratio: float  # at least at this share of the rating
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LowLoad:
     """What running below a part of the rating costs, and how long it may last (wet stacking)."""
 
@@ -173,6 +182,8 @@ class GensetParams:
     quiet: tuple[QuietHours, ...] = ()
     low_load: LowLoad | None = None
     rating: Rating | None = None
+    exercise: Exercise | None = None
+    balance_per_h: float | None = None  # money for each 100 h ahead of its peers; None: no part in it
     tank_unusable_l: float = 0.0  # stays in the tank: the engine stops there
     start_types: tuple[tuple[float, float], ...] = ()  # (after a rest of at most so many hours, money)
     ramp_down_kw_s: float | None = None  # None: as upwards

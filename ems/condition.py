@@ -27,6 +27,9 @@ class GensetDuty:
     burning_h: float = 0.0  # on end at the load of a burn-off until now
     year: int = 0  # the local year that `year_run_h` is of
     year_run_h: float = 0.0
+    run_h: float = 0.0  # in all; from the set's own counter where it has one
+    exercising_h: float = 0.0  # on end at the load of an exercise run until now
+    exercised_at: datetime | None = None  # when the last such run was long enough; None: never seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

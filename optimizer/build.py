@@ -17,6 +17,7 @@ from optimizer.formulations import (
     cycle_depth,
     deferrable,
     demand,
+    exercise,
     full_charge,
     genset_commitment,
     genset_fuel,
@@ -70,6 +71,7 @@ def build(s: Structure, kind: type[M]) -> M:
     ramps.add(m, s)  # how fast it can change
     starts.add(m, s)  # not too often in a day
     rating.add(m, s)  # nor more than its rating allows
+    exercise.add(m, s)  # and often enough
     low_load.add(m, s)  # nor too long at low load
     shedding.add(m, s)  # by feeder
     shed_limits.add(m, s)  # not too often, nor too long
@@ -111,6 +113,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         ramps,
         starts,
         rating,
+        exercise,
         low_load,
         shedding,
         shed_limits,
@@ -166,6 +169,7 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         full_charge,
         starts,
         rating,
+        exercise,
         low_load,
         genset_fuel,
         tank,

@@ -66,6 +66,8 @@ class GensetStart:
     output_kw: float = 0.0  # now
     mean_room_kwh: tuple[float, ...] = ()  # (T,) what the past leaves of a mean load; (): no limit
     year_run_h: float = 0.0
+    idle_h: float = 0.0  # since the last exercise run
+    balance_cost_per_h: float = 0.0  # for being ahead of its peers
     delivered_l: tuple[float, ...] = ()  # (T,) brought since the start of the step before; (): none
 
 

@@ -8,6 +8,7 @@ from ems.assets import (
     BessParams,
     BurnOff,
     DeviceBehaviour,
+    Exercise,
     FeederParams,
     GensetParams,
     GridParams,
@@ -54,6 +55,7 @@ from ems.site_schema.forms_assets import (
     BatteryForm,
     CapForm,
     CycleLifeForm,
+    ExerciseForm,
     GensetForm,
     GridForm,
     LowLoadForm,
@@ -239,7 +241,16 @@ def _genset(genset_id: str, form: GensetForm, altitude_m: float) -> GensetParams
     fuel_kw, fuel_l_h = cut_curve(
         tuple(p.p_kw for p in form.fuel_points), tuple(p.fuel_l_h for p in form.fuel_points), rated_kw
     )
-    built = {"fuel_points", "quiet", "low_load", "rating", "derating", "p_rated_kw", "step_load_kw_max"}
+    built = {
+        "fuel_points",
+        "quiet",
+        "low_load",
+        "rating",
+        "exercise",
+        "derating",
+        "p_rated_kw",
+        "step_load_kw_max",
+    }
     return GensetParams(
         id=genset_id,
         p_rated_kw=rated_kw,
@@ -249,8 +260,13 @@ def _genset(genset_id: str, form: GensetForm, altitude_m: float) -> GensetParams
         quiet=tuple(QuietHours(start_h=q.start, end_h=q.end, cost_per_h=q.cost_per_h) for q in form.quiet),
         low_load=None if form.low_load is None else _low_load(form.low_load),
         rating=None if form.rating is None else _rating(form.rating),
+        exercise=None if form.exercise is None else _exercise(form.exercise),
         **form.model_dump(exclude=built),
     )
+
+
+def _exercise(form: ExerciseForm) -> Exercise:
+    return Exercise(every_h=24.0 * form.every_days, for_h=form.for_s / 3600.0, load_ratio=form.load_ratio)
 
 
 def _rating(form: RatingForm) -> Rating:

@@ -99,6 +99,13 @@ def _low_load(draft: Draft, loc: Loc, g: GensetForm, low: LowLoadForm) -> None:
             f"{low.burn_off.above_ratio:g}",
             f"more than below_ratio, {low.below_ratio:g}",
         )
+    if g.exercise is not None and g.exercise.load_ratio < low.below_ratio:
+        draft.add(
+            (*loc[:-1], "exercise", "load_ratio"),
+            f"{g.exercise.load_ratio:g}",
+            f"low_load.below_ratio, {low.below_ratio:g}, or more",
+            "or the exercise is low load itself",
+        )
     if low.price_per_kwh == 0.0 and low.budget_h is None and low.burn_off is None:
         draft.add(loc, "below_ratio alone", "price_per_kwh, budget_h or burn_off", "or it does nothing")
 

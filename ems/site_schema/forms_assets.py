@@ -246,6 +246,14 @@ class RatingForm(Form):
     year_h_max: Annotated[float, Quantity("h", gt=0, le=8784)] | None = None
 
 
+class ExerciseForm(Form):
+    """A run that a genset makes if it has had none like it for so long."""
+
+    every_days: Annotated[float, Quantity("d", ge=1, le=366)]
+    for_s: Annotated[float, Quantity("s", ge=300, le=86400)]
+    load_ratio: Annotated[float, Quantity("", gt=0, le=1)]
+
+
 class EngineDeratingForm(Form):
     """What height and heat take away from the rating."""
 
@@ -285,6 +293,8 @@ class GensetForm(Form):
     quiet: list[QuietHoursForm] = []
     low_load: LowLoadForm | None = None
     rating: RatingForm | None = None
+    exercise: ExerciseForm | None = None
+    balance_per_h: Annotated[float, Quantity("CUR/h", gt=0)] | None = None
     derating: EngineDeratingForm | None = None
     tank_unusable_l: Annotated[float, Quantity("L", ge=0)] = 0.0
 

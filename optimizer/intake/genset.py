@@ -55,6 +55,8 @@ def scheduled(
         blocked=blocked_steps(unit.id, site.maintenance, grid),
         quiet_cost=quiet_cost(unit.quiet, grid, ZoneInfo(site.timezone)),
         delivered_l=_delivered_l(unit.id, site, grid),
+        idle_h=_idle_h(unit, GensetDuty() if now is None else now.duty, grid),
+        balance_cost_per_h=_balance_cost(unit, site, condition),
         **_rating(unit, GensetDuty() if now is None else now.duty, grid),
         **_low_load(unit, GensetDuty() if now is None else now.duty, grid),
     )
@@ -92,6 +94,23 @@ def _low_load(unit: GensetParams, duty: GensetDuty, grid: TimeGrid) -> dict[str,
         "low_load_count_h": duty.low_load_h,
         "burning_h": duty.burning_h,
     }
+
+
+def _idle_h(unit: GensetParams, duty: GensetDuty, grid: TimeGrid) -> float:
+    """Hours since the last exercise run; one that has never been seen is due at the end of its period."""
+    if unit.exercise is None or duty.exercised_at is None:
+        return 0.0
+    return max(0.0, (grid.start - duty.exercised_at).total_seconds() / 3600.0)
+
+
+def _balance_cost(unit: GensetParams, site: Site, condition: PlantCondition) -> float:
+    """Price of an hour for the hours a genset is ahead of the mean of those that take part."""
+    if unit.balance_per_h is None:
+        return 0.0
+    peers = [g.id for g in site.gensets if g.balance_per_h is not None and g.id in condition.gensets]
+    hours = {g: require_finite(f"{g} running hours", condition.gensets[g].duty.run_h) for g in peers}
+    ahead_h = hours.get(unit.id, 0.0) - sum(hours.values()) / len(hours) if hours else 0.0
+    return unit.balance_per_h * max(0.0, ahead_h) / 100.0
 
 
 def _rating(unit: GensetParams, duty: GensetDuty, grid: TimeGrid) -> dict[str, Any]:

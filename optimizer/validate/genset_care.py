@@ -35,6 +35,7 @@ def check_care(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> No
         scale = max(scale, per_h)
     _paid(found, plan, "low_load", due_price, 1.0)
     _ratings(found, plan, p, head)
+    _exercises(found, plan, p, head)
     _tanks(found, plan, p, head)
     _paid(found, plan, "low_load_over", due_over, scale)
 
@@ -61,6 +62,27 @@ def _ratings(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None
                     beyond_kw[t] -= over / float(p.step_h[t])
         scale = max(scale, care * params.p_rated_kw)
     _paid(found, plan, "rating_over", cost, scale)
+
+
+def _exercises(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:
+    """Find the first run that is an exercise, step by step; what is late or missed must be paid."""
+    care, cost, scale = ladder(p.site).genset_care_per_kwh, 0.0, 0.0
+    edges_h = p.grid.offset_s / 3600.0
+    for params, start in zip(p.site.gensets, p.gensets, strict=True):
+        x = params.exercise
+        if x is None or not start.available or x.every_h - start.idle_h >= edges_h[head] - 1e-6:
+            continue
+        due, begun_h, done_h = max(0.0, x.every_h - start.idle_h), None, None
+        for t in range(head):
+            loaded = plan.genset_p_kw[params.id][t] >= x.load_ratio * params.p_rated_kw - LEVEL_KW
+            begun_h = (edges_h[t] if begun_h is None else begun_h) if loaded else None
+            if begun_h is not None and done_h is None and edges_h[t + 1] - begun_h >= x.for_h - 1e-6:
+                done_h = begun_h + x.for_h
+        end_h = float(edges_h[head])
+        late_days = (end_h - due) / 24.0 + 1.0 if done_h is None else max(0.0, done_h - due) / 24.0
+        cost += care * params.p_rated_kw * late_days
+        scale = max(scale, care * params.p_rated_kw)
+    _paid(found, plan, "exercise_late", cost, scale)
 
 
 def _tanks(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:

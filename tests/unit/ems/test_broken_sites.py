@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ems.assets import BurnOff, LowLoad, QuietHours, Rating, ReactivePolicy
+from ems.assets import BurnOff, Exercise, LowLoad, QuietHours, Rating, ReactivePolicy
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
 from ems.errors import ConfigError
@@ -87,6 +87,8 @@ def test_load_site_good_file_of_the_same_shape_passes():
     assert site.gensets[0].p_rated_kw == pytest.approx(400.0 * (1.0 - 0.03 - 0.02))  # 1600 m, 45 degC
     assert site.gensets[0].fuel_kw == pytest.approx((100.0, 200.0, 300.0, 380.0))
     assert site.gensets[0].fuel_l_h[-1] == pytest.approx(80.6 + 0.8 * (108.3 - 80.6))
+    assert site.gensets[0].exercise == Exercise(every_h=720.0, for_h=0.5, load_ratio=0.4)
+    assert site.gensets[0].balance_per_h == 0.5
     assert site.deliveries[0].fuel_l == 800.0
     assert site.gensets[0].tank_usable_l == 1900.0
     assert site.maintenance[0].start == datetime(2026, 3, 18, 5, 0, tzinfo=UTC)

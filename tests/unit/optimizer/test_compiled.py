@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from ems.assets import BurnOff, FeederParams, GensetParams, LowLoad, Rating, ReactivePolicy
+from ems.assets import BurnOff, Exercise, FeederParams, GensetParams, LowLoad, Rating, ReactivePolicy
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.condition import BessUse, GensetDuty, GensetHour
 from ems.contracts import (
@@ -77,6 +77,8 @@ REACTIVE = ReactivePolicy(v_poi_min_pu=0.96, v_poi_max_pu=1.04, v_source_pu=1.01
 BROUGHT = FuelDelivery(asset="gen2", at=builders.T0 + timedelta(minutes=40), fuel_l=90.0)
 WORKED = GensetHour(start=builders.T0 - timedelta(hours=1), low_load_h=0.3, run_h=0.5, counted_kwh=40.0)
 BURN_OFF = BurnOff(after_h=3.0, for_h=1.0, above_ratio=0.8)
+LONG_AGO = builders.T0 - timedelta(hours=699)
+EXERCISE = Exercise(every_h=700.0, for_h=0.5, load_ratio=0.7)
 RATING = Rating(mean_ratio_max=0.6, year_h_max=100.0)
 LOW_LOAD = LowLoad(below_ratio=0.45, price_per_kwh=0.03, budget_h=0.5, window_h=1.5, burn_off=BURN_OFF)
 RESERVED = SocReserve(soc=0.6, price_per_kwh=0.7)
@@ -134,9 +136,12 @@ def _limited(f: FeederParams) -> FeederParams:
 
 def _cooling(unit: GensetParams) -> GensetParams:
     """One of the two is dearer to start from cold, and has limits of its own."""
+    unit = replace(unit, balance_per_h=0.3)
     if unit.id == "gen1":
         return unit
-    unit = replace(unit, low_load=LOW_LOAD, rating=RATING, ramp_kw_s=0.1, ramp_down_kw_s=0.08)
+    unit = replace(
+        unit, low_load=LOW_LOAD, rating=RATING, exercise=EXERCISE, ramp_kw_s=0.1, ramp_down_kw_s=0.08
+    )
     unit = replace(unit, start_up_kw=120.0, shut_down_kw=110.0)
     return replace(unit, cold_start_cost=unit.start_cost + 20.0, cold_after_s=3600.0, starts_per_day_max=3)
 
@@ -381,6 +386,7 @@ NOT_IN_THE_MODEL = {
     "system": set(),
     "hour": set(),
     "rating": set(),
+    "exercise": set(),
     "low_load": set(),
     "burn_off": set(),
     "power factor": set(),
@@ -393,7 +399,13 @@ NOT_IN_THE_MODEL = {
 def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
     pose = random_pose(5)
     pose = replace(pose, mode=GridMode.ISLANDED, outages=(), step_s=900.0, soc=0.97)
-    pose = replace(pose, gensets_now={**pose.gensets_now, "gen2": {"fuel_l": 900.0}})
+    pose = replace(
+        pose,
+        gensets_now={
+            **pose.gensets_now,
+            "gen2": {"fuel_l": 900.0, "duty": GensetDuty(run_h=500.0, exercised_at=LONG_AGO)},
+        },
+    )
     reserve = replace(
         pose.site.reserve,
         assumed_outage_h=1.0,
@@ -476,6 +488,7 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "pump": silent(PUMP, lambda x: at(deferrables=(x, DEPOT)), base),
         "depot": silent(DEPOT, lambda x: at(deferrables=(PUMP, x)), base),
         "work": silent(PUMP.daily[0], lambda x: at(deferrables=(replace(PUMP, daily=(x,)), DEPOT)), base),
+        "exercise": silent(EXERCISE, lambda x: with_gen2(exercise=x), base),
         "rating": silent(RATING, lambda x: with_gen2(rating=x), base),
         "delivery": silent(BROUGHT, lambda x: at(deliveries=(x,)), base),
         "block": silent(BLOCKS[1], lambda x: with_tariff(energy_blocks=(BLOCKS[0], x, BLOCKS[2])), base),
@@ -508,6 +521,8 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         {"gensets_now": {"gen2": {"duty": GensetDuty(burning_h=0.5, low_load_h=3.0)}}},
         {"gensets_now": {"gen2": {"duty": GensetDuty(hours=(WORKED,))}}},
         {"gensets_now": {"gen2": {"duty": GensetDuty(year_run_h=7.0)}}},
+        {"gensets_now": {"gen2": {"duty": GensetDuty(run_h=7.0)}}},
+        {"gensets_now": {"gen2": {"duty": GensetDuty(exercised_at=LONG_AGO)}}},
         {"load_kw": {"critical": [1.0] * STEPS}},
         {"pv_kw": {"pv1": [7.0] * STEPS}},
     ],

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from dispatch.duty import duties_after
-from ems.assets import BurnOff, LowLoad, Rating
+from ems.assets import BurnOff, Exercise, LowLoad, Rating
 from ems.condition import GensetDuty, GensetHour
 from ems.errors import DataError
 from ems.plan import Plan
-from ems.site import GridMode
+from ems.site import GridMode, Maintenance
 from optimizer import Planner
 from optimizer.intake import planning_problem
 from optimizer.prices import ladder
@@ -303,3 +303,82 @@ def test_edge_counts_hours_of_operation_and_of_the_local_year():
     assert [(h.run_h, h.counted_kwh) for h in duty.hours] == [(1.0, 30.0), (1.0, 30.0)]
     assert duty.year == 2027
     assert duty.year_run_h == pytest.approx(1.25)  # the quarter up to midnight is seen at midnight
+
+
+# --- exercise runs, balancing -----------------------------------------------------------------------------
+
+
+def exercising(idle_h: float, price: Any, **changes: Any) -> Pose:
+    """20 kW beside a grid cheaper than 0.3; an hour at 40 kW or more every 100 h, which needs export."""
+    pose = tied([20.0] * 4, BURN, import_per_kwh=price, **changes)
+    unit = replace(
+        pose.site.gensets[0], low_load=None, exercise=Exercise(every_h=100.0, for_h=1.0, load_ratio=0.4)
+    )
+    grid = replace(pose.site.grid, p_export_kw_max=100.0)
+    ran = GensetDuty(exercised_at=T0 - timedelta(hours=idle_h))
+    now = {"gen1": {"duty": ran}}
+    return replace(pose, site=replace(pose.site, gensets=(unit,), grid=grid), gensets_now=now)
+
+
+def test_exercise_is_made_where_it_is_cheapest_before_it_is_due():
+    """Due after three and a half hours: 40 kW at 0.3 in the dearest, 20 spare 0.25, 20 are given away."""
+    plan = exercising(96.5, (0.1, 0.2, 0.25, 0.1)).plan()
+    assert plan.genset_p_kw["gen1"] == pytest.approx((0.0, 0.0, 40.0, 0.0))
+    assert plan.cost_terms["exercise_late"] == 0.0
+    assert any(n.startswith("gen1: exercise run from 02 02:00") for n in plan.notes)
+
+
+def test_exercise_that_is_not_due_within_the_plan_is_not_made():
+    assert sum(exercising(90.0, 0.1).plan().genset_on["gen1"]) == 0
+
+
+@pytest.mark.parametrize(("idle_h", "late_h"), [(99.0, 0.0), (100.0, 1.0), (400.0, 1.0)])
+def test_exercise_that_is_late_is_made_at_once(idle_h: float, late_h: float):
+    """A day late costs 0.5 x 100 kW: it begins now even where a later hour would be 1 cheaper."""
+    plan = exercising(idle_h, (0.1, 0.15, 0.1, 0.1)).plan()
+    assert plan.genset_on["gen1"][0] == 1
+    assert plan.cost_terms["exercise_late"] == pytest.approx(50.0 * late_h / 24.0)
+
+
+def test_exercise_that_cannot_be_made_is_said():
+    pose = exercising(100.0, 0.1)
+    stopped = Maintenance(asset="gen1", start=T0, end=T0 + timedelta(hours=9))
+    plan = replace(pose, site=replace(pose.site, maintenance=(stopped,))).plan()
+    assert plan.cost_terms["exercise_late"] == pytest.approx(50.0 * (4.0 / 24.0 + 1.0))
+    assert "gen1: its exercise run of 60 min is due and is not planned" in plan.notes
+
+
+def test_replay_refuses_a_plan_that_does_not_pay_for_a_late_exercise():
+    pose = exercising(400.0, 0.1)
+    plan, p = pose.plan(), planning_problem(pose.site, pose.condition(), pose.forecast(), EXACT)
+    assert validate(plan, p).ok
+    cheaper = replace(plan, cost_terms={**plan.cost_terms, "exercise_late": 0.0})
+    assert [f.split(":")[0] for f in validate(cheaper, p).faults] == ["exercise_late"]
+
+
+@pytest.mark.parametrize(("hours", "runs"), [((500.0, 100.0), "gen2"), ((100.0, 500.0), "gen1")])
+def test_balancing_runs_the_set_with_fewer_hours(hours: tuple[float, float], runs: str):
+    """200 h ahead of the mean at 0.5 per 100 h: an hour of that set is 1 dearer."""
+    units = [small_genset(g, balance_per_h=0.5) for g in ("gen1", "gen2")]
+    site = small_site(gensets=units, feeders=[feeder("load", 10.0)], diesel_per_l=0.3)
+    now = {g: {"duty": GensetDuty(run_h=h)} for g, h in zip(("gen1", "gen2"), hours, strict=True)}
+    pose = Pose(site=site, load_kw={"load": 50.0}, mode=GridMode.ISLANDED, gensets_now=now)
+    plan = pose.plan()
+    assert list(plan.genset_on[runs]) == [1, 1, 1, 1]
+    assert plan.cost_terms["balancing"] == 0.0
+    forced = replace(pose, load_kw={"load": 150.0}).plan()
+    assert forced.cost_terms["balancing"] == pytest.approx(4.0)
+
+
+def test_edge_sees_exercise_runs_and_takes_the_counter_of_the_set():
+    unit = small_genset(exercise=Exercise(every_h=100.0, for_h=0.5, load_ratio=0.4), balance_per_h=0.5)
+    duties = duties_after({"gen1": unit}, {}, {"gen1": None}, T0, 0.0)
+    assert duties["gen1"].exercised_at == T0  # first seen
+    for minutes, kw in ((30, 35.0), (50, 45.0), (60, 35.0), (80, 45.0)):
+        at = T0 + timedelta(days=3, minutes=minutes)
+        duties = duties_after({"gen1": unit}, duties, {"gen1": kw}, at, 1200.0)
+    assert duties["gen1"].exercised_at == T0  # twice 20 min are no half an hour
+    at = T0 + timedelta(days=3, minutes=90)
+    duties = duties_after({"gen1": unit}, duties, {"gen1": 45.0}, at, 600.0, {"gen1": 1234.5})
+    assert duties["gen1"].exercised_at == T0 + timedelta(days=3, hours=1)
+    assert duties["gen1"].run_h == 1234.5
