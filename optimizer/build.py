@@ -32,6 +32,7 @@ from optimizer.formulations import (
     reactive,
     reserve,
     running,
+    sharing,
     shed_limits,
     shedding,
     soc_reserve,
@@ -68,6 +69,7 @@ def build(s: Structure, kind: type[M]) -> M:
     genset_commitment.add(m, s)  # on, start, stop
     hot_starts.add(m, s)  # and how long the rest before was
     genset_fuel.add(m, s)  # output and litres
+    sharing.add(m, s)  # how they share an island that is theirs alone
     ramps.add(m, s)  # how fast it can change
     starts.add(m, s)  # not too often in a day
     rating.add(m, s)  # nor more than its rating allows
@@ -110,6 +112,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         genset_commitment,
         hot_starts,
         genset_fuel,
+        sharing,
         ramps,
         starts,
         rating,

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ems.assets import GensetParams
+from ems.assets import GensetParams, Sharing
 from ems.errors import InvariantBroken
 from ems.site import Site
 from ems.timegrid import FloatArray
@@ -66,6 +66,9 @@ def _together(site: Site, a: int, b: int) -> bool:
         return False
     one, other = site.gensets[a], site.gensets[b]
     options = [f for f in fields(one) if f.default is not MISSING and f.name not in COUNTED]
+    partners = [g for g in site.gensets if g.sharing is Sharing.PROPORTIONAL]
+    if one.sharing is Sharing.PROPORTIONAL and not all(identical(one, g) for g in partners):
+        return False  # they share with others, one by one (sharing.py)
     if one.p_rated_kw > 60.0 * one.ramp_kw_s:
         return False  # ramps may bind in a short step, and are those of single machines (ramps.py)
     if site.reserve.fuel_h > 0.0 or {d.asset for d in site.deliveries} & {one.id, other.id}:

@@ -6,17 +6,30 @@ found by walking through its whole steps, without the model's variables.
 
 import numpy as np
 
-from ems.assets import ISO_FLOOR_RATIO, ISO_MEAN_H, GensetParams
+from ems.assets import ISO_FLOOR_RATIO, ISO_MEAN_H, GensetParams, Sharing
 from ems.plan import Plan
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.prices import ladder
 from optimizer.problem import GensetStart, PlanningProblem
-from optimizer.validate.findings import Findings
+from optimizer.validate.findings import Findings, Tolerance
 from plant_models import genset
 
 PAID_RATIO = 0.01  # of what is due, or of an hour's price: how much a plan may pay less
 FUEL_RATIO = 0.02  # of what was burnt: the pieces of the model against the curve
 LEVEL_KW = 1e-3  # a load so little below a line is on it
+
+
+def check_sharing(found: Findings, plan: Plan, p: PlanningProblem, head: int, tol: Tolerance) -> None:
+    """Sets that carry an island in proportion to their ratings are at one per-unit load."""
+    group = [g for g in p.site.gensets if g.sharing is Sharing.PROPORTIONAL]
+    apart = np.zeros(head)
+    for t in np.flatnonzero(p.islanded[:head]) if not p.bess_forms else ():
+        running = [g for g in group if plan.genset_on[g.id][t] > 0.5]
+        total = sum(plan.genset_p_kw[g.id][t] for g in running)
+        rated = sum(g.p_rated_kw for g in running)
+        for g in running:
+            apart[t] = max(apart[t], abs(plan.genset_p_kw[g.id][t] - total * g.p_rated_kw / rated))
+    found.within("sharing", "gensets do not share the load in proportion", apart, tol.limit_kw)
 
 
 def check_care(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from ems.assets import BurnOff, Exercise, FeederParams, GensetParams, LowLoad, Rating, ReactivePolicy
+from ems.assets import BurnOff, Exercise, FeederParams, GensetParams, LowLoad, Rating, ReactivePolicy, Sharing
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.condition import BessUse, GensetDuty, GensetHour
 from ems.contracts import (
@@ -136,7 +136,7 @@ def _limited(f: FeederParams) -> FeederParams:
 
 def _cooling(unit: GensetParams) -> GensetParams:
     """One of the two is dearer to start from cold, and has limits of its own."""
-    unit = replace(unit, balance_per_h=0.3)
+    unit = replace(unit, balance_per_h=0.3, sharing=Sharing.PROPORTIONAL)
     if unit.id == "gen1":
         return unit
     unit = replace(
