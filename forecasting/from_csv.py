@@ -1,5 +1,6 @@
 """Forecasts from a CSV or Parquet file of somebody else: `load.<feeder>`, `pv.<asset>`, `import_per_kwh`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from forecasting.price import TariffPrices
 PRICE = "import_per_kwh"
 _DAY_S = 86400.0
 _OVER_RATING_RATIO = 1.2  # more than that is another unit, not a sunny day
+_OVER_PEAK_RATIO = 20.0  # of a feeder's peak: more is another unit
 
 
 class CsvForecaster:
@@ -105,6 +107,20 @@ class CsvForecaster:
             if values.min() < 0.0:
                 at = self._when(table.series[name], int(values.argmin()))
                 raise DataError(f"{self._path}: {name}: {values.min():g} at {at}; allowed: 0 or more")
+        for f in self._site.feeders:
+            values = table.series[f"load.{f.id}"].values
+            if values.max() > _OVER_PEAK_RATIO * f.p_peak_kw:
+                at = self._when(table.series[f"load.{f.id}"], int(values.argmax()))
+                raise DataError(
+                    f"{self._path}: load.{f.id}: {values.max():g} at {at}; allowed: up to "
+                    f"{_OVER_PEAK_RATIO:g} times its peak of {f.p_peak_kw:g} kW (another unit?)"
+                )
+        top = max((f.voll_per_kwh for f in self._site.feeders), default=math.inf)
+        if PRICE in table.series and (highest := float(table.series[PRICE].values.max())) > top:
+            raise DataError(
+                f"{self._path}: {PRICE}: {highest:g}; allowed: up to the highest value of lost load, {top:g} "
+                "(per MWh?)"
+            )
         for p in self._site.pv:
             values = table.series[f"pv.{p.id}"].values
             if values.max() > _OVER_RATING_RATIO * p.p_ac_kw:

@@ -10,10 +10,11 @@ from ems.site import Site
 from optimizer.intake.availability import distrusted_steps, grid_availability, integral_steps
 from optimizer.intake.battery import bess_start, terminal_values
 from optimizer.intake.caps import caps_kw, power_now_kw
+from optimizer.intake.checks import check_condition
 from optimizer.intake.contracts import contract_numbers
 from optimizer.intake.deferrable import deferrable_starts, without_devices
 from optimizer.intake.genset import genset_start, scheduled
-from optimizer.intake.series import asset_series, check_time, finite_series
+from optimizer.intake.series import asset_series, check_time, finite_series, refuse_other_unit
 from optimizer.intake.tariff import history_kwh, tariff_numbers
 from optimizer.intake.voltage import source_voltage
 from optimizer.options import PlannerOptions
@@ -46,6 +47,9 @@ def planning_problem(
     load = asset_series(forecast.load_kw, loads, grid, "load_kw", notes)
     load = without_devices(site, load, notes)
     pv = asset_series(forecast.pv_kw, solar, grid, "pv_kw", notes)
+    refuse_other_unit(forecast.load_kw, {f.id: f.p_peak_kw for f in site.feeders}, grid, "load_kw")
+    refuse_other_unit(forecast.pv_kw, {p.id: p.p_dc_kwp for p in site.pv}, grid, "pv_kw")
+    check_condition(site, condition, notes)
     available = grid_availability(site, condition, forecast, notes)
     import_price = finite_series(forecast.import_per_kwh, grid, "import_per_kwh")
     export_price = finite_series(forecast.export_per_kwh, grid, "export_per_kwh")

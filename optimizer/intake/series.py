@@ -9,6 +9,21 @@ from ems.errors import DataError
 from ems.timegrid import FloatArray, TimeGrid
 
 DUST_KW = 1e-6
+OTHER_UNIT_RATIO = 20.0  # of a rating or peak: more is no forecast but watts
+
+
+def refuse_other_unit(
+    given: Mapping[str, FloatArray], largest_kw: Mapping[str, float], grid: TimeGrid, what: str
+) -> None:
+    """Refuse values that no asset of this size can have."""
+    for asset, top in largest_kw.items():
+        row = np.asarray(given[asset], dtype=np.float64)
+        t = int(np.argmax(row))
+        if row[t] > OTHER_UNIT_RATIO * top:
+            raise DataError(
+                f"forecast {what}[{asset}] is {row[t]:g} in the step of {grid.starts()[t]}; allowed: up to "
+                f"{OTHER_UNIT_RATIO:g} times its {top:g} kW (is it in W?)"
+            )
 
 
 def check_time(grid: TimeGrid, at: datetime) -> None:
@@ -38,8 +53,18 @@ def asset_series(
     what: str,
     notes: list[str],
 ) -> FloatArray:
-    """(N, T) series by asset [kW]. Negative becomes 0, above the rating becomes the rating, with a note."""
+    """(N, T) series by asset [kW]. Negative becomes 0, above the rating becomes the rating, with a note.
+
+    Raises
+    ------
+    DataError : a series is missing, is of no asset of the site, is not finite, or so far above what the asset
+        can be (`OTHER_UNIT_RATIO`) that it must be in another unit.
+    """
     rows = []
+    if unknown := sorted(set(given) - set(highest)):
+        raise DataError(
+            f"forecast {what} has series for {', '.join(unknown)}; allowed: {', '.join(highest) or 'none'}"
+        )
     for asset, top in highest.items():
         if asset not in given:
             raise DataError(f"forecast {what} has no series for {asset}")

@@ -95,6 +95,7 @@ BAD = [
     ),
     (broken(cell(20, 1, "-5")), r"load.critical: -5 at 2026-03-02T09:00:00\+00:00; allowed: 0 or more"),
     (broken(cell(20, 4, "90000")), r"pv.pv1: 90000 at .*another unit"),
+    (broken(cell(20, 1, "60000")), r"load.critical: 60000 at .*another unit"),
     (broken(lambda r: r.clear()), r"0 rows of data"),
 ]
 
