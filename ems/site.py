@@ -58,6 +58,7 @@ class ReservePolicy:
     pv_drop_ratio: float = 0.0  # share of the PV in use that may be gone at once
     motor_start_kw: float = 0.0  # islanded: largest motor start to be carried
     load_trip_kw: float = 0.0  # islanded: largest load that may trip
+    load_steps: bool = False  # islanded: a feeder closes only where the sources accept its peak at once
     fuel_h: float = 0.0  # the tanks always hold so many hours of the critical tiers
     survive_h: float = 0.0  # grid-tied: the critical tiers live so long on energy, fuel and PV
     survive_pv_ratio: float = 0.0  # share of the forecast PV counted on for it

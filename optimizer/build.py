@@ -23,6 +23,7 @@ from optimizer.formulations import (
     genset_fuel,
     grid,
     hot_starts,
+    load_step,
     low_load,
     poi,
     power_factor,
@@ -76,6 +77,7 @@ def build(s: Structure, kind: type[M]) -> M:
     exercise.add(m, s)  # and often enough
     low_load.add(m, s)  # nor too long at low load
     shedding.add(m, s)  # by feeder
+    load_step.add(m, s)  # nor more at once than the sources accept
     shed_limits.add(m, s)  # not too often, nor too long
     deferrable.add(m, s)  # work that is due by a deadline
     balance.add(m, s)  # all of it meets the load; somebody forms the bus
@@ -119,6 +121,7 @@ def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure
         exercise,
         low_load,
         shedding,
+        load_step,
         shed_limits,
         deferrable,
         balance,
@@ -174,6 +177,7 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
         rating,
         exercise,
         low_load,
+        load_step,
         genset_fuel,
         tank,
         contracts,

@@ -91,6 +91,7 @@ class ReserveForm(Form):
     pv_drop_ratio: Ratio = 0.0
     motor_start_kw: Kw = 0.0
     load_trip_kw: Kw = 0.0
+    load_steps: bool = False
     fuel_h: Annotated[float, Quantity("h", ge=0, le=720)] = 0.0
     survive_h: Annotated[float, Quantity("h", ge=0, le=72)] = 0.0
     survive_pv_ratio: Ratio = 0.0

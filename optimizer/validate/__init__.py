@@ -15,7 +15,7 @@ from optimizer.validate.deferrable import check_deferrables
 from optimizer.validate.feeders import check_feeders
 from optimizer.validate.findings import Findings, Tolerance, Verdict
 from optimizer.validate.genset import check_genset
-from optimizer.validate.genset_care import check_care, check_sharing
+from optimizer.validate.genset_care import check_care, check_load_steps, check_sharing
 from optimizer.validate.poi import check_poi
 from optimizer.validate.reactive import check_reactive
 from optimizer.validate.security import check_security
@@ -65,5 +65,6 @@ def validate(
     check_poi(found, plan, p, tolerance)
     check_reactive(found, plan, p, tolerance)
     check_care(found, plan, p, head)
+    check_load_steps(found, plan, p, head)
     check_sharing(found, plan, p, head, tolerance)
     return Verdict(faults=tuple(found.faults), worst=found.worst)

@@ -16,6 +16,7 @@ from plant_models import genset
 
 PAID_RATIO = 0.01  # of what is due, or of an hour's price: how much a plan may pay less
 FUEL_RATIO = 0.02  # of what was burnt: the pieces of the model against the curve
+SHORT_STEP_H = 0.25  # of missing reserve: what a step too large costs
 LEVEL_KW = 1e-3  # a load so little below a line is on it
 
 
@@ -30,6 +31,35 @@ def check_sharing(found: Findings, plan: Plan, p: PlanningProblem, head: int, to
         for g in running:
             apart[t] = max(apart[t], abs(plan.genset_p_kw[g.id][t] - total * g.p_rated_kw / rated))
     found.within("sharing", "gensets do not share the load in proportion", apart, tol.limit_kw)
+
+
+def check_load_steps(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:
+    """Feeders that close onto an island, read off what is shed; a step too large must be paid."""
+    if not p.site.reserve.load_steps or not p.shed_whole.any():
+        return
+    price, due = SHORT_STEP_H * ladder(p.site).reserve_per_kwh, 0.0
+    for i, feeder in enumerate(p.site.feeders):
+        was_open = bool(p.feeder_open[i]) and feeder.has_breaker
+        for t in range(head if feeder.has_breaker else 0):
+            load_kw, shed_kw = float(p.load_kw[i, t]), plan.shed_kw[feeder.id][t]
+            if load_kw <= LEVEL_KW or not p.shed_whole[t]:
+                was_open = False  # whether it is open cannot be seen
+                continue
+            if was_open and shed_kw < 0.5 * load_kw:
+                due += max(0.0, feeder.p_peak_kw - _accepted_kw(plan, p, t))
+            was_open = shed_kw >= 0.5 * load_kw
+    _paid(found, plan, "load_step_short", price * due, price)
+
+
+def _accepted_kw(plan: Plan, p: PlanningProblem, t: int) -> float:
+    """Largest step that the sources on line accept [kW]."""
+    if p.grid_available[t]:
+        return float("inf")
+    sets = sum(g.step_load_kw_max for g in p.site.gensets if plan.genset_on[g.id][t] > 0.5)
+    for unit, start in zip(p.site.bess, p.bess, strict=True):
+        if unit.pcs.can_form and start.available and unit.id in p.site.forming.islanded:
+            sets += float(start.p_discharge_kw[t])
+    return sets
 
 
 def check_care(found: Findings, plan: Plan, p: PlanningProblem, head: int) -> None:

@@ -49,7 +49,7 @@ STEPS = 8
 EVERYTHING: dict[str, Any] = {
     "n_minus_1": ("genset", "bess", "pv"), "n_minus_1_tied": ("genset", "bess", "pv", "import"),
     "pv_drop_ratio": 0.6, "motor_start_kw": 40.0, "load_trip_kw": 30.0, "survive_h": 2.0,
-    "fuel_h": 3.0,
+    "load_steps": True, "fuel_h": 3.0,
 }  # fmt: skip
 EVENING = LocalWindow(
     start_h=4.0, end_h=20.0, weekdays=frozenset(range(7)), months=frozenset(range(1, 13))
