@@ -1,6 +1,6 @@
 """What the model layer, the formulation and the size of a plan cost, beside named rivals, in one run.
 
-    python -m benchmarks.model_layers [--quick] [--only overhead formulation tools target growth scenarios]
+    python -m benchmarks.model_layers [--quick] [--windows N] [--only SECTION ...]
 
 CPU seconds of one thread, medians [lowest..highest] over windows of problem P (problem_p.py) with different
 seeds and starts. Ratios are the message: times are of this machine. Sections:
@@ -20,6 +20,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -179,10 +180,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two windows, small sizes: some two minutes")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--windows", type=int, help="windows measured")
     given = parser.parse_args()
+    scale = QUICK if given.quick else FULL
+    if given.windows:
+        scale = replace(scale, windows=given.windows)
     machine()
     for name in given.only:
-        SECTIONS[name](QUICK if given.quick else FULL)
+        SECTIONS[name](scale)
         sys.stdout.flush()
 
 

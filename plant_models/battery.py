@@ -104,6 +104,18 @@ def table_ratios(params: BatteryParams, soc: float) -> tuple[float, float]:
     return float(charge), float(discharge)
 
 
+def taper_discharge_kw_array(params: BatteryParams, soc: FloatArray) -> FloatArray:
+    """(T,) what the BMS allows to be discharged, the vector form of `taper_limits_kw` [kW]."""
+    width = params.soc_taper_low - params.soc_min
+    share = np.maximum(0.0, soc - params.soc_min) / width if width > 0.0 else np.zeros_like(soc)
+    ratio = np.where(soc < params.soc_taper_low, params.taper_ratio + (1.0 - params.taper_ratio) * share, 1.0)
+    if params.power_by_soc:
+        at = [row.soc for row in params.power_by_soc]
+        ratio = np.minimum(ratio, np.interp(soc, at, [row.discharge_ratio for row in params.power_by_soc]))
+    out: FloatArray = params.p_discharge_kw_max * ratio
+    return out
+
+
 def temperature_ratios(params: BatteryParams, temp_degc: float) -> tuple[float, float]:
     """Share of its power that the BMS allows at a temperature: (charge, discharge).
 

@@ -34,7 +34,7 @@ from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
-from plant_models.battery import taper_limits_kw
+from plant_models.battery import taper_discharge_kw_array
 
 
 def drawn_per_kwh(p: BatteryParams) -> float:
@@ -197,7 +197,7 @@ def battery_top_kw(p: PlanningProblem, s: Structure, stored: FloatArray) -> Floa
     for b, (unit, start) in enumerate(zip(p.site.bess, p.bess, strict=True)):
         if start.available:
             battery = unit.battery
-            taper = np.array([taper_limits_kw(battery, e / battery.energy_kwh)[1] for e in stored[b]])
+            taper = taper_discharge_kw_array(battery, stored[b] / battery.energy_kwh)
             energy = np.maximum(0.0, stored[b] - battery.soc_min * battery.energy_kwh)
             held = np.minimum(start.p_discharge_kw, energy / (s.hold_h * drawn_per_kwh(battery)))
             out[b] = np.minimum(held, taper)

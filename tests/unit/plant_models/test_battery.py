@@ -55,17 +55,28 @@ def test_taper_limits_without_taper_band_stay_finite():
     assert battery.taper_limits_kw(flat, 0.96) == (100.0, 500.0)
 
 
+TABLE = (
+    SocLimit(soc=0.1, charge_ratio=0.6, discharge_ratio=0.4),
+    SocLimit(soc=0.5, charge_ratio=1.0, discharge_ratio=0.8),
+    SocLimit(soc=0.95, charge_ratio=0.5, discharge_ratio=0.9),
+)
+
+
 def test_power_by_soc_table_narrows_beside_the_tapers_and_is_held_beyond_its_ends():
-    table = (
-        SocLimit(soc=0.1, charge_ratio=0.6, discharge_ratio=0.4),
-        SocLimit(soc=0.5, charge_ratio=1.0, discharge_ratio=0.8),
-        SocLimit(soc=0.95, charge_ratio=0.5, discharge_ratio=0.9),
-    )
-    limited = builders.battery(power_by_soc=table)
+    limited = builders.battery(power_by_soc=TABLE)
     assert battery.taper_limits_kw(limited, 0.3) == pytest.approx((400.0, 300.0))
     assert battery.taper_limits_kw(limited, 0.95) == pytest.approx((100.0, 450.0))  # the taper is lower
     assert battery.taper_limits_kw(limited, 1.0) == pytest.approx((100.0, 450.0))
     assert battery.taper_limits_kw(limited, 0.12) == pytest.approx((310.0, 210.0))
+
+
+@pytest.mark.parametrize(
+    "params", [P, builders.battery(soc_taper_low=0.1), builders.battery(power_by_soc=TABLE)]
+)
+def test_taper_of_discharge_vector_equals_scalar(params):
+    soc = np.linspace(0.0, 1.0, 41)
+    each = [battery.taper_limits_kw(params, float(x))[1] for x in soc]
+    assert battery.taper_discharge_kw_array(params, soc) == pytest.approx(each)
 
 
 @given(soc=st.floats(0.1, 0.95), dt_s=st.floats(0.1, 3600.0), p_set=st.floats(-600.0, 600.0))
