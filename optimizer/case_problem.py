@@ -54,11 +54,15 @@ def case_problem(case: Case) -> PlanningProblem:
     there = case.flags("grid.available", grid.available)
     buy = case.series("grid.import_per_kwh", grid.import_per_kwh)
     sell = case.series("grid.export_per_kwh", grid.export_per_kwh)
+    caps = (
+        case.series("grid.import_kw_max", grid.import_kw_max, 0.0),
+        case.series("grid.export_kw_max", grid.export_kw_max, 0.0),
+    )
     load = [case.series(f"load {x.id}: kw", x.kw, 0.0) for x in case.loads]
     peaks = [float(row.max()) for row in load]
     pv = case.series("pv_kw", case.pv_kw, 0.0)
     return PlanningProblem(
-        site=_site(case, grid, peaks, float(pv.max())),
+        site=_site(case, grid, caps, peaks, float(pv.max())),
         grid=TimeGrid(start=START, step_s=tuple((3600.0 * step_h).tolist())),
         at=START,
         mode_now=GridMode.GRID_TIED if there[0] else GridMode.ISLANDED,
@@ -79,6 +83,7 @@ def case_problem(case: Case) -> PlanningProblem:
         blocks_used_kwh=(grid.import_so_far_kwh, 0.0),
         running_extra_kw=tuple(extra.tolist()) if (extra := reserve_kw(case)).any() else (),
         contracts=no_contracts(T),
+        poi_caps_kw=caps,
         feeder_use=(FeederUse(),) * len(load),
         deferrables=tuple(_deferrable_start(x, case) for x in case.deferrables),
     )
@@ -185,7 +190,9 @@ def _genset_start(x: Unit, case: Case) -> GensetStart:
     )
 
 
-def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> Site:
+def _site(
+    case: Case, grid: Grid, caps_kw: tuple[FloatArray, FloatArray], peaks_kw: list[float], pv_peak_kw: float
+) -> Site:
     """A site of these assets alone; one litre of its fuel costs one unit of money."""
     forming = (*[x.id for x in case.storages], *[x.id for x in case.units])
     return Site(
@@ -198,7 +205,7 @@ def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> S
         currency="XXX",
         diesel_per_l=1.0,
         co2_kg_per_l=0.0,
-        grid=_grid(grid),
+        grid=_grid(float(caps_kw[0].max()), float(caps_kw[1].max())),
         bess=tuple(_bess(x) for x in case.storages),
         gensets=tuple(_genset(x) for x in by_fleet(case)),
         pv=(_pv(pv_peak_kw),) if pv_peak_kw > 0.0 else (),
@@ -229,9 +236,9 @@ def _site(case: Case, grid: Grid, peaks_kw: list[float], pv_peak_kw: float) -> S
     )  # fmt: skip
 
 
-def _grid(x: Grid) -> GridParams:
+def _grid(import_kw: float, export_kw: float) -> GridParams:
     return GridParams(
-        id="grid", p_import_kw_max=x.import_kw_max, p_export_kw_max=x.export_kw_max, v_nominal_v=400.0,
+        id="grid", p_import_kw_max=import_kw, p_export_kw_max=export_kw, v_nominal_v=400.0,
         r_ohm=0.0, x_ohm=0.0, v_min_pu=0.9, v_max_pu=1.1, transfer_s=0.0, reconnect_dwell_s=0.0,
     )  # fmt: skip
 

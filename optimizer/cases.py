@@ -318,7 +318,7 @@ def _check_cycle_life(what: str, life: CycleLife) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A connection with a tariff. The whole horizon is one billing period.
+    """A connection with a tariff; prices and caps may change by step. The horizon is one billing period.
 
     The demand charge is on the highest mean import of an interval of `billing_interval_h`, never below
     `peak_so_far_kw`; what that peak costs already is sunk and not part of the objective. `blocks` of (up to
@@ -328,8 +328,8 @@ class Grid:
 
     import_per_kwh: Values = 0.0
     export_per_kwh: Values = 0.0
-    import_kw_max: float = 1e6
-    export_kw_max: float = 0.0
+    import_kw_max: Values = 1e6
+    export_kw_max: Values = 0.0
     available: Flags = True
     demand_per_kw: float = 0.0
     peak_so_far_kw: float = 0.0
@@ -341,8 +341,8 @@ class Grid:
         _check(
             "grid",
             (
-                ("import_kw_max", self.import_kw_max, 0.0, 1e9),
-                ("export_kw_max", self.export_kw_max, 0.0, 1e9),
+                ("import_kw_max", float(np.min(self.import_kw_max)), 0.0, 1e9),
+                ("export_kw_max", float(np.min(self.export_kw_max)), 0.0, 1e9),
                 ("demand_per_kw", self.demand_per_kw, 0.0, 1e9),
                 ("peak_so_far_kw", self.peak_so_far_kw, 0.0, 1e9),
                 ("billing_interval_h", self.billing_interval_h, 1.0 / 3600.0, 8784.0),

@@ -521,3 +521,16 @@ def test_equal_units_with_a_calendar_cost_what_unequal_ones_cost(key: str, seed:
     case = Case(steps=8, units=(one, replace(one, id="u1")), loads=(load,))
     unlike = replace(case, units=(one, replace(one, id="u1", start_cost=3.0 + 1e-9)))
     assert solve_case(case).objective == pytest.approx(solve_case(unlike).objective, abs=1e-4)
+
+
+def test_caps_of_the_grid_change_by_step() -> None:
+    """Import capped at 30 kW in the last hour leaves 20 kW; no export while there is sun."""
+    out = (0, 0, 50)
+    grid = Grid(import_per_kwh=0.1, import_kw_max=(200, 200, 30), export_per_kwh=0.05, export_kw_max=out)
+    load = Load(kw=50, voll_per_kwh=2.0)
+    done = solve_case(Case(steps=3, grid=grid, loads=(load,), pv_kw=(0, 90, 0)))
+    assert done.faults == ()
+    assert done.grid_kw == pytest.approx((50.0, 0.0, 30.0))
+    assert done.unserved_kw["load"] == pytest.approx((0.0, 0.0, 20.0))
+    with pytest.raises(BadValue, match=r"import_kw_max"):
+        solve_case(Case(steps=2, grid=Grid(import_kw_max=(1, -1))))
