@@ -183,10 +183,12 @@ def discharge_cuts(p: BatteryParams, s: Structure) -> list[PowerCut]:
 
 
 def _edge_ratios(p: BatteryParams) -> tuple[float, float]:
-    """Share of power that a table over SoC leaves at the lower edge (discharge) and at the upper (charge)."""
+    """Least share of power a table over SoC leaves below the window (discharge) and above it (charge)."""
     if not p.power_by_soc:
         return 1.0, 1.0
-    return table_ratios(p, p.soc_min)[1], table_ratios(p, p.soc_max)[0]
+    empty, full = p.power_by_soc[0], p.power_by_soc[-1]
+    low, high = table_ratios(p, p.soc_min)[1], table_ratios(p, p.soc_max)[0]
+    return min(low, empty.discharge_ratio), min(high, full.charge_ratio)
 
 
 def taper_slopes(p: BatteryParams) -> tuple[float | None, float | None]:

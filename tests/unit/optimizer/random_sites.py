@@ -21,7 +21,15 @@ from ems.assets import (
     QuietHours,
     ReactivePolicy,
 )  # fmt: skip
-from ems.battery_terms import RestingSoc, SocReserve, Warranty
+from ems.battery_terms import (
+    FullCharge,
+    RestingSoc,
+    SocLimit,
+    SocReserve,
+    TemperatureLimit,
+    Warranty,
+)
+from ems.condition import BessUse
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams, WorkWindow
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
@@ -82,7 +90,49 @@ def random_bess(rng: Rng, k: int) -> BessParams:
         self_discharge_per_h=float(rng.choice([0.0, 1e-4])),
     )
     pcs = replace(unit.pcs, s_kva=1.1 * power, can_form=maybe(rng, 0.7))
-    return replace(unit, id=f"bess{k + 1}", pcs=pcs)
+    own = np.random.default_rng([k, int(1e3 * unit.battery.energy_kwh)])  # other draws stay as they were
+    return replace(unit, id=f"bess{k + 1}", pcs=pcs, battery=replace(unit.battery, **random_terms(own)))
+
+
+def random_terms(rng: Rng) -> dict[str, Any]:
+    """Wear by depth, reserve, warranty, full charge, tables of power; each with some chance."""
+    drawn: dict[str, Any] = {
+        "cycle_life": CycleLife(
+            depth_ratio=(0.2, 0.6, 0.95),
+            cycles_count=(4e4, 8e3, 3e3),
+            replacement_cost=float(rng.uniform(1e4, 2e5)),
+        ),
+        "soc_reserve": (SocReserve(soc=float(rng.uniform(0.2, 0.9))), SocReserve(soc=0.95, local=DAYTIME)),
+        "resting": RestingSoc(above_soc=float(rng.uniform(0.3, 0.9)), price_per_kwh=0.003),
+        "warranty": Warranty(
+            day_kwh_max=float(rng.uniform(10.0, 900.0)), year_kwh_max=5e4, pace_per_kwh=0.02,
+            charge_per_h_max=0.3, discharge_per_h_max=float(rng.uniform(0.1, 1.0)), mean_soc_max=0.5,
+        ),
+        "full_charge": FullCharge(
+            interval_s=86400.0 * 3, hold_s=3600.0, late_cost_per_h=float(rng.uniform(1, 20))
+        ),
+        "derating": (
+            TemperatureLimit(temp_degc=0.0, charge_ratio=0.1, discharge_ratio=0.5),
+            TemperatureLimit(temp_degc=20.0, charge_ratio=1.0, discharge_ratio=1.0),
+        ),
+        "power_by_soc": (
+            SocLimit(soc=0.05, charge_ratio=0.7, discharge_ratio=0.2),
+            SocLimit(soc=0.4, charge_ratio=1.0, discharge_ratio=0.9),
+            SocLimit(soc=1.0, charge_ratio=0.3, discharge_ratio=1.0),
+        ),
+    }  # fmt: skip
+    return {name: value for name, value in drawn.items() if maybe(rng, 0.4)}
+
+
+def random_bess_now(rng: Rng) -> dict[str, Any]:
+    """An open cycle, some use, a full charge that may be due, a temperature."""
+    use = BessUse(
+        day_kwh=float(rng.uniform(0.0, 500.0)), year_kwh=float(rng.uniform(0.0, 6e4)),
+        year_h=500.0, year_soc_h=float(rng.uniform(100.0, 450.0)),
+        full_age_h=float(rng.uniform(60.0, 80.0)), full_h=float(rng.uniform(0.0, 1.5)),
+    )  # fmt: skip
+    turns = (float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.0, 0.5)))
+    return {"turns_soc": turns, "use": use, "temp_degc": float(rng.uniform(-5.0, 35.0))}
 
 
 def random_pv(k: int) -> PvParams:
@@ -356,6 +406,7 @@ def random_pose(seed: int, steps: int = 6) -> Pose:
         mains_good=islanded and maybe(rng, 0.3),
         outages=(outage(2, int(rng.integers(2, steps)), 3600.0 * step_h),) if maybe(rng) else (),
         gensets_now=random_start(rng, site),
+        bess_now={b.id: random_bess_now(np.random.default_rng([k, seed])) for k, b in enumerate(site.bess)},
         peak_kw=float(rng.uniform(0.0, 200.0)),
         losses_h=tuple(rng.uniform(0.0, 8.0, int(rng.integers(0, 4))).tolist()),
         grid_v_pu=float(rng.uniform(0.9, 1.06)) if maybe(rng) else None,
