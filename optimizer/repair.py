@@ -1,8 +1,9 @@
 """A commitment that is given, dispatched anew: what a plan is made of when no search has found one in time.
 
 Every whole column is fixed, at the last plan's value where it reaches, else at the relaxation's rounded up,
-else at its lowest, so that what is left is a linear program of some tens of milliseconds on the present
-condition and forecast. Nothing is relaxed: the plan is as whole as any, only not searched for.
+else with the largest units on that carry each island, else at its lowest, so that what is left is a linear
+program of some tens of milliseconds on the present condition and forecast. Nothing is relaxed: the plan is as
+whole as any, only not searched for.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import numpy as np
 
 from ems.timegrid import FloatArray
 from optimizer.compiled import Compiled, Filled
+from optimizer.fleets import machines
+from optimizer.problem import PlanningProblem
 from optimizer.solve import Effort, Outcome, Session
 
 LEAST_ON = 0.02  # of a unit in the relaxation: more means on
@@ -37,10 +40,32 @@ def held(compiled: Compiled, filled: Filled, start: Start | None) -> Filled:
     )
 
 
+def through_islands(compiled: Compiled, filled: Filled, p: PlanningProblem) -> FloatArray:
+    """(N, T) on through each run of islanded steps: the largest first, until they carry its net load."""
+    units, shape = machines(compiled.structure), compiled.shapes["on"]
+    most = filled.high[compiled.form.columns["on"]].reshape(shape)
+    net_kw = p.load_kw.sum(axis=0) - p.pv_kw.sum(axis=0)
+    out = np.zeros(shape)
+    order = sorted(range(len(units)), key=lambda n: -units[n].p_rated_kw)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], p.islanded.astype(np.int8), [0]])))
+    for first, end in zip(edges[::2], edges[1::2], strict=True):
+        left_kw = float(net_kw[first:end].max())
+        for n in order:
+            wanted = np.ceil(max(0.0, left_kw) / units[n].p_rated_kw)
+            out[n, first:end] = min(wanted, most[n, first:end].min())
+            left_kw -= out[n, first] * units[n].p_rated_kw
+    return out
+
+
 def repaired(
-    compiled: Compiled, session: Session, filled: Filled, start: Start | None, effort: Effort
+    compiled: Compiled,
+    session: Session,
+    filled: Filled,
+    p: PlanningProblem,
+    start: Start | None,
+    effort: Effort,
 ) -> Iterator[tuple[str, Outcome]]:
-    """Dispatches of given commitments, best first: the last plan's, then as few units as must run.
+    """Dispatches of given commitments, best first: the last plan's, the relaxation's, by hand.
 
     The outcome is proven for that commitment only: it has neither a bound nor a gap.
     """
@@ -54,6 +79,8 @@ def repaired(
         if relaxed.x is not None:
             v = compiled.values(relaxed.x)
             yield "a relaxed commitment rounded up", {k: np.ceil(v[k] - LEAST_ON) for k in ("on",) if k in v}
+        if "on" in compiled.shapes and p.islanded.any():
+            yield "units that carry each island", {"on": through_islands(compiled, filled, p)}
         yield "as few units as must run", None
 
     for what, commitment in given():

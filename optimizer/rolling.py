@@ -174,8 +174,8 @@ class Planner:
         compiled, session = self.solver(p.grid, self.formulation(p))
         n = compiled.numbers(p)
         filled, start = compiled.fill(n), warm_start(compiled.structure, p, n, last)
-        refused = ""
-        for what, outcome in repaired(compiled, session, filled, start, self.effort(p, wall_s() - begun)):
+        refused, effort = "", self.effort(p, wall_s() - begun)
+        for what, outcome in repaired(compiled, session, filled, p, start, effort):
             plan, refused = self._checked(compiled, p, n, outcome, who)
             if plan is not None:
                 note = f"{why}; this is {what}, dispatched anew"

@@ -295,6 +295,26 @@ def test_rescue_without_a_last_plan_rounds_the_relaxation_up(monkeypatch: pytest
     assert "a relaxed commitment rounded up" in plan.solve.rescue
 
 
+def test_rescue_without_a_relaxation_runs_what_carries_each_island(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the relaxation is solved in time: the largest set carries the outage from 5 to 8 h."""
+    planner = Planner(builders.site(), OPTIONS)
+    pose = day(planner)
+    real, seen = Session.solve, []
+
+    def late(self: Session, filled: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(filled)
+        found = real(self, filled, *args, **kwargs)
+        return replace(found, x=None, optimal=False) if len(seen) < 3 else found
+
+    monkeypatch.setattr(Session, "solve", late)
+    plan = planned(planner, pose)
+    assert "units that carry each island" in plan.solve.rescue
+    island = [m is GridMode.ISLANDED for m in plan.grid_mode]
+    largest = max(builders.site().gensets, key=lambda g: g.p_rated_kw)
+    assert [o > 0.5 for o in plan.genset_on[largest.id]] == island
+    assert any(island)
+
+
 def test_repair_keeps_a_commitment_that_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A set that came on load a minute ago stays for its minimum time, wanted or not."""
     planner = Planner(builders.site(), OPTIONS)
