@@ -39,7 +39,7 @@ from optimizer.validate import validate
 
 CACHE = 12  # compiled structures kept
 ROUNDS = 3  # solves at most: the first, and again where energy was burnt, feeders were shed or a tank ran dry
-EXPECTED_SHARE = 0.3  # of what is left of a deadline, for the expected path before all scenarios
+TRIED_FACTOR = 3.0  # scenarios are tried if so many times what the expected path took is left of a deadline
 FIRST_SHARE = 0.6  # of the deadline for a first round that may have to be followed by another
 RESERVED_S = 0.15  # of the deadline, for what comes after the solve
 
@@ -191,39 +191,48 @@ class Planner:
         who: Identity,
         begun: float,
     ) -> tuple[Plan | None, str]:
-        """A plan over scenarios; where there is none, that of the expected path, which was made before."""
-        compiled, p, n, outcome = self.rounds(scenarios[0].problem, last, begun, EXPECTED_SHARE)
-        known = [warm_start(compiled.structure, p, n, last)]
-        if outcome.x is not None:
-            known.append(compiled.values(outcome.x))
-        starts = [v["on"] for v in known if v and "on" in v]
-        marked = [replace(scenarios[0], problem=p), *scenarios[1:]]
-        solved = self._two_stage.solve(marked, starts, begun)
-        plan, why = self._two_stage.published(solved, marked, source, who)
-        if plan is not None or outcome.x is None:
-            return plan, why
-        plan, refused = self._checked(compiled, p, n, outcome, who)
-        if plan is None:
-            return None, f"{why}; the expected path alone: {refused}"
+        """A plan over scenarios; where there is none, that of the expected path, which was made before.
+
+        Under a deadline they are tried only if what is left is some times what the expected path took, so
+        that the plan is never worse off for them.
+        """
+        compiled, p, n, outcome = self.rounds(scenarios[0].problem, last, begun)
+        spent_s, limit_s = wall_s() - begun, self._options.time_limit_s
+        if limit_s is not None and limit_s - spent_s < TRIED_FACTOR * spent_s:
+            why = "there was no time"
+        else:
+            known = [warm_start(compiled.structure, p, n, last)]
+            if outcome.x is not None:
+                known.append(compiled.values(outcome.x))
+            starts = [v["on"] for v in known if v and "on" in v]
+            marked = [replace(scenarios[0], problem=p), *scenarios[1:]]
+            solved = self._two_stage.solve(marked, starts, begun)
+            plan, why = self._two_stage.published(solved, marked, source, who)
+            if plan is not None:
+                return plan, ""
         note = f"planned for the expected path alone: of {len(scenarios)} scenarios {why}"
-        return replace(plan, notes=(*plan.notes, note)), ""
+        refused = f"the solver ended with {outcome.status} and no point"
+        if outcome.x is not None:
+            plan, refused = self._checked(compiled, p, n, outcome, who)
+            if plan is not None:
+                return replace(plan, notes=(*plan.notes, note)), ""
+        return self._repaired(p, last, who, begun, f"{note}; {refused}")
 
     def rounds(
-        self, p: PlanningProblem, last: Plan | None, begun: float, share: float = 1.0
+        self, p: PlanningProblem, last: Plan | None, begun: float
     ) -> tuple[Compiled, PlanningProblem, Numbers, Outcome]:
         """Solve a problem, and again with what its result is found to need.
 
         That is binaries in the steps where it burns energy or sheds, and gensets told apart where counted
         ones would empty one of their tanks. Returns the model that was solved last, the problem with what was
         found marked, its numbers and result.
-        `begun` is the time on the wall clock from which a deadline counts [s]; a solve takes at most `share`
-        of what is left of it.
+        `begun` is the time on the wall clock from which a deadline counts [s].
         """
         whole = self._options.formulation.shedding is Shedding.WHOLE
         if whole and p.feeder_open.any():
             p = replace(p, shed_whole=p.islanded & p.integral)
         another = whole and p.islanded.any() and not p.shed_whole.any()  # may have to follow
-        compiled, n, outcome = self._round(p, last, begun, share * (FIRST_SHARE if another else 1.0))
+        compiled, n, outcome = self._round(p, last, begun, FIRST_SHARE if another else 1.0)
         for _ in range(ROUNDS - 1):
             if outcome.x is None:
                 break
@@ -236,7 +245,7 @@ class Planner:
             if shed.any():
                 p = replace(p, shed_whole=whole_steps(p, shed))
             p = replace(p, exclusive=p.exclusive | burnt, apart=apart)
-            compiled, n, outcome = self._round(p, last, begun, share)
+            compiled, n, outcome = self._round(p, last, begun)
         return compiled, p, n, outcome
 
     def _round(

@@ -1,7 +1,7 @@
 """A plan over scenarios: solve the expected path first, then all of them from its commitment.
 
-The deterministic plan is made before, with a share of the time: its commitment starts the search, and where
-the large problem ends without a point, or its plan is refused by the replay, it is what is published.
+The deterministic plan is made before: its commitment starts the search, and where the large problem ends
+without a point, its plan is refused by the replay, or there is no time for it, it is what is published.
 """
 
 from collections.abc import Sequence
@@ -30,6 +30,7 @@ from optimizer.validate import validate
 
 CACHE = 4  # extensive forms kept
 ROUNDS = 3
+AFTER_S = 0.05  # of a deadline, left for each scenario after the solve
 TRIAL_SHARE = 0.1  # of what is left of a deadline, for trying a start
 
 
@@ -127,7 +128,7 @@ class TwoStage:
         filled = tuple(compiled.fill(n) for n in each)
         vectors = extensive.fill(filled, probability)
         start = self._best(extensive, session, vectors, starts, (problems[0], begun))
-        effort = self._workshop.effort(problems[0], wall_s() - begun)
+        effort = self._workshop.effort(problems[0], wall_s() - begun + AFTER_S * len(problems))
         outcome = session.solve(vectors, effort, start)
         return Solved(extensive=extensive, problems=problems, numbers=each, filled=filled, outcome=outcome)
 
@@ -156,7 +157,7 @@ class TwoStage:
             low, high = vectors.low.copy(), vectors.high.copy()
             low[columns[known]] = high[columns[known]] = np.round(value[known])
             fixed = replace(vectors, low=low, high=high, integer=np.zeros_like(vectors.integer))
-            outcome = session.solve(fixed, self._workshop.effort(p, wall_s() - begun, TRIAL_SHARE))
+            outcome = session.solve(fixed, self._workshop.effort(p, wall_s() - begun + AFTER_S, TRIAL_SHARE))
             if outcome.objective is not None and outcome.objective < best[0]:
                 best = outcome.objective, on
         return {"on": best[1]}

@@ -382,6 +382,19 @@ def test_plan_under_a_deadline_is_fresh_and_says_what_it_was_made_for() -> None:
     assert plan.scenarios is not None
 
 
+def test_plan_without_time_for_scenarios_is_that_of_the_expected_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The expected path took 1 s of 3.5 s; 2.5 s are less than three times as much."""
+    pose, forecast = newsvendor(3.5)
+    now = iter([0.0, 0.0, 1.0])
+    monkeypatch.setattr("optimizer.rolling.wall_s", lambda: next(now))
+    plan = plan_of(pose, forecast, over(replace(EXACT, time_limit_s=3.5)))
+    assert plan.scenarios is None
+    assert plan.genset_on["gen1"] == (0.0, 0.0)
+    assert plan.notes[-1] == "planned for the expected path alone: of 2 scenarios there was no time"
+
+
 def test_plan_without_scenarios_says_so() -> None:
     pose, _ = newsvendor(3.0)
     plan = plan_of(pose, pose.forecast(), over())
