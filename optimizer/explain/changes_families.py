@@ -30,6 +30,7 @@ def family_changes(posed: Posed, p: PlanningProblem) -> Iterator[Change]:
         yield from _care(site, i)
     yield from _interconnection(site)
     yield from _tariff(site)
+    yield from _contracts(site)
     for i, device in enumerate(site.deferrables):
         yield _any_time(i, device)
     if site.sources is not None:
@@ -118,6 +119,35 @@ def _tariff(site: Site) -> Iterator[Change]:
             key="tariff.power_factor", code=PRICE, words="without power factor charge",
             apply=with_site(partial(_with_tariff, lambda x: replace(x, power_factor=None))),
         )  # fmt: skip
+
+
+def _contracts(site: Site) -> Iterator[Change]:
+    t, c = site.tariff, site.tariff.contracts
+    entries: list[tuple[str, str, Callable[[Tariff], Tariff]]] = []
+    if t.minimum_per_month > 0.0:
+        words = f"without the minimum of {t.minimum_per_month:.7g} {site.currency} a month"
+        entries.append(("minimum_per_month", words, lambda x: replace(x, minimum_per_month=0.0)))
+    if t.export_credit is not None:
+        words = "if export were paid for and not credited"
+        entries.append(("export_credit", words, lambda x: replace(x, export_credit=None)))
+    for field, what, names in (
+        ("coincident_peaks", "the charge on coincident peaks", [x.name for x in c.coincident_peaks]),
+        ("energy", "the energy contract", [x.name for x in c.energy]),
+        ("events", "the demand-response event", [x.id for x in c.events]),
+    ):
+        entries += [
+            (f"contracts.{field}[{i}]", f"without {what} {name}", partial(_one_less, field, i))
+            for i, name in enumerate(names)
+        ]
+    for key, words, edit in entries:
+        yield Change(
+            key=f"tariff.{key}", code=PRICE, words=words, apply=with_site(partial(_with_tariff, edit))
+        )
+
+
+def _one_less(field: str, i: int, t: Tariff) -> Tariff:
+    rest = tuple(x for k, x in enumerate(getattr(t.contracts, field)) if k != i)
+    return replace(t, contracts=replace(t.contracts, **{field: rest}))
 
 
 def _no_charge(charge: DemandCharge, t: Tariff) -> Tariff:

@@ -84,7 +84,7 @@ def calendar_limits(posed: Posed, p: PlanningProblem, i: int) -> Iterator[Change
         yield Change(
             key=f"{key}.start_cost", code=ReasonCode.PRICE,
             words=f"with starts of {g.id} at no cost instead of {say.money(g.start_cost)}",
-            apply=with_genset(i, lambda x: replace(x, start_cost=0.0)), frees=i,
+            apply=with_genset(i, lambda x: replace(x, start_cost=0.0, cold_start_cost=None)), frees=i,
         )  # fmt: skip
 
 

@@ -191,6 +191,13 @@ def tariff(c: "Checker", **changes: Any) -> PlanningProblem:
     return with_site(c, tariff=replace(c.posed.site.tariff, **changes))
 
 
+def no_contract(c: "Checker", field: str, name: str) -> PlanningProblem | None:
+    contracts = c.posed.site.tariff.contracts
+    old = getattr(contracts, field)
+    rest = tuple(x for x in old if (x.id if field == "events" else x.name) != name)
+    return None if len(rest) == len(old) else tariff(c, contracts=replace(contracts, **{field: rest}))
+
+
 def no_charge(c: "Checker", name: str) -> PlanningProblem | None:
     charges = c.posed.site.tariff.demand_charges
     if all(x.name != name for x in charges):
@@ -239,6 +246,13 @@ EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
     r"without the short-circuit ratio that inverters need": lambda c, r: grid(c, strength=None),
     r"without the voltage band, no reactive power planned": lambda c, r: grid(c, reactive=None),
     r"without the demand charge (.+)": lambda c, r, name: no_charge(c, name),
+    r"without the minimum of N \w+ a month": lambda c, r, now: tariff(c, minimum_per_month=0.0),
+    r"if export were paid for and not credited": lambda c, r: tariff(c, export_credit=None),
+    r"without the charge on coincident peaks (.+)": lambda c, r, name: no_contract(
+        c, "coincident_peaks", name
+    ),
+    r"without the energy contract (.+)": lambda c, r, name: no_contract(c, "energy", name),
+    r"without the demand-response event (.+)": lambda c, r, name: no_contract(c, "events", name),
     r"without energy blocks": lambda c, r: tariff(c, energy_blocks=()),
     r"without power factor charge": lambda c, r: tariff(c, power_factor=None),
     r"without the table of permitted sources": lambda c, r: with_site(c, sources=None),

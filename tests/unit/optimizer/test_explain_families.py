@@ -9,6 +9,7 @@ import pytest
 from ems.assets import LowLoad
 from ems.battery_terms import FullCharge, RestingSoc, SocReserve, Warranty
 from ems.condition import BessUse
+from ems.contracts import CoincidentPeak, Contracts, DemandResponse, EnergyContract, PeakHour
 from ems.cycle_life import CycleLife
 from ems.deferrable import DeferrableParams, WorkWindow
 from ems.explanation import Explanation
@@ -138,6 +139,13 @@ def taxed(**parts: Any) -> Pose:
     )
 
 
+EVENT = DemandResponse(
+    id="dr1", start=T0 + timedelta(hours=1), end=T0 + timedelta(hours=2), baseline_kw=20.0,
+    committed_kw=5.0, per_kw=2.0,
+)  # fmt: skip
+PEAK = CoincidentPeak(
+    name="system", per_kw=5.0, hours=(PeakHour(start=EVENT.start, end=EVENT.end, probability_ratio=0.5),)
+)
 BLOCKS = (EnergyBlock(up_to_kwh=15.0, add_per_kwh=0.0), EnergyBlock(up_to_kwh=None, add_per_kwh=2.0))
 
 
@@ -146,6 +154,12 @@ BLOCKS = (EnergyBlock(up_to_kwh=15.0, add_per_kwh=0.0), EnergyBlock(up_to_kwh=No
     [
         ({"demand_charges": (DemandCharge(name="peak", per_kw=5.0),)}, "tariff.demand_charges[0]"),
         ({"energy_blocks": BLOCKS}, "tariff.energy_blocks"),
+        ({"contracts": Contracts(events=(EVENT,))}, "tariff.contracts.events[0]"),
+        ({"contracts": Contracts(coincident_peaks=(PEAK,))}, "tariff.contracts.coincident_peaks[0]"),
+        (
+            {"contracts": Contracts(energy=(EnergyContract(name="ppa", source="import", per_kwh=2.0),))},
+            "tariff.contracts.energy[0]",
+        ),
     ],
 )
 def test_explain_battery_used_against_a_part_of_the_tariff(parts: dict[str, Any], key: str):
