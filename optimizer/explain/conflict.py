@@ -10,6 +10,7 @@ Source: Chinneck and Dravnieks, Locating minimal infeasible constraint sets in l
 on Computing 3(2), 1991, 10.1287/ijoc.3.2.157.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from ems.explanation import Conflict, ReasonCode
 from ems.timegrid import FloatArray
 from optimizer.explain.bench import solve_whole
 from optimizer.explain.changes import battery_limits, grid_limits, outages
+from optimizer.explain.changes_families import family_changes
 from optimizer.explain.changes_gensets import LONG_H, free, minimum_times
 from optimizer.explain.changes_reserve import reserve_limits
 from optimizer.explain.ground import Ground
@@ -31,23 +33,21 @@ SHOWN_KW, SHOWN_L = 0.05, 0.1  # smaller amounts of a slack are solver tolerance
 MISSED_SHARE = 1e-3  # of what the plan misses: less is nothing
 EFFORT = Effort(gap_ratio=0.01, gap_abs=0.0, time_limit_s=None, node_limit=50)
 SLACKS = (
-    "shed_kw",
-    "short_kw",
-    "short_down_kw",
-    "tank_short_l",
-    "below_kwh",
-    "above_kwh",
-    "idle_kwh",
-    "taper_over_kw",
-    "surplus_kw",
-    "aux_short_kw",
-    "n1_short_kw",
-    "n1_down_short_kw",
-    "unformed",
-    "survive_short_kwh",
-    "running_short_kw",
-    "starts_over",
+    "shed_kw sheds_over shed_hours_over shed_stretch_over surplus_kw aux_short_kw "
+    "short_kw short_down_kw n1_short_kw n1_down_short_kw n1_tied_short_kw unformed running_short_kw "
+    "survive_short_kwh fuel_short_l tank_short_l below_kwh above_kwh idle_kwh taper_over_kw starts_over "
+    "low_over_h burn_over_h device_lost_kwh device_over_kwh transformer_over_kva ramp_over_kw no_set weak_kw "
+    "voltage_low_kw voltage_high_kw kvar_missing"
+).split()
+BY_BATTERY = tuple(
+    "over_day_kwh_ over_year_kwh_ mean_over_kwh_ fast_kw_ full_missed_ reserve_short_kwh_".split()
 )
+COUNTED = ("tank_short_l", "device_lost_kwh")  # as amounts; the others by the hours they last
+
+
+def slack_names(names: Iterable[str]) -> list[str]:
+    """Of a model's variables those by which a soft limit is missed."""
+    return [name for name in names if name in SLACKS or name.startswith(BY_BATTERY)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +69,7 @@ def limits_to_lift(posed: Posed, p: PlanningProblem) -> list[Change]:
         out += [*minimum_times(site, i), *_genset(posed, p, i)]
     for i in range(len(site.bess)):
         out += battery_limits(posed, i, True)
+    out += [c for c in family_changes(posed, p) if c.code is not ReasonCode.PRICE]
     out += [*reserve_limits(site), *grid_limits(site, True), *outages(posed, p)]
     return out
 
@@ -170,6 +171,7 @@ def missed(ground: Ground) -> list[Missed]:
         look("short_down_kw", None, v["short_down_kw"], "downward reserve is short")
     for name, words in (
         ("n1_short_kw", "upward reserve for a contingency is short"),
+        ("n1_tied_short_kw", "upward reserve for a contingency beside the grid is short"),
         ("n1_down_short_kw", "downward reserve for a load trip is short"),
         ("survive_short_kwh", "energy to survive an outage is short"),
     ):
@@ -188,6 +190,19 @@ def missed(ground: Ground) -> list[Missed]:
         if lack > SHOWN_L:
             words = f"{g.id} lacks {lack:.0f} L of fuel"
             out.append(Missed(name="tank_short_l", index=i, words=words, amount=lack, worst=None))
+    for d, device in enumerate(site.deferrables):
+        undone = float(v["device_lost_kwh"][d].sum())
+        if undone > SHOWN_KW:
+            words = f"{device.id} does not do {undone:.1f} kWh of its work"
+            out.append(Missed(name="device_lost_kwh", index=d, words=words, amount=undone, worst=None))
+    if "transformer_over_kva" in v:
+        over = np.where(p.integral, v["transformer_over_kva"], 0.0)
+        amount = float(over @ p.step_h)
+        if over.max() > SHOWN_KW:
+            words, step = f"the transformer is overloaded, {amount:.1f} kVAh", int(np.argmax(over))
+            out.append(
+                Missed(name="transformer_over_kva", index=None, words=words, amount=amount, worst=step)
+            )
     return out
 
 
@@ -236,16 +251,14 @@ class _Filter:
             return False  # nobody asks for it any more
         cost, high = np.zeros_like(f.cost), f.high.copy()
         plan = ground.layout.compiled.values(ground.fitted)
-        for name in SLACKS:
-            if name in c.form.columns and plan.get(name, _NONE).size == len(c.form.columns[name]):
-                high[c.form.columns[name]] = np.minimum(
-                    f.high[c.form.columns[name]], plan[name].ravel() + 1e-6
-                )
+        for name in slack_names(c.form.columns):
+            at = c.form.columns[name]
+            if plan.get(name, _NONE).size == len(at):
+                high[at] = np.minimum(f.high[at], np.maximum(f.low[at], plan[name].ravel() + 1e-6))
         weight = np.zeros(c.shapes[m.name])
         part = weight if m.index is None else weight[m.index : m.index + 1]
-        part += (
-            1.0 if m.name == "tank_short_l" else np.where(layout.problem.integral, layout.problem.step_h, 0.0)
-        )
+        hours = np.where(layout.problem.integral, layout.problem.step_h, 0.0)
+        part += 1.0 if m.name in COUNTED else hours
         cost[c.form.columns[m.name]] = weight.ravel()
         nothing = MISSED_SHARE * m.amount
         posed = replace(f, cost=cost, high=high)

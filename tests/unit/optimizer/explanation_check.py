@@ -23,7 +23,7 @@ from ems.site import GridMode
 from optimizer.algebra import Model
 from optimizer.build import build, numbers
 from optimizer.explain import Posed
-from optimizer.explain.conflict import SLACKS, limits_to_lift
+from optimizer.explain.conflict import COUNTED, limits_to_lift, slack_names
 from optimizer.explain.posed import formulation, problem_of_plan, rebuilt
 from optimizer.problem import PlanningProblem
 from optimizer.structure import structure_of
@@ -759,7 +759,18 @@ class Checker:
             return "tank_short_l", [g.id for g in site.gensets].index(m[1]), n[0]
         if m := re.match(r"(\S+) is up to \S+ kWh (below|above) its window", c.missed):
             return f"{m[2]}_kwh", [b.id for b in site.bess].index(m[1]), n[0]
-        words = {"upward reserve is short": "short_kw", "downward reserve is short": "short_down_kw"}
+        if m := re.match(rf"(\S+) does not do ({NUMBER}) kWh of its work", c.missed):
+            self.done.expect("undone", abs(plan.unfinished_kwh[m[1]] - float(m[2])) < 0.06, c.sentence)
+            return "device_lost_kwh", [d.id for d in site.deferrables].index(m[1]), float(m[2])
+        words = {
+            "upward reserve is short": "short_kw",
+            "downward reserve is short": "short_down_kw",
+            "upward reserve for a contingency is short": "n1_short_kw",
+            "upward reserve for a contingency beside the grid is short": "n1_tied_short_kw",
+            "downward reserve for a load trip is short": "n1_down_short_kw",
+            "energy to survive an outage is short": "survive_short_kwh",
+            "the transformer is overloaded": "transformer_over_kva",
+        }
         known = [v for k, v in words.items() if c.missed.startswith(k)]
         self.done.expect("read", bool(known), c.sentence, c.missed)
         return (known or ["short_kw"])[0], None, n[-1]
@@ -768,16 +779,16 @@ class Checker:
         """(proven at least, found) of what must be missed, every other miss at most the plan's."""
         program = Program(p, self.posed)
         cost = np.zeros(len(program.cost))
-        hours = np.where(p.integral, p.step_h, 0.0) if name != "tank_short_l" else 1.0
+        hours = 1.0 if name in COUNTED else np.where(p.integral, p.step_h, 0.0)
         weight = np.zeros(program.shapes[name])
         weight[slice(None) if index is None else index] = hours
         cost[program.columns[name]] = weight.ravel()
-        for slack in SLACKS:
-            if slack in program.columns:
-                at = program.columns[slack]
-                for col, top in zip(at, self.integers[slack].ravel(), strict=True):
-                    high = min(float(program.high[col]), float(top) + 1e-6)
-                    program.h.changeColBounds(int(col), float(program.low[col]), high)
+        for slack in slack_names(program.columns):
+            at, tops = program.columns[slack], self.integers.get(slack, np.zeros(0)).ravel()
+            for col, top in zip(at, tops, strict=True) if len(tops) == len(at) else ():
+                low = float(program.low[col])
+                high = min(float(program.high[col]), max(low, float(top) + 1e-6))
+                program.h.changeColBounds(int(col), low, high)
         program.h.changeColsCost(len(cost), np.arange(len(cost), dtype=np.int32), cost)
         return program.whole(1e-2, 50)
 

@@ -224,3 +224,22 @@ def test_explain_genset_runs_because_the_table_of_sources_wants_it():
     pose = Pose(site=site, load_kw={"load": 20.0}, outages=(outage(1, 1),), soc=1.0, steps=3)
     _, e = explained(pose, PlannerOptions(gap_ratio=0.0, node_limit=None, formulation=EXACT.formulation))
     assert "sources" in reasons(e)
+
+
+def test_explain_work_that_is_not_done_names_its_window():
+    """15 kWh in one hour at 10 kW: 5 are lost while the window stands."""
+    work = (WorkWindow(start=T0, end=T0 + timedelta(hours=1), energy_kwh=15.0),)
+    _, e = explained(Pose(site=pump(dated=work), load_kw={"load": 20.0}, import_per_kwh=PRICES))
+    assert [(c.missed, c.keys) for c in e.conflicts] == [
+        ("pump does not do 5.0 kWh of its work", ("deferrables.pump",))
+    ]
+    assert e.conflicts[0].minimal
+
+
+def test_explain_load_shed_for_the_transformer_names_it():
+    """20 kW behind 15 kVA, nothing else to give: 5 kWh of load that a larger transformer would bring."""
+    site = small_site(feeders=[LOAD])
+    site = replace(site, grid=replace(site.grid, transformer=TransformerParams(s_kva=15.0)))
+    _, e = explained(Pose(site=site, load_kw={"load": [5.0, 20.0]}, steps=2))
+    assert [c.keys for c in e.conflicts] == [("grid.transformer",)]
+    assert "load is not served, 5.0 kWh" in e.conflicts[0].sentence
