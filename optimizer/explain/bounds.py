@@ -22,10 +22,14 @@ def bound_by(ground: Ground, unit: int, span: tuple[int, int], on: bool) -> list
     ready = start if start.starting else replace(start, ready_h=0.0)
     delay = "its start in progress" if start.starting else "its start delay"
     alone: list[tuple[str, GensetParams, GensetStart]] = [
-        (delay, replace(g, min_up_s=0.0, min_down_s=0.0), start),
-        (f"its minimum up time of {g.min_up_s / 60.0:.6g} min", replace(g, min_down_s=0.0), ready),
-        (f"its minimum down time of {g.min_down_s / 60.0:.6g} min", replace(g, min_up_s=0.0), ready),
+        (delay, replace(g, min_up_s=0.0, min_down_s=0.0), start)
     ]
+    if on and g.min_up_s > 0.0:
+        words = f"its minimum up time of {g.min_up_s / 60.0:.6g} min"
+        alone.append((words, replace(g, min_down_s=0.0), ready))
+    if not on and g.min_down_s > 0.0:
+        words = f"its minimum down time of {g.min_down_s / 60.0:.6g} min"
+        alone.append((words, replace(g, min_up_s=0.0), ready))
     out = []
     for words, params, begin in alone:
         under = replace(site, gensets=_put(site.gensets, unit, params))

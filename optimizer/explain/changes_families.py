@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from ems.assets import BatteryParams, BessParams, GridParams
+from ems.assets import BatteryParams, BessParams, GridParams, LowLoad
 from ems.deferrable import DeferrableParams
 from ems.explanation import ReasonCode
 from ems.site import Site
@@ -18,6 +18,7 @@ from ems.tariff import DemandCharge, Tariff
 from optimizer.explain.posed import Change, Posed, with_genset, with_site
 from optimizer.problem import DeferrableStart, PlanningProblem
 
+PLENTY_H = 1e5
 LIMIT, PRICE, RESERVE = ReasonCode.LIMIT, ReasonCode.PRICE, ReasonCode.RESERVE
 
 
@@ -70,11 +71,20 @@ def _battery(i: int, unit: BessParams) -> Iterator[Change]:
 
 def _care(site: Site, i: int) -> Iterator[Change]:
     g = site.gensets[i]
-    if g.low_load is not None:
+    care = g.low_load
+    if care is not None:
         yield Change(
             key=f"gensets.{g.id}.low_load", code=LIMIT, words=f"without limits on low load of {g.id}",
-            apply=with_genset(i, lambda x: replace(x, low_load=None)), frees=i,
+            apply=with_genset(i, lambda x: replace(x, low_load=no_care(care))),
+            frees=i,
         )  # fmt: skip
+
+
+def no_care(x: LowLoad) -> LowLoad:
+    """Low load at no price and with plenty of everything, so that what the model counts stays the same."""
+    budget = None if x.budget_h is None else PLENTY_H
+    burn_off = None if x.burn_off is None else replace(x.burn_off, after_h=PLENTY_H)
+    return replace(x, price_per_kwh=0.0, budget_h=budget, burn_off=burn_off)
 
 
 def _interconnection(site: Site) -> Iterator[Change]:

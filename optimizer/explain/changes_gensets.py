@@ -84,7 +84,7 @@ def calendar_limits(posed: Posed, p: PlanningProblem, i: int) -> Iterator[Change
         yield Change(
             key=f"{key}.start_cost", code=ReasonCode.PRICE,
             words=f"with starts of {g.id} at no cost instead of {say.money(g.start_cost)}",
-            apply=with_genset(i, lambda x: replace(x, start_cost=0.0, cold_start_cost=None)), frees=i,
+            apply=with_genset(i, _no_start_cost), frees=i,
         )  # fmt: skip
 
 
@@ -99,6 +99,10 @@ def diesel(site: Site) -> Iterator[Change]:
             apply=with_site(lambda s: replace(s, diesel_per_l=half)),
             any_unit=True,
         )
+
+
+def _no_start_cost(g: GensetParams) -> GensetParams:
+    return replace(g, start_cost=0.0, cold_start_cost=None, start_types=())
 
 
 def free(i: int, edit: Callable[[GensetStart], GensetStart]) -> Callable[[PlanningProblem], PlanningProblem]:

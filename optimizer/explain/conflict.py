@@ -222,9 +222,12 @@ class _Filter:
         say = Words(self._ground.posed.site)
         at = "" if m.worst is None else f", most {say.at(self._ground.layout.problem.grid.starts()[m.worst])}"
         head = f"{m.words}{at}{self._numbers(m)}"
-        if self._still(m, []) is not True:
+        forced = self._still(m, [])
+        if forced is not True:
             text = "no limit forces it: to avoid it costs more than it is worth by its price in the site file"
-            return Conflict(missed=m.words, keys=(), sentence=f"{head}: {text}.", minimal=True)
+            if forced is None:
+                text = "whether a limit forces it was not decided within the search"
+            return Conflict(missed=m.words, keys=(), sentence=f"{head}: {text}.", minimal=forced is False)
         lifted: list[Change] = []
         kept: list[Change] = []
         minimal = True

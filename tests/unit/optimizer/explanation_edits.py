@@ -191,6 +191,15 @@ def tariff(c: "Checker", **changes: Any) -> PlanningProblem:
     return with_site(c, tariff=replace(c.posed.site.tariff, **changes))
 
 
+def low_load(c: "Checker", unit: str) -> PlanningProblem:
+    """Free, with a budget and an interval that never end."""
+    old = next(g.low_load for g in c.posed.site.gensets if g.id == unit)
+    assert old is not None
+    budget = old.budget_h if old.budget_h is None else 1e5
+    burn = old.burn_off if old.burn_off is None else replace(old.burn_off, after_h=1e5)
+    return genset(c, unit, low_load=replace(old, price_per_kwh=0.0, budget_h=budget, burn_off=burn))
+
+
 def no_contract(c: "Checker", field: str, name: str) -> PlanningProblem | None:
     contracts = c.posed.site.tariff.contracts
     old = getattr(contracts, field)
@@ -238,7 +247,7 @@ EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
     r"without the warranty limits of (\S+)": lambda c, r, unit: battery(c, unit, warranty=None),
     r"without the calibration charge of (\S+)": lambda c, r, unit: battery(c, unit, full_charge=None),
     r"without the temperature limits of (\S+)": lambda c, r, unit: battery(c, unit, derating=()),
-    r"without limits on low load of (\S+)": lambda c, r, unit: genset(c, unit, low_load=None),
+    r"without limits on low load of (\S+)": lambda c, r, unit: low_load(c, unit),
     r"without lower caps at their times": lambda c, r: grid(c, caps=()),
     r"without the limit of the transformer": lambda c, r: grid(c, transformer=None),
     r"without the ramp limit of the interconnection": lambda c, r: grid(c, ramp_kw_s=None),
@@ -272,7 +281,7 @@ EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
         c, unit, starts_per_day_max=None
     ),
     r"with starts of (\S+) at no cost instead of N \w+": lambda c, r, unit, now: genset(
-        c, unit, start_cost=0.0
+        c, unit, start_cost=0.0, cold_start_cost=None, start_types=()
     ),
     r"without reserve for N% of the load": lambda c, r, n: reserve(c, str(float(n) / 100.0), load_ratio=0.0),
     r"without reserve for N% of the PV": lambda c, r, n: reserve(c, str(float(n) / 100.0), pv_ratio=0.0),

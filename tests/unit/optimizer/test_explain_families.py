@@ -17,7 +17,9 @@ from ems.poi import CapWindow, TransformerParams
 from ems.site import Site
 from ems.sources import SourceSets
 from ems.tariff import DemandCharge, EnergyBlock, PowerFactorCharge
-from optimizer.options import PlannerOptions
+from optimizer import Planner, PlannerOptions
+from optimizer.explain import Posed, explain
+from tests.unit.optimizer.explanation_check import Checker
 from tests.unit.optimizer.posing import (
     EXACT,
     T0,
@@ -28,6 +30,7 @@ from tests.unit.optimizer.posing import (
     small_genset,
     small_site,
 )
+from tests.unit.optimizer.random_sites import random_pose
 from tests.unit.optimizer.test_explain import explained
 
 KEPT = replace(EXACT, terminal_per_kwh=(1.0, 1.0, 1.0))
@@ -243,3 +246,27 @@ def test_explain_load_shed_for_the_transformer_names_it():
     _, e = explained(Pose(site=site, load_kw={"load": [5.0, 20.0]}, steps=2))
     assert [c.keys for c in e.conflicts] == [("grid.transformer",)]
     assert "load is not served, 5.0 kWh" in e.conflicts[0].sentence
+
+
+def explain_random(seed: int) -> None:
+    """A plant with every option that nobody thought of together, and every sentence about its plan."""
+    pose = random_pose(seed)
+    options = PlannerOptions(gap_ratio=1e-4, node_limit=2000)
+    plan = Planner(pose.site, options).plan(pose.condition(), pose.forecast(), None, 1)
+    posed = Posed(site=pose.site, condition=pose.condition(), forecast=pose.forecast(), options=options)
+    done = Checker(posed, plan, explain(posed, plan)).run()
+    assert not done.false, f"seed {seed}: " + "\n".join(done.false)
+    assert done.held["subject"] > 0
+
+
+@pytest.mark.parametrize("seed", [1, 8, 11, 15, 24, 33])
+def test_explain_random_plant_no_sentence_is_false(seed: int):
+    """Each of these once had one."""
+    explain_random(seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("block", range(20))
+def test_explain_many_random_plants_no_sentence_is_false(block: int):
+    for seed in range(10 * block, 10 * block + 10):
+        explain_random(seed)
