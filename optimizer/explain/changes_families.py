@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from ems.assets import BatteryParams, BessParams, GridParams, LowLoad
+from ems.assets import BatteryParams, BessParams, GridParams, LowLoad, Rating
 from ems.deferrable import DeferrableParams
 from ems.explanation import ReasonCode
 from ems.site import Site
@@ -18,7 +18,7 @@ from ems.tariff import DemandCharge, Tariff
 from optimizer.explain.posed import Change, Posed, with_genset, with_site
 from optimizer.problem import DeferrableStart, PlanningProblem
 
-PLENTY_H = 1e5
+PLENTY_H, PLENTY_RATIO = 1e5, 10.0
 LIMIT, PRICE, RESERVE = ReasonCode.LIMIT, ReasonCode.PRICE, ReasonCode.RESERVE
 
 
@@ -78,6 +78,31 @@ def _care(site: Site, i: int) -> Iterator[Change]:
             apply=with_genset(i, lambda x: replace(x, low_load=no_care(care))),
             frees=i,
         )  # fmt: skip
+
+    rating, exercise = g.rating, g.exercise
+    if rating is not None:
+        yield Change(
+            key=f"gensets.{g.id}.rating", code=LIMIT, words=f"without the limits of the rating of {g.id}",
+            apply=with_genset(i, lambda x: replace(x, rating=no_rating(rating))), frees=i,
+        )  # fmt: skip
+    if exercise is not None:
+        yield Change(
+            key=f"gensets.{g.id}.exercise", code=LIMIT, words=f"without exercise runs of {g.id}",
+            apply=with_genset(i, lambda x: replace(x, exercise=replace(exercise, every_h=PLENTY_H))), frees=i,
+        )  # fmt: skip
+    if g.balance_per_h is not None and g.balance_per_h > 0.0:
+        yield Change(
+            key=f"gensets.{g.id}.balance_per_h", code=PRICE,
+            words=f"with the running hours of {g.id} not balanced",
+            apply=with_genset(i, lambda x: replace(x, balance_per_h=0.0)), frees=i,
+        )  # fmt: skip
+
+
+def no_rating(x: Rating) -> Rating:
+    """Means and hours that nothing reaches."""
+    mean = None if x.mean_ratio_max is None else PLENTY_RATIO
+    hours = None if x.year_h_max is None else PLENTY_H
+    return replace(x, mean_ratio_max=mean, year_h_max=hours)
 
 
 def no_care(x: LowLoad) -> LowLoad:

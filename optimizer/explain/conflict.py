@@ -37,7 +37,7 @@ SLACKS = (
     "short_kw short_down_kw n1_short_kw n1_down_short_kw n1_tied_short_kw unformed running_short_kw "
     "survive_short_kwh fuel_short_l tank_short_l below_kwh above_kwh idle_kwh taper_over_kw starts_over "
     "low_over_h burn_over_h device_lost_kwh device_over_kwh transformer_over_kva ramp_over_kw no_set weak_kw "
-    "voltage_low_kw voltage_high_kw kvar_missing"
+    "voltage_low_kw voltage_high_kw kvar_missing exercise_missed mean_over_kw year_over_h step_short_kw"
 ).split()
 BY_BATTERY = tuple(
     "over_day_kwh_ over_year_kwh_ mean_over_kwh_ fast_kw_ full_missed_ reserve_short_kwh_".split()

@@ -95,7 +95,8 @@ def larger(c: "Checker", unit: str, more: float) -> PlanningProblem:
         soc_max=1.0 - (1.0 - b.soc_max) * share, soc_taper_high=1.0 - (1.0 - b.soc_taper_high) * share,
     )  # fmt: skip
     units = tuple(replace(x, battery=grown) if x.id == unit else x for x in site.bess)
-    live = {**c.posed.condition.bess, unit: replace(now, soc=now.soc * share)}
+    turns = tuple(x * share for x in now.turns_soc)
+    live = {**c.posed.condition.bess, unit: replace(now, soc=now.soc * share, turns_soc=turns)}
     return again(
         c,
         replace(c.posed, site=replace(site, bess=units), condition=replace(c.posed.condition, bess=live)),
@@ -200,6 +201,21 @@ def low_load(c: "Checker", unit: str) -> PlanningProblem:
     return genset(c, unit, low_load=replace(old, price_per_kwh=0.0, budget_h=budget, burn_off=burn))
 
 
+def no_rating(c: "Checker", unit: str) -> PlanningProblem:
+    old = next(g.rating for g in c.posed.site.gensets if g.id == unit)
+    assert old is not None
+    mean = old.mean_ratio_max if old.mean_ratio_max is None else 10.0
+    return genset(
+        c, unit, rating=replace(old, mean_ratio_max=mean, year_h_max=None if old.year_h_max is None else 1e5)
+    )
+
+
+def no_exercise(c: "Checker", unit: str) -> PlanningProblem:
+    old = next(g.exercise for g in c.posed.site.gensets if g.id == unit)
+    assert old is not None
+    return genset(c, unit, exercise=replace(old, every_h=1e5))
+
+
 def no_contract(c: "Checker", field: str, name: str) -> PlanningProblem | None:
     contracts = c.posed.site.tariff.contracts
     old = getattr(contracts, field)
@@ -248,6 +264,9 @@ EDITS: dict[str, Callable[..., PlanningProblem | None]] = {
     r"without the calibration charge of (\S+)": lambda c, r, unit: battery(c, unit, full_charge=None),
     r"without the temperature limits of (\S+)": lambda c, r, unit: battery(c, unit, derating=()),
     r"without limits on low load of (\S+)": lambda c, r, unit: low_load(c, unit),
+    r"without the limits of the rating of (\S+)": lambda c, r, unit: no_rating(c, unit),
+    r"without exercise runs of (\S+)": lambda c, r, unit: no_exercise(c, unit),
+    r"with the running hours of (\S+) not balanced": lambda c, r, unit: genset(c, unit, balance_per_h=0.0),
     r"without lower caps at their times": lambda c, r: grid(c, caps=()),
     r"without the limit of the transformer": lambda c, r: grid(c, transformer=None),
     r"without the ramp limit of the interconnection": lambda c, r: grid(c, ramp_kw_s=None),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ems.assets import LowLoad
+from ems.assets import Exercise, LowLoad
 from ems.battery_terms import FullCharge, RestingSoc, SocReserve, Warranty
-from ems.condition import BessUse
+from ems.condition import BessUse, GensetDuty
 from ems.contracts import CoincidentPeak, Contracts, DemandResponse, EnergyContract, PeakHour
 from ems.cycle_life import CycleLife
 from ems.deferrable import DeferrableParams, WorkWindow
@@ -106,6 +106,16 @@ def test_explain_genset_above_its_load_because_low_load_is_dear():
     plan, e = explained(pose)
     assert plan.genset_p_kw["gen1"][1] == pytest.approx(40.0)
     assert "gensets.gen1.low_load" in reasons(e)
+
+
+def test_explain_genset_run_that_is_made_for_exercise():
+    """An hour of diesel at 1.00 against import at 0.10, because none was made for long; 30 kW at least."""
+    unit = small_genset(exercise=Exercise(every_h=700.0, for_h=1.0, load_ratio=0.5))
+    duty = {"gen1": {"duty": GensetDuty(exercised_at=T0 - timedelta(hours=698))}}
+    site = small_site(gensets=[unit], feeders=[LOAD])
+    plan, e = explained(Pose(site=site, load_kw={"load": 60.0}, gensets_now=duty))
+    assert sum(plan.genset_on["gen1"]) == pytest.approx(1.0)
+    assert reasons(e)["gensets.gen1.exercise"] == pytest.approx(30.0 * 0.9, abs=0.05)
 
 
 def at_the_poi(**changes: Any) -> Pose:
