@@ -14,12 +14,15 @@ import numpy as np
 from ems.assets import (
     BessParams,
     BurnOff,
+    Exercise,
     FeederParams,
     GensetParams,
     LowLoad,
     PvParams,
     QuietHours,
+    Rating,
     ReactivePolicy,
+    Sharing,
 )  # fmt: skip
 from ems.battery_terms import (
     FullCharge,
@@ -30,10 +33,19 @@ from ems.battery_terms import (
     Warranty,
 )
 from ems.condition import BessUse
+from ems.contracts import (
+    IMPORT,
+    CoincidentPeak,
+    Contracts,
+    CreditBasis,
+    DemandResponse,
+    EnergyContract,
+    ExportCredit,
+)  # fmt: skip
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams, WorkWindow
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
-from ems.site import GridMode, Maintenance, ReservePolicy, Site
+from ems.site import FuelDelivery, GridMode, Maintenance, ReservePolicy, Site
 from ems.sources import SourceSets, StrengthPolicy
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff
 from ems.timegrid import TimeGrid
@@ -308,29 +320,6 @@ def _secured(rng: Rng, site: Site) -> Site:
     return replace(site, reserve=policy)
 
 
-def _cared_for(rng: Rng, site: Site) -> Site:
-    """Batteries that wear by depth, hold a reserve, rest low and have a warranty."""
-
-    def one(b: BessParams) -> BessParams:
-        capacity = b.battery.energy_kwh
-        cared = replace(
-            b.battery,
-            cycle_life=CycleLife(
-                depth_ratio=(0.2, 0.6, 1.0), cycles_count=(20_000.0, 5_000.0, 2_000.0),
-                replacement_cost=150.0 * capacity,
-            ) if maybe(rng) else None,
-            soc_reserve=(SocReserve(soc=0.4, price_per_kwh=0.05),) if maybe(rng) else (),
-            resting=RestingSoc(above_soc=0.7, price_per_kwh=0.002) if maybe(rng) else None,
-            warranty=Warranty(
-                day_kwh_max=0.5 * capacity, year_kwh_max=100.0 * capacity, pace_per_kwh=0.01,
-                charge_per_h_max=0.5, mean_soc_max=0.6,
-            ) if maybe(rng) else None,
-        )  # fmt: skip
-        return replace(b, battery=cared)
-
-    return replace(site, bess=tuple(one(b) for b in site.bess))
-
-
 def _low_load(rng: Rng, site: Site) -> Site:
     """Gensets whose low load is priced, budgeted or burnt off."""
 
@@ -371,10 +360,69 @@ def _shed_limits(rng: Rng, site: Site) -> Site:
     return replace(site, feeders=tuple(replace(f, **chosen) for f in site.feeders))
 
 
+def _worked(rng: Rng, site: Site) -> Site:
+    """Gensets with a prime or standby rating, exercise runs, hours to balance, and load shared alike."""
+
+    def one(g: GensetParams) -> GensetParams:
+        return replace(
+            g,
+            rating=Rating(
+                mean_ratio_max=0.7 if maybe(rng) else None, year_h_max=float(rng.choice([1.0, 200.0]))
+            ) if maybe(rng) else None,
+            exercise=Exercise(every_h=1.0, for_h=0.5, load_ratio=0.5) if maybe(rng) else None,
+            balance_per_h=2.0 if maybe(rng) else None,
+            sharing=Sharing.PROPORTIONAL if maybe(rng) else g.sharing,
+        )  # fmt: skip
+
+    reserve = replace(site.reserve, load_steps=maybe(rng))
+    return replace(site, gensets=tuple(one(g) for g in site.gensets), reserve=reserve)
+
+
+def _supplied(rng: Rng, site: Site) -> Site:
+    """Tanks that are filled on the way, have a bottom, and keep hours of the critical load."""
+    brought = tuple(
+        FuelDelivery(asset=g.id, at=T0 + timedelta(minutes=float(rng.uniform(10, 200))), fuel_l=100.0)
+        for g in site.gensets
+        if maybe(rng)
+    )
+    gensets = tuple(replace(g, tank_unusable_l=15.0 if maybe(rng) else 0.0) for g in site.gensets)
+    reserve = replace(site.reserve, fuel_h=float(rng.choice([0.0, 2.0])))
+    return replace(site, gensets=gensets, deliveries=brought, reserve=reserve)
+
+
+def _contracted(rng: Rng, site: Site) -> Site:
+    """Export by the hour or as a credit, a minimum, a coincident peak, take or pay, an event."""
+    event = DemandResponse(
+        id="e1", start=T0 + timedelta(minutes=30), end=T0 + timedelta(minutes=90), baseline_kw=200.0,
+        committed_kw=80.0, per_kw=1.5, penalty_per_kw=0.5,
+    )  # fmt: skip
+    peak = CoincidentPeak(name="4CP", per_kw=6.0, windows=(DAYTIME,), window_probability_ratio=0.1)
+    bought = EnergyContract(
+        name="base", source=IMPORT, per_kwh=0.01, minimum_kwh=300.0, shortfall_per_kwh=0.08
+    )  # fmt: skip
+    solar = tuple(
+        EnergyContract(name=f"ppa {v.id}", source=v.id, per_kwh=0.04, minimum_kwh=50.0) for v in site.pv
+    )
+    basis = CreditBasis.IMPORT_PRICE if maybe(rng) else CreditBasis.EXPORT_PRICE
+    credit = ExportCredit(basis=basis, excess_ratio=float(rng.choice([0.0, 0.5])))
+    tariff = replace(
+        site.tariff,
+        minimum_per_month=200.0 if maybe(rng) else 0.0,
+        export_credit=credit if maybe(rng) else None,
+        contracts=Contracts(
+            coincident_peaks=(peak,) if maybe(rng) else (),
+            energy=(bought, *solar) if maybe(rng) else (),
+            events=(event,) if maybe(rng) else (),
+        ),
+    )  # fmt: skip
+    return replace(site, tariff=tariff)
+
+
 WEAK_GRID = (_reactive, _power_factor, _limited_poi, _flapping, _strong, _sets, _secured)
 # options that concern a site as a whole
 EXTRAS: tuple[Callable[[Rng, Site], Site], ...] = (
-    _maintained, *WEAK_GRID, _cared_for, _low_load, _deferrables, _shed_limits,
+    _maintained, *WEAK_GRID, _low_load, _deferrables, _shed_limits,
+    _worked, _supplied, _contracted,
 )  # fmt: skip
 
 

@@ -225,7 +225,7 @@ def policy_hold_h(pose: Pose) -> float:
     return max(10.0, delay_s * (pose.site.reserve.failed_starts + 1)) / 3600.0
 
 
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", range(25))
 def test_plan_costs_what_the_best_enumerated_commitment_costs(block: int) -> None:
     for seed in range(10 * block, 10 * block + 10):
         case = instance(seed)
