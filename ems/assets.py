@@ -151,6 +151,14 @@ class LowLoad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartType:
+    """What a start costs after a rest of at most so long."""
+
+    rest_h: float  # inf: any longer one
+    cost: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GensetParams:
     """A diesel genset with its own controller (cranks, synchronises and shares load by itself)."""
 
@@ -185,7 +193,7 @@ class GensetParams:
     exercise: Exercise | None = None
     balance_per_h: float | None = None  # money for each 100 h ahead of its peers; None: no part in it
     tank_unusable_l: float = 0.0  # stays in the tank: the engine stops there
-    start_types: tuple[tuple[float, float], ...] = ()  # (after a rest of at most so many hours, money)
+    start_types: tuple[StartType, ...] = ()  # in place of hot and cold, dearer from one to the next
     ramp_down_kw_s: float | None = None  # None: as upwards
     start_up_kw: float | None = None  # highest output in the first step of a run; None: the rating
     shut_down_kw: float | None = None  # in the last
@@ -208,8 +216,8 @@ class GensetParams:
     def start_cost_after(self, rest_h: float) -> float:
         """Cost of a start after so long a rest [money]."""
         if self.start_types:
-            last = self.start_types[-1][1]
-            return next((cost for until, cost in self.start_types if rest_h <= until + 1e-6), last)
+            last = self.start_types[-1].cost
+            return next((x.cost for x in self.start_types if rest_h <= x.rest_h + 1e-6), last)
         cold = self.cold_start_cost is not None and rest_h > self.cold_after_s / 3600.0 + 1e-6
         return self.cold_start_cost if cold and self.cold_start_cost is not None else self.start_cost
 

@@ -14,6 +14,7 @@ from ems.assets import (
     PcsParams,
     PvParams,
     Sharing,
+    StartType,
 )
 from ems.battery_terms import SocLimit
 from ems.condition import FeederUse
@@ -271,10 +272,10 @@ def _bess(x: Storage) -> BessParams:
 
 def _genset(x: Unit) -> GensetParams:
     kw, per_h = x.cost.points(x.p_min_kw, x.p_max_kw)
-    types = tuple((np.inf if end is None else end, cost) for end, cost in x.start_costs)
+    types = tuple(StartType(rest_h=np.inf if end is None else end, cost=c) for end, c in x.start_costs)
     hot, cold, after_h = x.start_cost, x.cold_start_cost, x.cold_after_h
     if types:
-        hot, cold, after_h = types[0][1], types[-1][1], types[-2][0] if len(types) > 1 else 0.0
+        hot, cold, after_h = types[0].cost, types[-1].cost, types[-2].rest_h if len(types) > 1 else 0.0
     free = 10.0 * x.p_max_kw  # per second: no limit
     up, down = ((free if r is None else r / 3600.0) for r in (x.ramp_up_kw_h, x.ramp_down_kw_h))
     return GensetParams(

@@ -79,7 +79,8 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     there = [p.gensets[g] if p.gensets[g].available else None for _, g in found]
     level = np.array([0.0 if x is None else min(x.fuel_l, TANK_UNKNOWN_L) for x in there])
     room = np.array([s.site.gensets[g].tank_usable_l for _, g in found])
-    given = np.array([p.gensets[g].delivered_l or (0.0,) * s.steps for _, g in found])
+    none = (0.0,) * s.steps  # what is brought to a genset that is away helps nobody
+    given = np.array([none if x is None or not x.delivered_l else x.delivered_l for x in there])
     n.par("left_before_l", level)
     n.par("tank_room_l", np.maximum(room, level))
     n.bound("left_l", -np.inf, np.inf)
