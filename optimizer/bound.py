@@ -180,6 +180,7 @@ def period_solution(site: Site, truth: PeriodTruth) -> tuple[Bound, FloatArray]:
     lp.add(T, [*bus, (short, 1.0)], demand + aux, demand + aux)
     peaks = _demand(lp, site, truth, imported)
     _blocks(lp, site, truth, imported)
+    _events(lp, site, truth)
     months = sum(month_shares(site.tariff.timezone, truth.grid.start, truth.grid.end).values())
     return _solved(lp, offset, site.tariff.fixed_per_month * months, peaks, imported)
 
@@ -352,6 +353,17 @@ def _blocks(lp: _Lp, site: Site, truth: PeriodTruth, imported: IntArray) -> None
         column = lp.var(len(blocks), left_kwh(blocks, truth.before_kwh.get(month, 0.0), most))
         lp.price("block_cost", column, np.array([b.add_per_kwh for b in blocks]))
         lp.total(imported[steps], h[steps], column)
+
+
+def _events(lp: _Lp, site: Site, truth: PeriodTruth) -> None:
+    """Demand-response events that the period pays for, each as if all of its commitment were delivered.
+
+    The other elements of a contract only ever cost more than what is priced here already.
+    """
+    begin, end = truth.grid.start, truth.grid.end
+    paid = [e.per_kw * e.committed_kw for e in site.tariff.contracts.events if begin < e.end <= end]
+    if paid:
+        lp.price("extra_cost", lp.var(1, 1.0, 1.0), -float(sum(paid)))
 
 
 def _check(truth: PeriodTruth, site: Site) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from ems.contracts import Contracts, DemandResponse
 from ems.errors import DataError
 from ems.timegrid import TimeGrid
 from optimizer import Planner, PlannerOptions
@@ -55,6 +56,20 @@ def test_bound_demand_charge_counts_each_local_month_by_its_share() -> None:
     bound = period_bound(site, t)
     assert bound.peak_kw == pytest.approx({"2026-03": 40.0}, abs=1e-4)
     assert bound.terms["demand_cost"] == pytest.approx(400.0, abs=1e-3)
+
+
+def test_bound_takes_an_event_as_delivered_whole() -> None:
+    """20 kW below 40 for 3 a kW: no controller earns more than 60. One that ends later is not paid yet."""
+    event = DemandResponse(
+        id="e1", start=T0, end=T0 + timedelta(hours=1), baseline_kw=40.0, committed_kw=20.0, per_kw=3.0
+    )
+    later = replace(event, id="e2", end=T0 + timedelta(hours=9))
+    site = small_site(feeders=[feeder("load", 5.0)])
+    plain = period_bound(site, truth(site, [40.0, 40.0]))
+    tariff = replace(site.tariff, contracts=Contracts(events=(event, later)))
+    paid = period_bound(replace(site, tariff=tariff), truth(site, [40.0, 40.0]))
+    assert paid.cost == pytest.approx(plain.cost - 60.0, abs=1e-5)
+    assert paid.terms["extra_cost"] == pytest.approx(-60.0)
 
 
 def test_bound_is_not_paid_for_energy_that_goes_nowhere() -> None:
