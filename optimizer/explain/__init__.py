@@ -42,7 +42,7 @@ def explain(posed: Posed, plan: Plan, hours: float | None = None, *, search: boo
     search : bool
         Whether runs are asked with integers: the next-best commitment, and what a unit would do if its
         maintenance, quiet hours or minimum times were lifted. Without it an explanation of two hours costs
-        some 3 s of CPU.
+        1 to 8 s of CPU on the demo's plant.
 
     Raises
     ------
