@@ -1,4 +1,7 @@
-"""The ladder of prices for what should not happen, each rung above the one before, derived from the site."""
+"""The ladder of prices for what should not happen, from a site's price of reserve and its highest VOLL.
+
+docs/optimizer.md has it as a table, with the families that read each rung.
+"""
 
 from dataclasses import dataclass
 
