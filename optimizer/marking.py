@@ -1,13 +1,31 @@
-"""What the lighter formulation leaves out, looked for in a result: the steps that need binaries."""
+"""What the lighter formulation leaves out, looked for in a result: binaries in steps, gensets told apart."""
+
+from dataclasses import replace
 
 import numpy as np
 
 from ems.timegrid import BoolArray, FloatArray
+from optimizer.fleets import tanks_hold
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
+from optimizer.structure import Structure
 
 BURNT_KW = 0.5
 SHED_KW = 0.05
+
+
+def remarked(
+    s: Structure, p: PlanningProblem, n: Numbers, v: dict[str, FloatArray], whole_feeders: bool
+) -> PlanningProblem | None:
+    """The problem with what its result is found to need marked, too; None where that is nothing."""
+    burnt = burning(p, n, v) & ~p.exclusive
+    shed = shedding(p, v) & ~p.shed_whole & whole_feeders
+    apart = p.apart or not tanks_hold(s, p, v)
+    if not (burnt | shed).any() and apart == p.apart:
+        return None
+    if shed.any():
+        p = replace(p, shed_whole=whole_steps(p, shed))
+    return replace(p, exclusive=p.exclusive | burnt, apart=apart)
 
 
 def burning(p: PlanningProblem, n: Numbers, v: dict[str, FloatArray]) -> BoolArray:

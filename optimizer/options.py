@@ -8,7 +8,7 @@ from optimizer.uncertainty import Uncertainty
 
 
 class DemandWeight(StrEnum):
-    """How much of the demand charge a window of a few days is made to feel (docs/optimizer.md, "Demand")."""
+    """How much of the demand charge a window of a few days is made to feel (docs/optimizer.md)."""
 
     FULL = "full"  # the whole rate above the month's peak so far
     REMAINING = "remaining"  # the rate times the window's share of the rest of the month

@@ -21,10 +21,10 @@ from ems.site import GridMode, Site
 from ems.timegrid import FloatArray, TimeGrid
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
-from optimizer.fleets import firsts, fleets_of, tanks_hold
+from optimizer.fleets import firsts, fleets_of
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.horizon import planning_grid
-from optimizer.marking import SHED_KW, burning, shedding, whole_steps
+from optimizer.marking import SHED_KW, remarked
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
@@ -236,15 +236,10 @@ class Planner:
         for _ in range(ROUNDS - 1):
             if outcome.x is None:
                 break
-            v = compiled.values(outcome.x)
-            burnt = burning(p, n, v) & ~p.exclusive
-            shed = shedding(p, v) & ~p.shed_whole & whole
-            apart = p.apart or not tanks_hold(compiled.structure, p, v)
-            if not (burnt | shed).any() and apart == p.apart:
+            found = remarked(compiled.structure, p, n, compiled.values(outcome.x), whole)
+            if found is None:
                 break
-            if shed.any():
-                p = replace(p, shed_whole=whole_steps(p, shed))
-            p = replace(p, exclusive=p.exclusive | burnt, apart=apart)
+            p = found
             compiled, n, outcome = self._round(p, last, begun)
         return compiled, p, n, outcome
 

@@ -71,7 +71,7 @@ def scenario_problems(
     u = options.uncertainty
     match u.kind:
         case UncertaintyKind.ROBUST:
-            forecast = adverse(site, forecast, u)
+            forecast = adverse(forecast, u)
         case UncertaintyKind.TWO_STAGE if len(forecast.scenarios) < 2:
             note = "no scenarios in the forecast: planned for the expected path alone"
             forecast = replace(forecast, repairs=(*forecast.repairs, note))
@@ -169,7 +169,7 @@ def _from_step(
     return {a: np.concatenate([row[:first], after[a][first:]]) for a, row in before.items()}
 
 
-def adverse(site: Site, forecast: Forecast, u: Uncertainty) -> Forecast:
+def adverse(forecast: Forecast, u: Uncertainty) -> Forecast:
     """The forecast at a quantile of load and the complementary one of PV, but for the first steps.
 
     Bands give 10 and 90 %; other quantiles are read off the half of a normal distribution through them.

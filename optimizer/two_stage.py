@@ -16,9 +16,8 @@ from ems.timegrid import FloatArray, TimeGrid
 from optimizer.compiled import Compiled, Filled, cost_terms
 from optimizer.extensive import Extensive, Risk, tail_cost
 from optimizer.extract import Identity, extract
-from optimizer.fleets import tanks_hold
 from optimizer.formulation import Formulation, Shedding
-from optimizer.marking import burning, shedding, whole_steps
+from optimizer.marking import remarked
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
@@ -99,16 +98,11 @@ class TwoStage:
             if solved.outcome.x is None:
                 break
             p, v = solved.problems[0], solved.extensive.compiled.values(solved.of(0))
-            burnt = burning(p, solved.numbers[0], v) & ~p.exclusive
-            shed = shedding(p, v) & ~p.shed_whole & whole
-            apart = p.apart or not tanks_hold(solved.extensive.compiled.structure, p, v)
-            if not (burnt | shed).any() and apart == p.apart:
+            found = remarked(solved.extensive.compiled.structure, p, solved.numbers[0], v, whole)
+            if found is None:
                 break
-            if shed.any():
-                p = replace(p, shed_whole=whole_steps(p, shed))
-            starts = [v["on"]] if "on" in v and apart == p.apart else []
-            p = replace(p, exclusive=p.exclusive | burnt, apart=apart)
-            scenarios = (replace(scenarios[0], problem=p), *scenarios[1:])
+            starts = [v["on"]] if "on" in v and found.apart == p.apart else []
+            scenarios = (replace(scenarios[0], problem=found), *scenarios[1:])
             solved = self._round(scenarios, starts, begun)
         return solved
 

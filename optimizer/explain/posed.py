@@ -71,7 +71,7 @@ def as_planned(posed: Posed) -> Posed:
     u = posed.options.uncertainty
     if u.kind is not UncertaintyKind.ROBUST:
         return posed
-    return replace(posed, forecast=adverse(posed.site, posed.forecast, u))
+    return replace(posed, forecast=adverse(posed.forecast, u))
 
 
 def laid_out(p: PlanningProblem, like: Layout | None, options: PlannerOptions) -> Layout:

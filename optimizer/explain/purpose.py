@@ -7,7 +7,7 @@ missed, money no object, is what it was needed for.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 
@@ -266,9 +266,8 @@ def _reserve(ground: Ground, run: Left, key: str) -> Need | None:
 
 
 def _plain(kind: str, key: str, high: float, low: float) -> Need:
-    when: datetime | None = None
     return Need(
-        kind=kind, key=key, start=when, end=when, at=when, critical=False,
+        kind=kind, key=key, start=None, end=None, at=None, critical=False,
         unit="kW" if kind == "peak" else "kWh", high=high, low=low, unserved_kwh=None,
     )  # fmt: skip
 
@@ -311,11 +310,10 @@ def least_missed(ground: Ground, run: Left, names: Sequence[str], capped: Sequen
 def need_words(say: Words, ground: Ground, run: Left, need: Need) -> str:
     """The clause of a sentence."""
     load = "critical load" if need.critical else "load"
-    rest = others_kw(ground, run)
     if need.kind == "power":
         assert need.at is not None
         t = ground.layout.problem.grid.starts().index(need.at)
-        also = _also(ground, run, (t, t), rest)
+        also = _also(ground, run, t)
         text = (
             f"{say.at(need.at)} {load} less PV exceeds the batteries' power{also} by "
             f"{kw(need.high - need.low)} ({kw(need.high)} against {kw(need.low)})"
@@ -325,7 +323,7 @@ def need_words(say: Words, ground: Ground, run: Left, need: Need) -> str:
         assert need.end is not None
         starts = ground.layout.problem.grid.starts()
         steps = [t for t, s in enumerate(starts) if need.start <= s < need.end]
-        less = " and other gensets" if rest[steps].any() else ""
+        less = " and other gensets" if others_kw(ground, run)[steps].any() else ""
         text = (
             f"{say.span(need.start, need.end)} {load} less PV{less} takes {kwh(need.high)}, "
             f"{kwh(need.high - need.low)} more than the batteries hold when it begins"
@@ -344,10 +342,7 @@ def need_words(say: Words, ground: Ground, run: Left, need: Need) -> str:
     return text
 
 
-def _also(ground: Ground, run: Left, steps: tuple[int, int], rest: FloatArray) -> str:
-    on = [
-        g.id
-        for g in ground.posed.site.gensets
-        if g.id != run.asset and max(ground.plan.genset_on[g.id][steps[0] : steps[1] + 1]) > 0.5
-    ]
-    return f" and {' and '.join(on)}" if rest[steps[0]] > 0.0 else ""
+def _also(ground: Ground, run: Left, step: int) -> str:
+    """The other gensets on load in a step, by name."""
+    others = [g.id for g in ground.posed.site.gensets if g.id != run.asset]
+    return "".join(f" and {g}" for g in others if round(ground.plan.genset_on[g][step]))

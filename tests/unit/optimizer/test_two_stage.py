@@ -422,7 +422,7 @@ def banded(pose: Pose) -> Forecast:
 def test_adverse_path_is_the_quantile_after_the_first_step(quantile: float, added: float) -> None:
     pose = random_pose(1)
     u = Uncertainty(kind=UncertaintyKind.ROBUST, quantile_ratio=quantile)
-    path = adverse(pose.site, banded(pose), u)
+    path = adverse(banded(pose), u)
     for f, x in pose.forecast().load_kw.items():
         np.testing.assert_allclose(path.load_kw[f], [x[0], *(x[1:] + added)], atol=1e-3)
     sun = pose.forecast().pv_kw["pv1"]
