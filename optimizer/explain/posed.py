@@ -124,8 +124,7 @@ def problem_of_plan(posed: Posed, plan: Plan) -> tuple[Layout, FloatArray]:
     Raises
     ------
     DataError : the plan is a rescue (shifted, rules), over scenarios, of another site or time grid, or no
-        solution of the
-        problem, as with another condition or forecast.
+        solution of the problem, as with another condition or forecast.
     """
     _check(posed, plan)
     p = planning_problem(posed.site, posed.condition, posed.forecast, posed.options, posed.outlook)
