@@ -19,7 +19,7 @@ from ems.assets import (
 from ems.battery_terms import SocLimit
 from ems.condition import FeederUse
 from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
-from ems.site import Authority, FormingOrder, GridMode, Hierarchy, ReservePolicy, Site
+from ems.site import Authority, FormingOrder, Hierarchy, ReservePolicy, Site
 from ems.tariff import EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
 from optimizer.cases import Case, Deferrable, Grid, Storage, Unit, refused
@@ -66,7 +66,6 @@ def case_problem(case: Case) -> PlanningProblem:
         site=_site(case, grid, caps, peaks, float(pv.max())),
         grid=TimeGrid(start=START, step_s=tuple((3600.0 * step_h).tolist())),
         at=START,
-        mode_now=GridMode.GRID_TIED if there[0] else GridMode.ISLANDED,
         load_kw=np.array(load).reshape(len(load), T),
         pv_kw=pv.reshape(1, T) if pv.any() else np.zeros((0, T)),
         import_per_kwh=buy,

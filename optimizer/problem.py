@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from ems.condition import FeederUse
-from ems.site import GridMode, Site
+from ems.site import Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 
 
@@ -149,7 +149,6 @@ class PlanningProblem:
     site: Site
     grid: TimeGrid
     at: datetime
-    mode_now: GridMode
     load_kw: FloatArray
     pv_kw: FloatArray
     import_per_kwh: FloatArray

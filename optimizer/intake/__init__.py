@@ -62,7 +62,6 @@ def planning_problem(
         site=site,
         grid=grid,
         at=condition.at,
-        mode_now=condition.grid_mode,
         load_kw=load,
         pv_kw=pv,
         import_per_kwh=import_price,
