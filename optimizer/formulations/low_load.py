@@ -26,13 +26,13 @@ from ems.assets import BurnOff, LowLoad
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
 from optimizer.fleets import firsts, machines
+from optimizer.formulations.windows import EPS_H, overlap_h
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
 
 SHOWN_H = 0.01
-EPS_H = 1e-6
 
 
 def _terms(s: Structure) -> list[tuple[int, LowLoad]]:
@@ -59,14 +59,6 @@ def _budgets(s: Structure) -> list[tuple[int, int, float]]:
 def _burn_offs(s: Structure) -> list[tuple[int, int, BurnOff]]:
     """(place among the counted, genset, burn-off) of those that have to burn off."""
     return [(c, n, x.burn_off) for c, (n, x) in enumerate(counted(s)) if x.burn_off is not None]
-
-
-def overlap_h(s: Structure, t: int, window_h: float) -> dict[int, float]:
-    """Hours of each step that lie in the window that ends with step `t`."""
-    end_h = s.start_h + s.step_h
-    begin = float(end_h[t]) - window_h
-    part = np.minimum(end_h[: t + 1] - begin, s.step_h[: t + 1])
-    return {int(i): float(part[i]) for i in np.flatnonzero(part > EPS_H)}
 
 
 def add(m: Model, s: Structure) -> None:

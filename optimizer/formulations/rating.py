@@ -22,7 +22,7 @@ from ems.assets import ISO_FLOOR_RATIO, ISO_MEAN_H, Rating
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
 from optimizer.fleets import firsts, machines
-from optimizer.formulations.low_load import overlap_h
+from optimizer.formulations.windows import overlap_h
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
