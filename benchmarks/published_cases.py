@@ -3,7 +3,7 @@
     python -m benchmarks.published_cases [--folder ../shared/reference/known_answers] [--times 1 2 4 10]
 
 `bare` is a fresh HiGHS with its own default options, given the same matrix, gap and thread. `told apart` is
-the same case with equal units ordered instead of counted, in a bare HiGHS as well. CPU seconds.
+the same case with each unit on its own instead of counted, in a bare HiGHS as well. CPU seconds.
 """
 
 import argparse

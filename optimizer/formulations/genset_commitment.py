@@ -5,7 +5,9 @@
     sum of w_i over stops  i with tau_t - tau_i < DT   <=  1 - u_t
 
 tau is the start of a step, so the windows hold on a grid of unequal steps. Carry-over ages and starts in
-progress are bounds of u. Identical units with equal histories are ordered to break symmetry.
+progress are bounds of u. Identical units with equal histories are ordered to break symmetry, where that
+loses nothing: those without a memory. Of two with a minimum time the one that has run longest may have to
+stop first, and of two with ramps one may come down while the other goes up.
 
 A fleet (fleets.py) is the same with counts up to n for 0 or 1; units that must still run or rest from before
 count beside those that the plan starts or stops.
@@ -24,6 +26,7 @@ from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Model
 from optimizer.fleets import firsts, identical, machines, sizes, starts_of
 from optimizer.formulations.hot_starts import cold_extra
+from optimizer.formulations.ramps import edged, ramping
 from optimizer.formulations.windows import EPS_H, window
 from optimizer.numbers import Numbers
 from optimizer.problem import GensetStart, PlanningProblem
@@ -73,7 +76,8 @@ def _add_order(m: Model, s: Structure) -> None:
     if not s.formulation.symmetry or len(units) < 2 or s.site.sources is not None:
         return
     differs = m.par("history_differs", len(units) - 1)
-    twin = [identical(a, b) and not _has_limits_of_its_own(a) for a, b in pairwise(units)]
+    free = _without_memory(s)
+    twin = [identical(a, b) and free[g] for g, (a, b) in enumerate(pairwise(units))]
     m.rows(
         "order",
         (len(units) - 1, s.steps),
@@ -116,7 +120,20 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
 def _has_limits_of_its_own(unit: GensetParams) -> bool:
     """Whether hours or starts of each machine are limited, so that one may have to stand in for the other."""
     counted = unit.low_load is not None and unit.low_load.counted
-    return counted or unit.starts_per_day_max is not None
+    care = unit.rating is not None or unit.exercise is not None
+    return counted or care or unit.starts_per_day_max is not None
+
+
+def _without_memory(s: Structure) -> list[bool]:
+    """Machines whose next step depends on nothing but whether they are on, so that two may change places."""
+    held = {*ramping(s), *edged(s)}
+
+    def free(g: int, unit: GensetParams) -> bool:
+        longest = max(unit.min_up_s, unit.min_down_s)
+        brief = all(len(window(s, t, longest)) == 1 for t in range(s.steps))
+        return brief and g not in held and cold_extra(unit) == 0.0 and not _has_limits_of_its_own(unit)
+
+    return [free(g, unit) for g, unit in enumerate(s.site.gensets)]
 
 
 def _interchangeable(a: GensetStart, b: GensetStart) -> bool:

@@ -86,6 +86,22 @@ def test_reserve_on_capacity_in_kw_keeps_a_second_unit_on():
     assert short.cost_terms["reserve_short"] == pytest.approx(20.0)
 
 
+@pytest.mark.parametrize(
+    "limits", [{"min_up_h": 4.0}, {"min_up_h": 4.0, "ramp_up_kw_h": 70.0, "ramp_down_kw_h": 70.0}]
+)
+def test_equal_units_with_ramps_relieve_each_other(limits: dict[str, Any]):
+    """One is wanted, two, one again: the second comes for its four hours, and the first goes before it.
+
+    No unit that is always on beside the other does it: it would run on two hours at 60 kW for 40.
+    """
+    fuel = QuadraticCost(b_per_kwh=0.3)
+    one = Unit(id="one", p_min_kw=30.0, p_max_kw=100.0, cost=fuel, start_up_kw=100.0, **limits)
+    done = solve_case(case([40.0, 40.0, 150.0, 150.0, 40.0, 40.0], one, replace(one, id="two")))
+    assert done.objective == pytest.approx(0.3 * 460.0)
+    assert sorted(done.on.values()) == [(0, 0, 1, 1, 1, 1), (1, 1, 1, 1, 0, 0)]
+    assert done.faults == ()
+
+
 THREE = ((2.0, 5.0), (4.0, 9.0), (None, 20.0))
 COOLING = Unit(id="u", p_min_kw=0.0, p_max_kw=100.0, cost=CHEAP, start_costs=THREE)
 
