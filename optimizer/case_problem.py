@@ -170,12 +170,12 @@ def _genset_start(x: Unit, case: Case) -> GensetStart:
     there, must = case.flags(f"{x.id}: available", x.available), case.flags(f"{x.id}: must_run", x.must_run)
     begin_h = np.cumsum(case.step_hours()) - case.step_hours()
     bound = (x.state_h > 0.0) & (begin_h < x.min_up_h - x.state_h - 1e-6)
-    for key, wrong in (("must_run", must & ~there), ("available", bound & ~there)):
+    rests = (x.state_h < 0.0) & (begin_h < x.min_down_h + x.state_h - 1e-6)
+    for key, wrong in (("must_run", must & (~there | rests)), ("available", bound & ~there)):
         if wrong.any():
             t = int(np.argmax(wrong))
-            raise refused(
-                f"unit {x.id}", f"{key}[{t}]", key == "must_run", "not on and off at once: see min_up_h"
-            )
+            allowed = "not on and off at once: see min_up_h, min_down_h"
+            raise refused(f"unit {x.id}", f"{key}[{t}]", key == "must_run", allowed)
     return GensetStart(
         available=True,
         on=x.state_h > 0.0,

@@ -1,7 +1,7 @@
 """Solve a case with the planner's model, replay the result without it, and say what was proven."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ems.timegrid import FloatArray
 from optimizer.case_problem import case_problem, formulation, model_error, true_cost
 from optimizer.cases import Case
 from optimizer.extract import Identity, extract
+from optimizer.marking import burning
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
 from optimizer.rolling import Planner
@@ -97,7 +98,13 @@ def solve_case(
         threads=threads,
         formulation=formulation(case),
     )
-    compiled, problem, n, outcome = Planner(problem.site, options).rounds(problem, None, begun)
+    planner = Planner(problem.site, options)
+    compiled, problem, n, outcome = planner.rounds(problem, None, begun)
+    if outcome.x is not None and not problem.exclusive.all():
+        least_kw = REPLAY_RATIO * _size_kw(problem)
+        if burning(problem, n, compiled.values(outcome.x), least_kw).any():  # what a plan may overlook, too
+            problem = replace(problem, exclusive=problem.integral)
+            compiled, problem, n, outcome = planner.rounds(problem, None, begun)
     rows, columns = compiled.form.shape
     plan: Plan | None = None
     faults: tuple[str, ...] = ()
@@ -156,12 +163,17 @@ def _array(row: Series) -> FloatArray:
     return np.asarray(row, dtype=np.float64)
 
 
-def _tolerance(p: PlanningProblem) -> Tolerance:
-    """What a replay may be off, in proportion to the size of the case."""
+def _size_kw(p: PlanningProblem) -> float:
+    """The largest power of a case."""
     powers = [
         float(p.load_kw.sum(axis=0).max(initial=0.0)), float(p.pv_kw.max(initial=0.0)),
         *[g.p_rated_kw for g in p.site.gensets], *[b.pcs.s_kva for b in p.site.bess],
         *[d.p_kw for d in p.site.deferrables],
     ]  # fmt: skip
-    size = max(powers)
+    return max(powers)
+
+
+def _tolerance(p: PlanningProblem) -> Tolerance:
+    """What a replay may be off, in proportion to the size of the case."""
+    size = _size_kw(p)
     return Tolerance(balance_kw=REPLAY_RATIO * size, limit_kw=REPLAY_RATIO * size, soc=REPLAY_SOC)

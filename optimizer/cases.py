@@ -56,6 +56,8 @@ class CostPoints:
             raise refused("cost points", "kw, per_h", (self.kw, self.per_h), "as many of each, at least two")
         if not all(math.isfinite(x) for x in (*self.kw, *self.per_h)):
             raise refused("cost points", "kw, per_h", (self.kw, self.per_h), "finite numbers")
+        if min(self.per_h) < 0.0:
+            raise refused("cost points", "per_h", self.per_h, "0 or more")
         if any(b <= a for a, b in zip(self.kw, self.kw[1:], strict=False)):
             raise refused("cost points", "kw", self.kw, "ascending outputs")
 

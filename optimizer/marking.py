@@ -28,15 +28,17 @@ def remarked(
     return replace(p, exclusive=p.exclusive | burnt, apart=apart)
 
 
-def burning(p: PlanningProblem, n: Numbers, v: dict[str, FloatArray]) -> BoolArray:
+def burning(
+    p: PlanningProblem, n: Numbers, v: dict[str, FloatArray], least_kw: float = BURNT_KW
+) -> BoolArray:
     """(T,) whole steps with flow both ways at once, or with loss pieces filled out of order."""
-    out = np.minimum(v["import_kw"], v["export_kw"]) > BURNT_KW
+    out = np.minimum(v["import_kw"], v["export_kw"]) > least_kw
     if p.site.bess:
         both = np.minimum(v["charge_kw"].sum(axis=1), v["discharge_kw"].sum(axis=1))
-        out |= (both > BURNT_KW).any(axis=0)
+        out |= (both > least_kw).any(axis=0)
         for name in ("charge_kw", "discharge_kw"):
             room = n.high[name][:, :-1] - v[name][:, :-1]
-            out |= (np.minimum(room, v[name][:, 1:]) > BURNT_KW).any(axis=(0, 1))
+            out |= (np.minimum(room, v[name][:, 1:]) > least_kw).any(axis=(0, 1))
     return out & p.integral
 
 

@@ -534,3 +534,39 @@ def test_caps_of_the_grid_change_by_step() -> None:
     assert done.unserved_kw["load"] == pytest.approx((0.0, 0.0, 20.0))
     with pytest.raises(BadValue, match=r"import_kw_max"):
         solve_case(Case(steps=2, grid=Grid(import_kw_max=(1, -1))))
+
+
+# --- energy that is worth less than nothing, values that contradict each other ------------------------------
+
+LOSSY = Storage(
+    id="b", energy_kwh=10.0, p_charge_kw=10.0, p_discharge_kw=10.0, eta_charge=0.5, eta_discharge=0.5,
+    soc_start=0.5,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_a_storage_never_burns_energy_by_both_directions_at_once(scale: float):
+    """30 kW must run on 20 kW of load, and export costs 0.5; the store has room for 10 kWh, half of it lost.
+
+    Full after an hour, it gives 2.5 kWh in the second, which makes room for 10 more: 12.5 kWh are exported.
+    With 90 kWh of fuel at 0.3 that is 27 + 6.25, in kW and in MW.
+    """
+    store = replace(LOSSY, energy_kwh=10.0 * scale, p_charge_kw=10.0 * scale, p_discharge_kw=10.0 * scale)
+    grid = Grid(import_per_kwh=0.1 / scale, export_per_kwh=-0.5 / scale, export_kw_max=100.0 * scale)
+    machine = unit(
+        low=30.0 * scale, high=100.0 * scale, must_run=True, cost=QuadraticCost(b_per_kwh=0.3 / scale)
+    )
+    loads = (Load(kw=20.0 * scale, voll_per_kwh=10.0 / scale),)
+    out = solved(Case(steps=3, units=(machine,), storages=(store,), grid=grid, loads=loads))
+    assert out.objective == pytest.approx(27.0 + 6.25, rel=1e-6)
+
+
+def test_must_run_in_a_rest_that_lasts_is_refused():
+    machine = unit(state_h=-1.0, min_down_h=3.0, must_run=(False, True, True))
+    with pytest.raises(BadValue, match=r"unit g1: must_run\[1\]: found True; allowed: .*min_down_h"):
+        solve_case(Case(steps=3, units=(machine,), loads=(Load(kw=50.0),)))
+
+
+def test_cost_points_below_nothing_are_refused():
+    with pytest.raises(BadValue, match=r"cost points: per_h: found \(-5.0, 20.0\); allowed: 0 or more"):
+        CostPoints(kw=(10.0, 100.0), per_h=(-5.0, 20.0))
