@@ -22,7 +22,7 @@ from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
 from ems.site import Authority, FormingOrder, Hierarchy, ReservePolicy, Site
 from ems.tariff import EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
-from optimizer.cases import Case, Deferrable, Grid, Storage, Unit, refused
+from optimizer.cases import Case, Deferrable, Grid, Load, Storage, Unit, refused
 from optimizer.formulation import Formulation, Shedding
 from optimizer.intake.battery import open_cycle
 from optimizer.intake.deferrable import on_grid
@@ -36,6 +36,7 @@ from optimizer.problem import (
 )
 
 START = datetime(1970, 1, 1, tzinfo=UTC)  # a case has no date; its first step begins a billing interval
+RUNGS = "highest price"  # id of a load of nothing
 FORMULATION = Formulation(
     reserve=False, soc_tapers=False, tie_break_ratio=0.0, shedding=Shedding.MEAN, battery_segments=1
 )
@@ -51,6 +52,7 @@ def case_problem(case: Case) -> PlanningProblem:
     """
     step_h = case.step_hours()
     T = case.steps
+    case = _with_rungs(case, float(step_h.min()))
     grid = case.grid if case.grid is not None else Grid(available=False)
     there = case.flags("grid.available", grid.available)
     buy = case.series("grid.import_per_kwh", grid.import_per_kwh)
@@ -87,6 +89,25 @@ def case_problem(case: Case) -> PlanningProblem:
         feeder_use=(FeederUse(),) * len(load),
         deferrables=tuple(_deferrable_start(x, case) for x in case.deferrables),
     )
+
+
+def _with_rungs(case: Case, least_h: float) -> Case:
+    """The case with a load of nothing at the highest price in it, where that is above every VOLL.
+
+    The prices of what should not happen (prices.py) are multiples of the highest VOLL. Stored energy outside
+    its window costs 8 times that by the hour: over the last step alone it must still be worth nobody's while.
+    """
+    found = [abs(x.end_value_per_kwh) for x in case.storages] + [x.voll_per_kwh for x in case.loads]
+    found += [case.short_per_kwh] if case.n_minus_1 else []
+    if (grid := case.grid) is not None:
+        for key, values in (("import", grid.import_per_kwh), ("export", grid.export_per_kwh)):
+            found.append(float(np.abs(case.series(f"grid.{key}_per_kwh", values)).max()))
+        found[-2] += max((abs(add) for _, add in grid.blocks), default=0.0)
+        found.append(grid.demand_per_kw / grid.billing_interval_h)
+    needed = max(found, default=0.0) / min(1.0, 4.0 * least_h)
+    if needed <= max((x.voll_per_kwh for x in case.loads), default=10.0):
+        return case
+    return replace(case, loads=(*case.loads, Load(id=RUNGS, kw=0.0, voll_per_kwh=min(needed, 1e9))))
 
 
 def reserve_kw(case: Case) -> FloatArray:

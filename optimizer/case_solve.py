@@ -129,7 +129,7 @@ def solve_case(
         soc_end=plan.bess_soc_end if plan else {},
         grid_kw=plan.grid_p_kw if plan else (),
         pv_kw=plan.pv_p_kw.get("pv", (0.0,) * case.steps) if plan else (),
-        unserved_kw=plan.shed_kw if plan else {},
+        unserved_kw={x.id: plan.shed_kw[x.id] for x in case.loads} if plan else {},
         deferrable_kw=plan.deferrable_kw if plan else {},
         unfinished_kwh=plan.unfinished_kwh if plan else {},
         peak_kw=_peak_kw(case, compiled.structure, plan) if plan else 0.0,

@@ -570,3 +570,25 @@ def test_must_run_in_a_rest_that_lasts_is_refused():
 def test_cost_points_below_nothing_are_refused():
     with pytest.raises(BadValue, match=r"cost points: per_h: found \(-5.0, 20.0\); allowed: 0 or more"):
         CostPoints(kw=(10.0, 100.0), per_h=(-5.0, 20.0))
+
+
+@pytest.mark.parametrize("loads", [(), (Load(kw=0.0, voll_per_kwh=0.1),)])
+@pytest.mark.parametrize("step_h", [1.0, 1.0 / 12.0])
+def test_a_store_keeps_its_window_whatever_the_prices(loads: tuple[Load, ...], step_h: float):
+    """3 MWh above the window of 2, sold at 200 per MWh in the last step; without load, or hardly any VOLL."""
+    store = Storage(
+        id="b", energy_kwh=10.0, p_charge_kw=200.0, p_discharge_kw=200.0, soc_start=0.5, soc_min=0.2
+    )
+    grid = Grid(import_per_kwh=300.0, export_per_kwh=(40.0, 200.0), export_kw_max=200.0)
+    out = solved(Case(steps=2, step_h=step_h, storages=(store,), grid=grid, loads=loads))
+    assert out.objective == pytest.approx(-600.0)
+    assert out.notes == ()
+    assert set(out.unserved_kw) == {x.id for x in loads}
+
+
+def test_a_last_step_of_minutes_does_not_open_the_window_to_serve_load():
+    """5 minutes: what is below the window costs by the hour, and must not be cheaper than lost load."""
+    store = Storage(id="b", energy_kwh=10.0, p_charge_kw=9.0, p_discharge_kw=9.0, soc_start=0.5, soc_min=0.5)
+    out = solved(Case(steps=2, step_h=1.0 / 12.0, storages=(store,), loads=(Load(kw=6.0, voll_per_kwh=2.0),)))
+    assert out.objective == pytest.approx(2.0)
+    assert out.soc_end["b"] == pytest.approx((0.5, 0.5))
