@@ -90,6 +90,8 @@ class QuadraticCost:
     segments: int = 10
 
     def __post_init__(self) -> None:
+        if not isinstance(self.segments, int | np.integer):
+            raise refused("quadratic cost", "segments", self.segments, "a whole number")
         _check(
             "quadratic cost",
             (
@@ -154,7 +156,9 @@ class Unit:
     def __post_init__(self) -> None:
         for key in ("available", "must_run"):
             value = getattr(self, key)
-            object.__setattr__(self, key, value if isinstance(value, bool) else tuple(bool(x) for x in value))
+            one = isinstance(value, bool | np.bool_)
+            object.__setattr__(self, key, bool(value) if one else tuple(bool(x) for x in value))
+        object.__setattr__(self, "start_costs", tuple((end, cost) for end, cost in self.start_costs))
         cold = self.start_cost if self.cold_start_cost is None else self.cold_start_cost
         _check(
             f"unit {self.id}",
@@ -446,6 +450,12 @@ class Case:
     short_per_kwh: float = 1e4
 
     def __post_init__(self) -> None:
+        if not isinstance(self.steps, int | np.integer):
+            raise refused("case", "steps", self.steps, "a whole number")
+        for key in ("units", "storages", "loads", "deferrables"):
+            if not isinstance(value := getattr(self, key), list | tuple):
+                raise refused("case", key, value, "a tuple or a list of them")
+            object.__setattr__(self, key, tuple(value))
         _check(
             "case",
             (

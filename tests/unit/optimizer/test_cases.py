@@ -592,3 +592,25 @@ def test_a_last_step_of_minutes_does_not_open_the_window_to_serve_load():
     out = solved(Case(steps=2, step_h=1.0 / 12.0, storages=(store,), loads=(Load(kw=6.0, voll_per_kwh=2.0),)))
     assert out.objective == pytest.approx(2.0)
     assert out.soc_end["b"] == pytest.approx((0.5, 0.5))
+
+
+def test_lists_and_arrays_are_taken_as_tuples():
+    machine = unit(start_costs=[(2.0, 5.0), [None, 9.0]], must_run=np.True_)
+    listed = Case(steps=2, units=[machine], loads=[Load(kw=[50.0, 60.0])])  # type: ignore[arg-type]
+    tupled = unit(start_costs=((2.0, 5.0), (None, 9.0)), must_run=True)
+    assert listed.units == (tupled,)
+    assert solved(listed).objective == pytest.approx(0.3 * 110.0 + 9.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "pose"),
+    [
+        ("case: units", lambda: Case(steps=2, units=unit())),  # type: ignore[arg-type]
+        ("case: loads", lambda: Case(steps=2, loads=Load(kw=50.0))),  # type: ignore[arg-type]
+        ("case: steps", lambda: Case(steps=2.5)),  # type: ignore[arg-type]
+        ("quadratic cost: segments", lambda: QuadraticCost(segments=2.5)),  # type: ignore[arg-type]
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_by_its_key(key: str, pose: Callable[[], object]):
+    with pytest.raises(BadValue, match=f"^{key}: found .*; allowed: "):
+        pose()
