@@ -110,6 +110,7 @@ FAMILIES: tuple[Family, ...] = (
     contracts,  # money of the month, take-or-pay, events
     terminal,  # what is left is worth something
 )
+TELLING = tuple(family for family in FAMILIES if isinstance(family, TellingFamily))
 
 
 def build(s: Structure, kind: type[M]) -> M:
@@ -141,5 +142,4 @@ def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tupl
 
     `v` are the values by variable name, machines told apart.
     """
-    told = [family for family in FAMILIES if isinstance(family, TellingFamily)]
-    return tuple(sentence for family in told for sentence in family.notes(p, s, v))
+    return tuple(sentence for family in TELLING for sentence in family.notes(p, s, v))
