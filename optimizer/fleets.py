@@ -14,7 +14,7 @@ the problem is solved again with each on its own (`tanks_hold`).
 
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def sizes(s: Structure) -> list[int]:
 
 def firsts(s: Structure) -> list[int]:
     """Index of the first machine of each fleet."""
-    return [int(x) for x in np.cumsum([0, *sizes(s)])[:-1]]
+    return list(accumulate([0, *sizes(s)[:-1]])) if sizes(s) else []
 
 
 def machines(s: Structure) -> list[GensetParams]:
