@@ -34,6 +34,22 @@ INSTEAD = (
         "ems run demo --minutes 0.2 --api-port {port}",
         "SITE stands for a site; it runs until Ctrl-C",
     ),
+    (
+        r"ems run demo --scenarios 5",
+        "ems run demo --scenarios 5 --minutes 0.2 --api-port {port}",
+        "it runs until Ctrl-C",
+    ),
+    (
+        r"ems plan SITE --scenarios 5 --outage-scenarios 4",
+        "sed 's/^reserve:/reserve:\\n  outages_per_month: 4/' sites/demo/site.yaml > sites/demo/weak.yaml && "
+        "ems plan sites/demo/weak.yaml --scenarios 3 --outage-scenarios 2",
+        "SITE stands for a site that knows how often its grid is lost",
+    ),
+    (
+        r"ems simulate demo --dataset ucsd_eskom --data FOLDER .*",
+        "ems simulate demo --days 1 --coarse --replan 6h --controllers mpc_two_stage,mpc_robust",
+        "FOLDER stands for data sets that are not everywhere; a week takes many minutes",
+    ),
 )
 
 
