@@ -14,10 +14,11 @@ import pytest
 from tests.contract.plants import free_port
 from tests.e2e.commands import ROOT, Typed, all_typed, typed_in
 from tests.e2e.conftest import RealTime
-from tests.e2e.live import LiveDemo, get
+from tests.e2e.live import LiveDemo, get, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 LONGEST_S = 300.0  # one command
+PATIENCE_S = 180.0  # with a service on a busy machine
 
 # Commands that nobody runs here, and why.
 NOT_RUN = {
@@ -154,8 +155,14 @@ def test_readme_service_answers(typed: Typed, served_demo: LiveDemo, tmp_path: P
     """With curl where there is one. A day that is over is not ready, and says so with 503."""
     command = typed.ems.replace(SERVICE, f"http://127.0.0.1:{served_demo.config()['api_port']}/")
     url = shlex.split(command)[-1]
+    wait_for("an answer", lambda: get(url)[0] or None, PATIENCE_S)
     status, body = get(url)
-    assert status == (503 if url.endswith("/ready") else 200), body
+    if url.endswith("/ready"):
+        assert status == 503, body
+    elif "explanation" in url:  # the last plan of the day may have come too late to be explained
+        assert status == 200 or (status == 404 and "not explained" in body), body
+    else:
+        assert status == 200, body
     if shutil.which("curl") is not None:
         done = run(command.replace("curl ", "curl -sS --noproxy '*' "), tmp_path)
         assert done.returncode == 0, done.stderr
