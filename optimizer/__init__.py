@@ -7,8 +7,9 @@
 """
 
 from ems.cycle_life import CycleLife
+from optimizer.case_costs import CostPoints, QuadraticCost
 from optimizer.case_solve import Solution, solve_case
-from optimizer.cases import Case, CostPoints, Deferrable, Grid, Load, QuadraticCost, Storage, Unit
+from optimizer.cases import Case, Deferrable, Grid, Load, Storage, Unit
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.options import DemandWeight, PlannerOptions

@@ -22,7 +22,8 @@ from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
 from ems.site import Authority, FormingOrder, Hierarchy, ReservePolicy, Site
 from ems.tariff import EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
-from optimizer.cases import Case, Deferrable, Grid, Load, Storage, Unit, refused
+from optimizer.case_costs import refused
+from optimizer.cases import Case, Deferrable, Grid, Load, Storage, Unit
 from optimizer.formulation import Formulation, Shedding
 from optimizer.intake.battery import open_cycle
 from optimizer.intake.deferrable import on_grid

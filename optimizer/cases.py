@@ -9,7 +9,7 @@ array([1., 1.])
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,103 +17,13 @@ import numpy as np
 
 from ems.battery_terms import dented
 from ems.cycle_life import CycleLife
-from ems.errors import BadValue
 from ems.timegrid import BoolArray, FloatArray
+from optimizer.case_costs import CostPoints, QuadraticCost, check, refused
 
 Values = float | Sequence[float] | FloatArray  # one number for every step, or one for each
 Flags = bool | Sequence[bool] | BoolArray
 
 LONG_H = 1e6  # a unit that has been off for so long is free to start, and cold
-
-
-def refused(what: str, key: str, found: object, allowed: str) -> BadValue:
-    """An error that names the key, what was found and what is allowed."""
-    return BadValue(f"{what}: {key}: found {found!r}; allowed: {allowed}")
-
-
-def _check(what: str, rows: Iterable[tuple[str, float, float, float]]) -> None:
-    """Refuse the first (key, value, low, high) that is not a number within its bounds, both included."""
-    for key, value, low, high in rows:
-        if not low <= value <= high:  # NaN compares false
-            raise refused(what, key, value, f"{low:g} to {high:g}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostPoints:
-    """Cost rate over output, straight between the points.
-
-    `kw` ascends and reaches from the unit's minimum to its maximum; `per_h` [money/h] must be convex: slopes
-    that fall by more than rounding are refused where the case is solved.
-    """
-
-    kw: Sequence[float]
-    per_h: Sequence[float]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kw", tuple(float(x) for x in self.kw))  # lists compare, but do not hash
-        object.__setattr__(self, "per_h", tuple(float(x) for x in self.per_h))
-        if len(self.kw) != len(self.per_h) or len(self.kw) < 2:
-            raise refused("cost points", "kw, per_h", (self.kw, self.per_h), "as many of each, at least two")
-        if not all(math.isfinite(x) for x in (*self.kw, *self.per_h)):
-            raise refused("cost points", "kw, per_h", (self.kw, self.per_h), "finite numbers")
-        if min(self.per_h) < 0.0:
-            raise refused("cost points", "per_h", self.per_h, "0 or more")
-        if any(b <= a for a, b in zip(self.kw, self.kw[1:], strict=False)):
-            raise refused("cost points", "kw", self.kw, "ascending outputs")
-
-    def points(self, low_kw: float, high_kw: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The points as given ([kW], [money/h])."""
-        if self.kw[0] > low_kw + 1e-9 or self.kw[-1] < high_kw - 1e-9:
-            raise refused("cost points", "kw", self.kw, f"points from {low_kw:g} to {high_kw:g} kW")
-        return tuple(self.kw), tuple(self.per_h)
-
-    def true_per_h(self, p_kw: FloatArray) -> FloatArray:
-        """(T,) cost rate at (T,) outputs [money/h]."""
-        return np.interp(p_kw, self.kw, self.per_h)
-
-    def error_per_h(self, low_kw: float, high_kw: float) -> float:
-        """How far the model may lie above the true cost rate [money/h]."""
-        return 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuadraticCost:
-    """Cost rate `a + b p + c p^2` while on [money/h], laid out as `segments` chords of equal width.
-
-    A chord lies above the curve, by c (w / 2)^2 at most with w its width: the model is never cheaper than the
-    truth, and dearer by at most that much in every hour on.
-    """
-
-    a_per_h: float = 0.0
-    b_per_kwh: float = 0.0
-    c_per_kw2h: float = 0.0
-    segments: int = 10
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.segments, int | np.integer):
-            raise refused("quadratic cost", "segments", self.segments, "a whole number")
-        _check(
-            "quadratic cost",
-            (
-                ("a_per_h", self.a_per_h, 0.0, 1e12),
-                ("b_per_kwh", self.b_per_kwh, 0.0, 1e12),
-                ("c_per_kw2h", self.c_per_kw2h, 0.0, 1e12),
-                ("segments", self.segments, 1, 1000),
-            ),
-        )
-
-    def points(self, low_kw: float, high_kw: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Ends of the chords from minimum to maximum output ([kW], [money/h])."""
-        at = np.linspace(low_kw, high_kw, (1 if self.c_per_kw2h == 0.0 else self.segments) + 1)
-        return tuple(at.tolist()), tuple(self.true_per_h(at).tolist())
-
-    def true_per_h(self, p_kw: FloatArray) -> FloatArray:
-        """(T,) cost rate at (T,) outputs [money/h]."""
-        return self.a_per_h + self.b_per_kwh * p_kw + self.c_per_kw2h * p_kw**2
-
-    def error_per_h(self, low_kw: float, high_kw: float) -> float:
-        """How far the chords may lie above the curve [money/h]."""
-        return self.c_per_kw2h * (0.5 * (high_kw - low_kw) / self.segments) ** 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +70,7 @@ class Unit:
             object.__setattr__(self, key, bool(value) if one else tuple(bool(x) for x in value))
         object.__setattr__(self, "start_costs", tuple((end, cost) for end, cost in self.start_costs))
         cold = self.start_cost if self.cold_start_cost is None else self.cold_start_cost
-        _check(
+        check(
             f"unit {self.id}",
             (
                 ("p_min_kw", self.p_min_kw, 0.0, 1e9),
@@ -197,7 +107,7 @@ class Unit:
             ("shut_down_kw", self.shut_down_kw, low, top),
             ("output_kw", self.output_kw, *((low, top) if self.state_h > 0.0 else (0.0, 0.0))),
         )
-        _check(what, [(key, x, least, most) for key, x, least, most in given if x is not None])
+        check(what, [(key, x, least, most) for key, x, least, most in given if x is not None])
         if not self.start_costs:
             return
         if self.cold_start_cost is not None or self.start_cost != 0.0:
@@ -251,7 +161,7 @@ class Storage:
         object.__setattr__(self, "turns_soc", tuple(float(x) for x in self.turns_soc))
         low = self.soc_min if self.soc_taper_low is None else self.soc_taper_low
         high = self.soc_max if self.soc_taper_high is None else self.soc_taper_high
-        _check(
+        check(
             f"storage {self.id}",
             (
                 ("energy_kwh", self.energy_kwh, 1e-9, 1e12),
@@ -283,7 +193,7 @@ class Storage:
 def _check_power(what: str, rows: tuple[tuple[float, float, float], ...]) -> None:
     """Refuse a table of power over state of charge that is none, or not concave."""
     names = ("soc", "charge", "discharge")
-    _check(
+    check(
         what,
         [
             (f"power_by_soc[{k}] {n}", x, 0.0, 1.0)
@@ -307,7 +217,7 @@ def _check_cycle_life(what: str, life: CycleLife) -> None:
     depths, cycles = life.depth_ratio, life.cycles_count
     if len(depths) != len(cycles) or not depths:
         raise refused(what, "cycle_life", (depths, cycles), "as many depths as cycles, at least one")
-    _check(
+    check(
         what,
         [
             ("cycle_life.replacement_cost", life.replacement_cost, 0.0, 1e12),
@@ -344,7 +254,7 @@ class Grid:
     import_so_far_kwh: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             "grid",
             (
                 ("import_kw_max", float(np.min(self.import_kw_max)), 0.0, 1e9),
@@ -370,7 +280,7 @@ class Load:
     id: str = "load"
 
     def __post_init__(self) -> None:
-        _check(f"load {self.id}", (("voll_per_kwh", self.voll_per_kwh, 0.0, 1e9),))
+        check(f"load {self.id}", (("voll_per_kwh", self.voll_per_kwh, 0.0, 1e9),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,7 +307,7 @@ class Deferrable:
 
     def __post_init__(self) -> None:
         what = f"deferrable {self.id}"
-        _check(
+        check(
             what,
             (
                 ("p_kw", self.p_kw, 1e-9, 1e9),
@@ -418,7 +328,7 @@ class Deferrable:
                 raise refused(
                     what, f"windows[{k}]", (first, end), "steps that ascend, one window after another"
                 )
-            _check(what, ((f"windows[{k}]: energy", kwh, 0.0, 1e12),))
+            check(what, ((f"windows[{k}]: energy", kwh, 0.0, 1e12),))
 
     @property
     def least_kw(self) -> float:
@@ -456,7 +366,7 @@ class Case:
             if not isinstance(value := getattr(self, key), list | tuple):
                 raise refused("case", key, value, "a tuple or a list of them")
             object.__setattr__(self, key, tuple(value))
-        _check(
+        check(
             "case",
             (
                 ("steps", self.steps, 1, 100_000),
