@@ -38,7 +38,7 @@ def target(scale: Scale) -> None:
             plan, cpu_s = planned(planner, *posed(site, d))
             cpu.append(cpu_s)
             rescued += plan.solve.rescue != "none"
-            gaps.append(plan.solve.gap_ratio or 0.0)
+            gaps.append(np.inf if plan.solve.gap_ratio is None else plan.solve.gap_ratio)
         print(
             f"  {name:32} p50 {np.median(cpu):.2f}, p95 {np.quantile(cpu, 0.95):.2f}, max {max(cpu):.2f}; "
             f"gap p95 {np.quantile(gaps, 0.95):.2%}; {count} windows, {rescued} rescues"
@@ -108,6 +108,6 @@ def scenarios(scale: Scale) -> None:
             plan, cpu_s = planned(planner, condition, forecast)
             cpu.append(cpu_s)
             alone += count > 1 and plan.scenarios is None
-            gaps.append(plan.solve.gap_ratio or 0.0)
+            gaps.append(np.inf if plan.solve.gap_ratio is None else plan.solve.gap_ratio)
         print(f"  {count:2d} scenarios: {spread(cpu)} s, gap at most {max(gaps):.1%}, "
               f"{alone} of {len(cpu)} for the expected path alone")  # fmt: skip
