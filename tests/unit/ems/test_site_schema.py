@@ -139,10 +139,10 @@ def test_load_site_fault_of_form_does_not_hide_faults_elsewhere(edited):
 def test_load_site_critical_peak_at_the_edge_of_the_forming_source(edited, old, new, key):
     changes = [
         (old, new),
-        ("    p_rated_kw: 400", "    p_rated_kw: 520"),
-        ("    s_kva: 500", "    s_kva: 650"),
+        ("    p_rated_kw: 400", "    p_rated_kw: 560"),  # 532 where it stands
+        ("    s_kva: 500", "    s_kva: 700"),
     ]
-    changes += [("{p_kw: 400, fuel_l_h: 108.3}", "{p_kw: 520, fuel_l_h: 141}")]
+    changes += [("{p_kw: 400, fuel_l_h: 108.3}", "{p_kw: 560, fuel_l_h: 151}")]
     if key is None:
         edited(*changes)
         return
