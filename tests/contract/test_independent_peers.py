@@ -101,6 +101,7 @@ def slave(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+@pytest.mark.needs_server
 async def test_client_against_libmodbus_reads_writes_and_outlives_a_frozen_device(slave):
     """A write to a frozen device is unknown; thawed it carries the write out, and we read that back."""
     port = free_port()
