@@ -9,7 +9,8 @@ from dispatch.feeders import COLD_LOAD_RATIO, LadderInput, adopt, dropped_out, l
 from dispatch.genset_requests import resolve
 from dispatch.island import Bus, look_at
 from dispatch.layout import Layout
-from dispatch.power import Power, power_stage
+from dispatch.power import power_stage
+from dispatch.power_parts import Power
 from dispatch.reserve import hold_s, reserve_now
 from dispatch.state import EdgeState, FeederShed, GensetRequest, ProtectionMemory
 from dispatch.vocabulary import Event, ReserveStatus, Target, Targets
