@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from dispatch.condition import Observed
 from dispatch.layout import Layout
-from dispatch.state import FeederShed, GensetRequest
+from dispatch.state import FeederShed
 from dispatch.vocabulary import Alarm, Event, ReserveStatus, Source, event
+from ems.condition import UnitState
 from ems.site import GridMode
 
 
@@ -13,7 +14,6 @@ def alarms_now(
     layout: Layout,
     observed: Observed,
     reserve: ReserveStatus,
-    requests: Mapping[str, GensetRequest],
     shed: Mapping[str, FeederShed],
     held_safe: bool,
 ) -> tuple[Alarm, ...]:
@@ -33,11 +33,11 @@ def alarms_now(
         out.append(Alarm(code="reserve.short", text=text))
     for b, bess in c.bess.items():
         if not bess.available:
-            out.append(Alarm(code=f"bess.unavailable.{b}", text=f"{b} is tripped, off or does not answer"))
+            out.append(Alarm(code=f"bess.unavailable.{b}", text=f"{b} cannot be used: {_said(bess.states)}"))
     for g, genset in c.gensets.items():
         if not genset.available:
-            late = " (did not follow its request)" if requests[g].late else ""
-            out.append(Alarm(code=f"genset.unavailable.{g}", text=f"{g} cannot be used{late}"))
+            text = f"{g} cannot be used: {_said(genset.states)}"
+            out.append(Alarm(code=f"genset.unavailable.{g}", text=text))
     for f in layout.shed_order:
         if f in shed:  # also while it is asked to close: the load is not served yet
             why = "asked to close, not closed yet" if shed[f].closing else f"held open: {shed[f].why}"
@@ -45,6 +45,10 @@ def alarms_now(
         elif f not in shed and not c.feeder_closed[f]:
             out.append(Alarm(code=f"feeder.open.{f}", text=f"{f} was opened by somebody else"))
     return tuple(out)
+
+
+def _said(states: Sequence[UnitState]) -> str:
+    return ", ".join(s.value.replace("_", " ") for s in states)
 
 
 def changes(before: Sequence[Alarm], now: Sequence[Alarm]) -> list[Event]:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from dispatch.availability import Marks, bess_states, genset_states
 from dispatch.duty import duties_after
 from dispatch.layout import Layout
 from dispatch.readings import GENSET_STATES, state_of
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from ems.assets import GensetParams
-from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty
+from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty, UnitState, usable
 from ems.points import BessState, GensetState
 from ems.telemetry import Snapshot
 
@@ -50,13 +51,14 @@ def bess_condition(
     snapshot: Snapshot,
     bess: str,
     state: BessState | None,
+    marks: Marks,
 ) -> BessCondition:
-    """One battery: available while it answers, its state is up, and its limits and SoC are good."""
+    """One battery; limits of one that is not available are zero."""
     soc = snapshot.value(f"{bess}.soc")
     charge = snapshot.value(f"{bess}.p_charge_kw_max")
     discharge = snapshot.value(f"{bess}.p_discharge_kw_max")
-    up = state in (BessState.FOLLOWING, BessState.FORMING)
-    available = up and soc is not None and charge is not None and discharge is not None
+    states = bess_states(layout, snapshot, bess, state, marks)
+    available = usable(states)
     battery, p_kw = layout.bess[bess].battery, snapshot.value(layout.p[bess])
     if soc is None:
         soc = memory.last_good.get(f"{bess}.soc", battery.soc_min)
@@ -69,6 +71,7 @@ def bess_condition(
         turns_soc=memory.turns_soc.get(bess, ()),
         use=memory.bess_use.get(bess, BessUse()),
         temp_degc=snapshot.value(f"{bess}.temp_degc"),
+        states=states,
     )
 
 
@@ -92,9 +95,15 @@ def genset_conditions(
     snapshot: Snapshot,
     requests: Mapping[str, GensetRequest],
     duty: Mapping[str, GensetDuty],
+    marks: Marks,
 ) -> dict[str, GensetCondition]:
     """Every set, with what the edge asks of it."""
-    return {g: _genset(p, seen[g], snapshot, requests.get(g), duty[g]) for g, p in layout.gensets.items()}
+    out = {}
+    for g, params in layout.gensets.items():
+        state = state_of(snapshot, layout.state[g], GENSET_STATES)
+        states = genset_states(layout, snapshot, g, state, requests.get(g), marks)
+        out[g] = _genset(params, seen[g], snapshot, requests.get(g), states, duty[g])
+    return out
 
 
 def _genset(
@@ -102,13 +111,13 @@ def _genset(
     seen: GensetSeen,
     snapshot: Snapshot,
     request: GensetRequest | None,
+    states: tuple[UnitState, ...],
     duty: GensetDuty,
 ) -> GensetCondition:
     state = state_of(snapshot, f"{params.id}.state", GENSET_STATES)
     now_s = snapshot.monotonic_s
     asked = request is not None and request.run
-    late = request is not None and request.late
-    available = state is not None and state is not GensetState.LOCKED_OUT and not late
+    available = usable(states)
     starting = available and not seen.on_load and (state in _STARTING or asked)
     p_kw = snapshot.value(f"{params.id}.p_kw")
     return GensetCondition(
@@ -121,6 +130,7 @@ def _genset(
         fuel_l=snapshot.value(f"{params.id}.fuel_l"),
         starts_today=seen.starts_today,
         duty=duty,
+        states=states,
     )
 
 

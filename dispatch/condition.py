@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dispatch.asset_conditions import LONG_AGO_S, bess_condition, duties, genset_conditions, gensets_seen
+from dispatch.availability import NO_MARKS, Marks, pv_states
 from dispatch.bess_use import followed
 from dispatch.counters import contracts_after, loads_seen
 from dispatch.deferrables import work_condition
@@ -17,7 +18,7 @@ from dispatch.evidence import (
 )
 from dispatch.import_meter import count_import
 from dispatch.layout import Layout
-from dispatch.modes import confirm, judge, unanimous
+from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
 from dispatch.readings import (
     BESS_STATES,
     GENSET_STATES,
@@ -56,14 +57,14 @@ def observe(
     snapshot: Snapshot,
     requests: Mapping[str, GensetRequest],
     dt_s: float,
+    marks: Marks = NO_MARKS,
 ) -> tuple[ObserverMemory, Observed]:
-    """Condense a snapshot. Only good readings are used; what is substituted is named."""
+    """Condense a snapshot; only good readings are used. `marks`: what other parts found out about units."""
     now_s = snapshot.monotonic_s
     bess_state = {b: state_of(snapshot, layout.state[b], BESS_STATES) for b in layout.bess}
     genset_state = {g: state_of(snapshot, layout.state[g], GENSET_STATES) for g in layout.gensets}
     evidence = evidence_of(layout, snapshot, bess_state, genset_state)
-    at_once = memory.last_s is None or unanimous(evidence)
-    mode = confirm(believed_mode(memory), judge(evidence), now_s, dt_s, at_once)
+    mode = _mode(memory, evidence, now_s, dt_s)
     gensets = gensets_seen(layout, memory, snapshot, genset_state)
     last_good, substituted, power = powers(layout, memory, snapshot)
     closed = {f: is_closed(layout, memory, snapshot, f) for f in layout.feeders}
@@ -83,8 +84,8 @@ def observe(
         at=snapshot.at,
         grid_mode=mode.mode,
         forming=forming_source(layout, mode.mode, bess_state, gensets),
-        bess={b: bess_condition(layout, demand, snapshot, b, bess_state[b]) for b in layout.bess},
-        gensets=genset_conditions(layout, gensets, snapshot, requests, duty),
+        bess={b: bess_condition(layout, demand, snapshot, b, bess_state[b], marks) for b in layout.bess},
+        gensets=genset_conditions(layout, gensets, snapshot, requests, duty, marks),
         pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
         feeder_kw=feeder_kw,
         feeder_closed=closed,
@@ -94,6 +95,7 @@ def observe(
         interval_elapsed_s=demand.interval_elapsed_s,
         feeder_use=use,
         deferrables=work_condition(work, now_s, LONG_AGO_S),
+        pv_states={p: pv_states(layout, snapshot, p, marks) for p in layout.pv},
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
     condition = _with_meters(layout, snapshot, demand, condition)
@@ -120,6 +122,11 @@ def observe(
         substituted=tuple(substituted),
     )
     return after, observed
+
+
+def _mode(memory: ObserverMemory, evidence: Evidence, now_s: float, dt_s: float) -> ModeState:
+    at_once = memory.last_s is None or unanimous(evidence)
+    return confirm(believed_mode(memory), judge(evidence), now_s, dt_s, at_once)
 
 
 def _with_meters(

@@ -46,7 +46,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     if not (math.isfinite(given.dt_s) and given.dt_s > 0.0):
         raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
     now_s = snapshot.monotonic_s
-    memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s)
+    memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
     requests, truth = reconcile(layout, state.requests, state.observer.gensets, memory.gensets, now_s)
     condition = observed.condition
     plans, choice = choose(setup.site, state.plans, given.plan, condition, now_s, given.dt_s)
@@ -65,7 +65,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
     told, refused = news(state.refused, refusals, now_s)
-    alarms = alarms_now(layout, observed, kept.reserve, requests, kept.shed, state.held_safe)
+    alarms = alarms_now(layout, observed, kept.reserve, kept.shed, state.held_safe)
     events = [*truth, *choice.events, *_mode_change(state, observed), *kept.events]
     events += changes(state.alarms, alarms) + ladder_change(state.source, source, choice.refused)
     after = EdgeState(
@@ -84,6 +84,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         refused=refused,
         alarms=alarms,
         source=source.value,
+        marks=state.marks,
     )
     return after, _decisions(setup, observed, kept, choice, given, commands, told, events, after)
 
@@ -168,7 +169,7 @@ def safe_commands(
     The decision parts of a tick are not used: one of them may be what broke.
     """
     layout = setup.layout
-    memory, observed = observe(layout, state.observer, snapshot, state.requests, 1.0)
+    memory, observed = observe(layout, state.observer, snapshot, state.requests, 1.0, state.marks)
     held = replace(state, held_safe=True, observer=memory)
     proposals = safe_proposals(layout, observed.condition.grid_mode, observed.bess_state, why)
     given = gate_input_of(layout, held, observed, snapshot, 1.0)

@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 from dispatch.deferrables import WorkSeen
 from dispatch.vocabulary import Alarm, ControlMemory
-from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty
+from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
 from ems.plan import Plan
 from ems.points import GensetState
 from ems.site import GridMode
@@ -135,3 +135,4 @@ class EdgeState:
     refused: Mapping[str, tuple[str, float]] = field(default_factory=dict)  # point -> (code, since)
     alarms: tuple[Alarm, ...] = ()
     source: str | None = None
+    marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

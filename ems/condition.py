@@ -3,9 +3,37 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from ems.deferrable import DeferrableCondition
 from ems.site import GridMode
+
+
+class UnitState(StrEnum):
+    """What is known to be the matter with a unit. Several may hold at once; none: nothing is."""
+
+    OFFLINE = "offline"  # no good reading of it at all
+    UNREADABLE = "unreadable"  # it answers, but not what its setpoints depend on
+    OFF = "off"  # switched off, or waiting to come back by itself
+    TRIPPED = "tripped"  # by its own protection; comes back by itself or by a person at the unit
+    LOCKED_OUT = "locked_out"  # its controller starts it only after a person's reset
+    START_FAILED = "start_failed"  # did not follow its last request; asked again later
+    RESET_NEEDED = "reset_needed"  # the edge asks nothing of it until an operator has looked
+    MAINTENANCE = "maintenance"  # somebody works on it, as planned
+    FROZEN = "frozen"  # its readings no longer change although they should
+    SUSPECT = "suspect"  # its readings contradict others
+    NOT_EFFECTIVE = "not_effective"  # it takes setpoints and does not follow them
+    DERATED = "derated"  # gives less than its rating; still used, inside its live limits
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a unit in this state is not counted on and not commanded."""
+        return self not in (UnitState.DERATED, UnitState.SUSPECT)
+
+
+def usable(states: tuple[UnitState, ...]) -> bool:
+    """Whether a unit with all these states may be used."""
+    return not any(s.blocks for s in states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +64,7 @@ class GensetDuty:
 class GensetCondition:
     """One genset as the edge sees it."""
 
-    available: bool  # remote, not locked out, answering
+    available: bool  # none of its states blocks
     on_load: bool
     starting: bool  # requested or in its start sequence
     ready_in_s: float  # estimated time until on load while starting, else 0
@@ -45,6 +73,7 @@ class GensetCondition:
     fuel_l: float | None
     starts_today: int
     duty: GensetDuty = GensetDuty()
+    states: tuple[UnitState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +92,7 @@ class BessUse:
 class BessCondition:
     """One battery system as the edge sees it."""
 
-    available: bool
+    available: bool  # none of its states blocks
     soc: float
     p_kw: float
     p_charge_kw_max: float  # live limit
@@ -71,6 +100,7 @@ class BessCondition:
     turns_soc: tuple[float, ...] = ()  # turning points of the open cycle (plant_models.rainflow); (): unknown
     use: BessUse = BessUse()
     temp_degc: float | None = None  # of the cells, or of the air around them; None: not measured
+    states: tuple[UnitState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,3 +152,4 @@ class PlantCondition:
     meters: ContractMeters = field(default_factory=ContractMeters)
     feeder_use: Mapping[str, FeederUse] = field(default_factory=dict)  # of those with limits on shedding
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open
+    pv_states: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)
