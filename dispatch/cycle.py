@@ -8,6 +8,7 @@ from dispatch.alarm_rules import alarms_now, changes, ladder_change
 from dispatch.condition import Observed, observe
 from dispatch.genset_requests import reconcile
 from dispatch.layout import Layout, layout_of
+from dispatch.net_demand import aligned
 from dispatch.plan_choice import Choice, choose
 from dispatch.protect import Protected, protect
 from dispatch.safe_table import safe_proposals
@@ -47,6 +48,8 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
     now_s = snapshot.monotonic_s
     memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
+    sent = {p: w.value for p, w in state.written.items()}
+    net_demand, observed = aligned(layout, state.net_demand, observed, sent, now_s, given.dt_s)
     requests, truth = reconcile(layout, state.requests, state.observer.gensets, memory.gensets, now_s)
     condition = observed.condition
     plans, choice = choose(setup.site, state.plans, given.plan, condition, now_s, given.dt_s)
@@ -77,6 +80,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         observer=memory,
         plans=plans,
         control=control,
+        net_demand=net_demand,
         requests=kept.requests,
         shed=kept.shed,
         protection=kept.memory,

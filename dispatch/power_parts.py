@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from dispatch.balance import charge_room_kw, discharge_room_kw, reached, split
 from dispatch.condition import Observed
-from dispatch.island import Bus
+from dispatch.island import SHORT_S, Bus
 from dispatch.layout import Layout
 from dispatch.vocabulary import Target, Targets
 from ems.commands import Bound, Cause
@@ -115,6 +115,7 @@ def bess_rooms(
     out = {}
     for b in ids:
         battery, c = layout.bess[b].battery, observed.condition.bess[b]
+        dt_s = max(dt_s, SHORT_S)
         out[b] = (
             charge_room_kw(battery, c, battery.soc_max, dt_s),
             discharge_room_kw(battery, c, battery.soc_min, dt_s),

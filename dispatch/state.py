@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from dispatch.balancing_memory import NetDemandMemory
 from dispatch.deferrables import WorkSeen
 from dispatch.vocabulary import Alarm, ControlMemory
 from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
@@ -128,6 +129,7 @@ class EdgeState:
     observer: ObserverMemory = field(default_factory=ObserverMemory)
     plans: PlanMemory = field(default_factory=PlanMemory)
     control: ControlMemory = field(default_factory=ControlMemory)
+    net_demand: NetDemandMemory = field(default_factory=NetDemandMemory)
     requests: Mapping[str, GensetRequest] = field(default_factory=dict)
     shed: Mapping[str, FeederShed] = field(default_factory=dict)
     protection: ProtectionMemory = field(default_factory=ProtectionMemory)
