@@ -7,7 +7,8 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from connectors.point_map import PointCodec
 from ems.telemetry import Quality
-from sim.world import World, WriteVerdict
+from sim.world import World
+from sim.writes import WriteVerdict
 
 WRITES = (6, 16, 22, 23)
 TABLE_OF = dict.fromkeys((3, *WRITES), "holding") | {4: "input"}
@@ -16,6 +17,7 @@ REFUSAL = {
     WriteVerdict.READ_ONLY: ExcCodes.ILLEGAL_ADDRESS,
     WriteVerdict.BAD_VALUE: ExcCodes.ILLEGAL_VALUE,
     WriteVerdict.SILENT: ExcCodes.DEVICE_FAILURE,
+    WriteVerdict.REFUSED: ExcCodes.DEVICE_BUSY,
 }
 RESERVED_MAX = 16  # registers between two points that read as 0, as real devices do; wider gaps do not exist
 UNUSED = SimData(0, count=1, datatype=DataType.BITS)

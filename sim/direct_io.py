@@ -5,7 +5,8 @@ sees the same rounded numbers, and a device the same rounded commands.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from connectors.point_map import PointCodec, point_codecs
 from connectors.raw_types import Kind, Raw
@@ -15,7 +16,7 @@ from ems.errors import BadValue
 from ems.points import POINTS, Access, point_id
 from ems.site import Site
 from ems.telemetry import Quality, Reading
-from sim.world import World, WriteVerdict
+from sim.writes import WriteVerdict
 
 _SINGLE = struct.Struct("f")
 _DOUBLE_MAX = 1e300
@@ -25,7 +26,25 @@ OUTCOMES = {
     WriteVerdict.READ_ONLY: WriteOutcome.REJECTED,
     WriteVerdict.BAD_VALUE: WriteOutcome.REJECTED,
     WriteVerdict.SILENT: WriteOutcome.UNKNOWN,
+    WriteVerdict.REFUSED: WriteOutcome.REJECTED,
 }
+
+
+class Devices(Protocol):
+    """All devices of a plant as they answer: a World, or a DeviceFace over one."""
+
+    @property
+    def site(self) -> Site:
+        """The plant they belong to."""
+        ...
+
+    def readings(self) -> Mapping[str, float]:
+        """What they tell now, by point; those that do not answer are left out."""
+        ...
+
+    def write(self, point: str, value: float) -> WriteVerdict:
+        """One write as it arrives."""
+        ...
 
 
 def mapped_points(site: Site) -> tuple[str, ...]:
@@ -95,11 +114,11 @@ class WorldIO:
 
     Parameters
     ----------
-    world : the plant. A site without connections is read and written as it is.
+    world : the plant, or its devices with faults. A site without connections is read and written as it is.
     clock : time stamps of the readings.
     """
 
-    def __init__(self, world: World, clock: Clock) -> None:
+    def __init__(self, world: Devices, clock: Clock) -> None:
         self._world = world
         self._clock = clock
         codecs = {p: c for x in world.site.connections for p, c in point_codecs(x).items()}

@@ -1,12 +1,11 @@
 """A run without sockets, threads or an event loop: the production tick and planner on a virtual clock."""
 
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 from dispatch.plan_follower import PlanFollower
 from dispatch.rules import Rules, RulesParams
@@ -14,7 +13,7 @@ from dispatch.rules_tou import RulesTou, TouParams
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Controller, Decisions
 from ems.clock import VirtualClock, wall_s
-from ems.errors import EmsError, InvariantBroken
+from ems.errors import EmsError
 from ems.ports import Forecaster
 from ems.site import GridMode
 from forecasting.history import ForecastOptions
@@ -24,6 +23,7 @@ from optimizer.options import PlannerOptions
 from optimizer.uncertainty import UncertaintyKind
 from sim.checkpoint import restore_run, save_run
 from sim.direct_io import WorldIO
+from sim.drive import drive
 from sim.edge_trace import SOURCES, EdgeTrace
 from sim.perfect import PerfectForecaster
 from sim.period import by_day
@@ -34,8 +34,6 @@ from sim.steps import SIMULATE_STEPS, StepOptions, StepPolicy
 from sim.timeline import WindowSet
 from sim.turns import PlanningTurns
 from sim.world import EPSILON_S, World, WorldOptions
-
-T = TypeVar("T")
 
 
 class ControllerName(StrEnum):
@@ -131,22 +129,6 @@ def forecaster_of(
             return partial(history_forecaster, scenario.site, measured, scenario.notices, options)
         case ControllerName.PERFECT:
             return partial(PerfectForecaster, scenario)
-
-
-def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits, without an event loop.
-
-    Raises
-    ------
-    InvariantBroken : it waited.
-    """
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    coroutine.close()
-    raise InvariantBroken("a coroutine of the virtual run waited")
 
 
 class StoppedError(EmsError):

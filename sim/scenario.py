@@ -48,6 +48,7 @@ class FaultEvent:
     asset: str
     start: datetime
     end: datetime
+    value: float | None = None  # unit: as the kind states
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +165,7 @@ def save_scenario(path: Path, scenario: Scenario) -> None:
         "series": {n: {"start": s.start.isoformat(), "step_s": s.step_s} for n, s in series.items()},
         "mains": [_plain(e, "id", "start", "end", "announced", "v_pu") for e in scenario.mains],
         "notices": [_plain(n, *NOTICE_FIELDS) for n in scenario.notices],
-        "faults": [_plain(f, "kind", "asset", "start", "end") for f in scenario.faults],
+        "faults": [_plain(f, "kind", "asset", "start", "end", "value") for f in scenario.faults],
     }
     arrays = {name: s.values for name, s in series.items()}
     part = path.with_name(path.name + ".part")

@@ -12,7 +12,8 @@ from asyncua.ua.status_codes import StatusCodes
 
 from connectors.point_map import PointCodec
 from ems.errors import EmsError
-from sim.world import World, WriteVerdict
+from sim.world import World
+from sim.writes import WriteVerdict
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 VALUE = AttributeIds.Value
@@ -21,6 +22,7 @@ REFUSAL = {
     WriteVerdict.READ_ONLY: StatusCodes.BadNotWritable,
     WriteVerdict.BAD_VALUE: StatusCodes.BadOutOfRange,
     WriteVerdict.SILENT: StatusCodes.BadNoCommunication,
+    WriteVerdict.REFUSED: StatusCodes.BadInvalidState,
 }
 
 

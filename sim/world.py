@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
-from enum import StrEnum
 from typing import Self
 from zoneinfo import ZoneInfo
 
@@ -20,20 +19,11 @@ from sim.scenario import FaultKind, Scenario
 from sim.timeline import Cell, Timeline, Window, WindowSet
 from sim.trace import PlantRows, Trace, TraceWriter, last_columns, plant_columns
 from sim.watchdog import Setpoints
+from sim.writes import WriteVerdict
 
 EPSILON_S = 1e-6
 IN_SEQUENCE = (GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING)
 COMMAND_OUT_OF_BOUNDS = "command_out_of_bounds"  # a write outside the OT authority; the device refuses it
-
-
-class WriteVerdict(StrEnum):
-    """What a device makes of a write."""
-
-    ACCEPTED = "accepted"
-    UNKNOWN_POINT = "unknown_point"
-    READ_ONLY = "read_only"
-    BAD_VALUE = "bad_value"  # not finite, or outside the bounds of the site's authority
-    SILENT = "silent"  # the device does not answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +57,14 @@ class WorldOptions:
 
 
 class World:
-    """One plant on its way through a scenario. Times are seconds after `scenario.start`."""
+    """One plant on its way through a scenario. Times are seconds after `scenario.start`.
 
-    def __init__(self, scenario: Scenario, *, options: WorldOptions | None = None) -> None:
+    `state`: how the plant begins; at rest and tied to the grid where it is not given.
+    """
+
+    def __init__(
+        self, scenario: Scenario, *, options: WorldOptions | None = None, state: PlantState | None = None
+    ) -> None:
         self.scenario = scenario
         self.options = WorldOptions() if options is None else options
         site = scenario.site
@@ -77,7 +72,7 @@ class World:
         self.timeline = Timeline(scenario, coarse_s=self.options.coarse_s, fine=self.options.fine)
         self.now_s = 0.0
         self.steps = 0
-        self.state: PlantState = initial_state(site, scenario.soc_start)
+        self.state: PlantState = initial_state(site, scenario.soc_start) if state is None else state
         self.setpoints = Setpoints(site)
         self.heartbeats: dict[str, float] = {
             c.watchdog_point: 0.0 for c in site.connections if c.watchdog_point is not None
@@ -86,7 +81,7 @@ class World:
         self.meter = Meter(
             site=site,
             t0_epoch_s=scenario.start.timestamp(),
-            stored_start_kwh={b.id: scenario.soc_start * b.battery.energy_kwh for b in site.bess},
+            stored_start_kwh={b: unit.stored_kwh for b, unit in self.state.bess.items()},
         )
         self._noise = NoiseTable(site, scenario.seed, self.options.noise_ratio)
         self._rows = PlantRows(site)

@@ -16,7 +16,7 @@ from connectors.historian.sqlite import SqliteHistoryReader
 from ems.clock import SystemClock, wall_sleep
 from ems.site import Protocol
 from sim.servers import PlantServers, serve_plant
-from sim.world import WriteVerdict
+from sim.writes import WriteVerdict
 from tests.e2e.days import SITE_FILE, around_outage
 from tests.e2e.wire import CountingWorld, ModbusProxy
 

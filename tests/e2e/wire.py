@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from sim.scenario import Scenario
-from sim.world import World, WriteVerdict
+from sim.world import World
+from sim.writes import WriteVerdict
 
 WRITES = frozenset({5, 6, 15, 16, 22, 23})
 HEADER = 7  # transaction, protocol, length, unit

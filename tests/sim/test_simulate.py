@@ -11,7 +11,8 @@ from ems.kpi import settle
 from ems.site import GridMode
 from ems.site_schema import load_site
 from optimizer.options import PlannerOptions
-from sim.harness import Run, SimulateOptions, StoppedError, drive, simulate
+from sim.drive import drive
+from sim.harness import Run, SimulateOptions, StoppedError, simulate
 from sim.period import bound_of, by_day
 from sim.result import RunRequest, genset_events, load_result, result_json, save_result
 from sim.steps import DEMO_STEPS, SIMULATE_STEPS, Phase, StepOptions, StepPolicy

@@ -7,7 +7,7 @@ from ems.commands import Cause, Command, WriteOutcome
 from ems.site_schema import load_site
 from ems.telemetry import Quality
 from sim.direct_io import WorldIO
-from sim.harness import drive
+from sim.drive import drive
 from sim.world import World
 from tests.builders import T0
 from tests.unit.sim.sim_builders import scenario

@@ -15,7 +15,8 @@ from plant_models.rainflow import life_of_path_ratio
 from sim.meter import INTERVAL_KIND
 from sim.noise import chance
 from sim.scenario import FaultEvent, FaultKind
-from sim.world import COMMAND_OUT_OF_BOUNDS, World, WorldOptions, WriteVerdict
+from sim.world import COMMAND_OUT_OF_BOUNDS, World, WorldOptions
+from sim.writes import WriteVerdict
 from tests.builders import T0, bess, site
 from tests.unit.sim.sim_builders import flat, outage, scenario, with_series
 

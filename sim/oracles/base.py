@@ -1,0 +1,91 @@
+"""What an oracle sees, and what it says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dispatch.vocabulary import Decisions
+from ems.commands import Command, Proposal, WriteResult
+from ems.plan import Plan
+from ems.site import Site
+from ems.telemetry import Snapshot
+from plant_models.state import PlantFlows
+from sim.rig_io import Entered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """An oracle did not hold."""
+
+    t_s: float
+    oracle: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteSeen:
+    """One command on its way out, before its device has it.
+
+    Parameters
+    ----------
+    held : what the device holds for this setpoint; None before anybody wrote it [unit of the point].
+    held_safe : the edge was held safe before this tick.
+    proposals : operators' wishes given to this tick.
+    plans : every plan the edge was ever offered, by id.
+    entered : the journal of this tick so far.
+    at : record time of the edge.
+    """
+
+    t_s: float
+    dt_s: float
+    command: Command
+    snapshot: Snapshot | None
+    held: float | None  # unit of the point
+    held_safe: bool
+    shadow: bool
+    proposals: Sequence[Proposal]
+    plans: Mapping[str, Plan]
+    entered: Sequence[Entered]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TickSeen:
+    """One tick and what the plant made of it.
+
+    Parameters
+    ----------
+    decisions : None when the edge did not complete its cycle.
+    held_safe : the edge was held safe before this tick.
+    results : of the writes of this tick.
+    beats : heartbeat registers as the devices hold them.
+    flows : truth from this tick to the next.
+    """
+
+    t_s: float
+    dt_s: float
+    decisions: Decisions | None
+    held_safe: bool
+    snapshot: Snapshot | None
+    results: Sequence[WriteResult]
+    entered: Sequence[Entered]
+    beats: Mapping[str, float]
+    flows: PlantFlows
+
+
+class Oracle:
+    """One oracle over one run; returns its evidence when it does not hold, else None."""
+
+    id = ""
+    says = ""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def on_write(self, w: WriteSeen) -> str | None:
+        """Judge a write before it is carried out."""
+        return None
+
+    def on_tick(self, t: TickSeen) -> str | None:
+        """Judge a tick after the plant has moved."""
+        return None

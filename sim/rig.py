@@ -1,0 +1,421 @@
+"""The production edge on injected clock, devices, plans and recorder, over a World: one loop, no threads.
+
+    rig = Rig(site, load_kw={"critical": 80.0}, mains=[(60.0, 600.0)], faults=[Fault(kind="bess_trips", ...)])
+    rig.run(300.0)
+    assert rig.first(60.0, lambda row: row.decisions.mode is GridMode.ISLANDED).t_s <= 61.0
+
+Every oracle is evaluated at every write and after every tick; `run` raises what they found at its end.
+"""
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dispatch.plan_follower import PlanFollower
+from dispatch.rules import Rules
+from dispatch.rules_tou import RulesTou
+from dispatch.runtime import EdgeRuntime
+from dispatch.vocabulary import Controller, Decisions
+from ems.commands import Cause, Command, Proposal, WriteResult
+from ems.errors import EmsError
+from ems.outage import OutageNotice
+from ems.plan import Plan
+from ems.site import Site
+from ems.telemetry import Snapshot
+from plant_models.plant import PlantState, initial_state
+from plant_models.state import PlantFlows
+from sim.drive import drive
+from sim.faults import EPSILON_S, Entry, Fault, entry_of
+from sim.faults.face import DeviceFace
+from sim.oracles import TickSeen, Violation, Watch, WriteSeen
+from sim.rig_io import Journal, RigClock, RigIO, RigPlans
+from sim.rig_scenario import MONDAY, Mains, Power, rig_scenario
+from sim.world import World, WorldOptions
+from sim.writes import WriteVerdict
+
+CONTROLLERS: Mapping[str, Callable[[], Controller]] = {
+    "rules": Rules,
+    "rules_tou": RulesTou,
+    "plan": PlanFollower,
+}
+AFTER_BREAK_S = 10.0  # the plant goes on so long after the edge broke, for what its devices do
+
+
+class OracleError(EmsError):
+    """Oracles did not hold in a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One tick: what was decided and written at `t_s`, and the truth of the plant until the next tick.
+
+    Parameters
+    ----------
+    results : every command that was sent, with what is known of it.
+    flows : truth from `t_s` to the next tick.
+    held : what the devices hold after the writes, by setpoint [unit of the point].
+    """
+
+    t_s: float
+    decisions: Decisions
+    results: tuple[WriteResult, ...]
+    snapshot: Snapshot
+    flows: PlantFlows
+    held: Mapping[str, float]
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What was sent."""
+        return tuple(r.command for r in self.results)
+
+    def wrote(self, point: str) -> float | None:
+        """Value sent to a point in this tick; None: nothing was."""
+        return next((c.value for c in self.commands if c.point == point), None)
+
+    def alarmed(self, code: str) -> bool:
+        """Whether an alarm whose code begins so is active."""
+        return any(a.code.startswith(code) for a in self.decisions.alarms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RigOptions:
+    """How a rig is set up beside the plant and its faults.
+
+    Parameters
+    ----------
+    start : UTC of the first tick.
+    horizon_s : longest run [s].
+    soc : state of charge at the start, of every battery or by id.
+    islanded_by : asset that forms an island from the start; the mains are away then unless `mains` says more.
+    gensets_on_kw : sets on load at the start, with their power [kW].
+    noise_ratio : standard deviation of measured powers, of the asset's rating.
+    keep : rows kept at most, the newest; None: all of them.
+    judge : evaluate the oracles.
+    """
+
+    start: datetime = MONDAY
+    horizon_s: float = 7200.0
+    soc: float | Mapping[str, float] = 0.6
+    islanded_by: str | None = None
+    gensets_on_kw: Mapping[str, float] = field(default_factory=dict)
+    notices: tuple[OutageNotice, ...] = ()
+    shadow: bool = False
+    noise_ratio: float = 0.002
+    reset_s: float | None = None
+    refuel_below_ratio: float | None = None
+    keep: int | None = None
+    judge: bool = True
+
+
+class Rig:
+    """One plant, one edge, some faults. Times are seconds after the start of the run.
+
+    Parameters
+    ----------
+    site : the plant.
+    load_kw : demand by feeder, a number or a function of seconds [kW]; 30 % of its peak where missing.
+    pv_kw : potential of every PV asset, or by asset [kW].
+    mains : when they are away: (from, until) or (from, until, voltage in pu) [s].
+    faults : of the catalogue.
+    controller : "rules", "rules_tou", "plan" (follows what `publish` gives it), or a controller.
+    seed : of measurement noise.
+    dt_s : cycle time [s].
+    """
+
+    def __init__(  # noqa: PLR0913  what a test says about a plant, in one line
+        self,
+        site: Site,
+        *,
+        load_kw: Mapping[str, Power] | None = None,
+        pv_kw: Mapping[str, Power] | Power = 0.0,
+        mains: Mains = (),
+        faults: Sequence[Fault] = (),
+        controller: str | Controller = "rules",
+        seed: int = 0,
+        dt_s: float = 1.0,
+        options: RigOptions | None = None,
+    ) -> None:
+        self.site, self.dt_s = site, dt_s
+        self.options = RigOptions() if options is None else options
+        o = self.options
+        self.faults: list[tuple[Fault, Entry]] = [(f, entry_of(f.kind)) for f in faults]
+        away: Mains = [(0.0, math.inf)] if o.islanded_by is not None and not mains else mains
+        self.scenario = rig_scenario(
+            site,
+            load_kw={} if load_kw is None else load_kw,
+            pv_kw=pv_kw,
+            mains=away,
+            faults=self.faults,
+            start=o.start,
+            horizon_s=o.horizon_s,
+            notices=o.notices,
+            seed=seed,
+        )
+        self.world = World(self.scenario, options=_world_options(o), state=_start(site, o))
+        for genset, kw in o.gensets_on_kw.items():  # somebody asked them to run before this edge came
+            self.world.setpoints.values |= {f"{genset}.run_request": 1.0, f"{genset}.p_set_kw": kw}
+        self.face = DeviceFace(self.world, self.faults)
+        self.clock = RigClock(o.start, self.faults)
+        self.journal = Journal(self.clock, self.faults)
+        self.plans = RigPlans(site, self.clock, self.faults)
+        self.io = RigIO(self.face, self.clock, self.faults, self._on_write)
+        self.runtime = EdgeRuntime(
+            site,
+            clock=self.clock,
+            device_io=self.io,
+            plans=self.plans,
+            recorder=self.journal,
+            controller=CONTROLLERS[controller]() if isinstance(controller, str) else controller,
+            shadow=o.shadow,
+            epoch=1,
+            notices=o.notices,
+            planner_alive=self.plans.producer_alive,
+        )
+        self.watch = Watch(site)
+        self.log: deque[Row] = deque(maxlen=o.keep)
+        self.ticks = self.writes = 0
+        self.broken: BaseException | None = None
+        self._actions: list[tuple[float, Callable[[Rig], object]]] = []
+        self._wishes: list[Proposal] = []
+        self._held_safe = False
+        self._hash = hashlib.sha256()
+
+    # ---- what a test does -----------------------------------------------------------------------
+
+    def at(self, t_s: float, action: "Callable[[Rig], object]") -> "Rig":
+        """Do something right before the first tick at or after `t_s`."""
+        self._actions.append((t_s, action))
+        self._actions.sort(key=lambda a: a[0])
+        return self
+
+    def propose(
+        self, point: str, value: float, *, for_s: float | None = None, reason: str = "an operator's wish"
+    ) -> None:
+        """An operator's wish: alive for `for_s`, or for one cycle [unit of the point]."""
+        expires_s = None if for_s is None else self.t_s + for_s
+        self._wishes.append(
+            Proposal(
+                point=point, value=value, cause=Cause.OPERATOR, reason=reason, owner="operator",
+                expires_s=expires_s,
+            )
+        )  # fmt: skip
+
+    def tell(self, point: str, value: float | None) -> None:
+        """Let a device tell this instead of the truth; None: the point does not answer."""
+        self.face.overrides[point] = value
+
+    def tell_truth(self, point: str) -> None:
+        """Undo `tell`."""
+        self.face.overrides.pop(point, None)
+
+    def foreign_write(self, point: str, value: float) -> WriteVerdict:
+        """Another master writes to the device, past the edge."""
+        return self.face.write(point, value)
+
+    def publish(self, plan: Plan) -> None:
+        """Give the edge a plan."""
+        self.plans.publish(plan)
+
+    def run(self, until_s: float, *, strict: bool = False, judge: bool = True) -> "Rig":
+        """Run to `until_s`; then raise what the oracles found, at once when `strict`.
+
+        Raises
+        ------
+        OracleError : oracles did not hold, or the edge broke off (not when `judge` is False).
+        """
+        while self.t_s < until_s - EPSILON_S and self.broken is None:
+            self.step()
+            if strict and self.watch.violations:
+                break
+        if judge and self.watch.violations:
+            raise OracleError(self.report())
+        return self
+
+    # ---- what a test asks -----------------------------------------------------------------------
+
+    @property
+    def t_s(self) -> float:
+        """Time reached [s]."""
+        return self.world.now_s
+
+    @property
+    def last(self) -> Row:
+        """The newest row."""
+        return self.log[-1]
+
+    def rows(self, from_s: float = 0.0, until_s: float = math.inf) -> Iterator[Row]:
+        """Rows in [from_s, until_s)."""
+        return (r for r in self.log if from_s - EPSILON_S <= r.t_s < until_s - EPSILON_S)
+
+    def first(self, from_s: float, holds: Callable[[Row], bool]) -> Row:
+        """The first row at or after `from_s` for which something holds.
+
+        Raises
+        ------
+        LookupError : there is none.
+        """
+        for row in self.rows(from_s):
+            if holds(row):
+                return row
+        raise LookupError(f"it does not hold in any tick from {from_s:g} s to {self.t_s:g} s")
+
+    def after(self, from_s: float, holds: Callable[[Row], bool]) -> float:
+        """Time from `from_s` until something holds first [s]; infinity when it never does."""
+        return next((r.t_s - from_s for r in self.rows(from_s) if holds(r)), math.inf)
+
+    def held(self, holds: Callable[[Row], bool], from_s: float = 0.0, until_s: float = math.inf) -> bool:
+        """Whether something holds in every tick of [from_s, until_s), and there is one."""
+        answers = [holds(r) for r in self.rows(from_s, until_s)]
+        return bool(answers) and all(answers)
+
+    def events(self, kind: str) -> list[Mapping[str, object]]:
+        """Fields of every recorded event of a kind."""
+        return [e.fields for e in self.journal.events if e.kind == kind]
+
+    def raised(self, code: str) -> int:
+        """How often an alarm whose code begins so was raised."""
+        return sum(str(f.get("code", "")).startswith(code) for f in self.events("alarm.raised"))
+
+    def unserved_kwh(self, from_s: float = 0.0, until_s: float = math.inf) -> float:
+        """Demand that was not served, by the truth [kWh]."""
+        return math.fsum(
+            kw * r.flows.dt_s / 3600.0
+            for r in self.rows(from_s, until_s)
+            for kw in r.flows.unserved_kw().values()
+        )
+
+    @property
+    def violations(self) -> list[Violation]:
+        """What the oracles found so far."""
+        return self.watch.violations
+
+    def report(self, most: int = 10) -> str:
+        """What the oracles found, in words."""
+        found = self.watch.violations
+        lines = [f"  {v.t_s:9.1f} s  {v.oracle}: {v.evidence}" for v in found[:most]]
+        more = [f"  ... and {len(found) - most} more"] if len(found) > most else []
+        return "\n".join([f"{len(found)} oracle violations:", *lines, *more])
+
+    def digest(self) -> str:
+        """Hash over everything decided, written and true so far: equal for equal runs."""
+        return self._hash.hexdigest()
+
+    # ---- one tick -------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """One cycle of the edge, and the plant until the next one."""
+        t_s = self.t_s
+        self.clock.advance(max(0.0, t_s - self.clock.monotonic_s()))
+        while self._actions and self._actions[0][0] <= t_s + EPSILON_S:
+            self._actions.pop(0)[1](self)
+        self.journal.entered.clear()
+        self.journal.refusals.clear()
+        self.io.results.clear()
+        self._held_safe = self.runtime.state.held_safe
+        decisions = self._decide()
+        self.world.advance(t_s + self.dt_s)
+        self.ticks += 1
+        self._judge(t_s, decisions)
+        if decisions is not None:
+            self._keep(t_s, decisions)
+        self._wishes = [p for p in self._wishes if p.expires_s is not None and p.expires_s > t_s + EPSILON_S]
+
+    def _decide(self) -> Decisions | None:
+        """The edge's cycle; when it breaks, the plant goes on without it for a while, watched."""
+        try:
+            return drive(self.runtime.cycle(self.dt_s, tuple(self._wishes)))
+        except Exception as broken:  # noqa: BLE001  whatever breaks the edge is what a rig looks for
+            self.broken = broken
+            self.watch.broke(self.t_s, f"the edge raised {type(broken).__name__}: {broken}")
+            return None
+
+    def after_break(self) -> None:
+        """Let the plant go on without its edge: its devices act by themselves, no heartbeat may move."""
+        until_s = self.t_s + AFTER_BREAK_S
+        while self.t_s < until_s - EPSILON_S:
+            t_s = self.t_s
+            self.io.results.clear()
+            self.journal.entered.clear()
+            self.world.advance(t_s + self.dt_s)
+            self._judge(t_s, None)
+
+    def _keep(self, t_s: float, decisions: Decisions) -> None:
+        assert self.journal.snapshot is not None
+        row = Row(
+            t_s=t_s,
+            decisions=decisions,
+            results=tuple(self.io.results),
+            snapshot=self.journal.snapshot,
+            flows=self.world.flows,
+            held=dict(self.world.setpoints.values),
+        )
+        self.log.append(row)
+        self._hash.update(line_of(row).encode())
+
+    def _on_write(self, command: Command) -> None:
+        self.writes += 1
+        if not self.options.judge:
+            return
+        seen = WriteSeen(
+            t_s=self.clock.monotonic_s(),
+            dt_s=self.dt_s,
+            command=command,
+            snapshot=self.journal.snapshot,
+            held=self.world.setpoints.values.get(command.point),
+            held_safe=self._held_safe,
+            shadow=self.options.shadow,
+            proposals=self._wishes,
+            plans=self.plans.offered,
+            entered=self.journal.entered,
+            at=self.clock.now(),
+        )
+        self.watch.write(seen)
+
+    def _judge(self, t_s: float, decisions: Decisions | None) -> None:
+        if not self.options.judge:
+            return
+        seen = TickSeen(
+            t_s=t_s,
+            dt_s=self.dt_s,
+            decisions=decisions,
+            held_safe=self._held_safe,
+            snapshot=self.journal.snapshot,
+            results=self.io.results,
+            entered=self.journal.entered,
+            beats=self.world.heartbeats,
+            flows=self.world.flows,
+        )
+        blind = {o for f, e in self.faults if e.blinds and f.holds(t_s) for o, _ in e.blinds}
+        self.watch.tick(seen, blind)
+
+
+def line_of(row: Row) -> str:
+    """A tick as one line of text, with every digit."""
+    d, f = row.decisions, row.flows
+    sent = " ".join(
+        f"{r.command.seq}:{r.command.point}={r.command.value!r}/{r.command.cause}/{r.outcome}"
+        for r in row.results
+    )
+    alarms = ",".join(sorted(a.code for a in d.alarms))
+    truth = (
+        f.grid_p_kw,
+        *f.bess_p_kw.values(),
+        *f.genset_p_kw.values(),
+        *f.pv_p_kw.values(),
+        *f.bess_soc.values(),
+    )
+    powers = " ".join(repr(p) for p in truth)
+    return f"{row.t_s:.3f} {d.mode} {d.source} [{sent}] [{alarms}] {f.forming} {powers}\n"
+
+
+def _world_options(o: RigOptions) -> WorldOptions:
+    return WorldOptions(
+        trace_s=None, noise_ratio=o.noise_ratio, reset_s=o.reset_s, refuel_below_ratio=o.refuel_below_ratio
+    )
+
+
+def _start(site: Site, o: RigOptions) -> PlantState:
+    return initial_state(site, o.soc, gensets_on_kw=o.gensets_on_kw, islanded_by=o.islanded_by)

@@ -1,0 +1,77 @@
+"""From a few numbers to a scenario: loads, sun and mains as constants, functions of time or series."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from ems.outage import OutageNotice
+from ems.series import UniformSeries
+from ems.site import Site
+from sim.faults import Entry, Fault
+from sim.scenario import MainsEvent, Scenario
+
+Power = float | Callable[[float], float] | UniformSeries  # [kW], or kW at seconds after the start
+Mains = Sequence[tuple[float, float] | tuple[float, float, float]]  # from, until [s], voltage [pu]
+MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+LOAD_SHARE = 0.3  # of its peak, for a feeder whose load is not given
+COARSE_S = 900.0
+BEFORE_S = 2 * 86400.0  # history for forecasters, and as much beyond the end for horizons
+
+
+def rig_scenario(  # noqa: PLR0913  everything a scenario is made of
+    site: Site,
+    *,
+    load_kw: Mapping[str, Power],
+    pv_kw: Mapping[str, Power] | Power,
+    mains: Mains,
+    faults: Sequence[tuple[Fault, Entry]],
+    start: datetime,
+    horizon_s: float,
+    notices: tuple[OutageNotice, ...] = (),
+    seed: int = 0,
+) -> Scenario:
+    """A scenario of `horizon_s` seconds, with every fault in it that belongs there."""
+    sun = pv_kw if isinstance(pv_kw, Mapping) else {p.id: pv_kw for p in site.pv}
+    loads = {f.id: load_kw.get(f.id, LOAD_SHARE * f.p_peak_kw) for f in site.feeders}
+    scenario = Scenario(
+        name="rig",
+        site=site,
+        start=start,
+        end=start + timedelta(seconds=horizon_s),
+        load_kw={f: _series(v, start, horizon_s) for f, v in loads.items()},
+        pv_kw={p.id: _series(sun.get(p.id, 0.0), start, horizon_s) for p in site.pv},
+        mains=tuple(_event(m, start, horizon_s) for m in mains),
+        notices=notices,
+        seed=seed,
+        labels={},
+    )
+    for fault, entry in faults:
+        if entry.shape is not None:
+            scenario = entry.shape(fault, scenario)
+    return scenario
+
+
+def _series(power: Power, start: datetime, horizon_s: float) -> UniformSeries:
+    """Constants are known long before and after the run; functions are sampled each second of it."""
+    if isinstance(power, UniformSeries):
+        return power
+    if callable(power):
+        at = power
+        values = np.asarray([max(0.0, at(float(t))) for t in range(round(horizon_s))], dtype=np.float64)
+        return UniformSeries(start=start, step_s=1.0, values=values)
+    n = round((2.0 * BEFORE_S + horizon_s) / COARSE_S) + 1
+    return UniformSeries(
+        start=start - timedelta(seconds=BEFORE_S), step_s=COARSE_S, values=np.full(n, float(power))
+    )
+
+
+def _event(window: tuple[float, ...], start: datetime, horizon_s: float) -> MainsEvent:
+    from_s, until_s = window[0], min(window[1], horizon_s)
+    return MainsEvent(
+        id=f"mains-{from_s:g}",
+        start=start + timedelta(seconds=from_s),
+        end=start + timedelta(seconds=until_s),
+        announced=False,
+        v_pu=window[2] if len(window) > 2 else 0.0,
+    )

@@ -1,0 +1,148 @@
+"""The rig: deterministic, honest about what it sees, and its oracles bite."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ems.commands import Cause
+from ems.errors import DataError
+from ems.site import GridMode
+from sim.faults import CATALOGUE, Fault, Layer
+from sim.rig import OracleError, Rig, RigOptions
+from sim.writes import WriteVerdict
+from tests import builders
+
+LOAD = {"critical": 60.0, "essential": 90.0, "deferrable": 50.0}
+
+
+def rig(*faults: Fault, **given) -> Rig:
+    values: dict[str, Any] = {"load_kw": LOAD, "pv_kw": 100.0, "faults": faults} | given
+    return Rig(builders.site(), **values)
+
+
+def test_rig_same_seed_twice_gives_the_same_log():
+    outage = [(20.0, 60.0)]
+    runs = [
+        rig(Fault(kind="device_frozen", target="pv1", from_s=10.0), mains=outage, seed=s) for s in (3, 3, 4)
+    ]
+    digests = [r.run(90.0).digest() for r in runs]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_rig_mains_lost_truth_and_edge_go_to_an_island():
+    r = rig(mains=[(20.0, 60.0)]).run(40.0)
+    assert r.after(20.0, lambda row: row.decisions.mode is GridMode.ISLANDED) <= 1.0
+    assert r.first(20.0, lambda row: not row.flows.grid_closed).t_s == 20.0
+    assert r.last.flows.forming == "bess1"
+
+
+def test_rig_island_from_the_start_is_formed_and_stays_one():
+    r = rig(options=RigOptions(islanded_by="bess1")).run(20.0)
+    assert r.held(lambda row: row.flows.forming == "bess1" and row.decisions.mode is GridMode.ISLANDED)
+
+
+def test_rig_operators_wish_lives_as_long_as_it_says():
+    r = rig(controller="plan").at(5.0, lambda r: r.propose("bess1.p_set_kw", -50.0, for_s=10.0)).run(30.0)
+    by = [row.t_s for row in r.rows() for c in row.commands if c.cause is Cause.OPERATOR]
+    assert 5.0 <= by[0] <= by[-1] < 15.0
+
+
+def test_rig_unknown_fault_is_refused_with_the_names_there_are():
+    with pytest.raises(DataError, match="mains_lost"):
+        rig(Fault(kind="gremlins"))
+
+
+def test_rig_quiet_plant_evaluates_every_oracle_at_every_tick_and_write():
+    r = rig().run(30.0)
+    assert r.watch.evaluations["I1"] == r.writes > 0
+    assert {r.watch.evaluations[o] for o in ("I6", "I7", "I8", "I10", "I11", "I12")} == {30}
+
+
+@pytest.mark.parametrize("kind", sorted(CATALOGUE))
+def test_rig_each_fault_acts_without_breaking_the_edge(kind: str):
+    entry = CATALOGUE[kind]
+    assets = {"bess": "bess1", "genset": "gen1", "pv": "pv1", "grid": "grid1", "feeder": "essential"}
+    target = assets[entry.kinds[0].value] if entry.kinds else ""
+    if entry.point is not None and target:
+        target = f"{target}.{entry.point}"
+    r = rig(Fault(kind=kind, target=target, from_s=10.0, until_s=25.0), mains=[(40.0, 60.0)]).run(70.0)
+    assert r.ticks == 70
+    assert r.broken is None
+
+
+def test_faults_every_layer_has_entries_that_hook_into_it():
+    hooks = ("shape", "tell", "take", "arrive", "offer", "utc")
+    for entry in CATALOGUE.values():
+        assert any(getattr(entry, h) is not None for h in hooks) or entry.planner_dead or entry.lose
+    assert {e.layer for e in CATALOGUE.values()} == set(Layer)
+
+
+def test_fault_frozen_device_tells_old_values_and_fresh_stamps():
+    r = rig(Fault(kind="device_frozen", target="pv1", from_s=10.0), pv_kw=lambda t: 100.0 + t).run(30.0)
+    told = {row.snapshot.readings["pv1.p_available_kw"].value for row in r.rows(11.0)}
+    assert len(told) == 1
+    assert r.last.snapshot.readings["pv1.p_available_kw"].is_good
+    assert r.last.flows.pv_potential_kw["pv1"] > 125.0
+
+
+def test_fault_nan_reading_never_becomes_good():
+    r = rig(Fault(kind="reading_nan", target="grid1.p_kw", from_s=10.0)).run(20.0)
+    assert not r.last.snapshot.readings["grid1.p_kw"].is_good
+    assert all(math.isfinite(c.value) for row in r.rows() for c in row.commands)
+
+
+def test_fault_write_refused_changes_nothing_at_the_device():
+    r = rig(Fault(kind="write_refused", target="pv1"))
+    assert r.foreign_write("pv1.p_limit_kw", 10.0) is WriteVerdict.REFUSED
+    assert "pv1.p_limit_kw" not in r.world.setpoints.values
+
+
+def test_fault_unanswered_write_is_carried_out():
+    r = rig(Fault(kind="write_unanswered", target="pv1"))
+    assert r.foreign_write("pv1.p_limit_kw", 10.0) is WriteVerdict.SILENT
+    assert r.world.setpoints.values["pv1.p_limit_kw"] == 10.0
+
+
+@pytest.mark.parametrize(
+    ("oracle", "change"),
+    [
+        ("I1", {"value": 501.0}),
+        ("I3", {"value": math.nan}),
+        ("I3", {"point": "grid1.p_kw"}),
+        ("I9", {"seq": 0}),
+        ("I2", {"cause": Cause.OPERATOR}),
+        ("I2", {"cause": Cause.PLAN, "plan_id": "never-offered"}),
+    ],
+)
+def test_oracle_bent_write_is_found(oracle: str, change: dict, monkeypatch: pytest.MonkeyPatch):
+    r = rig()
+    honest = r.io.write
+
+    async def bent(commands):
+        return await honest([replace(c, **change) if c.point == "bess1.p_set_kw" else c for c in commands])
+
+    monkeypatch.setattr(r.io, "write", bent)
+    with pytest.raises(OracleError, match=f"{oracle}:"):
+        r.run(20.0)
+
+
+def test_oracle_write_without_intent_is_found(monkeypatch: pytest.MonkeyPatch):
+    r = rig()
+    monkeypatch.setattr(r.journal, "intent", lambda command: None)
+    with pytest.raises(OracleError, match="I5:"):
+        r.run(5.0)
+
+
+def test_oracle_edge_that_breaks_is_found_and_held_safe(monkeypatch: pytest.MonkeyPatch):
+    r = rig()
+
+    def nonsense(rig: Rig) -> None:
+        monkeypatch.setattr("dispatch.runtime.tick", lambda setup, state, given: 1 / 0)
+
+    with pytest.raises(OracleError, match="tick: the edge raised ZeroDivisionError"):
+        r.at(5.0, nonsense).run(20.0)
+    assert r.runtime.state.held_safe
+    r.after_break()
+    assert [v.oracle for v in r.violations] == ["tick"]
