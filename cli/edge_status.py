@@ -10,6 +10,7 @@ def edge_status(
     decisions: Decisions, dt_s: float, counters: dict[str, JsonValue], *, shadow: bool
 ) -> StatusRow:
     """Condense one cycle of `dt_s` [s] into a row; numeric fields become metrics of the same name."""
+    standing = decisions.alarm_book.standing()
     return StatusRow(
         process="edge",
         pid=os.getpid(),
@@ -28,8 +29,8 @@ def edge_status(
             "reserve_required_kw": decisions.reserve_required_kw,
             "reserve_held_kw": decisions.reserve_held_kw,
             "reserve_short_kw": decisions.reserve_short_kw,
-            "alarms": [a.code for a in decisions.alarms],
-            "alarms_active": len(decisions.alarms),
+            "alarms": [e.key for e in standing],
+            "alarms_active": len(standing),
             **counters,
         },
     )

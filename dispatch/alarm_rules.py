@@ -1,6 +1,11 @@
-"""Which alarms are active, from one cycle's facts. Codes are stable, texts are for people."""
+"""Which alarm conditions hold, from one cycle's facts. Each `code` is a row of `ems/alarm_table.csv`.
 
-from collections.abc import Mapping, Sequence
+To add an alarm: tell `Alarm(code=..., text=..., asset=...)` here or in a stage of the tick, and add its row.
+Delays, deadbands, acknowledgement and suppression are the machine's (`alarm_machine`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from dispatch.condition import Observed
 from dispatch.layout import Layout
@@ -8,54 +13,85 @@ from dispatch.state import FeederShed
 from dispatch.vocabulary import Alarm, Event, ReserveStatus, Source, event
 from ems.condition import UnitState
 from ems.site import GridMode
+from ems.telemetry import Snapshot
 
 
-def alarms_now(
-    layout: Layout,
-    observed: Observed,
-    reserve: ReserveStatus,
-    shed: Mapping[str, FeederShed],
-    held_safe: bool,
-) -> tuple[Alarm, ...]:
-    """Every alarm that is active now."""
-    c = observed.condition
-    out: list[Alarm] = []
-    if held_safe:
-        out.append(Alarm(code="edge.held_safe", text="held safe until an operator releases the edge"))
-    if c.grid_mode is GridMode.UNKNOWN:
-        out.append(Alarm(code="grid.mode.unknown", text="evidence is missing or contradicts itself"))
-    if c.grid_mode is GridMode.BLACK:
-        out.append(Alarm(code="bus.dead", text="the site's bus has no voltage"))
-    if not observed.meter_ok:
-        out.append(Alarm(code="grid.meter.lost", text="no good reading of the power at the POI"))
-    if reserve.short_kw > 0.05 * reserve.required_kw and reserve.short_kw > 1.0:
-        text = f"reserve short by {reserve.short_kw:.0f} of {reserve.required_kw:.0f} kW"
-        out.append(Alarm(code="reserve.short", text=text))
-    for b, bess in c.bess.items():
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the alarm rules look at."""
+
+    layout: Layout
+    snapshot: Snapshot
+    observed: Observed
+    reserve: ReserveStatus
+    shed: Mapping[str, FeederShed]
+    held_safe: bool
+    source: Source
+    plan_wanted: bool  # this edge follows plans when there are any
+    plan_refused: str | None
+
+
+def alarms_now(facts: Facts) -> tuple[Alarm, ...]:
+    """Every condition that is told now."""
+    return (*_site(facts), *_sources(facts), *_feeders(facts), *_silent(facts))
+
+
+def _site(facts: Facts) -> Iterator[Alarm]:
+    mode, reserve = facts.observed.condition.grid_mode, facts.reserve
+    if facts.held_safe:
+        yield Alarm(code="edge.held_safe", text="held safe until an operator releases the edge")
+    if mode is GridMode.UNKNOWN:
+        yield Alarm(code="grid.mode.unknown", text="evidence is missing or contradicts itself")
+    if mode is GridMode.BLACK:
+        yield Alarm(code="bus.dead", text="the site's bus has no voltage")
+    if not facts.observed.meter_ok:
+        grid = facts.layout.site.grid.id
+        yield Alarm(code="grid.meter.lost", asset=grid, text="no good reading of the power at the POI")
+    if facts.source is Source.RULES and facts.plan_wanted:
+        yield Alarm(code="plan.none", text=f"rules decide: {facts.plan_refused}")
+    if reserve.short_kw > 0.0:
+        yield Alarm(
+            code="reserve.short",
+            text=f"reserve short by {reserve.short_kw:.0f} of {reserve.required_kw:.0f} kW",
+            value=reserve.short_kw,
+            limit=max(1.0, 0.05 * reserve.required_kw),
+        )
+
+
+def _sources(facts: Facts) -> Iterator[Alarm]:
+    for b, bess in facts.observed.condition.bess.items():
         if not bess.available:
-            out.append(Alarm(code=f"bess.unavailable.{b}", text=f"{b} cannot be used: {_said(bess.states)}"))
-    for g, genset in c.gensets.items():
+            yield Alarm(code="bess.unavailable", asset=b, text=f"{b} cannot be used: {_said(bess.states)}")
+    for g, genset in facts.observed.condition.gensets.items():
         if not genset.available:
             text = f"{g} cannot be used: {_said(genset.states)}"
-            out.append(Alarm(code=f"genset.unavailable.{g}", text=text))
-    for f in layout.shed_order:
-        if f in shed:  # also while it is asked to close: the load is not served yet
-            why = "asked to close, not closed yet" if shed[f].closing else f"held open: {shed[f].why}"
-            out.append(Alarm(code=f"feeder.shed.{f}", text=f"{f} is {why}"))
-        elif f not in shed and not c.feeder_closed[f]:
-            out.append(Alarm(code=f"feeder.open.{f}", text=f"{f} was opened by somebody else"))
-    return tuple(out)
+            yield Alarm(code="genset.unavailable", asset=g, text=text)
 
 
 def _said(states: Sequence[UnitState]) -> str:
     return ", ".join(s.value.replace("_", " ") for s in states)
 
 
-def changes(before: Sequence[Alarm], now: Sequence[Alarm]) -> list[Event]:
-    """An event for each alarm raised or cleared."""
-    old, new = {a.code: a for a in before}, {a.code: a for a in now}
-    raised = [event("alarm.raised", code=c, text=a.text) for c, a in new.items() if c not in old]
-    return raised + [event("alarm.cleared", code=c) for c in old if c not in new]
+def _feeders(facts: Facts) -> Iterator[Alarm]:
+    for f in facts.layout.shed_order:
+        shed = facts.shed.get(f)
+        if shed is not None:  # also while it is asked to close: the load is not served yet
+            why = "asked to close, not closed yet" if shed.closing else f"held open: {shed.why}"
+            yield Alarm(code="feeder.shed", asset=f, text=f"{f} is {why}")
+        elif not facts.observed.condition.feeder_closed[f]:
+            yield Alarm(code="feeder.open", asset=f, text=f"{f} was opened by somebody else")
+
+
+def _silent(facts: Facts) -> Iterator[Alarm]:
+    """Devices none of whose points has a good value."""
+    readings, devices = facts.snapshot.readings, facts.layout.devices
+    silent = [
+        d for d, points in devices.items() if not any(p in readings and readings[p].is_good for p in points)
+    ]
+    for d in silent:
+        yield Alarm(code="device.silent", asset=d, text=f"{d} gives no good reading")
+    if len(silent) == len(devices):
+        yield Alarm(code="comms.lost", text=f"none of {len(devices)} devices gives a good reading")
 
 
 def ladder_change(before: str | None, source: Source, refused: str | None) -> list[Event]:

@@ -4,16 +4,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from dispatch.alarm_rules import alarms_now, changes, ladder_change
+from dispatch.alarm_rules import Facts, ladder_change
+from dispatch.alarm_stage import alarm_stage
 from dispatch.condition import Observed, observe
 from dispatch.genset_requests import reconcile
 from dispatch.layout import Layout, layout_of
 from dispatch.net_demand import aligned
 from dispatch.plan_choice import Choice, choose
+from dispatch.plan_follower import PlanFollower
 from dispatch.protect import Protected, protect
 from dispatch.safe_table import safe_proposals
 from dispatch.state import EdgeState, Written
-from dispatch.vocabulary import Context, Controller, Decisions, Event, Source, Targets, TickInput
+from dispatch.vocabulary import Alarm, Context, Controller, Decisions, Event, Source, Targets, TickInput
 from dispatch.watchdog import heartbeat_commands, next_beat
 from dispatch.writing import gate_input_of, news, only_numbers, proposals_of, write
 from ems.commands import Command, Refusal
@@ -68,9 +70,10 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
     told, refused = news(state.refused, refusals, now_s)
-    alarms = alarms_now(layout, observed, kept.reserve, kept.shed, state.held_safe)
-    events = [*truth, *choice.events, *_mode_change(state, observed), *kept.events]
-    events += changes(state.alarms, alarms) + ladder_change(state.source, source, choice.refused)
+    facts = _facts(setup, state, observed, kept, source, choice, given)
+    alarms, conditions, rung = alarm_stage(state.alarms, facts, given, kept.alarms)
+    events = [*truth, *choice.events, *_mode_change(state, observed), *kept.events, *rung]
+    events += ladder_change(state.source, source, choice.refused)
     after = EdgeState(
         epoch=state.epoch,
         seq=state.seq + len(commands),
@@ -90,7 +93,29 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         source=source.value,
         marks=state.marks,
     )
-    return after, _decisions(setup, observed, kept, choice, given, commands, told, events, after)
+    return after, _decisions(setup, observed, kept, choice, given, commands, told, events, conditions, after)
+
+
+def _facts(
+    setup: EdgeSetup,
+    state: EdgeState,
+    observed: Observed,
+    kept: Protected,
+    source: Source,
+    choice: Choice,
+    given: TickInput,
+) -> Facts:
+    return Facts(
+        layout=setup.layout,
+        snapshot=given.snapshot,
+        observed=observed,
+        reserve=kept.reserve,
+        shed=kept.shed,
+        held_safe=state.held_safe,
+        source=source,
+        plan_wanted=isinstance(setup.controller, PlanFollower),
+        plan_refused=choice.refused,
+    )
 
 
 def _started(state: EdgeState, observed: Observed, now_s: float) -> float | None:
@@ -141,6 +166,7 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
     commands: tuple[Command, ...],
     refusals: tuple[Refusal, ...],
     events: Sequence[Event],
+    conditions: tuple[Alarm, ...],
     after: EdgeState,
 ) -> Decisions:
     assert after.source is not None
@@ -160,7 +186,8 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         power=observed.power,
         reserve=kept.reserve,
         events=tuple(events),
-        alarms=after.alarms,
+        alarms=conditions,
+        alarm_book=after.alarms.book(given.snapshot.at),
         heartbeat=after.heartbeat,
     )
 

@@ -38,6 +38,8 @@ class Layout:
     setpoint_of: Mapping[tuple[str, str], str]  # (asset id, name) -> point, only where the edge may write
     reads: Mapping[str, tuple[str, ...]]  # asset id -> its read points
     needed: Mapping[str, tuple[str, ...]]  # asset id -> points its setpoints depend on
+    devices: Mapping[str, tuple[str, ...]]  # connection id (without connections: asset id) -> its read points
+    served: Mapping[str, frozenset[str]]  # device -> assets it reads or writes
     pv_ac_kw: float
     poi_bias_kw: float  # distance kept from both POI caps
 
@@ -53,10 +55,27 @@ def _genset_order(site: Site) -> dict[str, GensetParams]:
     return {i: by_id[i] for i in [*ranked, *(i for i in by_id if i not in ranked)]}
 
 
+def _devices(site: Site, reads: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """What is read over each connection; a site without connections has a device for each asset."""
+    if not site.connections:
+        return dict(reads)
+    read = {c.id: tuple(m.point for m in c.points if not m.writable) for c in site.connections}
+    return {device: points for device, points in read.items() if points}
+
+
+def _served(site: Site, devices: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
+    points = {c.id: [m.point for m in c.points] for c in site.connections} if site.connections else devices
+    return {d: frozenset(p.partition(".")[0] for p in points[d]) for d in devices}
+
+
 def layout_of(site: Site) -> Layout:
     """Work out every look-up of a site."""
     kinds = site.asset_kinds()
     maps = [m for c in site.connections for m in c.points]
+    reads = {
+        a: tuple(point_id(a, s.name) for s in POINTS[k] if s.access is Access.READ) for a, k in kinds.items()
+    }
+    devices = _devices(site, reads)
     writable = {p for p, a in site.authority.setpoints.items() if a.writer == "edge"}
     setpoint_of = {}
     for point in writable:
@@ -79,11 +98,10 @@ def layout_of(site: Site) -> Layout:
         p={a: point_id(a, "p_kw") for a in kinds},
         state={a: point_id(a, "state") for a in kinds},
         setpoint_of=setpoint_of,
-        reads={
-            a: tuple(point_id(a, s.name) for s in POINTS[k] if s.access is Access.READ)
-            for a, k in kinds.items()
-        },
+        reads=reads,
         needed={a: tuple(point_id(a, n) for n in NEEDED.get(k, ())) for a, k in kinds.items()},
+        devices=devices,
+        served=_served(site, devices),
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
         poi_bias_kw=POI_BIAS_RATIO * max(site.grid.p_import_kw_max, site.grid.p_export_kw_max),
     )

@@ -13,7 +13,7 @@ from dispatch.power import power_stage
 from dispatch.power_parts import Power
 from dispatch.reserve import hold_s, reserve_now
 from dispatch.state import EdgeState, FeederShed, GensetRequest, ProtectionMemory
-from dispatch.vocabulary import Event, ReserveStatus, Target, Targets
+from dispatch.vocabulary import Alarm, Event, ReserveStatus, Target, Targets
 from ems.commands import Bound
 from ems.site import GridMode
 
@@ -38,6 +38,7 @@ class Protected:
     shed: Mapping[str, FeederShed]
     memory: ProtectionMemory
     events: tuple[Event, ...]
+    alarms: tuple[Alarm, ...] = ()
 
 
 def protect(

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+from dispatch.alarm_memory import AlarmMemory
 from dispatch.balancing_memory import NetDemandMemory
 from dispatch.deferrables import WorkSeen
-from dispatch.vocabulary import Alarm, ControlMemory
+from dispatch.vocabulary import ControlMemory
 from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
 from ems.plan import Plan
 from ems.points import GensetState
@@ -135,6 +136,6 @@ class EdgeState:
     protection: ProtectionMemory = field(default_factory=ProtectionMemory)
     written: Mapping[str, Written] = field(default_factory=dict)
     refused: Mapping[str, tuple[str, float]] = field(default_factory=dict)  # point -> (code, since)
-    alarms: tuple[Alarm, ...] = ()
+    alarms: AlarmMemory = field(default_factory=AlarmMemory)
     source: str | None = None
     marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

@@ -7,6 +7,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Protocol
 
+from ems.alarms import AlarmAction, AlarmBook
 from ems.commands import Cause, Command, Proposal, Refusal
 from ems.condition import PlantCondition
 from ems.outage import OutageNotice
@@ -143,10 +144,23 @@ def event(kind: str, **fields: JsonValue) -> Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Something an operator should know, as long as it lasts."""
+    """A condition of the rationalisation table that is told in this cycle.
+
+    `code` is a row of `ems/alarm_table.csv`; its asset stands apart. A row of kind high or low is judged by
+    `value` and `limit` with the row's deadband: such a condition may be told while it does not hold.
+    """
 
     code: str
     text: str
+    asset: str | None = None
+    value: float | None = None  # unit of the row; ratio
+    limit: float | None = None  # unit of the row; ratio
+    level: int = 0  # a higher one asks again for an acknowledgement
+
+    @property
+    def key(self) -> str:
+        """`code`, or `code.asset`."""
+        return self.code if self.asset is None else f"{self.code}.{self.asset}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +173,7 @@ class TickInput:
     dt_s: float
     planner_alive: bool = True
     proposals: tuple[Proposal, ...] = ()  # operators' wishes, already authenticated
+    alarm_actions: tuple[AlarmAction, ...] = ()  # the same for alarms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +195,8 @@ class Decisions:
     power: PowerBalance
     reserve: ReserveStatus
     events: tuple[Event, ...]
-    alarms: tuple[Alarm, ...]  # active now
+    alarms: tuple[Alarm, ...]  # conditions told in this cycle, before delays and suppression
+    alarm_book: AlarmBook  # the alarms that come of them, as operators see them
     heartbeat: int  # completed safe cycles, 0..65535
 
     @property

@@ -14,7 +14,7 @@ UNITS = frozenset(
 UNITS_OF_THEIR_OWN = frozenset(["soc", "soh", "eta", "pf", "ratio", "share"])
 MONEY = frozenset(["cost", "revenue", "objective", "bound"])
 # In a record that names its point or its unit, these are in the unit of that point.
-IN_THE_POINTS_UNIT = frozenset("value values amount low high deadband scale offset ge gt le lt".split())
+IN_THE_POINTS_UNIT = frozenset("value values amount low high limit deadband scale offset ge gt le lt".split())
 UNIT_CARRIERS = frozenset("unit dimension point setpoint".split())
 # The few that are left, each with its reason. Keys are "Class.field".
 EXEMPT = {
