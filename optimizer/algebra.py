@@ -115,6 +115,7 @@ class Model:
         ]  # grid-tied: what stays if the grid goes [kW]
         self.forming: list[list[Expr]] = [[] for _ in range(steps)]  # sources that can form an island
         self.row_names: list[str] = []
+        self.families: list[Any] = []  # of build.py, that have variables or parameters in this model
         self._blocks: dict[str, Any] = {}
         self._rows: list[Row] = []
         self._columns = 0

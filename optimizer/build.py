@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-
 from ems.timegrid import FloatArray
 from optimizer.algebra import Model
 from optimizer.formulations import (
@@ -46,7 +44,7 @@ from optimizer.formulations import (
     voltage,
     warranty,
 )
-from optimizer.numbers import Numbers
+from optimizer.numbers import Layout, Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
 
@@ -121,25 +119,35 @@ def build(s: Structure, kind: type[M]) -> M:
     m = kind(s.steps)
     balance.declare(m, s)  # a bus that may be dead
     for family in FAMILIES:
+        names = len(m.shapes)
         family.add(m, s)
+        if len(m.shapes) > names:
+            m.families.append(family)
     return m
 
 
-def numbers(shapes: dict[str, tuple[int, ...]], p: PlanningProblem, s: Structure) -> Numbers:
-    """The numbers of one problem for a model of this structure."""
-    n = Numbers(shapes=shapes)
-    for family in FAMILIES:
+def numbers(
+    where: Layout, p: PlanningProblem, s: Structure, families: Iterable[Family] = FAMILIES
+) -> Numbers:
+    """The numbers of one problem for a model of this structure.
+
+    `families` may leave out those that declare nothing in the model: they have no numbers.
+    """
+    n = Numbers(where)
+    for family in families:
         family.numbers(n, p, s)
-    for name, shape in shapes.items():
+    for name in where.shapes:
         if name not in n.parameters and name not in n.low:
             raise KeyError(f"no family gives numbers for {name}")
-        n.integer.setdefault(name, np.zeros(shape, dtype=np.bool_))
     return n
 
 
-def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tuple[str, ...]:
+def notes(
+    p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray], families: Iterable[Family] = FAMILIES
+) -> tuple[str, ...]:
     """Every limit that a solution misses and every contingency it covers, family by family, in words.
 
-    `v` are the values by variable name, machines told apart.
+    `v` are the values by variable name, machines told apart. `families` as in `numbers`.
     """
-    return tuple(sentence for family in TELLING for sentence in family.notes(p, s, v))
+    telling = (family.notes for family in families if family in TELLING)
+    return tuple(sentence for say in telling for sentence in say(p, s, v))

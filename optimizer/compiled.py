@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Model, StandardForm
 from optimizer.build import build, numbers
-from optimizer.numbers import Numbers
+from optimizer.numbers import Numbers, layout
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
 
@@ -37,8 +37,12 @@ class Compiled:
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
         model = build(structure, Model)
-        self.shapes = model.shapes
+        self.families = tuple(model.families)
         self.form: StandardForm = model.standard_form()
+        names = [*self.form.columns, *self.form.par_slots]
+        self.shapes = {name: model.shapes[name] for name in names}
+        self._where = layout(self.shapes)
+        self._given = self.form.par_matrix.tocoo()  # summed row by row without scipy's preparations
 
     def numbers_of(self, structure: Structure) -> "Compiled":
         """The same matrix for a structure that differs only in what never enters it."""
@@ -48,38 +52,34 @@ class Compiled:
 
     def numbers(self, problem: PlanningProblem) -> Numbers:
         """What the families say about a problem."""
-        return numbers(self.shapes, problem, self.structure)
+        return numbers(self._where, problem, self.structure, self.families)
 
     def fill(self, n: Numbers) -> Filled:
         """Lay numbers out as vectors, exact: rhs(p) = b - A_p p."""
-        f = self.form
+        f, places = self.form, self._where.places
         columns = f.shape[1]
-        p = np.zeros(f.par_matrix.shape[1])
-        for name, slot in f.par_slots.items():
-            p[slot] = n.parameters[name].ravel()
-        rhs = f.rhs - f.par_matrix @ p
+        p = n.parameters.vector[columns:]
+        rhs = f.rhs - np.bincount(self._given.row, self._given.data * p[self._given.col], f.shape[0])
         out = Filled(
             cost=np.zeros(columns),
-            low=np.empty(columns),
-            high=np.empty(columns),
+            low=n.low.vector[:columns],
+            high=n.high.vector[:columns],
             row_low=np.where(f.has_low, rhs, -np.inf),
             row_high=np.where(f.has_high, rhs, np.inf),
-            integer=np.zeros(columns, dtype=np.bool_),
+            integer=n.integer.vector[:columns],
             offset=sum(n.constant.values()),
         )
-        for name, at in f.columns.items():
-            out.low[at], out.high[at] = n.low[name].ravel(), n.high[name].ravel()
-            out.integer[at] = n.integer[name].ravel()
         for prices in n.cost.values():
             for name, price in prices.items():
-                out.cost[f.columns[name]] += price.ravel()
+                out.cost[places[name]] += price.ravel()
         if any(np.isnan(x).any() for x in (p, out.low, out.high, out.cost)):
             raise ValueError(f"NaN in the numbers of a model: {', '.join(not_numbers(n))}")
         return out
 
     def values(self, x: FloatArray) -> dict[str, FloatArray]:
-        """A solution by variable name, in the variables' shapes."""
-        return {name: x[at].reshape(self.shapes[name]) for name, at in self.form.columns.items()}
+        """A solution by variable name, in the variables' shapes: views of `x`."""
+        places = self._where.places
+        return {name: x[places[name]].reshape(self.shapes[name]) for name in self.form.columns}
 
 
 def not_numbers(n: Numbers) -> list[str]:

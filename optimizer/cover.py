@@ -90,7 +90,8 @@ def ready(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Read
 def covers(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> list[Cover]:
     """Each contingency the site asks for, in the steps in which it does."""
     policy = p.site.reserve
-    if not s.formulation.reserve:
+    single = policy.n_minus_1 or policy.n_minus_1_tied or policy.pv_drop_ratio > 0.0
+    if not (s.formulation.reserve and (single or policy.motor_start_kw or policy.load_trip_kw)):
         return []
     r, island, out = ready(p, s, v), p.islanded, list[Cover]()
     imported = v["import_kw"] - v["export_kw"]

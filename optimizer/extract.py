@@ -50,22 +50,22 @@ def plan_id(site: Site, at: datetime, seq: int) -> str:
 def integral_until(grid: TimeGrid, integral: BoolArray) -> datetime:
     """End of the leading steps with whole commitment."""
     count = len(integral) if integral.all() else int(np.argmin(integral))
-    return grid.start + timedelta(seconds=float(grid.offset_s[count]))
-
-
-def valid_until(p: PlanningProblem, valid_h: float) -> datetime:
-    """When the edge has to drop the plan: never beyond its whole steps."""
-    return min(p.at + timedelta(hours=valid_h), integral_until(p.grid, p.integral))
+    return grid.start + timedelta(seconds=sum(grid.step_s[:count]))
 
 
 def by_id(ids: list[str], rows: FloatArray) -> dict[str, Series]:
     """Rows of an array as series by asset id."""
-    return {i: series(row) for i, row in zip(ids, rows, strict=True)}
+    return dict(zip(ids, map(tuple, clean(rows).tolist()), strict=True))
 
 
 def series(row: FloatArray) -> Series:
-    """(T,) array as a tuple; negative zeros and solver dust removed."""
-    return tuple(np.where(np.abs(row) < 1e-7, 0.0, row).tolist())
+    """(T,) array as a tuple."""
+    return tuple(clean(row).tolist())
+
+
+def clean(x: FloatArray) -> FloatArray:
+    """Without negative zeros and solver dust."""
+    return np.where(np.abs(x) < 1e-7, 0.0, x)
 
 
 def flows(s: Structure, v: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -103,6 +103,7 @@ def extract(
     fed = sources.fed(p, s, v)
     if fed:
         f["bess_fed"] = np.array([fed[b.id] for b in site.bess], dtype=np.float64).reshape(-1, s.steps)
+    whole_until = integral_until(p.grid, p.integral)
     required, held = reserve_up(p, s, f)
     found = covers(p, s, v)
     security = worst(found, s.steps)
@@ -111,7 +112,7 @@ def extract(
         seq=who.seq,
         site=site.name,
         issued_at=p.at,
-        valid_until=valid_until(p, who.valid_h),
+        valid_until=min(p.at + timedelta(hours=who.valid_h), whole_until),  # never beyond its whole steps
         label=PlanLabel.OPTIMAL if outcome.optimal else PlanLabel.INCUMBENT,
         solve=SolveRecord(
             status=outcome.status,
@@ -123,7 +124,7 @@ def extract(
             rescue="none",
         ),
         grid=p.grid,
-        integral_until=integral_until(p.grid, p.integral),
+        integral_until=whole_until,
         grid_mode=modes(p),
         forming=forming(p, f["on"], fed),
         load_kw=by_id([x.id for x in site.feeders], p.load_kw),
@@ -142,7 +143,7 @@ def extract(
         cost_terms=cost_terms(n, solved),
         peak_import_kw=float(v["peak_kw"][0]),
         stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
-        notes=(*p.notes, *notes(p, s, v), *sentences(p, found)),
+        notes=(*p.notes, *notes(p, s, v, compiled.families), *sentences(p, found)),
         contingency=security.name,
         contingency_lost_kw=series(security.lost_kw),
         contingency_cover_kw=series(security.cover_kw),
@@ -198,7 +199,7 @@ def import_limit_kw(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray
 
 def modes(p: PlanningProblem) -> tuple[GridMode, ...]:
     """Grid mode assumed in each step."""
-    return tuple(GridMode.GRID_TIED if there else GridMode.ISLANDED for there in p.grid_available)
+    return tuple(GridMode.GRID_TIED if there else GridMode.ISLANDED for there in p.grid_available.tolist())
 
 
 def missed(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -14,7 +14,7 @@ the problem is solved again with each on its own (`tanks_hold`).
 
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import numpy as np
 
@@ -141,13 +141,12 @@ def _lives(s: Structure, p: PlanningProblem, v: dict[str, FloatArray], n: int) -
     on, since = [x.on for x in members], [-x.age_h for x in members]
     rest_h, cold_h = unit.min_down_s / 3600.0 - EPS_H, unit.cold_after_s / 3600.0 + EPS_H
     out = np.zeros((size, s.steps))
-    head = int((np.cumsum(~p.integral) == 0).sum())
-    stopped, started = (np.rint(v[name][n, :head]).astype(int) for name in ("stop", "start"))
+    head = s.steps if p.integral.all() else int(np.argmin(p.integral))
+    out[:, : min(1, head)] = np.array([on]).T  # what changes, until it is summed up
+    stopped, started = (np.rint(v[name][n, :head]).astype(np.int64) for name in ("stop", "start"))
     moved = np.flatnonzero(stopped + started)
-    edges = [*moved.tolist(), head]
-    out[:, : edges[0]] = np.array([on]).T
-    for t, end in pairwise(edges):
-        now, stops, starts = float(s.start_h[t]), stopped[t], started[t]
+    moves = zip(*(x[moved].tolist() for x in (s.start_h, stopped, started)), strict=True)
+    for t, (now, stops, starts) in zip(moved.tolist(), moves, strict=True):
         rested = [k for k in range(size) if members[k].available and not on[k] and now - since[k] >= rest_h]
         ready = sorted(rested, key=lambda k: (now - since[k] > cold_h, since[k]))
         oldest = sorted((k for k in range(size) if on[k]), key=lambda k: since[k])
@@ -155,10 +154,11 @@ def _lives(s: Structure, p: PlanningProblem, v: dict[str, FloatArray], n: int) -
             raise InvariantBroken(f"a fleet of {unit.id} cannot be taken apart in step {t}")
         for k in (*oldest[:stops], *ready[:starts]):
             on[k], since[k] = not on[k], now
-        out[:, t:end] = np.array([on]).T
+            out[k, t] += 1.0 if on[k] else -1.0
+    out[:, :head] = np.cumsum(out[:, :head], axis=1)
     there = [k for k in range(size) if members[k].available]
     for place, k in enumerate(sorted(there, key=lambda k: not on[k])):
-        out[k, head:] = np.clip(v["on"][n, head:] - place, 0.0, 1.0)
+        out[k, head:] = np.minimum(np.maximum(v["on"][n, head:] - place, 0.0), 1.0)
     return out
 
 

@@ -53,6 +53,7 @@ class Session:
         self._compiled = compiled
         self._highs: Any = cast(Any, highspy.Highs)()  # its stubs lack a method and the constructor's types
         self._highs.setOptionValue("output_flag", False)
+        self._set: dict[str, object] = {}  # options as they stand
         self._filled: Filled
 
     def solve(self, filled: Filled, effort: Effort, start: dict[str, FloatArray] | None = None) -> Outcome:
@@ -77,7 +78,9 @@ class Session:
             ),
             ("mip_max_nodes", 2**31 - 1 if effort.node_limit is None else effort.node_limit),
         ):
-            h.setOptionValue(option, value)
+            if self._set.get(option) != value:
+                h.setOptionValue(option, value)
+                self._set[option] = value
         if start:
             self._start(start)
         begun = wall_s()

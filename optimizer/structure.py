@@ -1,6 +1,8 @@
 """What decides the shape of the matrices: the site, the step lengths and the formulation."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -9,6 +11,8 @@ from ems.timegrid import FloatArray, IntArray, TimeGrid
 from optimizer.formulation import Formulation
 
 SHORTEST_HOLD_S = 10.0
+
+T = TypeVar("T")
 
 StructureKey = tuple[tuple[float, ...], float, Formulation, tuple[float, ...]]
 
@@ -47,6 +51,14 @@ class Structure:
     interval: IntArray  # (T,) index of the billing interval a step lies in; long steps are their own
     formulation: Formulation
     money: MonthMoney
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, make: Callable[["Structure"], T]) -> T:
+        """What `make` makes of the structure alone, made when it is first asked for."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: T = self._made[make]
+        return made
 
     @property
     def steps(self) -> int:

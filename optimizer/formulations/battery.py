@@ -20,6 +20,7 @@ Sources: hull and tapers in docs/model/battery.md; losses: plant_models.battery.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from optimizer.algebra import Expr, Model
 from optimizer.formulation import Exclusivity
 from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
-from optimizer.prices import ladder
+from optimizer.prices import ladder, usual_per_kwh
 from optimizer.problem import PlanningProblem
 from optimizer.segments import BatterySegments, PowerCut, battery_segments, power_cuts
 from optimizer.structure import Structure
@@ -237,63 +238,84 @@ def _widths(s: Structure, K: int, *, charging: bool) -> list[list[float]]:
     return [[*w.tolist(), *[0.0] * (K - len(w))] for w in own]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fixed:
+    """What the numbers take from the structure alone. Of a pair the first is discharge."""
+
+    share: FloatArray  # (B, T) of what flows in over a step, left at its end
+    full_kwh: FloatArray  # (B, 1)
+    begin_kw: FloatArray  # (2, B, K, 1) where each piece begins
+    width_kw: FloatArray  # (2, B, K, 1)
+    edge_ratio: FloatArray  # (2, B, 1) least share of power outside the window
+    plenty_kw: FloatArray  # (B, 1) frees a taper
+    outside_cost: FloatArray  # (T,) of a kWh outside the window
+    idle_cost: FloatArray  # (T,) of a kWh of loss that an empty battery has not to give
+
+
+def _fixed(s: Structure) -> _Fixed:
+    params = [b.battery for b in s.site.bess]
+    width = np.array([_widths(s, pieces(s), charging=charging) for charging in (False, True)])
+    full = np.array([[p.energy_kwh] for p in params])
+    steepest = [
+        max(
+            [x for x in taper_slopes(p) if x is not None] + [abs(cut.slope_kw_kwh) for cut in power_cuts(p)],
+            default=0.0,
+        )
+        for p in params
+    ]
+    rate = ladder(s.site).soc_window_per_kwh
+    outside = rate * np.minimum(1.0, s.step_h)
+    # a kWh not lost is a kWh less below the window in every step to come: dearer than all of them
+    later = np.minimum(np.cumsum(outside[::-1])[::-1], IDLE_H * rate)
+    edges = np.array([_edge_ratios(p) for p in params])
+    least = np.array([[p.taper_ratio] for p in params])
+    begin = np.concatenate([np.zeros_like(width[..., :1]), np.cumsum(width, axis=-1)[..., :-1]], axis=-1)
+    return _Fixed(
+        share=np.array([decay(p, s.step_h)[1] for p in params]),
+        full_kwh=full,
+        begin_kw=begin[..., None],
+        width_kw=width[..., None],
+        edge_ratio=np.minimum(least, edges).T[..., None],
+        plenty_kw=np.array([[p.p_nominal_kw] for p in params]) + np.array(steepest)[:, None] * full,
+        outside_cost=outside,
+        idle_cost=rate + later,
+    )
+
+
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Start, limits, drain, wear."""
     if not s.site.bess:
         return
-    B, K = len(s.site.bess), pieces(s)
+    fixed = s.once(_fixed)
     there = np.array([float(b.available) for b in p.bess])
     drain = np.array([b.battery.no_load_loss_kw for b in s.site.bess]) * there
-    share = np.array([decay(b.battery, s.step_h)[1] for b in s.site.bess])
+    drain_kwh = drain[:, None] * s.step_h * fixed.share
     low, high = _opened(p, s)
     n.par("stored_before_kwh", np.array([b.stored_kwh for b in p.bess]))
-    n.par("drain_kwh", drain[:, None] * s.step_h * share)
+    n.par("drain_kwh", drain_kwh)
     n.par("opened_low_kwh", low)
     n.par("opened_high_kwh", high)
     outside = _outside(s, low, high)
-    charge_top, discharge_top = np.zeros((B, K, s.steps)), np.zeros((B, K, s.steps))
-    for b, (unit, curve, start) in enumerate(zip(s.site.bess, segments(s), p.bess, strict=True)):
-        least, edges = unit.battery.taper_ratio, _edge_ratios(unit.battery)
-        for width, limit, top in (
-            (
-                curve.charge_width_kw,
-                np.where(outside[1, b], min(least, edges[1]), 1.0) * start.p_charge_kw,
-                charge_top,
-            ),
-            (
-                curve.discharge_width_kw,
-                np.where(outside[0, b], min(least, edges[0]), 1.0) * start.p_discharge_kw,
-                discharge_top,
-            ),
-        ):
-            begin = np.concatenate([[0.0], np.cumsum(width)[:-1]])
-            top[b, : len(width)] = np.clip(limit[None, :] - begin[:, None], 0.0, width[:, None])
-    n.bound("charge_kw", 0.0, charge_top)
-    n.bound("discharge_kw", 0.0, discharge_top)
+    for way, name, limits_kw in (
+        (1, "charge_kw", [b.p_charge_kw for b in p.bess]),
+        (0, "discharge_kw", [b.p_discharge_kw for b in p.bess]),
+    ):
+        limit = np.where(outside[way], fixed.edge_ratio[way], 1.0) * np.array(limits_kw)
+        beyond = np.maximum(limit[:, None] - fixed.begin_kw[way], 0.0)
+        n.bound(name, 0.0, np.minimum(beyond, fixed.width_kw[way]))
     last = np.arange(s.steps) == s.steps - 1
     end = np.array([b.end_kwh for b in p.bess])
-    full = np.array([[b.battery.energy_kwh] for b in s.site.bess])
     n.bound(
         "stored_kwh",
         np.where(last, np.maximum(0.0, end[:, :1]), 0.0),
-        np.where(last, np.minimum(full, end[:, 1:]), full),
+        np.where(last, np.minimum(fixed.full_kwh, end[:, 1:]), fixed.full_kwh),
     )
-    n.bound("idle_kwh", 0.0, drain[:, None] * s.step_h * share)
+    n.bound("idle_kwh", 0.0, drain_kwh)
     n.bound("below_kwh", 0.0, np.inf)
     n.bound("above_kwh", 0.0, np.inf)
     _prices(n, p, s)
     if "taper_over_kw" in n.shapes:
-        power = np.array([b.battery.p_nominal_kw for b in s.site.bess])
-        steepest = [
-            max(
-                [x for x in taper_slopes(b.battery) if x is not None]
-                + [abs(cut.slope_kw_kwh) for cut in power_cuts(b.battery)],
-                default=0.0,
-            )
-            for b in s.site.bess
-        ]
-        plenty = power + np.array(steepest) * full[:, 0]
-        n.par("taper_freed_kw", np.where(outside, plenty[:, None], 0.0))
+        n.par("taper_freed_kw", np.where(outside, fixed.plenty_kw, 0.0))
         n.bound("taper_over_kw", 0.0, np.inf)
         n.price("soc_window", "taper_over_kw", ladder(s.site).soc_window_per_kwh * s.step_h)
     if s.formulation.exclusivity is Exclusivity.BINARY:
@@ -319,15 +341,12 @@ def _prices(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     charge_wear = np.array([b.battery.wear_charge_per_kwh for b in s.site.bess])
     if charge_wear.any():
         n.price("wear", "charge_kw", charge_wear[:, None, None] * s.step_h)
-    tie_break = s.formulation.tie_break_ratio * float(np.median(np.abs(p.import_per_kwh)))
+    tie_break = s.formulation.tie_break_ratio * usual_per_kwh(p.import_per_kwh)
     n.price("tie_break", "charge_kw", tie_break * s.step_h)
-    rate = ladder(s.site).soc_window_per_kwh
-    outside_cost = rate * np.minimum(1.0, s.step_h)
-    n.price("soc_window", "below_kwh", outside_cost)
-    n.price("soc_window", "above_kwh", outside_cost)
-    # a kWh not lost is a kWh less below the window in every step to come: dearer than all of them
-    later = np.minimum(np.cumsum(outside_cost[::-1])[::-1], IDLE_H * rate)
-    n.price("soc_window", "idle_kwh", rate + later)
+    fixed = s.once(_fixed)
+    n.price("soc_window", "below_kwh", fixed.outside_cost)
+    n.price("soc_window", "above_kwh", fixed.outside_cost)
+    n.price("soc_window", "idle_kwh", fixed.idle_cost)
 
 
 def _opened(p: PlanningProblem, s: Structure) -> tuple[FloatArray, FloatArray]:

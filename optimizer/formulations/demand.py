@@ -73,7 +73,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Peak so far, open interval, month of each interval, rate."""
     room = np.full((2, s.intervals), OTHER_MONTH_KW)
     for j, month in enumerate(p.months):
-        room[j, np.unique(s.interval[month.steps])] = 0.0
+        room[j, s.interval[month.steps]] = 0.0
     room[:, 0] -= p.history_kwh / s.interval_h
     base = np.array([m.base_kw for m in p.months])
     rate = np.array([m.rate_per_kw for m in p.months])
@@ -91,7 +91,7 @@ def _part_numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     room = np.full((len(cuts), 2, s.intervals), OTHER_MONTH_KW)
     for c, cut in enumerate(cuts):
         for j, month in enumerate(p.demand_parts[cut.part]):
-            at = np.unique(s.interval[month.steps])
+            at = s.interval[month.steps]
             room[c, j, at] = -cut.reactive_ratio * kvar[at]
     room[:, :, 0] -= np.array([[c.active_ratio] for c in cuts]) * p.history_kwh / s.interval_h
     if asked(s):

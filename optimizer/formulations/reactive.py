@@ -30,7 +30,7 @@ from optimizer.algebra import Expr, Model
 from optimizer.fleets import machines, sizes
 from optimizer.formulations.battery import net
 from optimizer.numbers import Numbers
-from optimizer.prices import ladder
+from optimizer.prices import ladder, usual_per_kwh
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
 
@@ -187,7 +187,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("grid_kvar", 0.0, np.where(tied, grid_kvar_max(s), 0.0))
     n.bound("kvar_missing", 0.0, np.inf)
     n.price("reactive_short", "kvar_missing", ladder(s.site).voltage_per_kwh * s.step_h)
-    price = float(np.median(np.abs(p.import_per_kwh)))
+    price = usual_per_kwh(p.import_per_kwh)
     tie = s.formulation.tie_break_ratio
     if s.site.bess:
         rated = np.array([b.pcs.s_kva * float(x.available) for b, x in zip(s.site.bess, p.bess, strict=True)])

@@ -25,6 +25,7 @@ from optimizer.build import build, numbers
 from optimizer.explain import Posed
 from optimizer.explain.conflict import COUNTED, limits_to_lift, slack_names
 from optimizer.explain.posed import formulation, problem_of_plan, rebuilt
+from optimizer.numbers import layout
 from optimizer.problem import PlanningProblem
 from optimizer.structure import structure_of
 from tests.unit.optimizer.explanation_edits import NUMBER, edited, larger, near
@@ -45,7 +46,7 @@ class Program:
     def __init__(self, p: PlanningProblem, posed: Posed) -> None:
         s = structure_of(p.site, p.grid, formulation(p, posed.options))
         model = build(s, Model)
-        form, n = model.standard_form(), numbers(model.shapes, p, s)
+        form, n = model.standard_form(), numbers(layout(model.shapes), p, s)
         self.shapes, self.columns, self.structure, self.numbers = model.shapes, form.columns, s, n
         size, rows = form.shape[1], form.shape[0]
         par = np.zeros(form.par_matrix.shape[1])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +31,18 @@ from ems.site import FuelDelivery, GridMode
 from ems.sources import SourceSets, StrengthPolicy
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge
 from optimizer.algebra import Model, StandardForm
-from optimizer.build import build
+from optimizer.build import FAMILIES, build, notes
 from optimizer.compiled import Compiled, Filled, cost_terms
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
+from optimizer.numbers import Numbers, layout
 from optimizer.options import PlannerOptions
 from optimizer.problem import PlanningProblem
 from optimizer.reference import PyomoModel
 from optimizer.solve import Effort, Session
 from optimizer.structure import structure_of
 from tests import builders
-from tests.unit.optimizer.posing import Pose, outage
+from tests.unit.optimizer.posing import PLAIN, Pose, feeder, ideal_bess, outage, small_genset, small_site
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -530,6 +532,25 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
 def test_every_part_of_the_condition_and_forecast_reaches_the_numbers(change: dict[str, Any]) -> None:
     pose = replace(random_pose(6), gensets_now={}, outages=(), step_s=900.0, mode=GridMode.GRID_TIED)
     assert not same(digest(replace(pose, **change)), digest(pose))
+
+
+def test_families_that_declare_nothing_have_no_numbers_and_nothing_to_tell() -> None:
+    left_out = set[str]()
+    plain = small_site(bess=[ideal_bess()], gensets=[small_genset()], feeders=[feeder("all", 1.0)])
+    poses = [Pose(site=plain, load_kw={"all": 50.0}), *(random_pose(seed) for seed in range(12))]
+    for pose, form in product(poses, (Formulation(), PLAIN)):
+        p = problem_of(pose)
+        compiled = compiled_of(p, form)
+        rest = [family for family in FAMILIES if family not in compiled.families]
+        n = Numbers(layout(compiled.shapes))
+        for family in rest:
+            family.numbers(n, p, compiled.structure)
+        given = (n.low, n.high, n.parameters, n.integer, n.cost, n.constant)
+        assert not any(given), pose
+        nothing = compiled.values(np.zeros(compiled.form.shape[1]))
+        assert not notes(p, compiled.structure, nothing, rest), pose
+        left_out |= {str(family) for family in rest}
+    assert len(left_out) > 20
 
 
 @pytest.mark.parametrize("where", ["parameter", "price", "bound"])
