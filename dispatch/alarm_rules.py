@@ -13,7 +13,7 @@ from dispatch.state import FeederShed
 from dispatch.vocabulary import Alarm, Event, ReserveStatus, Source, event
 from ems.condition import UnitState
 from ems.site import GridMode
-from ems.telemetry import Snapshot
+from ems.telemetry import Quality, Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +88,17 @@ def _silent(facts: Facts) -> Iterator[Alarm]:
     silent = [
         d for d, points in devices.items() if not any(p in readings and readings[p].is_good for p in points)
     ]
+    still = {h.device for h in facts.layout.heartbeats_in if _frozen(facts.snapshot, h.point)}
     for d in silent:
-        yield Alarm(code="device.silent", asset=d, text=f"{d} gives no good reading")
+        text = f"{d} answers, but its heartbeat stands still" if d in still else f"{d} gives no good reading"
+        yield Alarm(code="device.silent", asset=d, text=text)
     if len(silent) == len(devices):
         yield Alarm(code="comms.lost", text=f"none of {len(devices)} devices gives a good reading")
+
+
+def _frozen(snapshot: Snapshot, point: str) -> bool:
+    reading = snapshot.readings.get(point)
+    return reading is not None and reading.quality is Quality.FROZEN
 
 
 def ladder_change(before: str | None, source: Source, refused: str | None) -> list[Event]:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
 from ems.points import POINTS, Access, AssetKind, point_id
-from ems.site import SetpointAuthority, Site
+from ems.site import Connection, SetpointAuthority, Site
 
 DEFAULT_AGE_S_MAX = 30.0  # for points that no connection maps
 NEEDED = {  # readings a setpoint depends on, by kind of asset
@@ -15,6 +15,39 @@ NEEDED = {  # readings a setpoint depends on, by kind of asset
     AssetKind.FEEDER: ("closed",),
 }
 POI_BIAS_RATIO = 0.02  # of the POI rating: distance kept from both caps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watchdog:
+    """How our heartbeat is written to one device."""
+
+    period_s: float
+    wrap: int  # the counter starts again at 0 here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatIn:
+    """A device's own heartbeat: `points` are worth nothing when `point` has stood still for `still_s_max`."""
+
+    device: str
+    point: str
+    still_s_max: float
+    points: tuple[str, ...]
+
+
+def _watchdog(connection: Connection) -> Watchdog:
+    high = next((m.high for m in connection.points if m.point == connection.watchdog_point), 65535.0)
+    return Watchdog(period_s=connection.watchdog_period_s, wrap=int(min(high, 65535.0)) + 1)
+
+
+def _heartbeat_in(connection: Connection) -> HeartbeatIn:
+    assert connection.heartbeat_in is not None
+    return HeartbeatIn(
+        device=connection.id,
+        point=connection.heartbeat_in,
+        still_s_max=connection.heartbeat_in_s_max,
+        points=tuple(m.point for m in connection.points if m.point != connection.heartbeat_in),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +65,8 @@ class Layout:
     age_s_max: Mapping[str, float]
     range_of: Mapping[str, tuple[float, float]]
     setpoints: Mapping[str, SetpointAuthority]
-    watchdogs: tuple[str, ...]
+    watchdogs: Mapping[str, Watchdog]  # by the point that is written
+    heartbeats_in: tuple[HeartbeatIn, ...]
     p: Mapping[str, str]  # asset id -> its p_kw point
     state: Mapping[str, str]  # asset id -> its state point
     setpoint_of: Mapping[tuple[str, str], str]  # (asset id, name) -> point, only where the edge may write
@@ -94,7 +128,8 @@ def layout_of(site: Site) -> Layout:
         age_s_max={m.point: m.age_s_max for m in maps},
         range_of={m.point: (m.low, m.high) for m in maps},
         setpoints={p: a for p, a in site.authority.setpoints.items() if p in writable},
-        watchdogs=tuple(c.watchdog_point for c in site.connections if c.watchdog_point is not None),
+        watchdogs={c.watchdog_point: _watchdog(c) for c in site.connections if c.watchdog_point is not None},
+        heartbeats_in=tuple(_heartbeat_in(c) for c in site.connections if c.heartbeat_in is not None),
         p={a: point_id(a, "p_kw") for a in kinds},
         state={a: point_id(a, "state") for a in kinds},
         setpoint_of=setpoint_of,

@@ -1,11 +1,11 @@
 """Collects readings as they arrive; `latch()` freezes them, and what is too old is STALE from then on."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from dispatch.layout import DEFAULT_AGE_S_MAX
+from dispatch.layout import DEFAULT_AGE_S_MAX, HeartbeatIn
 from ems.telemetry import Quality, Reading, Snapshot
 
 
@@ -16,12 +16,20 @@ class ProcessImage:
     ----------
     age_s_max : maximum age by point [s]; points not named get `DEFAULT_AGE_S_MAX`.
     range_of : plausible (low, high) by point, in the point's unit.
+    heartbeats : of devices; while one stands still its own reading is FROZEN and its device's are STALE.
     """
 
-    def __init__(self, age_s_max: Mapping[str, float], range_of: Mapping[str, tuple[float, float]]) -> None:
+    def __init__(
+        self,
+        age_s_max: Mapping[str, float],
+        range_of: Mapping[str, tuple[float, float]],
+        heartbeats: Sequence[HeartbeatIn] = (),
+    ) -> None:
         self._age_s_max = age_s_max
         self._range_of = range_of
         self._readings: dict[str, Reading] = {}
+        self._heartbeats = heartbeats
+        self._beats: dict[str, tuple[float | None, float]] = {}  # point -> value, since when [s]
 
     def update(self, readings: Iterable[Reading]) -> None:
         """Take readings in. An older arrival never replaces a newer one; a bad one replaces a good one."""
@@ -37,7 +45,22 @@ class ProcessImage:
             age_s = monotonic_s - reading.arrived_s
             limit_s = self._age_s_max.get(point, DEFAULT_AGE_S_MAX)
             out[point] = reading if 0.0 <= age_s <= limit_s else _stale(reading)
+        for heartbeat in self._heartbeats:
+            if self._stands_still(heartbeat, out, monotonic_s):
+                out |= {p: _stale(out[p]) for p in heartbeat.points if p in out}
         return Snapshot(at=at, monotonic_s=monotonic_s, readings=out)
+
+    def _stands_still(self, heartbeat: HeartbeatIn, image: dict[str, Reading], now_s: float) -> bool:
+        """Whether a device's counter has not moved for too long; without a good reading it does not move."""
+        reading = image.get(heartbeat.point)
+        value = reading.value if reading is not None and reading.is_good else None
+        known = self._beats.get(heartbeat.point)
+        if known is None or (value is not None and value != known[0]):
+            self._beats[heartbeat.point] = known = (value, now_s)
+        still = now_s - known[1] >= heartbeat.still_s_max - 1e-6
+        if still and reading is not None and reading.is_good:
+            image[heartbeat.point] = replace(reading, quality=Quality.FROZEN)
+        return still
 
     def _checked(self, reading: Reading) -> Reading:
         if not reading.is_good or reading.value is None:

@@ -78,7 +78,8 @@ class EdgeRuntime:
         self._recorder = recorder
         self._notices = site.outages if notices is None else notices
         self._planner_alive = planner_alive
-        self._image = ProcessImage(self.setup.layout.age_s_max, self.setup.layout.range_of)
+        layout = self.setup.layout
+        self._image = ProcessImage(layout.age_s_max, layout.range_of, layout.heartbeats_in)
         self._stopped = False
 
     async def cycle(self, dt_s: float, proposals: Sequence[Proposal] = ()) -> Decisions:

@@ -8,7 +8,6 @@ from dispatch.state import Written
 from ems.commands import Cause, Command
 
 WRAP = 65536
-PERIOD_S = 1.0  # a device hears the heartbeat at most so often
 
 
 def next_beat(beat: int) -> int:
@@ -23,14 +22,14 @@ def heartbeat_commands(
     if given.held_safe:
         return []
     out: list[Command] = []
-    for point in layout.watchdogs:
+    for point, watchdog in layout.watchdogs.items():
         last = written.get(point)
-        if last is not None and given.now_s - last.at_s < PERIOD_S - 1e-6:
+        if last is not None and given.now_s - last.at_s < watchdog.period_s - 1e-6:
             continue
         out.append(
             Command(
                 point=point,
-                value=float(beat),
+                value=float(beat % watchdog.wrap),
                 cause=Cause.REFRESH,
                 reason=f"{beat} cycles completed",
                 owner="edge",

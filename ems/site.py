@@ -221,3 +221,6 @@ class Connection:
     timeout_s: float
     watchdog_point: str | None  # written each refresh so that the device knows we live
     points: tuple[PointMap, ...]
+    watchdog_period_s: float = 1.0  # a device hears our heartbeat at most so often
+    heartbeat_in: str | None = None  # point that counts while the device itself lives
+    heartbeat_in_s_max: float = 3.0  # standing still for so long, everything of the device is stale

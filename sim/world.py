@@ -23,6 +23,7 @@ from sim.world_faults import acted_on, plant_faults
 from sim.writes import WriteVerdict
 
 EPSILON_S = 1e-6
+BEATS = 65536  # a device's own heartbeat starts again here
 IN_SEQUENCE = (GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING)
 COMMAND_OUT_OF_BOUNDS = "command_out_of_bounds"  # a write outside the OT authority; the device refuses it
 
@@ -78,6 +79,7 @@ class World:
         self.heartbeats: dict[str, float] = {
             c.watchdog_point: 0.0 for c in site.connections if c.watchdog_point is not None
         }
+        self._beating = tuple(c.heartbeat_in for c in site.connections if c.heartbeat_in is not None)
         self._at_rest = setpoints_at_rest(site)
         self.meter = Meter(
             site=site,
@@ -277,6 +279,7 @@ class World:
             out |= self._at_rest
             out |= self.setpoints.values
             out |= self.heartbeats
+            out |= dict.fromkeys(self._beating, math.floor(self.now_s) % BEATS)
             silent = self.silent_assets()
             if silent:
                 out = {p: v for p, v in out.items() if split_point_id(p)[0] not in silent}

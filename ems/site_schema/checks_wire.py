@@ -40,6 +40,7 @@ def check_wire(draft: Draft) -> None:
     _registers(draft)
     for connection_id, connection in draft.connections.items():
         _watchdog(draft, connection_id, connection)
+        _heartbeat_in(draft, connection_id, connection)
     if draft.connections and "connections" in draft.complete and not draft.unread_connections:
         _missing(draft, set(first) | draft.broken_points)
 
@@ -86,7 +87,7 @@ def _place(draft: Draft, placed: PlacedPoint) -> bool:
         found = repr(placed.point) if placed.asset != "?" else f"{placed.name!r} of no asset"
         placed.document.add(placed.loc, found, known, hint(placed.asset, draft.kinds))
         return False
-    if placed.spec is None and placed.point != c.watchdog_point:
+    if placed.spec is None and placed.point not in (c.watchdog_point, c.heartbeat_in):
         names = [s.name for s in POINTS[draft.kinds[placed.asset]]]
         kind = draft.kinds[placed.asset]
         placed.document.add(
@@ -252,6 +253,25 @@ def _watchdog(draft: Draft, connection_id: str, connection: ConnectionForm) -> N
         draft.add(loc, repr(point), "a point of this connection's map", hint(point, own))
     elif not own[point].form.writable:
         draft.add(loc, f"{point!r}, which is not writable", "a writable point")
+
+
+def _heartbeat_in(draft: Draft, connection_id: str, connection: ConnectionForm) -> None:
+    point = connection.heartbeat_in
+    if point is None or connection_id in draft.unread_connections or point in draft.broken_points:
+        return
+    own = {p.point: p for p in draft.points if p.connection_id == connection_id}
+    loc = ("connections", connection_id, "heartbeat_in")
+    if point not in own:
+        draft.add(loc, repr(point), "a point of this connection's map", hint(point, own))
+    elif own[point].form.writable:
+        draft.add(loc, f"{point!r}, which is writable", "a point that is read")
+    if connection.heartbeat_in_s_max < 2.0 * connection.poll_s:
+        draft.add(
+            ("connections", connection_id, "heartbeat_in_s_max"),
+            f"{connection.heartbeat_in_s_max:g} s with poll_s {connection.poll_s:g} s",
+            f"{2.0 * connection.poll_s:g} s or more, twice the poll",
+            "one late answer is not a device that stands still",
+        )
 
 
 def wanted_points(draft: Draft, asset: str, kind: AssetKind) -> Iterator[PointSpec]:

@@ -10,7 +10,7 @@ import pytest
 from connectors.json_codec import dumps, loads
 from dispatch.condition import observe
 from dispatch.deferrables import work_known
-from dispatch.layout import layout_of
+from dispatch.layout import HeartbeatIn, layout_of
 from dispatch.process_image import ProcessImage
 from dispatch.runtime import remembered
 from dispatch.state import GensetRequest, ObserverMemory
@@ -442,3 +442,23 @@ def test_money_of_the_month_and_meters_of_the_contract_are_counted():
     assert set(found[2].metered_kwh) == {"contract ppa 2026-03"}
     assert found[4].metered_kwh["event e"] == pytest.approx(30.0 + found[3].metered_kwh["event e"])
     assert found[2].metered_kwh["contract ppa 2026-03"] == pytest.approx(10.0)
+
+
+def test_process_image_heartbeat_stands_still_makes_its_device_stale_and_no_other():
+    beat = HeartbeatIn(device="d", point="a.hb", still_s_max=3.0, points=("a.p_kw",))
+    image = ProcessImage({}, {}, [beat])
+    seen = []
+    for t, value in enumerate([1.0, 2.0, None, 2.0, 2.0, 2.0, 3.0]):
+        quality = Quality.GOOD if value is not None else Quality.COMM_FAILED
+        image.update(
+            Reading(point=p, value=v, quality=q, source_time=T0, arrived_s=float(t))
+            for p, v, q in (
+                ("a.hb", value, quality),
+                ("a.p_kw", 5.0, Quality.GOOD),
+                ("b.p_kw", 5.0, Quality.GOOD),
+            )
+        )
+        snapshot = image.latch(T0, float(t))
+        assert snapshot.value("b.p_kw") == 5.0
+        seen.append(snapshot.readings["a.p_kw"].quality)
+    assert seen == [Quality.GOOD] * 4 + [Quality.STALE] * 2 + [Quality.GOOD]
