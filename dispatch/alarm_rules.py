@@ -44,6 +44,8 @@ def _site(facts: Facts) -> Iterator[Alarm]:
         yield Alarm(code="grid.mode.unknown", text="evidence is missing or contradicts itself")
     if mode is GridMode.BLACK:
         yield Alarm(code="bus.dead", text="the site's bus has no voltage")
+    if mode in (GridMode.GRID_TIED, GridMode.UNKNOWN) and facts.observed.phase_lost:
+        yield Alarm(code="grid.phase.lost", text="a phase of the mains is gone, the others are there")
     if not facts.observed.meter_ok:
         grid = facts.layout.site.grid.id
         yield Alarm(code="grid.meter.lost", asset=grid, text="no good reading of the power at the POI")

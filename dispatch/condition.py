@@ -47,6 +47,7 @@ class Observed:
     demand_kw: Mapping[str, float]
     pv_available_kw: Mapping[str, float | None]
     mains_ok: bool | None
+    phase_lost: bool
     meter_ok: bool
     substituted: tuple[str, ...]  # points a decision needed and that had no good value
 
@@ -64,13 +65,12 @@ def observe(
     bess_state = {b: state_of(snapshot, layout.state[b], BESS_STATES) for b in layout.bess}
     genset_state = {g: state_of(snapshot, layout.state[g], GENSET_STATES) for g in layout.gensets}
     evidence = evidence_of(layout, snapshot, bess_state, genset_state)
-    mode = _mode(memory, evidence, now_s, dt_s)
+    mode = _mode(layout, memory, evidence, now_s, dt_s)
     gensets = gensets_seen(layout, memory, snapshot, genset_state)
     last_good, substituted, power = powers(layout, memory, snapshot)
     closed = {f: is_closed(layout, memory, snapshot, f) for f in layout.feeders}
     feeder_kw = {f: last_good.get(layout.p[f], 0.0) if closed[f] else 0.0 for f in layout.feeders}
-    elapsed_s = now_s - memory.last_s if memory.last_s is not None else 0.0
-    demand_kw = feeder_demand(layout, memory, feeder_kw, closed, evidence.bus_alive, elapsed_s)
+    demand_kw = feeder_demand(layout, memory, feeder_kw, closed, evidence.bus_alive, now_s)
     last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
     duty = duties(layout, memory, snapshot, last_good, gensets)
@@ -118,15 +118,17 @@ def observe(
         demand_kw=demand_kw,
         pv_available_kw={p: snapshot.value(f"{p}.p_available_kw") for p in layout.pv},
         mains_ok=evidence.mains_ok,
+        phase_lost=evidence.phase_lost,
         meter_ok=grid_kw is not None,
         substituted=tuple(substituted),
     )
     return after, observed
 
 
-def _mode(memory: ObserverMemory, evidence: Evidence, now_s: float, dt_s: float) -> ModeState:
+def _mode(layout: Layout, memory: ObserverMemory, evidence: Evidence, now_s: float, dt_s: float) -> ModeState:
     at_once = memory.last_s is None or unanimous(evidence)
-    return confirm(believed_mode(memory), judge(evidence), now_s, dt_s, at_once)
+    rules = layout.site.grid.supervision
+    return confirm(rules, believed_mode(memory), judge(evidence), now_s, dt_s, at_once)
 
 
 def _with_meters(

@@ -88,6 +88,7 @@ def _timers(
     return replace(
         memory,
         reserve_short_since_s=_since(memory.reserve_short_since_s, short, now_s),
+        black_since_s=_since(memory.black_since_s, bus.mode is GridMode.BLACK, now_s),
         import_over_since_s=_since(memory.import_over_since_s, over, now_s),
     )
 
@@ -113,6 +114,9 @@ def _start_reason(
 ) -> str | None:
     """Why a genset must be started now, or None."""
     if bus.mode is GridMode.BLACK:
+        confirm_s = layout.site.grid.supervision.start_confirm_s
+        if not lasting(memory.black_since_s, confirm_s, now_s, dt_s):
+            return None
         return "the bus is dead: a genset must bring it back"
     if bus.mode is GridMode.GRID_TIED:
         if lasting(memory.import_over_since_s, IMPORT_CONFIRM_S, now_s, dt_s):

@@ -1,12 +1,13 @@
 """What the witnesses of the grid mode say in one snapshot, and the memory of the mains behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 from dispatch.layout import Layout
 from dispatch.modes import Evidence, ModeState
 from dispatch.state import GensetSeen, ObserverMemory
+from ems.assets import GridParams
 from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.telemetry import Snapshot
@@ -23,7 +24,7 @@ def evidence_of(
     """What breaker, mains, bus and sources say; None where one has no good reading."""
     grid = layout.site.grid
     breaker = snapshot.value(f"{grid.id}.breaker_closed")
-    v_pu = snapshot.value(f"{grid.id}.v_pu")
+    phases = [snapshot.value(f"{grid.id}.v{n}_pu") for n in (1, 2, 3)]
     alive = snapshot.value("bus.alive")
     if alive is None:
         bus_v = snapshot.value("bus.v_pu")
@@ -31,11 +32,28 @@ def evidence_of(
     answers = [s for s in bess_state.values() if s is not None]
     return Evidence(
         breaker_closed=None if breaker is None else breaker >= 0.5,
-        mains_ok=None if v_pu is None else grid.v_min_pu <= v_pu <= grid.v_max_pu,
+        mains_ok=mains_usable(grid, snapshot),
         bus_alive=None if alive is None else alive >= 0.5,
         forming=BessState.FORMING in answers if answers else None,
         genset_on_load=GensetState.RUNNING in genset_state.values(),
+        phase_lost=phase_lost(grid, phases),
     )
+
+
+def mains_usable(grid: GridParams, snapshot: Snapshot) -> bool | None:
+    """Whether every voltage measured at the POI and the frequency are in their bands; None: no voltage."""
+    names = ("v_pu", "v1_pu", "v2_pu", "v3_pu")
+    known = [v for n in names if (v := snapshot.value(f"{grid.id}.{n}")) is not None]
+    if not known:
+        return None
+    good = all(grid.v_min_pu <= v <= grid.v_max_pu for v in known)
+    return good and grid.supervision.f_ok(snapshot.value(f"{grid.id}.f_hz")) is not False
+
+
+def phase_lost(grid: GridParams, phases: Sequence[float | None]) -> bool:
+    """One phase under the band while another is in it: a blown fuse or a broken conductor."""
+    known = [v for v in phases if v is not None]
+    return any(v < grid.v_min_pu for v in known) and any(v >= grid.v_min_pu for v in known)
 
 
 def believed_mode(memory: ObserverMemory) -> ModeState:
@@ -45,6 +63,7 @@ def believed_mode(memory: ObserverMemory) -> ModeState:
         since_s=memory.mode_since_s,
         candidate=memory.candidate,
         candidate_since_s=memory.candidate_since_s,
+        held=memory.mode_held,
     )
 
 
@@ -56,6 +75,7 @@ def with_mode(memory: ObserverMemory, mode: ModeState) -> ObserverMemory:
         mode_since_s=mode.since_s,
         candidate=mode.candidate,
         candidate_since_s=mode.candidate_since_s,
+        mode_held=mode.held,
     )
 
 

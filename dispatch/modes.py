@@ -2,16 +2,8 @@
 
 from dataclasses import dataclass
 
+from ems.poi import Supervision
 from ems.site import GridMode
-
-# A mode must be seen so long before it is believed. Losing the grid is believed at once: the plan made for
-# the grid must be gone within one cycle. Having it back is believed at once when all three witnesses say so.
-CONFIRM_S = {
-    GridMode.ISLANDED: 0.0,
-    GridMode.BLACK: 0.0,
-    GridMode.GRID_TIED: 2.0,
-    GridMode.UNKNOWN: 1.5,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +11,11 @@ class Evidence:
     """What the witnesses say; None where one has no good reading."""
 
     breaker_closed: bool | None
-    mains_ok: bool | None  # voltage inside the usable band
+    mains_ok: bool | None  # voltage of every phase and frequency inside their bands
     bus_alive: bool | None
     forming: bool | None  # a BESS says it forms the bus; None: no BESS answers
     genset_on_load: bool
+    phase_lost: bool = False  # one phase is gone while another is there
 
 
 def unanimous(e: Evidence) -> bool:
@@ -35,7 +28,7 @@ def judge(e: Evidence) -> GridMode:
     if e.bus_alive is False:
         return GridMode.BLACK
     if e.breaker_closed is False:
-        return GridMode.ISLANDED if e.bus_alive or e.forming or e.genset_on_load else GridMode.UNKNOWN
+        return _breaker_open(e)
     if e.breaker_closed is True:
         return _breaker_closed(e)
     if e.forming is True and e.mains_ok is not True:
@@ -43,6 +36,14 @@ def judge(e: Evidence) -> GridMode:
     if e.forming is False and e.mains_ok is True and e.bus_alive:
         return GridMode.GRID_TIED
     return GridMode.UNKNOWN
+
+
+def _breaker_open(e: Evidence) -> GridMode:
+    if e.forming or e.genset_on_load:
+        return GridMode.ISLANDED
+    if e.mains_ok is True and e.forming is False and e.bus_alive:
+        return GridMode.UNKNOWN  # nobody of ours carries a live bus: the contact must be wrong
+    return GridMode.ISLANDED if e.bus_alive else GridMode.UNKNOWN
 
 
 def _breaker_closed(e: Evidence) -> GridMode:
@@ -61,17 +62,45 @@ class ModeState:
     since_s: float
     candidate: GridMode
     candidate_since_s: float
+    held: bool = False  # the mode became unknown after it was known: it stays so for a while
 
 
-def confirm(state: ModeState, seen: GridMode, now_s: float, dt_s: float, at_once: bool) -> ModeState:
+def confirm(
+    rules: Supervision, state: ModeState, seen: GridMode, now_s: float, dt_s: float, at_once: bool
+) -> ModeState:
     """Believe `seen` once it has lasted its confirmation time.
 
     With long steps one sighting counts for half the coming step: a decision that will stand for minutes is
     not made on a mode known to be wrong. `at_once`: the first sighting after a start, or all witnesses agree.
+    Evidence that was lost and comes back is trusted only after the hold of `rules`; a lost grid always is.
     """
     if seen is state.mode:
-        return ModeState(mode=seen, since_s=state.since_s, candidate=seen, candidate_since_s=now_s)
+        return ModeState(
+            mode=seen, since_s=state.since_s, candidate=seen, candidate_since_s=now_s, held=state.held
+        )
     since_s = state.candidate_since_s if seen is state.candidate else now_s
-    if at_once or now_s - since_s + dt_s / 2.0 >= CONFIRM_S[seen]:
-        return ModeState(mode=seen, since_s=now_s, candidate=seen, candidate_since_s=since_s)
-    return ModeState(mode=state.mode, since_s=state.since_s, candidate=seen, candidate_since_s=since_s)
+    half_s = dt_s / 2.0
+    if state.held and seen is GridMode.GRID_TIED:
+        settled = now_s - since_s + half_s >= rules.settled_s
+        believed = settled and now_s - state.since_s + half_s >= rules.unknown_hold_s
+    else:
+        believed = at_once or now_s - since_s + half_s >= confirm_s(rules, seen)
+    if not believed:
+        return ModeState(
+            mode=state.mode, since_s=state.since_s, candidate=seen, candidate_since_s=since_s, held=state.held
+        )
+    held = seen is GridMode.UNKNOWN and state.mode is not GridMode.UNKNOWN
+    return ModeState(mode=seen, since_s=now_s, candidate=seen, candidate_since_s=since_s, held=held)
+
+
+def confirm_s(rules: Supervision, mode: GridMode) -> float:
+    """How long a mode must be seen before it is believed [s]."""
+    match mode:
+        case GridMode.ISLANDED:
+            return rules.confirm_islanded_s
+        case GridMode.BLACK:
+            return rules.confirm_black_s
+        case GridMode.GRID_TIED:
+            return rules.confirm_tied_s
+        case GridMode.UNKNOWN:
+            return rules.confirm_unknown_s

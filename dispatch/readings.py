@@ -79,12 +79,13 @@ def feeder_demand(
     feeder_kw: Mapping[str, float],
     closed: Mapping[str, bool],
     alive: bool | None,
-    elapsed_s: float,
+    now_s: float,
 ) -> dict[str, float]:
     """Load of each feeder while fed; its last load while open, half its peak when never seen.
 
     It rises at once and falls slowly: the moment in which a feeder drops out does not erase its demand.
     """
+    elapsed_s = now_s - memory.last_s if memory.last_s is not None else 0.0
     out = {}
     for feeder, params in layout.feeders.items():
         if closed[feeder] and alive is not False:

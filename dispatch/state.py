@@ -34,6 +34,7 @@ class ObserverMemory:
     mode_since_s: float = 0.0
     candidate: GridMode = GridMode.UNKNOWN
     candidate_since_s: float = 0.0
+    mode_held: bool = False  # unknown after it was known
     gensets: Mapping[str, GensetSeen] = field(default_factory=dict)
     duty: Mapping[str, GensetDuty] = field(default_factory=dict)
     last_good: Mapping[str, float] = field(default_factory=dict)  # only for declared substitutions

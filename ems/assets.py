@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
-from ems.poi import CapWindow, FlappingPolicy, TransformerParams
+from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams
 from ems.sources import StrengthPolicy
 
 
@@ -278,6 +278,7 @@ class GridParams:
     strength: StrengthPolicy | None = None
     caps: tuple[CapWindow, ...] = ()  # lower caps at their times
     reactive: ReactivePolicy | None = None  # None: reactive power is not planned
+    supervision: Supervision = field(default_factory=Supervision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

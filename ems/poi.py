@@ -24,6 +24,32 @@ class CapWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Supervision:
+    """How the mains are judged at the POI, and how long each grid mode must be seen before it is believed.
+
+    A lost grid is believed at once: the plan made for it must be gone within one cycle.
+    """
+
+    f_min_hz: float | None = None  # mains outside are not usable; None: frequency is not judged
+    f_max_hz: float | None = None
+    confirm_islanded_s: float = 0.0
+    confirm_black_s: float = 0.0
+    confirm_tied_s: float = 2.0  # unless all witnesses agree
+    confirm_unknown_s: float = 1.5
+    unknown_hold_s: float = 60.0  # an unknown mode lasts at least so long: no change to and fro
+    settled_s: float = 10.0  # and ends only after evidence without a break for so long
+    start_confirm_s: float = 3.0  # a dead bus is seen so long before a genset is asked for
+
+    def f_ok(self, f_hz: float | None) -> bool | None:
+        """Whether the frequency is in its band; None: not judged or not measured."""
+        if f_hz is None or (self.f_min_hz is None and self.f_max_hz is None):
+            return None
+        low_hz = f_hz if self.f_min_hz is None else self.f_min_hz
+        high_hz = f_hz if self.f_max_hz is None else self.f_max_hz
+        return low_hz <= f_hz <= high_hz
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerParams:
     """The transformer at the interconnection: a fixed rating."""
 

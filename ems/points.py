@@ -74,6 +74,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("p_kw", "kW", "measured active power at the POI, import positive"),
         _r("q_kvar", "kvar", "measured reactive power at the POI", required=False),
         _r("v_pu", "pu", "mains voltage at the POI"),
+        *(_r(f"v{n}_pu", "pu", f"mains voltage of phase {n} at the POI", required=False) for n in (1, 2, 3)),
         _r("f_hz", "Hz", "mains frequency", required=False),
         _r("breaker_closed", "", "1 when the POI breaker is closed"),
         _r("p_import_kw_max", "kW", "import cap that holds now, a positive number", required=False),

@@ -32,7 +32,7 @@ from ems.contracts import (
 from ems.cycle_life import CycleLife
 from ems.derating import EngineDerating, cut_curve, derated_ratio
 from ems.outage import OutageNotice
-from ems.poi import CapWindow, FlappingPolicy, TransformerParams
+from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams
 from ems.points import PointSpec
 from ems.site import (
     Authority,
@@ -155,7 +155,8 @@ def _grid(form: GridForm) -> GridParams:
         transformer=None if form.transformer is None else TransformerParams(**form.transformer.model_dump()),
         flapping=None if form.flapping is None else FlappingPolicy(**form.flapping.model_dump()),
         strength=None if form.strength is None else StrengthPolicy(**form.strength.model_dump()),
-        **form.model_dump(exclude={"reactive", "caps", "transformer", "flapping", "strength"}),
+        supervision=Supervision(**form.supervision.model_dump()),
+        **form.model_dump(exclude={"reactive", "caps", "transformer", "flapping", "strength", "supervision"}),
     )
 
 

@@ -12,6 +12,7 @@ from ems.site_schema.checks_weak_grid import (
     check_flapping,
     check_reactive,
     check_sources,
+    check_supervision,
     check_transformer,
 )
 from ems.site_schema.draft import Draft
@@ -30,6 +31,7 @@ def check_plant(draft: Draft) -> None:
     check_caps(draft)
     check_transformer(draft)
     check_flapping(draft)
+    check_supervision(draft)
     check_sources(draft)
     for bess_id, bess in draft.bess.items():
         check_bess(draft, ("bess", bess_id), bess)

@@ -110,6 +110,30 @@ def check_flapping(draft: Draft) -> None:
         )
 
 
+def check_supervision(draft: Draft) -> None:
+    """The frequency band holds a nominal frequency."""
+    grid = draft.grid
+    if grid is None:
+        return
+    low_hz, high_hz = grid.supervision.f_min_hz, grid.supervision.f_max_hz
+    if low_hz is not None and high_hz is not None and not low_hz < high_hz:
+        draft.add(
+            ("grid", "supervision", "f_max_hz"),
+            f"{high_hz:g} Hz",
+            f"more than f_min_hz, {low_hz:g} Hz",
+        )
+    elif not any(_within(f_hz, low_hz, high_hz) for f_hz in (50.0, 60.0)):
+        draft.add(
+            ("grid", "supervision", "f_min_hz" if low_hz is not None else "f_max_hz"),
+            f"{low_hz if low_hz is not None else high_hz:g} Hz",
+            "a band with 50 Hz or 60 Hz inside",
+        )
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    return (low is None or low <= value) and (high is None or value <= high)
+
+
 SOURCES = (AssetKind.BESS, AssetKind.GENSET, AssetKind.PV)
 
 

@@ -70,6 +70,20 @@ class StrengthForm(Form):
     s_grid_kva: Kva | None = None
 
 
+class SupervisionForm(Form):
+    """How the mains are judged, and how long each grid mode is seen before it is believed."""
+
+    f_min_hz: Annotated[float, Quantity("Hz", ge=40, le=70)] | None = None
+    f_max_hz: Annotated[float, Quantity("Hz", ge=40, le=70)] | None = None
+    confirm_islanded_s: Annotated[float, Quantity("s", ge=0, le=1)] = 0.0
+    confirm_black_s: Annotated[float, Quantity("s", ge=0, le=5)] = 0.0
+    confirm_tied_s: Annotated[float, Quantity("s", ge=0, le=60)] = 2.0
+    confirm_unknown_s: Annotated[float, Quantity("s", ge=0, le=2)] = 1.5
+    unknown_hold_s: Annotated[float, Quantity("s", ge=0, le=900)] = 60.0
+    settled_s: Annotated[float, Quantity("s", ge=0, le=300)] = 10.0
+    start_confirm_s: Annotated[float, Quantity("s", ge=0, le=60)] = 3.0
+
+
 class GridForm(Form):
     """The point of interconnection."""
 
@@ -89,6 +103,7 @@ class GridForm(Form):
     strength: StrengthForm | None = None
     caps: list[CapForm] = []
     reactive: ReactiveForm | None = None
+    supervision: SupervisionForm = SupervisionForm()
 
 
 class CycleLifePointForm(Form):
