@@ -2,6 +2,7 @@
 
 import os
 
+from dispatch.ladder import step_of
 from dispatch.vocabulary import Decisions
 from ems.records import JsonValue, StatusRow
 
@@ -19,6 +20,9 @@ def edge_status(
             "mode": str(decisions.mode),
             "forming": decisions.condition.forming,
             "source": str(decisions.source),
+            "ladder_step": step_of(decisions.source),
+            "ladder_since": decisions.ladder.since.isoformat(),
+            "ladder_reason": decisions.ladder.reason,
             "controller": decisions.controller,
             "plan_id": decisions.plan_id,
             "plan_refused": decisions.plan_refused,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dispatch.condition import Observed
 from dispatch.layout import Layout
 from dispatch.state import FeederShed
-from dispatch.vocabulary import Alarm, Event, ReserveStatus, Source, event
+from dispatch.vocabulary import Alarm, ReserveStatus, Source
 from ems.condition import UnitState
 from ems.site import GridMode
 from ems.telemetry import Quality, Snapshot
@@ -101,10 +101,3 @@ def _silent(facts: Facts) -> Iterator[Alarm]:
 def _frozen(snapshot: Snapshot, point: str) -> bool:
     reading = snapshot.readings.get(point)
     return reading is not None and reading.quality is Quality.FROZEN
-
-
-def ladder_change(before: str | None, source: Source, refused: str | None) -> list[Event]:
-    """An event when another rung of the ladder decides."""
-    if before == source.value:
-        return []
-    return [event("edge.source.changed", before=before, now=source.value, reason=refused)]

@@ -4,18 +4,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from dispatch.alarm_rules import Facts, ladder_change
+from dispatch.alarm_rules import Facts
 from dispatch.alarm_stage import alarm_stage
 from dispatch.condition import Observed, observe
 from dispatch.genset_requests import reconcile
+from dispatch.ladder import rung_now
 from dispatch.layout import Layout, layout_of
 from dispatch.net_demand import aligned
 from dispatch.plan_choice import Choice, choose
 from dispatch.plan_follower import PlanFollower
 from dispatch.protect import Protected, protect
+from dispatch.resume import know_fallen_back
 from dispatch.safe_table import safe_proposals
 from dispatch.state import EdgeState, Written
-from dispatch.vocabulary import Alarm, Context, Controller, Decisions, Event, Source, Targets, TickInput
+from dispatch.vocabulary import (
+    Alarm,
+    Context,
+    Controller,
+    Decisions,
+    Event,
+    LadderStatus,
+    Source,
+    Targets,
+    TickInput,
+)
 from dispatch.watchdog import heartbeat_commands, next_beat
 from dispatch.writing import gate_input_of, news, only_numbers, proposals_of, write
 from ems.commands import Command, Refusal
@@ -49,6 +61,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     if not (math.isfinite(given.dt_s) and given.dt_s > 0.0):
         raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
     now_s = snapshot.monotonic_s
+    state = know_fallen_back(layout, state, snapshot)
     memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
     sent = {p: w.value for p, w in state.written.items()}
     net_demand, observed = aligned(layout, state.net_demand, observed, sent, now_s, given.dt_s)
@@ -70,10 +83,10 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
     told, refused = news(state.refused, refusals, now_s)
+    ladder, moved = rung_now(state, source, snapshot.at, choice.refused, given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    alarms, conditions, rung = alarm_stage(state.alarms, facts, given, kept.alarms)
-    events = [*truth, *choice.events, *_mode_change(state, observed), *kept.events, *rung]
-    events += ladder_change(state.source, source, choice.refused)
+    alarms, conditions, rang = alarm_stage(state.alarms, facts, given, kept.alarms)
+    events = [*truth, *choice.events, *_mode_change(state, observed), *kept.events, *moved, *rang]
     after = EdgeState(
         epoch=state.epoch,
         seq=state.seq + len(commands),
@@ -91,9 +104,13 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         refused=refused,
         alarms=alarms,
         source=source.value,
+        source_since=ladder.since,
+        silent_since_s=state.silent_since_s,
         marks=state.marks,
     )
-    return after, _decisions(setup, observed, kept, choice, given, commands, told, events, conditions, after)
+    return after, _decisions(
+        setup, observed, kept, choice, given, commands, told, events, conditions, ladder, after
+    )
 
 
 def _facts(
@@ -167,9 +184,9 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
     refusals: tuple[Refusal, ...],
     events: Sequence[Event],
     conditions: tuple[Alarm, ...],
+    ladder: LadderStatus,
     after: EdgeState,
 ) -> Decisions:
-    assert after.source is not None
     return Decisions(
         at=given.snapshot.at,
         commands=() if setup.shadow else commands,
@@ -177,7 +194,8 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         would_write=commands if setup.shadow else (),
         condition=observed.condition,
         mode=observed.condition.grid_mode,
-        source=Source(after.source),
+        source=ladder.rung,
+        ladder=ladder,
         controller=setup.controller.name,
         plan_id=kept.targets.plan_id,
         plan_refused=choice.refused,

@@ -69,6 +69,7 @@ class Layout:
     heartbeats_in: tuple[HeartbeatIn, ...]
     p: Mapping[str, str]  # asset id -> its p_kw point
     state: Mapping[str, str]  # asset id -> its state point
+    written_assets: tuple[str, ...]  # assets with a setpoint the edge may write
     setpoint_of: Mapping[tuple[str, str], str]  # (asset id, name) -> point, only where the edge may write
     reads: Mapping[str, tuple[str, ...]]  # asset id -> its read points
     needed: Mapping[str, tuple[str, ...]]  # asset id -> points its setpoints depend on
@@ -132,6 +133,7 @@ def layout_of(site: Site) -> Layout:
         heartbeats_in=tuple(_heartbeat_in(c) for c in site.connections if c.heartbeat_in is not None),
         p={a: point_id(a, "p_kw") for a in kinds},
         state={a: point_id(a, "state") for a in kinds},
+        written_assets=tuple(dict.fromkeys(a for a, _ in setpoint_of)),
         setpoint_of=setpoint_of,
         reads=reads,
         needed={a: tuple(point_id(a, n) for n in NEEDED.get(k, ())) for a, k in kinds.items()},

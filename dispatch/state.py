@@ -139,4 +139,6 @@ class EdgeState:
     refused: Mapping[str, tuple[str, float]] = field(default_factory=dict)  # point -> (code, since)
     alarms: AlarmMemory = field(default_factory=AlarmMemory)
     source: str | None = None
+    source_since: datetime | None = None
+    silent_since_s: Mapping[str, float] = field(default_factory=dict)  # assets that give no good reading
     marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

@@ -26,6 +26,16 @@ class Source(StrEnum):
     LAST_PLAN = "last_plan"  # a valid plan, but its planner is late or dead, or it is a shifted one
     RULES = "rules"
     HOLD_SAFE = "hold_safe"  # grid mode unknown, or held safe after a broken invariant
+    RELEASED = "released"  # every device by itself: no writes, no heartbeat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LadderStatus:
+    """The rung that decides, since when, and why it is this one and no better."""
+
+    rung: Source
+    since: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +197,7 @@ class Decisions:
     condition: PlantCondition
     mode: GridMode
     source: Source
+    ladder: LadderStatus
     controller: str
     plan_id: str | None  # the plan that was followed, None when rules decided
     plan_refused: str | None  # why the newest plan is not followed

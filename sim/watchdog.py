@@ -5,22 +5,8 @@ A client that refreshes one setpoint does not keep another one alive.
 
 from dataclasses import dataclass, field
 
-from ems.assets import OnSilence
-from ems.site import SetpointAuthority, Site
-
-
-def silent_value(authority: SetpointAuthority) -> float | None:
-    """What the setpoint goes to on silence; None: it holds the last value."""
-    behaviour = authority.safety.behaviour
-    match behaviour.on_silence:
-        case OnSilence.HOLD:
-            return None
-        case OnSilence.VALUE:
-            return behaviour.value
-        case OnSilence.FULL:
-            return authority.high
-        case OnSilence.STOP:
-            return 0.0
+from ems.silence import silent_value
+from ems.site import Site
 
 
 @dataclass(slots=True)
