@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,18 @@ from cli.stopping import run_until_stopped
 from connectors.field import FieldIO
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.plans import PlanReader
+from dispatch.pacing import figures
 from dispatch.plan_follower import PlanFollower
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Decisions
 from ems.clock import Clock
+from ems.records import JsonValue
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from sim.edge_trace import EdgeTrace
 from sim.steps import DEMO_STEPS, StepPolicy
 from sim.trace import save_traces
 
-LOCKSTEP_TIMEOUT_S, LOCKSTEP_BACK_OFF_S = 5.0, 0.25  # wall time
 CYCLES_KEPT = 100_000
 LOCKSTEP_TIMEOUT_S, LOCKSTEP_BACK_OFF_S = 5.0, 0.25  # wall time
 DEMO_FINE_BIN_S, DEMO_BIN_S = 1.0, 60.0  # length of a row of the demo's trace [s]
@@ -59,9 +61,10 @@ async def serve(config: ProcessConfig) -> None:
         notices=[*site.outages, *config.notices],
         planner_alive=plans.producer_alive,
         known=known,
+        expecting=io.expect_tick,
     )
 
-    pacer = _Pacer(config, site, clock, plans, recorder)
+    pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})
     try:
         await runtime.run(pacer.period_s, lambda: False, pacer.told)
     finally:
@@ -75,7 +78,7 @@ def _field(config: ProcessConfig, site: Site, clock: Clock, recorder: SqliteReco
     """The devices. In lock-step a busy machine is no fault, and a plant that is back is found at once."""
     addresses = {c.id: (c.host, config.ports.get(c.id, c.port)) for c in site.connections}
     if config.keeper_port is None:
-        return FieldIO(site, clock=clock, addresses=addresses, on_event=recorder.event)
+        return FieldIO(site, clock=clock, addresses=addresses, on_event=recorder.event, phased=True)
     return FieldIO(
         site,
         clock=clock,
@@ -86,17 +89,19 @@ def _field(config: ProcessConfig, site: Site, clock: Clock, recorder: SqliteReco
     )
 
 
-def _wire(lockstep: bool) -> dict[str, float]:
-    """Wire time-outs are wall time: where plant time waits for us, a busy machine is no fault of a device."""
-    return {"timeout_s": LOCKSTEP_TIMEOUT_S, "back_off_s_max": LOCKSTEP_BACK_OFF_S} if lockstep else {}
-
-
 class _Pacer:
     """Says how long each cycle is; in a demo it also keeps what the edge meant, for the report."""
 
     def __init__(
-        self, config: ProcessConfig, site: Site, clock: Clock, plans: PlanReader, recorder: SqliteRecorder
+        self,
+        config: ProcessConfig,
+        site: Site,
+        clock: Clock,
+        plans: PlanReader,
+        recorder: SqliteRecorder,
+        figures: Callable[[], dict[str, JsonValue]],
     ) -> None:
+        self._figures = figures
         self._config, self._clock, self._plans, self._recorder = config, clock, plans, recorder
         self._trace: EdgeTrace | None = None
         self._starts_s: deque[float] = deque(maxlen=CYCLES_KEPT)
@@ -117,7 +122,7 @@ class _Pacer:
 
     def told(self, decisions: Decisions, dt_s: float) -> None:
         """Keep what a cycle of `dt_s` [s] decided where the planner, the service and the report look."""
-        counts = self._recorder.counts()
+        counts = {**self._recorder.counts(), **self._figures()}
         self._recorder.status(edge_status(decisions, dt_s, counts, shadow=self._config.shadow))
         pace = self._config.pace
         if pace is not None and self._trace is not None:

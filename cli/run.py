@@ -28,6 +28,7 @@ MODULES = {
 }
 REPORT_S = 10.0
 EXPLAIN_H_MAX = 24.0
+CYCLE_S_MIN, CYCLE_S_MAX = 0.1, 60.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("site", help="name of a shipped site, or the path of a site file")
     add("--dir", type=Path, default=Path("ems-data"), help="folder of historian, plans and logs (ems-data)")
     add("--api-port", type=int, default=8080, help="port of the service on 127.0.0.1 (8080)")
-    add("--cycle", type=float, default=1.0, help="length of the control cycle [s] (1)")
+    add("--cycle", type=float, help="length of the control cycle [s] (that of the site file)")
     add_uncertainty_options(parser)
     add("--explain", type=float, default=2.0, metavar="HOURS",
         help="how far ahead each plan is explained, for the page and the service (2); 0: not")  # fmt: skip
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         site=path.resolve(),
         directory=args.dir.resolve(),
         shadow=True,
-        cycle_s=args.cycle,
+        cycle_s=cycle_length(args.cycle, site),
         api_port=args.api_port,
         scenarios=0 if args.scenarios is None else args.scenarios,
         outage_scenarios=args.outage_scenarios,
@@ -69,6 +70,13 @@ def run(args: argparse.Namespace) -> int:
     )
     asyncio.run(_run(config, console, None if args.minutes is None else 60.0 * args.minutes))
     return 0
+
+
+def cycle_length(value: float | None, site: Site) -> float:
+    """Checked: what was asked for, or what the site file says [s]."""
+    if value is not None and not CYCLE_S_MIN <= value <= CYCLE_S_MAX:
+        raise EmsError(f"--cycle: found {value:g}; allowed: {CYCLE_S_MIN:g} to {CYCLE_S_MAX:g} s")
+    return site.cycle_s if value is None else value
 
 
 def explain_hours(value: float) -> float:

@@ -1,6 +1,7 @@
-"""The task that drives one device: connect, poll when asked, drop, connect again."""
+"""The task that drives one device: connect, poll when asked or just before a tick, drop, connect again."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,10 @@ from ems.site import Connection
 from ems.telemetry import Quality, Reading
 
 BACK_OFF_S = 0.05  # first pause between two attempts to connect, wall time; each is twice as long
+# A poll starts so long before its tick: the slowest of the last ones (it fades by a hundredth) and a margin.
+FADING_RATIO, MARGIN_RATIO, MARGIN_S = 0.99, 0.25, 0.003
+LEAD_RATIO_MAX = 0.8  # of the poll interval: a device that needs longer is read across the tick
+DUE_RATIO = 0.9  # of the poll interval must have passed
 OnEvent = Callable[[datetime, str, dict[str, JsonValue]], None]
 
 
@@ -35,6 +40,8 @@ class Counters:
     connects: int = 0
     writes: int = 0
     unknown_writes: int = 0
+    late_polls: int = 0  # still unanswered when the next one was due; that one was left out
+    late_writes: int = 0  # still unanswered when the cycle was over
 
 
 class Device:
@@ -64,8 +71,12 @@ class Device:
         self._settled: asyncio.Future[None] | None = None
         self._polling = False
         self._polled_s = -1e18  # control time of the last poll's start
+        self._tick_s = -math.inf  # control time of the tick that the last poll was for
+        self._start_s = -math.inf  # control time before which the poll that is wanted does not start
+        self._took_s = 0.0  # slowest of the last polls, fading [s wall]
         self._readings: dict[str, Reading] = {}
         self._down_wall_s = 0.0
+        self._ending = False
 
     def request_poll(self) -> asyncio.Future[None] | None:
         """Start a poll if one is due. What to wait for, or None when waiting is of no use."""
@@ -73,7 +84,8 @@ class Device:
             return None
         if self.health is Health.UP:
             late = self._polling  # since the last call: it is slow, its answer will be taken when it comes
-            due = self._clock.monotonic_s() - self._polled_s >= 0.9 * self.connection.poll_s
+            due = self._clock.monotonic_s() - self._polled_s >= DUE_RATIO * self.connection.poll_s
+            self.counters.late_polls += late
             if late or not due:
                 return None
             self._polling = True
@@ -81,6 +93,26 @@ class Device:
         if self._settled is None or self._settled.done():
             self._settled = asyncio.get_running_loop().create_future()
         return self._settled
+
+    def expect_tick(self, at_s: float) -> None:
+        """Have a poll answered just before the tick at `at_s` [s control time], if one is due then.
+
+        A slow device is read as often as it answers and never has two requests waiting; one that is down
+        connects and polls by itself.
+        """
+        if self.health is not Health.UP or at_s - self._tick_s < DUE_RATIO * self.connection.poll_s:
+            return
+        if self._wanted.is_set():  # the poll for the tick before has not even begun
+            self.counters.late_polls += 1
+            return
+        self._tick_s, self._start_s = at_s, at_s - self.lead_s
+        self._wanted.set()
+
+    @property
+    def lead_s(self) -> float:
+        """How long before a tick a poll starts so that its answer is there [s]."""
+        lead_s = (1.0 + MARGIN_RATIO) * self._took_s + MARGIN_S
+        return min(lead_s, LEAD_RATIO_MAX * self.connection.poll_s)
 
     def readings(self) -> list[Reading]:
         """Latest reading of each point; COMM_FAILED without a value while the device is not answering."""
@@ -94,8 +126,9 @@ class Device:
             for point in self._codecs
         ]  # fmt: skip
 
-    async def write(self, commands: Sequence[Command]) -> list[WriteReply]:
-        """Send each command once, in order."""
+    async def write(self, commands: Sequence[Command], budget_s: float = math.inf) -> list[WriteReply]:
+        """Send each command once, in order; none any more after `budget_s` [s wall]."""
+        until_s = wall_s() + budget_s
         if self.health is not Health.UP:
             detail = f"{self.connection.id} is not connected: {self.reason or 'connecting'}"
             return [WriteReply(WriteOutcome.NOT_SENT, detail)] * len(commands)
@@ -109,7 +142,8 @@ class Device:
                 replies[i] = WriteReply(
                     WriteOutcome.NOT_SENT, f"{command.point} is read-only in the point map"
                 )
-        for (i, _, _), reply in zip(sent, await self._link.write([(c, v) for _, c, v in sent]), strict=True):
+        answers = await self._link.write([(c, v) for _, c, v in sent], until_s)
+        for (i, _, _), reply in zip(sent, answers, strict=True):
             replies[i] = reply
             self.counters.writes += reply.outcome is not WriteOutcome.NOT_SENT
             self.counters.unknown_writes += reply.outcome is WriteOutcome.UNKNOWN
@@ -118,18 +152,25 @@ class Device:
             self._wanted.set()  # let the task connect again
         return [r for r in replies if r is not None]
 
+    def end(self, task: "asyncio.Task[None]") -> None:
+        """End the task that runs this device, also where a library underneath loses the cancellation."""
+        self._ending = True
+        task.cancel()
+
     async def run(self) -> None:
         """Keep the device connected and polled until cancelled."""
-        pause_s = BACK_OFF_S
+        self._ending, pause_s = False, BACK_OFF_S
         try:
-            while True:
+            while not self._ending:
                 try:
                     await self._link.connect()
                     self.counters.connects += 1
-                    while True:
+                    while not self._ending:
                         await self._poll()
                         pause_s = BACK_OFF_S
                         await self._wanted.wait()
+                        if self._start_s > -math.inf:
+                            await self._clock.sleep_until(self._start_s)
                 except LinkError as error:
                     self._fail(str(error))
                 await wall_sleep(pause_s)
@@ -139,8 +180,9 @@ class Device:
 
     async def _poll(self) -> None:
         self._wanted.clear()
-        self._polled_s = self._clock.monotonic_s()
+        self._polled_s, began_s = self._clock.monotonic_s(), wall_s()
         values = await self._link.read()
+        self._took_s = max(wall_s() - began_s, FADING_RATIO * self._took_s)
         now, now_s = self._clock.now(), self._clock.monotonic_s()
         self._readings = {
             point: Reading(

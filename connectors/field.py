@@ -1,13 +1,14 @@
 """All devices behind `ems.ports.DeviceIO`: one task each, so that a dead one costs the others nothing."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 
 import structlog
 
-from connectors.device import Device, OnEvent
+from connectors.device import Device, Health, OnEvent
 from connectors.link import DeviceLink, WriteReply
 from connectors.modbus.client import ModbusLink
 from connectors.opcua.client import OpcUaLink
@@ -20,6 +21,10 @@ from ems.telemetry import Reading
 
 log = structlog.get_logger()
 
+BUDGET_RATIO = 0.9  # of the time left before the next tick may be spent on waiting for writes
+BUSY = WriteReply(WriteOutcome.NOT_SENT, "the device has not answered its last write yet")
+LATE = WriteReply(WriteOutcome.UNKNOWN, "no answer before the cycle was over")
+
 
 class FieldIO:
     """Real devices over the network. Control time comes from `clock`, wire time-outs are wall time.
@@ -31,6 +36,9 @@ class FieldIO:
     addresses : connection id -> (host, port) that replaces the one in the site file.
     timeout_s : replaces the wire time-out of every connection [s wall]; None keeps each connection's own.
     back_off_s_max : longest pause between two attempts to connect [s wall].
+    phased : devices poll by themselves just before each tick they are told of (`expect_tick`), and nobody
+        waits for them: `read_all` gives what has arrived, `write` comes back before the next tick. Needs a
+        clock that runs by itself. False: `read_all` polls and waits, as lock-step time needs it.
     on_event : told once when a link is lost and once when it is back; `Recorder.event` fits.
 
     Raises
@@ -47,6 +55,7 @@ class FieldIO:
         timeout_s: float | None = None,
         on_event: OnEvent | None = None,
         back_off_s_max: float = 2.0,
+        phased: bool = False,
     ) -> None:
         self._clock = clock
         self._on_event = on_event
@@ -71,23 +80,39 @@ class FieldIO:
             self._device_of |= dict.fromkeys(codecs, device)
         # A little longer than the wire time-outs: a silent device is told as failed in the same call.
         self._deadline_s = 1.2 * max(deadlines, default=0.0) + 0.02
+        self._phased = phased
+        self._tick_s = -math.inf  # when the next tick is due
         self._tasks: list[asyncio.Task[None]] = []
+        self._sending: dict[str, asyncio.Task[None]] = {}  # writes that outlast their cycle
+
+    def expect_tick(self, at_s: float) -> None:
+        """Told when the next tick is due [s control time]: polls end just before it, and writes are over."""
+        self._tick_s = at_s
+        if self._phased and math.isfinite(at_s):
+            for device in self._devices.values():
+                device.expect_tick(at_s)
 
     async def read_all(self) -> Sequence[Reading]:
-        """Poll every device that is due, wait for those that answer in time, return one reading per point.
+        """One reading per point: what has arrived when phased, else what is polled now.
 
-        Waits little longer than the longest wire time-out at most, and not at all for devices known to be
-        down or still working on the poll before; their answers are taken when they come.
+        When not phased it waits little longer than the longest wire time-out at most, and not at all for
+        devices known to be down or still working on the poll before; their answers are taken when they come.
+        The first call waits in either case, so that a start is not taken for a failure of every device.
         """
-        self._start()
-        waits = [w for d in self._devices.values() if (w := d.request_poll()) is not None]
-        if waits:
-            await asyncio.wait(waits, timeout=self._deadline_s)
+        first = self._start()
+        if first or not self._phased:
+            waits = [w for d in self._devices.values() if (w := d.request_poll()) is not None]
+            if waits:
+                await asyncio.wait(waits, timeout=self._deadline_s)
         self._raise_bugs()
         return list(chain.from_iterable(d.readings() for d in self._devices.values()))
 
     async def write(self, commands: Sequence[Command]) -> Sequence[WriteResult]:
-        """Send each command once; those of one device in order, the devices side by side."""
+        """Send each command once; those of one device in order, the devices side by side.
+
+        When phased it comes back before the next tick is due. What a device has not answered by then is
+        unknown, what it was not sent yet is not sent any more, and it gets nothing else before it answers.
+        """
         self._start()
         groups: dict[str, list[int]] = {}
         replies = [WriteReply(WriteOutcome.NOT_SENT, "no device has this point")] * len(commands)
@@ -95,26 +120,51 @@ class FieldIO:
             if command.point in self._device_of:
                 groups.setdefault(self._device_of[command.point].connection.id, []).append(i)
         finished = [self._clock.now()] * len(commands)
+        budget_s = self._budget_s()
 
         async def send(device_id: str, rows: list[int]) -> None:
-            answers = await self._devices[device_id].write([commands[i] for i in rows])
+            answers = await self._devices[device_id].write([commands[i] for i in rows], budget_s)
             for i, answer in zip(rows, answers, strict=True):
                 replies[i], finished[i] = answer, self._clock.now()
 
-        if len(groups) == 1:
-            await send(*next(iter(groups.items())))
-        elif groups:
-            await asyncio.gather(*(send(d, rows) for d, rows in groups.items()))
+        tasks = {}
+        for device_id, rows in groups.items():
+            for i in rows:
+                replies[i] = BUSY
+            if device_id not in self._sending:
+                tasks[device_id] = asyncio.create_task(send(device_id, rows))
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=None if budget_s == math.inf else budget_s)
+        for device_id, task in tasks.items():
+            if task.done():
+                task.result()
+                continue
+            for i in groups[device_id]:
+                replies[i], finished[i] = LATE, self._clock.now()
+            self._leave_behind(device_id, task, len(groups[device_id]))
         self._raise_bugs()
         return [
             WriteResult(command=c, outcome=r.outcome, detail=r.detail, finished_at=at)
             for c, r, at in zip(commands, replies, finished, strict=True)
         ]
 
+    def _budget_s(self) -> float:
+        """How long a write may keep the cycle; no limit where nobody said when the next tick is due [s]."""
+        left_s = self._tick_s - self._clock.monotonic_s()
+        return BUDGET_RATIO * left_s if self._phased and left_s > 0.0 else math.inf
+
+    def _leave_behind(self, device_id: str, task: "asyncio.Task[None]", writes: int) -> None:
+        """A device answers too late for this cycle: its task goes on, and keeps it from further writes."""
+        self._devices[device_id].counters.late_writes += writes
+        self._sending[device_id] = task
+        task.add_done_callback(lambda _: self._sending.pop(device_id, None))
+
     async def close(self) -> None:
-        """Drop every connection."""
-        for task in self._tasks:
-            task.cancel()
+        """Let writes on the wire have their answers, then drop every connection."""
+        if self._sending:
+            await asyncio.wait(self._sending.values(), timeout=self._deadline_s)
+        for device, task in zip(self._devices.values(), self._tasks, strict=False):
+            device.end(task)
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._tasks = []
@@ -130,13 +180,30 @@ class FieldIO:
                 "connects": d.counters.connects,
                 "writes": d.counters.writes,
                 "unknown_writes": d.counters.unknown_writes,
+                "late_polls": d.counters.late_polls,
+                "late_writes": d.counters.late_writes,
             }
             for device_id, d in self._devices.items()
         }
 
-    def _start(self) -> None:
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(d.run(), name=f"device {i}") for i, d in self._devices.items()]
+    def figures(self) -> dict[str, JsonValue]:
+        """Sums over all connections, for the status row."""
+        counters = [d.counters for d in self._devices.values()]
+        return {
+            "devices": len(self._devices),
+            "devices_down": sum(d.health is not Health.UP for d in self._devices.values()),
+            "device_polls": sum(c.polls for c in counters),
+            "device_failures": sum(c.failures for c in counters),
+            "late_polls": sum(c.late_polls for c in counters),
+            "late_writes": sum(c.late_writes for c in counters),
+        }
+
+    def _start(self) -> bool:
+        """Start the tasks; True when they were not running yet."""
+        if self._tasks:
+            return False
+        self._tasks = [asyncio.create_task(d.run(), name=f"device {i}") for i, d in self._devices.items()]
+        return True
 
     def _raise_bugs(self) -> None:
         """A device task ends only by being cancelled; anything else is a bug, not a silent device."""

@@ -13,6 +13,10 @@ class LinkError(Exception):
     """The connection cannot be used any more; it is closed and made anew."""
 
 
+class NotSent(LinkError):
+    """Nothing was sent: the connection was down already, or it was too late for it."""
+
+
 class PointValue(NamedTuple):
     """What one point was read as. `source_time` is the device's own time where it tells one."""
 
@@ -44,8 +48,11 @@ class DeviceLink(Protocol):
         """Read every mapped point. Raises LinkError when the link can no longer be trusted."""
         ...
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]]) -> list[WriteReply]:
-        """Send each value once, in order; stop sending after the first without an answer. Never raises."""
+    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+        """Send each value once, in order; stop sending after the first without an answer, and at `until_s`.
+
+        `until_s` is wall time (`ems.clock.wall_s`): a value of an old cycle is not sent late. Never raises.
+        """
         ...
 
     async def disconnect(self) -> None:

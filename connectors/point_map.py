@@ -55,6 +55,11 @@ class PointCodec:
         """Count of 16-bit registers of a Modbus point."""
         return self.raw.registers
 
+    @property
+    def is_big_endian(self) -> bool:
+        """Most significant byte and register first."""
+        return self._order is None and self._struct is not None and self._struct.format.startswith(">")
+
     def from_raw(self, raw: Raw) -> Decoded:
         """Raw value -> value in the point's unit and its quality; the value is finite or None."""
         if raw == self.raw.sentinel and self.raw.sentinel is not None:

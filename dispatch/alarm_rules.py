@@ -29,6 +29,7 @@ class Facts:
     source: Source
     plan_wanted: bool  # this edge follows plans when there are any
     plan_refused: str | None
+    overrun: bool = False
 
 
 def alarms_now(facts: Facts) -> tuple[Alarm, ...]:
@@ -40,6 +41,8 @@ def _site(facts: Facts) -> Iterator[Alarm]:
     mode, reserve = facts.observed.condition.grid_mode, facts.reserve
     if facts.held_safe:
         yield Alarm(code="edge.held_safe", text="held safe until an operator releases the edge")
+    if facts.overrun:
+        yield Alarm(code="edge.cycle.overrun", text="a control cycle was not over when the next one was due")
     if mode is GridMode.UNKNOWN:
         yield Alarm(code="grid.mode.unknown", text="evidence is missing or contradicts itself")
     if mode is GridMode.BLACK:

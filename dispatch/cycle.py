@@ -132,6 +132,7 @@ def _facts(
         source=source,
         plan_wanted=isinstance(setup.controller, PlanFollower),
         plan_refused=choice.refused,
+        overrun=given.overrun,
     )
 
 

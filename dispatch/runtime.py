@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 from dispatch.bess_use import of_today
 from dispatch.cycle import EdgeSetup, safe_commands, tick
 from dispatch.deferrables import work_known
+from dispatch.pacing import Pace
 from dispatch.process_image import ProcessImage
 from dispatch.state import EdgeState, ObserverMemory, Written
 from dispatch.vocabulary import Controller, Decisions, TickInput
@@ -36,6 +38,8 @@ class EdgeRuntime:
     known : the last condition in the historian: the demand meters go on from it in the same local month,
         what gensets and batteries have been through always.
     held_safe : come up held safe, as after a broken invariant.
+    expecting : told when the next tick is due [s edge monotonic], so that devices are read just before it;
+        infinity: there is none, and the writes that follow have all the time they need.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -53,6 +57,7 @@ class EdgeRuntime:
         planner_alive: Callable[[], bool] | None = None,
         known: PlantCondition | None = None,
         held_safe: bool = False,
+        expecting: Callable[[float], None] = lambda at_s: None,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -80,10 +85,16 @@ class EdgeRuntime:
         self._planner_alive = planner_alive
         layout = self.setup.layout
         self._image = ProcessImage(layout.age_s_max, layout.range_of, layout.heartbeats_in)
+        self._expecting = expecting
         self._stopped = False
+        self.pace = Pace(due_s=clock.monotonic_s())
 
-    async def cycle(self, dt_s: float, proposals: Sequence[Proposal] = ()) -> Decisions:
+    async def cycle(
+        self, dt_s: float, proposals: Sequence[Proposal] = (), *, overrun: bool = False
+    ) -> Decisions:
         """Read, latch, tick, record, write: one cycle whose decisions will stand for `dt_s` [s].
+
+        `overrun` says that the grid of cycles was not kept before this one.
 
         Raises
         ------
@@ -100,6 +111,7 @@ class EdgeRuntime:
             dt_s=dt_s,
             planner_alive=True if self._planner_alive is None else self._planner_alive(),
             proposals=tuple(proposals),
+            overrun=overrun,
         )
         try:
             self.state, decisions = tick(self.setup, self.state, given)
@@ -119,6 +131,7 @@ class EdgeRuntime:
         if self._stopped:
             return
         self._stopped = True
+        self._expecting(math.inf)
         snapshot = self._image.latch(self._clock.now(), self._clock.monotonic_s())
         self.state, commands = safe_commands(self.setup, self.state, snapshot, reason)
         self._recorder.event(
@@ -137,15 +150,18 @@ class EdgeRuntime:
         `told(decisions, length)` is called when a cycle is over and before the wait for the next one.
 
         The safe table is written on the way out, whatever the reason (stop, cancellation, broken invariant).
-        A cycle that took too long is not made up for: the next one starts at once.
+        Cycles are due on a grid; one that took too long makes the next one late, and slots that passed
+        meanwhile are skipped (`dispatch.pacing`).
         """
         reason = "the edge was asked to stop"
         try:
+            self.pace.due_s = self._clock.monotonic_s()
             while not stop():
-                began_s = self._clock.monotonic_s()
-                dt_s = period(self.last)
-                told(await _whole(self.cycle(dt_s)), dt_s)
-                await self._clock.sleep_until(began_s + dt_s)
+                began_s, dt_s = self._clock.monotonic_s(), period(self.last)
+                overrun = self.pace.begin(began_s, dt_s)
+                self._expecting(self.pace.due_s + dt_s)
+                told(await _whole(self.cycle(dt_s, overrun=overrun)), dt_s)
+                await self._clock.sleep_until(self.pace.end(began_s, self._clock.monotonic_s(), dt_s))
         except BaseException as cause:
             reason = f"the edge was interrupted: {type(cause).__name__}"
             raise

@@ -184,6 +184,7 @@ class TickInput:
     planner_alive: bool = True
     proposals: tuple[Proposal, ...] = ()  # operators' wishes, already authenticated
     alarm_actions: tuple[AlarmAction, ...] = ()  # the same for alarms
+    overrun: bool = False  # the grid of cycles was not kept before this tick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

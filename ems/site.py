@@ -151,6 +151,7 @@ class Site:
     import_co2_kg_per_kwh: float = 0.0
     deferrables: tuple[DeferrableParams, ...] = ()
     sources: SourceSets | None = None  # which may feed the bus together; None: not limited
+    cycle_s: float = 1.0  # of the edge
 
     @property
     def carbon_per_l(self) -> float:

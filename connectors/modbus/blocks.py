@@ -1,8 +1,11 @@
 """Fewest read requests for a set of points."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from struct import Struct
 
+from connectors.link import PointValue
+from connectors.modbus.frames import DATA_AT
 from connectors.point_map import PointCodec
 
 REGISTERS_MAX = 125  # of one read request
@@ -18,6 +21,18 @@ class ReadBlock:
     count: int
     points: tuple[tuple[PointCodec, int], ...]
     has_holes: bool
+    plain: Struct  # every point at once, holes skipped; of no points when `odd`
+    odd: bool  # points that share registers, or whose bytes have another order: decoded one by one
+
+    def decode_into(self, out: dict[str, PointValue], received: bytes) -> None:
+        """Add value and quality of each point in the whole reply `received`."""
+        if self.odd:
+            for codec, offset in self.points:
+                out[codec.point.point] = PointValue(*codec.decode_at(received, DATA_AT + offset), None)
+            return
+        for (codec, _), raw in zip(self.points, self.plain.unpack_from(received, DATA_AT), strict=True):
+            value, quality = codec.from_raw(raw)
+            out[codec.point.point] = PointValue(value, quality, None)
 
 
 def read_blocks(
@@ -51,11 +66,26 @@ def read_blocks(
 def _block(group: list[PointCodec]) -> ReadBlock:
     start = group[0].address
     end = max(c.address + c.registers for c in group)
+    points = tuple((c, 2 * (c.address - start)) for c in group)
+    plain = _plain(points)
     mapped = {r for c in group for r in range(c.address, c.address + c.registers)}
     return ReadBlock(
         table=group[0].point.table,
         address=start,
         count=end - start,
-        points=tuple((c, 2 * (c.address - start)) for c in group),
+        points=points,
         has_holes=len(mapped) < end - start,
+        plain=Struct("") if plain is None else plain,
+        odd=plain is None,
     )
+
+
+def _plain(points: Sequence[tuple[PointCodec, int]]) -> Struct | None:
+    """One format for all points in a row, most significant byte first; None where they do not lie so."""
+    code, at = ">", 0
+    for codec, offset in points:
+        if offset < at or not codec.is_big_endian:
+            return None
+        code += f"{offset - at}x{codec.raw.code}"
+        at = offset + 2 * codec.registers
+    return Struct(code)

@@ -15,6 +15,7 @@ from asyncua.ua.uaerrors import UaError
 
 from connectors.link import LinkError, PointValue, WriteReply
 from connectors.point_map import PointCodec
+from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import Connection
@@ -24,6 +25,7 @@ logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs every lost co
 
 NEVER_S = 1e6  # asyncua's own server watchdog: our polls see a dead server sooner
 CONNECT_ROUND_TRIPS = 6
+TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
 # Whatever a broken server can make the decoder raise; each means that the stream is not to be trusted.
 FAULTS = (
     OSError,
@@ -110,7 +112,9 @@ class OpcUaLink:
             for codec, result in zip(self._codecs, results, strict=True)
         }
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]]) -> list[WriteReply]:
+    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+        if wall_s() >= until_s:
+            return [TOO_LATE] * len(values)
         replies: list[WriteReply | None] = []
         wanted: list[ua.WriteValue] = []
         for codec, value in values:

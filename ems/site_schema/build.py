@@ -50,7 +50,7 @@ from ems.site import (
 )
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.draft import Draft, PlacedPoint
-from ems.site_schema.forms import HierarchyForm, SetpointForm, SourcesForm
+from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
 from ems.site_schema.forms_assets import (
     BatteryForm,
     CapForm,
@@ -123,6 +123,7 @@ def build_site(draft: Draft) -> Site:
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
         sources=_sources(draft.sources),
+        cycle_s=DispatchForm().cycle_s if draft.dispatch is None else draft.dispatch.cycle_s,
         deliveries=tuple(FuelDelivery(**d.model_dump()) for d in draft.deliveries.values()),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,
     )

@@ -92,6 +92,10 @@ def _setpoint(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str
 def _silence(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str, float]) -> None:
     loc: Loc = ("authority", point)
     silence = form.silence
+    if draft.dispatch is not None and form.refresh_s < draft.dispatch.cycle_s:
+        draft.add(
+            (*loc, "refresh_s"), f"{form.refresh_s:g} s", f"the cycle, {draft.dispatch.cycle_s:g} s, or more"
+        )
     if silence.timeout_s < SILENCE_RATIO * form.refresh_s:
         draft.add(
             (*loc, "silence", "timeout_s"),

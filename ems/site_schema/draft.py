@@ -13,6 +13,7 @@ from ems.points import POINTS, AssetKind, PointSpec, split_point_id
 from ems.site_schema.forms import (
     ConnectionForm,
     DeliveryForm,
+    DispatchForm,
     FormingForm,
     HierarchyForm,
     LocationForm,
@@ -99,6 +100,7 @@ class Draft:
     forming: FormingForm | None = None
     reserve: ReserveForm | None = None
     sources: SourcesForm | None = None
+    dispatch: DispatchForm | None = None
     authority: dict[str, SetpointForm] = field(default_factory=dict)
     outages: dict[int, OutageForm] = field(default_factory=dict)  # by place in the file
     maintenance: dict[int, MaintenanceForm] = field(default_factory=dict)  # by place in the file

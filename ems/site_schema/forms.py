@@ -199,6 +199,12 @@ class MapForm(Form):
     points: dict[str, PointForm] = Field(min_length=1)
 
 
+class DispatchForm(Form):
+    """How the edge is called."""
+
+    cycle_s: Annotated[float, Quantity("s", ge=0.1, le=60)] = 1.0
+
+
 class SiteForm(Form):
     """A plant as data."""
 
@@ -222,4 +228,5 @@ class SiteForm(Form):
     deliveries: list[DeliveryForm] = []
     deferrables: dict[Id, DeferrableForm] = {}
     sources: SourcesForm | None = None
+    dispatch: DispatchForm = DispatchForm()
     connections: dict[Id, ConnectionForm] = {}
