@@ -62,7 +62,7 @@ class ModbusLink:
 
     async def connect(self) -> None:
         await self.disconnect()
-        wire = self._wire = Wire(self._timeout_s)
+        wire = self._wire = Wire(self._timeout_s, self._wire.transaction)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await asyncio.get_running_loop().create_connection(lambda: wire, self._host, self._port)

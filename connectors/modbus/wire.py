@@ -21,13 +21,15 @@ class Wire(asyncio.Protocol):
     Parameters
     ----------
     timeout_s : deadline of the whole answer to a request, from the moment it is sent, wall time [s].
+    transaction : last transaction id of the connection before, whose late answers may still come through a
+        gateway.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, transaction: int = 0) -> None:
         self._timeout_s = timeout_s
         self._transport: asyncio.Transport | None = None
         self._turn = asyncio.Lock()
-        self._transaction = 0
+        self.transaction = transaction  # of the last request
         self._sent = b""  # request in flight
         self._received = b""  # of its answer, so far
         self._answer: asyncio.Future[bytes] | None = None
@@ -55,8 +57,8 @@ class Wire(asyncio.Protocol):
             now_s = wall_s()
             if now_s >= until_s:
                 raise NotSent("the cycle was over before it could be sent")
-            self._transaction = self._transaction % TRANSACTIONS + 1
-            self._sent = _HEAD.pack(self._transaction, 0, len(body)) + body
+            self.transaction = self.transaction % TRANSACTIONS + 1
+            self._sent = _HEAD.pack(self.transaction, 0, len(body)) + body
             self._received = b""
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             self._answer, self._deadline_s = answer, now_s + self._timeout_s

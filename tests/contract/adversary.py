@@ -1,6 +1,7 @@
 """A hand-written Modbus device that answers wrongly, late, slowly, in drips or not at all."""
 
 import asyncio
+import socket
 import struct
 from collections.abc import Awaitable, Callable
 
@@ -27,13 +28,47 @@ class Adversary:
         self.delay_s = 0.0  # of "slow"
         self.drip_s = 0.05
         self.late_s = 0.375
+        self._plugs: list[socket.socket] = []
+        self._writers: set[asyncio.StreamWriter] = set()
         self._late: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
+    async def swallow_connects(self) -> None:
+        """From now on nobody gets a connection, nor a refusal: the queue of waiting ones is full for good."""
+        if self._server is not None:
+            self._server.close()
+        plug = socket.socket()
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        plug.bind(("127.0.0.1", self.port))
+        plug.listen(0)
+        self._plugs = [plug]
+        for _ in range(3):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", self.port))
+            self._plugs.append(one)
+
+    async def plug_in(self) -> None:
+        """Undo `swallow_connects`."""
+        for one in self._plugs:
+            one.close()
+        self._plugs = []
+        await self.start()
+
+    def reset_all(self) -> None:
+        """Send a RST on every connection."""
+        for writer in self._writers:
+            line = writer.get_extra_info("socket")
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        self._writers.clear()
+
     async def stop(self) -> None:
+        for one in self._plugs:
+            one.close()
         if self._server is not None:
             self._server.close()
         for task in self._late:
@@ -41,6 +76,7 @@ class Adversary:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
 
         async def send(data: bytes) -> None:
             writer.write(data)
@@ -53,6 +89,9 @@ class Adversary:
                 self.requests.append((pdu[0], int.from_bytes(pdu[1:3], "big")))
                 if self.mode == "hang_up":
                     break
+                if self.mode == "reset":
+                    self.reset_all()
+                    break
                 try:
                     await self._answer(send, tid, unit, pdu)
                 except KeyError:  # no such register
@@ -60,6 +99,7 @@ class Adversary:
         except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
             pass
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     def _right(self, pdu: bytes) -> bytes:

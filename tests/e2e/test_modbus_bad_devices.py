@@ -71,6 +71,7 @@ BAD_READS = [
 ]  # fmt: skip
 
 
+@pytest.mark.scenario(26)
 @pytest.mark.parametrize("mode", BAD_READS)
 async def test_read_malformed_reply_no_value_taken_and_connection_dropped(rig, adversary, mode):
     assert {p: r.value for p, r in (await rig.settle()).items()} == RIGHT
@@ -85,6 +86,7 @@ async def test_read_malformed_reply_no_value_taken_and_connection_dropped(rig, a
     assert adversary.connections > before
 
 
+@pytest.mark.scenario(27)
 async def test_read_late_replies_for_a_long_time_never_the_answer_to_another_request(rig, adversary):
     await rig.settle()
     for _ in range(10):
@@ -118,6 +120,7 @@ BAD_WRITES = [
 ]  # fmt: skip
 
 
+@pytest.mark.scenario(26)
 @pytest.mark.parametrize("mode", BAD_WRITES)
 async def test_write_without_a_right_answer_unknown_once_sent_then_read_back_first(rig, adversary, mode):
     """It may have been carried out: it is not sent again, and nothing else before a read told the truth."""
