@@ -10,7 +10,7 @@ import math
 from ems.assets import GensetParams, Sharing
 from ems.points import BessState, GensetState
 from plant_models import battery, genset, pcs, pv
-from plant_models.bus import FINE_S, Work
+from plant_models.bus import FINE_S, Work, bess_bounds_kw
 from plant_models.genset import OVERLOAD_S, GensetUnit
 from plant_models.grid import poi_voltage_pu
 from plant_models.state import Violation, ViolationKind
@@ -97,7 +97,7 @@ def _following(w: Work, pw: Powers, h: float) -> float:
     for i, b in w.bess.items():
         if b.mode is BessState.FOLLOWING:
             params = w.t.bess[i]
-            low, high = battery.bounds_kw(params.battery, b.stored_kwh, h)
+            low, high = bess_bounds_kw(w, i, h)
             s_kva = params.pcs.s_kva
             p = w.inputs.bess_p_set_kw.get(i, 0.0)
             p = max(low, -s_kva, min(high, s_kva, p))
@@ -141,10 +141,10 @@ def _tied(w: Work, pw: Powers, net: float, h: float) -> Powers | None:
 
 def _formed_by_bess(w: Work, pw: Powers, net: float, h: float) -> Powers | None:
     i = w.forming or ""
-    params, unit = w.t.bess[i], w.bess[i]
+    params = w.t.bess[i]
     p = net - _base_load(w, pw, h)
     q = _share_q(w, pw, i)
-    low, high = battery.bounds_kw(params.battery, unit.stored_kwh, h)
+    low, high = bess_bounds_kw(w, i, h)
     circle = pcs.p_limit_kw(params.pcs, q)
     low, high = max(low, -circle), min(high, circle)
     if p > high:
@@ -167,6 +167,8 @@ def _rides_through(w: Work, pw: Powers, p_kw: float, s_kva: float, h: float) -> 
     i = w.forming or ""
     params, unit = w.t.bess[i], w.bess[i]
     charge, discharge = battery.taper_limits_kw(params.battery, unit.stored_kwh / params.battery.energy_kwh)
+    derating = w.inputs.faults.bess_limit_ratio.get(i, 1.0)
+    charge, discharge = derating * charge, derating * discharge
     room, avail = battery.window_limits_kw(params.battery, unit.stored_kwh, h)
     ratio = params.pcs.overload_ratio
     overload_s = unit.overload_s + h

@@ -246,7 +246,7 @@ def _form_dead_bus(w: Work) -> None:
             b = w.bess[i]
             if b.restart_left_s > _EPS or i in w.inputs.faults.bess_tripped:
                 continue
-            if battery.limits(w.t.bess[i].battery, b.stored_kwh, FINE_S)[1] > 0.0:
+            if bess_bounds_kw(w, i, FINE_S)[1] > 0.0:
                 w.bess[i] = BessUnit(_FORMING, b.stored_kwh)
                 w.forming = i
                 return
@@ -254,6 +254,13 @@ def _form_dead_bus(w: Work) -> None:
             w.gensets[i] = replace(genset.close(w.gensets[i]), loading=False)
             w.forming = i
             return
+
+
+def bess_bounds_kw(w: Work, bess_id: str, dt_s: float) -> tuple[float, float]:
+    """(lowest, highest) power of a battery over the next `dt_s`, its derating included [kW]."""
+    low, high = battery.bounds_kw(w.t.bess[bess_id].battery, w.bess[bess_id].stored_kwh, dt_s)
+    ratio = w.inputs.faults.bess_limit_ratio.get(bess_id)
+    return (low, high) if ratio is None else (ratio * low, ratio * high)
 
 
 def _keep_forming(w: Work) -> None:

@@ -164,6 +164,9 @@ def record(w: Work, pw: Powers, led: Ledger, h: float, found: list[Violation]) -
         params = w.t.bess[i].battery
         soc[i] = b.stored_kwh / params.energy_kwh
         charge[i], discharge[i] = battery.limits(params, b.stored_kwh, h) if b.on else (0.0, 0.0)
+        if i in w.inputs.faults.bess_limit_ratio:
+            ratio = w.inputs.faults.bess_limit_ratio[i]
+            charge[i], discharge[i] = ratio * charge[i], ratio * discharge[i]
     per_h = 3600.0 / h
     return PlantFlows(
         dt_s=h,

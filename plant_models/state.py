@@ -48,6 +48,7 @@ class PlantFaults:
     genset_reset: frozenset[str] = frozenset()  # somebody acknowledges at the set: locked out -> stopped
     bess_tripped: frozenset[str] = frozenset()  # off; restarts restart_s after the fault has gone
     pv_tripped: frozenset[str] = frozenset()  # off; reconnects reconnect_s after the fault has gone
+    bess_limit_ratio: Mapping[str, float] = field(default_factory=dict)  # share of its limits a BESS has left
 
 
 NO_FAULTS = PlantFaults()

@@ -311,6 +311,7 @@ class Rig:
         self.clock.advance(max(0.0, t_s - self.clock.monotonic_s()))
         while self._actions and self._actions[0][0] <= t_s + EPSILON_S:
             self._actions.pop(0)[1](self)
+        self.face.act()
         self.journal.entered.clear()
         self.journal.refusals.clear()
         self.io.results.clear()

@@ -38,6 +38,12 @@ class FaultKind(StrEnum):
     BESS_TRIPS = "bess_trips"
     PV_TRIPS = "pv_trips"
     DEVICE_SILENT = "device_silent"  # the asset's device answers nothing; the asset itself runs on
+    GENSET_STALLS = "genset_stalls"  # it trips as soon as it is on load
+    GENSET_STARTED_AT_PANEL = "genset_started_at_panel"
+    GENSET_STOPPED_AT_PANEL = "genset_stopped_at_panel"
+    BESS_DERATED = "bess_derated"  # `value`: share of its live limits that is left; 0: contactor open
+    PV_LIMIT_LOST = "pv_limit_lost"  # the plant gives what the sun gives, whatever limit its register holds
+    SETPOINT_IGNORED = "setpoint_ignored"  # registers take what is written, the device goes on as before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ class Cell:
     pv_kw: dict[str, float]
     mains_v_pu: float  # source voltage behind the impedance; 0 while absent
     import_per_kwh: float
-    faults: frozenset[tuple[FaultKind, str]]
+    faults: dict[tuple[FaultKind, str], float | None]  # (kind, asset) -> its size, where it has one
 
 
 class Timeline:
@@ -83,11 +83,11 @@ class Timeline:
             faults=self._faults(0.5 * (start_s + end_s)),
         )
 
-    def _faults(self, t_s: float) -> frozenset[tuple[FaultKind, str]]:
+    def _faults(self, t_s: float) -> dict[tuple[FaultKind, str], float | None]:
         if not self._scenario.faults:
-            return frozenset()
+            return {}
         when = self._scenario.at(t_s)
-        return frozenset((f.kind, f.asset) for f in self._scenario.faults if f.start <= when < f.end)
+        return {(f.kind, f.asset): f.value for f in self._scenario.faults if f.start <= when < f.end}
 
 
 def _edges(scenario: Scenario, coarse_s: float | None, fine: Sequence[Window]) -> FloatArray:

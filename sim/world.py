@@ -12,13 +12,14 @@ from zoneinfo import ZoneInfo
 from ems.kpi import EnergyCounters
 from ems.points import AssetKind, GensetState, split_point_id
 from ems.site import Site
-from plant_models.plant import NO_FAULTS, PlantFaults, PlantFlows, PlantInput, PlantState, initial_state, step
+from plant_models.plant import PlantFlows, PlantInput, PlantState, initial_state, step
 from sim.meter import Meter
 from sim.noise import NoiseTable, chance
 from sim.scenario import FaultKind, Scenario
 from sim.timeline import Cell, Timeline, Window, WindowSet
 from sim.trace import PlantRows, Trace, TraceWriter, last_columns, plant_columns
 from sim.watchdog import Setpoints
+from sim.world_faults import acted_on, plant_faults
 from sim.writes import WriteVerdict
 
 EPSILON_S = 1e-6
@@ -101,6 +102,7 @@ class World:
         self._cell_index = 0
         self._cell: Cell = self.timeline.cell(0)
         self._kinds = site.asset_kinds()
+        self._acting: dict[str, float] = {}  # setpoints as the devices act on them
         self._inputs: PlantInput | None = None
         self._flows: PlantFlows = step(site, self.state, self._plant_input(), self.options.fine_step_s)[1]
         self._readings: Mapping[str, float] | None = None
@@ -172,6 +174,7 @@ class World:
         for g, unit in after.gensets.items():
             if unit.phase is not before.gensets[g].phase:
                 self._disturbed()
+                self._inputs = None if self._cell.faults else self._inputs  # a stalling set trips on load
                 if unit.phase is GensetState.LOCKED_OUT:
                     self._locked_since_s[g] = self.now_s
                 else:
@@ -209,8 +212,9 @@ class World:
     def _plant_input(self) -> PlantInput:
         self._asked_s = self.now_s
         cell, kinds = self._cell, self._kinds
+        self._acting = acted_on(self.setpoints.values, self._acting, cell)
         by_name: dict[tuple[AssetKind, str], dict[str, float]] = {}
-        for point, value in self.setpoints.values.items():
+        for point, value in self._acting.items():
             asset, name = split_point_id(point)
             by_name.setdefault((kinds[asset], name), {})[asset] = value
         run = by_name.get((AssetKind.GENSET, "run_request"), {})
@@ -226,22 +230,9 @@ class World:
             pv_limit_kw=by_name.get((AssetKind.PV, "p_limit_kw"), {}),
             feeder_close={f: v >= 0.5 for f, v in close.items()},
             refuel_l=self._tanks_to_fill(),
-            faults=self._plant_faults(),
-        )
-
-    def _plant_faults(self) -> PlantFaults:
-        reset, failing = self._sets_to_reset(), self._failing_starts()
-        if not self._cell.faults and not reset and not failing:
-            return NO_FAULTS
-        by_kind: dict[FaultKind, frozenset[str]] = {
-            kind: frozenset(a for k, a in self._cell.faults if k is kind) for kind in FaultKind
-        }
-        return PlantFaults(
-            genset_start_fails=by_kind[FaultKind.GENSET_START_FAILS] | failing,
-            genset_tripped=by_kind[FaultKind.GENSET_TRIPS],
-            genset_reset=reset,
-            bess_tripped=by_kind[FaultKind.BESS_TRIPS],
-            pv_tripped=by_kind[FaultKind.PV_TRIPS],
+            faults=plant_faults(
+                cell, self.state, reset=self._sets_to_reset(), failing=self._failing_starts()
+            ),
         )
 
     def _failing_starts(self) -> frozenset[str]:
@@ -424,5 +415,5 @@ class _Unpickler(pickle.Unpickler):
 
 CHECKPOINTED: Sequence[str] = (
     "now_s", "steps", "state", "setpoints", "heartbeats", "meter", "_flows",
-    "_fine_until_s", "_locked_since_s", "_supplied_s", "_asked_s",
+    "_fine_until_s", "_locked_since_s", "_supplied_s", "_asked_s", "_acting",
 )  # fmt: skip

@@ -11,6 +11,7 @@ from ems.points import AssetKind
 from ems.site import GridMode, Site
 from ems.telemetry import Reading
 from sim.scenario import Scenario
+from sim.world import World
 from sim.writes import WriteVerdict
 
 EPSILON_S = 1e-6
@@ -83,6 +84,7 @@ class Entry:
     shape : works it into the scenario before the run.
     tell : changes what the devices tell, every time somebody reads.
     take : changes a write on its way into a device.
+    act : does something to the devices before each cycle.
     arrive : changes readings as they arrive at the edge.
     offer : changes the plan the edge finds.
     planner_dead : the edge is told that nobody plans.
@@ -91,6 +93,7 @@ class Entry:
     blinds : oracles that judge by truth and cannot hold meanwhile, with the reason.
     lasts_s : shortest and longest duration when drawn [s].
     point : name of the one point it is about, when the target is a point.
+    sets : the target is a setpoint of the asset.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Entry:
     shape: Callable[[Fault, Scenario], Scenario] | None = None
     tell: Callable[[Fault, Memory, Told, float], None] | None = None
     take: Callable[[Fault, Memory, str, Taken, float], Taken] | None = None
+    act: Callable[[Fault, Memory, World, float], None] | None = None
     arrive: Callable[[Fault, Memory, list[Reading], float], list[Reading]] | None = None
     offer: Callable[[Fault, Plan | None, Site, datetime], Plan | None] | None = None
     planner_dead: bool = False
@@ -111,3 +115,4 @@ class Entry:
     blinds: tuple[tuple[str, str], ...] = ()
     lasts_s: tuple[float, float] = (30.0, 600.0)
     point: str | None = None
+    sets: bool = False

@@ -46,6 +46,42 @@ PLANT = (
         does="every crank fails",
     ),
     Entry(
+        name="genset_stalls", layer=Layer.PLANT, kinds=(GENSET,), shape=plant.event(FaultKind.GENSET_STALLS),
+        lasts_s=(300.0, 1800.0), does="trips as soon as it is on load",
+    ),
+    Entry(
+        name="genset_started_at_panel", layer=Layer.PLANT, kinds=(GENSET,),
+        shape=plant.event(FaultKind.GENSET_STARTED_AT_PANEL), lasts_s=(300.0, 1800.0),
+        does="somebody starts it, or it starts by itself",
+    ),
+    Entry(
+        name="genset_stopped_at_panel", layer=Layer.PLANT, kinds=(GENSET,),
+        shape=plant.event(FaultKind.GENSET_STOPPED_AT_PANEL), lasts_s=(300.0, 1800.0),
+        does="somebody stops it at its panel, whatever is requested",
+    ),
+    Entry(
+        name="bess_derated", layer=Layer.PLANT, kinds=(BESS,), value=0.4, unit="ratio",
+        shape=plant.event(FaultKind.BESS_DERATED, 0.4), does="its live limits fall to a share of themselves",
+    ),
+    Entry(
+        name="bess_contactor_open", layer=Layer.PLANT, kinds=(BESS,),
+        shape=plant.event(FaultKind.BESS_DERATED, 0.0),
+        does="its live limits are zero, its state is unchanged",
+    ),
+    Entry(
+        name="pv_limit_lost", layer=Layer.PLANT, kinds=(PV,), shape=plant.event(FaultKind.PV_LIMIT_LOST),
+        modes=ALIVE, does="it gives what the sun gives, whatever limit its register holds",
+    ),
+    Entry(
+        name="setpoint_ignored", layer=Layer.PLANT, kinds=(BESS, GENSET, PV),
+        shape=plant.event(FaultKind.SETPOINT_IGNORED),
+        does="registers take and read back what is written, the device goes on as before",
+    ),
+    Entry(
+        name="low_load", layer=Layer.PLANT, shape=plant.load_step, value=-0.8, unit="ratio", modes=ALIVE,
+        lasts_s=(300.0, 1800.0), does="the demand of all feeders falls to a fifth",
+    ),
+    Entry(
         name="pv_trips", layer=Layer.PLANT, kinds=(PV,), shape=plant.event(FaultKind.PV_TRIPS),
         does="all inverters are off, and come back together",
     ),
@@ -98,6 +134,14 @@ FACE = (
         does="a value reads as the register's own 'not available'",
     ),
     Entry(
+        name="fuel_sensor_wrong", layer=Layer.FACE, kinds=(GENSET,), tell=face.stuck_at, point="fuel_l",
+        value=-1.0, unit="L", does="the fuel level reads negative, or stands still",
+    ),
+    Entry(
+        name="poi_contradiction", layer=Layer.FACE, kinds=(GRID,), tell=face.contradiction,
+        blinds=(("I7", UNSEEN),), does="the POI breaker reads closed and the mains voltage zero",
+    ),
+    Entry(
         name="soc_jump", layer=Layer.FACE, kinds=(BESS,), tell=face.offset, point="soc", value=0.4,
         unit="ratio", blinds=(("I7", UNSEEN),), does="the state of charge jumps",
     ),
@@ -117,6 +161,10 @@ FACE = (
     Entry(
         name="write_unanswered", layer=Layer.FACE, kinds=(BESS, GENSET, PV, FEEDER), take=face.unanswered,
         does="no answer to a write, yet it is carried out",
+    ),
+    Entry(
+        name="foreign_writer", layer=Layer.FACE, kinds=(BESS, PV), act=face.foreign_writer,
+        unit="of the point", sets=True, does="another master writes to a setpoint every five seconds",
     ),
 )  # fmt: skip
 

@@ -21,12 +21,12 @@ class DeviceFace:
     Parameters
     ----------
     world : the truth.
-    faults : with their entries; those without `tell` and `take` are ignored.
+    faults : with their entries; those without `tell`, `take` and `act` are ignored.
     """
 
     def __init__(self, world: World, faults: Sequence[tuple[Fault, Entry]]) -> None:
         self._world = world
-        self._faults = [(f, e, Memory()) for f, e in faults if e.tell is not None or e.take is not None]
+        self._faults = [(f, e, Memory()) for f, e in faults if e.tell or e.take or e.act]
         self.overrides: dict[str, float | None] = {}  # told instead of the truth; None: not told at all
 
     @property
@@ -63,6 +63,13 @@ class DeviceFace:
             if value is not None:
                 told[point] = value
         return told
+
+    def act(self) -> None:
+        """What is done to the devices by others, before each cycle of the edge."""
+        now_s = self._world.now_s
+        for fault, entry, memory in self._faults:
+            if entry.act is not None and fault.holds(now_s):
+                entry.act(fault, memory, self._world, now_s)
 
     def write(self, point: str, value: float) -> WriteVerdict:
         """One write as it arrives at a device."""
@@ -135,6 +142,13 @@ def drift(fault: Fault, memory: Memory, told: Told, now_s: float) -> None:
         told[point] += fault.given(0.01) * (now_s - since_s) / 3600.0
 
 
+def contradiction(fault: Fault, memory: Memory, told: Told, now_s: float) -> None:
+    """Evidence at the POI that cannot all be true: the breaker is closed and there is no voltage."""
+    for name, value in (("breaker_closed", 1.0), ("v_pu", 0.0)):
+        if f"{fault.target}.{name}" in told:
+            told[f"{fault.target}.{name}"] = value
+
+
 def flapping(fault: Fault, memory: Memory, told: Told, now_s: float) -> None:
     """Answers for `value` seconds, then not for as long, and so on; silence first."""
     if _quiet(fault, now_s):
@@ -172,3 +186,16 @@ def lost(fault: Fault, memory: Memory, point: str, taken: Taken, now_s: float) -
 def unanswered(fault: Fault, memory: Memory, point: str, taken: Taken, now_s: float) -> Taken:
     """Carried out, but the answer is lost."""
     return Taken(value=taken.value, verdict=WriteVerdict.SILENT)
+
+
+# --- what others do to a device ---------------------------------------------------------------------------
+
+
+def foreign_writer(fault: Fault, memory: Memory, world: World, now_s: float) -> None:
+    """Another master writes `value` to the target every five seconds."""
+    if now_s - memory.get(ONSET, -math.inf) >= FOREIGN_EVERY_S - 1e-6:
+        memory[ONSET] = now_s
+        world.write(fault.target, fault.given(0.0))
+
+
+FOREIGN_EVERY_S = 5.0

@@ -8,8 +8,10 @@ import pytest
 
 from ems.commands import Cause
 from ems.errors import DataError
+from ems.points import GensetState
 from ems.site import GridMode
 from sim.faults import CATALOGUE, Fault, Layer
+from sim.faults.draw import targets_of
 from sim.rig import OracleError, Rig, RigOptions
 from sim.writes import WriteVerdict
 from tests import builders
@@ -63,17 +65,14 @@ def test_rig_quiet_plant_evaluates_every_oracle_at_every_tick_and_write():
 @pytest.mark.parametrize("kind", sorted(CATALOGUE))
 def test_rig_each_fault_acts_without_breaking_the_edge(kind: str):
     entry = CATALOGUE[kind]
-    assets = {"bess": "bess1", "genset": "gen1", "pv": "pv1", "grid": "grid1", "feeder": "essential"}
-    target = assets[entry.kinds[0].value] if entry.kinds else ""
-    if entry.point is not None and target:
-        target = f"{target}.{entry.point}"
+    target = targets_of(entry, builders.site())[0]
     r = rig(Fault(kind=kind, target=target, from_s=10.0, until_s=25.0), mains=[(40.0, 60.0)]).run(70.0)
     assert r.ticks == 70
     assert r.broken is None
 
 
 def test_faults_every_layer_has_entries_that_hook_into_it():
-    hooks = ("shape", "tell", "take", "arrive", "offer", "utc")
+    hooks = ("shape", "tell", "take", "act", "arrive", "offer", "utc")
     for entry in CATALOGUE.values():
         assert any(getattr(entry, h) is not None for h in hooks) or entry.planner_dead or entry.lose
     assert {e.layer for e in CATALOGUE.values()} == set(Layer)
@@ -103,6 +102,56 @@ def test_fault_unanswered_write_is_carried_out():
     r = rig(Fault(kind="write_unanswered", target="pv1"))
     assert r.foreign_write("pv1.p_limit_kw", 10.0) is WriteVerdict.SILENT
     assert r.world.setpoints.values["pv1.p_limit_kw"] == 10.0
+
+
+def test_fault_derated_battery_tells_and_keeps_smaller_limits():
+    r = rig(Fault(kind="bess_derated", target="bess1", from_s=10.0, value=0.4)).run(15.0)
+    before, after = r.first(9.0, lambda row: True), r.last
+    assert after.flows.bess_p_discharge_kw_max["bess1"] == pytest.approx(
+        0.4 * before.flows.bess_p_discharge_kw_max["bess1"], rel=0.01
+    )
+    assert after.snapshot.value("bess1.p_discharge_kw_max") == after.flows.bess_p_discharge_kw_max["bess1"]
+
+
+def test_fault_open_contactor_of_the_forming_battery_kills_the_island():
+    fault = Fault(kind="bess_contactor_open", target="bess1", from_s=10.0)
+    r = rig(fault, options=RigOptions(islanded_by="bess1")).run(15.0, judge=False)
+    assert r.first(10.0, lambda row: row.flows.forming is None).t_s == 10.0
+    assert r.last.flows.bess_p_kw["bess1"] == 0.0
+
+
+def test_fault_setpoint_ignored_is_read_back_and_not_acted_on():
+    world = rig(Fault(kind="setpoint_ignored", target="pv1", from_s=10.0)).world
+    world.write("pv1.p_limit_kw", 50.0)
+    world.advance(10.0)
+    world.write("pv1.p_limit_kw", 20.0)
+    world.advance(12.0)
+    assert world.readings()["pv1.p_limit_kw"] == 20.0
+    assert world.flows.pv_p_kw["pv1"] == 50.0
+
+
+def test_fault_pv_limit_lost_gives_what_the_sun_gives():
+    r = rig(Fault(kind="pv_limit_lost", target="pv1", from_s=10.0))
+    r.foreign_write("pv1.p_limit_kw", 20.0)
+    r.run(12.0, judge=False)
+    assert r.first(1.0, lambda row: True).flows.pv_p_kw["pv1"] <= 100.0
+    assert r.last.flows.pv_p_kw["pv1"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [("genset_started_at_panel", GensetState.RUNNING), ("genset_stalls", GensetState.LOCKED_OUT)],
+)
+def test_fault_genset_does_what_the_panel_or_its_engine_says(kind: str, state: GensetState):
+    started = Fault(kind="genset_started_at_panel", target="gen2", until_s=300.0)
+    r = rig(started, Fault(kind=kind, target="gen2")).run(60.0, judge=False)
+    assert r.last.flows.genset_state["gen2"] is state
+
+
+def test_fault_foreign_writer_writes_past_the_edge():
+    fault = Fault(kind="foreign_writer", target="pv1.p_limit_kw", from_s=3.0, value=7.0)
+    r = rig(fault).run(4.0, judge=False)
+    assert r.last.held["pv1.p_limit_kw"] == 7.0
 
 
 @pytest.mark.parametrize(
