@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "schema": "print the JSON Schema of a site file, for editors",
     "plan": "make one plan and print it",
     "simulate": "run a period on a virtual clock, with any controller",
+    "soak": "run seeded episodes of random faults against the edge, with every oracle on",
     "report": "write the HTML report of a stored run",
     "run": "run the EMS against a site, in shadow",
 }

@@ -11,8 +11,9 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from dispatch.plan_follower import PlanFollower
 from dispatch.rules import Rules
@@ -36,10 +37,15 @@ from sim.rig_scenario import MONDAY, Mains, Power, rig_scenario
 from sim.world import World, WorldOptions
 from sim.writes import WriteVerdict
 
+if TYPE_CHECKING:
+    from sim.scenario import Scenario
+    from sim.turns import PlanningTurns
+
 CONTROLLERS: Mapping[str, Callable[[], Controller]] = {
     "rules": Rules,
     "rules_tou": RulesTou,
     "plan": PlanFollower,
+    "mpc": PlanFollower,
 }
 AFTER_BREAK_S = 10.0  # the plant goes on so long after the edge broke, for what its devices do
 
@@ -120,7 +126,8 @@ class Rig:
     pv_kw : potential of every PV asset, or by asset [kW].
     mains : when they are away: (from, until) or (from, until, voltage in pu) [s].
     faults : of the catalogue.
-    controller : "rules", "rules_tou", "plan" (follows what `publish` gives it), or a controller.
+    controller : "rules", "rules_tou", "plan" (follows what `publish` gives it), "mpc" (the production planner
+        plans beside it), or a controller.
     seed : of measurement noise.
     dt_s : cycle time [s].
     """
@@ -138,6 +145,14 @@ class Rig:
         dt_s: float = 1.0,
         options: RigOptions | None = None,
     ) -> None:
+        self._given: dict[str, Any] = {
+            "load_kw": load_kw,
+            "pv_kw": pv_kw,
+            "mains": mains,
+            "seed": seed,
+            "dt_s": dt_s,
+        }
+        self._controller = "plan" if controller == "mpc" else controller
         self.site, self.dt_s = site, dt_s
         self.options = RigOptions() if options is None else options
         o = self.options
@@ -174,16 +189,22 @@ class Rig:
             notices=o.notices,
             planner_alive=self.plans.producer_alive,
         )
+        self.turns = None if controller != "mpc" else _turns(self.scenario, self.faults)
         self.watch = Watch(site)
         self.log: deque[Row] = deque(maxlen=o.keep)
         self.ticks = self.writes = 0
         self.broken: BaseException | None = None
         self._actions: list[tuple[float, Callable[[Rig], object]]] = []
-        self._wishes: list[Proposal] = []
+        self.wishes: list[Proposal] = []
         self._held_safe = False
         self._hash = hashlib.sha256()
 
     # ---- what a test does -----------------------------------------------------------------------
+
+    def like(self, faults: Sequence[Fault]) -> "Rig":
+        """A rig of the same plant with other faults, at its start; it judges nothing and makes no plans."""
+        options = replace(self.options, judge=False, keep=1)
+        return Rig(self.site, faults=faults, controller=self._controller, options=options, **self._given)
 
     def at(self, t_s: float, action: "Callable[[Rig], object]") -> "Rig":
         """Do something right before the first tick at or after `t_s`."""
@@ -196,7 +217,7 @@ class Rig:
     ) -> None:
         """An operator's wish: alive for `for_s`, or for one cycle [unit of the point]."""
         expires_s = None if for_s is None else self.t_s + for_s
-        self._wishes.append(
+        self.wishes.append(
             Proposal(
                 point=point, value=value, cause=Cause.OPERATOR, reason=reason, owner="operator",
                 expires_s=expires_s,
@@ -317,17 +338,19 @@ class Rig:
         self.io.results.clear()
         self._held_safe = self.runtime.state.held_safe
         decisions = self._decide()
+        if self.turns is not None and decisions is not None:
+            self.turns.turn(t_s, decisions, self.plans)
         self.world.advance(t_s + self.dt_s)
         self.ticks += 1
         self._judge(t_s, decisions)
         if decisions is not None:
             self._keep(t_s, decisions)
-        self._wishes = [p for p in self._wishes if p.expires_s is not None and p.expires_s > t_s + EPSILON_S]
+        self.wishes = [p for p in self.wishes if p.expires_s is not None and p.expires_s > t_s + EPSILON_S]
 
     def _decide(self) -> Decisions | None:
         """The edge's cycle; when it breaks, the plant goes on without it for a while, watched."""
         try:
-            return drive(self.runtime.cycle(self.dt_s, tuple(self._wishes)))
+            return drive(self.runtime.cycle(self.dt_s, tuple(self.wishes)))
         except Exception as broken:  # noqa: BLE001  whatever breaks the edge is what a rig looks for
             self.broken = broken
             self.watch.broke(self.t_s, f"the edge raised {type(broken).__name__}: {broken}")
@@ -368,7 +391,7 @@ class Rig:
             held=self.world.setpoints.values.get(command.point),
             held_safe=self._held_safe,
             shadow=self.options.shadow,
-            proposals=self._wishes,
+            proposals=self.wishes,
             plans=self.plans.offered,
             entered=self.journal.entered,
             at=self.clock.now(),
@@ -420,3 +443,10 @@ def _world_options(o: RigOptions) -> WorldOptions:
 
 def _start(site: Site, o: RigOptions) -> PlantState:
     return initial_state(site, o.soc, gensets_on_kw=o.gensets_on_kw, islanded_by=o.islanded_by)
+
+
+def _turns(scenario: "Scenario", faults: Sequence[tuple[Fault, Entry]]) -> "PlanningTurns":
+    """The planner is heavy: it is loaded only by a rig that plans."""
+    from sim.rig_planner import turns_of
+
+    return turns_of(scenario, faults)

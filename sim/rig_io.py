@@ -48,7 +48,8 @@ class RigIO:
     ) -> None:
         self._inner = WorldIO(face, clock)
         self._clock = clock
-        self._faults = [(f, e, Memory()) for f, e in faults if e.arrive is not None]
+        self.faults = [(f, e) for f, e in faults if e.arrive is not None]
+        self.memories = [Memory() for _ in self.faults]
         self._on_write = on_write
         self.results: list[WriteResult] = []  # of this tick
 
@@ -56,7 +57,7 @@ class RigIO:
         """What arrives now."""
         readings = list(await self._inner.read_all())
         now_s = self._clock.monotonic_s()
-        for fault, entry, memory in self._faults:
+        for (fault, entry), memory in zip(self.faults, self.memories, strict=True):
             if entry.arrive is not None and fault.holds(now_s):
                 readings = entry.arrive(fault, memory, readings, now_s)
         return readings
@@ -72,6 +73,12 @@ class RigIO:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+    def remember(self, fault: Fault, memory: Memory) -> None:
+        """Give one fault what it remembers."""
+        for (f, _), m in zip(self.faults, self.memories, strict=True):
+            if f == fault:
+                m.update(memory)
 
 
 class RigPlans:

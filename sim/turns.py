@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dispatch.vocabulary import Decisions
 from ems.clock import wall_s
@@ -13,13 +13,24 @@ from ems.site import GridMode
 from optimizer.outlook import OutlookKeeper
 from optimizer.rolling import Planner
 from optimizer.trigger import next_look, replan_reason
-from sim.recorder import MemoryPlans
 from sim.result import PlanMade
 from sim.scenario import Scenario
 from sim.steps import EPSILON_S
 
 if TYPE_CHECKING:
     from sim.harness import SimulateOptions
+
+
+class Plans(Protocol):
+    """A plan store, both sides."""
+
+    def current(self) -> Plan | None:
+        """The newest plan."""
+        ...
+
+    def publish(self, plan: Plan) -> None:
+        """Make it current."""
+        ...
 
 
 class PlanningTurns:
@@ -57,7 +68,7 @@ class PlanningTurns:
         away = self._options.planner_away
         return t_s > EPSILON_S and not any(lo - EPSILON_S <= t_s <= hi + EPSILON_S for lo, hi in away)
 
-    def turn(self, t_s: float, decisions: Decisions, plans: MemoryPlans) -> bool:
+    def turn(self, t_s: float, decisions: Decisions, plans: Plans) -> bool:
         """Publish, or look and start a plan if one is due, after the edge's cycle at `t_s`.
 
         True: a plan was published, and the edge does not know it yet.
@@ -79,7 +90,7 @@ class PlanningTurns:
         self.look_s = t_s + (next_look(now, self._options.replan_s) - now) / timedelta(seconds=1)
         return published
 
-    def _published(self, t_s: float, plans: MemoryPlans) -> bool:
+    def _published(self, t_s: float, plans: Plans) -> bool:
         """Make a plan current whose time has come."""
         if self.pending is None or self.pending[0] > t_s + EPSILON_S:
             return False

@@ -88,6 +88,7 @@ class Entry:
     arrive : changes readings as they arrive at the edge.
     offer : changes the plan the edge finds.
     planner_dead : the edge is told that nobody plans.
+    foresee : factor on the load the planner foresees.
     utc : changes record time.
     lose : the recorder does not take what it is given.
     blinds : oracles that judge by truth and cannot hold meanwhile, with the reason.
@@ -110,6 +111,7 @@ class Entry:
     arrive: Callable[[Fault, Memory, list[Reading], float], list[Reading]] | None = None
     offer: Callable[[Fault, Plan | None, Site, datetime], Plan | None] | None = None
     planner_dead: bool = False
+    foresee: Callable[[Fault, float], float] | None = None
     utc: Callable[[Fault, datetime, float], datetime] | None = None
     lose: bool = False
     blinds: tuple[tuple[str, str], ...] = ()

@@ -225,6 +225,14 @@ INPUTS = (
         does="NaN for the battery's power",
     ),
     Entry(
+        name="forecast_ten_times", layer=Layer.PLANS, foresee=inputs.foreseen_times, value=10.0, unit="ratio",
+        modes=ALIVE, lasts_s=(1800.0, 3600.0), does="the planner foresees ten times the load",
+    ),
+    Entry(
+        name="forecast_zero", layer=Layer.PLANS, foresee=inputs.nothing_foreseen, modes=ALIVE,
+        lasts_s=(1800.0, 3600.0), does="the planner foresees no load at all",
+    ),
+    Entry(
         name="utc_step", layer=Layer.CLOCK, utc=inputs.utc_step, value=3600.0, unit="s",
         does="record time is off by an hour, a day, ...",
     ),

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ems.site import Site
 from sim.faults.base import Entry, Fault, Memory, Taken, Told
@@ -26,7 +26,8 @@ class DeviceFace:
 
     def __init__(self, world: World, faults: Sequence[tuple[Fault, Entry]]) -> None:
         self._world = world
-        self._faults = [(f, e, Memory()) for f, e in faults if e.tell or e.take or e.act]
+        self.faults = [(f, e) for f, e in faults if e.tell or e.take or e.act]
+        self.memories = [Memory() for _ in self.faults]
         self.overrides: dict[str, float | None] = {}  # told instead of the truth; None: not told at all
 
     @property
@@ -51,7 +52,7 @@ class DeviceFace:
     def readings(self) -> Mapping[str, float]:
         """What the devices tell now."""
         now_s = self._world.now_s
-        active = [(f, e, m) for f, e, m in self._faults if e.tell is not None and f.holds(now_s)]
+        active = [(f, e, m) for f, e, m in self._each() if e.tell is not None and f.holds(now_s)]
         if not active and not self.overrides:
             return self._world.readings()
         told: Told = dict(self._world.readings())
@@ -67,7 +68,7 @@ class DeviceFace:
     def act(self) -> None:
         """What is done to the devices by others, before each cycle of the edge."""
         now_s = self._world.now_s
-        for fault, entry, memory in self._faults:
+        for fault, entry, memory in self._each():
             if entry.act is not None and fault.holds(now_s):
                 entry.act(fault, memory, self._world, now_s)
 
@@ -75,7 +76,7 @@ class DeviceFace:
         """One write as it arrives at a device."""
         now_s = self._world.now_s
         taken = Taken(value=value)
-        for fault, entry, memory in self._faults:
+        for fault, entry, memory in self._each():
             if entry.take is not None and fault.of(point) and fault.holds(now_s):
                 taken = entry.take(fault, memory, point, taken, now_s)
         if taken.value is None:
@@ -83,15 +84,15 @@ class DeviceFace:
         verdict = self._world.write(point, taken.value)
         return verdict if taken.verdict is WriteVerdict.ACCEPTED else taken.verdict
 
-    def memory(self) -> list[Memory]:
-        """What the faults remember, for a fork of the run."""
-        return [dict(m) for _, _, m in self._faults]
-
     def remember(self, fault: Fault, memory: Memory) -> None:
-        """Give one fault what it remembered."""
-        for f, _, m in self._faults:
+        """Give one fault what it remembers."""
+        for f, _, m in self._each():
             if f == fault:
                 m.update(memory)
+
+    def _each(self) -> Iterator[tuple[Fault, Entry, Memory]]:
+        for (fault, entry), memory in zip(self.faults, self.memories, strict=True):
+            yield fault, entry, memory
 
 
 # --- what a device tells ----------------------------------------------------------------------------------

@@ -52,6 +52,16 @@ def not_numbers(fault: Fault, plan: Plan | None, site: Site, now: datetime) -> P
     return replace(plan, plan_id=f"{plan.plan_id}-nan", seq=plan.seq + 1, bess_p_kw=bad)
 
 
+def foreseen_times(fault: Fault, t_s: float) -> float:
+    """Loads foreseen `value` times too high: a unit mixed up."""
+    return fault.given(10.0)
+
+
+def nothing_foreseen(fault: Fault, t_s: float) -> float:
+    """No load at all."""
+    return 0.0
+
+
 def utc_step(fault: Fault, now: datetime, t_s: float) -> datetime:
     """Record time is off by `value` seconds."""
     return now + timedelta(seconds=fault.given(3600.0))

@@ -174,9 +174,11 @@ class GensetTimes(Oracle):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._asked: dict[str, bool] = {}
-        self._on: dict[str, tuple[bool, float]] = {}  # on load, since
-        self._starts: dict[str, list[float]] = {g.id: [] for g in site.gensets}
+        self._params = {g.id: g for g in site.gensets}
+        self._asked: dict[str, tuple[bool, bool]] = {}  # run, whether the request is free of the times
+        self._state: dict[str, GensetState] = {}
+        self._since_s: dict[str, float] = {}  # of the last change on or off load
+        self._starts_s: dict[str, list[float]] = {g.id: [] for g in site.gensets}
 
     def on_tick(self, t: TickSeen) -> str | None:
         """Requests against what the sets truly did; the protective ones are free."""
@@ -185,33 +187,43 @@ class GensetTimes(Oracle):
             asset, name = split_point_id(r.command.point)
             if name == "run_request" and r.outcome is WriteOutcome.CONFIRMED:
                 free = r.command.cause in (Cause.SAFE_TABLE, Cause.PROTECTION, Cause.OPERATOR)
-                wrong = wrong or self._request(asset, r.command.value >= 0.5, free, t)
+                found = self._request(asset, r.command.value >= 0.5, free, t)
+                wrong = wrong or (found and f"{found} ({r.command.cause}: {r.command.reason})")
         for g, state in t.flows.genset_state.items():
-            on = state is GensetState.RUNNING
-            if g not in self._on:
-                self._on[g] = (on, -math.inf)
-            elif self._on[g][0] is not on:
-                self._on[g] = (on, t.t_s + t.dt_s)
+            wrong = wrong or self._follow(g, state, t.t_s + t.dt_s)
         return wrong
 
     def _request(self, genset: str, run: bool, free: bool, t: TickSeen) -> str | None:
+        """A change of a request; to follow what a set has begun by itself is none."""
         before = self._asked.get(genset)
-        self._asked[genset] = run
-        if before is None or before is run or free:
+        self._asked[genset] = (run, free)
+        state = self._state.get(genset)
+        if before is None or before[0] is run or free or state is None:
             return None
-        params = next(g for g in self.site.gensets if g.id == genset)
-        on, since_s = self._on.get(genset, (False, -math.inf))
-        age_s, slack_s = t.t_s - since_s, 2.0 * t.dt_s + 1.0
-        if run and not on and age_s < params.min_down_s - slack_s:
+        params, age_s = self._params[genset], t.t_s - self._since_s.get(genset, -math.inf)
+        slack_s = 2.0 * t.dt_s + 1.0
+        resting = state in (GensetState.STOPPED, GensetState.COOLING_DOWN, GensetState.LOCKED_OUT)
+        if run and resting and age_s < params.min_down_s - slack_s:
             return f"{genset} asked to start {age_s:g} s after it stopped, {params.min_down_s:g} s down asked"
-        if not run and on and age_s < params.min_up_s - slack_s:
+        if not run and state is GensetState.RUNNING and age_s < params.min_up_s - slack_s:
             return f"{genset} asked to stop {age_s:g} s after it came on load, {params.min_up_s:g} s asked"
-        if not run:
+        return None
+
+    def _follow(self, genset: str, state: GensetState, t_s: float) -> str | None:
+        """Changes on and off load, and how many starts the edge asked for in the last hour."""
+        before = self._state.get(genset)
+        self._state[genset] = state
+        on = state is GensetState.RUNNING
+        if before is None or (before is GensetState.RUNNING) is on:
             return None
-        recent = [s for s in self._starts[genset] if t.t_s - s < 3600.0] + [t.t_s]
-        self._starts[genset] = recent
+        self._since_s[genset] = t_s
+        run, free = self._asked.get(genset, (False, True))
+        if not on or not run or free:
+            return None
+        params, recent = self._params[genset], self._starts_s[genset]
+        recent[:] = [s for s in recent if t_s - s < 3600.0] + [t_s]
         allowed = 1 + int(3600.0 // max(params.min_up_s + params.min_down_s, 60.0))
-        return f"{genset} asked to start {len(recent)} times in an hour" if len(recent) > allowed else None
+        return f"{genset} started {len(recent)} times in an hour" if len(recent) > allowed else None
 
 
 class EnergyBalance(Oracle):

@@ -137,6 +137,10 @@ class RampKept(Oracle):
     id = "I4"
     says = "ramps kept at the device; the protective direction is free"
 
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._resolution = {m.point: abs(m.scale) for c in site.connections for m in c.points}
+
     def on_write(self, w: WriteSeen) -> str | None:
         """Not further from what the device holds than the ramp allows in a cycle."""
         c = w.command
@@ -146,12 +150,9 @@ class RampKept(Oracle):
         if self._free(w, w.held):
             return None
         step, allowed = abs(c.value - w.held), authority.ramp_per_s * w.dt_s
-        if step <= allowed + self._slack(authority.high):
+        if step <= allowed + self._resolution.get(c.point, 0.0) + 1e-6 * abs(w.held):
             return None
         return f"{c.point} from {w.held:g} to {c.value:g} in {w.dt_s:g} s, {allowed:g} allowed ({c.reason})"
-
-    def _slack(self, high: float) -> float:
-        return 1e-3 * max(1.0, abs(high))  # the register's resolution
 
     def _free(self, w: WriteSeen, held: float) -> bool:
         """The protective direction: a limit lowered, a power towards zero, anything forced."""

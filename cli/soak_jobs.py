@@ -1,0 +1,166 @@
+"""Episodes one after the other or in processes side by side, with progress, Ctrl-C and resuming."""
+
+import json
+import signal
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ems.errors import DataError
+from ems.site import Site
+from ems.site_schema import load_site
+from sim.episodes import EpisodeOptions, EpisodeResult, episode_of, run_episode
+
+LOOK_S = 0.5
+FILE = "episodes.jsonl"
+
+
+class _Stop:
+    asked = False
+
+
+def run_all(
+    site_file: Path,
+    seeds: Iterable[int],
+    options: EpisodeOptions,
+    console: Console,
+    *,
+    workers: int,
+    out: Path | None,
+    resume: bool,
+) -> tuple[list[EpisodeResult], bool]:
+    """(results in the order of the seeds, whether all of them ran)."""
+    wanted = list(seeds)
+    known = {} if out is None else _stored(out, options, resume)
+    done: dict[int, EpisodeResult] = {s: known[s] for s in wanted if s in known}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress, _interrupts() as stop:
+        bar = progress.add_task("episodes", total=len(wanted), completed=len(done))
+        todo = [s for s in wanted if s not in done]
+        results = _alone(site_file, todo, options, stop) if workers <= 1 else _side_by_side(
+            site_file, todo, options, stop, workers
+        )  # fmt: skip
+        for result in results:
+            done[result.seed] = result
+            found = sum(len(r.violations) for r in done.values())
+            progress.update(bar, advance=1, description=f"episodes, {found} violations")
+            if out is not None:
+                _store(out, options, result)
+    return [done[s] for s in wanted if s in done], len(done) == len(wanted)
+
+
+def _alone(site_file: Path, todo: list[int], options: EpisodeOptions, stop: _Stop) -> Iterator[EpisodeResult]:
+    base = load_site(site_file)
+    for seed in todo:
+        result = run_episode(episode_of(base, seed, options), stop=lambda: stop.asked)
+        if result is None:
+            return
+        yield result
+
+
+# ---- in processes of their own ------------------------------------------------------------------
+
+_base: Site | None = None
+_halt: Event | None = None
+
+
+def _begin(site_file: Path, halt: Event) -> None:
+    global _base, _halt
+    _base, _halt = load_site(site_file), halt
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _work(seed: int, options: EpisodeOptions) -> EpisodeResult | None:
+    assert _base is not None
+    assert _halt is not None
+    return run_episode(episode_of(_base, seed, options), stop=_halt.is_set)
+
+
+def _side_by_side(
+    site_file: Path, todo: list[int], options: EpisodeOptions, stop: _Stop, workers: int
+) -> Iterator[EpisodeResult]:
+    context = get_context("spawn")
+    halt = context.Event()
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin, initargs=(site_file, halt)
+    ) as pool:
+        left: set[Future[EpisodeResult | None]] = {pool.submit(_work, s, options) for s in todo}
+        while left:
+            over, left = wait(left, timeout=LOOK_S, return_when=FIRST_COMPLETED)
+            for future in over:
+                result = None if future.cancelled() else future.result()
+                if result is not None:
+                    yield result
+            if stop.asked and not halt.is_set():
+                halt.set()
+                for future in left:
+                    future.cancel()
+
+
+@contextmanager
+def _interrupts() -> Iterator[_Stop]:
+    """The first Ctrl-C ends the episodes that run; the second one is Python's own."""
+    stop, before = _Stop(), signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: object) -> None:
+        stop.asked = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# ---- what is kept -------------------------------------------------------------------------------
+
+
+def _store(out: Path, options: EpisodeOptions, result: EpisodeResult) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / FILE).open("a") as file:
+        file.write(json.dumps({"options": asdict(options), "result": asdict(result)}) + "\n")
+
+
+def _stored(out: Path, options: EpisodeOptions, resume: bool) -> dict[int, EpisodeResult]:
+    """Finished episodes by seed.
+
+    Raises
+    ------
+    DataError : the folder holds episodes of other options, or some while resuming was not asked for.
+    """
+    path = out / FILE
+    if not path.is_file():
+        return {}
+    if not resume:
+        raise DataError(f"{path} holds episodes; name another folder, or go on with --resume")
+    results: dict[int, EpisodeResult] = {}
+    asked = json.loads(json.dumps(asdict(options)))
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        if row["options"] != asked:
+            raise DataError(f"{path} holds episodes of {row['options']}, asked for {asked}")
+        found = EpisodeResult(**row["result"])
+        found.violations = [(float(t_s), oracle, what) for t_s, oracle, what in found.violations]
+        results[found.seed] = found
+    return results

@@ -1,0 +1,152 @@
+"""Random plants like a given one: other sizes, other numbers of sets and batteries, other caps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ems.assets import BessParams, GensetParams, PvParams
+from ems.site import Authority, Connection, FormingOrder, SetpointAuthority, Site
+
+BESS_COUNTS = (0, 1, 1, 1, 2)
+GENSET_COUNTS = (0, 1, 2, 2, 3)
+PV_RATIO = 0.85  # of the plants have PV
+Limits = Mapping[str, tuple[float, float]]  # by setpoint, in its own unit
+
+
+def random_site(base: Site, rng: np.random.Generator) -> Site:
+    """A plant with 0 to 2 batteries, 0 to 3 gensets and mostly PV, none larger than the base's own.
+
+    Point maps, authority and forming order follow; a second battery or a third set is a copy of one that is
+    there, with an address of its own.
+    """
+    like_bess = _names([b.id for b in base.bess], int(rng.choice(BESS_COUNTS)), "bess")
+    like_sets = _names([g.id for g in base.gensets], int(rng.choice(GENSET_COUNTS)), "gen")
+    by_id = {b.id: b for b in base.bess}
+    bess = tuple(_bess(replace(by_id[old], id=new), rng) for new, old in like_bess.items())
+    sets_by_id = {g.id: g for g in base.gensets}
+    gensets = tuple(_genset(replace(sets_by_id[old], id=new), rng) for new, old in like_sets.items())
+    pv = tuple(_pv(p, rng) for p in base.pv) if rng.random() < PV_RATIO else ()
+    like = like_bess | like_sets | {p.id: p.id for p in pv}  # new asset -> the one it is like
+    changeable = {*by_id, *sets_by_id, *(p.id for p in base.pv)}
+    like |= {a: a for a in base.asset_kinds() if a not in changeable}
+    subsystem = base.hierarchy.subsystem_of
+    grid = replace(
+        base.grid,
+        p_import_kw_max=float(round(base.grid.p_import_kw_max * rng.uniform(0.6, 1.2))),
+        p_export_kw_max=float(rng.choice((0.0, 0.0, 50.0, 150.0))),
+    )
+    return replace(
+        base,
+        grid=grid,
+        bess=bess,
+        gensets=gensets,
+        pv=pv,
+        forming=FormingOrder(grid_tied=base.forming.grid_tied, islanded=(*like_bess, *like_sets)),
+        hierarchy=replace(base.hierarchy, subsystem_of={new: subsystem[old] for new, old in like.items()}),
+        authority=Authority(setpoints=_authority(base, like, _limits(bess, gensets, pv))),
+        connections=_connections(base, like),
+    )
+
+
+def _names(known: Sequence[str], count: int, prefix: str) -> dict[str, str]:
+    """New id -> id of the asset it is like; nothing where the base has none to be like."""
+    if not known:
+        return {}
+    names = [*known, *(f"{prefix}{i + 1}" for i in range(len(known), count))]
+    return {name: known[i % len(known)] for i, name in enumerate(names[:count])}
+
+
+def _bess(b: BessParams, rng: np.random.Generator) -> BessParams:
+    energy, power = rng.uniform(0.3, 1.0), rng.uniform(0.4, 1.0)
+    battery = replace(
+        b.battery,
+        energy_kwh=float(round(energy * b.battery.energy_kwh)),
+        p_charge_kw_max=float(round(power * b.battery.p_charge_kw_max)),
+        p_discharge_kw_max=float(round(power * b.battery.p_discharge_kw_max)),
+    )
+    return replace(b, battery=battery, pcs=replace(b.pcs, s_kva=float(round(power * b.pcs.s_kva))))
+
+
+def _genset(g: GensetParams, rng: np.random.Generator) -> GensetParams:
+    k = float(rng.uniform(0.4, 1.0))
+    return replace(
+        g,
+        p_rated_kw=k * g.p_rated_kw,
+        p_min_kw=k * g.p_min_kw,
+        s_kva=k * g.s_kva,
+        fuel_kw=tuple(k * x for x in g.fuel_kw),
+        fuel_l_h=tuple(k * x for x in g.fuel_l_h),
+        ramp_kw_s=k * g.ramp_kw_s,
+        step_load_kw_max=k * g.step_load_kw_max,
+    )
+
+
+def _pv(p: PvParams, rng: np.random.Generator) -> PvParams:
+    k = float(rng.uniform(0.3, 1.0))
+    return replace(p, p_dc_kwp=k * p.p_dc_kwp, p_ac_kw=k * p.p_ac_kw)
+
+
+def _limits(bess: Sequence[BessParams], gensets: Sequence[GensetParams], pv: Sequence[PvParams]) -> Limits:
+    out = {f"{b.id}.p_set_kw": (-b.battery.p_charge_kw_max, b.battery.p_discharge_kw_max) for b in bess}
+    out |= {f"{g.id}.p_set_kw": (0.0, g.p_rated_kw) for g in gensets}
+    return out | {f"{p.id}.p_limit_kw": (0.0, p.p_ac_kw) for p in pv}
+
+
+def _authority(base: Site, like: Mapping[str, str], limits: Limits) -> dict[str, SetpointAuthority]:
+    out: dict[str, SetpointAuthority] = {}
+    for new, old in like.items():
+        for point, a in base.authority.setpoints.items():
+            asset, _, name = point.partition(".")
+            if asset == old:
+                own = f"{new}.{name}"
+                low, high = limits.get(own, (a.low, a.high))
+                out[own] = _within(replace(a, point=own), max(a.low, low), min(a.high, high))
+    return out
+
+
+def _within(a: SetpointAuthority, low: float, high: float) -> SetpointAuthority:
+    """The same authority in narrower bounds; what is safe stays inside them."""
+
+    def inside(value: float | None) -> float | None:
+        return None if value is None else min(max(value, low), high)
+
+    s = a.safety
+    behaviour = replace(s.behaviour, value=inside(s.behaviour.value))
+    safety = replace(
+        s,
+        grid_tied=inside(s.grid_tied),
+        islanded=inside(s.islanded),
+        black=inside(s.black),
+        behaviour=behaviour,
+    )
+    return replace(a, low=low, high=high, safety=safety)
+
+
+def _connections(base: Site, like: Mapping[str, str]) -> tuple[Connection, ...]:
+    """One device for each asset that had one; a device of several assets keeps those that are left."""
+    out: list[Connection] = []
+    for i, connection in enumerate(base.connections):
+        assets = {m.point.partition(".")[0] for m in connection.points}
+        if len(assets) > 1:
+            left = tuple(m for m in connection.points if m.point.partition(".")[0] in like)
+            out += [replace(connection, points=left)] if left else []
+            continue
+        (old,) = assets
+        for k, new in enumerate(n for n, o in like.items() if o == old):
+            out.append(_renamed(connection, old, new, f"{connection.id}_{k}", connection.port + 100 * k + i))
+    return tuple(out)
+
+
+def _renamed(connection: Connection, old: str, new: str, name: str, port: int) -> Connection:
+    def own(point: str) -> str:
+        return f"{new}.{point.partition('.')[2]}"
+
+    watchdog = connection.watchdog_point
+    return replace(
+        connection,
+        id=name,
+        port=port,
+        watchdog_point=None if watchdog is None else own(watchdog),
+        points=tuple(replace(m, point=own(m.point)) for m in connection.points),
+    )

@@ -1,0 +1,58 @@
+"""`ems soak`: the table, its exit code, what is stored and left out, and the replay of a failing seed."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+from sim.oracles.writes import InsideLimits
+
+SHORT = ["soak", "demo", "--length", "900s"]
+
+
+def test_soak_prints_oracles_faults_and_speed(capsys: pytest.CaptureFixture[str]):
+    code = main([*SHORT, "--seeds", "0,4"])
+    out = capsys.readouterr().out
+    assert code in (0, 1)
+    assert "2 of 0.25 h, cycle 1 s" in out
+    assert "x real time" in out
+    for oracle in ("I1", "I12"):
+        assert re.search(rf"{oracle} .*\d", out)
+
+
+def test_soak_failing_seed_exits_1_and_prints_the_command_that_replays_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(InsideLimits, "on_write", lambda self, w: "made up" if w.t_s >= 300.0 else None)
+    assert main([*SHORT, "--seeds", "4"]) == 1
+    out = capsys.readouterr().out
+    assert "ems soak demo --length 900s --replay 4" in out
+    assert main([*SHORT, "--replay", "4"]) == 1
+    replay = capsys.readouterr().out
+    assert "I1: made up" in replay
+    assert "seed 4: " in replay
+    assert re.search(r"log [0-9a-f]{64}", replay)
+
+
+def test_soak_resume_leaves_out_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "soak"
+    main([*SHORT, "--seeds", "0", "--out", str(out)])
+    main([*SHORT, "--seeds", "0,1", "--out", str(out), "--resume"])
+    lines = [json.loads(x)["result"]["seed"] for x in (out / "episodes.jsonl").read_text().splitlines()]
+    assert lines == [0, 1]
+    assert main([*SHORT, "--seeds", "0", "--out", str(out)]) == 2
+    assert main(["soak", "demo", "--length", "1h", "--seeds", "0", "--out", str(out), "--resume"]) == 2
+    assert "asked for" in capsys.readouterr().err
+
+
+def test_soak_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main([*SHORT, "--faults", "gremlins"])
+    assert "mains_lost" in capsys.readouterr().err
+
+
+def test_soak_list_names_every_fault(capsys: pytest.CaptureFixture[str]):
+    assert main(["soak", "demo", "--list"]) == 0
+    assert "genset_start_fails" in capsys.readouterr().out
