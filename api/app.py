@@ -1,10 +1,12 @@
 """The read-only service of one plant: it is handed its ports and never touches a device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
+from api.alarm_metrics import AlarmCollector
+from api.alarm_routes import alarm_routes, ladder_routes
 from api.errors import install_error_handlers
 from api.metrics import CONTENT_TYPE, PlantCollector, exposition
 from api.middleware import LOOPBACK_HOSTS, Guard
@@ -26,6 +28,7 @@ def create_app(
     plans: PlanArchive,
     clock: Clock,
     more_statuses: StatusSource | None = None,
+    ladder: Sequence[Mapping[str, str]] = (),
     allowed_hosts: Sequence[str] = LOOPBACK_HOSTS,
     limits: Limits | None = None,
 ) -> FastAPI:
@@ -37,6 +40,7 @@ def create_app(
     history, plans : the read sides of the historian and the plan store.
     clock : record time; ages are measured on it.
     more_statuses : status rows kept elsewhere than in the historian (the planner's, the API's own).
+    ladder : the rungs of the edge's ladder, best first, as it documents them.
     allowed_hosts : what a request's Host header may name.
     limits : when something is too old.
 
@@ -71,15 +75,17 @@ def create_app(
         "x-frame-options": "DENY",
     }
     app.add_middleware(Guard, allowed_hosts=allowed_hosts, headers=headers)
-    for router in (health_routes, plant_routes, plan_routes, record_routes):
+    for router in (health_routes, plant_routes, plan_routes, record_routes, alarm_routes):
         app.include_router(router(readers))
-    _add_page_and_metrics(app, readers)
+    app.include_router(ladder_routes(readers, ladder))
+    _add_page_and_metrics(app, readers, [rung["rung"] for rung in ladder])
     return app
 
 
-def _add_page_and_metrics(app: FastAPI, readers: Readers) -> None:
+def _add_page_and_metrics(app: FastAPI, readers: Readers, rungs: Sequence[str]) -> None:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(PlantCollector(readers))
+    registry.register(AlarmCollector(readers, rungs))
 
     @app.get("/metrics", tags=["metrics"], response_class=Response)
     def metrics() -> Response:

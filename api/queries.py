@@ -40,7 +40,17 @@ class CommandsQuery(WindowQuery):
 class EventsQuery(WindowQuery):
     """Events, of one kind or of all."""
 
-    kind: str | None = Field(None, max_length=128, description="one kind only, e.g. grid.mains.lost")
+    kind: str | None = Field(
+        None, max_length=128, description="one kind only, e.g. grid.mains.lost; all that begin so: alarm."
+    )
+
+
+class AlarmsQuery(BaseModel):
+    """Alarms: the operator's list, or with those out of sight."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hidden: bool = Field(False, description="true: shelved, suppressed and out of service too")
 
 
 class ExplanationQuery(BaseModel):
@@ -87,15 +97,15 @@ def parse_time(where: str, text: str) -> datetime:
     return when.astimezone(UTC)
 
 
-def window_of(query: WindowQuery, now: datetime) -> Window:
-    """The window a query means.
+def window_of(query: WindowQuery, now: datetime, length: timedelta = timedelta(hours=1)) -> Window:
+    """The window a query means; without a start it is `length` long.
 
     Raises
     ------
     QueryRefusedError : a bad time, an empty or reversed window, or one longer than WINDOW_DAYS_MAX.
     """
     end = now if query.end is None else parse_time("query.end", query.end)
-    start = end - timedelta(hours=1) if query.start is None else parse_time("query.start", query.start)
+    start = end - length if query.start is None else parse_time("query.start", query.start)
     if start >= end:
         raise QueryRefusedError("query.start", "not before the end of the window")
     if end - start > timedelta(days=WINDOW_DAYS_MAX):

@@ -1,14 +1,14 @@
 """The routes: each reads, none writes."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from api.answers import ERRORS, answer, page_of
 from api.errors import ErrorAnswer, finite
 from api.queries import (
     CommandsQuery,
@@ -16,7 +16,6 @@ from api.queries import (
     ExplanationQuery,
     HistoryQuery,
     NoParameters,
-    Window,
     WindowQuery,
     window_of,
 )
@@ -41,27 +40,12 @@ from ems.telemetry import Reading
 
 T = TypeVar("T")
 _CONDITION = TypeAdapter(PlantCondition)
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorAnswer, "description": "wrong host"},
-    422: {"model": ErrorAnswer, "description": "unusable parameters"},
-    503: {"model": ErrorAnswer, "description": "the store cannot be read"},
-}
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": ErrorAnswer, "description": "there is none"}}
-
-
-def answer(model: BaseModel, status: int = 200) -> Response:
-    """A model as JSON in which a number that is not finite is null."""
-    return JSONResponse(finite(model.model_dump(mode="json")), status_code=status)
-
-
-def _page(rows: Sequence[T], window: Window) -> tuple[list[T], bool]:
-    """The rows asked for, and whether there were more (readers are asked for one more than wanted)."""
-    return list(rows[: window.limit]), len(rows) > window.limit
 
 
 def health_routes(readers: Readers) -> APIRouter:
     """Liveness and readiness."""
-    router = APIRouter(tags=["health"], responses=_ERRORS)
+    router = APIRouter(tags=["health"], responses=ERRORS)
 
     @router.get("/health", response_model=HealthOut)
     def health(_: NoParameters) -> Response:
@@ -79,7 +63,7 @@ def health_routes(readers: Readers) -> APIRouter:
 
 def plant_routes(readers: Readers) -> APIRouter:
     """The plant as it is configured, and as it is now."""
-    router = APIRouter(prefix="/api/v1", tags=["plant"], responses=_ERRORS)
+    router = APIRouter(prefix="/api/v1", tags=["plant"], responses=ERRORS)
     site = readers.site
 
     @router.get("/site", response_model=SiteOut)
@@ -135,7 +119,7 @@ def _reading(readers: Readers, reading: Reading, now: datetime) -> ReadingOut:
 
 def plan_routes(readers: Readers) -> APIRouter:
     """The current plan and past ones."""
-    router = APIRouter(prefix="/api/v1", tags=["plans"], responses=_ERRORS)
+    router = APIRouter(prefix="/api/v1", tags=["plans"], responses=ERRORS)
 
     @router.get("/plan", response_model=PlanOut, responses=_MISSING)
     def plan(_: NoParameters) -> Response:
@@ -157,7 +141,9 @@ def plan_routes(readers: Readers) -> APIRouter:
     def plans(query: Annotated[WindowQuery, Query()]) -> Response:
         """One line about each plan issued in a window, newest first."""
         w = window_of(query, readers.clock.now())
-        rows, truncated = _page(readers.read(lambda: readers.plans.summaries(w.start, w.end, w.limit + 1)), w)
+        rows, truncated = page_of(
+            readers.read(lambda: readers.plans.summaries(w.start, w.end, w.limit + 1)), w
+        )
         return answer(PlansOut(start=w.start, end=w.end, truncated=truncated, plans=rows))
 
     @router.get("/plans/{plan_id}", response_model=PlanOut, responses=_MISSING)
@@ -194,7 +180,7 @@ def _explained(readers: Readers, plan_id: str, query: ExplanationQuery) -> Respo
 
 def record_routes(readers: Readers) -> APIRouter:
     """History, commands and events."""
-    router = APIRouter(prefix="/api/v1", tags=["records"], responses=_ERRORS)
+    router = APIRouter(prefix="/api/v1", tags=["records"], responses=ERRORS)
 
     @router.get("/history", response_model=HistoryOut, responses=_MISSING)
     def history(query: Annotated[HistoryQuery, Query()]) -> Response:
@@ -204,7 +190,7 @@ def record_routes(readers: Readers) -> APIRouter:
             raise HTTPException(404, "the site has no such point; /api/v1/site lists them")
         w = window_of(query, readers.clock.now())
         found = readers.read(lambda: readers.history.series(query.point, w.start, w.end, w.limit + 1))
-        rows, truncated = _page(found, w)
+        rows, truncated = page_of(found, w)
         samples = [SampleOut(at=s.at, value=s.value, quality=s.quality) for s in rows]
         return answer(
             HistoryOut(
@@ -222,7 +208,7 @@ def record_routes(readers: Readers) -> APIRouter:
         """What was commanded or refused, why, and what became of it, newest first."""
         w = window_of(query, readers.clock.now())
         found = readers.read(lambda: readers.history.commands(w.start, w.end, query.point, w.limit + 1))
-        rows, truncated = _page(found, w)
+        rows, truncated = page_of(found, w)
         return answer(CommandsOut(start=w.start, end=w.end, truncated=truncated, commands=rows))
 
     @router.get("/events", response_model=EventsOut)
@@ -230,7 +216,7 @@ def record_routes(readers: Readers) -> APIRouter:
         """What happened, newest first."""
         w = window_of(query, readers.clock.now())
         found = readers.read(lambda: readers.history.events(w.start, w.end, query.kind, w.limit + 1))
-        rows, truncated = _page(found, w)
+        rows, truncated = page_of(found, w)
         out = [EventOut(at=e.at, kind=e.kind, fields=dict(e.fields)) for e in rows]
         return answer(EventsOut(start=w.start, end=w.end, truncated=truncated, events=out))
 

@@ -13,6 +13,7 @@ from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.plans import PlanReader
+from dispatch.ladder import ladder_rows
 from ems.clock import SystemClock
 from ems.records import StatusRow
 from ems.site_schema import load_site
@@ -28,7 +29,12 @@ async def serve_api(config: ProcessConfig) -> None:
         return {"api": own, **plans.statuses()}
 
     app = create_app(
-        site=load_site(config.site), history=history, plans=plans, clock=clock, more_statuses=more_statuses
+        site=load_site(config.site),
+        history=history,
+        plans=plans,
+        clock=clock,
+        more_statuses=more_statuses,
+        ladder=ladder_rows(),
     )
     await serve(app, ServerOptions(port=config.api_port))
 

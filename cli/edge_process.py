@@ -36,7 +36,7 @@ async def serve(config: ProcessConfig) -> None:
     """Compose the edge of a site and run it; on the way out the plant is left at its safe values."""
     site = load_site(config.site)
     reader = SqliteHistoryReader(config.history)
-    known = reader.condition()
+    known, known_alarms = reader.condition(), reader.alarms()
     lockstep = config.keeper_port is not None
     flushing: list[SqliteRecorder] = []
 
@@ -62,6 +62,7 @@ async def serve(config: ProcessConfig) -> None:
         planner_alive=plans.producer_alive,
         known=known,
         expecting=io.expect_tick,
+        known_alarms=known_alarms,
     )
 
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class Schema:
     application_id: int
     version: int
     sql: str
+    added: Mapping[int, str] = field(default_factory=dict)  # version -> what it added to the one before
 
 
 def to_ms(when: datetime) -> int:
@@ -57,11 +58,17 @@ def open_writer(path: Path, schema: Schema, *, synchronous: str = "FULL") -> sql
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{path}: {error}") from None
     try:
-        if not _check(connection, path, schema):
+        found = _check(connection, path, schema)
+        if found is None:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(
                 f"BEGIN IMMEDIATE; {schema.sql}; PRAGMA application_id={schema.application_id};"
                 f"PRAGMA user_version={schema.version}; COMMIT;"
+            )
+        elif found < schema.version:
+            steps = "".join(schema.added[v] for v in range(found + 1, schema.version + 1))
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {steps}; PRAGMA user_version={schema.version}; COMMIT;"
             )
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={synchronous}")
@@ -75,8 +82,11 @@ def open_writer(path: Path, schema: Schema, *, synchronous: str = "FULL") -> sql
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool:
-    """Tell whether the file holds this schema; False while it is empty."""
+def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | None:
+    """The version of this schema that the file holds; None while it is empty.
+
+    A file of an earlier version is readable when every version since then only added to it.
+    """
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (kind,) = connection.execute("PRAGMA application_id").fetchone()
@@ -84,14 +94,15 @@ def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> bool:
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{path}: not a readable {schema.name} file ({error})") from None
     if (version, kind, tables) == (0, 0, 0):
-        return False
+        return None
     if kind != schema.application_id:
         raise StoreError(f"{path}: application id {kind:#x} is not that of a {schema.name} file")
-    if version != schema.version:
+    known = version == schema.version or {*range(version + 1, schema.version + 1)} <= schema.added.keys()
+    if not (known and version <= schema.version):
         raise StoreError(
             f"{path}: {schema.name} schema version {version}; this program reads {schema.version}"
         )
-    return True
+    return int(version)
 
 
 class ReadOnlyFile:
@@ -133,7 +144,7 @@ class ReadOnlyFile:
                 connection = sqlite3.connect(
                     uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
                 )
-                if _check(connection, self._path, self._schema):
+                if _check(connection, self._path, self._schema) is not None:
                     connection.execute("PRAGMA query_only=ON")
                     self._connection = connection
             except sqlite3.Error as error:

@@ -83,21 +83,27 @@ LADDER: tuple[Rung, ...] = (
 HEADINGS = ("Rung", "Who decides", "Entered when", "Left when", "Within", "At most", "Writes", "Heartbeat")
 
 
-def ladder_table() -> list[str]:
-    """The table as Markdown, line by line."""
-    rows = [
-        (
-            f"`{r.source.value}` ({r.title})",
-            r.decides,
-            r.entered,
-            r.left,
-            f"{r.within_s:g} s",
-            "–" if r.lasts_s_max is None else f"{r.lasts_s_max / 3600.0:g} h",
-            r.writes,
-            r.heartbeat,
-        )
+def ladder_rows() -> list[dict[str, str]]:
+    """The table in words, best rung first."""
+    return [
+        {
+            "rung": r.source.value,
+            "title": r.title,
+            "decides": r.decides,
+            "entered": r.entered,
+            "left": r.left,
+            "within": f"{r.within_s:g} s",
+            "at_most": "–" if r.lasts_s_max is None else f"{r.lasts_s_max / 3600.0:g} h",
+            "writes": r.writes,
+            "heartbeat": r.heartbeat,
+        }
         for r in LADDER
     ]
+
+
+def ladder_table() -> list[str]:
+    """The table as Markdown, line by line."""
+    rows = [(f"`{r['rung']}` ({r['title']})", *list(r.values())[2:]) for r in ladder_rows()]
     lines = [HEADINGS, ("---",) * len(HEADINGS), *rows]
     return ["| " + " | ".join(line) + " |" for line in lines]
 

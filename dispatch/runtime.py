@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
+from dispatch.alarm_memory import remembered as alarms_known
 from dispatch.bess_use import of_today
 from dispatch.cycle import EdgeSetup, safe_commands, tick
 from dispatch.deferrables import work_known
@@ -16,6 +17,7 @@ from dispatch.pacing import Pace
 from dispatch.process_image import ProcessImage
 from dispatch.state import EdgeState, ObserverMemory, Written
 from dispatch.vocabulary import Controller, Decisions, TickInput
+from ems.alarms import AlarmAction, AlarmBook
 from ems.clock import Clock
 from ems.commands import Command, Proposal, WriteOutcome
 from ems.condition import PlantCondition
@@ -24,6 +26,7 @@ from ems.ports import DeviceIO, PlanSource, Recorder
 from ems.site import Site
 
 T = TypeVar("T")
+ALARMS_EVERY_S = 15.0  # texts and values of standing alarms are recorded so often
 
 
 class EdgeRuntime:
@@ -40,6 +43,7 @@ class EdgeRuntime:
     held_safe : come up held safe, as after a broken invariant.
     expecting : told when the next tick is due [s edge monotonic], so that devices are read just before it;
         infinity: there is none, and the writes that follow have all the time they need.
+    known_alarms : the alarms of the edge before: acknowledgements and shelves outlive a restart.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -58,6 +62,7 @@ class EdgeRuntime:
         known: PlantCondition | None = None,
         held_safe: bool = False,
         expecting: Callable[[float], None] = lambda at_s: None,
+        known_alarms: AlarmBook | None = None,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -75,7 +80,10 @@ class EdgeRuntime:
             zone = self.setup.layout.zone
             if known.at.astimezone(zone).date() == clock.now().astimezone(zone).date():
                 observer = replace(observer, feeder_use=known.feeder_use)
-        self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer)
+        alarms = alarms_known(known_alarms, clock.now(), clock.monotonic_s())
+        self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer, alarms=alarms)
+        self.alarm_actions: list[AlarmAction] = []  # what people asked since the last cycle, authenticated
+        self._alarms_s = -math.inf  # when the alarms were recorded last
         self.last: Decisions | None = None
         self._clock = clock
         self._io = device_io
@@ -112,7 +120,9 @@ class EdgeRuntime:
             planner_alive=True if self._planner_alive is None else self._planner_alive(),
             proposals=tuple(proposals),
             overrun=overrun,
+            alarm_actions=tuple(self.alarm_actions),
         )
+        self.alarm_actions.clear()
         try:
             self.state, decisions = tick(self.setup, self.state, given)
         except Exception as broken:
@@ -175,6 +185,16 @@ class EdgeRuntime:
             self._recorder.refusal(refusal)
         for event in decisions.events:
             self._recorder.event(decisions.at, event.kind, event.fields)
+        self._record_alarms(decisions)
+
+    def _record_alarms(self, decisions: Decisions) -> None:
+        """The alarms whenever one of them moves, and their texts and values now and then."""
+        now_s = self._clock.monotonic_s()
+        moved = any(e.kind.startswith("alarm.") for e in decisions.events)
+        stale = bool(decisions.alarm_book.entries) and now_s - self._alarms_s >= ALARMS_EVERY_S
+        if moved or stale or self._alarms_s < 0.0:
+            self._alarms_s = now_s
+            self._recorder.alarms(decisions.alarm_book)
 
     async def _send(self, commands: Sequence[Command]) -> None:
         """Record every intent, write, record every outcome; what is not confirmed is written again soon."""

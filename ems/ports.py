@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from ems.alarms import AlarmBook
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
 from ems.explanation import Explanation
@@ -89,6 +90,10 @@ class Recorder(Protocol):
         """Make the plant's condition readable for the planner (latest only)."""
         ...
 
+    def alarms(self, book: AlarmBook) -> None:
+        """Make the alarms readable, and outlive a restart (latest only)."""
+        ...
+
 
 class HistoryReader(Protocol):
     """Read side of the historian, for the planner and the API; read-only, pages under a second."""
@@ -99,6 +104,10 @@ class HistoryReader(Protocol):
 
     def condition(self) -> PlantCondition | None:
         """The newest plant condition, or None before the first tick."""
+        ...
+
+    def alarms(self) -> AlarmBook | None:
+        """The alarms as the edge last recorded them, or None before it did."""
         ...
 
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
@@ -112,7 +121,7 @@ class HistoryReader(Protocol):
         ...
 
     def events(self, start: datetime, end: datetime, kind: str | None, limit: int) -> Sequence[EventRecord]:
-        """Events in [start, end), newest first."""
+        """Events in [start, end), newest first; `kind` picks one, or with a dot at its end a family."""
         ...
 
     def statuses(self) -> Mapping[str, StatusRow]:

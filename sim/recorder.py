@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ems.alarms import AlarmBook
 from ems.commands import Command, Refusal, WriteOutcome, WriteResult
 from ems.condition import PlantCondition
 from ems.plan import Plan
@@ -31,6 +32,7 @@ class MemoryRecorder:
     refusals: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     latest: PlantCondition | None = None
+    book: AlarmBook | None = None
     _asked: dict[str, bool] = field(default_factory=dict)
 
     def readings(self, snapshot: Snapshot) -> None:
@@ -78,6 +80,10 @@ class MemoryRecorder:
     def condition(self, condition: PlantCondition) -> None:
         """Keep the latest."""
         self.latest = condition
+
+    def alarms(self, book: AlarmBook) -> None:
+        """Keep the latest."""
+        self.book = book
 
 
 @dataclass(slots=True)

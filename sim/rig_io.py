@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ems.alarms import AlarmBook
 from ems.clock import VirtualClock
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
@@ -133,6 +134,7 @@ class Journal:
         self.lost = 0
         self.snapshot: Snapshot | None = None
         self.latest: PlantCondition | None = None
+        self.book: AlarmBook | None = None
         self.refusals: list[Refusal] = []  # of this tick
 
     @property
@@ -174,3 +176,7 @@ class Journal:
     def condition(self, condition: PlantCondition) -> None:
         """Keep the latest."""
         self.latest = condition
+
+    def alarms(self, book: AlarmBook) -> None:
+        """Keep the latest."""
+        self.book = book

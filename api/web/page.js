@@ -187,6 +187,36 @@ function told(w) {
   return !UNTOLD.includes(w.code) && !served && !(site.pv.some(v => v.id === w.asset) && w.sentence.includes("is used in full"));
 }
 
+/* ---- alarms and ladder ---- */
+function drawAlarms(answer) {
+  const body = $("alarms"), hidden = answer.alarms.filter(a => a.shelved || a.removed || a.suppressed_by);
+  body.replaceChildren();
+  const standing = answer.alarms.filter(a => !hidden.includes(a));
+  const counts = Object.entries(answer.by_priority).filter(([, n]) => n).map(([p, n]) => n + " " + p);
+  const states = Object.entries(answer.by_state).filter(([s, n]) => n && OUT_OF_SIGHT.includes(s));
+  $("alarms-note").textContent = [counts.join(", ") || "none stands",
+    ...states.map(([s, n]) => n + " " + s.replaceAll("_", " "))].join("; ");
+  for (const a of [...standing, ...hidden.filter(a => !a.suppressed_by)]) {
+    const row = el(body, "tr", { class: a.priority + " " + a.state });
+    const rank = el(row, "td", { class: "rank" });
+    el(rank, "i"); rank.append(a.priority);
+    el(row, "td", { class: "t" }, a.raised_at ? local(a.raised_at) : "");
+    el(row, "td", {}, a.state.replaceAll("_", " ") + (a.activations > 1 ? ` (${a.activations} times)` : ""));
+    el(row, "td", {}, a.text); el(row, "td", {}, holdText(a) || a.response);
+  }
+}
+const OUT_OF_SIGHT = ["shelved", "suppressed_by_design", "out_of_service"];
+function holdText(a) {
+  const hold = a.removed || a.shelved;
+  return hold && `${hold.why} (${hold.who}${hold.until ? ", until " + local(hold.until, false) : ""})`;
+}
+function drawLadder(answer) {
+  const chip = $("rung"), at = answer.rungs.findIndex(r => r.rung === answer.rung);
+  chip.textContent = at < 0 ? "rung unknown" : "rung: " + answer.rungs[at].title;
+  chip.title = answer.reason || "";
+  chip.className = at < 0 || at > 2 ? "chip bad" : at === 0 ? "chip ok" : "chip";
+}
+
 /* ---- tables ---- */
 function drawCommands(answer) {
   const body = $("commands"); body.replaceChildren();
@@ -232,12 +262,13 @@ async function refresh() {
   try {
     site = site || await get("/api/v1/site");
     document.title = $("site").textContent = site.name;
-    const [snapshot, condition, plan, why, commands, events, ready] = await Promise.all([
+    const [snapshot, condition, plan, why, commands, events, ready, alarms, ladder] = await Promise.all([
       get("/api/v1/snapshot"), get("/api/v1/condition"), get("/api/v1/plan"),
       get("/api/v1/plan/explanation?present=true"),
-      get("/api/v1/commands?limit=200"), get("/api/v1/events?limit=" + ROWS), get("/ready")]);
+      get("/api/v1/commands?limit=200"), get("/api/v1/events?limit=" + ROWS), get("/ready"),
+      get("/api/v1/alarms?hidden=true"), get("/api/v1/ladder")]);
     drawFlow(reader(snapshot)); drawPlan(plan); drawWhy(why, plan); drawCommands(commands); drawEvents(events);
-    drawReady(ready); drawMode(condition, snapshot.at);
+    drawReady(ready); drawAlarms(alarms); drawLadder(ladder); drawMode(condition, snapshot.at);
     $("trouble").hidden = true;
   } catch (error) {
     $("trouble").textContent = "No fresh data: " + error.message; $("trouble").hidden = false;

@@ -11,6 +11,7 @@ from connectors.historian.schema import HISTORY, QUALITIES
 from connectors.json_codec import loads
 from connectors.sqlite_file import ReadOnlyFile, from_ms, to_ms
 from connectors.status_table import status_rows
+from ems.alarms import AlarmBook
 from ems.commands import Cause, WriteOutcome
 from ems.condition import PlantCondition
 from ems.errors import BadValue
@@ -49,6 +50,15 @@ class SqliteHistoryReader:
         rows = self._file.rows("SELECT body FROM condition")
         try:
             return loads(PlantCondition, rows[0][0]) if rows else None
+        except BadValue:
+            return None
+
+    def alarms(self) -> AlarmBook | None:
+        """The alarms as the edge last recorded them; None before it did, or where they cannot be read."""
+        known = self._file.rows("SELECT 1 FROM sqlite_master WHERE name = 'alarms'")
+        rows = self._file.rows("SELECT body FROM alarms") if known else []
+        try:
+            return loads(AlarmBook, rows[0][0]) if rows else None
         except BadValue:
             return None
 
@@ -93,12 +103,14 @@ class SqliteHistoryReader:
         return [_command_record(row) for row in rows]
 
     def events(self, start: datetime, end: datetime, kind: str | None, limit: int) -> Sequence[EventRecord]:
-        """Events in [start, end), newest first; `kind` picks one kind."""
+        """Events in [start, end), newest first; `kind` picks one kind, or with a dot at its end a family."""
+        begins = kind is not None and kind.endswith(".")
         rows = self._file.rows(
             "SELECT at_ms, kind, fields FROM event "
-            "WHERE at_ms >= ? AND at_ms < ? AND (? IS NULL OR kind = ?) "
-            "ORDER BY at_ms DESC, boot DESC, n DESC LIMIT ?",
-            (to_ms(start), to_ms(end), kind, kind, limit),
+            "WHERE at_ms >= :start AND at_ms < :end AND (:kind IS NULL OR kind = :kind "
+            "OR (:begins AND substr(kind, 1, length(:kind)) = :kind)) "
+            "ORDER BY at_ms DESC, boot DESC, n DESC LIMIT :limit",
+            {"start": to_ms(start), "end": to_ms(end), "kind": kind, "begins": begins, "limit": limit},
         )
         return [EventRecord(at=from_ms(ms), kind=k, fields=json.loads(fields)) for ms, k, fields in rows]
 

@@ -12,6 +12,7 @@ from connectors.historian.schema import QUALITY_CODES
 from connectors.json_codec import dumps, json_text
 from connectors.sqlite_file import to_ms
 from connectors.status_table import STATUS_UPSERT
+from ems.alarms import AlarmBook
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
 from ems.errors import BadValue
@@ -29,9 +30,10 @@ class Kind(Enum):
     EVENT = "event"
     STATUS = "status"
     CONDITION = "condition"
+    ALARMS = "alarms"
 
 
-DURABLE = frozenset([Kind.INTENT, Kind.OUTCOME, Kind.REFUSAL, Kind.EVENT])
+DURABLE = frozenset([Kind.INTENT, Kind.OUTCOME, Kind.REFUSAL, Kind.EVENT, Kind.ALARMS])
 KEYS = {
     "reading": "at_ms, point_id",
     "command": "boot, n",
@@ -50,7 +52,7 @@ class Event:
     fields: str
 
 
-Payload = Snapshot | Command | WriteResult | Refusal | Event | StatusRow | PlantCondition
+Payload = Snapshot | Command | WriteResult | Refusal | Event | StatusRow | PlantCondition | AlarmBook
 Entry = tuple[int, Kind, Payload]  # number in the queue, kind, content
 
 
@@ -89,6 +91,9 @@ class RowWriter:
                     self._db.executemany(STATUS_UPSERT, [_status_row(s) for s in newest.values()])
                 case Kind.CONDITION:
                     self._condition([c for _, c in entries])
+                case Kind.ALARMS:
+                    _, newest_book = entries[-1]
+                    self._db.execute("INSERT OR REPLACE INTO alarms VALUES (1, ?)", (dumps(newest_book),))
 
     def _insert(self, table: str, rows: list[tuple[Any, ...]]) -> None:
         """Rows once written stay as they are; only a row of the same key counts as written."""

@@ -73,9 +73,11 @@ TABLES = """
         FROM command c JOIN point p ON p.id = c.point_id
         LEFT JOIN outcome o ON o.boot = c.boot AND o.epoch = c.epoch AND o.seq = c.seq;
     """
+ALARMS = "CREATE TABLE alarms (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);"
 HISTORY = Schema(
     name="historian",
     application_id=0x454D5348,  # "EMSH"
-    version=1,
-    sql=TABLES + STATUS_SQL,
+    version=2,
+    sql=TABLES + STATUS_SQL + ALARMS,
+    added={2: ALARMS},
 )

@@ -18,6 +18,7 @@ from connectors.historian.rows import DURABLE, Entry, Event, Kind, Payload, RowW
 from connectors.historian.schema import HISTORY
 from connectors.json_codec import json_text
 from connectors.sqlite_file import StoreError, WriterLock, open_writer, to_ms, transaction
+from ems.alarms import AlarmBook
 from ems.clock import Clock, SystemClock
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
@@ -132,6 +133,10 @@ class SqliteRecorder:
     def condition(self, condition: PlantCondition) -> None:
         """Make the plant's condition readable for the planner."""
         self._put(Kind.CONDITION, condition)
+
+    def alarms(self, book: AlarmBook) -> None:
+        """Make the alarms readable, and outlive a restart."""
+        self._put(Kind.ALARMS, book)
 
     @property
     def audit_full(self) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from ems.alarms import AlarmBook
 from ems.clock import VirtualClock
 from ems.commands import Cause, WriteOutcome
 from ems.condition import BessCondition, GensetCondition, PlantCondition
@@ -144,6 +145,7 @@ class FakeHistory:
     status_rows: dict[str, StatusRow] = field(default_factory=dict)
     broken: Exception | None = None
     largest_limit: int = 0
+    book: AlarmBook | None = None
 
     def _check(self, limit: int = 0) -> None:
         self.largest_limit = max(self.largest_limit, limit)
@@ -158,6 +160,10 @@ class FakeHistory:
         self._check()
         return self.condition_now
 
+    def alarms(self) -> AlarmBook | None:
+        self._check()
+        return self.book
+
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         self._check(limit)
         return [s for s in self.samples.get(point, []) if start <= s.at < end][:limit]
@@ -170,11 +176,17 @@ class FakeHistory:
 
     def events(self, start: datetime, end: datetime, kind: str | None, limit: int) -> Sequence[EventRecord]:
         self._check(limit)
-        return [e for e in self.event_rows if start <= e.at < end and kind in (None, e.kind)][:limit]
+        return [e for e in self.event_rows if start <= e.at < end and _of_kind(e, kind)][:limit]
 
     def statuses(self) -> Mapping[str, StatusRow]:
         self._check()
         return self.status_rows
+
+
+def _of_kind(e: EventRecord, kind: str | None) -> bool:
+    if kind is None or e.kind == kind:
+        return True
+    return kind.endswith(".") and e.kind.startswith(kind)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The historian's file: what goes in comes out, in another process too, and nothing promised is lost."""
 
+import contextlib
 import math
 import os
 import signal
@@ -17,6 +18,7 @@ from connectors.historian.energy import integrate
 from connectors.historian.schema import HISTORY, QUALITY_CODES
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.sqlite_file import StoreError, open_writer
+from ems.alarms import AlarmBook, AlarmEntry, AlarmState, Hold, Priority
 from ems.clock import VirtualClock, wall_s
 from ems.commands import Cause, WriteOutcome
 from ems.records import StatusRow
@@ -337,3 +339,46 @@ def test_integrate_line_crossing_zero_split_by_sign(recorder, reader):
     energy = integrate(reader, "grid1.p_kw", T0, at(41))
     assert energy.positive_kwh == pytest.approx(0.5 * 30.0 * 30.0 / 3600.0)
     assert energy.negative_kwh == pytest.approx(0.5 * 10.0 * 10.0 / 3600.0)
+
+
+def book(t_s: float, *keys: str) -> AlarmBook:
+    entries = tuple(
+        AlarmEntry(
+            key=k, code=k, asset=None, state=AlarmState.ACKNOWLEDGED, priority=Priority.LOW, text="x",
+            raised_at=at(0.0), shelf=Hold(who="ada", why="y", until=at(60.0)), value=1.5,
+        )
+        for k in keys
+    )  # fmt: skip
+    return AlarmBook(at=at(t_s), entries=entries)
+
+
+def test_alarms_latest_only_exactly(recorder, reader):
+    assert reader.alarms() is None
+    recorder.alarms(book(1.0, "a", "b"))
+    recorder.alarms(book(2.0, "b"))
+    recorder.flush()
+    assert reader.alarms() == book(2.0, "b")
+
+
+def test_events_kind_with_a_dot_at_its_end_picks_a_family(recorder, reader):
+    for kind in ("alarm.raised", "alarm.cleared", "alarms.x", "grid.x"):
+        recorder.event(at(1.0), kind, {})
+    recorder.flush()
+    found = [e.kind for e in reader.events(at(0.0), at(2.0), "alarm.", 10)]
+    assert found == ["alarm.cleared", "alarm.raised"]
+
+
+def test_open_file_of_the_version_before_is_read_and_then_extended(path, recorder):
+    """A plant that is upgraded keeps its history; readers may start before the edge has."""
+    recorder.event(at(1.0), "grid.x", {})
+    recorder.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("DROP TABLE alarms; PRAGMA user_version=1;")
+    reader = SqliteHistoryReader(path)
+    assert reader.alarms() is None
+    assert len(reader.events(at(0.0), at(2.0), None, 10)) == 1
+    with contextlib.closing(SqliteRecorder(path)) as again:
+        again.alarms(book(3.0, "a"))
+        again.flush()
+        assert reader.alarms() == book(3.0, "a")
+        assert len(reader.events(at(0.0), at(2.0), None, 10)) == 1

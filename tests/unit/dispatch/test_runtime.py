@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import pytest
 
 from dispatch.rules import Rules
-from dispatch.runtime import EdgeRuntime, _whole
+from dispatch.runtime import ALARMS_EVERY_S, EdgeRuntime, _whole
 from dispatch.vocabulary import Context, ControlMemory, Source, Targets
+from ems.alarms import Act, AlarmAction, AlarmBook, AlarmState
 from ems.clock import VirtualClock
 from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.condition import PlantCondition
@@ -63,6 +64,7 @@ class FakeIO:
 class FakeRecorder:
     log: list[str]
     events: list[tuple[str, Mapping[str, JsonValue]]] = field(default_factory=list)
+    books: list[AlarmBook] = field(default_factory=list)
 
     def readings(self, snapshot: Snapshot) -> None:
         self.log.append("readings")
@@ -85,6 +87,9 @@ class FakeRecorder:
     def condition(self, condition: PlantCondition) -> None:
         self.log.append("condition")
 
+    def alarms(self, book: AlarmBook) -> None:
+        self.books.append(book)
+
 
 class NoPlans:
     def current(self) -> Plan | None:
@@ -104,7 +109,14 @@ class Broken:
 
 
 class Bench:
-    def __init__(self, controller: Any = None, *, shadow: bool = False, held_safe: bool = False) -> None:
+    def __init__(
+        self,
+        controller: Any = None,
+        *,
+        shadow: bool = False,
+        held_safe: bool = False,
+        known_alarms: AlarmBook | None = None,
+    ) -> None:
         self.log: list[str] = []
         self.clock = VirtualClock(T0)
         self.io = FakeIO(self.clock, self.log)
@@ -119,6 +131,7 @@ class Bench:
             shadow=shadow,
             epoch=1,
             held_safe=held_safe,
+            known_alarms=known_alarms,
         )
 
     def cycles(self, n: int, dt_s: float = 1.0) -> None:
@@ -270,3 +283,29 @@ async def test_work_cancelled_twice_ends_before_the_cancellation_counts():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert seen == ["written"]
+
+
+def test_restart_acknowledged_alarm_stays_acknowledged_and_is_recorded_at_once():
+    first = Bench()
+    first.io.values["bess1.state"] = 3.0
+    first.cycles(10)
+    key = "bess.unavailable.bess1"
+    asked = AlarmAction(act=Act.ACKNOWLEDGE, key=key, who="ada", role="operator")
+    first.edge.alarm_actions.append(asked)
+    first.cycles(1)
+    (entry,) = [e for e in first.recorder.books[-1].entries if e.key == key]
+    assert (entry.state, entry.acknowledged_by) == (AlarmState.ACKNOWLEDGED, "ada")
+    second = Bench(known_alarms=first.recorder.books[-1])
+    second.io.values["bess1.state"] = 3.0
+    second.cycles(10)
+    assert next(e for e in second.recorder.books[-1].entries if e.key == key).state is AlarmState.ACKNOWLEDGED
+    assert key not in [f["key"] for k, f in second.recorder.events if k == "alarm.raised"]
+
+
+def test_alarms_recorded_when_one_moves_and_now_and_then_else():
+    bench = Bench()
+    bench.cycles(60)
+    assert len(bench.recorder.books) == 1
+    bench.io.values["bess1.state"] = 3.0
+    bench.cycles(60)
+    assert 2 <= len(bench.recorder.books) <= 1 + 3 + 60 / ALARMS_EVERY_S

@@ -1,0 +1,58 @@
+"""Metrics of the ladder and of alarms."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
+
+from prometheus_client.core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from api.readers import Readers
+from ems.alarm_rates import JOURNAL
+from ems.alarms import AlarmState, Priority
+from ems.errors import EmsError
+
+HOUR = timedelta(hours=1)
+EVENTS_MAX = 10_000
+
+
+class AlarmCollector(Collector):
+    """Which rung decides, and how many alarms there are."""
+
+    def __init__(self, readers: Readers, rungs: Sequence[str]) -> None:
+        self._readers = readers
+        self._rungs = rungs
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing ahead of time."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric; nothing while the historian cannot be read (`ems_store_up` says so)."""
+        try:
+            yield from list(self._all())
+        except (EmsError, OSError):
+            return
+
+    def _all(self) -> Iterator[Metric]:
+        edge = self._readers.statuses().get("edge")
+        rung = GaugeMetricFamily("ems_ladder_rung", "1 for the rung that decides", labels=["rung"])
+        for name in self._rungs:
+            rung.add_metric([name], 1.0 if edge is not None and edge.fields.get("source") == name else 0.0)
+        yield rung
+        book = self._readers.read(self._readers.history.alarms)
+        counts = Counter((e.priority, e.shown) for e in (() if book is None else book.entries))
+        alarms = GaugeMetricFamily(
+            "ems_alarms", "Alarms that are not at rest, by priority and state", labels=["priority", "state"]
+        )
+        for p in Priority:
+            for s in AlarmState:
+                if s is not AlarmState.NORMAL:
+                    alarms.add_metric([p.value, s.value], float(counts[p, s]))
+        yield alarms
+        now = self._readers.clock.now()
+        found = self._readers.read(lambda: self._readers.history.events(now - HOUR, now, JOURNAL, EVENTS_MAX))
+        rang = GaugeMetricFamily("ems_alarms_last_hour_count", "Alarms that rang within the last hour")
+        rang.add_metric([], float(sum(e.fields.get("annunciated") is True for e in found)))
+        yield rang
