@@ -28,7 +28,8 @@ class PlannerOptions:
     time_limit_s: float | None = None
     node_limit: int | None = 400
     blocks: tuple[tuple[float, int], ...] = ((900.0, 24), (1800.0, 12), (3600.0, 36))
-    integral_h: float = 24.0
+    integral_h: float = 24.0  # commitment is whole for so long, at least in the first step
+    integral_outages: bool = True  # and through the end of the last outage that is known
     valid_h: float = 6.0  # a published plan is dropped by the edge after this, or at `integral_until`
     threads: int = 1
     demand_weight: DemandWeight = DemandWeight.REMAINING

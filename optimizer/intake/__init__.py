@@ -67,7 +67,7 @@ def planning_problem(
         import_per_kwh=import_price,
         export_per_kwh=export_price,
         grid_available=available,
-        integral=integral_steps(grid, available, options.integral_h),
+        integral=integral_steps(grid, available, options.integral_h, options.integral_outages),
         bess=tuple(bess_start(b, condition, grid, available, load, site, notes, air) for b in site.bess),
         gensets=tuple(
             scheduled(genset_start(g.id, site, condition, notes), g, site, condition, grid)

@@ -50,11 +50,14 @@ def grid_availability(
     return out
 
 
-def integral_steps(grid: TimeGrid, available: BoolArray, integral_h: float) -> BoolArray:
+def integral_steps(
+    grid: TimeGrid, available: BoolArray, integral_h: float, through_outages: bool = True
+) -> BoolArray:
     """(T,) steps with whole commitment: the first `integral_h`, and through the end of the last outage."""
     whole = grid.offset_s[:-1] < integral_h * 3600.0 - 1e-6
+    whole[0] = True  # what is executed always is
     out = np.flatnonzero(~available)
-    if len(out):
+    if through_outages and len(out):
         whole[: int(out[-1]) + 1] = True
     return whole
 

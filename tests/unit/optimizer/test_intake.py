@@ -138,6 +138,15 @@ def test_commitment_is_whole_through_the_last_announced_outage() -> None:
     assert whole.tolist() == (ends_h <= 33.0).tolist()
     calm = planning_problem(p.site, p.condition(), replace(forecast, outages=()), DEFAULT).integral
     assert calm.tolist() == (ends_h <= 24.0).tolist()
+    for head_h, least_h in (
+        (6.0, 6.0),
+        (0.0, 0.25),
+    ):  # a study that plans every hour; the first step always is
+        brief = replace(DEFAULT, integral_h=head_h, integral_outages=False)
+        assert (
+            planning_problem(p.site, p.condition(), forecast, brief).integral.tolist()
+            == (ends_h <= least_h).tolist()
+        )
 
 
 @pytest.mark.parametrize(
