@@ -9,7 +9,7 @@
 from ems.cycle_life import CycleLife
 from optimizer.case_costs import CostPoints, QuadraticCost
 from optimizer.case_solve import Solution, solve_case
-from optimizer.cases import Case, Deferrable, Grid, Load, Storage, Unit
+from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load, Renewable, Storage, Unit
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.options import DemandWeight, PlannerOptions
@@ -23,6 +23,7 @@ __all__ = [
     "CycleLife",
     "Deferrable",
     "DemandWeight",
+    "DemandWindow",
     "Exclusivity",
     "Formulation",
     "Grid",
@@ -31,6 +32,7 @@ __all__ = [
     "PlannerOptions",
     "PlanningProblem",
     "QuadraticCost",
+    "Renewable",
     "Shedding",
     "Solution",
     "Storage",

@@ -20,13 +20,14 @@ from ems.battery_terms import SocLimit
 from ems.condition import FeederUse
 from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
 from ems.site import Authority, FormingOrder, Hierarchy, ReservePolicy, Site
-from ems.tariff import EnergyBlock, Tariff
+from ems.tariff import DemandCharge, EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
 from optimizer.case_costs import refused
-from optimizer.cases import Case, Deferrable, Grid, Load, Storage, Unit
+from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load, Renewable, Storage, Unit
 from optimizer.formulation import Formulation, Shedding
 from optimizer.intake.battery import open_cycle
 from optimizer.intake.deferrable import on_grid
+from optimizer.prices import ladder
 from optimizer.problem import (
     BessStart,
     DeferrableStart,
@@ -38,6 +39,7 @@ from optimizer.problem import (
 
 START = datetime(1970, 1, 1, tzinfo=UTC)  # a case has no date; its first step begins a billing interval
 RUNGS = "highest price"  # id of a load of nothing
+MUST_TAKE_RATIO = 0.75  # of what power costs that nobody takes
 FORMULATION = Formulation(
     reserve=False, soc_tapers=False, tie_break_ratio=0.0, shedding=Shedding.MEAN, battery_segments=1
 )
@@ -62,25 +64,33 @@ def case_problem(case: Case) -> PlanningProblem:
         case.series("grid.import_kw_max", grid.import_kw_max, 0.0),
         case.series("grid.export_kw_max", grid.export_kw_max, 0.0),
     )
-    load = [case.series(f"load {x.id}: kw", x.kw, 0.0) for x in case.loads]
+    net = [case.series(f"load {x.id}: kw", x.kw) for x in case.loads]
+    load = [np.maximum(row, 0.0) for row in net]
     peaks = [float(row.max()) for row in load]
-    pv = case.series("pv_kw", case.pv_kw, 0.0)
+    sources = renewables(case)
+    sun = np.array([case.series(f"renewable {x.id}: kw", x.kw, 0.0) for x in sources]).reshape(-1, T)
+    site = _site(case, grid, caps, peaks, dict(zip((x.id for x in sources), sun.max(axis=1), strict=True)))
+    taken = MUST_TAKE_RATIO * ladder(site).surplus_per_kwh
+    curtail = tuple(taken if x.must_take else x.curtail_per_kwh for x in sources)
+    costly = (sun > 0.0) & (np.array(curtail)[:, None] > 0.0) if sources else np.zeros((1, T), dtype=np.bool_)
     return PlanningProblem(
-        site=_site(case, grid, caps, peaks, float(pv.max())),
+        site=site,
         grid=TimeGrid(start=START, step_s=tuple((3600.0 * step_h).tolist())),
         at=START,
         load_kw=np.array(load).reshape(len(load), T),
-        pv_kw=pv.reshape(1, T) if pv.any() else np.zeros((0, T)),
+        pv_kw=sun,
+        curtail_per_kwh=curtail if any(curtail) else (),
         import_per_kwh=buy,
         export_per_kwh=sell,
         grid_available=there,
         integral=np.ones(T, dtype=np.bool_),
-        bess=tuple(_bess_start(x, T) for x in case.storages),
+        bess=tuple(_bess_start(x, case) for x in case.storages),
         gensets=tuple(_genset_start(x, case) for x in by_fleet(case)),
         months=_one_period(grid, T),
         history_kwh=0.0,
         terminal_per_kwh=np.array([[x.end_value_per_kwh] * 3 for x in case.storages]).reshape(-1, 3),
-        exclusive=there & ((buy < 0.0) | (sell > buy)),
+        exclusive=(there & ((buy < 0.0) | (sell > buy))) | costly.any(axis=0),
+        demand_parts=tuple(_demand_months(x, case) for x in grid.demands),
         feeder_open=np.zeros(len(load), dtype=np.bool_),
         shed_whole=np.zeros(T, dtype=np.bool_),
         blocks_used_kwh=(grid.import_so_far_kwh, 0.0),
@@ -104,11 +114,21 @@ def _with_rungs(case: Case, least_h: float) -> Case:
         for key, values in (("import", grid.import_per_kwh), ("export", grid.export_per_kwh)):
             found.append(float(np.abs(case.series(f"grid.{key}_per_kwh", values)).max()))
         found[-2] += max((abs(add) for _, add in grid.blocks), default=0.0)
-        found.append(grid.demand_per_kw / grid.billing_interval_h)
+        rates = [grid.demand_per_kw, *(x.per_kw for x in grid.demands)]
+        found.append(sum(rates) / grid.billing_interval_h)
+    found += [x.curtail_per_kwh for x in case.renewables]
     needed = max(found, default=0.0) / min(1.0, 4.0 * least_h)
     if needed <= max((x.voll_per_kwh for x in case.loads), default=10.0):
         return case
     return replace(case, loads=(*case.loads, Load(id=RUNGS, kw=0.0, voll_per_kwh=min(needed, 1e9))))
+
+
+def renewables(case: Case) -> list[Renewable]:
+    """What comes as it comes: `pv_kw`, the case's own, and loads below nothing."""
+    out = [Renewable(id="pv", kw=case.pv_kw)] if np.any(case.pv_kw) else []
+    below = [(x, -np.minimum(case.series(f"load {x.id}: kw", x.kw), 0.0)) for x in case.loads]
+    taken = [Renewable(id=f"{x.id} below 0", kw=kw, must_take=True) for x, kw in below if kw.any()]
+    return [*out, *case.renewables, *taken]
 
 
 def reserve_kw(case: Case) -> FloatArray:
@@ -172,19 +192,40 @@ def _one_period(grid: Grid, T: int) -> tuple[DemandMonth, DemandMonth]:
     )
 
 
-def _bess_start(x: Storage, T: int) -> BessStart:
-    free = 1e-9 * x.energy_kwh
-    low = x.soc_end_min * x.energy_kwh if x.soc_end_min > x.soc_min else -np.inf
-    high = x.soc_end_max * x.energy_kwh if x.soc_end_max < x.soc_max else np.inf
+def _demand_months(x: DemandWindow, case: Case) -> tuple[DemandMonth, DemandMonth]:
+    """A demand window as if it were a month of its own."""
+    steps = case.flags("demand window: steps", x.steps)
+    nothing = DemandMonth(steps=np.zeros_like(steps), base_kw=0.0, rate_per_kw=0.0)
+    return DemandMonth(steps=steps, base_kw=x.peak_so_far_kw, rate_per_kw=x.per_kw), nothing
+
+
+def _band_kwh(x: Storage, case: Case) -> tuple[FloatArray, FloatArray] | None:
+    """Least and most stored at the end of each step, where it is asked for; with room for rounding."""
+    low = case.series(f"storage {x.id}: soc_floor", x.soc_floor, 0.0, 1.0)
+    high = case.series(f"storage {x.id}: soc_ceiling", x.soc_ceiling, 0.0, 1.0)
+    if x.soc_end_min > x.soc_min:
+        low[-1] = max(low[-1], x.soc_end_min)
+    if x.soc_end_max < x.soc_max:
+        high[-1] = min(high[-1], x.soc_end_max)
+    if (low > high).any():
+        t = int(np.argmax(low > high))
+        raise refused(f"storage {x.id}", f"soc_ceiling[{t}]", float(high[t]), f"at least {low[t]:g}")
+    low, high = np.where(low > 0.0, low, -np.inf), np.where(high < 1.0, high, np.inf)
+    if not (np.isfinite(low) | np.isfinite(high)).any():
+        return None
+    return (low - 1e-9) * x.energy_kwh, (high + 1e-9) * x.energy_kwh
+
+
+def _bess_start(x: Storage, case: Case) -> BessStart:
     turns, by_depth_kwh = open_cycle(x.id, x.turns_soc, x.soc_start, _bess(x).battery, [])
     return BessStart(
         available=True,
         stored_kwh=x.soc_start * x.energy_kwh,
         turns_soc=turns,
         by_depth_kwh=by_depth_kwh,
-        p_charge_kw=np.full(T, x.p_charge_kw),
-        p_discharge_kw=np.full(T, x.p_discharge_kw),
-        end_kwh=(low - free, high + free),
+        p_charge_kw=case.series(f"storage {x.id}: p_charge_kw", x.p_charge_kw, 0.0),
+        p_discharge_kw=case.series(f"storage {x.id}: p_discharge_kw", x.p_discharge_kw, 0.0),
+        band_kwh=_band_kwh(x, case),
     )
 
 
@@ -206,6 +247,7 @@ def _genset_start(x: Unit, case: Case) -> GensetStart:
         ready_h=0.0,
         fuel_l=np.inf,
         starts_today=x.starts_so_far,
+        stop_cost=x.stop_cost,
         output_kw=(x.p_min_kw if x.output_kw is None else x.output_kw) if x.state_h > 0.0 else 0.0,
         blocked=() if there.all() else tuple((~there).tolist()),
         must=tuple(must.tolist()) if must.any() else (),
@@ -213,7 +255,11 @@ def _genset_start(x: Unit, case: Case) -> GensetStart:
 
 
 def _site(
-    case: Case, grid: Grid, caps_kw: tuple[FloatArray, FloatArray], peaks_kw: list[float], pv_peak_kw: float
+    case: Case,
+    grid: Grid,
+    caps_kw: tuple[FloatArray, FloatArray],
+    peaks_kw: list[float],
+    sources_kw: dict[str, float],
 ) -> Site:
     """A site of these assets alone; one litre of its fuel costs one unit of money."""
     forming = (*[x.id for x in case.storages], *[x.id for x in case.units])
@@ -230,7 +276,7 @@ def _site(
         grid=_grid(float(caps_kw[0].max()), float(caps_kw[1].max())),
         bess=tuple(_bess(x) for x in case.storages),
         gensets=tuple(_genset(x) for x in by_fleet(case)),
-        pv=(_pv(pv_peak_kw),) if pv_peak_kw > 0.0 else (),
+        pv=tuple(_pv(i, max(float(peak), 1e-9)) for i, peak in sources_kw.items()),
         feeders=tuple(
             FeederParams(
                 id=x.id, tier=1, has_breaker=True, voll_per_kwh=x.voll_per_kwh,
@@ -242,6 +288,9 @@ def _site(
             timezone="UTC", currency="XXX", default_import_per_kwh=0.0, windows=(), export_per_kwh=0.0,
             demand_charge_per_kw=grid.demand_per_kw, billing_interval_s=3600.0 * grid.billing_interval_h,
             fixed_per_month=0.0,
+            demand_charges=tuple(
+                DemandCharge(name=f"demand {k}", per_kw=x.per_kw) for k, x in enumerate(grid.demands)
+            ),
             energy_blocks=tuple(EnergyBlock(up_to_kwh=end, add_per_kwh=add) for end, add in grid.blocks),
         ),
         forming=FormingOrder(grid_tied=("grid",), islanded=forming),
@@ -265,17 +314,18 @@ def _grid(import_kw: float, export_kw: float) -> GridParams:
     )  # fmt: skip
 
 
-def _pv(peak_kw: float) -> PvParams:
+def _pv(source: str, peak_kw: float) -> PvParams:
     return PvParams(
-        id="pv", p_dc_kwp=peak_kw, p_ac_kw=peak_kw, gamma_per_degc=0.0, noct_degc=45.0,
+        id=source, p_dc_kwp=peak_kw, p_ac_kw=peak_kw, gamma_per_degc=0.0, noct_degc=45.0,
         system_loss_ratio=0.0, tilt_deg=0.0, azimuth_deg=180.0, reconnect_s=0.0,
     )  # fmt: skip
 
 
 def _bess(x: Storage) -> BessParams:
+    charge, discharge = float(np.max(x.p_charge_kw)), float(np.max(x.p_discharge_kw))
     battery = BatteryParams(
-        energy_kwh=x.energy_kwh, soc_min=x.soc_min, soc_max=x.soc_max, p_charge_kw_max=x.p_charge_kw,
-        p_discharge_kw_max=x.p_discharge_kw, eta_charge=x.eta_charge, eta_discharge=x.eta_discharge,
+        energy_kwh=x.energy_kwh, soc_min=x.soc_min, soc_max=x.soc_max, p_charge_kw_max=charge,
+        p_discharge_kw_max=discharge, eta_charge=x.eta_charge, eta_discharge=x.eta_discharge,
         loss_charge_pu=0.0, loss_discharge_pu=0.0, aux_kw=0.0,
         no_load_loss_kw=x.no_load_loss_kw, self_discharge_per_h=x.self_discharge_per_h,
         soc_taper_low=x.soc_min if x.soc_taper_low is None else x.soc_taper_low,
@@ -283,7 +333,7 @@ def _bess(x: Storage) -> BessParams:
         wear_per_kwh=x.discharge_per_kwh, wear_charge_per_kwh=x.charge_per_kwh, cycle_life=x.cycle_life,
         power_by_soc=tuple(SocLimit(soc=e, charge_ratio=c, discharge_ratio=d) for e, c, d in x.power_by_soc),
     )  # fmt: skip
-    power = max(x.p_charge_kw, x.p_discharge_kw)
+    power = max(charge, discharge)
     return BessParams(
         id=x.id,
         battery=battery,
@@ -292,7 +342,7 @@ def _bess(x: Storage) -> BessParams:
 
 
 def _genset(x: Unit) -> GensetParams:
-    kw, per_h = x.cost.points(x.p_min_kw, x.p_max_kw)
+    kw, per_h = _cost_points(x)
     types = tuple(StartType(rest_h=np.inf if end is None else end, cost=c) for end, c in x.start_costs)
     hot, cold, after_h = x.start_cost, x.cold_start_cost, x.cold_after_h
     if types:
@@ -308,6 +358,13 @@ def _genset(x: Unit) -> GensetParams:
         mains_failure_start=False, mains_failure_delay_s=0.0, tank_l=np.inf, starts_per_day_max=x.starts_max,
         start_types=types, ramp_down_kw_s=down, start_up_kw=x.start_up_kw, shut_down_kw=x.shut_down_kw,
     )  # fmt: skip
+
+
+def _cost_points(x: Unit) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if x.p_max_kw > x.p_min_kw:
+        return x.cost.points(x.p_min_kw, x.p_max_kw)
+    only = float(x.cost.true_per_h(np.array([x.p_max_kw]))[0])
+    return (0.0, x.p_max_kw), (only, only)
 
 
 def true_cost(case: Case, on: dict[str, FloatArray], output_kw: dict[str, FloatArray]) -> float:

@@ -13,7 +13,7 @@ from optimizer.cases import Case
 from optimizer.extract import Identity, extract
 from optimizer.marking import burning
 from optimizer.options import PlannerOptions
-from optimizer.problem import PlanningProblem
+from optimizer.problem import DemandMonth, PlanningProblem
 from optimizer.rolling import Planner
 from optimizer.structure import Structure
 from optimizer.validate import Tolerance, validate
@@ -47,10 +47,12 @@ class Solution:
     soc_end: Mapping[str, Series]
     grid_kw: Series  # import positive
     pv_kw: Series
+    renewable_kw: Mapping[str, Series]  # used of each, `pv` and loads below nothing with them
     unserved_kw: Mapping[str, Series]
     deferrable_kw: Mapping[str, Series]
     unfinished_kwh: Mapping[str, float]
     peak_kw: float  # highest mean import of a billing interval, or the peak before
+    demand_peaks_kw: tuple[float, ...]  # the same of each demand window
     notes: tuple[str, ...]  # limits that are missed at their price
     faults: tuple[str, ...]
     rows: int
@@ -129,10 +131,14 @@ def solve_case(
         soc_end=plan.bess_soc_end if plan else {},
         grid_kw=plan.grid_p_kw if plan else (),
         pv_kw=plan.pv_p_kw.get("pv", (0.0,) * case.steps) if plan else (),
+        renewable_kw=plan.pv_p_kw if plan else {},
         unserved_kw={x.id: plan.shed_kw[x.id] for x in case.loads} if plan else {},
         deferrable_kw=plan.deferrable_kw if plan else {},
         unfinished_kwh=plan.unfinished_kwh if plan else {},
-        peak_kw=_peak_kw(case, compiled.structure, plan) if plan else 0.0,
+        peak_kw=_peak_kw(compiled.structure, plan, problem.months[0]) if plan else 0.0,
+        demand_peaks_kw=tuple(
+            _peak_kw(compiled.structure, plan, x) if plan else 0.0 for x, _ in problem.demand_parts
+        ),
         notes=plan.notes if plan else (),
         faults=faults,
         rows=rows,
@@ -150,13 +156,12 @@ def _exact(case: Case, plan: Plan) -> float:
     return other + true_cost(case, on, output)
 
 
-def _peak_kw(case: Case, s: Structure, plan: Plan) -> float:
-    """Highest mean import of a billing interval, or the peak before [kW]."""
+def _peak_kw(s: Structure, plan: Plan, window: DemandMonth) -> float:
+    """Highest mean import of a billing interval that counts, or the peak before [kW]."""
     bought_kwh = np.maximum(_array(plan.grid_p_kw), 0.0) * s.step_h
     hours = [max(s.interval_h, float(s.step_h[s.interval == k].max())) for k in range(s.intervals)]
     means = np.bincount(s.interval, bought_kwh) / np.array(hours)
-    before = case.grid.peak_so_far_kw if case.grid else 0.0
-    return float(max(before, means.max()))
+    return float(max(window.base_kw, means[s.interval[window.steps]].max(initial=0.0)))
 
 
 def _array(row: Series) -> FloatArray:

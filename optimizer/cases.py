@@ -34,7 +34,8 @@ class Unit:
     rest of at most `cold_after_h` costs `start_cost`, after a longer one `cold_start_cost` (None: alike).
     It runs only where `available` and always where `must_run`. At most `starts_max` starts lie in any 24
     hours, `starts_so_far` counted through the first 24; one more costs a quarter of an hour of `p_max_kw` at
-    the highest VOLL, and is noted.
+    the highest VOLL, and is noted. Each stop costs `stop_cost`. With `p_max_kw` equal to `p_min_kw` it is on
+    at that output or off.
 
     `start_costs` are further kinds of start, in place of the two above: (after a rest of at most so many
     hours, cost), dearer ones later, the last without end (None). Output changes by at most `ramp_up_kw_h` and
@@ -47,6 +48,7 @@ class Unit:
     p_max_kw: float
     cost: CostPoints | QuadraticCost
     start_cost: float = 0.0
+    stop_cost: float = 0.0
     cold_start_cost: float | None = None
     cold_after_h: float = 0.0
     min_up_h: float = 0.0
@@ -74,7 +76,8 @@ class Unit:
             f"unit {self.id}",
             (
                 ("p_min_kw", self.p_min_kw, 0.0, 1e9),
-                ("p_max_kw", self.p_max_kw, 0.0, 1e9),
+                ("p_max_kw", self.p_max_kw, 1e-9, 1e9),
+                ("stop_cost", self.stop_cost, 0.0, 1e12),
                 ("start_cost", self.start_cost, 0.0, 1e12),
                 ("cold_start_cost", cold, self.start_cost, 1e12),
                 ("cold_after_h", self.cold_after_h, 0.0, LONG_H),
@@ -85,8 +88,9 @@ class Unit:
                 ("starts_so_far", self.starts_so_far, 0, 100_000),
             ),
         )
-        if self.p_max_kw <= self.p_min_kw:
-            raise refused(f"unit {self.id}", "p_max_kw", self.p_max_kw, f"above p_min_kw = {self.p_min_kw:g}")
+        if self.p_max_kw < self.p_min_kw:
+            allowed = f"at least p_min_kw = {self.p_min_kw:g}"
+            raise refused(f"unit {self.id}", "p_max_kw", self.p_max_kw, allowed)
         self._check_ramps()
         if self.state_h == 0.0:
             raise refused(f"unit {self.id}", "state_h", 0.0, "hours on (above 0) or off (below 0)")
@@ -123,10 +127,11 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """Energy storage. State of charge from 0 to 1 of `energy_kwh`.
+    """Energy storage. State of charge from 0 to 1 of `energy_kwh`. Power limits may change by step.
 
-    It must end between `soc_end_min` and `soc_end_max`; what is stored at the end, against the start, is
-    worth `end_value_per_kwh`. Throughput costs `charge_per_kwh` and `discharge_per_kwh`, each at the AC side;
+    At the end of each step it must lie between `soc_floor` and `soc_ceiling`, and at the end of the last
+    between `soc_end_min` and `soc_end_max`; what is stored then, against the start, is worth
+    `end_value_per_kwh`. Throughput costs `charge_per_kwh` and `discharge_per_kwh`, each at the AC side;
     `cycle_life` costs by depth of cycle, with the open cycle that `turns_soc` says (turning points, highest
     first; (): a cycle begins at `soc_start`). `self_discharge_per_h` of what is stored and `no_load_loss_kw`
     are lost while it stands. Above `soc_taper_high` charging falls linearly to `taper_ratio` of its power at
@@ -136,8 +141,8 @@ class Storage:
 
     id: str
     energy_kwh: float
-    p_charge_kw: float
-    p_discharge_kw: float
+    p_charge_kw: Values
+    p_discharge_kw: Values
     eta_charge: float = 1.0
     eta_discharge: float = 1.0
     soc_start: float = 0.0
@@ -145,6 +150,8 @@ class Storage:
     soc_max: float = 1.0
     soc_end_min: float = 0.0
     soc_end_max: float = 1.0
+    soc_floor: Values = 0.0
+    soc_ceiling: Values = 1.0
     charge_per_kwh: float = 0.0
     discharge_per_kwh: float = 0.0
     end_value_per_kwh: float = 0.0
@@ -159,14 +166,23 @@ class Storage:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns_soc", tuple(float(x) for x in self.turns_soc))
+        by_step = (
+            ("p_charge_kw", 0.0, 1e9),
+            ("p_discharge_kw", 0.0, 1e9),
+            ("soc_floor", 0.0, 1.0),
+            ("soc_ceiling", 0.0, 1.0),
+        )
+        for key, least, most in by_step:
+            values = np.atleast_1d(np.asarray(getattr(self, key), dtype=np.float64))
+            check(f"storage {self.id}", [(key, float(x), least, most) for x in values.ravel()])
         low = self.soc_min if self.soc_taper_low is None else self.soc_taper_low
         high = self.soc_max if self.soc_taper_high is None else self.soc_taper_high
         check(
             f"storage {self.id}",
             (
                 ("energy_kwh", self.energy_kwh, 1e-9, 1e12),
-                ("p_charge_kw", self.p_charge_kw, 1e-9, 1e9),
-                ("p_discharge_kw", self.p_discharge_kw, 1e-9, 1e9),
+                ("p_charge_kw, at its highest", float(np.max(self.p_charge_kw)), 1e-9, 1e9),
+                ("p_discharge_kw, at its highest", float(np.max(self.p_discharge_kw)), 1e-9, 1e9),
                 ("eta_charge", self.eta_charge, 1e-6, 1.0),
                 ("eta_discharge", self.eta_discharge, 1e-6, 1.0),
                 ("soc_min", self.soc_min, 0.0, 1.0),
@@ -233,13 +249,32 @@ def _check_cycle_life(what: str, life: CycleLife) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemandWindow:
+    """A demand charge on the steps that count: hours on peak, or one of several billing periods.
+
+    On the highest mean import of a billing interval with a step that counts, never below `peak_so_far_kw`,
+    which is sunk.
+    """
+
+    per_kw: float
+    steps: Flags = True
+    peak_so_far_kw: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(
+            "demand window",
+            (("per_kw", self.per_kw, 0.0, 1e9), ("peak_so_far_kw", self.peak_so_far_kw, 0.0, 1e9)),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """A connection with a tariff; prices and caps may change by step. The horizon is one billing period.
 
     The demand charge is on the highest mean import of an interval of `billing_interval_h`, never below
-    `peak_so_far_kw`; what that peak costs already is sunk and not part of the objective. `blocks` of (up to
-    so many kWh in the period, money per kWh) are paid beside `import_per_kwh`, from `import_so_far_kwh` on;
-    the last one has no end (None).
+    `peak_so_far_kw`; what that peak costs already is sunk and not part of the objective. Further ones, and
+    those of several billing periods, are in `demands`. `blocks` of (up to so many kWh in the period, money
+    per kWh) are paid beside `import_per_kwh`, from `import_so_far_kwh` on; the last one has no end (None).
     """
 
     import_per_kwh: Values = 0.0
@@ -250,6 +285,7 @@ class Grid:
     demand_per_kw: float = 0.0
     peak_so_far_kw: float = 0.0
     billing_interval_h: float = 1.0
+    demands: tuple[DemandWindow, ...] = ()
     blocks: tuple[tuple[float | None, float], ...] = ()
     import_so_far_kwh: float = 0.0
 
@@ -273,7 +309,10 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Demand that may be left unserved at its value of lost load (VOLL)."""
+    """Demand that may be left unserved at its value of lost load (VOLL).
+
+    It may be net of generation: what is below 0 must be taken, as of a `Renewable` of the same id.
+    """
 
     kw: Values
     voll_per_kwh: float = 1e4
@@ -281,6 +320,23 @@ class Load:
 
     def __post_init__(self) -> None:
         check(f"load {self.id}", (("voll_per_kwh", self.voll_per_kwh, 0.0, 1e9),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewable:
+    """Sun, wind or water as it comes: used up to `kw`. A kWh that is not used costs `curtail_per_kwh`.
+
+    With `must_take` that price is one and a half times the highest VOLL (or the highest price of the case
+    where that is higher), and `notes` says what could not be taken.
+    """
+
+    id: str
+    kw: Values
+    curtail_per_kwh: float = 0.0
+    must_take: bool = False
+
+    def __post_init__(self) -> None:
+        check(f"renewable {self.id}", (("curtail_per_kwh", self.curtail_per_kwh, 0.0, 1e9),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -354,6 +410,7 @@ class Case:
     loads: tuple[Load, ...] = ()
     deferrables: tuple[Deferrable, ...] = ()
     pv_kw: Values = 0.0
+    renewables: tuple[Renewable, ...] = ()
     running_ratio: float = 0.0
     reserve_kw: Values = 0.0
     n_minus_1: bool = False
@@ -362,7 +419,7 @@ class Case:
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int | np.integer):
             raise refused("case", "steps", self.steps, "a whole number")
-        for key in ("units", "storages", "loads", "deferrables"):
+        for key in ("units", "storages", "loads", "deferrables", "renewables"):
             if not isinstance(value := getattr(self, key), list | tuple):
                 raise refused("case", key, value, "a tuple or a list of them")
             object.__setattr__(self, key, tuple(value))
@@ -377,7 +434,7 @@ class Case:
         if self.n_minus_1 and self.grid is not None:
             raise refused("case", "n_minus_1", True, "False in a case with a grid: it is for islands")
         ids = [*[x.id for x in self.units], *[x.id for x in self.storages], *[x.id for x in self.loads]]
-        ids += [x.id for x in self.deferrables]
+        ids += [*[x.id for x in self.deferrables], *[x.id for x in self.renewables]]
         for i in {"grid", "pv"}.intersection(ids) | {i for i in ids if ids.count(i) > 1}:
             raise refused("case", "id", i, "each id once; not 'grid' or 'pv'")
 

@@ -38,7 +38,9 @@ class BessStart:
     stored_kwh: float
     p_charge_kw: FloatArray  # (T,) limits after live derating and reactive demand
     p_discharge_kw: FloatArray
-    end_kwh: tuple[float, float] = (-np.inf, np.inf)  # stored at the end of a case posed so; a plan is free
+    band_kwh: tuple[FloatArray, FloatArray] | None = (
+        None  # (T,) least and most stored at the end of each step, hard, of a case posed so; a plan is free
+    )
     by_depth_kwh: tuple[float, ...] = ()  # the same energy by depth segment, where it wears by depth of cycle
     turns_soc: tuple[float, ...] = ()  # the open cycle behind it, to the present SoC
     care: BessCare = field(default_factory=BessCare)
@@ -68,6 +70,7 @@ class GensetStart:
     year_run_h: float = 0.0
     idle_h: float = 0.0  # since the last exercise run
     balance_cost_per_h: float = 0.0  # for being ahead of its peers
+    stop_cost: float = 0.0  # of each stop, of a case posed so
     delivered_l: tuple[float, ...] = ()  # (T,) brought since the start of the step before; (): none
 
 
@@ -176,6 +179,7 @@ class PlanningProblem:
     deferrables: tuple[DeferrableStart, ...] = ()
     apart: bool = False
     feeder_use: tuple[FeederUse, ...] = ()
+    curtail_per_kwh: tuple[float, ...] = ()  # what a kWh of each PV plant that is not used costs; (): nothing
     contracts: ContractNumbers = field(default_factory=lambda: no_contracts(0))
 
     @property

@@ -164,8 +164,13 @@ def genset_fuel_segments(params: GensetParams) -> FuelSegments:
     """
     curve = genset.fuel_points(params)
     low, high = params.p_min_kw, params.p_rated_kw
-    if low >= high:
-        raise BadValue(f"{params.id}: p_min_kw {low} is not below p_rated_kw {high}")
+    if low > high:
+        raise BadValue(f"{params.id}: p_min_kw {low} is above p_rated_kw {high}")
+    if low == high:  # on or off
+        idle = genset.fuel_l_h(curve, low)
+        return FuelSegments(
+            p_min_kw=low, fuel_min_l_h=idle, widths_kw=(0.0,), slopes_l_kwh=(0.0,), fit_error_ratio=0.0
+        )
     xs = [low, *(x for x in curve[0] if low + 1e-9 < x < high - 1e-9), high]
     ys = [genset.fuel_l_h(curve, x) for x in xs]
     widths, slopes = _pooled(xs, ys)

@@ -303,13 +303,11 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
         limit = np.where(outside[way], fixed.edge_ratio[way], 1.0) * np.array(limits_kw)
         beyond = np.maximum(limit[:, None] - fixed.begin_kw[way], 0.0)
         n.bound(name, 0.0, np.minimum(beyond, fixed.width_kw[way]))
-    last = np.arange(s.steps) == s.steps - 1
-    end = np.array([b.end_kwh for b in p.bess])
-    n.bound(
-        "stored_kwh",
-        np.where(last, np.maximum(0.0, end[:, :1]), 0.0),
-        np.where(last, np.minimum(fixed.full_kwh, end[:, 1:]), fixed.full_kwh),
-    )
+    n.bound("stored_kwh", 0.0, fixed.full_kwh)
+    for b, start in enumerate(p.bess):
+        if start.band_kwh is not None:
+            n.low["stored_kwh"][b] = np.maximum(0.0, start.band_kwh[0])
+            n.high["stored_kwh"][b] = np.minimum(fixed.full_kwh[b], start.band_kwh[1])
     n.bound("idle_kwh", 0.0, drain_kwh)
     n.bound("below_kwh", 0.0, np.inf)
     n.bound("above_kwh", 0.0, np.inf)

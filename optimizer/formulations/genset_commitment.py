@@ -99,6 +99,8 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     n.bound("stop", 0.0, size)
     n.price("start", "start", np.array([[u.start_cost + cold_extra(u)] for u in units]))  # see hot_starts.py
     n.price("running", "on", np.array([u.running_cost_per_h for u in units])[:, None] * s.step_h)
+    if any(g.stop_cost for g in p.gensets):
+        n.price("stop", "stop", np.array([[g.stop_cost] for g in starts_of(s, p)]))
     if any(g.balance_cost_per_h for g in p.gensets):
         n.price("balancing", "on", np.array([[g.balance_cost_per_h] for g in starts_of(s, p)]) * s.step_h)
     if any(g.quiet_cost for g in p.gensets):

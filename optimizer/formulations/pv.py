@@ -1,6 +1,18 @@
-"""PV: what is used is at most what is available; the rest is curtailed at no cost. No PV on a dead bus."""
+"""PV: what is used is at most what is available; the rest is curtailed. No PV on a dead bus.
 
+    0 <= pv_v,t <= available_v,t,      cost c_v D_t (available_v,t - pv_v,t)
+
+c_v is nothing in a plan. In a case it is the price of curtailment, high on the ladder of prices for what must
+be taken.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ems.timegrid import FloatArray
 from optimizer.algebra import Model
+from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
@@ -22,6 +34,18 @@ def add(m: Model, s: Structure) -> None:
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
-    """Available power."""
-    if s.site.pv:
-        n.bound("pv_kw", 0.0, p.pv_kw)
+    """Available power, and what it costs not to use it."""
+    if not s.site.pv:
+        return
+    n.bound("pv_kw", 0.0, p.pv_kw)
+    if p.curtail_per_kwh:
+        cost = np.array([p.curtail_per_kwh]).T * s.step_h
+        n.price("curtailment", "pv_kw", -cost)
+        n.constant["curtailment"] = float((cost * p.pv_kw).sum())
+
+
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Iterator[str]:
+    """What is curtailed although that costs something."""
+    for i, per_kwh in enumerate(p.curtail_per_kwh):
+        if per_kwh > 0.0:
+            yield from missed_kw(p, f"{p.site.pv[i].id}: curtailed", p.pv_kw[i] - v["pv_kw"][i])

@@ -35,6 +35,10 @@ def check_batteries(found: Findings, plan: Plan, p: PlanningProblem, head: int, 
             taper[t] = max(power[t] - discharge, -power[t] - charge, 0.0)
         found.within("soc", f"{unit.id} replayed SoC away from the plan", drift, tol.soc)
         found.within("taper", f"{unit.id} above what its SoC allows", taper, tol.limit_kw)
+        if start.band_kwh is not None:
+            low, high = (kwh / params.energy_kwh for kwh in start.band_kwh)
+            out = np.maximum(low - soc, soc - high)[:head]
+            found.within("soc_band", f"{unit.id} SoC outside what it was posed with", out, tol.soc)
         found.within(
             "soc_physical", f"{unit.id} SoC outside 0..1", np.maximum(-soc, soc - 1.0)[:head], tol.soc
         )
