@@ -1,6 +1,7 @@
 """The edge process: devices in, decisions out, every cycle. It loads neither a solver nor a web framework."""
 
 import asyncio
+import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -11,10 +12,12 @@ import numpy as np
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
+from cli.signs_of_life import SignsOfLife
 from cli.stopping import run_until_stopped
 from connectors.field import FieldIO
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.plans import PlanReader
+from connectors.systemd import Notifier
 from dispatch.pacing import figures
 from dispatch.plan_follower import PlanFollower
 from dispatch.runtime import EdgeRuntime
@@ -66,9 +69,16 @@ async def serve(config: ProcessConfig) -> None:
     )
 
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})
+    signs = SignsOfLife(Notifier(os.environ.get("NOTIFY_SOCKET")))
+
+    def told(decisions: Decisions, dt_s: float) -> None:
+        pacer.told(decisions, dt_s)
+        signs.told(decisions, dt_s)
+
     try:
-        await runtime.run(pacer.period_s, lambda: False, pacer.told)
+        await runtime.run(pacer.period_s, lambda: False, told)
     finally:
+        signs.close()
         await io.close()
         recorder.close()
         plans.close()

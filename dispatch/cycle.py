@@ -46,6 +46,11 @@ class EdgeSetup:
     shadow: bool
     layout: Layout = field(init=False)
 
+    @property
+    def follows_plans(self) -> bool:
+        """Whether the controller follows plans when there are any."""
+        return isinstance(self.controller, PlanFollower)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "layout", layout_of(self.site))
 
@@ -83,7 +88,8 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
     told, refused = news(state.refused, refusals, now_s)
-    ladder, moved = rung_now(state, source, snapshot.at, choice.refused, given.planner_alive)
+    why = choice.refused if setup.follows_plans else None
+    ladder, moved = rung_now(state, source, snapshot.at, why, given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, kept.alarms)
     events = [*truth, *choice.events, *_mode_change(state, observed), *kept.events, *moved, *rang]
@@ -130,7 +136,7 @@ def _facts(
         shed=kept.shed,
         held_safe=state.held_safe,
         source=source,
-        plan_wanted=isinstance(setup.controller, PlanFollower),
+        plan_wanted=setup.follows_plans,
         plan_refused=choice.refused,
         overrun=given.overrun,
     )
