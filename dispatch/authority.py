@@ -11,7 +11,7 @@ from dispatch.state import Written
 from ems.commands import Bound, Cause, Proposal, Refusal, Setpoint
 from ems.condition import PlantCondition
 from ems.invariants import clamp
-from ems.points import AssetKind
+from ems.points import AssetKind, is_binary
 
 RANK = {cause: i for i, cause in enumerate(Cause)}  # the enum is written in order of precedence
 FORCED = (Cause.SAFE_TABLE, Cause.PROTECTION)  # never refused for hold-offs
@@ -66,7 +66,7 @@ def live_bound(layout: Layout, condition: PlantCondition, point: str) -> Bound |
         return Bound(point=point, low=0.0, high=high, layer="rating", reason="genset rating")
     if kind is AssetKind.PV and name == "p_limit_kw":
         return Bound(point=point, low=0.0, high=layout.pv[asset].p_ac_kw, layer="rating", reason="PV rating")
-    if name in ("run_request", "close_request"):
+    if is_binary(name):
         return Bound(point=point, low=0.0, high=1.0, layer="binary", reason="a request is 0 or 1")
     return None
 

@@ -17,6 +17,8 @@ from dispatch.protect import Protected, protect
 from dispatch.resume import know_fallen_back
 from dispatch.safe_table import safe_proposals
 from dispatch.state import EdgeState, Written
+from dispatch.transition_hold import held
+from dispatch.transitions import transit
 from dispatch.vocabulary import (
     Alarm,
     Context,
@@ -77,9 +79,13 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     wishes, control = setup.controller.decide(context)
     wishes, bad = only_numbers(setup.controller.name, wishes, snapshot.at)
     between = replace(state, observer=memory, requests=requests)
+    moves = transit(layout, state.transition, observed, given, state.shed)
+    given = moves.given
     kept = protect(layout, between, observed, wishes, now_s, given.dt_s)
+    kept = held(layout, observed, moves, kept)
     source = _source(state, observed, kept.targets)
     proposals = proposals_of(layout, setup.controller.name, state, observed, kept.targets, given)
+    proposals += () if state.held_safe else moves.proposals
     gate_input = gate_input_of(layout, state, observed, snapshot, given.dt_s)
     written, commands, refusals = write(layout, state, observed, snapshot, proposals, kept.bounds, gate_input)
     beat = state.heartbeat if state.held_safe else next_beat(state.heartbeat)
@@ -113,6 +119,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         source_since=ladder.since,
         silent_since_s=state.silent_since_s,
         marks=state.marks,
+        transition=moves.memory,
     )
     return after, _decisions(
         setup, observed, kept, choice, given, commands, told, events, conditions, ladder, after
@@ -214,6 +221,7 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         alarms=conditions,
         alarm_book=after.alarms.book(given.snapshot.at),
         heartbeat=after.heartbeat,
+        transition=after.transition.step.value,
     )
 
 

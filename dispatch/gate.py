@@ -10,7 +10,7 @@ from dispatch.layout import Layout
 from dispatch.state import Written
 from ems.commands import Cause, Command, Refusal, Setpoint
 from ems.invariants import clamp
-from ems.points import AssetKind
+from ems.points import AssetKind, is_binary
 from ems.site import GridMode
 
 EDGE = "edge"
@@ -80,7 +80,7 @@ def _due(
         return last is None or given.now_s - last.at_s >= RETRY_S or s.cause in FORCED
     if s.cause is Cause.SAFE_TABLE:
         return abs(value - last.value) > 1e-9
-    binary = s.point.endswith("_request")
+    binary = is_binary(s.point)
     band = 0.5 if binary else (1e-6 if s.protective else deadband)
     return abs(value - last.value) > band or given.now_s - last.at_s >= refresh_s - 1e-6
 
@@ -116,7 +116,7 @@ def _forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInp
 
 def _eases(s: Setpoint, last: Written | None) -> bool:
     """Nothing new is asked for: the same value again, or less of it."""
-    if s.point.endswith("_request"):
+    if is_binary(s.point):
         return last is not None and abs(s.value - last.value) < 0.5
     return s.value == 0.0 or (
         last is not None and abs(s.value) <= abs(last.value) and s.value * last.value >= 0.0

@@ -83,10 +83,10 @@ def _ready_to_follow(layout: Layout, observed: Observed, bus: Bus, out: Power) -
     """The mains are back: what a forming battery gives now is what it shall give when it follows again.
 
     The setpoint has no effect while it forms. Without it the battery would jump to an old value the moment
-    the breaker closes.
+    the breaker closes. Half the bias is imported then: next to nothing, and nothing exported.
     """
     for b in bus.forming_bess:
-        value = observed.condition.bess[b].p_kw - layout.poi_bias_kw / len(bus.forming_bess)
+        value = observed.condition.bess[b].p_kw - 0.5 * layout.poi_bias_kw / len(bus.forming_bess)
         reason = "the mains are back: as it forms now, so it shall follow when the breaker closes"
         out.bess[b] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
 

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from dispatch.alarm_memory import AlarmMemory
 from dispatch.balancing_memory import NetDemandMemory
 from dispatch.deferrables import WorkSeen
+from dispatch.transition_table import TransitionMemory
 from dispatch.vocabulary import ControlMemory
 from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
 from ems.plan import Plan
@@ -141,4 +142,5 @@ class EdgeState:
     source: str | None = None
     source_since: datetime | None = None
     silent_since_s: Mapping[str, float] = field(default_factory=dict)  # assets that give no good reading
+    transition: TransitionMemory = field(default_factory=TransitionMemory)
     marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

@@ -210,6 +210,7 @@ class Decisions:
     alarms: tuple[Alarm, ...]  # conditions told in this cycle, before delays and suppression
     alarm_book: AlarmBook  # the alarms that come of them, as operators see them
     heartbeat: int  # completed safe cycles, 0..65535
+    transition: str = "steady"  # step between grid modes (dispatch.transition_table)
 
     @property
     def reserve_required_kw(self) -> float:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
-from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams
+from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams, TransitionPolicy
 from ems.sources import StrengthPolicy
 
 
@@ -279,6 +279,7 @@ class GridParams:
     caps: tuple[CapWindow, ...] = ()  # lower caps at their times
     reactive: ReactivePolicy | None = None  # None: reactive power is not planned
     supervision: Supervision = field(default_factory=Supervision)
+    transitions: TransitionPolicy = field(default_factory=TransitionPolicy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,19 @@ class Supervision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransitionPolicy:
+    """How the plant goes from one grid mode to another (IEEE 2030.7, transition function)."""
+
+    balanced_ratio: float = 0.02  # of the POI's rating: less power than that is none
+    balanced_s: float = 10.0  # none for so long before the POI breaker is opened in a planned way
+    planned_s_max: float = 60.0  # a planned islanding that is not done by then is given up
+    open_s_max: float = 10.0  # the breaker opens within so long of its request
+    close_s_max: float = 120.0  # the synchronising device closes within so long of its permit
+    stable_s: float = 10.0  # a bus that came up is watched so long before PV and batteries may act
+    island_before_s: float | None = None  # ahead of an announced outage; None: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerParams:
     """The transformer at the interconnection: a fixed rating."""
 

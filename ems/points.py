@@ -77,8 +77,12 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         *(_r(f"v{n}_pu", "pu", f"mains voltage of phase {n} at the POI", required=False) for n in (1, 2, 3)),
         _r("f_hz", "Hz", "mains frequency", required=False),
         _r("breaker_closed", "", "1 when the POI breaker is closed"),
+        _r("sync_ok", "", "1 while the synchronism check (25) of the POI breaker permits", required=False),
         _r("p_import_kw_max", "kW", "import cap that holds now, a positive number", required=False),
         _r("p_export_kw_max", "kW", "export cap that holds now, a positive number", required=False),
+        _w("open_request", "", "1 requests the POI breaker open and kept open, 0 withdraws", required=False),
+        _w("open_permit", "", "1 while power at the POI is small enough to open it", required=False),
+        _w("close_permit", "", "1 lets the synchronising device close the POI breaker", required=False),
     ),
     AssetKind.FEEDER: (
         _r("p_kw", "kW", "load of the feeder, a positive demand"),
@@ -122,6 +126,11 @@ class GensetState(StrEnum):
     def code(self) -> int:
         """Value on the wire."""
         return list(GensetState).index(self)
+
+
+def is_binary(name: str) -> bool:
+    """Whether a setpoint of this name is 0 or 1."""
+    return name.endswith(("_request", "_permit"))
 
 
 def point_id(asset_id: str, name: str) -> str:

@@ -128,9 +128,9 @@ def switch(w: Work) -> None:
     if faults.genset_tripped or faults.genset_reset or faults.bess_tripped or faults.pv_tripped:
         _faults(w)
     if w.closed:
-        if not w.usable:
-            lose_mains(w)
-    elif w.usable and w.good_s >= w.t.site.grid.reconnect_dwell_s - _EPS:
+        if not w.usable or w.inputs.poi_open_request:
+            lose_mains(w, planned=w.usable)
+    elif w.usable and w.good_s >= w.t.site.grid.reconnect_dwell_s - _EPS and _may_close(w):
         _connect(w)
     _requests(w)
     _wake_bess(w)
@@ -142,11 +142,18 @@ def switch(w: Work) -> None:
     _feeders(w)
 
 
-def lose_mains(w: Work) -> None:
-    """The POI breaker opens; a ready source forms the island after the transfer, else the bus is dead."""
+def _may_close(w: Work) -> bool:
+    return w.inputs.poi_close_permit and not w.inputs.poi_open_request
+
+
+def lose_mains(w: Work, *, planned: bool = False) -> None:
+    """The POI breaker opens; a ready source forms the island after the transfer, else the bus is dead.
+
+    Opened in a planned way, with the mains still there, the source is told beforehand: no dip.
+    """
     w.closed = False
     w.good_s = 0.0
-    _hand_over(w, dip=True)
+    _hand_over(w, dip=not planned)
 
 
 def black_out(w: Work, *, overload: bool) -> None:
@@ -292,7 +299,7 @@ def _hand_over(w: Work, *, dip: bool) -> None:
         elif w.gensets[i].phase is _RUNNING and not w.gensets[i].unloading:
             w.gensets[i] = replace(w.gensets[i], loading=False)
             w.forming = i
-            w.dip_s = w.t.site.grid.transfer_s if mains_lost else 0.0
+            w.dip_s = w.t.site.grid.transfer_s if mains_lost and dip else 0.0
             return
     black_out(w, overload=False)
 

@@ -71,6 +71,8 @@ class PlantInput:
     genset_p_set_kw: Mapping[str, float] = field(default_factory=dict)
     pv_limit_kw: Mapping[str, float] = field(default_factory=dict)
     feeder_close: Mapping[str, bool] = field(default_factory=dict)
+    poi_open_request: bool = False  # open the POI breaker in a planned way and keep it open
+    poi_close_permit: bool = True  # the synchronising device may close it when the mains have been good
     refuel_l: Mapping[str, float] = field(
         default_factory=dict
     )  # delivered into the tank at the start of the step
@@ -189,6 +191,7 @@ class PlantFlows:
         out[f"{grid}.v_pu"] = self.poi_v_pu
         out[f"{grid}.f_hz"] = NOMINAL_F_HZ if self.mains_present else 0.0
         out[f"{grid}.breaker_closed"] = 1.0 if self.grid_closed else 0.0
+        out[f"{grid}.sync_ok"] = 1.0 if self.mains_present else 0.0
         out["bus.alive"] = 1.0 if self.bus_alive else 0.0
         out["bus.v_pu"] = self.bus_v_pu
         out["bus.f_hz"] = self.bus_f_hz

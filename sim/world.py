@@ -10,7 +10,7 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from ems.kpi import EnergyCounters
-from ems.points import AssetKind, GensetState, split_point_id
+from ems.points import AssetKind, GensetState, is_binary, split_point_id
 from ems.site import Site
 from plant_models.plant import PlantFlows, PlantInput, PlantState, initial_state, step
 from sim.meter import Meter
@@ -219,6 +219,9 @@ class World:
             by_name.setdefault((kinds[asset], name), {})[asset] = value
         run = by_name.get((AssetKind.GENSET, "run_request"), {})
         close = by_name.get((AssetKind.FEEDER, "close_request"), {})
+        grid = self.site.grid.id
+        opened = by_name.get((AssetKind.GRID, "open_request"), {})
+        permit = by_name.get((AssetKind.GRID, "close_permit"), {})
         return PlantInput(
             mains_present=cell.mains_v_pu > 0.0,
             mains_v_pu=cell.mains_v_pu,
@@ -229,6 +232,8 @@ class World:
             genset_p_set_kw=by_name.get((AssetKind.GENSET, "p_set_kw"), {}),
             pv_limit_kw=by_name.get((AssetKind.PV, "p_limit_kw"), {}),
             feeder_close={f: v >= 0.5 for f, v in close.items()},
+            poi_open_request=opened.get(grid, 0.0) >= 0.5,
+            poi_close_permit=permit.get(grid, 1.0) >= 0.5,
             refuel_l=self._tanks_to_fill(),
             faults=plant_faults(
                 cell, self.state, reset=self._sets_to_reset(), failing=self._failing_starts()
@@ -321,8 +326,7 @@ class World:
 
     def _changed(self, point: str) -> None:
         self._inputs = None
-        asset, name = split_point_id(point)
-        switching = self._kinds[asset] is AssetKind.FEEDER or name == "run_request"
+        switching = is_binary(split_point_id(point)[1])
         if switching or not self.state.grid_closed:
             hold_s = self.options.fine_for_s if switching else 5.0 * self.options.fine_step_s
             self._fine_until_s = max(self._fine_until_s, self.now_s + hold_s)
@@ -390,6 +394,8 @@ def setpoints_at_rest(site: Site) -> dict[str, float]:
         out |= {f"{g.id}.run_request": 0.0, f"{g.id}.p_set_kw": g.p_min_kw}
     out |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
     out |= {f"{f.id}.close_request": 1.0 for f in site.feeders if f.has_breaker}
+    out |= {f"{site.grid.id}.open_request": 0.0, f"{site.grid.id}.open_permit": 0.0}
+    out |= {f"{site.grid.id}.close_permit": 1.0}
     return {point: value for point, value in out.items() if point in site.authority.setpoints}
 
 

@@ -32,7 +32,7 @@ from ems.contracts import (
 from ems.cycle_life import CycleLife
 from ems.derating import EngineDerating, cut_curve, derated_ratio
 from ems.outage import OutageNotice
-from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams
+from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams, TransitionPolicy
 from ems.points import PointSpec
 from ems.site import (
     Authority,
@@ -148,6 +148,9 @@ def _sources(form: SourcesForm | None) -> SourceSets | None:
     )
 
 
+_GRID_PARTS = {"reactive", "caps", "transformer", "flapping", "strength", "supervision", "transitions"}
+
+
 def _grid(form: GridForm) -> GridParams:
     reactive = None if form.reactive is None else ReactivePolicy(**form.reactive.model_dump())
     return GridParams(
@@ -156,8 +159,9 @@ def _grid(form: GridForm) -> GridParams:
         transformer=None if form.transformer is None else TransformerParams(**form.transformer.model_dump()),
         flapping=None if form.flapping is None else FlappingPolicy(**form.flapping.model_dump()),
         strength=None if form.strength is None else StrengthPolicy(**form.strength.model_dump()),
+        transitions=TransitionPolicy(**form.transitions.model_dump()),
         supervision=Supervision(**form.supervision.model_dump()),
-        **form.model_dump(exclude={"reactive", "caps", "transformer", "flapping", "strength", "supervision"}),
+        **form.model_dump(exclude=_GRID_PARTS),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ems.assets import OnSilence
 from ems.errors import BadValue
-from ems.points import POINTS, Access, AssetKind, PointSpec, point_id, split_point_id
+from ems.points import POINTS, Access, AssetKind, PointSpec, is_binary, point_id, split_point_id
 from ems.site_schema.build import in_unit, point_map
 from ems.site_schema.checks_wire import wanted_points
 from ems.site_schema.draft import Draft
@@ -148,7 +148,7 @@ def _ratings(draft: Draft, point: str, numbers: Mapping[str, float]) -> None:
     """Bounds of a setpoint lie inside the asset's ratings and inside the range of its map."""
     asset, name = split_point_id(point)
     limits: tuple[float, float] | None = None
-    if name in ("run_request", "close_request"):
+    if is_binary(name):
         limits = (0.0, 1.0)
     elif asset in draft.bess:
         battery = draft.bess[asset].battery

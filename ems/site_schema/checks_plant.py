@@ -14,6 +14,7 @@ from ems.site_schema.checks_weak_grid import (
     check_sources,
     check_supervision,
     check_transformer,
+    check_transitions,
 )
 from ems.site_schema.draft import Draft
 from ems.site_schema.text import Loc
@@ -32,6 +33,7 @@ def check_plant(draft: Draft) -> None:
     check_transformer(draft)
     check_flapping(draft)
     check_supervision(draft)
+    check_transitions(draft)
     check_sources(draft)
     for bess_id, bess in draft.bess.items():
         check_bess(draft, ("bess", bess_id), bess)

@@ -130,6 +130,28 @@ def check_supervision(draft: Draft) -> None:
         )
 
 
+def check_transitions(draft: Draft) -> None:
+    """A planned islanding has time to balance; who opens ahead of an outage can open."""
+    grid = draft.grid
+    if grid is None:
+        return
+    own, loc = grid.transitions, ("grid", "transitions")
+    if own.planned_s_max < own.balanced_s + own.open_s_max:
+        draft.add(
+            (*loc, "planned_s_max"),
+            f"{own.planned_s_max:g} s",
+            f"balanced_s and open_s_max together, {own.balanced_s + own.open_s_max:g} s, or more",
+        )
+    setpoints = [f"{grid.id}.{n}" for n in ("open_request", "open_permit")]
+    if own.island_before_s is not None and not any(p in draft.authority for p in setpoints):
+        draft.add(
+            (*loc, "island_before_s"),
+            f"{own.island_before_s:g} s",
+            f"authority over {' or '.join(setpoints)}",
+            "the EMS can ask nobody to open the breaker",
+        )
+
+
 def _within(value: float, low: float | None, high: float | None) -> bool:
     return (low is None or low <= value) and (high is None or value <= high)
 

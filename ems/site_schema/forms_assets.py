@@ -84,6 +84,18 @@ class SupervisionForm(Form):
     start_confirm_s: Annotated[float, Quantity("s", ge=0, le=60)] = 3.0
 
 
+class TransitionsForm(Form):
+    """How the plant goes from one grid mode to another."""
+
+    balanced_ratio: Annotated[float, Quantity("", gt=0, le=0.2)] = 0.02
+    balanced_s: Annotated[float, Quantity("s", ge=1, le=300)] = 10.0
+    planned_s_max: Annotated[float, Quantity("s", ge=10, le=3600)] = 60.0
+    open_s_max: Annotated[float, Quantity("s", ge=1, le=120)] = 10.0
+    close_s_max: Annotated[float, Quantity("s", ge=5, le=3600)] = 120.0
+    stable_s: Annotated[float, Quantity("s", ge=0, le=300)] = 10.0
+    island_before_s: Annotated[float, Quantity("s", gt=0, le=86400)] | None = None
+
+
 class GridForm(Form):
     """The point of interconnection."""
 
@@ -104,6 +116,7 @@ class GridForm(Form):
     caps: list[CapForm] = []
     reactive: ReactiveForm | None = None
     supervision: SupervisionForm = SupervisionForm()
+    transitions: TransitionsForm = TransitionsForm()
 
 
 class CycleLifePointForm(Form):

@@ -5,7 +5,7 @@ import math
 from connectors.point_map import PointCodec, point_codecs
 from ems.commands import Cause
 from ems.errors import BadValue
-from ems.points import split_point_id
+from ems.points import is_binary, split_point_id
 from ems.site import Site
 from ems.telemetry import Snapshot
 from sim.oracles.base import Oracle, TickSeen, WriteSeen
@@ -22,7 +22,7 @@ def effective_limits(site: Site, snapshot: Snapshot | None, point: str) -> tuple
     asset, name = split_point_id(point)
     authority = site.authority.setpoints[point]
     low, high = authority.low, authority.high
-    if name in ("run_request", "close_request"):
+    if is_binary(name):
         return max(low, 0.0), min(high, 1.0)
     for b in site.bess:
         if b.id == asset and name == "p_set_kw":

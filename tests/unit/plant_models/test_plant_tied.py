@@ -110,6 +110,7 @@ NOT_MODELLED = {
     "grid1.p_import_kw_max",
     "grid1.p_export_kw_max",
     "bess1.temp_degc",
+    *(f"grid1.v{n}_pu" for n in (1, 2, 3)),
 }  # optional, told from outside
 
 

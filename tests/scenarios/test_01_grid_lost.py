@@ -1,0 +1,52 @@
+"""1: the grid is lost while the plant exports, imports, or neither, with a battery that forms."""
+
+from dataclasses import replace
+
+import pytest
+
+from ems.site import GridMode, Site
+from sim.rig import Rig, RigOptions
+
+pytestmark = pytest.mark.scenario(1)
+AT_S = 60.0
+LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
+CASES = {  # PV, state of charge, export cap, power at the POI before
+    "exporting": (560.0, 0.93, 300.0, (-300.0, -100.0)),
+    "importing": (0.0, 0.38, 0.0, (150.0, 400.0)),
+    "at zero": (0.0, 0.6, 0.0, (-2.0, 12.0)),
+}
+
+
+@pytest.fixture(scope="module", params=tuple(CASES))
+def run(request: pytest.FixtureRequest, small: Site) -> Rig:
+    pv_kw, soc, export_kw, (low_kw, high_kw) = CASES[request.param]
+    site = replace(small, grid=replace(small.grid, p_export_kw_max=export_kw))
+    rig = Rig(site, pv_kw=pv_kw, load_kw=LOAD, mains=[(AT_S, 400.0)], options=RigOptions(soc=soc))
+    rig.run(180.0)
+    assert low_kw < rig.first(AT_S - 1.0, lambda r: True).flows.grid_p_kw < high_kw
+    return rig
+
+
+def test_grid_lost_island_is_seen_within_one_second(run: Rig):
+    assert run.after(AT_S, lambda r: r.decisions.mode is GridMode.ISLANDED) <= 1.0
+    assert run.after(AT_S, lambda r: r.decisions.transition == "settling") <= 1.0
+
+
+def test_grid_lost_setpoints_are_those_of_the_island_within_two_seconds(run: Rig):
+    first = run.after(AT_S, lambda r: r.decisions.mode is GridMode.ISLANDED and bool(r.commands))
+    assert first <= 2.0
+
+
+def test_grid_lost_pv_fits_into_load_and_charge_headroom_within_two_seconds(run: Rig):
+    room = [
+        r.flows.pv_p_kw["pv1"] - sum(r.flows.feeder_p_kw.values()) - r.flows.bess_p_charge_kw_max["bess1"]
+        for r in run.rows(AT_S + 2.0)
+    ]
+    assert max(room) <= 1.0
+
+
+def test_grid_lost_nothing_unserved_but_the_transfer(run: Rig):
+    """The transfer of 0.2 s is the plant's own; reserve was held."""
+    assert run.held(lambda r: r.decisions.reserve.covered, AT_S - 10.0, AT_S)
+    assert run.unserved_kwh(AT_S, AT_S + 3.0) <= sum(LOAD.values()) * run.site.grid.transfer_s / 3600.0 + 1e-6
+    assert run.unserved_kwh(AT_S + 3.0) == pytest.approx(0.0, abs=1e-9)

@@ -1,0 +1,92 @@
+"""5: planned islanding: next to no power at the POI for 10 s before it opens; given up after 60 s."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from ems.outage import OutageNotice
+from ems.site import GridMode, Site
+from sim.rig import Rig, RigOptions
+from sim.rig_scenario import MONDAY, Power
+from tests.scenarios.poi import with_breaker
+
+pytestmark = pytest.mark.scenario(5)
+AT_S = 60.0
+OPEN = "grid1.open_request"
+LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
+
+
+def order(for_s: float) -> Callable[[Rig], None]:
+    return lambda rig: rig.propose(OPEN, 1.0, for_s=for_s)
+
+
+def opened_s(rig: Rig) -> float:
+    return AT_S + rig.after(AT_S, lambda r: not r.flows.grid_closed)
+
+
+@pytest.fixture(scope="module")
+def run(small: Site) -> Rig:
+    """SoC under the reserve: the rules import 200 kW and charge: there is much to balance."""
+    rig = Rig(with_breaker(small), load_kw=LOAD, pv_kw=30.0, options=RigOptions(soc=0.38))
+    return rig.at(AT_S, order(200.0)).run(500.0)
+
+
+def test_planned_islanding_no_power_at_the_poi_before_it_opens(run: Rig):
+    open_s, limit_kw = opened_s(run), 0.02 * run.site.grid.p_import_kw_max
+    before = [abs(r.flows.grid_p_kw) for r in run.rows(open_s - 10.0, open_s)]
+    assert len(before) == 10
+    assert max(before) <= limit_kw
+    assert run.log[int(AT_S) - 5].flows.grid_p_kw > 10.0 * limit_kw  # there was much to balance
+    assert open_s - AT_S <= run.site.grid.transitions.planned_s_max
+
+
+def test_planned_islanding_serves_every_load_and_is_an_island(run: Rig):
+    assert run.unserved_kwh() == pytest.approx(0.0, abs=1e-9)
+    assert run.after(opened_s(run), lambda r: r.decisions.mode is GridMode.ISLANDED) <= 1.0
+
+
+def test_planned_islanding_lasts_as_long_as_its_order_and_then_reconnects(run: Rig):
+    assert run.held(lambda r: not r.flows.grid_closed, opened_s(run), AT_S + 199.0)
+    closed_s = run.after(AT_S + 200.0, lambda r: r.flows.grid_closed)
+    assert closed_s <= run.site.grid.reconnect_dwell_s + 3.0
+    steps = [e["now"] for e in run.events("transition.step")]
+    assert steps == ["balancing", "opening", "settling", "steady", "dwell", "closing", "ramping", "steady"]
+
+
+def test_planned_islanding_that_cannot_balance_is_given_up(small: Site):
+    """Load that jumps by 80 kW in every cycle: connected before, connected after, asked to open never."""
+    jumping: dict[str, Power] = {**LOAD, "critical": lambda t: 40.0 + 80.0 * (int(t) % 2)}
+    rig = Rig(with_breaker(small), load_kw=jumping, options=RigOptions(horizon_s=300.0))
+    rig.at(AT_S, order(180.0)).run(240.0)
+    (given_up,) = rig.events("transition.given_up")
+    assert (given_up["transition"], given_up["why"]) == ("T1", "not done in time")
+    ended_s = AT_S + rig.after(AT_S, lambda r: r.alarmed("islanding.given_up"))
+    assert ended_s - AT_S <= rig.site.grid.transitions.planned_s_max + 1.0
+    assert rig.held(lambda r: r.flows.grid_closed and r.wrote(OPEN) in (0.0, None), 0.0)
+    assert rig.held(lambda r: r.decisions.transition == "steady", ended_s)
+    calm = {e["now"] for e in rig.events("transition.step")}
+    assert calm == {"balancing"}
+
+
+def test_planned_islanding_that_nobody_could_carry_is_not_begun(small: Site):
+    rig = (
+        Rig(with_breaker(small), load_kw=LOAD, options=RigOptions(soc=0.1))
+        .at(AT_S, order(60.0))
+        .run(AT_S + 70.0)
+    )
+    assert rig.events("transition.step") == []
+    assert rig.held(lambda r: r.flows.grid_closed)
+
+
+def test_planned_islanding_ahead_of_an_announced_outage_only_tells_who_opens(small: Site):
+    """The site gives the edge no say in the breaker but a permit to the controller that opens."""
+    policy = replace(small.grid.transitions, island_before_s=120.0)
+    site = with_breaker(small, "open_permit", transitions=policy)
+    start = MONDAY + timedelta(seconds=180.0)
+    notice = OutageNotice(id="work", issued_at=MONDAY, start=start, end=start + timedelta(seconds=60.0))
+    rig = Rig(site, load_kw=LOAD, pv_kw=30.0, options=RigOptions(notices=(notice,))).run(100.0)
+    permitted_s = rig.after(0.0, lambda r: r.wrote("grid1.open_permit") == 1.0)
+    assert 60.0 + 10.0 <= permitted_s <= 60.0 + 60.0
+    assert not any(c.point == OPEN for r in rig.rows() for c in r.commands)
