@@ -43,6 +43,8 @@ def _site(facts: Facts) -> Iterator[Alarm]:
         yield Alarm(code="edge.held_safe", text="held safe until an operator releases the edge")
     if facts.overrun:
         yield Alarm(code="edge.cycle.overrun", text="a control cycle was not over when the next one was due")
+    if facts.source is Source.RELEASED:
+        yield Alarm(code="edge.released", text="let go of by a person: every device acts by itself")
     if mode is GridMode.UNKNOWN:
         yield Alarm(code="grid.mode.unknown", text="evidence is missing or contradicts itself")
     if mode is GridMode.BLACK:

@@ -14,6 +14,7 @@ from dispatch.net_demand import aligned
 from dispatch.plan_choice import Choice, choose
 from dispatch.plan_follower import PlanFollower
 from dispatch.protect import Protected, protect
+from dispatch.release import let_go, release_stage
 from dispatch.resume import know_fallen_back
 from dispatch.safe_table import safe_proposals
 from dispatch.state import EdgeState, Written
@@ -83,13 +84,17 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     given = moves.given
     kept = protect(layout, between, observed, wishes, now_s, given.dt_s)
     kept = held(layout, observed, moves, kept)
-    source = _source(state, observed, kept.targets)
+    release, let = release_stage(layout, state.release, given.release, observed, snapshot, state.written)
+    source = _source(state, observed, kept.targets, release.released)
     proposals = proposals_of(layout, setup.controller.name, state, observed, kept.targets, given)
     proposals += () if state.held_safe else moves.proposals
+    proposals = [] if source is Source.RELEASED else proposals
     gate_input = gate_input_of(layout, state, observed, snapshot, given.dt_s)
     written, commands, refusals = write(layout, state, observed, snapshot, proposals, kept.bounds, gate_input)
-    beat = state.heartbeat if state.held_safe else next_beat(state.heartbeat)
-    beats = heartbeat_commands(layout, beat, written, gate_input, state.seq + 1 + len(commands))
+    silent = state.held_safe or source is Source.RELEASED
+    beat = state.heartbeat if silent else next_beat(state.heartbeat)
+    seq = state.seq + 1 + len(commands)
+    beats = [] if silent else heartbeat_commands(layout, beat, written, gate_input, seq)
     refusals = [*bad, *refusals]
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
@@ -98,7 +103,8 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     ladder, moved = rung_now(state, source, snapshot.at, why, given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, kept.alarms)
-    events = [*truth, *choice.events, *_mode_change(state, observed), *kept.events, *moved, *rang]
+    did = () if source is Source.RELEASED else kept.events
+    events = [*truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved, *rang]
     after = EdgeState(
         epoch=state.epoch,
         seq=state.seq + len(commands),
@@ -115,12 +121,14 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         written=written,
         refused=refused,
         alarms=alarms,
+        release=release,
         source=source.value,
         source_since=ladder.since,
         silent_since_s=state.silent_since_s,
         marks=state.marks,
         transition=moves.memory,
     )
+    after = let_go(after, state) if source is Source.RELEASED else after
     return after, _decisions(
         setup, observed, kept, choice, given, commands, told, events, conditions, ladder, after
     )
@@ -174,8 +182,12 @@ def _context(
     )
 
 
-def _source(state: EdgeState, observed: Observed, targets: Targets) -> Source:
-    if state.held_safe or observed.condition.grid_mode is GridMode.UNKNOWN:
+def _source(state: EdgeState, observed: Observed, targets: Targets, released: bool) -> Source:
+    if state.held_safe:
+        return Source.HOLD_SAFE
+    if released:
+        return Source.RELEASED
+    if observed.condition.grid_mode is GridMode.UNKNOWN:
         return Source.HOLD_SAFE
     return targets.source
 

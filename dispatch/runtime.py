@@ -16,7 +16,7 @@ from dispatch.deferrables import work_known
 from dispatch.pacing import Pace
 from dispatch.process_image import ProcessImage
 from dispatch.state import EdgeState, ObserverMemory, Written
-from dispatch.vocabulary import Controller, Decisions, TickInput
+from dispatch.vocabulary import Controller, Decisions, ReleaseWish, TickInput
 from ems.alarms import AlarmAction, AlarmBook
 from ems.clock import Clock
 from ems.commands import Command, Proposal, WriteOutcome
@@ -82,6 +82,7 @@ class EdgeRuntime:
                 observer = replace(observer, feeder_use=known.feeder_use)
         alarms = alarms_known(known_alarms, clock.now(), clock.monotonic_s())
         self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer, alarms=alarms)
+        self.release: ReleaseWish | None = None  # a person's standing wish, authenticated
         self.alarm_actions: list[AlarmAction] = []  # what people asked since the last cycle, authenticated
         self._alarms_s = -math.inf  # when the alarms were recorded last
         self.last: Decisions | None = None
@@ -121,6 +122,7 @@ class EdgeRuntime:
             proposals=tuple(proposals),
             overrun=overrun,
             alarm_actions=tuple(self.alarm_actions),
+            release=self.release,
         )
         self.alarm_actions.clear()
         try:

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from dispatch.alarm_memory import AlarmMemory
 from dispatch.balancing_memory import NetDemandMemory
 from dispatch.deferrables import WorkSeen
+from dispatch.release_memory import ReleaseMemory
 from dispatch.transition_table import TransitionMemory
 from dispatch.vocabulary import ControlMemory
 from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
@@ -139,6 +140,7 @@ class EdgeState:
     written: Mapping[str, Written] = field(default_factory=dict)
     refused: Mapping[str, tuple[str, float]] = field(default_factory=dict)  # point -> (code, since)
     alarms: AlarmMemory = field(default_factory=AlarmMemory)
+    release: ReleaseMemory = field(default_factory=ReleaseMemory)
     source: str | None = None
     source_since: datetime | None = None
     silent_since_s: Mapping[str, float] = field(default_factory=dict)  # assets that give no good reading

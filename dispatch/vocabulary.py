@@ -153,6 +153,14 @@ def event(kind: str, **fields: JsonValue) -> Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseWish:
+    """An authenticated person wants the edge to let go of the plant, until it is taken back."""
+
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
     """A condition of the rationalisation table that is told in this cycle.
 
@@ -184,6 +192,7 @@ class TickInput:
     planner_alive: bool = True
     proposals: tuple[Proposal, ...] = ()  # operators' wishes, already authenticated
     alarm_actions: tuple[AlarmAction, ...] = ()  # the same for alarms
+    release: ReleaseWish | None = None  # stands until it is taken back
     overrun: bool = False  # the grid of cycles was not kept before this tick
 
 
