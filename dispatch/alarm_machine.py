@@ -117,7 +117,7 @@ def _holds(row: AlarmRow, before: Tracked, alarm: Alarm | None) -> bool:
 def _condition(row: AlarmRow, before: Tracked, alarm: Alarm | None, given: AlarmInput) -> Tracked:
     """Let the condition, after its delays, move the alarm."""
     holds, live, entry = _holds(row, before, alarm), before.entry.state in LIVE, before.entry
-    began_s = given.now_s if holds and not before.present else before.began_s
+    began_s = given.now_s if holds and not (before.present or live) else before.began_s
     if holds and not before.present:
         entry = replace(entry, activations=entry.activations + 1)
     if alarm is not None and holds:
@@ -179,7 +179,8 @@ def _explained_by(
         e = parent.entry
         if e.code not in row.parents or e.state not in LIVE or e.shelf is not None or e.removed is not None:
             continue
-        near = e.asset in (None, t.entry.asset) or t.entry.asset in served.get(str(e.asset), ())
+        of_plant = alarm_table()[e.code].tag in ("site", "grid")
+        near = of_plant or e.asset == t.entry.asset or t.entry.asset in served.get(str(e.asset), ())
         if near and t.began_s >= parent.began_s - LEAD_S:
             return key
     return None

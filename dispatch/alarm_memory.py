@@ -16,7 +16,7 @@ class Tracked:
 
     entry: AlarmEntry
     present: bool = False  # the condition holds in this cycle
-    began_s: float = 0.0  # since when, while it is present
+    began_s: float = 0.0  # when it came; a live alarm whose condition flaps began but once
     pending_since_s: float | None = None  # a delay is running
     shelved_until_s: float | None = None
 

@@ -39,6 +39,7 @@ def alarms_now(facts: Facts) -> tuple[Alarm, ...]:
 
 def _site(facts: Facts) -> Iterator[Alarm]:
     mode, reserve = facts.observed.condition.grid_mode, facts.reserve
+    grid = facts.layout.site.grid.id
     if facts.held_safe:
         yield Alarm(code="edge.held_safe", text="held safe until an operator releases the edge")
     if facts.overrun:
@@ -46,13 +47,12 @@ def _site(facts: Facts) -> Iterator[Alarm]:
     if facts.source is Source.RELEASED:
         yield Alarm(code="edge.released", text="let go of by a person: every device acts by itself")
     if mode is GridMode.UNKNOWN:
-        yield Alarm(code="grid.mode.unknown", text="evidence is missing or contradicts itself")
+        yield Alarm(code="grid.mode.unknown", asset=grid, text="evidence is missing or contradicts itself")
     if mode is GridMode.BLACK:
         yield Alarm(code="bus.dead", text="the site's bus has no voltage")
     if mode in (GridMode.GRID_TIED, GridMode.UNKNOWN) and facts.observed.phase_lost:
         yield Alarm(code="grid.phase.lost", text="a phase of the mains is gone, the others are there")
     if not facts.observed.meter_ok:
-        grid = facts.layout.site.grid.id
         yield Alarm(code="grid.meter.lost", asset=grid, text="no good reading of the power at the POI")
     if facts.source is Source.RULES and facts.plan_wanted:
         yield Alarm(code="plan.none", text=f"rules decide: {facts.plan_refused}")
@@ -98,7 +98,10 @@ def _silent(facts: Facts) -> Iterator[Alarm]:
     still = {h.device for h in facts.layout.heartbeats_in if _frozen(facts.snapshot, h.point)}
     for d in silent:
         text = f"{d} answers, but its heartbeat stands still" if d in still else f"{d} gives no good reading"
-        yield Alarm(code="device.silent", asset=d, text=text)
+        if facts.layout.site.grid.id in facts.layout.served[d]:
+            yield Alarm(code="grid.device.silent", asset=d, text=text)
+        else:
+            yield Alarm(code="device.silent", asset=d, text=text)
     if len(silent) == len(devices):
         yield Alarm(code="comms.lost", text=f"none of {len(devices)} devices gives a good reading")
 

@@ -51,7 +51,7 @@ def locked_genset() -> Loop:
     ("make", "code", "asset"),
     [
         (held_safe, "edge.held_safe", None),
-        (contradiction, "grid.mode.unknown", None),
+        (contradiction, "grid.mode.unknown", "grid1"),
         (dead_bus, "bus.dead", None),
         (dead_bus, "feeder.shed", "essential"),
         (no_meter, "grid.meter.lost", "grid1"),
@@ -89,6 +89,8 @@ def test_alarms_now_devices_silent_named_by_connection():
     loop.run(5.0)
     loop.world.silent = frozenset(["pv1"])
     assert {(a.code, a.asset) for a in loop.run(1.0).alarms} == {("device.silent", "pv1")}
+    loop.world.silent = frozenset(["grid1"])
+    assert ("grid.device.silent", "grid1") in {(a.code, a.asset) for a in loop.run(1.0).alarms}
     loop.world.silent = frozenset(loop.setup.layout.devices)
     assert "comms.lost" in {a.code for a in loop.run(1.0).alarms}
 
