@@ -47,6 +47,7 @@ CONTROLLERS: Mapping[str, Callable[[], Controller]] = {
     "plan": PlanFollower,
     "mpc": PlanFollower,
 }
+WISHES_KEPT_S = 60.0  # a wish whose time is over is still handed in: to drop it is the edge's
 AFTER_BREAK_S = 10.0  # the plant goes on so long after the edge broke, for what its devices do
 
 
@@ -197,6 +198,8 @@ class Rig:
         self._actions: list[tuple[float, Callable[[Rig], object]]] = []
         self.wishes: list[Proposal] = []
         self._held_safe = False
+        self._held: dict[str, float] = {}
+        self._at = o.start
         self._hash = hashlib.sha256()
 
     # ---- what a test does -----------------------------------------------------------------------
@@ -337,7 +340,9 @@ class Rig:
         self.journal.refusals.clear()
         self.io.results.clear()
         self._held_safe = self.runtime.state.held_safe
+        self._at = self.clock.now()
         decisions = self._decide()
+        self._held = dict(self.world.setpoints.values)
         if self.turns is not None and decisions is not None:
             self.turns.turn(t_s, decisions, self.plans)
         self.world.advance(t_s + self.dt_s)
@@ -345,7 +350,9 @@ class Rig:
         self._judge(t_s, decisions)
         if decisions is not None:
             self._keep(t_s, decisions)
-        self.wishes = [p for p in self.wishes if p.expires_s is not None and p.expires_s > t_s + EPSILON_S]
+        self.wishes = [
+            p for p in self.wishes if p.expires_s is not None and p.expires_s > t_s - WISHES_KEPT_S
+        ]
 
     def _decide(self) -> Decisions | None:
         """The edge's cycle; when it breaks, the plant goes on without it for a while, watched."""
@@ -374,7 +381,7 @@ class Rig:
             results=tuple(self.io.results),
             snapshot=self.journal.snapshot,
             flows=self.world.flows,
-            held=dict(self.world.setpoints.values),
+            held=self._held,
         )
         self.log.append(row)
         self._hash.update(line_of(row).encode())
@@ -388,6 +395,7 @@ class Rig:
             dt_s=self.dt_s,
             command=command,
             snapshot=self.journal.snapshot,
+            told=self.io.arrived,
             held=self.world.setpoints.values.get(command.point),
             held_safe=self._held_safe,
             shadow=self.options.shadow,
@@ -408,6 +416,10 @@ class Rig:
             held_safe=self._held_safe,
             snapshot=self.journal.snapshot,
             results=self.io.results,
+            told=self.io.arrived,
+            held=self._held,
+            plans=self.plans.offered,
+            at=self._at,
             entered=self.journal.entered,
             beats=self.world.heartbeats,
             flows=self.world.flows,

@@ -53,6 +53,7 @@ class RigIO:
         self.memories = [Memory() for _ in self.faults]
         self._on_write = on_write
         self.results: list[WriteResult] = []  # of this tick
+        self.arrived: dict[str, Reading] = {}  # the newest of each point
 
     async def read_all(self) -> Sequence[Reading]:
         """What arrives now."""
@@ -61,6 +62,7 @@ class RigIO:
         for (fault, entry), memory in zip(self.faults, self.memories, strict=True):
             if entry.arrive is not None and fault.holds(now_s):
                 readings = entry.arrive(fault, memory, readings, now_s)
+        self.arrived |= {r.point: r for r in readings}
         return readings
 
     async def write(self, commands: Sequence[Command]) -> Sequence[WriteResult]:

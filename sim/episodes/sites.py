@@ -142,11 +142,12 @@ def _renamed(connection: Connection, old: str, new: str, name: str, port: int) -
     def own(point: str) -> str:
         return f"{new}.{point.partition('.')[2]}"
 
-    watchdog = connection.watchdog_point
+    watchdog, beat = connection.watchdog_point, connection.heartbeat_in
     return replace(
         connection,
         id=name,
         port=port,
         watchdog_point=None if watchdog is None else own(watchdog),
+        heartbeat_in=None if beat is None else own(beat),
         points=tuple(replace(m, point=own(m.point)) for m in connection.points),
     )

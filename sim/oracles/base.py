@@ -8,7 +8,7 @@ from dispatch.vocabulary import Decisions
 from ems.commands import Command, Proposal, WriteResult
 from ems.plan import Plan
 from ems.site import Site
-from ems.telemetry import Snapshot
+from ems.telemetry import Reading, Snapshot
 from plant_models.state import PlantFlows
 from sim.rig_io import Entered
 
@@ -28,6 +28,7 @@ class WriteSeen:
 
     Parameters
     ----------
+    told : the newest reading of each point, whatever the edge made of it.
     held : what the device holds for this setpoint; None before anybody wrote it [unit of the point].
     held_safe : the edge was held safe before this tick.
     proposals : operators' wishes given to this tick.
@@ -40,6 +41,7 @@ class WriteSeen:
     dt_s: float
     command: Command
     snapshot: Snapshot | None
+    told: Mapping[str, Reading]
     held: float | None  # unit of the point
     held_safe: bool
     shadow: bool
@@ -58,6 +60,10 @@ class TickSeen:
     decisions : None when the edge did not complete its cycle.
     held_safe : the edge was held safe before this tick.
     results : of the writes of this tick.
+    told : the newest reading of each point.
+    held : what the devices hold after the writes, by setpoint [unit of the point].
+    plans : every plan the edge was ever offered, by id.
+    at : record time of the edge.
     beats : heartbeat registers as the devices hold them.
     flows : truth from this tick to the next.
     """
@@ -68,6 +74,10 @@ class TickSeen:
     held_safe: bool
     snapshot: Snapshot | None
     results: Sequence[WriteResult]
+    told: Mapping[str, Reading]
+    held: Mapping[str, float]
+    plans: Mapping[str, Plan]
+    at: datetime
     entered: Sequence[Entered]
     beats: Mapping[str, float]
     flows: PlantFlows

@@ -10,7 +10,6 @@ from plant_models.state import PlantFlows
 from sim.oracles.base import Oracle, TickSeen
 
 ALARM_WITHIN_S = 2.0
-HEARTBEAT_PERIOD_S = 1.0
 NOT_MAPPED_AGE_S = 30.0  # maximum age of a point no map states one for
 SOC_SLACK = 0.005
 BALANCE_RATIO = 0.001
@@ -108,6 +107,9 @@ class HeartbeatOfTheLoop(Oracle):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._points = [c.watchdog_point for c in site.connections if c.watchdog_point is not None]
+        self._period_s = {c.watchdog_point: c.watchdog_period_s for c in site.connections}
+        highs = {m.point: m.high for c in site.connections for m in c.points}
+        self._wrap = {p: int(min(highs.get(p, WRAP - 1.0), WRAP - 1.0)) + 1 for p in self._points}
         self._cycles: int | None = None
         self._tried_s: dict[str, float] = {}
         self._beat: dict[str, float] = {}
@@ -128,7 +130,7 @@ class HeartbeatOfTheLoop(Oracle):
             wrong = wrong or self._gap(t, point, result is not None)
             if result is None or result.outcome is not WriteOutcome.CONFIRMED or t.decisions is None:
                 continue
-            if result.command.value != float(t.decisions.heartbeat):
+            if result.command.value != float(t.decisions.heartbeat % self._wrap[point]):
                 wrong = wrong or f"{point} = {result.command.value:g} is not the count of cycles"
         return wrong
 
@@ -147,7 +149,7 @@ class HeartbeatOfTheLoop(Oracle):
         since_s = self._tried_s.setdefault(point, t.t_s)
         if tried:
             self._tried_s[point] = t.t_s
-        gap_s, allowed_s = t.t_s - since_s, 2.0 * max(t.dt_s, HEARTBEAT_PERIOD_S)
+        gap_s, allowed_s = t.t_s - since_s, 2.0 * max(t.dt_s, self._period_s[point])
         return f"{point} not written for {gap_s:g} s" if gap_s > allowed_s + 1e-6 else None
 
 

@@ -1,60 +1,103 @@
 """Oracles at every write: I1 limits, I2 authority, I3 finite and known, I4 ramp, I5 record, I9 sequence."""
 
 import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from connectors.point_map import PointCodec, point_codecs
 from ems.commands import Cause
 from ems.errors import BadValue
-from ems.points import is_binary, split_point_id
-from ems.site import Site
-from ems.telemetry import Snapshot
+from ems.plan import Plan
+from ems.points import BessState, is_binary, split_point_id
+from ems.site import GridMode, Site
+from ems.telemetry import Reading
 from sim.oracles.base import Oracle, TickSeen, WriteSeen
 
+NOT_MAPPED_AGE_S = 30.0  # maximum age of a point no map states one for
+MODE_GRACE_S = 360.0  # a plan's step may be followed so long on either side of a planned change of mode
 PROTECTIVE = (Cause.SAFE_TABLE, Cause.PROTECTION)
 LOCAL = ("local", "local_mode")  # names of a device's own switch, 1: at the device
 
 
-def effective_limits(site: Site, snapshot: Snapshot | None, point: str) -> tuple[float, float]:
-    """What a setpoint may be now: nameplate, site file, and what the device itself last said.
+class Limits:
+    """What each setpoint may be now: nameplate, site file, and what the device itself said last.
 
     A battery that says no limits gets none.
     """
-    asset, name = split_point_id(point)
-    authority = site.authority.setpoints[point]
-    low, high = authority.low, authority.high
-    if is_binary(name):
-        return max(low, 0.0), min(high, 1.0)
-    for b in site.bess:
-        if b.id == asset and name == "p_set_kw":
-            charge = None if snapshot is None else snapshot.value(f"{asset}.p_charge_kw_max")
-            discharge = None if snapshot is None else snapshot.value(f"{asset}.p_discharge_kw_max")
-            low = max(low, -b.battery.p_charge_kw_max, 0.0 if charge is None else -charge)
-            high = min(high, b.battery.p_discharge_kw_max, 0.0 if discharge is None else discharge)
-    for g in site.gensets:
-        if g.id == asset and name == "p_set_kw":
-            low, high = max(low, 0.0), min(high, g.p_rated_kw)
-    for p in site.pv:
-        if p.id == asset and name == "p_limit_kw":
-            low, high = max(low, 0.0), min(high, p.p_ac_kw)
-    return low, high
+
+    def __init__(self, site: Site) -> None:
+        self._authority = site.authority.setpoints
+        self._bess = {b.id: b.battery for b in site.bess}
+        self._maps = {m.point: m for c in site.connections for m in c.points}
+        self._high = {f"{g.id}.p_set_kw": g.p_rated_kw for g in site.gensets}
+        self._high |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
+
+    def of(self, point: str, told: Mapping[str, Reading], t_s: float) -> tuple[float, float]:
+        """(lowest, highest) value [unit of the point]."""
+        asset, name = split_point_id(point)
+        low, high = self._authority[point].low, self._authority[point].high
+        if is_binary(name):
+            return max(low, 0.0), min(high, 1.0)
+        if asset in self._bess and name == "p_set_kw":
+            charge = self._live(f"{asset}.p_charge_kw_max", told, t_s)
+            discharge = self._live(f"{asset}.p_discharge_kw_max", told, t_s)
+            battery = self._bess[asset]
+            return (
+                max(low, -battery.p_charge_kw_max, -charge),
+                min(high, battery.p_discharge_kw_max, discharge),
+            )
+        if point in self._high:
+            return max(low, 0.0), min(high, self._high[point])
+        return low, high
+
+    def _live(self, point: str, told: Mapping[str, Reading], t_s: float) -> float:
+        """The last limit the device told, if it is one; else none is left [kW]."""
+        r, m = told.get(point), self._maps.get(point)
+        if r is None or not r.is_good or r.value is None or not math.isfinite(r.value):
+            return 0.0
+        plausible = m is None or m.low <= r.value <= m.high
+        fresh = t_s - r.arrived_s <= (NOT_MAPPED_AGE_S if m is None else m.age_s_max) + 1e-6
+        return r.value if plausible and fresh else 0.0
 
 
 class InsideLimits(Oracle):
     """I1."""
 
     id = "I1"
-    says = "no write outside the effective limits"
+    says = "no write outside the effective limits; a limit that tightens is written within a cycle"
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._limits = Limits(site)
+        self._bess = {f"{b.id}.p_set_kw": b.id for b in site.bess}
+        self._resolution = {m.point: abs(m.scale) for c in site.connections for m in c.points}
 
     def on_write(self, w: WriteSeen) -> str | None:
         """The value lies inside nameplate, site file and the device's own live limits."""
         c = w.command
         if c.point not in self.site.authority.setpoints:
             return None  # I3 says whether it may be written at all
-        low, high = effective_limits(self.site, w.snapshot, c.point)
+        low, high = self._limits.of(c.point, w.told, w.t_s)
         slack = 1e-6 * max(1.0, abs(low), abs(high))
         if low - slack <= c.value <= high + slack:
             return None
         return f"{c.point} = {c.value!r} outside [{low:g}, {high:g}] ({c.cause}: {c.reason})"
+
+    def on_tick(self, t: TickSeen) -> str | None:
+        """A battery that follows holds nothing outside its limits that the edge has not tried to change."""
+        if t.decisions is None:
+            return None
+        tried = {r.command.point for r in t.results}
+        for point, bess in self._bess.items():
+            held, state = t.held.get(point), t.told.get(f"{bess}.state")
+            following = state is not None and state.value == BessState.FOLLOWING.code
+            if held is None or point in tried or not following or point not in self.site.authority.setpoints:
+                continue
+            low, high = self._limits.of(point, t.told, t.t_s)
+            slack = self._resolution.get(point, 0.0) + 1e-6 * abs(held)
+            if not low - slack <= held <= high + slack:
+                return f"{point} is left at {held:g} outside [{low:g}, {high:g}]"
+        return None
 
 
 class MayWrite(Oracle):
@@ -93,6 +136,25 @@ class MayWrite(Oracle):
         if not plan.issued_at <= w.at < plan.valid_until:
             return f"{c.point} written for plan {c.plan_id} outside its validity, at {w.at}"
         return None
+
+    def on_tick(self, t: TickSeen) -> str | None:
+        """No plan is followed in a grid mode that it does not have around now."""
+        if t.decisions is None:
+            return None
+        for r in t.results:
+            plan = t.plans.get(r.command.plan_id or "") if r.command.cause is Cause.PLAN else None
+            if plan is not None and t.decisions.mode not in modes_around(plan, t.at, t.dt_s):
+                return f"{r.command.point} follows {plan.plan_id} while {t.decisions.mode}"
+        return None
+
+
+def modes_around(plan: Plan, at: datetime, dt_s: float) -> set[GridMode]:
+    """Grid modes of the steps of a plan around a time."""
+    grace = timedelta(seconds=MODE_GRACE_S + dt_s)
+    starts = plan.grid.starts()
+    ends = [*starts[1:], plan.grid.end]
+    steps = zip(starts, ends, plan.grid_mode, strict=True)
+    return {mode for start, end, mode in steps if start - grace <= at < end + grace}
 
 
 class FiniteAndWhitelisted(Oracle):
@@ -139,6 +201,7 @@ class RampKept(Oracle):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
+        self._limits = Limits(site)
         self._resolution = {m.point: abs(m.scale) for c in site.connections for m in c.points}
 
     def on_write(self, w: WriteSeen) -> str | None:
@@ -162,7 +225,7 @@ class RampKept(Oracle):
             return c.value <= held or c.cause is Cause.SAFE_TABLE
         if c.cause in PROTECTIVE:
             return True
-        low, high = effective_limits(self.site, w.snapshot, c.point)
+        low, high = self._limits.of(c.point, w.told, w.t_s)
         narrowed = not low - 1e-6 <= held <= high + 1e-6
         return narrowed or (abs(c.value) <= abs(held) and c.value * held >= 0.0)
 
