@@ -62,8 +62,10 @@ def genset_states(
         out.append(UnitState.UNREADABLE)
     if state is GensetState.LOCKED_OUT:
         out.append(UnitState.LOCKED_OUT)
-    if request is not None and request.late:
+    if request is not None and (request.late or request.overdue):
         out.append(UnitState.START_FAILED)
+    if request is not None and request.reset_why is not None:
+        out.append(UnitState.RESET_NEEDED)
     if in_maintenance(layout, genset, snapshot.at):
         out.append(UnitState.MAINTENANCE)
     return _each_once(out)

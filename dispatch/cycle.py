@@ -73,7 +73,9 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
     sent = {p: w.value for p, w in state.written.items()}
     net_demand, observed = aligned(layout, state.net_demand, observed, sent, now_s, given.dt_s)
-    requests, truth = reconcile(layout, state.requests, state.observer.gensets, memory.gensets, now_s)
+    requests, truth = reconcile(
+        layout, state.requests, state.observer.gensets, memory.gensets, now_s, given.proposals
+    )
     condition = observed.condition
     plans, choice = choose(setup.site, state.plans, given.plan, condition, now_s, given.dt_s)
     context = _context(setup, state, observed, choice, given)

@@ -75,6 +75,21 @@ def emergency(
     return Emergency(runs=runs, memory=replace(memory, emergency_gensets=kept), why=why)
 
 
+def critical_at_risk(layout: Layout, observed: Observed, bus: Bus, dt_s: float) -> bool:
+    """Whether load of the critical tiers is lost, or will be, unless a genset comes."""
+    if bus.mode is GridMode.BLACK:
+        return True
+    if bus.mode is not GridMode.ISLANDED:
+        return False
+    tier = layout.site.reserve.critical_tier
+    demand_kw = sum(observed.demand_kw[f] for f, p in layout.feeders.items() if p.tier <= tier)
+    missing_kw = demand_kw - bus.pv_kw - bus.genset_rated_kw
+    if not bus.forming_bess:
+        return missing_kw > 0.0
+    soon = bus.stored_kwh < max(0.0, missing_kw) * need_s(layout, dt_s) / 3600.0
+    return soon or missing_kw > HEADROOM_RATIO * min(bus.up_kw, bus.up_later_kw)
+
+
 def _forced(value: float, reason: str) -> Target:
     return Target(value=value, cause=Cause.PROTECTION, reason=reason)
 

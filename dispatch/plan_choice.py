@@ -46,7 +46,7 @@ def choose(
         return memory, Choice(plan=plan, step=step, refused=memory.refusal, replan=False, events=events)
     if drop and plan is not None:
         events = (*events, event("plan.dropped", plan_id=plan.plan_id, reason=why))
-        memory = replace(memory, accepted=None, dropped_seq=plan.seq, refusal=why)
+        memory = replace(memory, accepted=None, refusal=why)
     ask = drop or monotonic_s - memory.asked_s >= ASK_AGAIN_S
     if ask:
         memory = replace(memory, asked_s=monotonic_s)

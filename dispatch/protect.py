@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dispatch.condition import Observed
-from dispatch.emergency import emergency, lasting
+from dispatch.emergency import critical_at_risk, emergency, lasting
 from dispatch.feeders import COLD_LOAD_RATIO, LadderInput, adopt, dropped_out, ladder
 from dispatch.genset_requests import resolve
 from dispatch.island import Bus, look_at
@@ -56,7 +56,9 @@ def protect(
     reserve = reserve_now(layout, observed)
     forced = emergency(layout, observed, bus, reserve, state.protection, wishes.genset_run, now_s, dt_s)
     wanted = {**wishes.genset_run, **forced.runs}
-    requests, runs, events = resolve(layout, state.requests, wanted, c, now_s)
+    requests, runs, events = resolve(
+        layout, state.requests, wanted, c, now_s, critical_at_risk(layout, observed, bus, dt_s)
+    )
     power = power_stage(layout, observed, bus, wishes, runs, _next_kw(layout, observed, shed), dt_s)
     deficit_kw, why = _deficit(layout, observed, bus, power, forced.memory, requests, now_s, dt_s)
     given = LadderInput(

@@ -74,7 +74,6 @@ class PlanMemory:
     checked_id: str | None = None
     refusal: str | None = None  # why `checked_id` is not followed
     highest_seq: int = -1
-    dropped_seq: int = -1  # last plan that was dropped
     asked_s: float = -1e9  # when another plan was last asked for
 
 
@@ -84,8 +83,11 @@ class GensetRequest:
 
     run: bool
     since_s: float
-    adopted: bool = False  # it started or was stopped by somebody else, and the edge follows
-    late: bool = False  # it did not come on load in time
+    late: bool = False  # it did not come on load in all its attempts, or was stopped by others: left alone
+    overdue: bool = False  # still trying, but no longer waited for
+    failures: int = 0  # starts that failed one after the other
+    reset_why: str | None = None  # nothing is asked of it until an operator has looked
+    starts_s: tuple[float, ...] = ()  # when it was asked to start, in the last hour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +105,9 @@ class ProtectionMemory:
     """Timers of the common protections [s, edge monotonic]; None while the cause is absent."""
 
     import_over_since_s: float | None = None
-    export_over_since_s: float | None = None
     reserve_short_since_s: float | None = None
     surplus_since_s: float | None = None
     black_since_s: float | None = None
-    last_shed_s: float = -1e9
     last_restore_s: float = -1e9
     emergency_gensets: tuple[str, ...] = ()  # started by protection, kept until the rules or a plan take over
 

@@ -88,6 +88,14 @@ class BessParams:
     pcs: PcsParams
 
 
+class StartsFor(StrEnum):
+    """What rules and protections may start a genset for in its quiet hours."""
+
+    ANYTHING = "anything"
+    CRITICAL_LOAD = "critical_load"  # load of the critical tiers that nobody else could carry
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuietHours:
     """Local hours of each day in which running costs extra, from `start_h` to `end_h`, also over midnight."""
@@ -95,6 +103,7 @@ class QuietHours:
     start_h: float  # local hour of day, 0 to 24
     end_h: float
     cost_per_h: float  # money per running hour, in the plan only
+    starts_for: StartsFor = StartsFor.CRITICAL_LOAD  # without a plan
 
     def holds(self, local: datetime) -> bool:
         """Whether a local time lies in these hours."""
@@ -113,6 +122,7 @@ class BurnOff:
     above_ratio: float  # of the rating
 
 
+START_MARGIN_S = 30.0  # on the time a start takes when nothing fails
 ISO_FLOOR_RATIO = 0.3  # ISO 8528-1: less load counts as this share of the rating
 ISO_MEAN_H = 24.0  # hours of operation over which a mean load is taken
 
@@ -192,6 +202,8 @@ class GensetParams:
     rating: Rating | None = None
     exercise: Exercise | None = None
     balance_per_h: float | None = None  # money for each 100 h ahead of its peers; None: no part in it
+    start_timeout_s: float | None = None  # then the next set is asked; None: start_delay_s and 30 s
+    starts_per_h_max: int | None = None  # without a plan, but for critical load; None: free
     tank_unusable_l: float = 0.0  # stays in the tank: the engine stops there
     start_types: tuple[StartType, ...] = ()  # in place of hot and cold, dearer from one to the next
     ramp_down_kw_s: float | None = None  # None: as upwards
@@ -225,6 +237,12 @@ class GensetParams:
     def tank_usable_l(self) -> float:
         """What of a full tank can be burnt [L]."""
         return self.tank_l - self.tank_unusable_l
+
+    @property
+    def overdue_s(self) -> float:
+        """From request until the set is no longer waited for [s]."""
+        own_s = self.start_timeout_s
+        return self.start_delay_s + START_MARGIN_S if own_s is None else own_s
 
     @property
     def start_delay_s(self) -> float:

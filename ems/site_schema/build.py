@@ -59,6 +59,7 @@ from ems.site_schema.forms_assets import (
     GensetForm,
     GridForm,
     LowLoadForm,
+    QuietHoursForm,
     RatingForm,
     SocReserveForm,
     WarrantyForm,
@@ -263,11 +264,17 @@ def _genset(genset_id: str, form: GensetForm, altitude_m: float) -> GensetParams
         step_load_kw_max=min(rated_kw, form.step_load_kw_max),
         fuel_kw=fuel_kw,
         fuel_l_h=fuel_l_h,
-        quiet=tuple(QuietHours(start_h=q.start, end_h=q.end, cost_per_h=q.cost_per_h) for q in form.quiet),
+        quiet=tuple(_quiet(q) for q in form.quiet),
         low_load=None if form.low_load is None else _low_load(form.low_load),
         rating=None if form.rating is None else _rating(form.rating),
         exercise=None if form.exercise is None else _exercise(form.exercise),
         **form.model_dump(exclude=built),
+    )
+
+
+def _quiet(form: QuietHoursForm) -> QuietHours:
+    return QuietHours(
+        start_h=form.start, end_h=form.end, cost_per_h=form.cost_per_h, starts_for=form.starts_for
     )
 
 

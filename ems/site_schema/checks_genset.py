@@ -38,6 +38,14 @@ def check_genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
             f"{g.tank_l:g} L",
             f"an hour at rating or more above what is unusable, {g.fuel_points[-1].fuel_l_h:g} L",
         )
+    nominal_s = g.crank_s + g.warm_up_s + g.synchronise_s
+    if g.start_timeout_s is not None and g.start_timeout_s < nominal_s:
+        draft.add(
+            (*loc, "start_timeout_s"),
+            f"{g.start_timeout_s:g} s",
+            f"crank_s, warm_up_s and synchronise_s together, {nominal_s:g} s, or more",
+            "a healthy start would count as failed",
+        )
     for i, quiet in enumerate(g.quiet):
         if quiet.start == quiet.end:
             draft.add((*loc, "quiet", i, "to"), clock(quiet.end), "another time than from", "00:00 to 24:00?")

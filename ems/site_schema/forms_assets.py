@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ems.assets import Sharing
+from ems.assets import Sharing, StartsFor
 from ems.site_schema.forms_base import EVERY_DAY, Day, Form, Id
 from ems.site_schema.quantity import (
     Eta,
@@ -246,6 +246,7 @@ class QuietHoursForm(Form):
     start: LocalHour = Field(alias="from")
     end: LocalHour = Field(alias="to")
     cost_per_h: Annotated[float, Quantity("CUR/h", ge=0)]
+    starts_for: StartsFor = Field(default=StartsFor.CRITICAL_LOAD, strict=False)
 
 
 class BurnOffForm(Form):
@@ -318,6 +319,8 @@ class GensetForm(Form):
     cold_start_cost: Money | None = None
     cold_after_s: Seconds = 0.0
     starts_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
+    starts_per_h_max: Annotated[int, Field(ge=1, le=60)] | None = None
+    start_timeout_s: SecondsPositive | None = None
     quiet: list[QuietHoursForm] = []
     low_load: LowLoadForm | None = None
     rating: RatingForm | None = None

@@ -1,19 +1,25 @@
 """Minimum times, failed starts, and the truth at the set."""
 
+from dataclasses import replace
+
 import pytest
 
+from dispatch.availability import genset_states
 from dispatch.genset_requests import LEAVE_ALONE_S, reconcile, resolve
 from dispatch.layout import layout_of
 from dispatch.state import GensetRequest, GensetSeen
 from dispatch.vocabulary import Target
-from ems.commands import Cause
-from ems.condition import GensetCondition
+from ems.assets import QuietHours, StartsFor
+from ems.commands import Cause, Proposal
+from ems.condition import GensetCondition, UnitState
 from ems.points import GensetState
+from ems.telemetry import Snapshot
 from tests.builders import T0, site
 from tests.unit.dispatch.test_plan_choice import condition
 
 LAYOUT = layout_of(site())
 S = GensetState
+NOTHING = Snapshot(at=T0, monotonic_s=0.0, readings={})
 
 
 def target(run: bool, cause: Cause = Cause.RULES) -> dict[str, Target]:
@@ -78,7 +84,6 @@ STOOD = GensetSeen(state=S.STOPPED)
 def test_reconcile_restart_of_the_edge_adopts_a_running_set():
     request, events = turn(None, None, S.RUNNING, 0.0)
     assert request.run
-    assert request.adopted
     assert not events
 
 
@@ -117,3 +122,71 @@ def test_reconcile_locked_out_set_loses_its_request():
     request, events = turn(ON, GensetSeen(state=S.CRANKING), S.LOCKED_OUT, 30.0)
     assert not request.run
     assert events == ["genset.locked_out"]
+
+
+def test_reconcile_overdue_set_is_still_asked_but_no_longer_waited_for():
+    gen1 = site().gensets[0]
+    request, events = turn(ON, GensetSeen(state=S.CRANKING), S.CRANKING, gen1.overdue_s)
+    assert (request.run, request.overdue, events) == (True, True, ["genset.start.overdue"])
+    assert UnitState.START_FAILED in genset_states(LAYOUT, NOTHING, "gen1", S.CRANKING, request)
+    request, events = turn(request, GensetSeen(state=S.SYNCHRONISING), S.RUNNING, 100.0)
+    assert (request.run, request.overdue, events) == (True, False, ["genset.start.came_late"])
+
+
+def test_reconcile_third_failed_start_in_a_row_needs_an_operator():
+    request, came = ON, GensetSeen(state=S.RUNNING, on_load=True, on_load_since_s=20.0)
+    for n in (1, 2, 3):
+        request, events = turn(replace(request, run=True, late=False), came, S.COOLING_DOWN, 30.0)
+        assert (request.failures, events) == (n, ["genset.start.stalled"])
+    assert request.reset_why == "3 starts failed"
+    assert UnitState.RESET_NEEDED in genset_states(LAYOUT, NOTHING, "gen1", S.STOPPED, request)
+    seen = {g: GensetSeen(state=S.STOPPED) for g in LAYOUT.gensets}
+    wish = Proposal(point="gen1.run_request", value=0.0, cause=Cause.OPERATOR, reason="repaired", owner="kim")
+    requests = {"gen1": request, "gen2": OFF}
+    out, told = reconcile(LAYOUT, requests, seen, seen, 40.0, (wish,))
+    assert (out["gen1"].reset_why, out["gen1"].failures, out["gen1"].late) == (None, 0, False)
+    assert [e.kind for e in told] == ["genset.reset"]
+
+
+def test_reconcile_engine_that_stands_without_cooling_down_has_tripped():
+    long_ago = GensetSeen(state=S.RUNNING, on_load=True, on_load_since_s=-1e6)
+    request, events = turn(ON, long_ago, S.STOPPED, 50.0)
+    assert (request.run, request.reset_why, events) == (False, "it tripped", ["genset.tripped"])
+
+
+QUIET = QuietHours(start_h=22.0, end_h=6.0, cost_per_h=10.0)
+
+
+@pytest.mark.parametrize(
+    ("starts_for", "cause", "critical", "expected"),
+    [
+        (StartsFor.CRITICAL_LOAD, Cause.RULES, False, False),
+        (StartsFor.CRITICAL_LOAD, Cause.PROTECTION, False, False),
+        (StartsFor.CRITICAL_LOAD, Cause.PROTECTION, True, True),
+        (StartsFor.CRITICAL_LOAD, Cause.PLAN, False, True),  # it has paid the price
+        (StartsFor.CRITICAL_LOAD, Cause.OPERATOR, False, True),
+        (StartsFor.NOTHING, Cause.PROTECTION, True, False),
+        (StartsFor.ANYTHING, Cause.RULES, False, True),
+    ],
+)
+def test_resolve_quiet_hours_hold_off_rules_and_protections(starts_for, cause, critical, expected):
+    quiet = replace(QUIET, starts_for=starts_for)
+    plant = site()
+    sets = tuple(replace(g, quiet=(quiet,)) for g in plant.gensets)
+    layout = layout_of(replace(plant, gensets=sets))
+    night = T0.replace(hour=23)
+    assert QUIET.holds(night.astimezone(layout.zone))
+    requests = {g: GensetRequest(run=False, since_s=-1e6) for g in layout.gensets}
+    after, _, _ = resolve(layout, requests, target(True, cause), condition(night), 0.0, critical)
+    assert after["gen1"].run is expected
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "critical", "expected"), [(-10.0, False, False), (-10.0, True, True), (-3700.0, False, True)]
+)
+def test_resolve_starts_of_the_last_hour_are_limited(asked_s, critical, expected):
+    plant = site()
+    layout = layout_of(replace(plant, gensets=tuple(replace(g, starts_per_h_max=1) for g in plant.gensets)))
+    requests = {g: GensetRequest(run=False, since_s=-1e6, starts_s=(asked_s,)) for g in layout.gensets}
+    after, _, _ = resolve(layout, requests, target(True, Cause.PROTECTION), condition(T0), 0.0, critical)
+    assert after["gen1"].run is expected

@@ -1,5 +1,6 @@
 """docs/modes.md says what the code does."""
 
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -69,3 +70,10 @@ def test_rules_mains_that_fail_again_end_the_reconnection(step: Step):
     rule = next_rule(step, facts(mode=GridMode.ISLANDED, mains_ok=False, dwell_over=True))
     assert rule is not None
     assert (rule.to, rule.failed) == (Step.STEADY, True)
+
+
+def test_page_every_event_of_genset_requests():
+    told = {r[1].strip("`") for r in rows("Genset requests")}
+    text = (Path(__file__).resolve().parents[3] / "dispatch" / "genset_requests.py").read_text()
+    in_code = set(re.findall(r'"(genset\.[a-z_.]+)"', text))
+    assert told == in_code - {"genset.start.requested", "genset.stop.requested"}
