@@ -69,22 +69,23 @@ def alarms_after(memory: AlarmMemory, given: AlarmInput) -> tuple[AlarmMemory, l
                 events += [refused(a, "there is no such alarm") for a in acts[key]]
     if not keys:
         return memory, events
-    table = alarm_table()
     tracked: dict[str, Tracked] = {}
-    for key in (k for code in table for k, c in keys.items() if c == code):  # parents first
-        row = table[keys[key]]
+    lives = _Lives(served=given.served)
+    for row, key in _parents_first(keys):
         before = memory.tracked.get(key)
         if before is None:
             before = Tracked(entry=_at_rest(row, key, told.get(key)))
         moved = _condition(row, before, told.get(key), given)
         timed = _timed(moved, given.now_s)
-        after = _seen(_designed(row, timed, tracked, given), before.entry, given.at)
-        events += _transitions([t.entry for t in (before, moved, timed, after)])
+        after = _seen(_designed(row, timed, lives), before.entry, given.at)
+        if after is not before:
+            events += _transitions([t.entry for t in (before, moved, timed, after)])
         for action in acts.get(key, ()):
             after, done = act(row, after, action, given.at, given.now_s)
             events.append(done)
         if _worth_keeping(after):
             tracked[key] = after
+            lives.add(after)
     return AlarmMemory(tracked=tracked), events
 
 
@@ -120,7 +121,7 @@ def _condition(row: AlarmRow, before: Tracked, alarm: Alarm | None, given: Alarm
     began_s = given.now_s if holds and not (before.present or live) else before.began_s
     if holds and not before.present:
         entry = replace(entry, activations=entry.activations + 1)
-    if alarm is not None and holds:
+    if alarm is not None and holds and not _told_before(entry, alarm):
         entry = replace(entry, text=alarm.text, value=alarm.value, limit=alarm.limit)
         if live and alarm.level > entry.level and entry.state is AlarmState.ACKNOWLEDGED:
             entry = replace(entry, state=AlarmState.UNACKNOWLEDGED, acknowledged_by=None)
@@ -131,7 +132,14 @@ def _condition(row: AlarmRow, before: Tracked, alarm: Alarm | None, given: Alarm
         delay_s = row.on_delay_s if holds else row.off_delay_s
         if delay_s <= 0.0 or given.now_s - pending_s + given.dt_s / 2.0 >= delay_s:
             pending_s, entry = None, _moved(row, entry, Change.ACTIVE if holds else Change.CLEAR, given.at)
+    if entry is before.entry and holds is before.present and pending_s == before.pending_since_s:
+        return before
     return replace(before, entry=entry, present=holds, began_s=began_s, pending_since_s=pending_s)
+
+
+def _told_before(entry: AlarmEntry, alarm: Alarm) -> bool:
+    told = (entry.text, entry.value, entry.limit, entry.level)
+    return told == (alarm.text, alarm.value, alarm.limit, alarm.level)
 
 
 def _moved(row: AlarmRow, entry: AlarmEntry, change: Change, at: datetime) -> AlarmEntry:
@@ -150,10 +158,10 @@ def _timed(t: Tracked, now_s: float) -> Tracked:
     return replace(t, entry=replace(t.entry, shelf=None), shelved_until_s=None)
 
 
-def _designed(row: AlarmRow, t: Tracked, tracked: Mapping[str, Tracked], given: AlarmInput) -> Tracked:
+def _designed(row: AlarmRow, t: Tracked, lives: "_Lives") -> Tracked:
     """What explains the alarm by design."""
     resting = t.entry.state is AlarmState.NORMAL
-    by = None if resting else _explained_by(row, t, tracked, given.served)
+    by = None if resting else lives.explain(row, t)
     return t if by == t.entry.suppressed_by else replace(t, entry=replace(t.entry, suppressed_by=by))
 
 
@@ -169,21 +177,40 @@ def _seen(t: Tracked, before: AlarmEntry, at: datetime) -> Tracked:
     return replace(t, entry=replace(entry, heard=heard, since=since))
 
 
-def _explained_by(
-    row: AlarmRow, t: Tracked, tracked: Mapping[str, Tracked], served: Mapping[str, frozenset[str]]
-) -> str | None:
-    """The alarm that explains this one: it lives, no person hides it, and this condition is not older."""
-    if row.alarm_class is AlarmClass.SAFETY:
+@dataclass(slots=True, kw_only=True)
+class _Lives:
+    """Alarms that live and that no person keeps out of sight: what may explain others, by whom they cover."""
+
+    served: Mapping[str, frozenset[str]]
+    covering: dict[tuple[str, str | None], list[Tracked]] = field(default_factory=dict)  # (code, asset)
+
+    def add(self, t: Tracked) -> None:
+        e = t.entry
+        if e.state not in LIVE or e.shelf is not None or e.removed is not None:
+            return
+        of_plant = e.asset is None or alarm_table()[e.code].tag in ("site", "grid")
+        for asset in (None,) if of_plant else {e.asset, *self.served.get(str(e.asset), ())}:
+            self.covering.setdefault((e.code, asset), []).append(t)
+
+    def explain(self, row: AlarmRow, t: Tracked) -> str | None:
+        """The alarm that explains this one: it covers its asset, and its condition is not younger."""
+        if row.alarm_class is AlarmClass.SAFETY:
+            return None
+        for code in row.parents:
+            for asset in (None, t.entry.asset):
+                for parent in self.covering.get((code, asset), ()):
+                    if t.began_s >= parent.began_s - LEAD_S:
+                        return parent.entry.key
         return None
-    for key, parent in tracked.items():
-        e = parent.entry
-        if e.code not in row.parents or e.state not in LIVE or e.shelf is not None or e.removed is not None:
-            continue
-        of_plant = alarm_table()[e.code].tag in ("site", "grid")
-        near = of_plant or e.asset == t.entry.asset or t.entry.asset in served.get(str(e.asset), ())
-        if near and t.began_s >= parent.began_s - LEAD_S:
-            return key
-    return None
+
+
+def _parents_first(codes: Mapping[str, str]) -> list[tuple[AlarmRow, str]]:
+    """Rows and keys in the order of the table, which has parents before what they explain."""
+    table = alarm_table()
+    by_code: dict[str, list[str]] = {}
+    for key, code in codes.items():
+        by_code.setdefault(code, []).append(key)
+    return [(row, key) for code, row in table.items() if code in by_code for key in by_code[code]]
 
 
 _MOVED = {
