@@ -83,10 +83,16 @@ def plant(ports: Sequence[int], poll_s: float, timeout_s: float) -> Site:
                 poll_s=poll_s,
                 timeout_s=timeout_s,
                 watchdog_point=beat.point,
+                watchdog_period_s=0.5 * poll_s,
                 points=(*rows, beat),
             )
         )
     return dataclasses.replace(site, connections=tuple(connections), cycle_s=poll_s)
+
+
+def only(connections: Sequence[Connection]) -> Site:
+    """The small site with these connections."""
+    return dataclasses.replace(builders.site(), connections=tuple(connections))
 
 
 def polls(site: Site) -> list[list[Request]]:

@@ -9,6 +9,7 @@ from enum import Enum
 
 from connectors.link import DeviceLink, LinkError, WriteReply
 from connectors.point_map import PointCodec
+from connectors.readings import reading
 from ems.clock import Clock, wall_s, wall_sleep
 from ems.commands import Command, WriteOutcome
 from ems.records import JsonValue
@@ -119,12 +120,7 @@ class Device:
         if self.health is Health.UP:
             return list(self._readings.values())
         now, now_s = self._clock.now(), self._clock.monotonic_s()
-        return [
-            Reading(
-                point=point, value=None, quality=Quality.COMM_FAILED, source_time=now, arrived_s=now_s
-            )
-            for point in self._codecs
-        ]  # fmt: skip
+        return [reading(point, None, Quality.COMM_FAILED, now, now_s) for point in self._codecs]
 
     async def write(self, commands: Sequence[Command], budget_s: float = math.inf) -> list[WriteReply]:
         """Send each command once, in order; none any more after `budget_s` [s wall]."""
@@ -185,14 +181,8 @@ class Device:
         self._took_s = max(wall_s() - began_s, FADING_RATIO * self._took_s)
         now, now_s = self._clock.now(), self._clock.monotonic_s()
         self._readings = {
-            point: Reading(
-                point=point,
-                value=v.value,
-                quality=v.quality,
-                source_time=now if v.source_time is None else v.source_time,
-                arrived_s=now_s,
-            )
-            for point, v in values.items()
+            point: reading(point, value, quality, now if told is None else told, now_s)
+            for point, (value, quality, told) in values.items()
         }
         self.counters.polls += 1
         if self.health is not Health.UP:
