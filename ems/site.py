@@ -225,3 +225,6 @@ class Connection:
     watchdog_period_s: float = 1.0  # a device hears our heartbeat at most so often
     heartbeat_in: str | None = None  # point that counts while the device itself lives
     heartbeat_in_s_max: float = 3.0  # standing still for so long, everything of the device is stale
+    stamps_sampled: bool = (
+        False  # OPC UA: the server stamps each sample, so that an old stamp is an old value
+    )

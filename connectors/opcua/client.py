@@ -25,6 +25,7 @@ logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs every lost co
 
 NEVER_S = 1e6  # asyncua's own server watchdog: our polls see a dead server sooner
 CONNECT_ROUND_TRIPS = 6
+NAMESPACES = ua.NodeId.from_string("i=2255")  # Server.NamespaceArray
 TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
 # Whatever a broken server can make the decoder raise; each means that the stream is not to be trusted.
 FAULTS = (
@@ -65,6 +66,8 @@ class OpcUaLink:
         self._url = f"opc.tcp://{host}:{port}{path}"
         self._timeout_s = timeout_s
         self._codecs = tuple(codecs)
+        self._sampled = connection.stamps_sampled
+        self._namespaces: list[str] = []
         self._client: Client | None = None
         self._nodes: dict[str, ua.NodeId] = {}
         self._request = ua.ReadParameters()
@@ -80,19 +83,19 @@ class OpcUaLink:
         try:
             async with asyncio.timeout(CONNECT_ROUND_TRIPS * self._timeout_s):
                 await client.connect()
-                self._nodes = self._resolve(await client.get_namespace_array())
+                self._namespaces = list(await client.get_namespace_array())
+                self._nodes = self._resolve(self._namespaces)
         except FAULTS as error:
             self._tear_down(client)
             raise LinkError(f"cannot connect to {self._url}: {_words(error)}") from None
         except BaseException:
             self._tear_down(client)
             raise
-        wanted = [
-            ua.ReadValueId(NodeId=self._nodes[c.point.point], AttributeId=AttributeIds.Value)
-            for c in self._codecs
-        ]
+        nodes = [NAMESPACES, *(self._nodes[c.point.point] for c in self._codecs)]
         self._request = ua.ReadParameters(
-            NodesToRead=wanted, TimestampsToReturn=ua.TimestampsToReturn.Source, MaxAge=0
+            NodesToRead=[ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes],
+            TimestampsToReturn=ua.TimestampsToReturn.Both,
+            MaxAge=0,
         )
         self._client = client
 
@@ -104,13 +107,28 @@ class OpcUaLink:
         except FAULTS as error:
             self._drop()
             raise LinkError(f"read: {_words(error)}") from None
-        if len(results) != len(self._codecs):
+        if len(results) != len(self._codecs) + 1:
             self._drop()
-            raise LinkError(f"read: {len(results)} results for {len(self._codecs)} nodes")
+            raise LinkError(f"read: {len(results) - 1} results for {len(self._codecs)} nodes")
+        namespaces, *values = results
+        if namespaces.Value is None or namespaces.Value.Value != self._namespaces:
+            self._drop()  # the indices our node ids were made with may mean others now
+            raise LinkError("the namespaces of the server have changed")
         return {
-            codec.point.point: _point_value(codec, result)
-            for codec, result in zip(self._codecs, results, strict=True)
+            codec.point.point: self._point_value(codec, value)
+            for codec, value in zip(self._codecs, values, strict=True)
         }
+
+    def _point_value(self, codec: PointCodec, result: ua.DataValue) -> PointValue:
+        value = _point_value(codec, result)
+        if not self._sampled or value.quality is not Quality.GOOD:
+            return value
+        told, served = value.source_time, _aware(result.ServerTimestamp)
+        if told is None or served is None:
+            return PointValue(None, Quality.DEVICE_BAD, told)
+        if (served - told).total_seconds() > codec.point.age_s_max:
+            return PointValue(value.value, Quality.STALE, told)
+        return value
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
         if wall_s() >= until_s:

@@ -68,6 +68,8 @@ def _devices(draft: Draft) -> None:
         seen.setdefault(device, connection_id)
         if c.protocol is Protocol.MODBUS_TCP and c.endpoint:
             draft.add((*loc, "endpoint"), repr(c.endpoint), "no endpoint with modbus_tcp")
+        if c.protocol is Protocol.MODBUS_TCP and c.stamps_sampled:
+            draft.add((*loc, "stamps_sampled"), "true", "left out with modbus_tcp, which has no stamps")
         if c.asset is not None and c.asset not in draft.kinds:
             draft.add((*loc, "asset"), repr(c.asset), "an asset of this site", hint(c.asset, draft.kinds))
 

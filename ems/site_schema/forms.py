@@ -168,6 +168,7 @@ class ConnectionForm(Form):
     watchdog_period_s: SecondsPositive = Field(default=1.0, description="our heartbeat at most so often")
     heartbeat_in: PointId | None = Field(default=None, description="point that counts while the device lives")
     heartbeat_in_s_max: SecondsPositive = Field(default=3.0, description="longest it may stand still")
+    stamps_sampled: bool = Field(default=False, description="an old OPC UA source stamp is an old value")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text = Field(description="point map file, relative to this file")
 

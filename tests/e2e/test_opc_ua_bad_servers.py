@@ -3,9 +3,11 @@
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
+from asyncua import ua
 
 from connectors.field import FieldIO
 from ems.clock import VirtualClock, wall_s, wall_sleep
@@ -14,7 +16,14 @@ from ems.telemetry import Quality, Reading
 from tests.builders import T0
 from tests.contract.plants import START, OpcUaPlant, command, free_port, reset, site_of
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.scenario(
+        29,
+        left="certificates: the connector has no security yet; subscriptions: it polls; "
+        "times are wall time, 1 s at most",
+    ),
+]
 
 
 class Wire:
@@ -224,3 +233,38 @@ async def test_restart_namespace_index_moved_values_still_right(plant, wire, mon
     assert await rig.write(12.0) is WriteOutcome.CONFIRMED
     assert await plant.get("p_set_kw") == pytest.approx(12.0)
     await rig.io.close()
+
+
+async def test_read_source_stamp_old_under_a_fresh_server_stale_where_stamps_are_of_samples(plant, wire):
+    """A gateway that has lost its device serves the last value for ever, under its own time that is right."""
+    now = datetime.now(UTC)
+    for name, value, age_s in (("soc", 500, 60.0), ("state", 1, 0.5)):
+        stamped = ua.DataValue(
+            Value=ua.Variant(value, ua.VariantType.UInt16),
+            SourceTimestamp=now - timedelta(seconds=age_s),  # type: ignore[arg-type]
+            ServerTimestamp=now,  # type: ignore[arg-type]
+        )
+        await plant.server.write_attribute_value(plant.nodes[name].nodeid, stamped)
+    for sampled, quality in ((True, Quality.STALE), (False, Quality.GOOD)):
+        other = OpcUaPlant("dev", plant.connection.port)
+        other.connection = dataclasses.replace(plant.connection, stamps_sampled=sampled)
+        rig = Rig(other, wire.port)
+        readings = await rig.read()
+        assert readings["dev.soc"].quality is quality
+        assert readings["dev.state"].is_good
+        # a server said to stamp its samples that does not stamp one has not said how old it is
+        unstamped = Quality.DEVICE_BAD if sampled else Quality.GOOD
+        assert readings["dev.run_request"].quality is unstamped
+        await rig.io.close()
+
+
+async def test_namespaces_renumbered_under_a_session_noticed_and_resolved_anew_before_any_write(
+    rig, wire, plant
+):
+    await rig.settle()
+    await plant.server.register_namespace("urn:test:added:later")
+    assert {r.quality for r in (await rig.read()).values()} == {Quality.COMM_FAILED}
+    assert await rig.write(55.0) is WriteOutcome.NOT_SENT
+    assert right(await rig.settle())
+    assert await rig.write(56.0) is WriteOutcome.CONFIRMED
+    assert any("namespaces" in reason for reason in rig.reasons)
