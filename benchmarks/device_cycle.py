@@ -19,7 +19,6 @@ opcua    1,000 nodes on four servers, read and one written in every cycle, again
 import argparse
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import platform
@@ -34,6 +33,7 @@ import numpy as np
 import structlog
 
 from benchmarks import bare_modbus, bare_opcua, device_plant
+from cli import memory
 from connectors.field import FieldIO
 from dispatch.rules import Rules
 from dispatch.runtime import EdgeRuntime
@@ -234,8 +234,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     given = parser.parse_args()
     chosen = given.sections if given.sections else SECTIONS
-    gc.collect()
-    gc.freeze()  # as the edge process does
+    memory.settle()  # as the edge process does
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     print(f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, "
           f"asyncua {version('asyncua')}; load {load()}; p50, p99, max in ms")  # fmt: skip

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import gc
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
@@ -69,8 +69,7 @@ async def serve(config: ProcessConfig) -> None:
         known_alarms=known_alarms,
     )
 
-    gc.collect()
-    gc.freeze()  # what was made at start is not looked through again: it cost tens of ms in mid-cycle
+    memory.settle()
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})
     signs = SignsOfLife(Notifier(os.environ.get("NOTIFY_SOCKET")))
 

@@ -60,6 +60,12 @@ class PointCodec:
         """Most significant byte and register first."""
         return self._order is None and self._struct is not None and self._struct.format.startswith(">")
 
+    @property
+    def usual(self) -> tuple[str, int | None, float, float, float, float]:
+        """Point, count for *not available*, factor, offset, low, high: enough for a good value."""
+        p = self.point
+        return p.point, self.raw.sentinel, self._factor, p.offset, self._low, self._high
+
     def from_raw(self, raw: Raw) -> Decoded:
         """Raw value -> value in the point's unit and its quality; the value is finite or None."""
         if raw == self.raw.sentinel and self.raw.sentinel is not None:

@@ -7,8 +7,10 @@ from struct import Struct
 from connectors.link import PointValue
 from connectors.modbus.frames import DATA_AT
 from connectors.point_map import PointCodec
+from ems.telemetry import Quality
 
 REGISTERS_MAX = 125  # of one read request
+_pack = tuple.__new__  # a named tuple without the call of its own constructor
 HOLE_MAX = 8  # unmapped registers read along to save a request
 
 
@@ -22,17 +24,22 @@ class ReadBlock:
     points: tuple[tuple[PointCodec, int], ...]
     has_holes: bool
     plain: Struct  # every point at once, holes skipped; of no points when `odd`
+    usual: tuple[tuple[PointCodec, str, int | None, float, float, float, float], ...]  # `PointCodec.usual`
     odd: bool  # points that share registers, or whose bytes have another order: decoded one by one
 
     def decode_into(self, out: dict[str, PointValue], received: bytes) -> None:
         """Add value and quality of each point in the whole reply `received`."""
         if self.odd:
-            for codec, offset in self.points:
-                out[codec.point.point] = PointValue(*codec.decode_at(received, DATA_AT + offset), None)
+            for codec, at in self.points:
+                out[codec.point.point] = PointValue(*codec.decode_at(received, DATA_AT + at), None)
             return
-        for (codec, _), raw in zip(self.points, self.plain.unpack_from(received, DATA_AT), strict=True):
-            value, quality = codec.from_raw(raw)
-            out[codec.point.point] = PointValue(value, quality, None)
+        raws = self.plain.unpack_from(received, DATA_AT)
+        for (codec, point, missing, factor, offset, low, high), raw in zip(self.usual, raws, strict=True):
+            value: float = raw * factor + offset
+            if low <= value <= high and raw != missing:  # nearly always; NaN is in no range
+                out[point] = _pack(PointValue, (value, Quality.GOOD, None))
+            else:
+                out[point] = PointValue(*codec.from_raw(raw), None)
 
 
 def read_blocks(
@@ -76,6 +83,7 @@ def _block(group: list[PointCodec]) -> ReadBlock:
         points=points,
         has_holes=len(mapped) < end - start,
         plain=Struct("") if plain is None else plain,
+        usual=tuple((codec, *codec.usual) for codec, _ in points),
         odd=plain is None,
     )
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.link import PointValue
 from connectors.map_check import check_point_maps
 from connectors.modbus.blocks import read_blocks
+from connectors.modbus.frames import DATA_AT
 from connectors.point_map import PointCodec, point_codecs
 from connectors.raw_types import MODBUS_TYPES, OPC_UA_TYPES, Kind
 from ems.errors import BadValue, ConfigError
@@ -371,3 +373,39 @@ def test_read_blocks_single_registers_no_fewer_blocks_possible(starts, hole_max)
         ]
         best.append(min(fits))
     assert len(read_blocks(codecs, hole_max, 10)) == best[-1]
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(sorted(MODBUS_TYPES)),
+            st.integers(0, 2),
+            st.sampled_from(["big", "big", "little"]),
+            st.sampled_from([1.0, 0.1, -10.0]),
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    payload=st.binary(min_size=120, max_size=120),
+    filler=st.sampled_from([None, b"\xff", b"\x00", b"\x80", b"\x7f"]),
+)
+def test_read_block_whole_reply_decoded_as_each_point_by_itself(rows, payload, filler):
+    """A block decodes what is usual in one go; every value and quality must be that of its own codec."""
+    codecs, at = [], 0
+    for i, (data_type, hole, word_order, scale) in enumerate(rows):
+        at += hole
+        codecs.append(
+            codec(
+                point=f"a.p{i}", address=str(at), data_type=data_type, word_order=word_order, low=-300.0,
+                high=300.0, scale=abs(scale), sign=1 if scale > 0 else -1, offset=0.5, writable=False,
+            )
+        )  # fmt: skip
+        at += codecs[-1].registers
+    data = payload if filler is None else filler * 120
+    for block in read_blocks(codecs):
+        out: dict[str, PointValue] = {}
+        block.decode_into(out, bytes(DATA_AT) + data)
+        for c, offset in block.points:
+            expected = c.decode_at(data, offset)
+            assert out[c.point.point] == (*expected, None)
+            assert (out[c.point.point].value is None) == (expected.value is None)
