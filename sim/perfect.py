@@ -25,9 +25,9 @@ class PerfectForecaster:
 
     def forecast(self, grid: TimeGrid, issued_at: datetime) -> Forecast:
         """What will be, on `grid`."""
-        s, repairs = self._scenario, []
+        s, repairs, end = self._scenario, [], grid.end
         ends = [x.end for x in (*s.load_kw.values(), *s.pv_kw.values())]
-        if min(ends) < grid.end:
+        if min(ends) < end:
             repairs.append(f"the truth ends at {min(ends)}; its last day is repeated")
         tariff = s.site.tariff
         prices = tariff.import_prices(grid)
@@ -42,7 +42,7 @@ class PerfectForecaster:
             pv_kw={p: _mean(x, grid) for p, x in s.pv_kw.items()},
             import_per_kwh=prices,
             export_per_kwh=tariff.export_prices(grid),
-            outages=tuple(n for n in self._outages if n.end > grid.start),
+            outages=tuple(n for n in self._outages if n.end > grid.start and n.start < end),
             repairs=tuple(repairs),
         )
 
