@@ -30,9 +30,11 @@ def check_batteries(found: Findings, plan: Plan, p: PlanningProblem, head: int, 
             stored, _ = battery.step(params, stored, float(power[t]), step_s, on=start.available)
             drift[t] = abs(stored / params.energy_kwh - soc[t])
             level = stored / params.energy_kwh
-            near = [battery.taper_limits_kw(params, level + x) for x in (-tol.soc, 0.0, tol.soc)]
-            charge, discharge = max(x for x, _ in near), max(x for _, x in near)
-            taper[t] = max(power[t] - discharge, -power[t] - charge, 0.0)
+            charge, discharge = battery.taper_limits_kw(params, level)
+            if power[t] > discharge or -power[t] > charge:  # by no more than a margin of SoC explains?
+                near = [battery.taper_limits_kw(params, level + x) for x in (-tol.soc, 0.0, tol.soc)]
+                charge, discharge = max(x for x, _ in near), max(x for _, x in near)
+                taper[t] = max(power[t] - discharge, -power[t] - charge, 0.0)
         found.within("soc", f"{unit.id} replayed SoC away from the plan", drift, tol.soc)
         found.within("taper", f"{unit.id} above what its SoC allows", taper, tol.limit_kw)
         if start.band_kwh is not None:

@@ -57,20 +57,15 @@ def _check_ramps(
     tol: Tolerance,
 ) -> None:
     """Change from step to step while it runs, output in the first and in the last step of a run."""
-    on, power = series
-    over = np.zeros(len(on))
-    was_on, was_kw = start.on, max(params.p_min_kw, start.output_kw)
-    step_s = p.grid.step_s
-    for t, running in enumerate(on > 0.5):
-        apart_s = 0.5 * (step_s[t] + step_s[max(0, t - 1)])
-        if running and was_on:
-            rise, fall = power[t] - was_kw, was_kw - power[t]
-            over[t] = max(rise - params.ramp_kw_s * apart_s, fall - params.ramp_down_or_up_kw_s * apart_s)
-        elif running:
-            over[t] = power[t] - params.start_up_or_rated_kw
-        elif was_on:
-            over[t] = was_kw - params.shut_down_or_rated_kw
-        was_on, was_kw = bool(running), float(power[t])
+    running, power = series[0] > 0.5, series[1]
+    was_on = np.concatenate([[start.on], running[:-1]])
+    was_kw = np.concatenate([[max(params.p_min_kw, start.output_kw)], power[:-1]])
+    step_s = np.asarray(p.grid.step_s[: len(power)])
+    apart_s = 0.5 * (step_s + np.concatenate([step_s[:1], step_s[:-1]]))
+    rise, fall = power - was_kw, was_kw - power
+    kept = np.maximum(rise - params.ramp_kw_s * apart_s, fall - params.ramp_down_or_up_kw_s * apart_s)
+    begun, ended = power - params.start_up_or_rated_kw, was_kw - params.shut_down_or_rated_kw
+    over = np.where(running, np.where(was_on, kept, begun), np.where(was_on, ended, 0.0))
     found.within("ramp", f"{params.id} beyond its ramp or the edge of a run", over, tol.limit_kw)
 
 
@@ -85,16 +80,14 @@ def fuel_of_pieces(params: GensetParams, on: FloatArray, power: FloatArray) -> F
 
 def _early(p: PlanningProblem, params: GensetParams, start: GensetStart, on: FloatArray) -> FloatArray:
     """(T,) how many seconds too early each change of state comes; a unit lost before the plan is no fault."""
-    early = np.zeros(len(on))
+    early, running, edges_s = np.zeros(len(on)), on > 0.5, p.grid.offset_s
     state, since_s = start.on, -start.age_h * 3600.0
-    for t, running in enumerate(on > 0.5):
-        now_s = float(p.grid.offset_s[t])
-        if bool(running) != state:
-            least_s = params.min_up_s if state else params.min_down_s
-            ready_s = start.ready_h * 3600.0 if not state else 0.0
-            if not (start.starting and t == int(np.argmax(on > 0.5))):
-                early[t] = max(0.0, least_s - (now_s - since_s))
-            if not state and t > 0:
-                early[t] = max(early[t], ready_s - now_s)
-            state, since_s = bool(running), now_s
+    for t in np.flatnonzero(np.diff(running, prepend=start.on)):
+        now_s = float(edges_s[t])
+        least_s = params.min_up_s if state else params.min_down_s
+        if not (start.starting and t == int(np.argmax(running))):
+            early[t] = max(0.0, least_s - (now_s - since_s))
+        if not state and t > 0:
+            early[t] = max(early[t], start.ready_h * 3600.0 - now_s)
+        state, since_s = bool(running[t]), now_s
     return early
