@@ -9,7 +9,8 @@
 from ems.cycle_life import CycleLife
 from optimizer.case_costs import CostPoints, QuadraticCost
 from optimizer.case_solve import Solution, solve_case
-from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load, Renewable, Storage, Unit
+from optimizer.case_units import Storage, Unit
+from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load, Renewable
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
 from optimizer.options import DemandWeight, PlannerOptions

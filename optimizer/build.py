@@ -136,9 +136,8 @@ def numbers(
     n = Numbers(where)
     for family in families:
         family.numbers(n, p, s)
-    for name in where.shapes:
-        if name not in n.parameters and name not in n.low:
-            raise KeyError(f"no family gives numbers for {name}")
+    if missing := where.shapes.keys() - n.parameters.keys() - n.low.keys():
+        raise KeyError(f"no family gives numbers for {', '.join(sorted(missing))}")
     return n
 
 

@@ -23,7 +23,8 @@ from ems.site import Authority, FormingOrder, Hierarchy, ReservePolicy, Site
 from ems.tariff import DemandCharge, EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
 from optimizer.case_costs import refused
-from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load, Renewable, Storage, Unit
+from optimizer.case_units import Storage, Unit
+from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load, Renewable
 from optimizer.formulation import Formulation, Shedding
 from optimizer.intake.battery import open_cycle
 from optimizer.intake.deferrable import on_grid

@@ -252,7 +252,7 @@ def marginal_value(p: PlanningProblem, s: Structure, stored: FloatArray) -> floa
     """Value of one more stored kWh at the end of the window, mean by capacity [money per kWh]."""
     if not p.site.bess:
         return 0.0
-    tops = np.cumsum(widths(s), axis=1)
+    tops = np.cumsum(s.once(widths), axis=1)
     size = tops[:, -1]
     piece = np.array([min(2, int(np.searchsorted(row, stored[b, -1] - 1e-6))) for b, row in enumerate(tops)])
     return float(p.terminal_per_kwh[np.arange(len(piece)), piece] @ size / size.sum())

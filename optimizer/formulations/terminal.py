@@ -51,7 +51,8 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Widths and values."""
     if not s.site.bess:
         return
-    n.bound("kept_kwh", 0.0, widths(s))
+    size = s.once(widths)
+    n.bound("kept_kwh", 0.0, size)
     n.price("stored_energy", "kept_kwh", -p.terminal_per_kwh)
     start = np.array([b.stored_kwh for b in p.bess])
-    n.constant["stored_energy"] = float(value(start, widths(s), p.terminal_per_kwh).sum())
+    n.constant["stored_energy"] = float(value(start, size, p.terminal_per_kwh).sum())
