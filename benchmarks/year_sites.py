@@ -30,6 +30,7 @@ HOUR_S = 3600.0
 UCSD_ZONE = "America/Los_Angeles"
 SDGE = "San_Diego_Gas_Electric_Co_AL_TOU_Secondary_Above_500kW.json"
 FPL = "Florida_Power___Light_Co__GSLD-1__General_Service_Large_Demand_.json"
+YEAR_L = 1e7  # of diesel, more than three gensets burn in a year
 EVERY_DAY = frozenset(range(8))
 
 
@@ -192,12 +193,14 @@ def cambridge(folder: Path, year: int) -> Scenario:
 def weak(folder: Path, days: int = 365) -> Scenario:
     """The demo plant with a third genset on UCSD load and PV and a year of real load-shedding.
 
-    Outages are widened to whole hours, so that hourly steps meet their edges, and known 48 h ahead.
+    Outages are widened to whole hours, so that hourly steps meet their edges, and known 48 h ahead. Tanks
+    last for the year: nobody plans deliveries here.
     """
     site = three_gensets(load_site(DEMO))
     site = replace(
         site,
         name="weak",
+        gensets=tuple(replace(g, tank_l=YEAR_L) for g in site.gensets),
         grid=replace(site.grid, reconnect_dwell_s=0.0),
         tariff=replace(site.tariff, billing_interval_s=HOUR_S),
     )
