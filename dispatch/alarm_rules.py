@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dispatch.condition import Observed
 from dispatch.layout import Layout
+from dispatch.silence_told import differing
 from dispatch.state import FeederShed
 from dispatch.vocabulary import Alarm, ReserveStatus, Source
 from ems.condition import UnitState
@@ -34,7 +35,7 @@ class Facts:
 
 def alarms_now(facts: Facts) -> tuple[Alarm, ...]:
     """Every condition that is told now."""
-    return (*_site(facts), *_sources(facts), *_feeders(facts), *_silent(facts))
+    return (*_site(facts), *_sources(facts), *_feeders(facts), *_silent(facts), *_other_silence(facts))
 
 
 def _site(facts: Facts) -> Iterator[Alarm]:
@@ -104,6 +105,12 @@ def _silent(facts: Facts) -> Iterator[Alarm]:
             yield Alarm(code="device.silent", asset=d, text=text)
     if len(silent) == len(devices):
         yield Alarm(code="comms.lost", text=f"none of {len(devices)} devices gives a good reading")
+
+
+def _other_silence(facts: Facts) -> Iterator[Alarm]:
+    """Devices that are set to do something else in silence than the site file says."""
+    for point, text in differing(facts.layout, facts.snapshot):
+        yield Alarm(code="device.silence_differs", asset=point, text=text)
 
 
 def _frozen(snapshot: Snapshot, point: str) -> bool:

@@ -69,6 +69,7 @@ class Layout:
     heartbeats_in: tuple[HeartbeatIn, ...]
     p: Mapping[str, str]  # asset id -> its p_kw point
     state: Mapping[str, str]  # asset id -> its state point
+    told_silence: tuple[str, ...]  # setpoints whose device tells what it does in silence
     written_assets: tuple[str, ...]  # assets with a setpoint the edge may write
     setpoint_of: Mapping[tuple[str, str], str]  # (asset id, name) -> point, only where the edge may write
     reads: Mapping[str, tuple[str, ...]]  # asset id -> its read points
@@ -82,6 +83,11 @@ class Layout:
     def genset_order(self) -> tuple[str, ...]:
         """Gensets, first to start first."""
         return tuple(self.gensets)
+
+
+def _tells(authority: SetpointAuthority) -> bool:
+    behaviour = authority.safety.behaviour
+    return behaviour.timeout_point is not None or behaviour.value_point is not None
 
 
 def _genset_order(site: Site) -> dict[str, GensetParams]:
@@ -133,6 +139,7 @@ def layout_of(site: Site) -> Layout:
         heartbeats_in=tuple(_heartbeat_in(c) for c in site.connections if c.heartbeat_in is not None),
         p={a: point_id(a, "p_kw") for a in kinds},
         state={a: point_id(a, "state") for a in kinds},
+        told_silence=tuple(p for p, a in site.authority.setpoints.items() if p in writable and _tells(a)),
         written_assets=tuple(dict.fromkeys(a for a, _ in setpoint_of)),
         setpoint_of=setpoint_of,
         reads=reads,

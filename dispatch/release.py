@@ -11,6 +11,7 @@ from itertools import product
 from dispatch.condition import Observed
 from dispatch.layout import Layout
 from dispatch.release_memory import ReleaseMemory
+from dispatch.silence_told import differing
 from dispatch.state import EdgeState, Written
 from dispatch.vocabulary import Event, ReleaseWish, event
 from ems.silence import when_silent
@@ -94,6 +95,7 @@ def against_release(
     if mode not in (GridMode.GRID_TIED, GridMode.ISLANDED):
         yield f"the bus is {mode.value}"
         return
+    yield from (text for _, text in differing(layout, snapshot))
     held = _held(layout, snapshot, written)
     unknown = [p for p in layout.setpoints if p not in held]
     if unknown:

@@ -325,6 +325,8 @@ class DeviceBehaviour:
     timeout_s: float
     on_silence: OnSilence
     value: float | None = None  # unit: dimensionless or the setpoint's own unit; only with OnSilence.VALUE
+    timeout_point: str | None = None  # where the device tells what it is set to
+    value_point: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,18 @@ from ems.silence import silent_value
 from ems.site import Site
 
 
+def told_silence(site: Site) -> dict[str, float]:
+    """What devices tell of their silence, where they have points for it: they are set as the file says."""
+    out: dict[str, float] = {}
+    for authority in site.authority.setpoints.values():
+        b = authority.safety.behaviour
+        if b.timeout_point is not None:
+            out[b.timeout_point] = b.timeout_s
+        if b.value_point is not None and b.value is not None:
+            out[b.value_point] = b.value
+    return out
+
+
 @dataclass(slots=True)
 class Setpoints:
     """The setpoints as the devices hold them. Times in seconds after the start of the run."""

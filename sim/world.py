@@ -18,7 +18,7 @@ from sim.noise import NoiseTable, chance
 from sim.scenario import FaultKind, Scenario
 from sim.timeline import Cell, Timeline, Window, WindowSet
 from sim.trace import PlantRows, Trace, TraceWriter, last_columns, plant_columns
-from sim.watchdog import Setpoints
+from sim.watchdog import Setpoints, told_silence
 from sim.world_faults import acted_on, plant_faults
 from sim.writes import WriteVerdict
 
@@ -80,6 +80,7 @@ class World:
             c.watchdog_point: 0.0 for c in site.connections if c.watchdog_point is not None
         }
         self._beating = tuple(c.heartbeat_in for c in site.connections if c.heartbeat_in is not None)
+        self._told_silence = told_silence(site)
         self._at_rest = setpoints_at_rest(site)
         self.meter = Meter(
             site=site,
@@ -285,6 +286,7 @@ class World:
             out |= self.setpoints.values
             out |= self.heartbeats
             out |= dict.fromkeys(self._beating, math.floor(self.now_s) % BEATS)
+            out |= self._told_silence
             silent = self.silent_assets()
             if silent:
                 out = {p: v for p, v in out.items() if split_point_id(p)[0] not in silent}

@@ -401,7 +401,11 @@ def setpoint(spec: PointSpec | None, point: str, form: SetpointForm) -> Setpoint
             islanded=safe[1],
             black=safe[2],
             behaviour=DeviceBehaviour(
-                timeout_s=form.silence.timeout_s, on_silence=form.silence.action, value=value
+                timeout_s=form.silence.timeout_s,
+                on_silence=form.silence.action,
+                value=value,
+                timeout_point=form.silence.timeout_point,
+                value_point=form.silence.value_point,
             ),
         ),
         writer=form.writer,

@@ -41,6 +41,7 @@ def check_wire(draft: Draft) -> None:
     for connection_id, connection in draft.connections.items():
         _watchdog(draft, connection_id, connection)
         _heartbeat_in(draft, connection_id, connection)
+    _silence(draft)
     if draft.connections and "connections" in draft.complete and not draft.unread_connections:
         _missing(draft, set(first) | draft.broken_points)
 
@@ -89,7 +90,8 @@ def _place(draft: Draft, placed: PlacedPoint) -> bool:
         found = repr(placed.point) if placed.asset != "?" else f"{placed.name!r} of no asset"
         placed.document.add(placed.loc, found, known, hint(placed.asset, draft.kinds))
         return False
-    if placed.spec is None and placed.point not in (c.watchdog_point, c.heartbeat_in):
+    told = {point for _, _, point in _silence_points(draft)}
+    if placed.spec is None and placed.point not in {c.watchdog_point, c.heartbeat_in, *told}:
         names = [s.name for s in POINTS[draft.kinds[placed.asset]]]
         kind = draft.kinds[placed.asset]
         placed.document.add(
@@ -274,6 +276,29 @@ def _heartbeat_in(draft: Draft, connection_id: str, connection: ConnectionForm) 
             f"{2.0 * connection.poll_s:g} s or more, twice the poll",
             "one late answer is not a device that stands still",
         )
+
+
+def _silence_points(draft: Draft) -> Iterator[tuple[str, str, str]]:
+    """Points at which devices tell what they are set to do in silence: (setpoint, key, point)."""
+    for setpoint, form in draft.authority.items():
+        for key in ("timeout_point", "value_point"):
+            point = getattr(form.silence, key)
+            if point is not None:
+                yield setpoint, key, point
+
+
+def _silence(draft: Draft) -> None:
+    placed = {p.point: p for p in draft.points}
+    for setpoint, key, point in _silence_points(draft):
+        loc = ("authority", setpoint, "silence", key)
+        if point in draft.broken_points or draft.unread_connections:
+            continue
+        if point not in placed:
+            draft.add(loc, repr(point), "a point of a connection's map", hint(point, placed))
+        elif placed[point].form.writable:
+            draft.add(loc, f"{point!r}, which is writable", "a point that is read")
+        elif key == "value_point" and draft.authority[setpoint].silence.value is None:
+            draft.add(loc, repr(point), "only with action: value")
 
 
 def wanted_points(draft: Draft, asset: str, kind: AssetKind) -> Iterator[PointSpec]:

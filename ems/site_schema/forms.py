@@ -112,6 +112,8 @@ class SilenceForm(Form):
     timeout_s: SecondsPositive
     action: OnSilence = Field(strict=False)
     value: PointQuantity | None = None
+    timeout_point: PointId | None = Field(default=None, description="where the device tells its time-out [s]")
+    value_point: PointId | None = Field(default=None, description="where it tells the value of its silence")
 
 
 class SetpointForm(Form):

@@ -119,3 +119,41 @@ def test_release_in_a_mode_nobody_knows_is_refused(demo):
     rig.at(60.0, let_go).run(80.0)
     assert [e["against"] for e in rig.events("edge.release.refused")] == [["the bus is unknown"]]
     assert rig.last.decisions.source is Source.HOLD_SAFE
+
+
+def test_release_refused_while_a_device_is_set_to_another_silence(demo):
+    """The PV controller tells its reversion registers; somebody has set them otherwise."""
+    rig = Rig(telling(demo), load_kw=LOAD_KW, pv_kw=100.0, options=RigOptions(judge=False))
+    rig.run(20.0)
+    assert "device.silence_differs" not in {a.code for a in rig.last.decisions.alarms}
+    for point, value in (("pv1.revert_s", 120.0), ("pv1.revert_kw", 700.0)):
+        rig.tell(point, value)
+        rig.run(rig.t_s + 10.0)
+        (alarm,) = [a for a in rig.last.decisions.alarms if a.code == "device.silence_differs"]
+        assert alarm.asset == "pv1.p_limit_kw"
+        rig.tell_truth(point)
+    rig.tell("pv1.revert_kw", 700.0)
+    let_go(rig)
+    rig.run(rig.t_s + 5.0)
+    assert rig.last.decisions.source is not Source.RELEASED
+    assert "goes to 700 in silence" in str(rig.events("edge.release.refused")[0]["against"])
+
+
+def telling(site: Site) -> Site:
+    """The demonstration plant whose PV controller tells what it does in silence."""
+    authority = site.authority.setpoints["pv1.p_limit_kw"]
+    behaviour = replace(authority.safety.behaviour, timeout_point="pv1.revert_s", value_point="pv1.revert_kw")
+    told = replace(authority, safety=replace(authority.safety, behaviour=behaviour))
+    setpoints = {**site.authority.setpoints, "pv1.p_limit_kw": told}
+    (pv,) = [c for c in site.connections if c.id == "pv_controller"]
+    like = next(m for m in pv.points if m.point == "pv1.p_kw")
+    extra = tuple(
+        replace(like, point=p, address=a, scale=1.0, sign=1, low=0.0, high=1000.0)
+        for p, a in (("pv1.revert_s", "300"), ("pv1.revert_kw", "302"))
+    )
+    others = tuple(c for c in site.connections if c is not pv)
+    return replace(
+        site,
+        authority=replace(site.authority, setpoints=setpoints),
+        connections=(*others, replace(pv, points=(*pv.points, *extra))),
+    )
