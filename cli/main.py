@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": "make one plan and print it",
     "simulate": "run a period on a virtual clock, with any controller",
     "soak": "run seeded episodes of random faults against the edge, with every oracle on",
+    "commission": "run the commissioning matrices of a site on its simulated plant",
     "report": "write the HTML report of a stored run",
     "run": "run the EMS against a site, in shadow",
 }

@@ -17,8 +17,9 @@ from ems.site import Connection
 from ems.telemetry import Quality, Reading
 
 BACK_OFF_S = 0.05  # first pause between two attempts to connect, wall time; each is twice as long
-# A poll starts so long before its tick: the slowest of the last ones (it fades by a hundredth) and a margin.
-FADING_RATIO, MARGIN_RATIO, MARGIN_S = 0.99, 0.25, 0.003
+# A poll starts so long before its tick: its smoothed length, four mean deviations of it, and a margin.
+# The weights are those of a retransmission timer (RFC 6298, section 2): one slow poll is soon forgotten.
+MEAN_RATIO, DEVIATION_RATIO, DEVIATIONS, MARGIN_S = 0.125, 0.25, 4.0, 0.002
 LEAD_RATIO_MAX = 0.8  # of the poll interval: a device that needs longer is read across the tick
 DUE_RATIO = 0.9  # of the poll interval must have passed
 OnEvent = Callable[[datetime, str, dict[str, JsonValue]], None]
@@ -74,7 +75,7 @@ class Device:
         self._polled_s = -1e18  # control time of the last poll's start
         self._tick_s = -math.inf  # control time of the tick that the last poll was for
         self._start_s = -math.inf  # control time before which the poll that is wanted does not start
-        self._took_s = 0.0  # slowest of the last polls, fading [s wall]
+        self._took_s = self._spread_s = 0.0  # smoothed length of a poll, and its mean deviation [s wall]
         self._readings: dict[str, Reading] = {}
         self._down_wall_s = 0.0
         self._ending = False
@@ -112,7 +113,7 @@ class Device:
     @property
     def lead_s(self) -> float:
         """How long before a tick a poll starts so that its answer is there [s]."""
-        lead_s = (1.0 + MARGIN_RATIO) * self._took_s + MARGIN_S
+        lead_s = self._took_s + DEVIATIONS * self._spread_s + MARGIN_S
         return min(lead_s, LEAD_RATIO_MAX * self.connection.poll_s)
 
     def readings(self) -> list[Reading]:
@@ -178,7 +179,7 @@ class Device:
         self._wanted.clear()
         self._polled_s, began_s = self._clock.monotonic_s(), wall_s()
         values = await self._link.read()
-        self._took_s = max(wall_s() - began_s, FADING_RATIO * self._took_s)
+        self._learn(wall_s() - began_s)
         now, now_s = self._clock.now(), self._clock.monotonic_s()
         self._readings = {
             point: reading(point, value, quality, now if told is None else told, now_s)
@@ -192,6 +193,13 @@ class Device:
                 now, "device.link.up", {"device": self.connection.id, "down_wall_s": round(down_s, 3)}
             )
         self._settle()
+
+    def _learn(self, took_s: float) -> None:
+        if self._took_s == 0.0:
+            self._took_s, self._spread_s = took_s, 0.5 * took_s
+            return
+        self._spread_s += DEVIATION_RATIO * (abs(took_s - self._took_s) - self._spread_s)
+        self._took_s += MEAN_RATIO * (took_s - self._took_s)
 
     def _fail(self, reason: str) -> None:
         self.counters.failures += 1
