@@ -42,6 +42,8 @@ def may_ring(layout: Layout) -> Callable[[str], bool]:
             return key == code
         if tag == "device":
             return asset in layout.devices
+        if tag == "control":  # an interlock, a limit, or what a person loosened
+            return layout.control.known(asset)
         if tag == "setpoint":
             return asset in layout.setpoints
         return layout.kinds.get(asset) == tag

@@ -1,20 +1,22 @@
 """WHO may command: bounds of every layer intersected, proposals ranked by cause. Every layer only narrows."""
 
+import hashlib
 import math
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dispatch.layout import Layout
+from dispatch.ruling import Ruling
 from dispatch.state import Written
 from ems.commands import Bound, Cause, Proposal, Refusal, Setpoint
 from ems.condition import PlantCondition
+from ems.control import ControlMode, may_write
 from ems.invariants import clamp
 from ems.points import AssetKind, is_binary
 
 RANK = {cause: i for i, cause in enumerate(Cause)}  # the enum is written in order of precedence
-FORCED = (Cause.SAFE_TABLE, Cause.PROTECTION)  # never refused for hold-offs
+FORCED = (Cause.EMERGENCY_STOP, Cause.SAFE_TABLE, Cause.PROTECTION)  # never refused for hold-offs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Limits:
     low: float  # unit of the setpoint; ratio
     high: float  # unit of the setpoint; ratio
     binding: str  # the layers that narrowed it
+    layers: tuple[Bound, ...] = ()  # all of them, strongest first
 
 
 def intersect(bounds: Iterable[Bound]) -> Limits:
@@ -34,7 +37,8 @@ def intersect(bounds: Iterable[Bound]) -> Limits:
     zero.
     """
     low, high, names = -math.inf, math.inf, []
-    for b in bounds:
+    layers = tuple(bounds)
+    for b in layers:
         if not (math.isfinite(b.low) and math.isfinite(b.high)) or b.low > b.high:
             b_low = b_high = min(max(0.0, low), high)
         else:
@@ -42,7 +46,7 @@ def intersect(bounds: Iterable[Bound]) -> Limits:
         if b_low > low or b_high < high:
             names.append(b.layer)
         low, high = b_low, b_high
-    return Limits(low=low, high=high, binding="+".join(names))
+    return Limits(low=low, high=high, binding="+".join(names), layers=layers)
 
 
 def static_bound(layout: Layout, point: str) -> Bound | None:
@@ -72,8 +76,28 @@ def live_bound(layout: Layout, condition: PlantCondition, point: str) -> Bound |
 
 
 def limits_hash(limits: Limits) -> str:
-    """Short identity of effective limits, carried by every command."""
-    return f"{zlib.crc32(f'{limits.low:.3f},{limits.high:.3f},{limits.binding}'.encode()):08x}"
+    """Short identity of every layer that bounds a setpoint, carried by each of its commands."""
+    parts = [f"{b.layer},{b.low:.3f},{b.high:.3f}" for b in limits.layers]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
+
+
+def layers_of(
+    layout: Layout,
+    condition: PlantCondition,
+    point: str,
+    bounds: Mapping[str, Sequence[Bound]],
+    ruling: Ruling | None = None,
+) -> list[Bound]:
+    """Every layer that bounds a setpoint, strongest first.
+
+    Emergency stop and interlocks, the site file's authority, live limits of the device, protections and POI
+    (`bounds`), utility and plant controller, people.
+    """
+    as_read = condition if ruling is None or ruling.as_read is None else ruling.as_read
+    static, live = static_bound(layout, point), live_bound(layout, as_read, point)
+    strong, weak = ((), ()) if ruling is None else (ruling.strong.get(point, ()), ruling.weak.get(point, ()))
+    own = [b for b in (static, live) if b is not None]
+    return [*strong, *own, *bounds.get(point, ()), *weak]
 
 
 def resolve(
@@ -83,34 +107,75 @@ def resolve(
     bounds: Mapping[str, Sequence[Bound]],
     written: Mapping[str, Written],
     now: datetime,
+    ruling: Ruling | None = None,
 ) -> tuple[list[Setpoint], list[Refusal]]:
-    """One setpoint per point: the strongest proposal inside every bound.
+    """One setpoint per point: the strongest proposal of those who may, inside every bound.
 
-    A proposal that is not finite, or for a point the edge may not write, becomes a Refusal; the next one in
-    rank counts instead.
+    A proposal that is not finite, for a point the edge may not write, or of somebody who may not in the
+    present mode becomes a Refusal; the next one in rank counts instead. Without a `ruling` nobody's right is
+    asked for, and the layers are those of the site file, the devices and `bounds`.
     """
     by_point: dict[str, Proposal] = {}
     refusals: list[Refusal] = []
     for p in proposals:
-        if p.point not in layout.setpoints:
-            refusals.append(_refusal(p, "not_authorised", f"the edge may not write {p.point}", now))
-        elif not math.isfinite(p.value):
-            refusals.append(_refusal(p, "not_finite", f"{p.value!r} is not a number to write", now))
+        code, why = _barred(layout, ruling, p)
+        if code:
+            refusals.append(_refusal(p, code, why, now))
         elif p.point not in by_point or RANK[p.cause] < RANK[by_point[p.point].cause]:
             by_point[p.point] = p
     setpoints = []
     for point, p in by_point.items():
-        layers = (static_bound(layout, point), live_bound(layout, condition, point), *bounds.get(point, ()))
-        limits = intersect(b for b in layers if b is not None)
-        setpoints.append(_setpoint(p, limits, written.get(point)))
+        layers = layers_of(layout, condition, point, bounds, ruling)
+        last = written.get(point)
+        transfer = _transfer(ruling, p, last)
+        limits = intersect([*layers, *transfer])
+        setpoint = _setpoint(p, limits, last, limits_hash(intersect(layers)))
+        setpoints.append(_with_cause(setpoint, ruling))
     return setpoints, refusals
+
+
+def _barred(layout: Layout, ruling: Ruling | None, p: Proposal) -> tuple[str, str]:
+    """(code, why) of a proposal that does not count; ("", "") where it does."""
+    if p.point not in layout.setpoints:
+        return "not_authorised", f"the edge may not write {p.point}"
+    if not math.isfinite(p.value):
+        return "not_finite", f"{p.value!r} is not a number to write"
+    if ruling is None:
+        return "", ""
+    if p.point in ruling.blocked:
+        return "blocked", ruling.blocked[p.point]
+    mode = ruling.modes.get(p.point.partition(".")[0], ControlMode.OFF)
+    if not may_write(mode, p.cause):
+        return "mode_of_control", f"{p.cause.value} does not write in {mode.value}"
+    return "", ""
+
+
+def _transfer(ruling: Ruling | None, p: Proposal, last: Written | None) -> list[Bound]:
+    """While a setpoint changes hands it moves by steps: the weakest bound. What protects is free of it.
+
+    To raise a PV limit protects nothing, whoever says how far.
+    """
+    step = None if ruling is None else ruling.step.get(p.point)
+    is_limit = p.point.endswith(".p_limit_kw")
+    if step is None or last is None or (p.cause in FORCED and not is_limit):
+        return []
+    low, high = last.value - step, last.value + step
+    if is_limit:
+        low = min(low, p.value)
+    return [Bound(point=p.point, low=low, high=high, layer="transfer", reason="it changes hands")]
+
+
+def _with_cause(s: Setpoint, ruling: Ruling | None) -> Setpoint:
+    """A setpoint under an interlock says so, also where its value was chosen inside the bounds already."""
+    causes = () if ruling is None else ruling.strong.get(s.point, ())
+    return replace(s, reason="; ".join([s.reason, *(b.reason for b in causes)])) if causes else s
 
 
 def _refusal(p: Proposal, code: str, reason: str, now: datetime) -> Refusal:
     return Refusal(point=p.point, value=p.value, cause=p.cause, code=code, reason=reason, decided_at=now)
 
 
-def _setpoint(p: Proposal, limits: Limits, last: Written | None) -> Setpoint:
+def _setpoint(p: Proposal, limits: Limits, last: Written | None, identity: str) -> Setpoint:
     value = clamp(p.value, limits.low, limits.high)
     reason = p.reason
     if abs(value - p.value) > 1e-6:
@@ -125,7 +190,8 @@ def _setpoint(p: Proposal, limits: Limits, last: Written | None) -> Setpoint:
         owner=p.owner,
         plan_id=p.plan_id,
         protective=_protective(p, value, last, limits),
-        limits_hash=limits_hash(limits),
+        limits_hash=identity,
+        request_id=p.request_id,
     )
 
 
@@ -134,7 +200,7 @@ def _protective(p: Proposal, value: float, last: Written | None, limits: Limits)
 
     To raise a PV limit is to loosen it, even if a protection says how far.
     """
-    if p.cause is Cause.SAFE_TABLE:
+    if p.cause in (Cause.SAFE_TABLE, Cause.EMERGENCY_STOP):
         return True
     if p.point.endswith(".p_limit_kw"):
         return last is None or value < last.value

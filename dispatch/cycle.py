@@ -1,23 +1,29 @@
 """One control cycle: state and image in, decisions and the next state out. Synchronous and pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dispatch.alarm_rules import Facts
 from dispatch.alarm_stage import alarm_stage
+from dispatch.authority_cycle import Given as AuthorityInput
+from dispatch.authority_cycle import rule, rule_safe
+from dispatch.balancing_memory import NetDemandMemory
 from dispatch.condition import Observed, observe
+from dispatch.control_state import AuthorityMemory
 from dispatch.genset_requests import reconcile
 from dispatch.ladder import rung_now
 from dispatch.layout import Layout, layout_of
+from dispatch.manual import in_hand, with_people, with_people_after
 from dispatch.net_demand import aligned
 from dispatch.plan_choice import Choice, choose
 from dispatch.plan_follower import PlanFollower
 from dispatch.protect import Protected, protect
 from dispatch.release import let_go, release_stage
 from dispatch.resume import know_fallen_back
+from dispatch.ruling import Ruling, as_ruled, carried_out, narrowed, ruled, standing_of, still_written
 from dispatch.safe_table import safe_proposals
-from dispatch.state import EdgeState, Written
+from dispatch.state import EdgeState, GensetRequest, ObserverMemory, Written
 from dispatch.transition_hold import held
 from dispatch.transitions import transit
 from dispatch.vocabulary import (
@@ -28,11 +34,12 @@ from dispatch.vocabulary import (
     Event,
     LadderStatus,
     Source,
+    Target,
     Targets,
     TickInput,
 )
 from dispatch.watchdog import heartbeat_commands, next_beat
-from dispatch.writing import gate_input_of, news, only_numbers, proposals_of, write
+from dispatch.writing import Asked, demanded, gate_input_of, news, only_numbers, proposals_of, write
 from ems.commands import Command, Refusal
 from ems.errors import InvariantBroken
 from ems.outage import known_outages
@@ -65,58 +72,54 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     ------
     InvariantBroken : something that cannot be true was seen; the shell must write the safe table.
     """
-    layout, snapshot = setup.layout, given.snapshot
+    snapshot, now_s = given.snapshot, given.snapshot.monotonic_s
     if not (math.isfinite(given.dt_s) and given.dt_s > 0.0):
         raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
-    now_s = snapshot.monotonic_s
-    state = know_fallen_back(layout, state, snapshot)
-    memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
-    sent = {p: w.value for p, w in state.written.items()}
-    net_demand, observed = aligned(layout, state.net_demand, observed, sent, now_s, given.dt_s)
-    requests, truth = reconcile(
-        layout, state.requests, state.observer.gensets, memory.gensets, now_s, given.proposals
-    )
-    condition = observed.condition
-    plans, choice = choose(setup.site, state.plans, given.plan, condition, now_s, given.dt_s)
-    context = _context(setup, state, observed, choice, given)
+    seen = _look(setup.layout, state, given)
+    state, layout, observed, ruling = seen.state, seen.layout, seen.observed, seen.ruling
+    plans, choice = choose(setup.site, state.plans, given.plan, observed.condition, now_s, given.dt_s)
+    context = _context(layout.site, state, observed, choice, given)
     wishes, control = setup.controller.decide(context)
     wishes, bad = only_numbers(setup.controller.name, wishes, snapshot.at)
-    between = replace(state, observer=memory, requests=requests)
+    wishes = with_people(layout, wishes, seen.people)
+    between = replace(state, observer=seen.memory, requests=seen.requests)
     moves = transit(layout, state.transition, observed, given, state.shed)
     given = moves.given
     kept = protect(layout, between, observed, wishes, now_s, given.dt_s)
     kept = held(layout, observed, moves, kept)
+    kept = replace(kept, targets=with_people_after(layout, ruling, kept.targets, seen.people))
     release, let = release_stage(layout, state.release, given.release, observed, snapshot, state.written)
     source = _source(state, observed, kept.targets, release.released)
-    proposals = proposals_of(layout, setup.controller.name, state, observed, kept.targets, given)
-    proposals += () if state.held_safe else moves.proposals
+    proposals = proposals_of(layout, setup.controller.name, state, observed, kept.targets, given, ruling)
+    proposals += [] if state.held_safe else carried_out(moves.proposals, ruling)
     proposals = [] if source is Source.RELEASED else proposals
     gate_input = gate_input_of(layout, state, observed, snapshot, given.dt_s)
-    written, commands, refusals = write(layout, state, observed, snapshot, proposals, kept.bounds, gate_input)
+    asked = Asked(proposals=proposals, bounds=kept.bounds, ruling=ruling)
+    written, commands, refusals = write(layout, state, observed, snapshot, asked, gate_input)
     silent = state.held_safe or source is Source.RELEASED
     beat = state.heartbeat if silent else next_beat(state.heartbeat)
     seq = state.seq + 1 + len(commands)
-    beats = [] if silent else heartbeat_commands(layout, beat, written, gate_input, seq)
-    refusals = [*bad, *refusals]
+    beats = [] if silent else heartbeat_commands(layout, beat, written, gate_input, seq, ruling.silent)
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
-    told, refused = news(state.refused, refusals, now_s)
+    told, refused = news(state.refused, [*bad, *refusals], now_s)
     why = choice.refused if setup.follows_plans else None
     ladder, moved = rung_now(state, source, snapshot.at, why, given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    alarms, conditions, rang = alarm_stage(state.alarms, facts, given, kept.alarms)
+    alarms, conditions, rang = alarm_stage(state.alarms, facts, given, (*kept.alarms, *ruling.alarms))
     did = () if source is Source.RELEASED else kept.events
-    events = [*truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved, *rang]
+    events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let]
+    events += [*moved, *rang]
     after = EdgeState(
         epoch=state.epoch,
         seq=state.seq + len(commands),
         heartbeat=beat,
         held_safe=state.held_safe,
         started_s=_started(state, observed, now_s),
-        observer=memory,
+        observer=seen.memory,
         plans=plans,
         control=control,
-        net_demand=net_demand,
+        net_demand=seen.net_demand,
         requests=kept.requests,
         shed=kept.shed,
         protection=kept.memory,
@@ -129,10 +132,68 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         silent_since_s=state.silent_since_s,
         marks=state.marks,
         transition=moves.memory,
+        authority=seen.authority,
     )
     after = let_go(after, state) if source is Source.RELEASED else after
-    return after, _decisions(
+    decisions = _decisions(
         setup, observed, kept, choice, given, commands, told, events, conditions, ladder, after
+    )
+    return after, ruled(decisions, ruling, standing_of(seen.authority, state.held_safe))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What a tick knows before anybody wishes anything."""
+
+    state: EdgeState
+    layout: Layout  # with the caps at the POI that hold now
+    memory: ObserverMemory
+    net_demand: NetDemandMemory
+    observed: Observed  # as authority lets it be reckoned with
+    requests: Mapping[str, GensetRequest]
+    truth: Sequence[Event]
+    authority: AuthorityMemory
+    ruling: Ruling
+    people: Mapping[str, Target | None]
+
+
+def _look(layout: Layout, state: EdgeState, given: TickInput) -> _Seen:
+    """Condense the snapshot, bring requests in line with the gensets, and hear authority."""
+    snapshot, now_s = given.snapshot, given.snapshot.monotonic_s
+    state = know_fallen_back(layout, state, snapshot)
+    memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
+    sent = {p: w.value for p, w in state.written.items()}
+    net_demand, observed = aligned(layout, state.net_demand, observed, sent, now_s, given.dt_s)
+    requests, truth = reconcile(
+        layout, state.requests, state.observer.gensets, memory.gensets, now_s, given.proposals
+    )
+    authority, ruling = rule(
+        layout,
+        state.authority,
+        AuthorityInput(
+            snapshot=snapshot,
+            condition=observed.condition,
+            written=state.written,
+            received=given.received,
+            held_safe=state.held_safe,
+            epoch=state.epoch,
+            dt_s=given.dt_s,
+        ),
+    )
+    held_safe = state.held_safe and not ruling.released
+    state = replace(state, held_safe=held_safe, written=still_written(state.written, ruling))
+    people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
+    return _Seen(
+        state=state,
+        layout=narrowed(layout, ruling),
+        memory=memory,
+        net_demand=net_demand,
+        observed=as_ruled(observed, ruling, people),
+        requests=requests,
+        truth=truth,
+        authority=authority,
+        ruling=ruling,
+        people=people,
     )
 
 
@@ -166,11 +227,9 @@ def _started(state: EdgeState, observed: Observed, now_s: float) -> float | None
     return now_s
 
 
-def _context(
-    setup: EdgeSetup, state: EdgeState, observed: Observed, choice: Choice, given: TickInput
-) -> Context:
+def _context(site: Site, state: EdgeState, observed: Observed, choice: Choice, given: TickInput) -> Context:
     return Context(
-        site=setup.site,
+        site=site,
         now=given.snapshot.at,
         monotonic_s=given.snapshot.monotonic_s,
         dt_s=given.dt_s,
@@ -249,9 +308,11 @@ def safe_commands(
     layout = setup.layout
     memory, observed = observe(layout, state.observer, snapshot, state.requests, 1.0, state.marks)
     held = replace(state, held_safe=True, observer=memory)
-    proposals = safe_proposals(layout, observed.condition.grid_mode, observed.bess_state, why)
+    ruling = rule_safe(layout, state.authority, snapshot)
+    safe = safe_proposals(layout, observed.condition.grid_mode, observed.bess_state, why)
+    asked = Asked(proposals=demanded(layout) if ruling.stopping else safe, bounds={}, ruling=ruling)
     given = gate_input_of(layout, held, observed, snapshot, 1.0)
     unwritten = replace(held, written={})  # written whatever was written before, once
-    written, commands, _ = write(layout, unwritten, observed, snapshot, proposals, {}, given)
+    written, commands, _ = write(layout, unwritten, observed, snapshot, asked, given)
     after = replace(held, written={**held.written, **written}, seq=held.seq + len(commands))
     return after, () if setup.shadow else commands

@@ -69,6 +69,7 @@ def gate(
         limits_hash=s.limits_hash,
         decided_at=given.now,
         decided_s=given.now_s,
+        request_id=s.request_id,
     )
 
 
@@ -98,7 +99,7 @@ def _forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInp
     if not (s.low <= s.value <= s.high and a.low <= s.value <= a.high):
         return "out_of_bounds", f"{s.value} is outside [{max(s.low, a.low)}, {min(s.high, a.high)}]"
     forced = s.cause in FORCED
-    if given.held_safe and s.cause is not Cause.SAFE_TABLE:
+    if given.held_safe and s.cause not in (Cause.EMERGENCY_STOP, Cause.SAFE_TABLE):
         return "held_safe", "only the safe table may be written until an operator releases the edge"
     asset, _, name = s.point.partition(".")
     if not given.answering.get(asset, False) and not forced:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from dispatch.control_layout import ControlLayout, control_layout
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
 from ems.points import POINTS, Access, AssetKind, point_id
 from ems.site import Connection, SetpointAuthority, Site
@@ -78,6 +79,7 @@ class Layout:
     served: Mapping[str, frozenset[str]]  # device -> assets it reads or writes
     pv_ac_kw: float
     poi_bias_kw: float  # distance kept from both POI caps
+    control: ControlLayout
 
     @property
     def genset_order(self) -> tuple[str, ...]:
@@ -148,4 +150,5 @@ def layout_of(site: Site) -> Layout:
         served=_served(site, devices),
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
         poi_bias_kw=POI_BIAS_RATIO * max(site.grid.p_import_kw_max, site.grid.p_export_kw_max),
+        control=control_layout(site),
     )

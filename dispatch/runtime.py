@@ -10,6 +10,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from dispatch.alarm_memory import remembered as alarms_known
+from dispatch.authority_cycle import restored
 from dispatch.bess_use import of_today
 from dispatch.cycle import EdgeSetup, safe_commands, tick
 from dispatch.deferrables import work_known
@@ -23,6 +24,7 @@ from ems.commands import Command, Proposal, WriteOutcome
 from ems.condition import PlantCondition
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
+from ems.requests import Received, Standing
 from ems.site import Site
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ class EdgeRuntime:
     expecting : told when the next tick is due [s edge monotonic], so that devices are read just before it;
         infinity: there is none, and the writes that follow have all the time they need.
     known_alarms : the alarms of the edge before: acknowledgements and shelves outlive a restart.
+    standing : what authority kept from before: modes, limits, held safe; never comes up looser.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -63,6 +66,7 @@ class EdgeRuntime:
         held_safe: bool = False,
         expecting: Callable[[float], None] = lambda at_s: None,
         known_alarms: AlarmBook | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -80,8 +84,13 @@ class EdgeRuntime:
             zone = self.setup.layout.zone
             if known.at.astimezone(zone).date() == clock.now().astimezone(zone).date():
                 observer = replace(observer, feeder_use=known.feeder_use)
-        alarms = alarms_known(known_alarms, clock.now(), clock.monotonic_s())
-        self.state = EdgeState(epoch=epoch, held_safe=held_safe, observer=observer, alarms=alarms)
+        self.state = EdgeState(
+            epoch=epoch,
+            held_safe=held_safe or (standing is not None and standing.held_safe),
+            observer=observer,
+            alarms=alarms_known(known_alarms, clock.now(), clock.monotonic_s()),
+            authority=restored(site.control, standing, clock.monotonic_s()),
+        )
         self.release: ReleaseWish | None = None  # a person's standing wish, authenticated
         self.alarm_actions: list[AlarmAction] = []  # what people asked since the last cycle, authenticated
         self._alarms_s = -math.inf  # when the alarms were recorded last
@@ -99,11 +108,17 @@ class EdgeRuntime:
         self.pace = Pace(due_s=clock.monotonic_s())
 
     async def cycle(
-        self, dt_s: float, proposals: Sequence[Proposal] = (), *, overrun: bool = False
+        self,
+        dt_s: float,
+        proposals: Sequence[Proposal] = (),
+        *,
+        received: Sequence[Received] = (),
+        overrun: bool = False,
     ) -> Decisions:
         """Read, latch, tick, record, write: one cycle whose decisions will stand for `dt_s` [s].
 
-        `overrun` says that the grid of cycles was not kept before this one.
+        `received` are requests of people and services; `overrun` says that the grid of cycles was not kept
+        before this one.
 
         Raises
         ------
@@ -123,6 +138,7 @@ class EdgeRuntime:
             overrun=overrun,
             alarm_actions=tuple(self.alarm_actions),
             release=self.release,
+            received=tuple(received),
         )
         self.alarm_actions.clear()
         try:

@@ -6,11 +6,13 @@ from datetime import date, datetime
 
 from dispatch.alarm_memory import AlarmMemory
 from dispatch.balancing_memory import NetDemandMemory
+from dispatch.control_state import AuthorityMemory, memory_of
 from dispatch.deferrables import WorkSeen
 from dispatch.release_memory import ReleaseMemory
 from dispatch.transition_table import TransitionMemory
 from dispatch.vocabulary import ControlMemory
 from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
+from ems.control import ControlMode
 from ems.plan import Plan
 from ems.points import GensetState
 from ems.site import GridMode
@@ -145,4 +147,5 @@ class EdgeState:
     source_since: datetime | None = None
     silent_since_s: Mapping[str, float] = field(default_factory=dict)  # assets that give no good reading
     transition: TransitionMemory = field(default_factory=TransitionMemory)
+    authority: AuthorityMemory = field(default_factory=lambda: memory_of(ControlMode.AUTO))
     marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

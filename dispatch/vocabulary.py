@@ -10,9 +10,11 @@ from typing import Protocol
 from ems.alarms import AlarmAction, AlarmBook
 from ems.commands import Cause, Command, Proposal, Refusal
 from ems.condition import PlantCondition
+from ems.control import ControlMode
 from ems.outage import OutageNotice
 from ems.plan import Plan
 from ems.records import JsonValue
+from ems.requests import Answer, Received, Standing
 from ems.site import GridMode, Site
 from ems.telemetry import Snapshot
 
@@ -194,6 +196,7 @@ class TickInput:
     alarm_actions: tuple[AlarmAction, ...] = ()  # the same for alarms
     release: ReleaseWish | None = None  # stands until it is taken back
     overrun: bool = False  # the grid of cycles was not kept before this tick
+    received: tuple[Received, ...] = ()  # requests of people and services, with who sent them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +223,10 @@ class Decisions:
     alarm_book: AlarmBook  # the alarms that come of them, as operators see them
     heartbeat: int  # completed safe cycles, 0..65535
     transition: str = "steady"  # step between grid modes (dispatch.transition_table)
+    plant_control: ControlMode = ControlMode.AUTO  # mode of control of the plant
+    control: Mapping[str, ControlMode] = field(default_factory=dict)  # and of each device
+    answers: tuple[Answer, ...] = ()  # to the requests of this cycle
+    standing: Standing | None = None  # what must outlive a restart of the edge
 
     @property
     def reserve_required_kw(self) -> float:

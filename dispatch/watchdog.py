@@ -1,6 +1,6 @@
 """The heartbeat: it counts completed, safe decision cycles and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dispatch.gate import GateInput
 from dispatch.layout import Layout
@@ -17,13 +17,23 @@ def next_beat(beat: int) -> int:
 
 
 def heartbeat_commands(
-    layout: Layout, beat: int, written: Mapping[str, Written], given: GateInput, seq: int
+    layout: Layout,
+    beat: int,
+    written: Mapping[str, Written],
+    given: GateInput,
+    seq: int,
+    silent: Callable[[str], bool] = lambda device: False,
 ) -> list[Command]:
-    """One command per connection with a watchdog point; none while held safe, so that devices notice."""
+    """One command per connection with a watchdog point; none while held safe, so that devices notice.
+
+    `silent(device)`: nothing at all is written to it, because it is in local or off.
+    """
     if given.held_safe:
         return []
     out: list[Command] = []
     for point, watchdog in layout.watchdogs.items():
+        if silent(point.partition(".")[0]):
+            continue
         last = written.get(point)
         if last is not None and given.now_s - last.at_s < DUE_RATIO * watchdog.period_s:
             continue

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,10 +10,12 @@ from dispatch.authority import resolve as authorise
 from dispatch.condition import Observed
 from dispatch.gate import GateInput, gate
 from dispatch.layout import Layout
+from dispatch.ruling import Ruling
 from dispatch.safe_table import safe_proposals
 from dispatch.state import EdgeState, Written
 from dispatch.vocabulary import Target, Targets, TickInput
-from ems.commands import Bound, Command, Proposal, Refusal
+from ems.commands import Bound, Cause, Command, Proposal, Refusal
+from ems.control import ControlMode, may_write
 from ems.errors import InvariantBroken
 from ems.points import AssetKind, BessState
 from ems.telemetry import Snapshot
@@ -52,28 +54,62 @@ def only_numbers(owner: str, wishes: Targets, now: datetime) -> tuple[Targets, l
 
 
 def proposals_of(
-    layout: Layout, owner: str, state: EdgeState, observed: Observed, targets: Targets, given: TickInput
+    layout: Layout,
+    owner: str,
+    state: EdgeState,
+    observed: Observed,
+    targets: Targets,
+    given: TickInput,
+    ruling: Ruling,
 ) -> list[Proposal]:
-    """Targets and operators' wishes as proposals; held safe, the safe table alone."""
+    """Targets and operators' wishes as proposals.
+
+    The emergency stop: what it demands alone. Held safe: the safe table alone. A device in off: its safe
+    table; in local: nothing. What its mode gives nobody the right to is left out here without a word.
+    """
+    mode = observed.condition.grid_mode
+    if ruling.stopping:
+        return demanded(layout)
     if state.held_safe:
-        mode = observed.condition.grid_mode
-        return safe_proposals(layout, mode, observed.bess_state, "the edge is held safe")
+        held = safe_proposals(layout, mode, observed.bess_state, "the edge is held safe")
+        return [p for p in held if p.point not in ruling.blocked]
+    off = {d for d, m in ruling.modes.items() if m is ControlMode.OFF}
     out = [p for p in given.proposals if p.expires_s is None or p.expires_s > given.snapshot.monotonic_s]
+    if off:
+        safe = safe_proposals(layout, mode, observed.bess_state, "its mode of control is off")
+        out += [p for p in safe if p.point.partition(".")[0] in off and p.point not in ruling.blocked]
     for group, name in _FIELDS:
         for asset, target in getattr(targets, group).items():
             point = layout.setpoint_of.get((asset, name))
-            if point is not None:
-                out.append(
-                    Proposal(
-                        point=point,
-                        value=target.value,
-                        cause=target.cause,
-                        reason=target.reason,
-                        owner=owner,
-                        plan_id=targets.plan_id,
-                    )
+            if point is None or asset in ruling.local or not may_write(ruling.modes[asset], target.cause):
+                continue
+            lease = ruling.held.get(point) if target.cause is Cause.OPERATOR else None
+            out.append(
+                Proposal(
+                    point=point,
+                    value=target.value,
+                    cause=target.cause,
+                    reason=target.reason,
+                    owner=owner if lease is None else lease.owner,
+                    plan_id=targets.plan_id if target.cause is not Cause.OPERATOR else None,
+                    request_id=None if lease is None else lease.request_id,
                 )
+            )
     return out
+
+
+def demanded(layout: Layout) -> list[Proposal]:
+    """What the emergency stop wants each setpoint of its list to be."""
+    return [
+        Proposal(
+            point=point,
+            value=value,
+            cause=Cause.EMERGENCY_STOP,
+            reason="the emergency stop is open",
+            owner="edge",
+        )
+        for point, value in layout.control.params.emergency_stop.items()
+    ]
 
 
 def gate_input_of(
@@ -98,20 +134,29 @@ def gate_input_of(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to become commands: who wants what, inside what, as ruled."""
+
+    proposals: Sequence[Proposal]
+    bounds: Mapping[str, Sequence[Bound]]  # of the protections
+    ruling: Ruling
+
+
 def write(
     layout: Layout,
     state: EdgeState,
     observed: Observed,
     snapshot: Snapshot,
-    proposals: Sequence[Proposal],
-    bounds: Mapping[str, Sequence[Bound]],
+    asked: Asked,
     given: GateInput,
 ) -> tuple[dict[str, Written], tuple[Command, ...], list[Refusal]]:
     """Authority, then the gate, for every point: (what is written now, commands, refusals)."""
-    last = {**_measured(layout, state, observed, snapshot), **state.written}
-    if state.held_safe:
-        bounds = {}
-    setpoints, refusals = authorise(layout, observed.condition, proposals, bounds, last, given.now)
+    last = {**_measured(layout, state, observed, snapshot, asked.ruling), **state.written}
+    bounds = {} if state.held_safe else asked.bounds
+    setpoints, refusals = authorise(
+        layout, observed.condition, asked.proposals, bounds, last, given.now, asked.ruling
+    )
     written = dict(state.written)
     commands: list[Command] = []
     for s in setpoints:
@@ -120,15 +165,19 @@ def write(
             refusals.append(passed)
         elif passed is not None:
             _assert_safe(layout, passed, s.low, s.high)
+            assert_may(passed, asked.ruling)
             commands.append(passed)
             written[s.point] = Written(value=passed.value, at_s=given.now_s, known=True)
     return written, tuple(commands), refusals
 
 
-def _measured(layout: Layout, state: EdgeState, observed: Observed, snapshot: Snapshot) -> dict[str, Written]:
+def _measured(
+    layout: Layout, state: EdgeState, observed: Observed, snapshot: Snapshot, ruling: Ruling
+) -> dict[str, Written]:
     """What stands for a setpoint this edge has not written yet: no step on taking over.
 
-    What the device says it has (its read-back), else for powers what is measured.
+    What the device says it has (its read-back), else for powers what is measured; for a PV limit that changes
+    hands what the plant gives, which is where it may have been left.
     """
     out = {}
     for (asset, name), point in layout.setpoint_of.items():
@@ -139,6 +188,8 @@ def _measured(layout: Layout, state: EdgeState, observed: Observed, snapshot: Sn
             c = observed.condition
             is_bess = layout.kinds[asset] is AssetKind.BESS
             value = c.bess[asset].p_kw if is_bess else c.gensets[asset].p_kw
+        if value is None and name == "p_limit_kw" and point in ruling.step:
+            value = observed.condition.pv_kw[asset]
         if value is not None:
             out[point] = Written(value=value, at_s=-1e9, known=False)
     return out
@@ -151,6 +202,14 @@ def _assert_safe(layout: Layout, command: Command, low: float, high: float) -> N
         raise InvariantBroken(f"the gate let {command.point} = {command.value!r} pass")
     if not (low <= command.value <= high and a.low <= command.value <= a.high):
         raise InvariantBroken(f"{command.point} = {command.value} is outside [{low}, {high}]")
+
+
+def assert_may(command: Command, ruling: Ruling) -> None:
+    """The second oracle that stays on: nothing for a device in local, past an interlock, or without right."""
+    device = command.point.partition(".")[0]
+    mode = ruling.modes.get(device, ControlMode.OFF)
+    if device in ruling.local or command.point in ruling.blocked or not may_write(mode, command.cause):
+        raise InvariantBroken(f"authority let {command.point} = {command.value} pass in {mode.value}")
 
 
 def news(

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from ems.alarms import AlarmClass, AlarmKind, AlarmRow, Priority, Severity
 
-TAGS = ("site", "device", "setpoint", "grid", "bess", "genset", "pv", "feeder")
+TAGS = ("site", "device", "setpoint", "grid", "bess", "genset", "pv", "feeder", "control")
 
 
 @cache

@@ -8,6 +8,7 @@ from enum import StrEnum
 class Cause(StrEnum):
     """Why a value is proposed, in order of precedence, strongest first."""
 
+    EMERGENCY_STOP = "emergency_stop"
     SAFE_TABLE = "safe_table"
     PROTECTION = "protection"
     OPERATOR = "operator"
@@ -27,6 +28,7 @@ class Proposal:
     owner: str
     plan_id: str | None = None
     expires_s: float | None = None  # edge monotonic [s]; None: this cycle only
+    request_id: str | None = None  # of the person's request behind it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Setpoint:
     plan_id: str | None
     protective: bool  # moves in the protective direction: free of ramp, deadband, budget and hold-off
     limits_hash: str
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +71,15 @@ class Command:
     plan_id: str | None
     epoch: int  # start of this edge process, grows with every restart
     seq: int  # grows with every command of the epoch
-    limits_hash: str
+    limits_hash: str  # identifies every layer that bound it
     decided_at: datetime
     decided_s: float
+    request_id: str | None = None  # of the person's request behind it
+
+    @property
+    def command_id(self) -> str:
+        """Its identity in every record: unique for a site, ordered within an epoch."""
+        return f"{self.epoch}-{self.seq}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,7 @@ def _w(name: str, unit: str, meaning: str, *, required: bool = True) -> PointSpe
     return PointSpec(name=name, unit=unit, access=Access.WRITE, required=required, meaning=meaning)
 
 
+_REMOTE = _r("remote", "", "selector of the device: 1 remote, 0 local (nothing is written)", required=False)
 POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
     AssetKind.BESS: (
         _r("p_kw", "kW", "measured active power, discharge positive"),
@@ -54,6 +55,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("p_discharge_kw_max", "kW", "live discharge limit of the BMS"),
         _r("state", "", "0 off, 1 following, 2 forming, 3 tripped"),
         _r("temp_degc", "degC", "temperature of the cells, or of the air around them", required=False),
+        _REMOTE,
         _w("p_set_kw", "kW", "active power setpoint while following, discharge positive"),
     ),
     AssetKind.GENSET: (
@@ -61,6 +63,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("state", "", "GensetState as an integer"),
         _r("fuel_l", "L", "fuel in the tank", required=False),
         _r("run_h", "h", "running hours", required=False),
+        _REMOTE,
         _w("run_request", "", "1 requests running, 0 requests stop"),
         _w("p_set_kw", "kW", "base-load setpoint while running in parallel"),
     ),
@@ -68,6 +71,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("p_kw", "kW", "measured active power"),
         _r("p_available_kw", "kW", "what the inverters could give now", required=False),
         _r("state", "", "0 off or waiting to reconnect, 1 producing"),
+        _REMOTE,
         _w("p_limit_kw", "kW", "active power limit"),
     ),
     AssetKind.GRID: (
@@ -83,16 +87,24 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _w("open_request", "", "1 requests the POI breaker open and kept open, 0 withdraws", required=False),
         _w("open_permit", "", "1 while power at the POI is small enough to open it", required=False),
         _w("close_permit", "", "1 lets the synchronising device close the POI breaker", required=False),
+        _r("p_pv_kw_max", "kW", "cap on all PV that holds now, a positive number", required=False),
+        _r("p_charge_kw_max", "kW", "cap on charging that holds now, a positive number", required=False),
+        _r("p_discharge_kw_max", "kW", "cap on discharging that holds now, positive", required=False),
+        _r("limits_heartbeat", "", "changes while whoever tells these caps is alive", required=False),
     ),
     AssetKind.FEEDER: (
         _r("p_kw", "kW", "load of the feeder, a positive demand"),
         _r("closed", "", "1 when the feeder breaker is closed"),
+        _REMOTE,
         _w("close_request", "", "1 requests the breaker closed, 0 open", required=False),
     ),
     AssetKind.BUS: (
         _r("alive", "", "1 when the site's AC bus has voltage"),
         _r("v_pu", "pu", "voltage of the site's AC bus"),
         _r("f_hz", "Hz", "frequency of the site's AC bus", required=False),
+        _r("remote", "", "selector of the site: 1 remote, 0 local (nothing is written)", required=False),
+        _r("emergency_stop", "", "1 while the stop circuit is healthy, 0 when it is open", required=False),
+        *(_r(f"contact_{i}", "", f"dry contact {i}: 1 closed, 0 open", required=False) for i in range(1, 9)),
     ),
 }
 

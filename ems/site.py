@@ -1,11 +1,12 @@
 """A plant as data: hierarchy, assets, tariff, who forms the grid when, authority, connections."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from ems.assets import ActuatorSafety, BessParams, FeederParams, GensetParams, GridParams, PvParams
+from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
 from ems.outage import OutageNotice
 from ems.points import AssetKind
@@ -152,6 +153,7 @@ class Site:
     deferrables: tuple[DeferrableParams, ...] = ()
     sources: SourceSets | None = None  # which may feed the bus together; None: not limited
     cycle_s: float = 1.0  # of the edge
+    control: ControlParams = field(default_factory=ControlParams)
 
     @property
     def carbon_per_l(self) -> float:

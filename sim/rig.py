@@ -24,6 +24,7 @@ from ems.commands import Cause, Command, Proposal, WriteResult
 from ems.errors import EmsError
 from ems.outage import OutageNotice
 from ems.plan import Plan
+from ems.requests import Ask, Received, Request
 from ems.site import Site
 from ems.telemetry import Snapshot
 from plant_models.plant import PlantState, initial_state
@@ -49,6 +50,8 @@ CONTROLLERS: Mapping[str, Callable[[], Controller]] = {
 }
 WISHES_KEPT_S = 60.0  # a wish whose time is over is still handed in: to drop it is the edge's
 AFTER_BREAK_S = 10.0  # the plant goes on so long after the edge broke, for what its devices do
+
+EPOCH = 1  # of the edge
 
 
 class OracleError(EmsError):
@@ -186,7 +189,7 @@ class Rig:
             recorder=self.journal,
             controller=CONTROLLERS[controller]() if isinstance(controller, str) else controller,
             shadow=o.shadow,
-            epoch=1,
+            epoch=EPOCH,
             notices=o.notices,
             planner_alive=self.plans.producer_alive,
         )
@@ -197,6 +200,8 @@ class Rig:
         self.broken: BaseException | None = None
         self._actions: list[tuple[float, Callable[[Rig], object]]] = []
         self.wishes: list[Proposal] = []
+        self._received: list[Received] = []
+        self._requests = 0
         self._held_safe = False
         self._held: dict[str, float] = {}
         self._at = o.start
@@ -226,6 +231,16 @@ class Rig:
                 expires_s=expires_s,
             )
         )  # fmt: skip
+
+    def ask(
+        self, user: str, ask: Ask, *, reason: str = "an operator's request", session: str = "rig"
+    ) -> None:
+        """A request of a person or service, put to the edge in its next tick."""
+        self._requests += 1
+        request = Request(
+            id=f"r{self._requests}", session=session, epoch=EPOCH, ttl_s=10.0, reason=reason, ask=ask
+        )
+        self._received.append(Received(user=user, n=self._requests, seen_s=self.t_s, request=request))
 
     def tell(self, point: str, value: float | None) -> None:
         """Let a device tell this instead of the truth; None: the point does not answer."""
@@ -357,7 +372,8 @@ class Rig:
     def _decide(self) -> Decisions | None:
         """The edge's cycle; when it breaks, the plant goes on without it for a while, watched."""
         try:
-            return drive(self.runtime.cycle(self.dt_s, tuple(self.wishes)))
+            received, self._received = tuple(self._received), []
+            return drive(self.runtime.cycle(self.dt_s, tuple(self.wishes), received=received))
         except Exception as broken:  # noqa: BLE001  whatever breaks the edge is what a rig looks for
             self.broken = broken
             self.watch.broke(self.t_s, f"the edge raised {type(broken).__name__}: {broken}")
@@ -400,6 +416,7 @@ class Rig:
             held_safe=self._held_safe,
             shadow=self.options.shadow,
             proposals=self.wishes,
+            leases=[(x.point, x.until_s) for x in self.runtime.state.authority.leases.values()],
             plans=self.plans.offered,
             entered=self.journal.entered,
             at=self.clock.now(),

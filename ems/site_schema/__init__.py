@@ -10,6 +10,7 @@ from ems.errors import ConfigError, Problem
 from ems.site import Site
 from ems.site_schema.build import build_site
 from ems.site_schema.checks_authority import check_authority
+from ems.site_schema.checks_control import check_control
 from ems.site_schema.checks_loads import check_deferrables
 from ems.site_schema.checks_plant import check_plant
 from ems.site_schema.checks_tariff import check_tariff
@@ -38,6 +39,7 @@ def load_site(path: Path | str) -> Site:
     check_deferrables(draft)
     check_wire(draft)
     check_authority(draft)
+    check_control(draft)
     check_worst_cases(draft)
     problems = _problems(draft)
     if problems:

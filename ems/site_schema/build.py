@@ -48,6 +48,7 @@ from ems.site import (
     Site,
     WeatherSource,
 )
+from ems.site_schema.build_control import control_params
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
@@ -125,6 +126,7 @@ def build_site(draft: Draft) -> Site:
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
         sources=_sources(draft.sources),
         cycle_s=DispatchForm().cycle_s if draft.dispatch is None else draft.dispatch.cycle_s,
+        control=control_params(draft),
         deliveries=tuple(FuelDelivery(**d.model_dump()) for d in draft.deliveries.values()),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,
     )

@@ -30,6 +30,7 @@ from ems.site_schema.forms import (
 )
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
 from ems.site_schema.forms_base import IN_WORDS, Form
+from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.text import Document, Key, Loc, Plain, read_document, show_value
@@ -102,6 +103,7 @@ class Draft:
     sources: SourcesForm | None = None
     dispatch: DispatchForm | None = None
     authority: dict[str, SetpointForm] = field(default_factory=dict)
+    control: ControlForm | None = None
     outages: dict[int, OutageForm] = field(default_factory=dict)  # by place in the file
     maintenance: dict[int, MaintenanceForm] = field(default_factory=dict)  # by place in the file
     deferrables: dict[str, DeferrableForm] = field(default_factory=dict)

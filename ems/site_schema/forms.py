@@ -11,6 +11,7 @@ from ems.assets import OnSilence
 from ems.site import Protocol
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
 from ems.site_schema.forms_base import Currency, Form, Id, PathId, PointId, Text
+from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.quantity import (
@@ -226,6 +227,7 @@ class SiteForm(Form):
     forming: FormingForm
     reserve: ReserveForm
     authority: dict[PointId, SetpointForm]
+    control: ControlForm | None = None
     outages: list[OutageForm] = []
     maintenance: list[MaintenanceForm] = []
     deliveries: list[DeliveryForm] = []

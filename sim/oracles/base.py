@@ -32,6 +32,7 @@ class WriteSeen:
     held : what the device holds for this setpoint; None before anybody wrote it [unit of the point].
     held_safe : the edge was held safe before this tick.
     proposals : operators' wishes given to this tick.
+    leases : setpoints that people hold: (point, end [s edge monotonic]).
     plans : every plan the edge was ever offered, by id.
     entered : the journal of this tick so far.
     at : record time of the edge.
@@ -46,6 +47,7 @@ class WriteSeen:
     held_safe: bool
     shadow: bool
     proposals: Sequence[Proposal]
+    leases: Sequence[tuple[str, float]]
     plans: Mapping[str, Plan]
     entered: Sequence[Entered]
     at: datetime

@@ -16,7 +16,6 @@ from sim.oracles.base import Oracle, TickSeen, WriteSeen
 NOT_MAPPED_AGE_S = 30.0  # maximum age of a point no map states one for
 MODE_GRACE_S = 360.0  # a plan's step may be followed so long on either side of a planned change of mode
 PROTECTIVE = (Cause.SAFE_TABLE, Cause.PROTECTION)
-LOCAL = ("local", "local_mode")  # names of a device's own switch, 1: at the device
 
 
 class Limits:
@@ -112,7 +111,7 @@ class MayWrite(Oracle):
         asset, _ = split_point_id(c.point)
         if w.shadow:
             return f"{c.point} written in shadow mode"
-        if w.snapshot is not None and any(w.snapshot.value(f"{asset}.{n}") == 1.0 for n in LOCAL):
+        if w.snapshot is not None and w.snapshot.value(f"{asset}.remote") == 0.0:
             return f"{c.point} written while {asset} is in local"
         if w.held_safe and c.cause is not Cause.SAFE_TABLE:
             return f"{c.point} written by {c.cause} while the edge is held safe"
@@ -123,10 +122,18 @@ class MayWrite(Oracle):
         return None
 
     def _wished(self, w: WriteSeen) -> bool:
-        return any(
-            p.point == w.command.point and (p.expires_s is None or p.expires_s > w.t_s - 1e-6)
-            for p in w.proposals
-        )
+        """A wish or lease is alive; or nobody holds it in manual, and it stays or goes to its safe value."""
+        point, value = w.command.point, w.command.value
+        if any(p == point and until_s > w.t_s - 1e-6 for p, until_s in w.leases):
+            return True
+        if any(p.point == point and (p.expires_s is None or p.expires_s > w.t_s - 1e-6) for p in w.proposals):
+            return True
+        safety = self.site.authority.setpoints[point].safety
+        ends = [v for v in (safety.grid_tied, safety.islanded, safety.black) if v is not None]
+        if w.held is None:
+            return value in ends
+        ends.append(w.held)
+        return min(ends) - 1e-6 <= value <= max(ends) + 1e-6
 
     def _plan(self, w: WriteSeen) -> str | None:
         c = w.command

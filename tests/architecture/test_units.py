@@ -22,6 +22,9 @@ EXEMPT = {
     "ActuatorSafety.islanded": "in the unit of the setpoint whose safety this is",
     "ActuatorSafety.black": "in the unit of the setpoint whose safety this is",
     "DeviceBehaviour.value": "in the unit of the setpoint whose behaviour this is",
+    "ControlParams.emergency_stop": "what each setpoint is to be, in its own unit",
+    "SetLimit.value": "in the unit of its subject: kW, or that of the setpoint it names",
+    "StandingLimit.value": "in the unit of its subject: kW, or that of the setpoint it names",
     "Sample.value": "a stored reading, in the unit of the point that was asked for",
     "UniformSeries.values": "a series of any quantity; who holds it says the unit",
 }

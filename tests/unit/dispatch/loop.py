@@ -8,8 +8,10 @@ from dispatch.cycle import EdgeSetup, tick
 from dispatch.process_image import ProcessImage
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Controller, Decisions, TickInput
+from ems.commands import Command
 from ems.outage import OutageNotice
 from ems.plan import Plan
+from ems.requests import Answer, Ask, Received, Request
 from ems.site import Site
 from ems.telemetry import Quality, Reading
 from plant_models.plant import PlantFaults, PlantFlows, PlantInput, PlantState, initial_state, step
@@ -27,6 +29,7 @@ class World:
     pv_kw: dict[str, float] = field(default_factory=lambda: {"pv1": 0.0})
     faults: PlantFaults = field(default_factory=PlantFaults)
     silent: frozenset[str] = frozenset()  # points or assets without a reading
+    inputs: dict[str, float] = field(default_factory=dict)  # contacts, selectors, caps told
 
 
 class Loop:
@@ -51,6 +54,8 @@ class Loop:
         self.plan: Plan | None = None
         self.outages = outages
         self.planner_alive = True
+        self.asked = 0
+        self.inbox: list[Received] = []  # for the next tick
         self.start, self.t = start, 0.0
         self.flows: PlantFlows | None = None
         self.log: list[tuple[float, Decisions, PlantFlows]] = []
@@ -85,7 +90,7 @@ class Loop:
         image = ProcessImage({}, {})
         image.update(
             Reading(point=p, value=v, quality=Quality.GOOD, source_time=self.now, arrived_s=self.t)
-            for p, v in self.flows.readings().items()
+            for p, v in {**self.flows.readings(), **self.world.inputs}.items()
             if p not in self.world.silent and p.partition(".")[0] not in self.world.silent
         )
         given = TickInput(
@@ -94,7 +99,9 @@ class Loop:
             outages=self.outages,
             dt_s=dt_s,
             planner_alive=self.planner_alive,
+            received=tuple(self.inbox),
         )
+        self.inbox = []
         self.edge, decisions = tick(self.setup, self.edge, given)
         for c in decisions.commands:
             self.set[c.point] = c.value
@@ -124,6 +131,28 @@ class Loop:
 
     def unserved_kwh(self, feeder: str) -> float:
         return sum(f.unserved_kw()[feeder] * f.dt_s / 3600.0 for _, _, f in self.log)
+
+    def ask(
+        self, user: str, ask: Ask, *, key: str = "", reason: str = "test", session: str = "s1", epoch: int = 1
+    ) -> Answer:
+        """Put a request in, let one second pass, and return its answer."""
+        self.asked += 1
+        request = Request(
+            id=key if key else f"r{self.asked}",
+            session=session,
+            epoch=epoch,
+            ttl_s=10.0,
+            reason=reason,
+            ask=ask,
+        )
+        self.inbox.append(Received(user=user, n=self.asked, seen_s=self.t, request=request))
+        (answer,) = self.run(1.0).answers
+        return answer
+
+    def last(self, point: str) -> Command | None:
+        """The command for a point in the newest tick."""
+        found = [c for c in self.log[-1][1].commands if c.point == point]
+        return found[0] if found else None
 
     def events(self, kind: str) -> list[Mapping[str, object]]:
         return [e.fields for _, d, _ in self.log for e in d.events if e.kind == kind]

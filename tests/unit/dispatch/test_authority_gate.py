@@ -155,7 +155,7 @@ def test_gate_hostile_inputs_only_finite_whitelisted_commands_in_bounds(
                 low, high = (-charge, discharge) if available else (0.0, 0.0)
                 assert low - 1e-9 <= out.value <= high + 1e-9
             if held:
-                assert out.cause is Cause.SAFE_TABLE
+                assert out.cause in (Cause.EMERGENCY_STOP, Cause.SAFE_TABLE)
 
 
 @settings(max_examples=300, deadline=None)
@@ -177,7 +177,8 @@ def proposal(cause: Cause, value: float) -> Proposal:
 
 
 def test_resolve_causes_rank_safe_table_protection_operator_plan_rules():
-    order = [Cause.SAFE_TABLE, Cause.PROTECTION, Cause.OPERATOR, Cause.PLAN, Cause.RULES, Cause.REFRESH]
+    people = [Cause.OPERATOR, Cause.PLAN, Cause.RULES, Cause.REFRESH]
+    order = [Cause.EMERGENCY_STOP, Cause.SAFE_TABLE, Cause.PROTECTION, *people]
     assert sorted(Cause, key=RANK.__getitem__) == order
     wishes = [proposal(c, float(i)) for i, c in enumerate(reversed(order))]
     for strongest in order:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dispatch.control_state import Chosen, memory_of
 from dispatch.cycle import EdgeSetup, safe_commands, tick
 from dispatch.plan_follower import PlanFollower
 from dispatch.rules import Rules
@@ -15,6 +16,7 @@ from dispatch.rules_tou import RulesTou
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Context, Controller, ControlMemory, Source, Target, Targets, TickInput
 from ems.commands import Cause, Proposal
+from ems.control import ControlMode
 from ems.errors import InvariantBroken
 from ems.site import Connection, GridMode, Protocol
 from ems.telemetry import Quality, Reading, Snapshot
@@ -163,11 +165,16 @@ def test_operator_proposal_goes_before_the_plan_but_not_before_protection():
     operator = Proposal(
         point="bess1.p_set_kw", value=33.0, cause=Cause.OPERATOR, reason="by hand", owner="ann"
     )
-    _, d = tick(SETUP, EdgeState(epoch=1), replace(given_at(0.0), proposals=(operator,)))
+    chosen = {"bess1": Chosen(mode=ControlMode.MANUAL, user="ann")}
+    manual = EdgeState(epoch=1, authority=replace(memory_of(ControlMode.AUTO), devices=chosen))
+    _, d = tick(SETUP, manual, replace(given_at(0.0), proposals=(operator,)))
     (c,) = [c for c in d.commands if c.point == "bess1.p_set_kw"]
     assert (c.value, c.owner) == (33.0, "ann")
+    _, d = tick(SETUP, EdgeState(epoch=1), replace(given_at(0.0), proposals=(operator,)))
+    assert not [c for c in d.commands if c.cause is Cause.OPERATOR], "in auto the plan decides"
+    assert "mode_of_control" in {r.code for r in d.refusals}
     too_much = replace(operator, value=450.0)  # 250 kW would be exported
-    _, d = tick(SETUP, EdgeState(epoch=1), replace(given_at(0.0), proposals=(too_much,)))
+    _, d = tick(SETUP, manual, replace(given_at(0.0), proposals=(too_much,)))
     (c,) = [c for c in d.commands if c.point == "bess1.p_set_kw"]
     assert c.value <= 200.0
     assert "poi" in c.reason

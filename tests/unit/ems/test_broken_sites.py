@@ -8,6 +8,8 @@ import pytest
 
 from ems.assets import BurnOff, Exercise, LowLoad, QuietHours, Rating, ReactivePolicy
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
+from ems.control import ControlMode, Role
+from ems.control_site import ControlParams, LimitKind
 from ems.cycle_life import CycleLife
 from ems.errors import ConfigError
 from ems.poi import FlappingPolicy, TransformerParams
@@ -110,4 +112,39 @@ def test_load_site_good_file_of_the_same_shape_passes():
     )
     assert (evening.p_import_kw_max, evening.p_export_kw_max) == (200.0, None)
     assert (repair.start, repair.p_import_kw_max) == (datetime(2026, 3, 18, 15, 0, tzinfo=UTC), 100.0)
-    assert sum(len(c.points) for c in site.connections) == 23
+    assert sum(len(c.points) for c in site.connections) == 23 + 7
+
+
+def test_load_site_control_section_becomes_parameters_in_units_of_their_points():
+    control = load_site(HERE / "good.yaml").control
+    assert control.start_mode is ControlMode.MANUAL
+    assert control.users["eve"] == {Role.OPERATOR, Role.ENGINEER}
+    assert (control.setpoint_expiry_s, control.transfer_ramp_s) == (7200.0, 20.0)
+    assert control.emergency_stop == {"bess1.p_set_kw": 0.0, "pv1.p_limit_kw": 0.0}
+    (door,) = control.interlocks
+    assert (door.point, door.low, door.high) == ("bus.contact_1", 0.5, None)
+    bounded, blocked = door.effects
+    assert (bounded.point, bounded.low, bounded.high, bounded.blocks) == (
+        "bess1.p_set_kw",
+        -50.0,
+        50.0,
+        False,
+    )
+    assert (blocked.point, blocked.blocks) == ("gen1.run_request", True)
+    feed_in, ripple, import_cap = control.limits
+    assert (feed_in.kind, feed_in.on_loss_kw, feed_in.heartbeat) == (
+        LimitKind.PV,
+        180.0,
+        "grid1.limits_heartbeat",
+    )
+    assert [(c.point, c.cap_kw) for c in ripple.contacts] == [
+        ("bus.contact_2", 360.0),
+        ("bus.contact_3", 0.0),
+    ]
+    assert ripple.on_loss_kw is None
+    assert (import_cap.kind, import_cap.watchdog_s, import_cap.on_loss_kw) == (LimitKind.IMPORT, 300.0, 100.0)
+
+
+def test_load_site_without_control_section_keeps_everything_in_auto():
+    site = load_site(Path(__file__).parents[3] / "sites" / "demo" / "site.yaml")
+    assert site.control == ControlParams()

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from ems.commands import Cause
+from ems.control import ControlMode
+from ems.control_site import ControlParams
 from ems.errors import DataError
 from ems.points import GensetState
 from ems.site import GridMode
@@ -45,10 +47,18 @@ def test_rig_island_from_the_start_is_formed_and_stays_one():
     assert r.held(lambda row: row.flows.forming == "bess1" and row.decisions.mode is GridMode.ISLANDED)
 
 
-def test_rig_operators_wish_lives_as_long_as_it_says():
-    r = rig(controller="plan").at(5.0, lambda r: r.propose("bess1.p_set_kw", -50.0, for_s=10.0)).run(30.0)
-    by = [row.t_s for row in r.rows() for c in row.commands if c.cause is Cause.OPERATOR]
+def test_rig_operators_wish_lives_as_long_as_it_says_in_manual():
+    control = ControlParams(start_mode=ControlMode.MANUAL)
+    r = Rig(replace(builders.site(), control=control), load_kw=LOAD, pv_kw=100.0, controller="plan")
+    r.at(5.0, lambda r: r.propose("bess1.p_set_kw", -50.0, for_s=10.0)).run(30.0)
+    by = [row.t_s for row in r.rows() for c in row.commands if c.reason.startswith("an operator's wish")]
     assert 5.0 <= by[0] <= by[-1] < 15.0
+
+
+def test_rig_operators_wish_in_auto_is_refused():
+    r = rig(controller="plan").at(5.0, lambda r: r.propose("bess1.p_set_kw", -50.0, for_s=10.0)).run(30.0)
+    assert not [c for row in r.rows() for c in row.commands if c.cause is Cause.OPERATOR]
+    assert {x.code for row in r.rows() for x in row.decisions.refusals} == {"mode_of_control"}
 
 
 def test_rig_unknown_fault_is_refused_with_the_names_there_are():
