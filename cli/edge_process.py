@@ -17,6 +17,7 @@ from cli.signs_of_life import SignsOfLife
 from cli.stopping import run_until_stopped
 from connectors.field import FieldIO
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
+from connectors.stores.alarm_desk import AlarmDesk
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
 from dispatch.pacing import figures
@@ -73,7 +74,10 @@ async def serve(config: ProcessConfig) -> None:
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})
     signs = SignsOfLife(Notifier(os.environ.get("NOTIFY_SOCKET")))
 
+    desk = AlarmDesk(config.alarm_desk, lambda kind, fields: recorder.event(clock.now(), kind, fields))
+
     def told(decisions: Decisions, dt_s: float) -> None:
+        runtime.alarm_actions += desk.collect()
         pacer.told(decisions, dt_s)
         signs.told(decisions, dt_s)
 

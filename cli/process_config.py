@@ -60,6 +60,11 @@ class ProcessConfig:
         return self.directory / "plans.sqlite"
 
     @property
+    def alarm_desk(self) -> Path:
+        """Where people hand in what they do to alarms."""
+        return self.directory / "alarm-desk"
+
+    @property
     def edge_trace(self) -> Path:
         """What the edge saw and meant, cycle by cycle, for the report of a demo."""
         return self.directory / "edge.npz"

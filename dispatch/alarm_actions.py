@@ -40,12 +40,19 @@ def act(row: AlarmRow, t: Tracked, action: AlarmAction, at: datetime, now_s: flo
     entry = after.entry if after.entry.shown is t.entry.shown else replace(after.entry, since=at)
     entry = replace(entry, heard=entry.heard or rings)
     done = told_of(_DONE[action.act], t.entry, entry, who=action.who, why=action.why, rings=rings)
-    return replace(after, entry=entry), done
+    return replace(after, entry=entry), replace(done, fields={**done.fields, "request": action.request})
 
 
 def refused(action: AlarmAction, why: str) -> Event:
     """The event of an action that was not done."""
-    return event("alarm.action.refused", act=action.act.value, key=action.key, who=action.who, why=why)
+    return event(
+        "alarm.action.refused",
+        act=action.act.value,
+        key=action.key,
+        who=action.who,
+        why=why,
+        request=action.request,
+    )
 
 
 def told_of(kind: str, before: AlarmEntry, after: AlarmEntry, *, who: str, why: str, rings: bool) -> Event:

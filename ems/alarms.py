@@ -87,6 +87,18 @@ class AlarmAction:
     role: str  # operator | engineer
     why: str = ""
     for_s: float | None = None
+    request: str = ""  # id of what was handed in; the event of its outcome carries it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRequest:
+    """An action as a person hands it in; who it was is told by whoever takes it in. `id`: done once."""
+
+    id: str
+    act: Act
+    key: str
+    why: str = ""
+    for_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
