@@ -53,7 +53,9 @@ def _site(facts: Facts) -> Iterator[Alarm]:
         yield Alarm(code="bus.dead", text="the site's bus has no voltage")
     if mode in (GridMode.GRID_TIED, GridMode.UNKNOWN) and facts.observed.phase_lost:
         yield Alarm(code="grid.phase.lost", text="a phase of the mains is gone, the others are there")
-    if not facts.observed.meter_ok:
+    if facts.observed.suspect:
+        yield Alarm(code="power.balance.suspect", text="the measured powers do not add up: one of them lies")
+    elif not facts.observed.meter_ok:
         yield Alarm(code="grid.meter.lost", asset=grid, text="no good reading of the power at the POI")
     if facts.source is Source.RULES and facts.plan_wanted:
         yield Alarm(code="plan.none", text=f"rules decide: {facts.plan_refused}")

@@ -19,6 +19,7 @@ from dispatch.evidence import (
 from dispatch.import_meter import count_import
 from dispatch.layout import Layout
 from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
+from dispatch.plausibility import check_balance
 from dispatch.readings import (
     BESS_STATES,
     GENSET_STATES,
@@ -49,6 +50,7 @@ class Observed:
     mains_ok: bool | None
     phase_lost: bool
     meter_ok: bool
+    suspect: bool  # the measured powers have not added up for a while: one of them lies
     substituted: tuple[str, ...]  # points a decision needed and that had no good value
 
 
@@ -80,6 +82,7 @@ def observe(
     demand = contracts_after(layout, memory, snapshot, demand, power.grid_kw, last_good)
     use, work = loads_seen(layout, memory, snapshot, feeder_kw, closed)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
+    balance = check_balance(layout, memory.balance, snapshot)
     condition = PlantCondition(
         at=snapshot.at,
         grid_mode=mode.mode,
@@ -107,6 +110,7 @@ def observe(
         feeder_use=use,
         feeder_demand_kw=demand_kw,
         work=work,
+        balance=balance,
         last_at=snapshot.at,
         last_s=now_s,
     )
@@ -119,7 +123,8 @@ def observe(
         pv_available_kw={p: snapshot.value(f"{p}.p_available_kw") for p in layout.pv},
         mains_ok=evidence.mains_ok,
         phase_lost=evidence.phase_lost,
-        meter_ok=grid_kw is not None,
+        meter_ok=grid_kw is not None and not balance.suspect,
+        suspect=balance.suspect,
         substituted=tuple(substituted),
     )
     return after, observed

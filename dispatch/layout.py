@@ -71,6 +71,7 @@ class Layout:
     p: Mapping[str, str]  # asset id -> its p_kw point
     state: Mapping[str, str]  # asset id -> its state point
     told_silence: tuple[str, ...]  # setpoints whose device tells what it does in silence
+    metered: tuple[str, ...]  # assets whose powers must add up: sources, storage, grid, feeders
     written_assets: tuple[str, ...]  # assets with a setpoint the edge may write
     setpoint_of: Mapping[tuple[str, str], str]  # (asset id, name) -> point, only where the edge may write
     reads: Mapping[str, tuple[str, ...]]  # asset id -> its read points
@@ -142,6 +143,7 @@ def layout_of(site: Site) -> Layout:
         p={a: point_id(a, "p_kw") for a in kinds},
         state={a: point_id(a, "state") for a in kinds},
         told_silence=tuple(p for p, a in site.authority.setpoints.items() if p in writable and _tells(a)),
+        metered=tuple(a for a, k in kinds.items() if k is not AssetKind.BUS),
         written_assets=tuple(dict.fromkeys(a for a, _ in setpoint_of)),
         setpoint_of=setpoint_of,
         reads=reads,

@@ -8,6 +8,7 @@ from dispatch.alarm_memory import AlarmMemory
 from dispatch.balancing_memory import NetDemandMemory
 from dispatch.control_state import AuthorityMemory, memory_of
 from dispatch.deferrables import WorkSeen
+from dispatch.plausibility import BalanceSeen
 from dispatch.release_memory import ReleaseMemory
 from dispatch.transition_table import TransitionMemory
 from dispatch.vocabulary import ControlMemory
@@ -58,6 +59,7 @@ class ObserverMemory:
     meters: ContractMeters = field(default_factory=ContractMeters)
     feeder_use: Mapping[str, FeederUse] = field(default_factory=dict)
     work: Mapping[str, WorkSeen] = field(default_factory=dict)  # of metered deferrable devices
+    balance: BalanceSeen = field(default_factory=BalanceSeen)
     last_at: datetime | None = None
     last_s: float | None = None
 
