@@ -84,6 +84,7 @@ class FieldIO:
         self._tick_s = -math.inf  # when the next tick is due
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: dict[str, asyncio.Task[None]] = {}  # writes that outlast their cycle
+        self._late_bugs: list[asyncio.Task[None]] = []  # of those
 
     def expect_tick(self, at_s: float) -> None:
         """Told when the next tick is due [s control time]: polls end just before it, and writes are over."""
@@ -157,7 +158,12 @@ class FieldIO:
         """A device answers too late for this cycle: its task goes on, and keeps it from further writes."""
         self._devices[device_id].counters.late_writes += writes
         self._sending[device_id] = task
-        task.add_done_callback(lambda _: self._sending.pop(device_id, None))
+        task.add_done_callback(lambda done: self._answered(device_id, done))
+
+    def _answered(self, device_id: str, task: "asyncio.Task[None]") -> None:
+        self._sending.pop(device_id, None)
+        if not task.cancelled() and task.exception() is not None:
+            self._late_bugs.append(task)
 
     async def close(self) -> None:
         """Let writes on the wire have their answers, then drop every connection."""
@@ -210,6 +216,8 @@ class FieldIO:
         for task in self._tasks:
             if task.done() and not task.cancelled():
                 task.result()
+        for late in self._late_bugs:
+            late.result()
 
     def _link_event(self, at: datetime, kind: str, fields: dict[str, JsonValue]) -> None:
         log.info(kind, **fields)
