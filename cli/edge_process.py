@@ -24,7 +24,7 @@ from dispatch.pacing import figures
 from dispatch.plan_follower import PlanFollower
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Decisions
-from ems.clock import Clock
+from ems.clock import Clock, kernel_synchronised
 from ems.records import JsonValue
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
@@ -68,6 +68,7 @@ async def serve(config: ProcessConfig) -> None:
         known=known,
         expecting=io.expect_tick,
         known_alarms=known_alarms,
+        synchronised=kernel_synchronised if config.ask_kernel else lambda: None,
     )
 
     memory.settle()

@@ -41,6 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_uncertainty_options(parser)
     add("--explain", type=float, default=2.0, metavar="HOURS",
         help="how far ahead each plan is explained, for the page and the service (2); 0: not")  # fmt: skip
+    add("--utc", choices=("kernel", "trusted"), default="trusted",
+        help="kernel: no plan is followed unless it says that its clock is synchronised")  # fmt: skip
     add("--minutes", type=float, help="stop after so long (default: at Ctrl-C)")
 
 
@@ -56,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         site=path.resolve(),
         directory=args.dir.resolve(),
         shadow=True,
+        ask_kernel=args.utc == "kernel",
         cycle_s=cycle_length(args.cycle, site),
         api_port=args.api_port,
         scenarios=0 if args.scenarios is None else args.scenarios,

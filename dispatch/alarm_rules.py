@@ -14,7 +14,7 @@ from dispatch.state import FeederShed
 from dispatch.vocabulary import Alarm, ReserveStatus, Source
 from ems.condition import UnitState
 from ems.site import GridMode
-from ems.telemetry import Quality, Snapshot
+from ems.telemetry import Quality, Snapshot, UtcState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,8 @@ class Facts:
 
 def alarms_now(facts: Facts) -> tuple[Alarm, ...]:
     """Every condition that is told now."""
-    return (*_site(facts), *_sources(facts), *_feeders(facts), *_silent(facts), *_other_silence(facts))
+    own = (*_site(facts), *_sources(facts), *_feeders(facts), *_time(facts))
+    return (*own, *_silent(facts), *_other_silence(facts))
 
 
 def _site(facts: Facts) -> Iterator[Alarm]:
@@ -66,6 +67,13 @@ def _site(facts: Facts) -> Iterator[Alarm]:
             value=reserve.short_kw,
             limit=max(1.0, 0.05 * reserve.required_kw),
         )
+
+
+def _time(facts: Facts) -> Iterator[Alarm]:
+    utc = facts.snapshot.utc
+    if utc is not UtcState.VALID:
+        why = "its source is lost" if utc is UtcState.HOLDOVER else "it was set, or never was"
+        yield Alarm(code="utc.lost", text=f"record time cannot be relied on: {why}")
 
 
 def _sources(facts: Facts) -> Iterator[Alarm]:

@@ -70,10 +70,8 @@ def observe(
     mode = _mode(layout, memory, evidence, now_s, dt_s)
     gensets = gensets_seen(layout, memory, snapshot, genset_state)
     last_good, substituted, power = powers(layout, memory, snapshot)
-    closed = {f: is_closed(layout, memory, snapshot, f) for f in layout.feeders}
-    feeder_kw = {f: last_good.get(layout.p[f], 0.0) if closed[f] else 0.0 for f in layout.feeders}
+    closed, feeder_kw = _fed(layout, memory, snapshot, last_good)
     demand_kw = feeder_demand(layout, memory, feeder_kw, closed, evidence.bus_alive, now_s)
-    last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
     duty = duties(layout, memory, snapshot, last_good, gensets)
     kvar = drawn_kvar(layout, snapshot, mode.mode, feeder_kw)
@@ -98,10 +96,9 @@ def observe(
         interval_elapsed_s=demand.interval_elapsed_s,
         feeder_use=use,
         deferrables=work_condition(work, now_s, LONG_AGO_S),
-        pv_states={p: pv_states(layout, snapshot, p, marks) for p in layout.pv},
         mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
     )  # fmt: skip
-    condition = _with_meters(layout, snapshot, demand, condition)
+    condition = _with_meters(layout, snapshot, demand, marks, condition)
     after = replace(
         with_mode(demand, mode),
         gensets=gensets,
@@ -130,6 +127,15 @@ def observe(
     return after, observed
 
 
+def _fed(
+    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, last_good: dict[str, float]
+) -> tuple[dict[str, bool], dict[str, float]]:
+    """Which feeders are closed, and what they draw [kW]; what is known is kept in `last_good`."""
+    closed = {f: is_closed(layout, memory, snapshot, f) for f in layout.feeders}
+    last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
+    return closed, {f: last_good.get(layout.p[f], 0.0) if closed[f] else 0.0 for f in layout.feeders}
+
+
 def _mode(layout: Layout, memory: ObserverMemory, evidence: Evidence, now_s: float, dt_s: float) -> ModeState:
     at_once = memory.last_s is None or unanimous(evidence)
     rules = layout.site.grid.supervision
@@ -137,12 +143,14 @@ def _mode(layout: Layout, memory: ObserverMemory, evidence: Evidence, now_s: flo
 
 
 def _with_meters(
-    layout: Layout, snapshot: Snapshot, counted: ObserverMemory, condition: PlantCondition
+    layout: Layout, snapshot: Snapshot, counted: ObserverMemory, marks: Marks, condition: PlantCondition
 ) -> PlantCondition:
     """The condition with what the meters of the month count, and what is read at the POI."""
     grid = layout.site.grid.id
     return replace(
         condition,
+        utc=snapshot.utc,
+        pv_states={p: pv_states(layout, snapshot, p, marks) for p in layout.pv},
         grid_losses=counted.grid_losses,
         mains_good_s=mains_good_s(counted, snapshot.monotonic_s),
         charge_peaks_kw=counted.charge_peaks_kw,

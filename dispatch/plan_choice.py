@@ -10,6 +10,7 @@ from dispatch.vocabulary import Event, event
 from ems.condition import PlantCondition
 from ems.plan import Plan, PlanLabel
 from ems.site import GridMode, Site
+from ems.telemetry import UtcState
 
 ASK_AGAIN_S = 60.0  # while no plan can be followed, a new one is asked for so often
 EARLY_MAX_S = 900.0  # a plan whose first step begins a little later is followed from its first step
@@ -27,6 +28,9 @@ class Choice:
     events: tuple[Event, ...]
 
 
+NO_UTC = Choice(plan=None, step=0, refused="it is not known what time it is", replan=False, events=())
+
+
 def choose(
     site: Site,
     memory: PlanMemory,
@@ -39,6 +43,8 @@ def choose(
 
     A plan that fits no longer is dropped for good, within this cycle, and another one is asked for.
     """
+    if condition.utc is UtcState.INVALID:
+        return memory, NO_UTC
     memory, events = _offer(site, memory, offered, condition.at)
     plan = memory.accepted
     why, step, drop = _fit(site, plan, condition, dt_s)

@@ -17,6 +17,7 @@ from dispatch.deferrables import work_known
 from dispatch.pacing import Pace
 from dispatch.process_image import ProcessImage
 from dispatch.state import EdgeState, ObserverMemory, Written
+from dispatch.utc import UtcMemory, record_time
 from dispatch.vocabulary import Controller, Decisions, ReleaseWish, TickInput
 from ems.alarms import AlarmAction, AlarmBook
 from ems.clock import Clock
@@ -26,6 +27,7 @@ from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
 from ems.requests import Received, Standing
 from ems.site import Site
+from ems.telemetry import Snapshot, UtcState
 
 T = TypeVar("T")
 ALARMS_EVERY_S = 15.0  # texts and values of standing alarms are recorded so often
@@ -43,6 +45,7 @@ class EdgeRuntime:
     known : the last condition in the historian: the demand meters go on from it in the same local month,
         what gensets and batteries have been through always.
     held_safe : come up held safe, as after a broken invariant.
+    synchronised : what the source of UTC says of itself; None: nobody says anything.
     expecting : told when the next tick is due [s edge monotonic], so that devices are read just before it;
         infinity: there is none, and the writes that follow have all the time they need.
     known_alarms : the alarms of the edge before: acknowledgements and shelves outlive a restart.
@@ -67,6 +70,7 @@ class EdgeRuntime:
         expecting: Callable[[float], None] = lambda at_s: None,
         known_alarms: AlarmBook | None = None,
         standing: Standing | None = None,
+        synchronised: Callable[[], bool | None] = lambda: None,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -105,6 +109,8 @@ class EdgeRuntime:
         self._image = ProcessImage(layout.age_s_max, layout.range_of, layout.heartbeats_in)
         self._expecting = expecting
         self._stopped = False
+        self.synchronised = synchronised
+        self._utc, self._utc_state = UtcMemory(), UtcState.VALID
         self.pace = Pace(due_s=clock.monotonic_s())
 
     async def cycle(
@@ -125,7 +131,7 @@ class EdgeRuntime:
         Exception : whatever the tick raised, after the safe table was written and the edge latched held safe.
         """
         self._image.update(await self._io.read_all())
-        snapshot = self._image.latch(self._clock.now(), self._clock.monotonic_s())
+        snapshot = self._latched()
         self._recorder.readings(snapshot)
         notices = self._notices() if callable(self._notices) else self._notices
         given = TickInput(
@@ -154,13 +160,23 @@ class EdgeRuntime:
         await self._send(decisions.commands)
         return decisions
 
+    def _latched(self) -> Snapshot:
+        """The process image now, with record time that is kept over and never twice the same."""
+        now_s, known = self._clock.monotonic_s(), self.synchronised()
+        self._utc, at, utc = record_time(self._utc, self._clock.now(), now_s, known)
+        if utc is not self._utc_state:
+            fields = {"before": self._utc_state.value, "now": utc.value, "synchronised": known}
+            self._recorder.event(at, "utc.state.changed", fields)
+            self._utc_state = utc
+        return replace(self._image.latch(at, now_s), utc=utc)
+
     async def safe_stop(self, reason: str = "the edge is stopping") -> None:
         """Write the safe table of the present grid mode through the gate, once, and latch held safe."""
         if self._stopped:
             return
         self._stopped = True
         self._expecting(math.inf)
-        snapshot = self._image.latch(self._clock.now(), self._clock.monotonic_s())
+        snapshot = self._latched()
         self.state, commands = safe_commands(self.setup, self.state, snapshot, reason)
         self._recorder.event(
             snapshot.at, "edge.safe_table.written", {"reason": reason, "commands": len(commands)}

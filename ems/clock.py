@@ -5,9 +5,16 @@ Everything else gets a Clock handed in, so that a simulation can own time.
 """
 
 import asyncio
+import ctypes
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+TIMEX_BYTES = 256  # struct timex is 208 bytes on 64-bit machines, 128 on others
+STATUS_AT = 5 * ctypes.sizeof(ctypes.c_long)  # after modes (padded), offset, freq, maxerror, esterror
+TIME_ERROR = 5
+STA_UNSYNC = 0x40
 
 
 class Clock(Protocol):
@@ -62,6 +69,21 @@ class VirtualClock:
 
     async def sleep_until(self, monotonic_s: float) -> None:
         self._elapsed_s = max(self._elapsed_s, monotonic_s)
+
+
+def kernel_synchronised() -> bool | None:
+    """Whether the kernel's clock is disciplined by NTP, PTP or GPS; None where the kernel cannot be asked.
+
+    Source: Linux adjtimex(2), state TIME_ERROR or status STA_UNSYNC: the clock is not synchronised.
+    """
+    if sys.platform != "linux":
+        return None
+    asked = ctypes.create_string_buffer(TIMEX_BYTES)  # modes 0: read only
+    state = ctypes.CDLL(None).adjtimex(asked)
+    if state < 0:
+        return None
+    status = int.from_bytes(asked.raw[STATUS_AT : STATUS_AT + 4], sys.byteorder)
+    return state != TIME_ERROR and not status & STA_UNSYNC
 
 
 def wall_s() -> float:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from ems.deferrable import DeferrableCondition
 from ems.site import GridMode
+from ems.telemetry import UtcState
 
 
 class UnitState(StrEnum):
@@ -152,4 +153,5 @@ class PlantCondition:
     meters: ContractMeters = field(default_factory=ContractMeters)
     feeder_use: Mapping[str, FeederUse] = field(default_factory=dict)  # of those with limits on shedding
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open
+    utc: UtcState = UtcState.VALID
     pv_states: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)

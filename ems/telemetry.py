@@ -18,6 +18,14 @@ class Quality(StrEnum):
     FROZEN = "frozen"
 
 
+class UtcState(StrEnum):
+    """How far record time may be relied on."""
+
+    VALID = "valid"
+    HOLDOVER = "holdover"  # its source is lost: kept by the machine's own oscillator
+    INVALID = "invalid"  # set by hand, never set, or lost for too long: no plan is followed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """One value of one point as it arrived. `value` is in the point's unit; None where there is none."""
@@ -41,6 +49,7 @@ class Snapshot:
     at: datetime
     monotonic_s: float
     readings: Mapping[str, Reading]
+    utc: UtcState = UtcState.VALID
 
     def value(self, point: str) -> float | None:
         """The value if it is good, else None."""

@@ -10,6 +10,7 @@ from dispatch.transition_table import RULES, TRANSITION, Facts, Step, next_rule
 from ems.condition import UnitState
 from ems.poi import Supervision, TransitionPolicy
 from ems.site import GridMode
+from ems.telemetry import UtcState
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "modes.md").read_text()
 SITE_FILE = (Path(__file__).resolve().parents[3] / "docs" / "site-file.md").read_text()
@@ -77,3 +78,7 @@ def test_page_every_event_of_genset_requests():
     text = (Path(__file__).resolve().parents[3] / "dispatch" / "genset_requests.py").read_text()
     in_code = set(re.findall(r'"(genset\.[a-z_.]+)"', text))
     assert told == in_code - {"genset.start.requested", "genset.stop.requested"}
+
+
+def test_page_every_state_of_record_time():
+    assert [r[0] for r in rows("Without valid time")] == [s.value for s in UtcState]

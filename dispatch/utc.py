@@ -1,0 +1,86 @@
+"""Record time from a wall clock that may be wrong: kept over by the monotonic clock, never twice the same.
+
+Control never asks what time it is. Records, tariffs and plans do; a wall clock that jumps must neither double
+a record's key nor have a plan followed at the wrong hour.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from ems.telemetry import UtcState
+
+STEP_S = 1.0  # a wall clock that moves more against the monotonic one from cycle to cycle was set
+EARLIEST, LATEST = datetime(2025, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)  # else it was never set
+AGREED_S = 10.0  # a new time that its source calls synchronised is believed after so long
+UNCALLED_S = 600.0  # and one that nobody vouches for after so long
+HOLDOVER_S = 4.0 * 3600.0  # an oscillator of 50 ppm is less than a second off by then
+APART = timedelta(milliseconds=1)  # of two records at least: the historian's keys are whole milliseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtcMemory:
+    """What is known of the wall clock. Offsets are wall less monotonic time [s]."""
+
+    trusted_s: float | None = None
+    seen_s: float = 0.0
+    steady_since_s: float = 0.0  # edge monotonic
+    lost_since_s: float | None = None  # not synchronised since
+    believed: bool = False  # the trusted offset gives valid times
+    last_at: datetime | None = None  # given out
+
+
+def record_time(
+    memory: UtcMemory, wall: datetime, now_s: float, synchronised: bool | None
+) -> tuple[UtcMemory, datetime, UtcState]:
+    """Record time of this cycle, and how far it may be relied on.
+
+    Parameters
+    ----------
+    wall : what the wall clock says.
+    now_s : edge monotonic [s].
+    synchronised : what the source of time says of itself; None: nobody says anything.
+    """
+    offset_s, plausible = wall.timestamp() - now_s, EARLIEST <= wall < LATEST
+    steady_s = memory.steady_since_s
+    if memory.trusted_s is None or abs(offset_s - memory.seen_s) > STEP_S:
+        steady_s = now_s
+    lost_s = (
+        None if synchronised is not False else now_s if memory.lost_since_s is None else memory.lost_since_s
+    )
+    memory = replace(memory, seen_s=offset_s, steady_since_s=steady_s, lost_since_s=lost_s)
+    if memory.trusted_s is None:
+        memory = replace(memory, trusted_s=offset_s, believed=plausible and synchronised is not False)
+    stepped = memory.trusted_s is not None and abs(offset_s - memory.trusted_s) > STEP_S
+    if not stepped:  # drift and slewing are followed
+        believed = memory.believed or (plausible and synchronised is True)
+        memory = replace(memory, trusted_s=offset_s, believed=believed)
+    elif plausible and now_s - steady_s >= _patience_s(memory, synchronised):
+        memory, stepped = replace(memory, trusted_s=offset_s, believed=True), False
+    memory, at = _kept_over(memory, wall, offset_s)
+    return memory, at, _state(memory, stepped, now_s)
+
+
+def _patience_s(memory: UtcMemory, synchronised: bool | None) -> float:
+    if synchronised is False:
+        return math.inf
+    return AGREED_S if synchronised or not memory.believed else UNCALLED_S
+
+
+def _kept_over(memory: UtcMemory, wall: datetime, offset_s: float) -> tuple[UtcMemory, datetime]:
+    """Record time by the trusted offset, later than the one before: set back, it waits nearly still.
+
+    While the wall clock is trusted its time is given out as it is, to the microsecond.
+    """
+    assert memory.trusted_s is not None
+    at = wall + timedelta(milliseconds=round((memory.trusted_s - offset_s) * 1000.0))
+    if memory.last_at is not None and at < memory.last_at + APART:
+        at = memory.last_at + APART
+    return replace(memory, last_at=at), at
+
+
+def _state(memory: UtcMemory, stepped: bool, now_s: float) -> UtcState:
+    lost_s = 0.0 if memory.lost_since_s is None else now_s - memory.lost_since_s
+    if stepped or not memory.believed or lost_s > HOLDOVER_S:
+        return UtcState.INVALID
+    return UtcState.VALID if memory.lost_since_s is None else UtcState.HOLDOVER

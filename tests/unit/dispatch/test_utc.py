@@ -1,0 +1,86 @@
+"""Record time is kept over, never twice the same, and says how far it may be relied on."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dispatch.utc import AGREED_S, HOLDOVER_S, UNCALLED_S, UtcMemory, record_time
+from ems.clock import kernel_synchronised
+from ems.telemetry import UtcState
+
+T0 = datetime(2026, 3, 2, tzinfo=UTC)
+OLD = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def run(walls: Sequence[tuple[float, datetime, bool | None]]) -> list[tuple[datetime, UtcState]]:
+    memory, out = UtcMemory(), []
+    for now_s, wall, synchronised in walls:
+        memory, at, state = record_time(memory, wall, now_s, synchronised)
+        out.append((at, state))
+    return out
+
+
+def at(wall: datetime, seconds: float) -> datetime:
+    return wall + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("synchronised", "after_s"), [(True, AGREED_S), (None, UNCALLED_S), (False, None)])
+def test_record_time_new_time_is_believed_when_its_source_vouches_for_it(synchronised, after_s):
+    hour = timedelta(hours=1)
+    n = 700
+    told = run([(float(t), at(T0, t) + (hour if t >= 10 else timedelta()), synchronised) for t in range(n)])
+    moved = next((t - 10 for t in range(n) if told[t][0] >= at(T0, t) + hour), None)
+    assert moved == after_s
+
+
+def test_record_time_set_back_goes_on_without_a_key_twice():
+    walls = [(float(t), at(T0, t if t < 10 else t - 3600.0), True) for t in range(60)]
+    told = [x for x, _ in run(walls)]
+    assert all(b - a >= timedelta(milliseconds=1) for a, b in pairwise(told))
+
+
+def test_record_time_never_set_is_invalid_until_it_is():
+    walls = [(float(t), at(OLD if t < 20 else T0, t), t >= 20) for t in range(60)]
+    states = [s for _, s in run(walls)]
+    assert states[19] is UtcState.INVALID
+    assert states[20 + int(AGREED_S) - 1] is UtcState.INVALID
+    assert states[20 + int(AGREED_S)] is UtcState.VALID
+
+
+def test_record_time_source_lost_too_long_is_invalid():
+    memory, _, _ = record_time(UtcMemory(), T0, 0.0, True)
+    for now_s, expected in (
+        (1.0, UtcState.HOLDOVER),
+        (HOLDOVER_S, UtcState.HOLDOVER),
+        (HOLDOVER_S + 5.0, UtcState.INVALID),
+    ):
+        memory, _, state = record_time(memory, at(T0, now_s), now_s, False)
+        assert state is expected
+
+
+def test_record_time_slewing_is_followed():
+    told = run([(float(t), at(T0, t * 1.0005), None) for t in range(2000)])
+    assert told[-1] == (at(T0, 1999 * 1.0005), UtcState.VALID)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.1, 900.0), st.floats(-4e8, 4e8), st.sampled_from((True, False, None))),
+        min_size=2, max_size=60,
+    )
+)  # fmt: skip
+def test_record_time_whatever_the_wall_clock_does_keys_grow(moves):
+    now_s, walls = 0.0, []
+    for dt_s, error_s, synchronised in moves:
+        now_s += dt_s
+        walls.append((now_s, at(T0, now_s + error_s), synchronised))
+    keys = [round(x.timestamp() * 1000.0) for x, _ in run(walls)]
+    assert all(b > a for a, b in pairwise(keys))
+
+
+def test_kernel_synchronised_answers():
+    assert kernel_synchronised() in (True, False, None)
