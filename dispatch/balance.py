@@ -25,7 +25,8 @@ def charge_room_kw(params: BatteryParams, c: BessCondition, ceiling: float, dt_s
     """Largest charge for `dt_s` that the BMS allows and that ends at or below SoC `ceiling`, >= 0 [kW]."""
     if not c.available:
         return 0.0
-    rate_kw = (ceiling - c.soc) * params.energy_kwh * 3600.0 / dt_s
+    soc = c.soc if c.soc_high is None else c.soc_high
+    rate_kw = (ceiling - soc) * params.energy_kwh * 3600.0 / dt_s
     if rate_kw <= 0.0:
         return 0.0
     return min(c.p_charge_kw_max, rate_kw / params.eta_charge)

@@ -39,3 +39,44 @@ class NetDemandMemory:
         """How much older the reference's reading is than the asset's [s]; None: not known."""
         shift = self.shifts.get((self.reference or "", asset))
         return None if shift is None else shift.older_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocWatch:
+    """One battery's charge as the edge counts it, beside what its BMS tells."""
+
+    counted_soc: float
+    told_soc: float  # last good reading
+    moved_soc: float = 0.0  # counted since the reading last changed, signed
+    apart_s: float = 0.0  # how long both have been too far apart
+    close_s: float = 0.0  # how long they have agreed again
+    suspect: bool = False
+    frozen: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoiCaps:
+    """What holds at the POI now, positive numbers [kW]."""
+
+    import_kw: float
+    export_kw: float
+    owed_import_kw: float = 0.0  # less import than the cap, for what was too much just now
+    owed_export_kw: float = 0.0  # less export
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoiMemory:
+    """The last half minute at the POI, and the last caps that were told."""
+
+    told_import_kw: float | None = None
+    told_export_kw: float | None = None
+    over: tuple[tuple[float, float, float], ...] = ()  # (time s, import and export over their caps kW)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalancingMemory:
+    """All of it."""
+
+    net_demand: NetDemandMemory = field(default_factory=NetDemandMemory)
+    soc: Mapping[str, SocWatch] = field(default_factory=dict)  # by battery
+    poi: PoiMemory = field(default_factory=PoiMemory)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from dispatch.asset_conditions import LONG_AGO_S, bess_condition, duties, genset_conditions, gensets_seen
 from dispatch.availability import NO_MARKS, Marks, pv_states
+from dispatch.balancing_memory import PoiCaps
 from dispatch.bess_use import followed
 from dispatch.counters import contracts_after, loads_seen
 from dispatch.deferrables import work_condition
@@ -52,6 +53,7 @@ class Observed:
     meter_ok: bool
     suspect: bool  # the measured powers have not added up for a while: one of them lies
     substituted: tuple[str, ...]  # points a decision needed and that had no good value
+    caps: PoiCaps | None = None  # that hold at the POI now; None: not worked out yet
 
 
 def observe(

@@ -8,14 +8,13 @@ from dispatch.alarm_rules import Facts
 from dispatch.alarm_stage import alarm_stage
 from dispatch.authority_cycle import Given as AuthorityInput
 from dispatch.authority_cycle import rule, rule_safe
-from dispatch.balancing_memory import NetDemandMemory
+from dispatch.balancing_memory import BalancingMemory
 from dispatch.condition import Observed, observe
 from dispatch.control_state import AuthorityMemory
 from dispatch.genset_requests import reconcile
 from dispatch.ladder import rung_now
 from dispatch.layout import Layout, layout_of
 from dispatch.manual import in_hand, with_people, with_people_after
-from dispatch.net_demand import aligned
 from dispatch.plan_choice import Choice, choose
 from dispatch.plan_follower import PlanFollower
 from dispatch.protect import Protected, protect
@@ -23,6 +22,8 @@ from dispatch.release import let_go, release_stage
 from dispatch.resume import know_fallen_back
 from dispatch.ruling import Ruling, as_ruled, carried_out, narrowed, ruled, standing_of, still_written
 from dispatch.safe_table import safe_proposals
+from dispatch.second_look import second_look
+from dispatch.soc_guard import guarded, soc_alarms
 from dispatch.state import EdgeState, GensetRequest, ObserverMemory, Written
 from dispatch.transition_hold import held
 from dispatch.transitions import transit
@@ -106,7 +107,8 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     why = choice.refused if setup.follows_plans else None
     ladder, moved = rung_now(state, source, snapshot.at, why, given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    alarms, conditions, rang = alarm_stage(state.alarms, facts, given, (*kept.alarms, *ruling.alarms))
+    further = (*kept.alarms, *ruling.alarms, *soc_alarms(seen.balancing.soc))
+    alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
     did = () if source is Source.RELEASED else kept.events
     events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let]
     events += [*moved, *rang]
@@ -119,7 +121,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         observer=seen.memory,
         plans=plans,
         control=control,
-        net_demand=seen.net_demand,
+        balancing=seen.balancing,
         requests=kept.requests,
         shed=kept.shed,
         protection=kept.memory,
@@ -148,7 +150,7 @@ class _Seen:
     state: EdgeState
     layout: Layout  # with the caps at the POI that hold now
     memory: ObserverMemory
-    net_demand: NetDemandMemory
+    balancing: BalancingMemory
     observed: Observed  # as authority lets it be reckoned with
     requests: Mapping[str, GensetRequest]
     truth: Sequence[Event]
@@ -162,8 +164,9 @@ def _look(layout: Layout, state: EdgeState, given: TickInput) -> _Seen:
     snapshot, now_s = given.snapshot, given.snapshot.monotonic_s
     state = know_fallen_back(layout, state, snapshot)
     memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
-    sent = {p: w.value for p, w in state.written.items()}
-    net_demand, observed = aligned(layout, state.net_demand, observed, sent, now_s, given.dt_s)
+    soc, observed = guarded(
+        layout, state.balancing.soc, snapshot, observed, state.observer.passed_s(snapshot)
+    )
     requests, truth = reconcile(
         layout, state.requests, state.observer.gensets, memory.gensets, now_s, given.proposals
     )
@@ -183,12 +186,15 @@ def _look(layout: Layout, state: EdgeState, given: TickInput) -> _Seen:
     held_safe = state.held_safe and not ruling.released
     state = replace(state, held_safe=held_safe, written=still_written(state.written, ruling))
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
+    layout = narrowed(layout, ruling)
+    observed = as_ruled(observed, ruling, people)
+    balancing, observed = second_look(layout, state, snapshot, observed, soc, given.dt_s)
     return _Seen(
         state=state,
-        layout=narrowed(layout, ruling),
+        layout=layout,
         memory=memory,
-        net_demand=net_demand,
-        observed=as_ruled(observed, ruling, people),
+        balancing=balancing,
+        observed=observed,
         requests=requests,
         truth=truth,
         authority=authority,

@@ -99,7 +99,7 @@ def _timers(
 ) -> ProtectionMemory:
     short = reserve.short_kw > RESERVE_SHORT_RATIO * reserve.required_kw and reserve.short_kw > 1.0
     import_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_kw - bus.follow_up_kw
-    over = bus.mode is GridMode.GRID_TIED and import_kw > layout.site.grid.p_import_kw_max
+    over = bus.mode is GridMode.GRID_TIED and import_kw > bus.import_cap_kw
     return replace(
         memory,
         reserve_short_since_s=_since(memory.reserve_short_since_s, short, now_s),
@@ -137,7 +137,7 @@ def _start_reason(
         if lasting(memory.import_over_since_s, IMPORT_CONFIRM_S, now_s, dt_s):
             return "import is over the contract's cap with the battery at its limit"
         over_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_rated_kw
-        over_kw -= layout.site.grid.p_import_kw_max - layout.poi_bias_kw
+        over_kw -= bus.import_cap_kw - layout.poi_bias_kw
         if over_kw > 0.0 and bus.stored_kwh < over_kw * need_s(layout, dt_s) / 3600.0:
             return f"{bus.stored_kwh:.0f} kWh hold the import cap not much longer"
         return None
@@ -180,7 +180,7 @@ def _next_set(layout: Layout, observed: Observed, bus: Bus, kept: tuple[str, ...
         return ()
     need_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_rated_kw
     if bus.mode is GridMode.GRID_TIED:
-        need_kw -= layout.site.grid.p_import_kw_max
+        need_kw -= bus.import_cap_kw
     if bus.mode is GridMode.BLACK:
         tier = layout.site.reserve.critical_tier
         need_kw = BLACK_START_RATIO * sum(
@@ -218,7 +218,7 @@ def can_do_without(layout: Layout, bus: Bus, genset: str, power_ratio: float, en
     gone_kw = layout.gensets[genset].p_rated_kw if genset in bus.running else 0.0
     drain_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - (bus.genset_rated_kw - gone_kw)
     if bus.mode is GridMode.GRID_TIED:
-        over_kw = drain_kw - GRID_RATIO * layout.site.grid.p_import_kw_max
+        over_kw = drain_kw - GRID_RATIO * bus.import_cap_kw
         enough_kwh = energy_factor * max(0.0, over_kw) * GRID_HOLD_S / 3600.0
         return over_kw <= power_ratio * bus.follow_up_kw and bus.stored_kwh >= enough_kwh
     up_kw = bus.up_kw + bus.follow_up_kw
@@ -244,7 +244,7 @@ def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:
     if len(bus.running) == 0 or bus.mode not in (GridMode.ISLANDED, GridMode.GRID_TIED):
         return None
     if bus.mode is GridMode.GRID_TIED:
-        sink_kw = bus.load_kw + bus.follow_down_kw + layout.site.grid.p_export_kw_max
+        sink_kw = bus.load_kw + bus.follow_down_kw + bus.export_cap_kw
     elif bus.forming_bess:
         sink_kw = bus.load_kw + bus.down_kw
     elif len(bus.running) > 1:

@@ -15,7 +15,6 @@ NEEDED = {  # readings a setpoint depends on, by kind of asset
     AssetKind.GENSET: ("state",),
     AssetKind.FEEDER: ("closed",),
 }
-POI_BIAS_RATIO = 0.02  # of the POI rating: distance kept from both caps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +150,6 @@ def layout_of(site: Site) -> Layout:
         devices=devices,
         served=_served(site, devices),
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
-        poi_bias_kw=POI_BIAS_RATIO * max(site.grid.p_import_kw_max, site.grid.p_export_kw_max),
+        poi_bias_kw=site.grid.poi_bias_kw,
         control=control_layout(site),
     )

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from dispatch.balance import charge_room_kw, discharge_room_kw, on_load, share_load, split
-from dispatch.layout import POI_BIAS_RATIO
 from dispatch.plan_check import stored_change_kwh
 from dispatch.rules_tou import RulesTou
 from dispatch.vocabulary import Context, Controller, ControlMemory, Source, Target, Targets
@@ -153,7 +152,7 @@ def _grid_tied_bess(context: Context, plan: Plan) -> dict[str, Target]:
 def _by_intent(context: Context, plan: Plan, planned_kw: float, net_kw: float) -> tuple[float, str]:
     """Battery power before limits: as planned where the grid was marginal, else what balances the POI."""
     k, grid = context.step, context.site.grid
-    bias_kw = POI_BIAS_RATIO * max(grid.p_import_kw_max, grid.p_export_kw_max)
+    bias_kw = grid.poi_bias_kw
     grid_kw = plan.grid_p_kw[k]
     if grid_kw > 1.5 * bias_kw:
         return planned_kw, f"planned: {planned_kw:+.0f} kW, the grid takes the deviation"
@@ -194,7 +193,7 @@ def _rooms_down(
 def _import_allowance_kw(context: Context, plan: Plan) -> tuple[float, str]:
     """Import allowed on the mean for the rest of the billing interval, and what sets it [kW]."""
     grid, c = context.site.grid, context.condition
-    cap_kw = grid.p_import_kw_max * (1.0 - POI_BIAS_RATIO)
+    cap_kw = grid.p_import_kw_max - grid.poi_bias_kw
     peak_kw = max(plan.peak_import_kw, c.peak_import_kw)
     if plan.import_limit_kw:
         peak_kw = plan.import_limit_kw[context.step]

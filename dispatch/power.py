@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dispatch.condition import Observed
 from dispatch.island import Bus
 from dispatch.layout import Layout
-from dispatch.power_blind import blind
+from dispatch.power_blind import blind, blind_meter
 from dispatch.power_island import battery_island, genset_island
 from dispatch.power_parts import Power, limit_pv
 from dispatch.power_tied import tied
@@ -56,9 +56,11 @@ def _by_mode(
         case GridMode.GRID_TIED if observed.meter_ok:
             return tied(layout, observed, bus, wishes, runs, step_kw, dt_s)
         case GridMode.GRID_TIED:
-            return blind(layout, observed, bus, wishes, runs, "the meter at the POI is lost")
+            return blind_meter(layout, observed, bus, wishes, runs)
         case GridMode.ISLANDED if bus.forming_bess:
             return battery_island(layout, observed, bus, wishes, runs, dt_s)
+        case GridMode.ISLANDED if not bus.running:  # no feeder opens because a device is not readable
+            return blind(layout, observed, bus, wishes, runs, "nobody is known to form the island")
         case GridMode.ISLANDED:
             return genset_island(layout, observed, bus, wishes, step_kw, dt_s)
         case GridMode.UNKNOWN:

@@ -36,10 +36,11 @@ def tied(
 ) -> Power:
     """Import and export inside their caps less a bias: battery first, then gensets, then PV."""
     out = Power()
-    grid = layout.site.grid
-    cap_kw = grid.p_import_kw_max - layout.poi_bias_kw
+    owed = observed.caps
+    owed_kw = (0.0, 0.0) if owed is None else (owed.owed_import_kw, owed.owed_export_kw)
+    cap_kw = bus.import_cap_kw - layout.poi_bias_kw - owed_kw[0]
     top_kw = cap_kw - step_kw
-    bottom_kw = -grid.p_export_kw_max + layout.poi_bias_kw
+    bottom_kw = -bus.export_cap_kw + layout.poi_bias_kw + owed_kw[1]
     targets = genset_targets(layout, bus, wishes, runs)
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     rooms = bess_rooms(layout, observed, bus.following_bess, dt_s)
@@ -51,7 +52,7 @@ def tied(
     easy_kw = cap_kw - EASY_BIASES * layout.poi_bias_kw
     charging_kw = -sum(bess.values())
     if charging_kw > 0.0 and highest_kw + charging_kw > easy_kw:  # charging can wait: it keeps more distance
-        why = f"charging leaves the import {grid.p_import_kw_max - easy_kw:.0f} kW under its cap"
+        why = f"charging leaves the import {bus.import_cap_kw - easy_kw:.0f} kW under its cap"
         move_bess(bess, rooms, min(highest_kw + charging_kw - easy_kw, charging_kw))
     over_kw = highest_kw - sum(bess.values()) - top_kw
     under_kw = bottom_kw - (lowest_kw - sum(bess.values()))
@@ -74,9 +75,9 @@ def tied(
         n = len(bess)
         out.bound(point, value - slack_down / n, value + slack_up / n, "poi", "the caps at the POI")
     set_gensets(out, wishes, targets, why)
-    limit_kw = min(absorb_kw, pv_kw + max(0.0, at_poi_kw + grid.p_export_kw_max))
+    limit_kw = min(absorb_kw, pv_kw + max(0.0, at_poi_kw + bus.export_cap_kw - owed_kw[1]))
     limit_pv(layout, out, limit_kw, f"more than {max(0.0, limit_kw):.0f} kW of PV would break the export cap")
-    out.shortage_kw = max(0.0, import_kw - grid.p_import_kw_max - relief_kw(layout, observed, targets))
+    out.shortage_kw = max(0.0, import_kw - bus.import_cap_kw - relief_kw(layout, observed, targets))
     out.headroom_kw = cap_kw - import_kw
-    out.why = f"import of {import_kw:.0f} kW is over the contract's cap of {grid.p_import_kw_max:.0f} kW"
+    out.why = f"import of {import_kw:.0f} kW is over the contract's cap of {bus.import_cap_kw:.0f} kW"
     return out

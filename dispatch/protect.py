@@ -150,10 +150,10 @@ def _deficit(
     if drain_kw <= 0.0 or not (ready_s or bus.running):
         return 0.0, kept
     until_s = min(ready_s) + READY_MARGIN_S if ready_s else EMPTY_SOON_S + dt_s
-    carried_kw = bus.stored_kwh * 3600.0 / until_s
+    carried_kw = bus.carries_kwh * 3600.0 / until_s
     if carried_kw >= drain_kw:
         return 0.0, kept
-    return drain_kw - carried_kw, f"{bus.stored_kwh:.1f} kWh carry {carried_kw:.0f} kW for {until_s:.0f} s"
+    return drain_kw - carried_kw, f"{bus.carries_kwh:.1f} kWh carry {carried_kw:.0f} kW for {until_s:.0f} s"
 
 
 def _tiers_out(layout: Layout, observed: Observed, bus: Bus, shed: Mapping[str, FeederShed]) -> int | None:

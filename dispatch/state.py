@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from dispatch.alarm_memory import AlarmMemory
-from dispatch.balancing_memory import NetDemandMemory
+from dispatch.balancing_memory import BalancingMemory
 from dispatch.control_state import AuthorityMemory, memory_of
 from dispatch.deferrables import WorkSeen
 from dispatch.plausibility import BalanceSeen
@@ -137,7 +137,7 @@ class EdgeState:
     observer: ObserverMemory = field(default_factory=ObserverMemory)
     plans: PlanMemory = field(default_factory=PlanMemory)
     control: ControlMemory = field(default_factory=ControlMemory)
-    net_demand: NetDemandMemory = field(default_factory=NetDemandMemory)
+    balancing: BalancingMemory = field(default_factory=BalancingMemory)
     requests: Mapping[str, GensetRequest] = field(default_factory=dict)
     shed: Mapping[str, FeederShed] = field(default_factory=dict)
     protection: ProtectionMemory = field(default_factory=ProtectionMemory)

@@ -276,6 +276,9 @@ class ReactivePolicy:
     pcs_sides: int = 16  # of the polygon inside each converter's circle of apparent power
 
 
+POI_BIAS_RATIO = 0.02  # of the POI's rating
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridParams:
     """The point of interconnection (POI): contracted limits, source impedance, quality band."""
@@ -296,8 +299,18 @@ class GridParams:
     strength: StrengthPolicy | None = None
     caps: tuple[CapWindow, ...] = ()  # lower caps at their times
     reactive: ReactivePolicy | None = None  # None: reactive power is not planned
+    bias_kw: float | None = None  # kept from both caps; None: 2 % of the rating, or the meter's error
+    meter_error_kw: float = 0.0  # of the meter at the POI
+    load_guaranteed_kw: float = 0.0  # there is never less load; counted on when the meter is lost
     supervision: Supervision = field(default_factory=Supervision)
     transitions: TransitionPolicy = field(default_factory=TransitionPolicy)
+
+    @property
+    def poi_bias_kw(self) -> float:
+        """Distance kept from both caps [kW]."""
+        if self.bias_kw is not None:
+            return self.bias_kw
+        return max(POI_BIAS_RATIO * max(self.p_import_kw_max, self.p_export_kw_max), self.meter_error_kw)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,8 @@ class BessCondition:
     use: BessUse = BessUse()
     temp_degc: float | None = None  # of the cells, or of the air around them; None: not measured
     states: tuple[UnitState, ...] = ()
+    soc_high: float | None = None  # readings contradict: it may be as high, `soc` is the lowest; ratio
+    soc_counted: float | None = None  # then, or where none is readable: as the edge counts it; ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,9 @@ class GridForm(Form):
     strength: StrengthForm | None = None
     caps: list[CapForm] = []
     reactive: ReactiveForm | None = None
+    bias_kw: Kw | None = None
+    meter_error_kw: Kw = 0.0
+    load_guaranteed_kw: Kw = 0.0
     supervision: SupervisionForm = SupervisionForm()
     transitions: TransitionsForm = TransitionsForm()
 

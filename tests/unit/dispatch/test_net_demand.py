@@ -31,7 +31,7 @@ def test_load_trip_battery_answers_once_and_does_not_hunt(dead_s, late):
     """A meter one second behind the battery once made 118 reversals of 745 kW out of a trip of 140 kW."""
     loop = stepped(dead_s, late, pv_kw=100.0, soc=0.6)
     after = [f.bess_p_kw["bess1"] for t, _, f in loop.log if t > 60.0]
-    assert reversals(after, 5.0) == 0
+    assert reversals(after, 5.0) <= 1  # what was over is given back, once
     over_s = sum(FINE_S for t, p in loop.poi if t > 60.0 and p < -SLACK_KW)
     assert over_s <= 1.0 + dead_s + max(late.values(), default=0.0) + FINE_S
     assert -SLACK_KW < loop.poi[-1][1] < SLACK_KW
@@ -41,14 +41,14 @@ def test_load_trip_battery_answers_once_and_does_not_hunt(dead_s, late):
 def test_load_trip_with_a_full_battery_curtails_pv_without_hunting(dead_s):
     loop = stepped(dead_s, {"grid1": 1.0}, pv_kw=300.0, soc=0.9499)
     after = [f.pv_p_kw["pv1"] for t, _, f in loop.log if t > 60.0]
-    assert reversals(after, 5.0) == 0
+    assert reversals(after, 5.0) <= 1  # what was over is given back, once
     assert -SLACK_KW < loop.poi[-1][1] < SLACK_KW
 
 
 @pytest.mark.parametrize(("late", "older_s"), [({"grid1": 2.0}, 2.0), ({"bess1.p_kw": 2.0}, -2.0), ({}, 0.0)])
 def test_age_of_the_meter_against_the_battery_is_learnt_from_its_moves(late, older_s):
     loop = stepped(1.0, late, pv_kw=100.0, soc=0.6)
-    assert loop.edge.net_demand.older_s("bess1") == older_s
+    assert loop.edge.balancing.net_demand.older_s("bess1") == older_s
 
 
 def test_second_trip_after_the_age_is_known_is_answered_at_once():

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dispatch.balancing_memory import BalancingMemory
 from dispatch.rules import Rules, RulesParams
 from dispatch.rules_tou import RulesTou, TouParams, next_outage, price_place
 from ems.outage import OutageNotice
@@ -29,14 +30,21 @@ def test_rules_self_consumption_covers_the_load_above_the_floor():
     assert bess_kw(loop) == pytest.approx(195.0)
 
 
+def charged_to(loop: Loop, soc: float) -> None:
+    """Another charge at once, and an edge that does not remember the one before."""
+    loop.plant = initial_state(loop.site, soc)
+    loop.run(1)
+    loop.edge = replace(loop.edge, balancing=BalancingMemory())
+
+
 def test_rules_below_the_floor_recharges_slowly_and_then_rests_until_recharged():
     loop = Loop(Rules(params=RulesParams(soc_floor=0.5, soc_recharge=0.6)), soc=0.49)
     loop.run(10)
     assert bess_kw(loop) < -100.0
-    loop.plant = initial_state(loop.site, 0.55)
+    charged_to(loop, 0.55)
     loop.run(10)
     assert bess_kw(loop) == pytest.approx(0.0)
-    loop.plant = initial_state(loop.site, 0.61)
+    charged_to(loop, 0.61)
     loop.run(10)
     assert bess_kw(loop) > 100.0
 
