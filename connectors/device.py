@@ -123,9 +123,8 @@ class Device:
         now, now_s = self._clock.now(), self._clock.monotonic_s()
         return [reading(point, None, Quality.COMM_FAILED, now, now_s) for point in self._codecs]
 
-    async def write(self, commands: Sequence[Command], budget_s: float = math.inf) -> list[WriteReply]:
-        """Send each command once, in order; none any more after `budget_s` [s wall]."""
-        until_s = wall_s() + budget_s
+    async def write(self, commands: Sequence[Command], until_s: float = math.inf) -> list[WriteReply]:
+        """Send each command once, in order; none any more from `until_s` on [s wall]."""
         if self.health is not Health.UP:
             detail = f"{self.connection.id} is not connected: {self.reason or 'connecting'}"
             return [WriteReply(WriteOutcome.NOT_SENT, detail)] * len(commands)

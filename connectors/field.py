@@ -13,7 +13,7 @@ from connectors.link import DeviceLink, WriteReply
 from connectors.modbus.client import ModbusLink
 from connectors.opcua.client import OpcUaLink
 from connectors.point_map import PointCodec, point_codecs
-from ems.clock import Clock
+from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
 from ems.records import JsonValue
 from ems.site import Connection, Protocol, Site
@@ -112,7 +112,7 @@ class FieldIO:
         """Send each command once; those of one device in order, the devices side by side.
 
         When phased it comes back before the next tick is due. What a device has not answered by then is
-        unknown, what it was not sent yet is not sent any more, and it gets nothing else before it answers.
+        unknown, and what it was not sent by then is never sent. It gets nothing more before it has answered.
         """
         self._start()
         groups: dict[str, list[int]] = {}
@@ -122,18 +122,17 @@ class FieldIO:
                 groups.setdefault(self._device_of[command.point].connection.id, []).append(i)
         finished = [self._clock.now()] * len(commands)
         budget_s = self._budget_s()
+        until_s, begun = wall_s() + budget_s, set[str]()
 
-        async def send(device_id: str, rows: list[int]) -> None:
-            answers = await self._devices[device_id].write([commands[i] for i in rows], budget_s)
+        async def send(device_id: str, rows: list[int], before: "asyncio.Task[None] | None") -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            begun.add(device_id)
+            answers = await self._devices[device_id].write([commands[i] for i in rows], until_s)
             for i, answer in zip(rows, answers, strict=True):
                 replies[i], finished[i] = answer, self._clock.now()
 
-        tasks = {}
-        for device_id, rows in groups.items():
-            for i in rows:
-                replies[i] = BUSY
-            if device_id not in self._sending:
-                tasks[device_id] = asyncio.create_task(send(device_id, rows))
+        tasks = {d: asyncio.create_task(send(d, rows, self._sending.get(d))) for d, rows in groups.items()}
         if tasks:
             await asyncio.wait(tasks.values(), timeout=None if budget_s == math.inf else budget_s)
         for device_id, task in tasks.items():
@@ -141,7 +140,7 @@ class FieldIO:
                 task.result()
                 continue
             for i in groups[device_id]:
-                replies[i], finished[i] = LATE, self._clock.now()
+                replies[i], finished[i] = LATE if device_id in begun else BUSY, self._clock.now()
             self._leave_behind(device_id, task, len(groups[device_id]))
         self._raise_bugs()
         return [
@@ -161,7 +160,8 @@ class FieldIO:
         task.add_done_callback(lambda done: self._answered(device_id, done))
 
     def _answered(self, device_id: str, task: "asyncio.Task[None]") -> None:
-        self._sending.pop(device_id, None)
+        if self._sending.get(device_id) is task:
+            del self._sending[device_id]
         if not task.cancelled() and task.exception() is not None:
             self._late_bugs.append(task)
 

@@ -97,6 +97,20 @@ async def test_write_at_the_end_has_all_the_time_it_needs(loop, devices):
     assert ill.registers[103] == 2
 
 
+async def test_write_at_the_end_waits_for_a_write_left_behind_and_is_then_sent(loop, devices):
+    """The safe table must reach a device that still owes the answer to a write of the last cycle."""
+    await wall_sleep(2.0 * DT_S)
+    ill = devices[1]
+    ill.mode, ill.delay_s = "slow", 2.0 * DT_S
+    loop.io.expect_tick(loop.clock.monotonic_s() + DT_S)
+    (late,) = await loop.io.write([command("ill.set", 1.0)])
+    assert late.outcome is WriteOutcome.UNKNOWN
+    loop.io.expect_tick(float("inf"))
+    (safe,) = await loop.io.write([command("ill.set", 2.0)])
+    assert safe.outcome is WriteOutcome.CONFIRMED
+    assert ill.registers[103] == 2
+
+
 async def test_close_lets_a_write_on_the_wire_have_its_answer(devices):
     loop = Loop(dict(zip(NAMES, devices, strict=True)), DT_S, TIMEOUT_S)
     await loop.ticks(4)
