@@ -36,15 +36,25 @@ def layout(shapes: Shapes) -> Layout:
 
 
 class Parts(dict[str, Any]):
-    """Views of a vector by name, in their shapes; a name is there once it has been asked for."""
+    """Views of a vector by name, in their shapes; a name is there once it has been opened to be written."""
 
     def __init__(self, where: Layout, vector: NDArray[Any]) -> None:
         super().__init__()
         self._where, self.vector = where, vector
 
-    def __missing__(self, name: str) -> NDArray[Any]:
-        self[name] = view = self.vector[self._where.places[name]].reshape(self._where.shapes[name])
+    def open(self, name: str) -> NDArray[Any]:
+        """The view of a name, to be written."""
+        if name not in self:
+            self[name] = self.vector[self._where.places[name]].reshape(self._where.shapes[name])
+        view: NDArray[Any] = self[name]
         return view
+
+
+class Marks(Parts):
+    """The same of flags that are False until they are written, so that every name may be read."""
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        return self.open(name)
 
 
 @dataclass(slots=True)
@@ -55,14 +65,14 @@ class Numbers:
     parameters: Parts = field(init=False)
     low: Parts = field(init=False)
     high: Parts = field(init=False)
-    integer: Parts = field(init=False)
+    integer: Marks = field(init=False)
     cost: dict[str, dict[str, FloatArray]] = field(default_factory=dict)  # term -> variable -> money per unit
     constant: dict[str, float] = field(default_factory=dict)  # term -> money, whatever is decided
 
     def __post_init__(self) -> None:
         size = self.where.size
         self.low, self.high = Parts(self.where, np.empty(size)), Parts(self.where, np.empty(size))
-        self.integer = Parts(self.where, np.zeros(size, dtype=np.bool_))
+        self.integer = Marks(self.where, np.zeros(size, dtype=np.bool_))
         self.parameters = Parts(self.where, self.low.vector)  # a parameter has no bounds
 
     @property
@@ -72,16 +82,16 @@ class Numbers:
 
     def par(self, name: str, value: FloatArray | float) -> None:
         """Set a right-hand-side parameter."""
-        self.parameters[name][...] = value
+        self.parameters.open(name)[...] = value
 
     def bound(self, name: str, low: FloatArray | float, high: FloatArray | float) -> None:
         """Set the bounds of a variable."""
-        self.low[name][...] = low
-        self.high[name][...] = high
+        self.low.open(name)[...] = low
+        self.high.open(name)[...] = high
 
     def whole(self, name: str, where: BoolArray) -> None:
         """Say in which entries a variable is an integer."""
-        self.integer[name][...] = where
+        self.integer.open(name)[...] = where
 
     def price(self, term: str, name: str, value: FloatArray | float) -> None:
         """Set what a unit of a variable costs under a named term of the objective."""
