@@ -83,8 +83,8 @@ def show(console: Console, book: AlarmBook | None, *, hidden: bool) -> None:
         return
     entries = [*book.standing(), *(e for e in book.entries if hidden and e.shown in HIDDEN)]
     table = Table(box=None, pad_edge=False)
-    for name in ("priority", "since", "alarm", "state", "text", "what to do"):
-        table.add_column(name)
+    for name in ("priority", "since", "alarm", "state", "what it is, and what to do"):
+        table.add_column(name, no_wrap=name in ("priority", "alarm"), overflow="fold")
     for e in entries:
         table.add_row(*map(Text, _cells(e)), style=COLOUR[e.priority.value])
     console.print(table if entries else f"no alarm stands ({book.at:%Y-%m-%d %H:%M:%S} UTC)")
@@ -92,10 +92,11 @@ def show(console: Console, book: AlarmBook | None, *, hidden: bool) -> None:
 
 def _cells(e: AlarmEntry) -> tuple[str, ...]:
     row = alarm_table().get(e.code)
-    since = "" if e.since is None else f"{e.since:%d %H:%M:%S}"
+    since = "" if e.since is None else f"{e.since:%H:%M:%S}"
     times = f" ({e.activations} times)" if e.activations > 1 else ""
     state = e.shown.value.replace("_", " ") + times
-    return e.priority.value, since, e.key, state, e.text, "" if row is None else row.response
+    response = "" if row is None else f". {row.response}"
+    return e.priority.value, since, e.key, state, e.text + response
 
 
 async def _answer(reader: SqliteHistoryReader, request: AlarmRequest, began: datetime) -> EventRecord | None:

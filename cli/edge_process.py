@@ -77,8 +77,11 @@ async def serve(config: ProcessConfig) -> None:
 
     desk = AlarmDesk(config.alarm_desk, lambda kind, fields: recorder.event(clock.now(), kind, fields))
 
+    runtime.release = desk.release  # of before the restart: the first cycle must not write
+
     def told(decisions: Decisions, dt_s: float) -> None:
         runtime.alarm_actions += desk.collect()
+        runtime.release = desk.release
         pacer.told(decisions, dt_s)
         signs.told(decisions, dt_s)
 

@@ -89,8 +89,9 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     kept = protect(layout, between, observed, wishes, now_s, given.dt_s)
     kept = held(layout, observed, moves, kept)
     kept = replace(kept, targets=with_people_after(layout, ruling, kept.targets, seen.people))
-    release, let = release_stage(layout, state.release, given.release, observed, snapshot, state.written)
-    source = _source(state, observed, kept.targets, release.released)
+    release, let = release_stage(layout, state, given.release, observed, snapshot)
+    let_go_of = release.released and not ruling.stopping
+    source = _source(state, observed, kept.targets, let_go_of)
     proposals = proposals_of(layout, setup.controller.name, state, observed, kept.targets, given, ruling)
     proposals += [] if state.held_safe else carried_out(moves.proposals, ruling)
     proposals = [] if source is Source.RELEASED else proposals

@@ -13,7 +13,8 @@ from dispatch.layout import Layout
 from dispatch.release_memory import ReleaseMemory
 from dispatch.silence_told import differing
 from dispatch.state import EdgeState, Written
-from dispatch.vocabulary import Event, ReleaseWish, event
+from dispatch.vocabulary import Event, event
+from ems.release import ReleaseWish
 from ems.silence import when_silent
 from ems.site import GridMode
 from ems.telemetry import Snapshot
@@ -57,24 +58,21 @@ class Case:
 
 
 def release_stage(
-    layout: Layout,
-    memory: ReleaseMemory,
-    wish: ReleaseWish | None,
-    observed: Observed,
-    snapshot: Snapshot,
-    written: Mapping[str, Written],
+    layout: Layout, state: EdgeState, wish: ReleaseWish | None, observed: Observed, snapshot: Snapshot
 ) -> tuple[ReleaseMemory, list[Event]]:
     """Whether the plant is let go of in this cycle. Tried each minute and when the bus changes."""
+    memory, starting = state.release, state.started_s is None
     if wish is None:
         told = [event("edge.release.ended", why="taken back")] if memory.released else []
         return ReleaseMemory(), told
     c, now_s = observed.condition, snapshot.monotonic_s
     bus = (c.grid_mode.value, c.forming)
-    if memory.released and wish == memory.wish and c.grid_mode is GridMode.UNKNOWN:
-        return memory, []  # that we no longer see the plant is no reason to write to it again
+    if c.grid_mode is GridMode.UNKNOWN and (memory.released or starting):
+        # That we do not see the plant, not yet or no longer, is no reason to write to it.
+        return replace(memory, wish=wish, released=True), []
     if wish == memory.wish and bus == memory.bus and now_s - memory.tried_s < AGAIN_S:
         return memory, []
-    against = tuple(against_release(layout, observed, snapshot, written))
+    against = tuple(against_release(layout, observed, snapshot, state.written))
     after = ReleaseMemory(wish=wish, released=not against, tried_s=now_s, bus=bus, against=against)
     if after.released:
         told = [] if memory.released else [event("edge.release.begun", who=wish.who, why=wish.why)]

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from dispatch.vocabulary import ReleaseWish
+from ems.release import ReleaseWish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,13 +18,14 @@ from dispatch.pacing import Pace
 from dispatch.process_image import ProcessImage
 from dispatch.state import EdgeState, ObserverMemory, Written
 from dispatch.utc import UtcMemory, record_time
-from dispatch.vocabulary import Controller, Decisions, ReleaseWish, TickInput
+from dispatch.vocabulary import Controller, Decisions, TickInput
 from ems.alarms import AlarmAction, AlarmBook
 from ems.clock import Clock
 from ems.commands import Command, Proposal, WriteOutcome
 from ems.condition import PlantCondition
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
+from ems.release import ReleaseWish
 from ems.requests import Received, Standing
 from ems.site import Site
 from ems.telemetry import Snapshot, UtcState

@@ -14,6 +14,7 @@ from ems.control import ControlMode
 from ems.outage import OutageNotice
 from ems.plan import Plan
 from ems.records import JsonValue
+from ems.release import ReleaseWish
 from ems.requests import Answer, Received, Standing
 from ems.site import GridMode, Site
 from ems.telemetry import Snapshot
@@ -152,14 +153,6 @@ class Event:
 def event(kind: str, **fields: JsonValue) -> Event:
     """An event `domain.object.kind` with its fields."""
     return Event(kind=kind, fields=fields)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseWish:
-    """An authenticated person wants the edge to let go of the plant, until it is taken back."""
-
-    who: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

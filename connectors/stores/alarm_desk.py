@@ -1,4 +1,4 @@
-"""Where people hand in what they do to alarms: files in a folder that only the edge reads.
+"""Where people hand in what they do to alarms, and letting go of the plant: files that only the edge reads.
 
 Who may hand something in is the permission of the folder, and who did is the owner of the file, as the
 kernel knows it: `operators` and `engineers` are folders with the sticky bit, writable for their group and
@@ -18,6 +18,7 @@ from connectors.json_codec import dumps, loads
 from ems.alarms import AlarmAction, AlarmRequest
 from ems.errors import BadValue, EmsError
 from ems.records import JsonValue
+from ems.release import ReleaseRequest, ReleaseWish
 
 ROLES = {"operators": "operator", "engineers": "engineer"}
 FOLDER_MODE = 0o1730  # members of the group drop, nobody but the edge looks
@@ -25,6 +26,8 @@ BYTES_MAX = 4096
 PER_CYCLE = 32  # more are taken in the next cycle
 REMEMBERED = 4096
 SUFFIX = ".json"
+OF_RELEASE = ".release.json"
+RELEASED = "released.json"  # the wish that stands; the edge's own file
 Told = Callable[[str, Mapping[str, JsonValue]], None]
 
 
@@ -47,6 +50,8 @@ class AlarmDesk:
         self._seen: deque[str] = deque(maxlen=REMEMBERED)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o711)
+        self._standing = folder / RELEASED
+        self.release = _wish(self._standing)  # outlives a restart
         for each in self._folders:
             if not each.exists():
                 each.mkdir()
@@ -62,9 +67,11 @@ class AlarmDesk:
         return [a for a in actions if a is not None]
 
     def _take(self, file: Path, role: str) -> AlarmAction | None:
+        request: AlarmRequest | ReleaseRequest
         try:
             owner, text = _read(file)
-            request = loads(AlarmRequest, text)
+            of_release = file.name.endswith(OF_RELEASE)
+            request = loads(ReleaseRequest, text) if of_release else loads(AlarmRequest, text)
         except (OSError, BadValue) as error:
             self._told("alarm.request.unreadable", {"file": file.name, "role": role, "why": str(error)})
             return None
@@ -73,6 +80,9 @@ class AlarmDesk:
         if request.id in self._seen:
             return None  # handed in twice, done once
         self._seen.append(request.id)
+        if isinstance(request, ReleaseRequest):
+            self._let_go(request, _name_of(owner), role)
+            return None
         return AlarmAction(
             act=request.act,
             key=request.key,
@@ -83,8 +93,26 @@ class AlarmDesk:
             request=request.id,
         )
 
+    def _let_go(self, request: ReleaseRequest, who: str, role: str) -> None:
+        """Keep the wish where a restart finds it."""
+        if role != "engineer":
+            self._told("edge.release.refused", {"who": who, "against": ["an engineer may"]})
+        elif request.let_go:
+            self.release = ReleaseWish(who=who, why=request.why)
+            self._standing.write_text(dumps(self.release))
+        else:
+            self.release = None
+            _remove(self._standing)
 
-def hand_in(folder: Path, role: str, request: AlarmRequest) -> Path:
+
+def _wish(file: Path) -> ReleaseWish | None:
+    try:
+        return loads(ReleaseWish, file.read_text())
+    except (OSError, BadValue):
+        return None
+
+
+def hand_in(folder: Path, role: str, request: AlarmRequest | ReleaseRequest) -> Path:
     """Put a request where the edge of this folder finds it.
 
     Raises
@@ -92,7 +120,8 @@ def hand_in(folder: Path, role: str, request: AlarmRequest) -> Path:
     DeskError : there is no edge's desk, or it is not for this user.
     """
     target = folder / next(name for name, r in ROLES.items() if r == role)
-    draft, file = target / f".{request.id}", target / f"{request.id}{SUFFIX}"
+    suffix = OF_RELEASE if isinstance(request, ReleaseRequest) else SUFFIX
+    draft, file = target / f".{request.id}", target / f"{request.id}{suffix}"
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as stream:
             os.fchmod(stream.fileno(), 0o644)  # for the edge, another user; the folder hides it

@@ -20,6 +20,7 @@ DEAD = Alarm(code="bus.dead", text="the site's bus has no voltage")
 SILENT = Alarm(code="device.silent", asset="pv_controller", text="pv_controller gives no good reading")
 GONE = Alarm(code="genset.unavailable", asset="gen1", text="gen1 cannot be used: locked out")
 PAGE = Path(__file__).parents[3] / "docs" / "alarms.md"
+LADDER_PAGE = PAGE.with_name("ladder.md")
 TYPED = re.findall(r"^ems (alarms.*)$", PAGE.read_text(), re.M)
 
 
@@ -31,6 +32,7 @@ class Edge(threading.Thread):
         self.recorder = SqliteRecorder(folder / "history.sqlite")
         self.desk = AlarmDesk(folder / "alarm-desk", lambda kind, fields: None)
         self.memory, self.cycles, self.ends = AlarmMemory(), 0, threading.Event()
+        self.let_go = False
         for _ in range(5):
             self.cycle()
         self.recorder.flush()
@@ -48,6 +50,11 @@ class Edge(threading.Thread):
             ),
         )
         self.cycles += 1
+        let_go = self.desk.release is not None
+        if let_go is not self.let_go:
+            kind = "edge.release.begun" if let_go else "edge.release.ended"
+            self.recorder.event(at, kind, {"who": "somebody"})
+        self.let_go = let_go
         for e in events:
             self.recorder.event(at, e.kind, e.fields)
         self.recorder.alarms(self.memory.book(at))
@@ -121,3 +128,15 @@ def test_alarms_no_edge_ever_ran_says_so(tmp_path, capsys):
     assert "no edge has recorded alarms here yet" in capsys.readouterr().out
     assert ems(tmp_path, "acknowledge", "bus.dead") == 2
     assert "has the edge of this folder ever run" in capsys.readouterr().err
+
+
+def test_release_page_every_command_reaches_the_edge(plant, capsys):
+    commands = re.findall(r"^ems (release.*)$", LADDER_PAGE.read_text(), re.M)
+    for command, answer in zip(commands, ["begun", "ended"], strict=True):
+        assert cli_main.main([*shlex.split(command), "--dir", str(plant)]) == 0
+        assert capsys.readouterr().out == f"{answer}\n"
+
+
+def test_release_without_a_reason_is_refused(plant, capsys):
+    assert cli_main.main(["release", "--dir", str(plant)]) == 2
+    assert "--why is needed" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 
 from connectors.stores.alarm_desk import AlarmDesk, DeskError, hand_in
 from ems.alarms import Act, AlarmRequest
+from ems.release import ReleaseRequest, ReleaseWish
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -108,3 +109,22 @@ def test_desk_flood_is_taken_in_portions_oldest_first(desk, tmp_path):
 def test_hand_in_no_edge_ever_ran_here_says_so(tmp_path):
     with pytest.raises(DeskError, match="has the edge of this folder ever run"):
         hand_in(tmp_path, "operator", ask())
+
+
+def test_desk_release_stands_over_a_restart_until_it_is_taken_back(desk, tmp_path):
+    hand_in(tmp_path / "desk", "engineer", ReleaseRequest(id="a", let_go=True, why="firmware"))
+    assert desk.collect() == []
+    assert desk.release == ReleaseWish(who=ME, why="firmware")
+    again = AlarmDesk(tmp_path / "desk", lambda kind, fields: None)
+    assert again.release == desk.release
+    hand_in(tmp_path / "desk", "engineer", ReleaseRequest(id="b", let_go=False, why=""))
+    again.collect()
+    assert again.release is None
+    assert AlarmDesk(tmp_path / "desk", lambda kind, fields: None).release is None
+
+
+def test_desk_release_by_an_operator_is_refused(desk, tmp_path, told):
+    hand_in(tmp_path / "desk", "operator", ReleaseRequest(id="a", let_go=True, why="firmware"))
+    desk.collect()
+    assert desk.release is None
+    assert [kind for kind, _ in told] == ["edge.release.refused"]

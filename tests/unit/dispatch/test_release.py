@@ -5,12 +5,16 @@ from itertools import pairwise
 
 import pytest
 
-from dispatch.vocabulary import ReleaseWish, Source
+from dispatch.vocabulary import Source
 from ems.assets import DeviceBehaviour, OnSilence
+from ems.commands import Cause
+from ems.control_site import ControlParams
+from ems.release import ReleaseWish
 from ems.site import Site
 from ems.site_schema import load_site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
+from tests import builders
 from tests.architecture.source_tree import ROOT
 
 WISH = ReleaseWish(who="ada", why="firmware of the plant controller")
@@ -137,6 +141,28 @@ def test_release_refused_while_a_device_is_set_to_another_silence(demo):
     rig.run(rig.t_s + 5.0)
     assert rig.last.decisions.source is not Source.RELEASED
     assert "goes to 700 in silence" in str(rig.events("edge.release.refused")[0]["against"])
+
+
+def test_release_wish_of_before_a_restart_not_one_write_even_before_anything_is_seen(demo):
+    """The edge comes back while somebody works: no device answers at first, then all of them."""
+    rig = Rig(demo, load_kw=LOAD_KW, options=RigOptions(judge=False))
+    rig.at(0.0, blind).at(10.0, lambda r: r.tell_truth("grid1.v_pu"))
+    rig.at(10.0, lambda r: r.tell_truth("grid1.breaker_closed"))
+    let_go(rig)
+    rig.run(60.0)
+    assert {r.decisions.source for r in rig.log} == {Source.RELEASED}
+    assert rig.writes == 0
+
+
+def test_release_emergency_stop_is_carried_out_all_the_same(demo):
+    control = ControlParams(emergency_stop={"bess1.p_set_kw": 0.0})
+    small = replace(builders.site(), control=control)
+    rig = Rig(small, load_kw={"critical": 60.0, "essential": 100.0}, options=RigOptions(judge=False))
+    rig.at(20.0, let_go).at(40.0, lambda r: r.tell("bus.emergency_stop", 0.0))
+    rig.run(60.0)
+    assert {r.decisions.source for r in rig.rows(20.0, 40.0)} == {Source.RELEASED}
+    causes = {c.cause for r in rig.rows(40.0) for c in r.commands}
+    assert Cause.EMERGENCY_STOP in causes
 
 
 def telling(site: Site) -> Site:
