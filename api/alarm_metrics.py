@@ -1,7 +1,7 @@
 """Metrics of the ladder and of alarms."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from prometheus_client.core import Metric
@@ -12,6 +12,7 @@ from api.readers import Readers
 from ems.alarm_rates import JOURNAL
 from ems.alarms import AlarmState, Priority
 from ems.errors import EmsError
+from ems.records import JsonValue
 
 HOUR = timedelta(hours=1)
 EVENTS_MAX = 10_000
@@ -35,12 +36,23 @@ class AlarmCollector(Collector):
         except (EmsError, OSError):
             return
 
+    def _control(self, fields: Mapping[str, JsonValue]) -> Metric:
+        """Mode of control of each device."""
+        modes = fields.get("control")
+        gauge = GaugeMetricFamily(
+            "ems_control_mode", "1 for the mode of control of each device", labels=["device", "mode"]
+        )
+        for device, mode in modes.items() if isinstance(modes, Mapping) else ():
+            gauge.add_metric([device, str(mode)], 1.0)
+        return gauge
+
     def _all(self) -> Iterator[Metric]:
         edge = self._readers.statuses().get("edge")
         rung = GaugeMetricFamily("ems_ladder_rung", "1 for the rung that decides", labels=["rung"])
         for name in self._rungs:
             rung.add_metric([name], 1.0 if edge is not None and edge.fields.get("source") == name else 0.0)
         yield rung
+        yield self._control({} if edge is None else edge.fields)
         book = self._readers.read(self._readers.history.alarms)
         counts = Counter((e.priority, e.shown) for e in (() if book is None else book.entries))
         alarms = GaugeMetricFamily(

@@ -7,7 +7,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.alarm_schemas import AlarmOut, AlarmsOut, AlarmTableOut, HoldOut, LadderOut, RatesOut, RungOut
+from api.alarm_schemas import (
+    AlarmOut,
+    AlarmsOut,
+    AlarmTableOut,
+    AuthorityOut,
+    HoldOut,
+    LadderOut,
+    LimitOut,
+    RatesOut,
+    RungOut,
+)
 from api.answers import ERRORS, answer, page_of
 from api.queries import AlarmsQuery, NoParameters, WindowQuery, window_of
 from api.readers import Readers
@@ -119,6 +129,33 @@ def ladder_routes(readers: Readers, ladder: Sequence[Mapping[str, str]]) -> APIR
         )
 
     return router
+
+
+def authority_routes(readers: Readers) -> APIRouter:
+    """Modes of control and limits."""
+    router = APIRouter(prefix="/api/v1", tags=["authority"], responses=ERRORS)
+
+    @router.get("/authority", response_model=AuthorityOut)
+    def authority(_: NoParameters) -> Response:
+        """Mode of control of the plant and of each device, limits set by people, limits told by others."""
+        edge = readers.statuses().get("edge")
+        fields = {} if edge is None else edge.fields
+        limits = _map(fields.get("limits"))
+        return answer(
+            AuthorityOut(
+                at=None if edge is None else edge.at,
+                plant=_text(fields.get("plant_control")),
+                devices={k: str(v) for k, v in _map(fields.get("control")).items()},
+                limits={k: LimitOut.model_validate(v) for k, v in limits.items()},
+                told_kw={k: v for k, v in _map(fields.get("limits_told_kw")).items() if isinstance(v, float)},
+            )
+        )
+
+    return router
+
+
+def _map(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: object) -> str | None:

@@ -79,6 +79,24 @@ class RatesOut(BaseModel):
     acknowledge_s_max: float | None
 
 
+class LimitOut(BaseModel):
+    """A limit that a person has set, in kW or the unit of its setpoint; null: none."""
+
+    value: float | None
+    user: str
+    reason: str
+
+
+class AuthorityOut(BaseModel):
+    """Who may command: mode of control of the plant and of each device, and limits, as the edge last told."""
+
+    at: datetime | None
+    plant: str | None
+    devices: dict[str, str]
+    limits: dict[str, LimitOut]
+    told_kw: dict[str, float]
+
+
 class RungOut(BaseModel):
     """One rung of the ladder, as documented."""
 

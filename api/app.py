@@ -6,7 +6,7 @@ from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
 from api.alarm_metrics import AlarmCollector
-from api.alarm_routes import alarm_routes, ladder_routes
+from api.alarm_routes import alarm_routes, authority_routes, ladder_routes
 from api.errors import install_error_handlers
 from api.metrics import CONTENT_TYPE, PlantCollector, exposition
 from api.middleware import LOOPBACK_HOSTS, Guard
@@ -75,7 +75,7 @@ def create_app(
         "x-frame-options": "DENY",
     }
     app.add_middleware(Guard, allowed_hosts=allowed_hosts, headers=headers)
-    for router in (health_routes, plant_routes, plan_routes, record_routes, alarm_routes):
+    for router in (health_routes, plant_routes, plan_routes, record_routes, alarm_routes, authority_routes):
         app.include_router(router(readers))
     app.include_router(ladder_routes(readers, ladder))
     _add_page_and_metrics(app, readers, [rung["rung"] for rung in ladder])

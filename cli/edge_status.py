@@ -5,6 +5,7 @@ import os
 from dispatch.ladder import step_of
 from dispatch.vocabulary import Decisions
 from ems.records import JsonValue, StatusRow
+from ems.requests import Standing
 
 
 def edge_status(
@@ -23,6 +24,11 @@ def edge_status(
             "ladder_step": step_of(decisions.source),
             "ladder_since": decisions.ladder.since.isoformat(),
             "ladder_reason": decisions.ladder.reason,
+            "transition": decisions.transition,
+            "plant_control": decisions.plant_control.value,
+            "control": {device: mode.value for device, mode in decisions.control.items()},
+            "limits": _limits(decisions.standing),
+            "limits_told_kw": {} if decisions.standing is None else dict(decisions.standing.told_kw),
             "controller": decisions.controller,
             "plan_id": decisions.plan_id,
             "plan_refused": decisions.plan_refused,
@@ -38,3 +44,9 @@ def edge_status(
             **counters,
         },
     )
+
+
+def _limits(standing: Standing | None) -> dict[str, JsonValue]:
+    """Limits that people have set: what, who, why."""
+    limits = {} if standing is None else standing.limits
+    return {subject: {"value": x.value, "user": x.user, "reason": x.reason} for subject, x in limits.items()}

@@ -22,7 +22,7 @@ async function get(path) {
   return body;
 }
 function pairs(fields) {
-  return Object.entries(fields).filter(([, v]) => v !== null && v !== "" && !(Array.isArray(v) && !v.length))
+  return Object.entries(fields).filter(([, v]) => v !== null && v !== "" && !(Array.isArray(v) ? !v.length : typeof v === "object"))
     .map(([k, v]) => `${k}=${typeof v === "number" ? +v.toPrecision(4) : v}`).join("  ");
 }
 const number = (v, digits = 0) => v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−");

@@ -43,7 +43,15 @@ def api() -> TestClient:
         for minutes, kind in ((2, "alarm.raised"), (1, "alarm.acknowledged"))
     ]
     history.status_rows["edge"] = status(
-        "edge", 1, source="rules", ladder_reason="no plan", ladder_since=NOW.isoformat()
+        "edge",
+        1,
+        source="rules",
+        ladder_reason="no plan",
+        ladder_since=NOW.isoformat(),
+        plant_control="auto",
+        control={"bess1": "manual", "gen1": "auto"},
+        limits_told_kw={"utility": 200.0},
+        limits={"import": {"value": 250.0, "user": "ada", "reason": "fuse"}},
     )
     app = create_app(
         site=site(), history=history, plans=FakePlans([plan()]), clock=clock(), ladder=ladder_rows()
@@ -88,6 +96,16 @@ def test_ladder_rung_reason_and_the_whole_ladder(api):
     out = api.get("/api/v1/ladder").json()
     assert (out["rung"], out["reason"]) == ("rules", "no plan")
     assert [r["rung"] for r in out["rungs"]] == ["plan", "last_plan", "rules", "hold_safe", "released"]
+
+
+def test_authority_modes_and_limits_as_the_edge_told_them(api):
+    out = api.get("/api/v1/authority").json()
+    assert (out["plant"], out["devices"]) == ("auto", {"bess1": "manual", "gen1": "auto"})
+    assert out["limits"] == {"import": {"value": 250.0, "user": "ada", "reason": "fuse"}}
+    assert out["told_kw"] == {"utility": 200.0}
+    families = {f.name: f for f in text_string_to_metric_families(api.get("/metrics").text)}
+    modes = {(s.labels["device"], s.labels["mode"]) for s in families["ems_control_mode"].samples}
+    assert modes == {("bess1", "manual"), ("gen1", "auto")}
 
 
 def test_metrics_rung_and_alarms_by_priority_and_state(api):
