@@ -17,6 +17,8 @@ from dispatch.vocabulary import Alarm, Event
 from ems.alarm_table import alarm_table, code_of
 from ems.alarms import HIDDEN, LIVE, AlarmAction, AlarmClass, AlarmEntry, AlarmKind, AlarmRow, AlarmState
 
+QUIET_S = 10.0  # an alarm whose condition is gone for longer explains nothing new, whatever its off-delay
+
 
 class Change(StrEnum):
     """What a condition does to its alarm, after delays."""
@@ -70,7 +72,7 @@ def alarms_after(memory: AlarmMemory, given: AlarmInput) -> tuple[AlarmMemory, l
     if not keys:
         return memory, events
     tracked: dict[str, Tracked] = {}
-    lives = _Lives(served=given.served)
+    lives = _Lives(served=given.served, now_s=given.now_s)
     for row, key in _parents_first(keys):
         before = memory.tracked.get(key)
         if before is None:
@@ -159,9 +161,13 @@ def _timed(t: Tracked, now_s: float) -> Tracked:
 
 
 def _designed(row: AlarmRow, t: Tracked, lives: "_Lives") -> Tracked:
-    """What explains the alarm by design."""
-    resting = t.entry.state is AlarmState.NORMAL
-    by = None if resting else lives.explain(row, t)
+    """What explains the alarm by design; one that is ending anyhow goes the way it came."""
+    if t.entry.state is AlarmState.NORMAL:
+        by = None
+    elif not t.present and t.entry.suppressed_by is not None:
+        by = t.entry.suppressed_by
+    else:
+        by = lives.explain(row, t)
     return t if by == t.entry.suppressed_by else replace(t, entry=replace(t.entry, suppressed_by=by))
 
 
@@ -182,18 +188,20 @@ class _Lives:
     """Alarms that live and that no person keeps out of sight: what may explain others, by whom they cover."""
 
     served: Mapping[str, frozenset[str]]
+    now_s: float
     covering: dict[tuple[str, str | None], list[Tracked]] = field(default_factory=dict)  # (code, asset)
 
     def add(self, t: Tracked) -> None:
         e = t.entry
-        if e.state not in LIVE or e.shelf is not None or e.removed is not None:
+        over = t.pending_since_s is not None and self.now_s - t.pending_since_s > QUIET_S
+        if e.state not in LIVE or over or e.shelf is not None or e.removed is not None:
             return
         of_plant = e.asset is None or alarm_table()[e.code].tag in ("site", "grid")
         for asset in (None,) if of_plant else {e.asset, *self.served.get(str(e.asset), ())}:
             self.covering.setdefault((e.code, asset), []).append(t)
 
     def explain(self, row: AlarmRow, t: Tracked) -> str | None:
-        """The alarm that explains this one: it covers its asset, and its condition is not younger."""
+        """The alarm that explains this one: it covers its asset and did not begin after it."""
         if row.alarm_class is AlarmClass.SAFETY:
             return None
         for code in row.parents:

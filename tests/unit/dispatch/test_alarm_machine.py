@@ -196,6 +196,20 @@ def test_machine_older_condition_is_another_root_and_stays_in_sight(bench):
     assert b.shown is S.UNACKNOWLEDGED
 
 
+def test_machine_parent_on_its_way_out_hides_what_stays_for_ten_seconds_only(monkeypatch):
+    """The device answers again and says that the battery tripped: not a minute later, but now."""
+    b = Bench(monkeypatch)
+    table = {**table_with(), PARENT: replace(table_with()[PARENT], off_delay_s=60.0)}
+    for module in ("dispatch.alarm_machine", "dispatch.alarm_memory", "ems.alarm_table"):
+        monkeypatch.setattr(f"{module}.alarm_table", lambda: table)
+    b.cycle(SILENT, STANDS)
+    for _ in range(11):
+        b.cycle(STANDS)
+        assert b.shown is S.SUPPRESSED
+    b.cycle(STANDS)
+    assert b.shown is S.UNACKNOWLEDGED
+
+
 def test_machine_parent_of_another_asset_explains_nothing(bench):
     b = bench()
     b.cycle(replace(SILENT, asset="pv1"), STANDS)
@@ -351,7 +365,7 @@ def test_machine_any_sequence_keeps_its_invariants(cycles):
             if entry.shelf is not None and entry.shelf.until is not None:
                 left_s = (entry.shelf.until - at).total_seconds()
                 assert left_s <= row.shelvable_s_max
-            if entry.shown is S.SUPPRESSED:
+            if entry.shown is S.SUPPRESSED and t.present:
                 assert memory.tracked[str(entry.suppressed_by)].entry.state in (
                     S.UNACKNOWLEDGED,
                     S.ACKNOWLEDGED,
