@@ -152,7 +152,7 @@ def write(
     given: GateInput,
 ) -> tuple[dict[str, Written], tuple[Command, ...], list[Refusal]]:
     """Authority, then the gate, for every point: (what is written now, commands, refusals)."""
-    last = {**_measured(layout, state, observed, snapshot, asked.ruling), **state.written}
+    last = {**_measured(layout, state, observed, snapshot, asked.ruling), **_read_back(state, snapshot)}
     bounds = {} if state.held_safe else asked.bounds
     setpoints, refusals = authorise(
         layout, observed.condition, asked.proposals, bounds, last, given.now, asked.ruling
@@ -169,6 +169,16 @@ def write(
             commands.append(passed)
             written[s.point] = Written(value=passed.value, at_s=given.now_s, known=True)
     return written, tuple(commands), refusals
+
+
+def _read_back(state: EdgeState, snapshot: Snapshot) -> dict[str, Written]:
+    """What was written; where the outcome is not known, what the device says it has: ramps start there."""
+    out = dict(state.written)
+    for point, w in state.written.items():
+        value = None if w.known else snapshot.value(point)
+        if value is not None:
+            out[point] = replace(w, value=value)
+    return out
 
 
 def _measured(

@@ -1,5 +1,6 @@
 """Random plants like a given one: other sizes, other numbers of sets and batteries, other caps."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -95,14 +96,22 @@ def _limits(bess: Sequence[BessParams], gensets: Sequence[GensetParams], pv: Seq
 
 def _authority(base: Site, like: Mapping[str, str], limits: Limits) -> dict[str, SetpointAuthority]:
     out: dict[str, SetpointAuthority] = {}
+    counts = {m.point: abs(m.scale) for c in base.connections for m in c.points}
     for new, old in like.items():
         for point, a in base.authority.setpoints.items():
             asset, _, name = point.partition(".")
             if asset == old:
                 own = f"{new}.{name}"
                 low, high = limits.get(own, (a.low, a.high))
-                out[own] = _within(replace(a, point=own), max(a.low, low), min(a.high, high))
+                step = counts.get(point, 0.0)
+                low, high = _whole(max(a.low, low), step), _whole(min(a.high, high), step)
+                out[own] = _within(replace(a, point=own), low, high)
     return out
+
+
+def _whole(value: float, step: float) -> float:
+    """The next value towards zero that the register can hold."""
+    return value if step <= 0.0 else step * math.trunc(value / step)
 
 
 def _within(a: SetpointAuthority, low: float, high: float) -> SetpointAuthority:

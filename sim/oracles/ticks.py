@@ -224,7 +224,8 @@ class GensetTimes(Oracle):
             return None
         params, recent = self._params[genset], self._starts_s[genset]
         recent[:] = [s for s in recent if t_s - s < 3600.0] + [t_s]
-        allowed = 1 + int(3600.0 // max(params.min_up_s + params.min_down_s, 60.0))
+        by_times = 1 + int(3600.0 // max(params.min_up_s + params.min_down_s, 60.0))
+        allowed = by_times if params.starts_per_h_max is None else params.starts_per_h_max
         return f"{genset} started {len(recent)} times in an hour" if len(recent) > allowed else None
 
 
