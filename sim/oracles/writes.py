@@ -126,6 +126,8 @@ class MayWrite(Oracle):
         point, value = w.command.point, w.command.value
         if any(p == point and until_s > w.t_s - 1e-6 for p, until_s in w.leases):
             return True
+        if w.command.request_id is not None:
+            return False  # somebody's own wish, and it is over
         if any(p.point == point and (p.expires_s is None or p.expires_s > w.t_s - 1e-6) for p in w.proposals):
             return True
         safety = self.site.authority.setpoints[point].safety

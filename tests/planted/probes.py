@@ -7,11 +7,14 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.commands import Cause
+from ems.control import ControlMode, Role
+from ems.control_site import ControlParams
+from ems.requests import SetSetpoint, SwitchMode
 from ems.site import Site
 from ems.site_schema import load_site
 from sim.faults import Fault
@@ -39,10 +42,14 @@ def nothing_new_arrives() -> Rig:
 
 
 def two_wishes() -> Rig:
-    """One expires after ten seconds, the other one is renewed beside it."""
-    rig = Rig(demo(), pv_kw=100.0)
-    rig.at(5.0, lambda r: r.propose("bess1.p_set_kw", -50.0, for_s=10.0))
-    rig.at(5.0, lambda r: r.propose("pv1.p_limit_kw", 90.0, for_s=60.0))
+    """One ends after ten seconds, the other one lives on beside it."""
+    users = {"anna": frozenset((Role.OPERATOR,))}
+    rig = Rig(replace(demo(), control=ControlParams(users=users)), pv_kw=100.0)
+    for device in ("bess1", "pv1"):
+        ask = SwitchMode(device=device, mode=ControlMode.MANUAL)
+        rig.at(2.0, partial(Rig.ask, user="anna", ask=ask))
+    rig.at(5.0, lambda r: r.ask("anna", SetSetpoint(point="bess1.p_set_kw", value=-50.0, for_s=10.0)))
+    rig.at(5.0, lambda r: r.ask("anna", SetSetpoint(point="pv1.p_limit_kw", value=90.0, for_s=60.0)))
     return rig.run(40.0, judge=False)
 
 
