@@ -1,4 +1,4 @@
-"""The asynchronous shell around the tick: read, latch, decide, record, write, record. It paces nothing."""
+"""The asynchronous shell around the tick: read, latch, decide, record, write, record. `pacing` says when."""
 
 import asyncio
 import contextlib
