@@ -20,6 +20,7 @@ from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.alarm_desk import AlarmDesk
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
+from dispatch.last_line import Newest
 from dispatch.pacing import figures
 from dispatch.plan_follower import PlanFollower
 from dispatch.runtime import EdgeRuntime
@@ -69,6 +70,7 @@ async def serve(config: ProcessConfig) -> None:
         expecting=io.expect_tick,
         known_alarms=known_alarms,
         synchronised=kernel_synchronised if config.ask_kernel else lambda: None,
+        newest=lambda: Newest(readings=io.newest()),
     )
 
     memory.settle()

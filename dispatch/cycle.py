@@ -302,6 +302,7 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         alarm_book=after.alarms.book(given.snapshot.at),
         heartbeat=after.heartbeat,
         transition=after.transition.step.value,
+        bounds=kept.bounds,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from dispatch.authority import FORCED
@@ -29,6 +29,7 @@ class GateInput:
     now: datetime
     now_s: float
     dt_s: float
+    state_hash: Mapping[str, str] = field(default_factory=dict)  # asset -> what discrete actions hang on
 
 
 def gate(
@@ -39,7 +40,7 @@ def gate(
     Codes: not_finite, not_authorised, out_of_bounds, held_safe, device_offline, stale_input, mode_wrong.
     A write in the protective direction is never held back by ramp or deadband.
     """
-    code, why = _forbidden(layout, s, last, given)
+    code, why = forbidden(layout, s, last, given)
     if code is not None:
         return Refusal(
             point=s.point, value=s.value, cause=s.cause, code=code, reason=why, decided_at=given.now
@@ -70,6 +71,8 @@ def gate(
         decided_at=given.now,
         decided_s=given.now_s,
         request_id=s.request_id,
+        protective=s.protective,
+        state_hash=given.state_hash.get(asset, "") if s.point.endswith("_request") else "",
     )
 
 
@@ -89,8 +92,11 @@ def _due(
 RETRY_S = 2.0  # after a write with unknown outcome
 
 
-def _forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInput) -> tuple[str | None, str]:
-    """(code, reason) of the first rule that forbids this write; (None, "") when none does."""
+def forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInput) -> tuple[str | None, str]:
+    """(code, reason) of the first rule that forbids this write; (None, "") when none does.
+
+    Asked again for every command just before it is sent (dispatch.last_line).
+    """
     if not (math.isfinite(s.value) and math.isfinite(s.low) and math.isfinite(s.high)):
         return "not_finite", f"{s.value!r} in [{s.low!r}, {s.high!r}] is not a number to write"
     a = layout.setpoints.get(s.point)

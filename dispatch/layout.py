@@ -80,6 +80,11 @@ class Layout:
     pv_ac_kw: float
     poi_bias_kw: float  # distance kept from both POI caps
     control: ControlLayout
+    device_of: Mapping[str, str]  # point -> connection, of mapped points
+
+    def device(self, point: str) -> str:
+        """The device that holds a point: its connection, or its asset where no map says."""
+        return self.device_of.get(point, point.partition(".")[0])
 
     @property
     def genset_order(self) -> tuple[str, ...]:
@@ -151,5 +156,6 @@ def layout_of(site: Site) -> Layout:
         served=_served(site, devices),
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
         poi_bias_kw=site.grid.poi_bias_kw,
+        device_of={m.point: c.id for c in site.connections for m in c.points},
         control=control_layout(site),
     )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -14,21 +14,23 @@ from dispatch.authority_cycle import restored
 from dispatch.bess_use import of_today
 from dispatch.cycle import EdgeSetup, safe_commands, tick
 from dispatch.deferrables import work_known
+from dispatch.last_line import Newest
 from dispatch.pacing import Pace
 from dispatch.process_image import ProcessImage
+from dispatch.sending import Decided, Sender
 from dispatch.state import EdgeState, ObserverMemory, Written
 from dispatch.utc import UtcMemory, record_time
 from dispatch.vocabulary import Controller, Decisions, TickInput
 from ems.alarms import AlarmAction, AlarmBook
 from ems.clock import Clock
-from ems.commands import Command, Proposal, WriteOutcome
+from ems.commands import Bound, Command, Proposal
 from ems.condition import PlantCondition
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
 from ems.release import ReleaseWish
 from ems.requests import Received, Standing
-from ems.site import Site
-from ems.telemetry import Snapshot, UtcState
+from ems.site import GridMode, Site
+from ems.telemetry import Reading, Snapshot, UtcState
 
 T = TypeVar("T")
 ALARMS_EVERY_S = 15.0  # texts and values of standing alarms are recorded so often
@@ -51,6 +53,8 @@ class EdgeRuntime:
         infinity: there is none, and the writes that follow have all the time they need.
     known_alarms : the alarms of the edge before: acknowledgements and shelves outlive a restart.
     standing : what authority kept from before: modes, limits, held safe; never comes up looser.
+    newest : what has arrived since the last cycle, asked for just before each write; None: nothing arrives
+        between two cycles.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -72,6 +76,7 @@ class EdgeRuntime:
         known_alarms: AlarmBook | None = None,
         standing: Standing | None = None,
         synchronised: Callable[[], bool | None] = lambda: None,
+        newest: Callable[[], Newest] | None = None,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -108,6 +113,7 @@ class EdgeRuntime:
         self._planner_alive = planner_alive
         layout = self.setup.layout
         self._image = ProcessImage(layout.age_s_max, layout.range_of, layout.heartbeats_in)
+        self._sender = Sender(layout, clock=clock, io=device_io, recorder=recorder, newest=newest)
         self._expecting = expecting
         self._stopped = False
         self.synchronised = synchronised
@@ -148,6 +154,7 @@ class EdgeRuntime:
             received=tuple(received),
         )
         self.alarm_actions.clear()
+        before = self.state.written
         try:
             self.state, decisions = tick(self.setup, self.state, given)
         except Exception as broken:
@@ -158,7 +165,7 @@ class EdgeRuntime:
             raise
         self.last = decisions
         self._record(decisions)
-        await self._send(decisions.commands)
+        await self._send(decisions.commands, before, decisions.mode, decisions.bounds)
         return decisions
 
     def _latched(self) -> Snapshot:
@@ -178,11 +185,12 @@ class EdgeRuntime:
         self._stopped = True
         self._expecting(math.inf)
         snapshot = self._latched()
+        before = self.state.written
         self.state, commands = safe_commands(self.setup, self.state, snapshot, reason)
         self._recorder.event(
             snapshot.at, "edge.safe_table.written", {"reason": reason, "commands": len(commands)}
         )
-        await self._send(commands)
+        await self._send(commands, before, self.state.observer.mode, {})
 
     async def run(
         self,
@@ -231,18 +239,24 @@ class EdgeRuntime:
             self._alarms_s = now_s
             self._recorder.alarms(decisions.alarm_book)
 
-    async def _send(self, commands: Sequence[Command]) -> None:
-        """Record every intent, write, record every outcome; what is not confirmed is written again soon."""
+    def _arrived(self, readings: Sequence[Reading]) -> Snapshot:
+        """The image with what has arrived between two cycles."""
+        self._image.update(readings)
+        latched = self._image.latch(self._clock.now(), self._clock.monotonic_s())
+        return replace(latched, utc=self._utc_state)
+
+    async def _send(
+        self,
+        commands: Sequence[Command],
+        before: Mapping[str, Written],
+        mode: GridMode,
+        bounds: Mapping[str, Sequence[Bound]],
+    ) -> None:
+        """Send what was decided, and remember what became of it."""
         if not commands:
             return
-        for command in commands:
-            self._recorder.intent(command)
-        written = dict(self.state.written)
-        for result in await self._io.write(commands):
-            self._recorder.outcome(result)
-            if result.outcome is not WriteOutcome.CONFIRMED:
-                c = result.command
-                written[c.point] = Written(value=c.value, at_s=c.decided_s, known=False)
+        decided = Decided(before=before, mode=mode, bounds=bounds)
+        written = await self._sender.send(commands, decided, lambda: self.state, self._arrived)
         self.state = replace(self.state, written=written)
 
 

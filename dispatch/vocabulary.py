@@ -1,6 +1,6 @@
 """What the parts of the edge loop hand to each other; all of it frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from ems.alarms import AlarmAction, AlarmBook
-from ems.commands import Cause, Command, Proposal, Refusal
+from ems.commands import Bound, Cause, Command, Proposal, Refusal
 from ems.condition import PlantCondition
 from ems.control import ControlMode
 from ems.outage import OutageNotice
@@ -220,6 +220,7 @@ class Decisions:
     control: Mapping[str, ControlMode] = field(default_factory=dict)  # and of each device
     answers: tuple[Answer, ...] = ()  # to the requests of this cycle
     standing: Standing | None = None  # what must outlive a restart of the edge
+    bounds: Mapping[str, Sequence[Bound]] = field(default_factory=dict)  # of the protections, by point
 
     @property
     def reserve_required_kw(self) -> float:

@@ -1,6 +1,7 @@
 """From targets to commands: proposals, what the gate must know, authority and gate for every point."""
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -131,6 +132,7 @@ def gate_input_of(
         now=snapshot.at,
         now_s=snapshot.monotonic_s,
         dt_s=dt_s,
+        state_hash=_state_hash(layout, observed),
     )
 
 
@@ -141,6 +143,17 @@ class Asked:
     proposals: Sequence[Proposal]
     bounds: Mapping[str, Sequence[Bound]]  # of the protections
     ruling: Ruling
+
+
+def _state_hash(layout: Layout, observed: Observed) -> dict[str, str]:
+    """Short identity of what an automatic start, stop, opening or closing is decided on, by asset."""
+    c = observed.condition
+    bus = f"{c.grid_mode},{c.forming}"
+    states: dict[str, object] = {
+        **observed.genset_state,
+        **{f: c.feeder_closed[f] for f in layout.shed_order},
+    }
+    return {a: f"{zlib.crc32(f'{bus},{state}'.encode()):08x}" for a, state in states.items()}
 
 
 def write(

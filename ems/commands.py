@@ -81,6 +81,9 @@ class Command:
         """Its identity in every record: unique for a site, ordered within an epoch."""
         return f"{self.epoch}-{self.seq}"
 
+    protective: bool = False  # moves in the protective direction
+    state_hash: str = ""  # of an automatic start, stop, opening or closing: the state it was decided on
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:

@@ -2,6 +2,7 @@
 
 import copy
 
+from dispatch.sending import Sender
 from sim.faults import Fault
 from sim.rig import Rig, Row
 
@@ -31,7 +32,7 @@ def _adopt(rig: Rig, twin: Rig) -> None:
     """The twin's edge remembers what the original's does; its ports are its own."""
     ports = {id(p) for p in (rig.clock, rig.io, rig.plans, rig.journal)}
     for name, value in vars(rig.runtime).items():
-        if id(value) in ports or callable(value):
+        if id(value) in ports or callable(value) or isinstance(value, Sender):
             continue
         setattr(twin.runtime, name, value if name in SHARED else copy.deepcopy(value))
 
