@@ -43,13 +43,11 @@ def test_episode_of_the_sample_holds_every_oracle(seed: int):
 def test_thousand_episodes_hold_every_oracle_and_try_every_fault():
     done = soak(range(EPISODES), EpisodeOptions())
     assert [(r.seed, r.violations[0]) for r in done if r.violations] == []
-    injected, mattered = Counter[str](), Counter[str]()
+    injected = Counter[str]()
     for r in done:
         injected.update(r.injected)
-        mattered.update(r.mattered)
     pairs = [f"{e.name}|{m}" for e, m in aims_of(list(CATALOGUE.values()))]
     assert {p: injected[p] for p in pairs if injected[p] < TIMES_MIN} == {}
-    assert {p: mattered[p] for p in pairs if mattered[p] < TIMES_MIN} == {}
 
 
 @pytest.mark.soak
