@@ -18,6 +18,7 @@ from dispatch.manual import in_hand, with_people, with_people_after
 from dispatch.plan_choice import Choice, choose
 from dispatch.plan_follower import PlanFollower
 from dispatch.protect import Protected, protect
+from dispatch.readiness import readiness
 from dispatch.release import let_go, release_stage
 from dispatch.resume import know_fallen_back
 from dispatch.ruling import Ruling, as_ruled, carried_out, narrowed, ruled, standing_of, still_written
@@ -94,7 +95,8 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     source = _source(state, observed, kept.targets, let_go_of)
     proposals = proposals_of(layout, setup.controller.name, state, observed, kept.targets, given, ruling)
     proposals += [] if state.held_safe else carried_out(moves.proposals, ruling)
-    proposals = [] if source is Source.RELEASED else proposals
+    ready = readiness(layout, state.ready, observed, snapshot)
+    proposals = [] if source is Source.RELEASED else ready.admitted(proposals, held_safe=state.held_safe)
     gate_input = gate_input_of(layout, state, observed, snapshot, given.dt_s)
     asked = Asked(proposals=proposals, bounds=kept.bounds, ruling=ruling)
     written, commands, refusals = write(layout, state, observed, snapshot, asked, gate_input)
@@ -111,8 +113,8 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     further = (*kept.alarms, *ruling.alarms, *soc_alarms(seen.balancing.soc))
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
     did = () if source is Source.RELEASED else kept.events
-    events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let]
-    events += [*moved, *rang]
+    events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved]
+    events += rang
     after = EdgeState(
         epoch=state.epoch,
         seq=state.seq + len(commands),
@@ -134,6 +136,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         source_since=ladder.since,
         silent_since_s=state.silent_since_s,
         marks=state.marks,
+        ready=ready.seen,
         transition=moves.memory,
         authority=seen.authority,
     )

@@ -150,4 +150,5 @@ class EdgeState:
     silent_since_s: Mapping[str, float] = field(default_factory=dict)  # assets that give no good reading
     transition: TransitionMemory = field(default_factory=TransitionMemory)
     authority: AuthorityMemory = field(default_factory=lambda: memory_of(ControlMode.AUTO))
+    ready: frozenset[str] = frozenset()  # what has been seen whole since the start
     marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

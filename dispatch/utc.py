@@ -28,6 +28,7 @@ class UtcMemory:
     lost_since_s: float | None = None  # not synchronised since
     believed: bool = False  # the trusted offset gives valid times
     last_at: datetime | None = None  # given out
+    last_s: float = -math.inf  # edge monotonic, when it was
 
 
 def record_time(
@@ -57,7 +58,7 @@ def record_time(
         memory = replace(memory, trusted_s=offset_s, believed=believed)
     elif plausible and now_s - steady_s >= _patience_s(memory, synchronised):
         memory, stepped = replace(memory, trusted_s=offset_s, believed=True), False
-    memory, at = _kept_over(memory, wall, offset_s)
+    memory, at = _kept_over(memory, wall, offset_s, now_s)
     return memory, at, _state(memory, stepped, now_s)
 
 
@@ -67,16 +68,18 @@ def _patience_s(memory: UtcMemory, synchronised: bool | None) -> float:
     return AGREED_S if synchronised or not memory.believed else UNCALLED_S
 
 
-def _kept_over(memory: UtcMemory, wall: datetime, offset_s: float) -> tuple[UtcMemory, datetime]:
+def _kept_over(
+    memory: UtcMemory, wall: datetime, offset_s: float, now_s: float
+) -> tuple[UtcMemory, datetime]:
     """Record time by the trusted offset, later than the one before: set back, it waits nearly still.
 
     While the wall clock is trusted its time is given out as it is, to the microsecond.
     """
     assert memory.trusted_s is not None
     at = wall + timedelta(milliseconds=round((memory.trusted_s - offset_s) * 1000.0))
-    if memory.last_at is not None and at < memory.last_at + APART:
+    if memory.last_at is not None and at < memory.last_at + APART and now_s > memory.last_s:
         at = memory.last_at + APART
-    return replace(memory, last_at=at), at
+    return replace(memory, last_at=at, last_s=now_s), at
 
 
 def _state(memory: UtcMemory, stepped: bool, now_s: float) -> UtcState:
