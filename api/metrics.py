@@ -20,7 +20,7 @@ from ems.points import split_point_id
 from ems.site import GridMode
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_STATE_FIELDS = ("mode", "grid_mode", "source", "label", "forming")
+_STATE_FIELDS = ("mode", "grid_mode", "source", "label", "forming", "prime", "transition", "utc")
 _NOT_NAME = re.compile(r"[^a-z0-9_]")
 
 

@@ -20,6 +20,9 @@ def edge_status(
         fields={
             "mode": str(decisions.mode),
             "forming": decisions.condition.forming,
+            "prime": decisions.condition.prime.value,
+            "following": list(decisions.condition.following),
+            "utc": decisions.condition.utc.value,
             "source": str(decisions.source),
             "ladder_step": step_of(decisions.source),
             "ladder_since": decisions.ladder.since.isoformat(),

@@ -12,9 +12,11 @@ from dispatch.deferrables import work_condition
 from dispatch.evidence import (
     believed_mode,
     evidence_of,
+    following_sources,
     forming_source,
     mains_good_s,
     mains_seen,
+    prime_of,
     with_mode,
 )
 from dispatch.import_meter import count_import
@@ -149,9 +151,10 @@ def _with_meters(
 ) -> PlantCondition:
     """The condition with what the meters of the month count, and what is read at the POI."""
     grid = layout.site.grid.id
-    return replace(
+    told = replace(
         condition,
         utc=snapshot.utc,
+        prime=prime_of(layout, condition.forming),
         pv_states={p: pv_states(layout, snapshot, p, marks) for p in layout.pv},
         grid_losses=counted.grid_losses,
         mains_good_s=mains_good_s(counted, snapshot.monotonic_s),
@@ -165,3 +168,4 @@ def _with_meters(
         import_cap_kw=snapshot.value(f"{grid}.p_import_kw_max"),
         export_cap_kw=snapshot.value(f"{grid}.p_export_kw_max"),
     )
+    return replace(told, following=following_sources(told))

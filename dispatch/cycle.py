@@ -80,19 +80,16 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     seen = _look(setup.layout, state, given)
     state, layout, observed, ruling = seen.state, seen.layout, seen.observed, seen.ruling
     plans, choice = choose(setup.site, state.plans, given.plan, observed.condition, now_s, given.dt_s)
-    context = _context(layout.site, state, observed, choice, given)
-    wishes, control = setup.controller.decide(context)
+    wishes, control = setup.controller.decide(_context(layout.site, state, observed, choice, given))
     wishes, bad = only_numbers(setup.controller.name, wishes, snapshot.at)
     wishes = with_people(layout, wishes, seen.people)
     between = replace(state, observer=seen.memory, requests=seen.requests)
     moves = transit(layout, state.transition, observed, given, state.shed)
     given = moves.given
-    kept = protect(layout, between, observed, wishes, now_s, given.dt_s)
-    kept = held(layout, observed, moves, kept)
+    kept = held(layout, observed, moves, protect(layout, between, observed, wishes, now_s, given.dt_s))
     kept = replace(kept, targets=with_people_after(layout, ruling, kept.targets, seen.people))
     release, let = release_stage(layout, state, given.release, observed, snapshot)
-    let_go_of = release.released and not ruling.stopping
-    source = _source(state, observed, kept.targets, let_go_of)
+    source = _source(state, observed, kept.targets, release.released and not ruling.stopping)
     proposals = proposals_of(layout, setup.controller.name, state, observed, kept.targets, given, ruling)
     proposals += [] if state.held_safe else carried_out(moves.proposals, ruling)
     ready = readiness(layout, state.ready, observed, snapshot)

@@ -8,6 +8,7 @@ from dispatch.layout import Layout
 from dispatch.modes import Evidence, ModeState
 from dispatch.state import GensetSeen, ObserverMemory
 from ems.assets import GridParams
+from ems.condition import PlantCondition, Prime, usable
 from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.telemetry import Snapshot
@@ -95,6 +96,25 @@ def mains_seen(
 def mains_good_s(memory: ObserverMemory, now_s: float) -> float:
     """For how long the mains have been in their band without a break [s]."""
     return 0.0 if memory.mains_good_since_s is None else now_s - memory.mains_good_since_s
+
+
+def prime_of(layout: Layout, forming: str | None) -> Prime:
+    """Grid, battery or genset prime, by who forms."""
+    if forming is None:
+        return Prime.NONE
+    if forming == layout.site.grid.id:
+        return Prime.GRID
+    return Prime.BATTERY if forming in layout.bess else Prime.GENSET
+
+
+def following_sources(condition: PlantCondition) -> tuple[str, ...]:
+    """Who feeds the bus beside the one that forms it: batteries, gensets on load, PV, in this order."""
+    if condition.forming is None:
+        return ()
+    up = [b for b, x in condition.bess.items() if x.available]
+    up += [g for g, x in condition.gensets.items() if x.on_load]
+    up += [p for p, states in condition.pv_states.items() if usable(states)]
+    return tuple(x for x in up if x != condition.forming)
 
 
 def forming_source(

@@ -32,6 +32,15 @@ class UnitState(StrEnum):
         return self not in (UnitState.DERATED, UnitState.SUSPECT)
 
 
+class Prime(StrEnum):
+    """What kind of source forms the bus: the others follow it."""
+
+    GRID = "grid"
+    BATTERY = "battery"
+    GENSET = "genset"
+    NONE = "none"  # the bus is dead, or nobody says that he forms it
+
+
 def usable(states: tuple[UnitState, ...]) -> bool:
     """Whether a unit with all these states may be used."""
     return not any(s.blocks for s in states)
@@ -156,4 +165,6 @@ class PlantCondition:
     feeder_use: Mapping[str, FeederUse] = field(default_factory=dict)  # of those with limits on shedding
     mains_good: bool = False  # mains in their quality band while the POI breaker is still open
     utc: UtcState = UtcState.VALID
+    prime: Prime = Prime.NONE
+    following: tuple[str, ...] = ()  # what feeds the bus beside what forms it
     pv_states: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)

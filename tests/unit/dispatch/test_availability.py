@@ -10,7 +10,7 @@ from dispatch.availability import bess_states, genset_states, pv_states
 from dispatch.condition import observe
 from dispatch.layout import layout_of
 from dispatch.state import GensetRequest, ObserverMemory
-from ems.condition import PlantCondition, UnitState, usable
+from ems.condition import PlantCondition, Prime, UnitState, usable
 from ems.points import BessState, GensetState
 from ems.site import Maintenance
 from ems.telemetry import Quality, Reading, Snapshot
@@ -111,3 +111,19 @@ def test_condition_unit_with_a_blocking_mark_is_not_available_and_survives_the_r
     assert not c.gensets["gen2"].available
     assert c.gensets["gen2"].states == (U.MAINTENANCE,)
     assert loads(PlantCondition, dumps(c)) == c
+
+
+@pytest.mark.parametrize(
+    ("values", "prime", "following"),
+    [
+        ({"grid1__breaker_closed": 1.0, "grid1__v_pu": 1.0, "bus__alive": 1.0}, Prime.GRID, ("bess1", "pv1")),
+        ({"grid1__breaker_closed": 0.0, "grid1__v_pu": 0.0, "bus__alive": 1.0, "bess1__state": 2.0},
+         Prime.BATTERY, ("pv1",)),
+        ({"grid1__breaker_closed": 0.0, "grid1__v_pu": 0.0, "bus__alive": 1.0, "gen1__state": 4.0},
+         Prime.GENSET, ("bess1", "pv1")),
+        ({"grid1__breaker_closed": 0.0, "grid1__v_pu": 0.0, "bus__alive": 0.0}, Prime.NONE, ()),
+    ],
+)  # fmt: skip
+def test_condition_prime_is_who_forms_and_the_others_follow(values, prime, following):
+    _, observed = observe(LAYOUT, ObserverMemory(), snapshot(**values), {}, 1.0)
+    assert (observed.condition.prime, observed.condition.following) == (prime, following)

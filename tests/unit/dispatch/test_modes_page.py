@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dispatch.transition_table import RULES, TRANSITION, Facts, Step, next_rule
-from ems.condition import UnitState
+from ems.condition import Prime, UnitState
 from ems.poi import Supervision, TransitionPolicy
 from ems.site import GridMode
 from ems.telemetry import UtcState
@@ -20,7 +20,14 @@ def rows(heading: str) -> list[list[str]]:
     """Cells of the table under a heading, without its head."""
     part = PAGE.split(f"# {heading}\n", 1)[1].split("\n#", 1)[0]
     lines = [line for line in part.splitlines() if line.startswith("|")]
-    return [[c.strip() for c in line.strip("|").split("|")] for line in lines[2:]]
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    heads = {i for i, row in enumerate(cells[1:]) if set(row) == {"---"}}
+    return [row for i, row in enumerate(cells) if i not in heads and i - 1 not in heads]
+
+
+def test_page_every_prime():
+    told = [r[0] for r in rows("Which mode")]
+    assert told[-len(Prime) :] == [p.value for p in Prime]
 
 
 def test_page_every_state_of_a_unit_and_whether_it_blocks():
