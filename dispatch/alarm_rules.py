@@ -63,7 +63,7 @@ def _site(facts: Facts) -> Iterator[Alarm]:
     if reserve.short_kw > 0.0:
         yield Alarm(
             code="reserve.short",
-            text=f"reserve short by {reserve.short_kw:.0f} of {reserve.required_kw:.0f} kW",
+            text=_short(reserve),
             value=reserve.short_kw,
             limit=max(1.0, 0.05 * reserve.required_kw),
         )
@@ -84,6 +84,14 @@ def _sources(facts: Facts) -> Iterator[Alarm]:
         if not genset.available:
             text = f"{g} cannot be used: {_said(genset.states)}"
             yield Alarm(code="genset.unavailable", asset=g, text=text)
+
+
+def _short(reserve: ReserveStatus) -> str:
+    worst = reserve.worst
+    if worst is None:
+        return f"reserve short by {reserve.short_kw:.0f} of {reserve.required_kw:.0f} kW"
+    missing = f"{worst.short_kw:.0f} kW are missing when {worst.name} is lost"
+    return f"{missing}: the others hold {worst.held_kw:.0f} of {worst.lost_kw:.0f} kW"
 
 
 def _said(states: Sequence[UnitState]) -> str:

@@ -201,7 +201,10 @@ def _released(
         return True
     if bus.mode is GridMode.ISLANDED and genset not in bus.running:
         return False
-    held_kw = reserve.held_kw - (layout.gensets[genset].p_rated_kw if genset in bus.running else 0.0)
+    rated_kw = layout.gensets[genset].p_rated_kw
+    if any(c.required and genset in c.by and c.held_kw - rated_kw < c.lost_kw for c in reserve.contingencies):
+        return False  # it was started for that loss
+    held_kw = reserve.held_kw - (rated_kw if genset in bus.running else 0.0)
     return can_do_without(layout, bus, genset, RELEASE_RATIO, RELEASE_ENERGY_FACTOR) and (
         bus.mode is GridMode.GRID_TIED or held_kw >= reserve.required_kw
     )

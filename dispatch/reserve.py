@@ -2,6 +2,7 @@
 
 from dispatch.balance import usable_kwh
 from dispatch.condition import Observed
+from dispatch.contingencies import contingencies
 from dispatch.layout import Layout
 from dispatch.vocabulary import ReserveStatus
 from ems.site import GridMode
@@ -54,5 +55,15 @@ def reserve_now(layout: Layout, observed: Observed) -> ReserveStatus:
     else:
         return EMPTY_RESERVE
     held_kw = battery_kw + gensets_kw
-    short_kw = max(0.0, required_kw - held_kw)
-    return ReserveStatus(required_kw=required_kw, held_kw=held_kw, short_kw=short_kw, energy_kwh=energy_kwh)
+    grid, caps = layout.site.grid, observed.caps
+    import_cap_kw = grid.p_import_kw_max if caps is None else caps.import_kw
+    room_kw = max(0.0, import_cap_kw - observed.power.grid_kw) if tied else 0.0
+    losses = contingencies(layout, observed, room_kw, hold_s(layout))
+    short_kw = max(0.0, required_kw - held_kw, *(x.short_kw for x in losses if x.required))
+    return ReserveStatus(
+        required_kw=required_kw,
+        held_kw=held_kw,
+        short_kw=short_kw,
+        energy_kwh=energy_kwh,
+        contingencies=losses,
+    )

@@ -128,6 +128,24 @@ class Controller(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Contingency:
+    """One loss that may come, and whether what stays on line covers it [kW]."""
+
+    name: str  # asset, or what happens
+    kind: str  # genset, bess, pv, pv_drop, motor_start, load_trip
+    lost_kw: float
+    held_kw: float  # by the others, at once
+    short_kw: float
+    required: bool  # the reserve policy asks for it
+    by: tuple[str, ...]  # sources that cover it
+
+    @property
+    def covered(self) -> bool:
+        """Nothing is missing."""
+        return self.short_kw <= 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReserveStatus:
     """Upward reserve now: what policy asks for, what is held, what is missing [kW]."""
 
@@ -135,6 +153,13 @@ class ReserveStatus:
     held_kw: float
     short_kw: float
     energy_kwh: float  # stored energy behind it, above the lowest SoC
+    contingencies: tuple[Contingency, ...] = ()  # each loss that may come, required or not
+
+    @property
+    def worst(self) -> Contingency | None:
+        """The required contingency that is shortest; None: none is short."""
+        short = [c for c in self.contingencies if c.required and not c.covered]
+        return max(short, key=lambda c: c.short_kw, default=None)
 
     @property
     def covered(self) -> bool:
