@@ -28,6 +28,7 @@ MIN_LOAD_RATIO = 1.05  # gensets that form are kept this far above their minimum
 MAX_LOAD_RATIO = 0.95  # and this far below their rating
 CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
+TRIP_ROOM_RATIO = 0.3  # of its discharge: so far the forming battery is pushed up to make room for a trip
 HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
 
 
@@ -95,7 +96,9 @@ def _lowest_kw(layout: Layout, bus: Bus) -> float:
     """Lowest power the forming battery is steered to, negative while it may charge [kW]."""
     bias_kw = CHARGE_BIAS_RATIO * sum(layout.bess[b].battery.p_nominal_kw for b in bus.forming_bess)
     margin_kw = max((1.0 - HEADROOM_RATIO) * bus.down_kw, bias_kw + LOAD_DROP_RATIO * bus.load_kw)
-    return margin_kw - bus.down_kw
+    # what the policy wants carried when a load trips, but never so much that the other side has no room
+    margin_kw = max(margin_kw, layout.site.reserve.load_trip_kw)
+    return min(margin_kw - bus.down_kw, TRIP_ROOM_RATIO * bus.up_kw)
 
 
 def genset_island(

@@ -1,0 +1,39 @@
+"""21: a cloud takes 80 % of the sun in 20 s, and goes again."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from ems.site import Site
+from sim.rig import Rig, RigOptions
+
+pytestmark = pytest.mark.scenario(21, left="a ramp limit of the contract: the edge has none at the POI")
+AT_S, BACK_S = 60.0, 180.0
+LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
+
+
+def cloud(clear_kw: float) -> Callable[[float], float]:
+    def sun(t_s: float) -> float:
+        away = min(1.0, max(0.0, (t_s - AT_S) / 20.0)) - min(1.0, max(0.0, (t_s - BACK_S) / 20.0))
+        return clear_kw * (1.0 - 0.8 * away)
+
+    return sun
+
+
+@pytest.mark.parametrize("soc", [0.4, 0.6, 0.94])
+def test_cloud_over_an_island_nothing_is_unserved_while_reserve_is_held(small: Site, soc: float):
+    rig = Rig(small, load_kw=LOAD, pv_kw=cloud(450.0), options=RigOptions(soc=soc, islanded_by="bess1"))
+    rig.run(300.0)
+    assert rig.held(lambda r: r.decisions.reserve.covered, 5.0)
+    assert rig.unserved_kwh() == pytest.approx(0.0, abs=1e-9)
+    assert not [v for r in rig.rows() for v in r.flows.violations]
+
+
+def test_cloud_beside_the_grid_the_battery_takes_it_off_the_poi(small: Site):
+    """360 kW in 20 s; what the POI sees of it is what one cycle brings, 18 kW, and the bias."""
+    rig = Rig(small, load_kw=LOAD, pv_kw=cloud(450.0), options=RigOptions(soc=0.6))
+    rig.run(300.0)
+    poi = [r.flows.grid_p_kw for r in rig.rows(AT_S - 5.0)]
+    assert max(abs(b - a) for a, b in pairwise(poi)) <= 25.0
+    assert max(poi) <= 40.0
