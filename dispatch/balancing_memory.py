@@ -55,6 +55,15 @@ class SocWatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FuelWatch:
+    """One tank as the edge counts it, beside what its sensor tells."""
+
+    counted_l: float
+    told_l: float  # last reading that can be one
+    wrong: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoiCaps:
     """What holds at the POI now, positive numbers [kW]."""
 
@@ -79,4 +88,5 @@ class BalancingMemory:
 
     net_demand: NetDemandMemory = field(default_factory=NetDemandMemory)
     soc: Mapping[str, SocWatch] = field(default_factory=dict)  # by battery
+    fuel: Mapping[str, FuelWatch] = field(default_factory=dict)  # by genset
     poi: PoiMemory = field(default_factory=PoiMemory)

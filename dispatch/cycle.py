@@ -23,8 +23,8 @@ from dispatch.release import let_go, release_stage
 from dispatch.resume import know_fallen_back
 from dispatch.ruling import Ruling, as_ruled, carried_out, narrowed, ruled, standing_of, still_written
 from dispatch.safe_table import safe_proposals
-from dispatch.second_look import second_look
-from dispatch.soc_guard import guarded, soc_alarms
+from dispatch.second_look import balance_alarms, second_look
+from dispatch.soc_guard import guarded
 from dispatch.state import EdgeState, GensetRequest, ObserverMemory, Written
 from dispatch.transition_hold import held
 from dispatch.transitions import transit
@@ -107,7 +107,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     why = choice.refused if setup.follows_plans else None
     ladder, moved = rung_now(state, source, snapshot.at, why, given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    further = (*kept.alarms, *ruling.alarms, *soc_alarms(seen.balancing.soc))
+    further = (*kept.alarms, *ruling.alarms, *balance_alarms(layout, seen.balancing, observed))
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
     did = () if source is Source.RELEASED else kept.events
     events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved]

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 from dispatch.balancing_memory import BalancingMemory, SocWatch
 from dispatch.condition import Observed
+from dispatch.fuel_watch import fuel_alarms, fuelled
 from dispatch.layout import Layout
 from dispatch.net_demand import aligned
 from dispatch.poi import at_poi
+from dispatch.soc_guard import soc_alarms
 from dispatch.state import EdgeState
+from dispatch.vocabulary import Alarm
 from ems.telemetry import Snapshot
 
 
@@ -28,7 +31,13 @@ def second_look(
     dt_s : how long the decisions will stand [s].
     """
     before = state.balancing
+    fuel, observed = fuelled(layout, before.fuel, observed, state.observer.passed_s(snapshot))
     poi, observed = at_poi(layout, before.poi, snapshot, observed, dt_s)
     sent = {p: w.value for p, w in state.written.items()}
     net_demand, observed = aligned(layout, before.net_demand, observed, sent, snapshot.monotonic_s, dt_s)
-    return BalancingMemory(net_demand=net_demand, soc=soc, poi=poi), observed
+    return BalancingMemory(net_demand=net_demand, soc=soc, fuel=fuel, poi=poi), observed
+
+
+def balance_alarms(layout: Layout, memory: BalancingMemory, observed: Observed) -> tuple[Alarm, ...]:
+    """Readings of charge and fuel that are wrong, and tanks that will be empty."""
+    return (*soc_alarms(memory.soc), *fuel_alarms(layout, memory.fuel, observed.condition.gensets))
