@@ -61,7 +61,7 @@ def release_stage(
     layout: Layout, state: EdgeState, wish: ReleaseWish | None, observed: Observed, snapshot: Snapshot
 ) -> tuple[ReleaseMemory, list[Event]]:
     """Whether the plant is let go of in this cycle. Tried each minute and when the bus changes."""
-    memory, starting = state.release, state.started_s is None
+    memory, starting = state.release, state.observer.last_s is None
     if wish is None:
         told = [event("edge.release.ended", why="taken back")] if memory.released else []
         return ReleaseMemory(), told

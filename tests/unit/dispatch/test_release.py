@@ -125,6 +125,14 @@ def test_release_in_a_mode_nobody_knows_is_refused(demo):
     assert rig.last.decisions.source is Source.HOLD_SAFE
 
 
+def test_release_asked_of_an_edge_that_never_saw_the_plant_is_refused(demo):
+    """A wish that stood before the start is another thing: it was allowed once."""
+    rig = Rig(demo, load_kw=LOAD_KW, options=RigOptions(judge=False))
+    rig.at(0.0, blind).at(30.0, let_go).run(40.0)
+    assert [e["against"] for e in rig.events("edge.release.refused")] == [["the bus is unknown"]]
+    assert Source.RELEASED not in {r.decisions.source for r in rig.log}
+
+
 def test_release_refused_while_a_device_is_set_to_another_silence(demo):
     """The PV controller tells its reversion registers; somebody has set them otherwise."""
     rig = Rig(telling(demo), load_kw=LOAD_KW, pv_kw=100.0, options=RigOptions(judge=False))
