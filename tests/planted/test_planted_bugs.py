@@ -40,6 +40,7 @@ BUGS = (
     Bug("deadband_before_protection", "I1", "limit_falls_a_little"),
     Bug("plan_of_another_grid_mode", "I2", "mains_lost_under_a_plan"),
     Bug("sequence_stands_still", "I9", "quiet"),
+    Bug("intent_after_the_write", "I5", "quiet"),
     Bug("minimum_down_time_forgotten", "I11", "restless_controller"),
     Bug("reserve_alarm_lost", "I7", "island_at_its_limit"),
 )
