@@ -10,6 +10,7 @@ from dispatch.authority_cycle import Given as AuthorityInput
 from dispatch.authority_cycle import rule, rule_safe
 from dispatch.balancing_memory import BalancingMemory
 from dispatch.condition import Observed, observe
+from dispatch.contention import contention_alarms, watch
 from dispatch.control_state import AuthorityMemory
 from dispatch.genset_requests import reconcile
 from dispatch.ladder import rung_now
@@ -63,6 +64,10 @@ class EdgeSetup:
         """Whether the controller follows plans when there are any."""
         return isinstance(self.controller, PlanFollower)
 
+    def refused(self, choice: Choice) -> str | None:
+        """Why the newest plan is not followed; None where nobody follows plans."""
+        return choice.refused if self.follows_plans else None
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "layout", layout_of(self.site))
 
@@ -104,10 +109,10 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
     told, refused = news(state.refused, [*bad, *refusals], now_s)
-    why = choice.refused if setup.follows_plans else None
-    ladder, moved = rung_now(state, source, snapshot.at, why, given.planner_alive)
+    ladder, moved = rung_now(state, source, snapshot.at, setup.refused(choice), given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    further = (*kept.alarms, *ruling.alarms, *balance_alarms(layout, seen.balancing, observed))
+    further = [*kept.alarms, *ruling.alarms, *contention_alarms(state.contention)]
+    further += balance_alarms(layout, seen.balancing, observed)
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
     did = () if source is Source.RELEASED else kept.events
     events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved]
@@ -132,6 +137,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         source=source.value,
         source_since=ladder.since,
         silent_since_s=state.silent_since_s,
+        contention=state.contention,
         marks=state.marks,
         ready=ready.seen,
         transition=moves.memory,
@@ -185,7 +191,8 @@ def _look(layout: Layout, state: EdgeState, given: TickInput) -> _Seen:
         ),
     )
     held_safe = state.held_safe and not ruling.released
-    state = replace(state, held_safe=held_safe, written=still_written(state.written, ruling))
+    contention, stands = watch(layout, state.contention, still_written(state.written, ruling), snapshot)
+    state = replace(state, held_safe=held_safe, written=stands, contention=contention)
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
     layout = narrowed(layout, ruling)
     observed = as_ruled(observed, ruling, people)

@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 from dispatch.alarm_memory import AlarmMemory
 from dispatch.balancing_memory import BalancingMemory
+from dispatch.contention_memory import ContentionMemory
 from dispatch.control_state import AuthorityMemory, memory_of
 from dispatch.deferrables import WorkSeen
 from dispatch.plausibility import BalanceSeen
@@ -151,4 +152,5 @@ class EdgeState:
     transition: TransitionMemory = field(default_factory=TransitionMemory)
     authority: AuthorityMemory = field(default_factory=lambda: memory_of(ControlMode.AUTO))
     ready: frozenset[str] = frozenset()  # what has been seen whole since the start
+    contention: ContentionMemory = field(default_factory=ContentionMemory)
     marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

@@ -9,6 +9,7 @@ from typing import Any
 
 from dispatch.authority import resolve as authorise
 from dispatch.condition import Observed
+from dispatch.contention import yields
 from dispatch.gate import GateInput, gate
 from dispatch.layout import Layout
 from dispatch.ruling import Ruling
@@ -84,12 +85,14 @@ def proposals_of(
             point = layout.setpoint_of.get((asset, name))
             if point is None or asset in ruling.local or not may_write(ruling.modes[asset], target.cause):
                 continue
+            # what is kept of a plan that is followed no longer is the edge's own doing
+            orphan = target.cause is Cause.PLAN and targets.plan_id is None
             lease = ruling.held.get(point) if target.cause is Cause.OPERATOR else None
             out.append(
                 Proposal(
                     point=point,
                     value=target.value,
-                    cause=target.cause,
+                    cause=Cause.RULES if orphan else target.cause,
                     reason=target.reason,
                     owner=owner if lease is None else lease.owner,
                     plan_id=targets.plan_id if target.cause is not Cause.OPERATOR else None,
@@ -176,12 +179,25 @@ def write(
         passed = gate(layout, s, last.get(s.point), given, state.seq + 1 + len(commands))
         if isinstance(passed, Refusal):
             refusals.append(passed)
+        elif passed is not None and yields(state.contention, s, given.now_s):
+            refusals.append(_contended(passed))
         elif passed is not None:
             _assert_safe(layout, passed, s.low, s.high)
             assert_may(passed, asked.ruling)
             commands.append(passed)
             written[s.point] = Written(value=passed.value, at_s=given.now_s, known=True)
     return written, tuple(commands), refusals
+
+
+def _contended(command: Command) -> Refusal:
+    return Refusal(
+        point=command.point,
+        value=command.value,
+        cause=command.cause,
+        code="contended",
+        reason=f"somebody else holds {command.point}: this edge writes against it once a minute",
+        decided_at=command.decided_at,
+    )
 
 
 def _read_back(state: EdgeState, snapshot: Snapshot) -> dict[str, Written]:
