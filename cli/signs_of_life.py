@@ -5,7 +5,10 @@ from dispatch.vocabulary import Decisions
 
 
 class SignsOfLife:
-    """READY with the first completed cycle, WATCHDOG and STATUS with each, STOPPING on the way out."""
+    """READY with the first completed cycle, WATCHDOG and STATUS with each.
+
+    Not STOPPING: an edge that ends is started anew by its supervisor, and the service goes on.
+    """
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
@@ -18,8 +21,7 @@ class SignsOfLife:
         self._notifier.tell(**first, WATCHDOG="1", STATUS=status_text(decisions))
 
     def close(self) -> None:
-        """The edge is stopping: a pause until the process ends is not a fault."""
-        self._notifier.tell(STOPPING="1")
+        """Tell nothing more."""
         self._notifier.close()
 
 
