@@ -45,7 +45,7 @@ class WildDriver(WorldIO):
 def run_with(driver: type[WorldIO]) -> RunResult:
     """The rules through half an hour of a night, over a driver."""
     run = Run(NIGHT, ControllerName.RULES, SimulateOptions(steps=DEMO_STEPS))
-    run.runtime._io = driver(run.world, run.clock)
+    run.runtime._io = run.runtime._sender._io = driver(run.world, run.clock)
     return run.go()
 
 
