@@ -37,8 +37,16 @@ types: $(VENV)/.dev ## mypy, strict
 contracts: $(VENV)/.dev ## who may import whom
 	@$(BIN)/lint-imports --no-logo
 
+# Without PYTEST_ARGS: on two cores what only computes, then alone what keeps real time.
+TIMED := tests/e2e tests/contract $(wildcard tests/scenarios/test_2[5-9]_*.py)
+
 pytest: $(VENV)/.dev ## the tests alone
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@$(BIN)/pytest -n 2 $(TIMED:%=--ignore=%)
+	@$(BIN)/pytest $(TIMED)
+else
 	@$(BIN)/pytest $(PYTEST_ARGS)
+endif
 
 soak: $(VENV)/.dev ## long random runs (marked "soak"), which "make test" leaves out
 	@$(BIN)/pytest -m soak --timeout=0 $(PYTEST_ARGS)

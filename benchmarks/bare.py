@@ -88,8 +88,7 @@ class TextbookCompiled(Compiled):
         self.structure = structure
         model = build(structure, Textbook)
         add_pairs(model, structure)
-        self.shapes = model.shapes
-        self.form = model.standard_form()
+        self.finish(model)
 
 
 def add_pairs(m: Model, s: Structure) -> None:

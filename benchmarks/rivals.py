@@ -113,10 +113,12 @@ def problem(site: Site, d: Draw, given: PlannerOptions) -> PlanningProblem:
     """The common problem of a window as the planner's own."""
     p = planning_problem(site, *problem_p.posed(site, d), given)
     end = d.soc * site.bess[0].battery.energy_kwh
+    low_kwh, high_kwh = np.zeros(p.steps), np.full(p.steps, site.bess[0].battery.energy_kwh)
+    low_kwh[-1] = high_kwh[-1] = end
     return replace(
         p,
         gensets=tuple(replace(g, blocked=away(p.steps)) for g in p.gensets),
-        bess=(replace(p.bess[0], end_kwh=(end, end)),),
+        bess=(replace(p.bess[0], band_kwh=(low_kwh, high_kwh)),),
     )
 
 

@@ -141,12 +141,10 @@ def numbers(
     return n
 
 
-def notes(
-    p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray], families: Iterable[Family] = FAMILIES
-) -> tuple[str, ...]:
+def notes(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> tuple[str, ...]:
     """Every limit that a solution misses and every contingency it covers, family by family, in words.
 
-    `v` are the values by variable name, machines told apart. `families` as in `numbers`.
+    `v` are the values by variable name, machines told apart. A family without variables in this problem is
+    asked too: the voltage behind no impedance cannot be moved, but it can be out of its band.
     """
-    telling = (family.notes for family in families if family in TELLING)
-    return tuple(sentence for say in telling for sentence in say(p, s, v))
+    return tuple(sentence for family in TELLING for sentence in family.notes(p, s, v))

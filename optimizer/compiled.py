@@ -36,7 +36,10 @@ class Compiled:
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
-        model = build(structure, Model)
+        self.finish(build(structure, Model))
+
+    def finish(self, model: Model) -> None:
+        """Take over a model: its standard form, and where each number goes in it."""
         self.families = tuple(model.families)
         self.form: StandardForm = model.standard_form()
         names = [*self.form.columns, *self.form.par_slots]

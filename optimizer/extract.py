@@ -143,7 +143,7 @@ def extract(
         cost_terms=cost_terms(n, solved),
         peak_import_kw=float(v["peak_kw"][0]),
         stored_energy_value_per_kwh=marginal_value(p, s, f["stored"]),
-        notes=(*p.notes, *notes(p, s, v, compiled.families), *sentences(p, found)),
+        notes=(*p.notes, *notes(p, s, v), *sentences(p, found)),
         contingency=security.name,
         contingency_lost_kw=series(security.lost_kw),
         contingency_cover_kw=series(security.cover_kw),

@@ -73,7 +73,7 @@ def test_fuel_segments_refuses_fuel_that_falls_with_load():
 
 def test_fuel_segments_refuses_no_range():
     with pytest.raises(BadValue, match="p_min_kw"):
-        genset_fuel_segments(replace(G, p_min_kw=400.0))
+        genset_fuel_segments(replace(G, p_min_kw=G.p_rated_kw + 1.0))
 
 
 def test_fuel_segments_of_a_chart_set_are_convex():
