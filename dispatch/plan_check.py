@@ -13,6 +13,7 @@ from ems.plan import Plan, Series
 from ems.site import GridMode, Site
 
 PLAN_AGE_MAX = timedelta(hours=2)
+EARLY_MAX_S = 900.0  # a plan whose first step begins a little later is followed from its first step
 FUTURE_MAX = timedelta(seconds=60)  # a plan issued later than that has a wrong clock
 SOC_TOLERANCE = 0.02  # per step: segments of the loss curve, tapering limits
 RETURN_H = 2.0  # a battery found outside its window has so long to come back into it
@@ -27,16 +28,35 @@ def check_plan(site: Site, plan: Plan, now: datetime, highest_seq: int) -> tuple
     now : aware UTC
     highest_seq : highest sequence number accepted so far; a plan must be newer.
     """
+    try:
+        return _problems(site, plan, now, highest_seq)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as broken:
+        return (f"malformed: {type(broken).__name__}: {broken}",)  # never a reason for the edge to stop
+
+
+def _problems(site: Site, plan: Plan, now: datetime, highest_seq: int) -> tuple[str, ...]:
     problems = [*_identity(site, plan, now, highest_seq), *_shapes(site, plan)]
     if problems:
         return tuple(problems)
     problems.extend(_finite(plan))
     if problems:
         return tuple(problems)
+    problems.extend(_window(plan, now))
+    if problems:
+        return tuple(problems)
     last = sum(1 for s in plan.grid.starts() if s < plan.integral_until)
     for check in (_bess, _gensets, _pv, _grid, _shed, _deferrables, _balance):
         problems.extend(check(site, plan, last))
     return tuple(problems)
+
+
+def _window(plan: Plan, now: datetime) -> Iterator[str]:
+    """Its steps lie around now: a plan of another day, stamped anew, must not displace a good one."""
+    start, end = plan.grid.start, min(plan.grid.end, plan.integral_until)
+    if now < start - timedelta(seconds=EARLY_MAX_S):
+        yield f"begins only at {start.isoformat()}"
+    if now >= end:
+        yield f"nothing in it may be executed after {end.isoformat()}"
 
 
 def _identity(site: Site, plan: Plan, now: datetime, highest_seq: int) -> Iterator[str]:
@@ -124,6 +144,8 @@ def _shapes(site: Site, plan: Plan) -> Iterator[str]:
 
 
 def _finite(plan: Plan) -> Iterator[str]:
+    if not all(math.isfinite(x) for x in plan.grid.step_s):
+        yield "a step has a length that is not finite"
     for name, series in {**_per_asset(plan), "deferrable_kw": plan.deferrable_kw}.items():
         for i, values in series.items():
             if not all(math.isfinite(v) for v in values):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from dispatch.plan_check import PLAN_AGE_MAX, check_plan
+from dispatch.plan_check import EARLY_MAX_S, PLAN_AGE_MAX, check_plan
 from dispatch.state import PlanMemory
 from dispatch.vocabulary import Event, event
 from ems.condition import PlantCondition
@@ -13,7 +13,6 @@ from ems.site import GridMode, Site
 from ems.telemetry import UtcState
 
 ASK_AGAIN_S = 60.0  # while no plan can be followed, a new one is asked for so often
-EARLY_MAX_S = 900.0  # a plan whose first step begins a little later is followed from its first step
 EDGE_GRACE_S = 300.0  # around a planned change of grid mode the neighbouring step may be followed
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from dispatch.plan_check import check_plan
 from ems.plan import Plan
+from ems.timegrid import TimeGrid
 from tests.builders import T0, site
 from tests.unit.dispatch.plans import bent, plan_of
 
@@ -43,6 +44,19 @@ BROKEN: dict[str, tuple[Plan, str]] = {
         "import_limit_kw holds",
     ),
     "short limit": (replace(GOOD, import_limit_kw=(100.0,)), "import_limit_kw has 1"),
+    "none for a number": (replace(GOOD, grid_p_kw=(None,) * 4), "malformed"),  # type: ignore[arg-type]
+    "text for a number": (bent(GOOD, "bess_p_kw", "bess1", 1, "x"), "malformed"),  # type: ignore[arg-type]
+    "no series at all": (replace(GOOD, pv_p_kw=None), "malformed"),  # type: ignore[arg-type]
+    "nan step": (
+        replace(GOOD, grid=TimeGrid(start=T0, step_s=(900.0, float("nan"), 900.0, 900.0))),
+        "not finite",
+    ),
+    "yesterday, stamped anew": (
+        replace(GOOD, grid=TimeGrid.uniform(T0 - timedelta(days=1), 900.0, 4)),
+        "nothing in it may be executed",
+    ),
+    "tomorrow": (replace(GOOD, grid=TimeGrid.uniform(T0 + timedelta(days=1), 900.0, 4)), "begins only at"),
+    "nothing to execute": (replace(GOOD, integral_until=T0), "nothing in it may be executed"),
     "nan peak": (replace(GOOD, peak_import_kw=float("nan")), "not finite"),
     "charge over rating": (bent(GOOD, "bess_p_kw", "bess1", 2, -700.0), "allowed -500.0"),
     "sign flipped": (bent(GOOD, "bess_p_kw", "bess1", 2, 60.0), "step 2"),
