@@ -177,6 +177,7 @@ def test_desk_request_to_an_earlier_start_of_the_edge_only_makes_things_safer():
 # --- manual and leases ------------------------------------------------------------------------------------
 
 
+@pytest.mark.scenario(65)
 def test_manual_setpoint_takes_effect_in_the_cycle_and_moves_by_the_transfer_ramp():
     one = manual()
     one.ask("ann", SetSetpoint(point=P_SET, value=-90.0, for_s=3600.0))
@@ -193,6 +194,7 @@ def test_manual_setpoint_takes_effect_in_the_cycle_and_moves_by_the_transfer_ram
     assert one.set[P_SET] == -90.0
 
 
+@pytest.mark.scenario(65)
 def test_manual_lease_that_is_over_leaves_the_safe_value_and_no_other_lease_is_touched():
     one = manual()
     one.ask("ann", SetSetpoint(point=P_SET, value=-90.0, for_s=20.0))
@@ -233,6 +235,7 @@ def test_manual_entered_takes_over_what_was_without_a_step():
     assert one.set[P_SET] == pytest.approx(before, abs=8.0)
 
 
+@pytest.mark.scenario(65)
 def test_manual_for_a_time_goes_back_to_auto_and_the_controller_without_a_step():
     one = loop()
     one.world.pv_kw = {"pv1": 300.0}
@@ -310,6 +313,7 @@ def test_local_selector_no_write_from_that_cycle_on(selector):
         assert selector != "bus.remote" or not d.commands
 
 
+@pytest.mark.scenario(65)
 def test_local_return_starts_from_what_the_device_does_and_ramps():
     """Somebody at the panel charged the battery: the edge takes over there, not at its own last word."""
     one = loop()

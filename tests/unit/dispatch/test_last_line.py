@@ -180,6 +180,8 @@ async def race(change: Callable[[Racing], None], at: int) -> Racing:
     return io
 
 
+@pytest.mark.scenario(65)
+@pytest.mark.scenario(66)
 @pytest.mark.parametrize("change", ALLOWED, ids=lambda f: f.__name__)
 async def test_limits_tightened_in_any_await_hold_for_every_later_write(change):
     calm = await race(change, -1)
