@@ -10,7 +10,7 @@ from dispatch.desk import hear
 from dispatch.desk_scene import Scene
 from dispatch.interlocks import interlocks_now
 from dispatch.layout import Layout
-from dispatch.leases import adopt, in_force, leases_now, standing_values
+from dispatch.leases import adopt, handed_over, in_force, leases_now, standing_values
 from dispatch.people_limits import bounds_of, people_now
 from dispatch.ruling import STOP, Ruling
 from dispatch.state import Written
@@ -73,7 +73,7 @@ def rule(layout: Layout, memory: AuthorityMemory, given: Given) -> tuple[Authori
     heard = hear(scene, memory, given.received)
     memory = heard.memory
     modes = modes_now(control, memory, at)
-    memory = adopt(layout, memory, modes, standing, now_s)
+    memory = adopt(layout, handed_over(memory, modes), modes, standing, now_s)
     memory = _timed_out(memory, modes, now_s)
     held = in_force(memory.leases)
     memory = _transfers(layout, memory, before, modes, now_s)

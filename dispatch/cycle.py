@@ -82,7 +82,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     snapshot, now_s = given.snapshot, given.snapshot.monotonic_s
     if not (math.isfinite(given.dt_s) and given.dt_s > 0.0):
         raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
-    seen = _look(setup.layout, state, given)
+    seen = _look(setup.layout, state, given, setup.shadow)
     state, layout, observed, ruling = seen.state, seen.layout, seen.observed, seen.ruling
     plans, choice = choose(setup.site, state.plans, given.plan, observed.condition, now_s, given.dt_s)
     wishes, control = setup.controller.decide(_context(layout.site, state, observed, choice, given))
@@ -166,7 +166,7 @@ class _Seen:
     people: Mapping[str, Target | None]
 
 
-def _look(layout: Layout, state: EdgeState, given: TickInput) -> _Seen:
+def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _Seen:
     """Condense the snapshot, bring requests in line with the gensets, and hear authority."""
     snapshot, now_s = given.snapshot, given.snapshot.monotonic_s
     state = know_fallen_back(layout, state, snapshot)
@@ -191,7 +191,9 @@ def _look(layout: Layout, state: EdgeState, given: TickInput) -> _Seen:
         ),
     )
     held_safe = state.held_safe and not ruling.released
-    contention, stands = watch(layout, state.contention, still_written(state.written, ruling), snapshot)
+    contention, stands = state.contention, still_written(state.written, ruling)
+    if not shadow:  # in shadow nothing was sent that a device could hold
+        contention, stands = watch(layout, contention, stands, snapshot)
     state = replace(state, held_safe=held_safe, written=stands, contention=contention)
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
     layout = narrowed(layout, ruling)

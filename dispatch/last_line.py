@@ -78,7 +78,7 @@ def line_now(
         condition=observed.condition,
         given=gate_input_of(layout, state, observed, snapshot, MOMENT_S),
         ruling=_ruled_again(layout, state, snapshot, observed.condition),
-        bounds=bounds,
+        bounds={} if state.held_safe else bounds,  # the safe table is bound by no protection
     )
 
 

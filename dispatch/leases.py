@@ -44,6 +44,17 @@ def grant(memory: AuthorityMemory, lease: Lease) -> AuthorityMemory:
     return replace(memory, leases={**memory.leases, (lease.point, lease.owner): lease})
 
 
+def handed_over(memory: AuthorityMemory, modes: Mapping[str, ControlMode]) -> AuthorityMemory:
+    """Without the leases of devices that come into test: only a probe counts there, and nothing limits it
+    but bounds, so that an operator's setpoint would stand without the protections it was given under.
+    """
+    new = {
+        d for d, m in modes.items() if m is ControlMode.TEST and memory.modes.get(d) is not ControlMode.TEST
+    }
+    kept = {k: x for k, x in memory.leases.items() if _device(x.point) not in new}
+    return memory if len(kept) == len(memory.leases) else replace(memory, leases=kept)
+
+
 def adopt(
     layout: Layout,
     memory: AuthorityMemory,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from dispatch.condition import Observed
 from dispatch.layout import Layout
-from ems.commands import Proposal
+from ems.commands import Cause, Proposal
 from ems.site import GridMode
 from ems.telemetry import Snapshot
 
@@ -23,12 +23,15 @@ class Readiness:
     seen: frozenset[str]
 
     def admitted(self, proposals: Sequence[Proposal], *, held_safe: bool) -> list[Proposal]:
-        """Proposals that may go on to the gate. Held safe, the safe table is written whatever is known."""
+        """Proposals that may go on to the gate.
+
+        Held safe, the safe table is written whatever is known; so is what an open emergency stop demands.
+        """
         if held_safe:
             return list(proposals)
-        if PLANT not in self.seen:
-            return []
-        return [p for p in proposals if p.point.partition(".")[0] in self.seen]
+        seen = self.seen if PLANT in self.seen else frozenset()
+        stop = Cause.EMERGENCY_STOP
+        return [p for p in proposals if p.cause is stop or p.point.partition(".")[0] in seen]
 
 
 def readiness(layout: Layout, seen: frozenset[str], observed: Observed, snapshot: Snapshot) -> Readiness:

@@ -404,6 +404,26 @@ def test_emergency_stop_demands_are_written_and_kept_alive_and_nothing_else():
     assert "control.emergency_stop" in {a.code for a in one.log[-1][1].alarms}
 
 
+def test_emergency_stop_open_at_the_start_is_carried_out_before_a_device_is_known():
+    one = loop(emergency_stop={"bess1.p_set_kw": 0.0})
+    fresh = Loop(Steady(), plant_site=one.site)
+    fresh.world.inputs["bus.emergency_stop"] = 0.0
+    fresh.world.silent = frozenset({"bess1.soc"})
+    fresh.run(5.0)
+    assert fresh.set["bess1.p_set_kw"] == 0.0
+
+
+def test_test_mode_does_not_keep_what_an_operator_had_set():
+    one = manual()
+    assert one.ask("ann", SetSetpoint(point=P_SET, value=-100.0)).done
+    one.run(5.0)
+    assert one.ask("eve", SwitchMode(device="bess1", mode=ControlMode.TEST)).done
+    assert not one.edge.authority.leases
+    before = len(one.log)
+    one.run(5.0)
+    assert not [c for _, d, _ in one.log[before:] for c in d.commands if c.cause is Cause.OPERATOR]
+
+
 def test_emergency_stop_closed_again_stays_off_until_a_person_chooses():
     one = loop(emergency_stop=DEMANDS)
     one.world.inputs = {"bus.emergency_stop": 0.0}

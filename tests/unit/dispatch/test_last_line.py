@@ -22,6 +22,7 @@ from ems.control_site import ControlParams, LimitKind, UtilityLimit
 from ems.points import BessState, GensetState
 from ems.site import GridMode, Site
 from ems.telemetry import Quality, Reading
+from sim.rig import Rig, RigOptions
 from tests.builders import T0, site
 from tests.unit.dispatch.test_authority_gate import LAYOUT, NOW, anything, bounds, condition, gate_input
 from tests.unit.dispatch.test_condition import BASE
@@ -252,6 +253,15 @@ def in_mode(mode: ControlMode, **changes: object) -> Ruling:
 
 LOCAL = replace(RULING, local=frozenset({"bess1"}))
 STOPPING = in_mode(ControlMode.OFF, stopping=True)
+
+
+def test_safe_table_is_bound_by_no_protection():
+    """Import over its cap asks for discharge; held safe, the battery rests all the same."""
+    r = Rig(site(), load_kw={"critical": 600.0}, options=RigOptions(judge=False))
+    r.at(10.0, lambda r: setattr(r.runtime, "state", replace(r.runtime.state, held_safe=True))).run(30.0)
+    written = [c for row in r.rows(10.0) for c in row.commands if c.point == BESS]
+    assert written
+    assert {(c.cause, c.value) for c in written} == {(Cause.SAFE_TABLE, 0.0)}
 
 
 def line(mode: GridMode = GridMode.GRID_TIED, **changes: object) -> Line:
