@@ -65,6 +65,9 @@ class ProcessImage:
     def _checked(self, reading: Reading) -> Reading:
         if not reading.is_good or reading.value is None:
             return reading
+        value: object = reading.value  # whatever an adapter let through
+        if not isinstance(value, int | float):
+            return replace(reading, value=None, quality=Quality.DEVICE_BAD)
         if not math.isfinite(reading.value):
             return replace(reading, value=None, quality=Quality.NOT_FINITE)
         low, high = self._range_of.get(reading.point, (-math.inf, math.inf))

@@ -462,3 +462,13 @@ def test_process_image_heartbeat_stands_still_makes_its_device_stale_and_no_othe
         assert snapshot.value("b.p_kw") == 5.0
         seen.append(snapshot.readings["a.p_kw"].quality)
     assert seen == [Quality.GOOD] * 4 + [Quality.STALE] * 2 + [Quality.GOOD]
+
+
+@pytest.mark.parametrize("value", ["full", [], object()])
+def test_image_value_that_is_no_number_is_bad_and_breaks_nothing(value):
+    image = ProcessImage({}, {})
+    image.update(
+        [Reading(point="bess1.soc", value=value, quality=Quality.GOOD, source_time=T0, arrived_s=0.0)]
+    )
+    reading = image.latch(T0, 0.0).readings["bess1.soc"]
+    assert (reading.value, reading.quality) == (None, Quality.DEVICE_BAD)
