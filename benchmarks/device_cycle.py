@@ -35,7 +35,7 @@ import structlog
 from benchmarks import bare_modbus, bare_opcua, device_plant
 from cli import memory
 from connectors.field import FieldIO
-from dispatch.rules import Rules
+from dispatch.controllers.rules import Rules
 from dispatch.runtime import EdgeRuntime
 from ems.clock import SystemClock, VirtualClock
 from ems.site import Site

@@ -10,11 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dispatch.controllers.plan_follower import PlanFollower
+from dispatch.controllers.rules import Rules
+from dispatch.controllers.rules_tou import RulesTou
 from dispatch.cycle import EdgeSetup, tick
-from dispatch.plan_follower import PlanFollower
-from dispatch.process_image import ProcessImage
-from dispatch.rules import Rules
-from dispatch.rules_tou import RulesTou
+from dispatch.observing.process_image import ProcessImage
 from dispatch.state import EdgeState
 from dispatch.vocabulary import TickInput
 from ems.clock import wall_s

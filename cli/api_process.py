@@ -13,7 +13,7 @@ from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.plans import PlanReader
-from dispatch.ladder import ladder_rows
+from dispatch.supervision.ladder import ladder_rows
 from ems.clock import SystemClock
 from ems.records import StatusRow
 from ems.site_schema import load_site

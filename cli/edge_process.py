@@ -20,11 +20,11 @@ from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.alarm_desk import AlarmDesk
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
-from dispatch.last_line import Newest
+from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.pacing import figures
-from dispatch.plan_follower import PlanFollower
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Decisions
+from dispatch.writing.last_line import Newest
 from ems.clock import Clock, kernel_synchronised
 from ems.records import JsonValue
 from ems.site import GridMode, Site

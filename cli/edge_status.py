@@ -2,7 +2,7 @@
 
 import os
 
-from dispatch.ladder import step_of
+from dispatch.supervision.ladder import step_of
 from dispatch.vocabulary import Decisions
 from ems.records import JsonValue, StatusRow
 from ems.requests import Standing

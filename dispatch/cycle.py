@@ -4,31 +4,38 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dispatch.alarm_rules import Facts
-from dispatch.alarm_stage import alarm_stage
-from dispatch.authority_cycle import Given as AuthorityInput
-from dispatch.authority_cycle import rule, rule_safe
-from dispatch.balancing_memory import BalancingMemory
-from dispatch.condition import Observed, observe
-from dispatch.contention import contention_alarms, watch
-from dispatch.control_state import AuthorityMemory
-from dispatch.genset_requests import reconcile
-from dispatch.ladder import rung_now
+from dispatch.alarms.rules import Facts
+from dispatch.alarms.stage import alarm_stage
+from dispatch.authority.manual import in_hand, with_people, with_people_after
+from dispatch.authority.ruling import (
+    Ruling,
+    as_ruled,
+    carried_out,
+    narrowed,
+    ruled,
+    standing_of,
+    still_written,
+)
+from dispatch.authority.stage import Given as AuthorityInput
+from dispatch.authority.stage import rule, rule_safe
+from dispatch.authority.state import AuthorityMemory
+from dispatch.controllers.plan_choice import Choice, choose
+from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.layout import Layout, layout_of
-from dispatch.manual import in_hand, with_people, with_people_after
-from dispatch.plan_choice import Choice, choose
-from dispatch.plan_follower import PlanFollower
-from dispatch.protect import Protected, protect
-from dispatch.readiness import readiness
-from dispatch.release import let_go, release_stage
-from dispatch.resume import know_fallen_back
-from dispatch.ruling import Ruling, as_ruled, carried_out, narrowed, ruled, standing_of, still_written
-from dispatch.safe_table import safe_proposals
-from dispatch.second_look import balance_alarms, second_look
-from dispatch.soc_guard import guarded
+from dispatch.observing.condition import Observed, observe
+from dispatch.observing.soc_guard import guarded
+from dispatch.protections.balancing_memory import BalancingMemory
+from dispatch.protections.protect import Protected, protect
+from dispatch.protections.second_look import balance_alarms, second_look
 from dispatch.state import EdgeState, GensetRequest, ObserverMemory, Written
-from dispatch.transition_hold import held
-from dispatch.transitions import transit
+from dispatch.supervision.ladder import rung_now
+from dispatch.supervision.readiness import readiness
+from dispatch.supervision.release import let_go, release_stage
+from dispatch.supervision.resume import know_fallen_back
+from dispatch.supervision.watchdog import heartbeat_commands, next_beat
+from dispatch.transitions.genset_requests import reconcile
+from dispatch.transitions.hold import held
+from dispatch.transitions.stage import transit
 from dispatch.vocabulary import (
     Alarm,
     Context,
@@ -41,8 +48,9 @@ from dispatch.vocabulary import (
     Targets,
     TickInput,
 )
-from dispatch.watchdog import heartbeat_commands, next_beat
-from dispatch.writing import Asked, demanded, gate_input_of, news, only_numbers, proposals_of, write
+from dispatch.writing.commands import Asked, demanded, gate_input_of, news, only_numbers, proposals_of, write
+from dispatch.writing.contention import contention_alarms, watch
+from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Command, Refusal
 from ems.errors import InvariantBroken
 from ems.outage import known_outages

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from dispatch.control_layout import ControlLayout, control_layout
+from dispatch.authority.layout import ControlLayout, control_layout
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
 from ems.points import POINTS, Access, AssetKind, point_id
 from ems.site import Connection, SetpointAuthority, Site

@@ -9,18 +9,18 @@ from datetime import datetime
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from dispatch.alarm_memory import remembered as alarms_known
-from dispatch.authority_cycle import restored
-from dispatch.bess_use import of_today
+from dispatch.alarms.memory import remembered as alarms_known
+from dispatch.authority.stage import restored
 from dispatch.cycle import EdgeSetup, safe_commands, tick
-from dispatch.deferrables import work_known
-from dispatch.last_line import Newest
+from dispatch.observing.bess_use import of_today
+from dispatch.observing.deferrables import work_known
+from dispatch.observing.process_image import ProcessImage
+from dispatch.observing.utc import UtcMemory, record_time
 from dispatch.pacing import Pace
-from dispatch.process_image import ProcessImage
-from dispatch.sending import Decided, Sender
 from dispatch.state import EdgeState, ObserverMemory, Written
-from dispatch.utc import UtcMemory, record_time
 from dispatch.vocabulary import Controller, Decisions, TickInput
+from dispatch.writing.last_line import Newest
+from dispatch.writing.sending import Decided, Sender
 from ems.alarms import AlarmAction, AlarmBook
 from ems.clock import Clock
 from ems.commands import Bound, Command, Proposal

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from dispatch.alarm_memory import AlarmMemory
-from dispatch.balancing_memory import BalancingMemory
-from dispatch.contention_memory import ContentionMemory
-from dispatch.control_state import AuthorityMemory, memory_of
-from dispatch.deferrables import WorkSeen
-from dispatch.plausibility import BalanceSeen
-from dispatch.release_memory import ReleaseMemory
-from dispatch.transition_table import TransitionMemory
+from dispatch.alarms.memory import AlarmMemory
+from dispatch.authority.state import AuthorityMemory, memory_of
+from dispatch.observing.deferrables import WorkSeen
+from dispatch.observing.plausibility import BalanceSeen
+from dispatch.protections.balancing_memory import BalancingMemory
+from dispatch.supervision.release_memory import ReleaseMemory
+from dispatch.transitions.table import TransitionMemory
 from dispatch.vocabulary import ControlMemory
+from dispatch.writing.contention_memory import ContentionMemory
 from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
 from ems.control import ControlMode
 from ems.plan import Plan

@@ -240,7 +240,7 @@ class Decisions:
     alarms: tuple[Alarm, ...]  # conditions told in this cycle, before delays and suppression
     alarm_book: AlarmBook  # the alarms that come of them, as operators see them
     heartbeat: int  # completed safe cycles, 0..65535
-    transition: str = "steady"  # step between grid modes (dispatch.transition_table)
+    transition: str = "steady"  # step between grid modes (dispatch.transitions.table)
     plant_control: ControlMode = ControlMode.AUTO  # mode of control of the plant
     control: Mapping[str, ControlMode] = field(default_factory=dict)  # and of each device
     answers: tuple[Answer, ...] = ()  # to the requests of this cycle

@@ -7,9 +7,9 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from dispatch.plan_follower import PlanFollower
-from dispatch.rules import Rules, RulesParams
-from dispatch.rules_tou import RulesTou, TouParams
+from dispatch.controllers.plan_follower import PlanFollower
+from dispatch.controllers.rules import Rules, RulesParams
+from dispatch.controllers.rules_tou import RulesTou, TouParams
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Controller, Decisions
 from ems.clock import VirtualClock, wall_s

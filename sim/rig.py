@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from dispatch.plan_follower import PlanFollower
-from dispatch.rules import Rules
-from dispatch.rules_tou import RulesTou
+from dispatch.controllers.plan_follower import PlanFollower
+from dispatch.controllers.rules import Rules
+from dispatch.controllers.rules_tou import RulesTou
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Controller, Decisions
 from ems.commands import Cause, Command, Proposal, WriteResult

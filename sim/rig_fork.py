@@ -2,7 +2,7 @@
 
 import copy
 
-from dispatch.sending import Sender
+from dispatch.writing.sending import Sender
 from sim.faults import Fault
 from sim.rig import Rig, Row
 

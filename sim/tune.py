@@ -10,8 +10,8 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from dispatch.rules import RulesParams
-from dispatch.rules_tou import TouParams
+from dispatch.controllers.rules import RulesParams
+from dispatch.controllers.rules_tou import TouParams
 from ems.errors import DataError
 from ems.kpi import settle
 from sim.harness import ControllerName, SimulateOptions, simulate

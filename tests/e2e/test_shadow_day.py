@@ -20,7 +20,7 @@ from cli.day import choose_ports
 from cli.process_config import Pace, ProcessConfig, write_config
 from connectors.field import FieldIO
 from connectors.historian.sqlite import SqliteHistoryReader
-from dispatch.rules import Rules
+from dispatch.controllers.rules import Rules
 from dispatch.runtime import EdgeRuntime
 from ems.clock import VirtualClock, wall_sleep
 from ems.site import Protocol

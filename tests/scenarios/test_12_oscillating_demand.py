@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from dispatch.rules import Rules, RulesParams
+from dispatch.controllers.rules import Rules, RulesParams
 from ems.points import GensetState
 from ems.site import Site
 from sim.rig import Rig, RigOptions

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
-from dispatch.ladder import ladder_rows
+from dispatch.supervision.ladder import ladder_rows
 from ems.alarm_table import alarm_table
 from ems.alarms import AlarmBook, AlarmEntry, AlarmState, Hold, Priority
 from ems.records import EventRecord

@@ -11,8 +11,8 @@ import pytest
 from cli import main as cli_main
 from connectors.historian.sqlite import SqliteRecorder
 from connectors.stores.alarm_desk import AlarmDesk
-from dispatch.alarm_machine import AlarmInput, alarms_after
-from dispatch.alarm_memory import AlarmMemory
+from dispatch.alarms.machine import AlarmInput, alarms_after
+from dispatch.alarms.memory import AlarmMemory
 from dispatch.vocabulary import Alarm
 from ems.clock import SystemClock
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dispatch.cycle import tick
-from dispatch.process_image import ProcessImage
+from dispatch.observing.process_image import ProcessImage
 from dispatch.vocabulary import Controller, Decisions, TickInput
 from ems.site import Site
 from ems.telemetry import Quality, Reading

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dispatch.cycle import EdgeSetup, tick
-from dispatch.process_image import ProcessImage
+from dispatch.observing.process_image import ProcessImage
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Controller, Decisions, TickInput
 from ems.commands import Command

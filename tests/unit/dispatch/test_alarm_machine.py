@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatch.alarm_machine import AlarmInput, alarms_after
-from dispatch.alarm_memory import AlarmMemory, remembered
+from dispatch.alarms.machine import AlarmInput, alarms_after
+from dispatch.alarms.memory import AlarmMemory, remembered
 from dispatch.vocabulary import Alarm, Event
 from ems.alarm_table import alarm_table
 from ems.alarms import Act, AlarmAction, AlarmClass, AlarmEntry, AlarmRow, AlarmState, Priority
@@ -40,7 +40,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         table = table_with(**self.changes)
-        for module in ("dispatch.alarm_machine", "dispatch.alarm_memory", "ems.alarm_table"):
+        for module in ("dispatch.alarms.machine", "dispatch.alarms.memory", "ems.alarm_table"):
             self.monkeypatch.setattr(f"{module}.alarm_table", lambda: table)
 
     def cycle(self, *told: Alarm, acts: tuple[AlarmAction, ...] = (), dt_s: float = 1.0) -> list[Event]:
@@ -200,7 +200,7 @@ def test_machine_parent_on_its_way_out_hides_what_stays_for_ten_seconds_only(mon
     """The device answers again and says that the battery tripped: not a minute later, but now."""
     b = Bench(monkeypatch)
     table = {**table_with(), PARENT: replace(table_with()[PARENT], off_delay_s=60.0)}
-    for module in ("dispatch.alarm_machine", "dispatch.alarm_memory", "ems.alarm_table"):
+    for module in ("dispatch.alarms.machine", "dispatch.alarms.memory", "ems.alarm_table"):
         monkeypatch.setattr(f"{module}.alarm_table", lambda: table)
     b.cycle(SILENT, STANDS)
     for _ in range(11):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.plan_follower import PlanFollower
-from dispatch.rules import Rules
+from dispatch.controllers.plan_follower import PlanFollower
+from dispatch.controllers.rules import Rules
 from plant_models.plant import PlantFaults
 from tests.unit.dispatch.loop import Loop
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatch.authority import RANK, intersect, resolve
-from dispatch.gate import GateInput, gate
+from dispatch.authority.layers import RANK, intersect, resolve
 from dispatch.layout import Layout, layout_of
 from dispatch.state import Written
+from dispatch.writing.gate import GateInput, gate
 from ems.commands import Bound, Cause, Command, Proposal, Refusal, Setpoint
 from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.site import GridMode

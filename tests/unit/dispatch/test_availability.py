@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from connectors.json_codec import dumps, loads
-from dispatch.availability import bess_states, genset_states, pv_states
-from dispatch.condition import observe
 from dispatch.layout import layout_of
+from dispatch.observing.availability import bess_states, genset_states, pv_states
+from dispatch.observing.condition import observe
 from dispatch.state import GensetRequest, ObserverMemory
 from ems.condition import PlantCondition, Prime, UnitState, usable
 from ems.points import BessState, GensetState

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from connectors.json_codec import dumps, loads
-from dispatch.condition import observe
-from dispatch.deferrables import work_known
 from dispatch.layout import HeartbeatIn, layout_of
-from dispatch.process_image import ProcessImage
+from dispatch.observing.condition import observe
+from dispatch.observing.deferrables import work_known
+from dispatch.observing.process_image import ProcessImage
 from dispatch.runtime import remembered
 from dispatch.state import GensetRequest, ObserverMemory
 from ems.battery_terms import Warranty

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.rules import Rules
+from dispatch.controllers.rules import Rules
 from dispatch.vocabulary import Contingency, Decisions
 from plant_models.plant import initial_state
 from tests.builders import site

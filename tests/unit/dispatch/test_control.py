@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispatch.authority_cycle import restored
+from dispatch.authority.stage import restored
 from dispatch.vocabulary import Context, ControlMemory, Decisions, Source, Target, Targets
 from ems.commands import Cause
 from ems.control import ControlMode, Role

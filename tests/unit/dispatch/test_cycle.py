@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dispatch.control_state import Chosen, memory_of
+from dispatch.authority.state import Chosen, memory_of
+from dispatch.controllers.plan_follower import PlanFollower
+from dispatch.controllers.rules import Rules
+from dispatch.controllers.rules_tou import RulesTou
 from dispatch.cycle import EdgeSetup, safe_commands, tick
-from dispatch.plan_follower import PlanFollower
-from dispatch.rules import Rules
-from dispatch.rules_tou import RulesTou
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Context, Controller, ControlMemory, Source, Target, Targets, TickInput
 from ems.commands import Cause, Proposal

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from connectors.json_codec import dumps, loads
-from dispatch.condition import observe
 from dispatch.layout import layout_of
+from dispatch.observing.condition import observe
 from dispatch.state import ObserverMemory
 from ems.assets import BurnOff, LowLoad
 from ems.condition import GensetDuty, GensetHour, PlantCondition

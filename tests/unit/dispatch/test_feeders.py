@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.feeders import LadderInput, LadderOutcome, ladder
 from dispatch.layout import layout_of
+from dispatch.protections.feeders import LadderInput, LadderOutcome, ladder
 from dispatch.state import FeederShed
 from tests.builders import site
 

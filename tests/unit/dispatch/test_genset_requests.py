@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.availability import genset_states
-from dispatch.genset_requests import LEAVE_ALONE_S, reconcile, resolve
 from dispatch.layout import layout_of
+from dispatch.observing.availability import genset_states
 from dispatch.state import GensetRequest, GensetSeen
+from dispatch.transitions.genset_requests import LEAVE_ALONE_S, reconcile, resolve
 from dispatch.vocabulary import Target
 from ems.assets import QuietHours, StartsFor
 from ems.commands import Cause, Proposal

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatch.ladder import LADDER, ladder_table, step_of
-from dispatch.plan_follower import PlanFollower
+from dispatch.controllers.plan_follower import PlanFollower
+from dispatch.supervision.ladder import LADDER, ladder_table, step_of
 from dispatch.vocabulary import Source
 from ems.assets import DeviceBehaviour, OnSilence
 from ems.silence import silent_value, when_silent

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dispatch.authority import intersect, layers_of
-from dispatch.last_line import Line, Newest, last_line
+from dispatch.authority.layers import intersect, layers_of
+from dispatch.authority.ruling import Ruling
 from dispatch.layout import Watchdog
-from dispatch.ruling import Ruling
 from dispatch.runtime import EdgeRuntime
 from dispatch.state import Written
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
+from dispatch.writing.last_line import Line, Newest, last_line
 from ems.clock import VirtualClock
 from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.control import ControlMode

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.evidence import mains_usable, phase_lost
-from dispatch.modes import Evidence, ModeState, confirm, judge, unanimous
+from dispatch.observing.evidence import mains_usable, phase_lost
+from dispatch.observing.modes import Evidence, ModeState, confirm, judge, unanimous
 from ems.poi import Supervision
 from ems.site import GridMode
 from ems.telemetry import Quality, Reading, Snapshot

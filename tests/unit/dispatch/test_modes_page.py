@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.transition_table import RULES, TRANSITION, Facts, Step, next_rule
+from dispatch.transitions.table import RULES, TRANSITION, Facts, Step, next_rule
 from ems.condition import Prime, UnitState
 from ems.poi import Supervision, TransitionPolicy
 from ems.site import GridMode
@@ -82,7 +82,7 @@ def test_rules_mains_that_fail_again_end_the_reconnection(step: Step):
 
 def test_page_every_event_of_genset_requests():
     told = {r[1].strip("`") for r in rows("Genset requests")}
-    text = (Path(__file__).resolve().parents[3] / "dispatch" / "genset_requests.py").read_text()
+    text = (Path(__file__).resolve().parents[3] / "dispatch" / "transitions" / "genset_requests.py").read_text()
     in_code = set(re.findall(r'"(genset\.[a-z_.]+)"', text))
     assert told == in_code - {"genset.start.requested", "genset.stop.requested"}
 

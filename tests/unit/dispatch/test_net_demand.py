@@ -2,7 +2,7 @@
 
 import pytest
 
-from dispatch.rules import Rules
+from dispatch.controllers.rules import Rules
 from tests.unit.dispatch.lagging import FINE_S, Delays, LaggingLoop, reversals
 
 DEMAND = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from dispatch.plan_check import check_plan
+from dispatch.controllers.plan_check import check_plan
 from ems.plan import Plan
 from ems.timegrid import TimeGrid
 from tests.builders import T0, site

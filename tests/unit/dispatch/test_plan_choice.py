@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from dispatch.plan_choice import Choice, choose
+from dispatch.controllers.plan_choice import Choice, choose
 from dispatch.state import PlanMemory
 from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.plan import PlanLabel

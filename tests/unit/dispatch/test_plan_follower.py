@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.plan_follower import PlanFollower
+from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.vocabulary import Source
 from ems.site import GridMode
 from plant_models.plant import initial_state

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-from dispatch.island import tapered_kw
-from dispatch.plan_follower import PlanFollower
-from dispatch.rules import Rules, RulesParams
-from dispatch.rules_tou import RulesTou
+from dispatch.controllers.plan_follower import PlanFollower
+from dispatch.controllers.rules import Rules, RulesParams
+from dispatch.controllers.rules_tou import RulesTou
+from dispatch.protections.bus import tapered_kw
 from ems.condition import BessCondition
 from ems.points import GensetState
 from ems.site import GridMode

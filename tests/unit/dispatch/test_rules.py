@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dispatch.balancing_memory import BalancingMemory
-from dispatch.rules import Rules, RulesParams
-from dispatch.rules_tou import RulesTou, TouParams, next_outage, price_place
+from dispatch.controllers.rules import Rules, RulesParams
+from dispatch.controllers.rules_tou import RulesTou, TouParams, next_outage, price_place
+from dispatch.protections.balancing_memory import BalancingMemory
 from ems.outage import OutageNotice
 from ems.points import GensetState
 from plant_models.plant import initial_state

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from dispatch.rules import Rules
+from dispatch.controllers.rules import Rules
 from dispatch.runtime import ALARMS_EVERY_S, EdgeRuntime, _whole
 from dispatch.vocabulary import Context, ControlMemory, Source, Targets
 from ems.alarms import Act, AlarmAction, AlarmBook, AlarmState

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch.utc import AGREED_S, HOLDOVER_S, UNCALLED_S, UtcMemory, record_time
+from dispatch.observing.utc import AGREED_S, HOLDOVER_S, UNCALLED_S, UtcMemory, record_time
 from ems.clock import kernel_synchronised
 from ems.telemetry import UtcState
 

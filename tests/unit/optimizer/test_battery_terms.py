@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dispatch.bess_use import uses_after
+from dispatch.observing.bess_use import uses_after
 from ems.battery_terms import RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.condition import BessUse
 from ems.site import GridMode

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispatch.bess_use import uses_after
+from dispatch.observing.bess_use import uses_after
 from ems.battery_terms import FullCharge
 from ems.condition import BessUse
 from optimizer.intake import planning_problem

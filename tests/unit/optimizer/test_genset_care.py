@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from dispatch.duty import duties_after
+from dispatch.observing.duty import duties_after
 from ems.assets import BurnOff, Exercise, LowLoad, Rating
 from ems.condition import GensetDuty, GensetHour
 from ems.errors import DataError

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.rules import RulesParams
-from dispatch.rules_tou import TouParams
+from dispatch.controllers.rules import RulesParams
+from dispatch.controllers.rules_tou import TouParams
 from ems.errors import DataError
 from sim import tune as tuning
 from sim.tune import Trial, load_tuned, save_tuned, tune

@@ -1,0 +1,108 @@
+"""Leases: a setpoint held by its owner for a time, counted on the edge's own monotonic clock.
+
+One lease per setpoint and owner, each with its own expiry. A new lease is a new request for that very
+setpoint: there is no sign of life that keeps several alive.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dispatch.authority.state import AuthorityMemory, Lease
+from dispatch.layout import Layout
+from dispatch.state import Written
+from ems.condition import PlantCondition
+from ems.control import ControlMode
+from ems.invariants import clamp
+from ems.telemetry import Snapshot
+
+HOLDING = (ControlMode.MANUAL, ControlMode.TEST)  # modes in which people's setpoints count
+
+
+def leases_now(
+    leases: Mapping[tuple[str, str], Lease], modes: Mapping[str, ControlMode], now_s: float
+) -> dict[tuple[str, str], Lease]:
+    """Leases that are not over, of devices whose mode lets people set them."""
+    return {
+        key: lease
+        for key, lease in leases.items()
+        if now_s < lease.until_s and modes.get(_device(lease.point)) in HOLDING
+    }
+
+
+def in_force(leases: Mapping[tuple[str, str], Lease]) -> dict[str, Lease]:
+    """The lease that counts at each setpoint: the newest of its owners'."""
+    out: dict[str, Lease] = {}
+    for lease in leases.values():
+        known = out.get(lease.point)
+        if known is None or lease.since_s >= known.since_s:
+            out[lease.point] = lease
+    return out
+
+
+def grant(memory: AuthorityMemory, lease: Lease) -> AuthorityMemory:
+    """With one lease more, or in place of the same owner's earlier one; no other lease is touched."""
+    return replace(memory, leases={**memory.leases, (lease.point, lease.owner): lease})
+
+
+def handed_over(memory: AuthorityMemory, modes: Mapping[str, ControlMode]) -> AuthorityMemory:
+    """Without the leases of devices that come into test: only a probe counts there, and nothing limits it
+    but bounds, so that an operator's setpoint would stand without the protections it was given under.
+    """
+    new = {
+        d for d, m in modes.items() if m is ControlMode.TEST and memory.modes.get(d) is not ControlMode.TEST
+    }
+    kept = {k: x for k, x in memory.leases.items() if _device(x.point) not in new}
+    return memory if len(kept) == len(memory.leases) else replace(memory, leases=kept)
+
+
+def adopt(
+    layout: Layout,
+    memory: AuthorityMemory,
+    modes: Mapping[str, ControlMode],
+    standing: Mapping[str, float],
+    now_s: float,
+) -> AuthorityMemory:
+    """What a device does when it comes into manual is what its operator takes over: no step, own expiry."""
+    leases = dict(memory.leases)
+    for device, mode in modes.items():
+        if mode is not ControlMode.MANUAL or memory.modes.get(device) is ControlMode.MANUAL:
+            continue
+        chosen = memory.devices.get(device, memory.plant)
+        for point in layout.control.points_of[device]:
+            value = standing.get(point)
+            if value is None or (point, chosen.user) in leases:
+                continue
+            leases[(point, chosen.user)] = Lease(
+                point=point,
+                owner=chosen.user,
+                value=value,
+                since_s=now_s,
+                until_s=now_s + layout.control.params.setpoint_expiry_s,
+                request_id="",
+                reason=f"as it was when {device} came into manual",
+            )
+    return replace(memory, leases=leases)
+
+
+def standing_values(
+    layout: Layout, snapshot: Snapshot, condition: PlantCondition, written: Mapping[str, Written]
+) -> dict[str, float]:
+    """What each setpoint stands at: read back, else last written, else as measured. In its own unit."""
+    measured = {f"{b}.p_set_kw": c.p_kw for b, c in condition.bess.items()}
+    measured |= {f"{g}.p_set_kw": c.p_kw for g, c in condition.gensets.items()}
+    measured |= {f"{g}.run_request": float(c.on_load or c.starting) for g, c in condition.gensets.items()}
+    measured |= {f"{f}.close_request": float(c) for f, c in condition.feeder_closed.items()}
+    out: dict[str, float] = {}
+    for point, a in layout.setpoints.items():
+        value = snapshot.value(point)
+        if value is None and point in written:
+            value = written[point].value
+        if value is None:
+            value = measured.get(point)
+        if value is not None:
+            out[point] = clamp(value, a.low, a.high)
+    return out
+
+
+def _device(point: str) -> str:
+    return point.partition(".")[0]

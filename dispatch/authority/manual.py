@@ -1,0 +1,111 @@
+"""People's setpoints among the controller's wishes, so that the protections reckon with them too.
+
+Devices in auto keep the controller's wish. In manual and test it is the lease in force; in manual without
+one, the setpoint's own safe value in this grid mode, or what it stands at where that is `hold`. In local and
+off nobody wishes anything.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from dispatch.authority.ruling import Ruling
+from dispatch.layout import Layout
+from dispatch.state import Written
+from dispatch.vocabulary import Target, Targets
+from dispatch.writing.safe_table import safe_value
+from ems.commands import Cause
+from ems.control import ControlMode
+from ems.site import GridMode
+
+
+def in_hand(
+    layout: Layout, ruling: Ruling, mode: GridMode, written: Mapping[str, Written]
+) -> dict[str, Target | None]:
+    """Setpoints of devices that are not in auto: what people want; None: nobody wants anything."""
+    out: dict[str, Target | None] = {}
+    for device, points in layout.control.points_of.items():
+        if ruling.modes[device] is ControlMode.AUTO:
+            continue
+        for point in points:
+            out[point] = _wanted(layout, ruling, point, ruling.modes[device], mode, written)
+    return out
+
+
+def _wanted(
+    layout: Layout,
+    ruling: Ruling,
+    point: str,
+    control: ControlMode,
+    mode: GridMode,
+    written: Mapping[str, Written],
+) -> Target | None:
+    lease = ruling.held.get(point)
+    if lease is not None:
+        return Target(value=lease.value, cause=Cause.OPERATOR, reason=f"{lease.owner}: {lease.reason}")
+    if control is not ControlMode.MANUAL:
+        return None
+    value, last = safe_value(layout.setpoints[point].safety, mode), written.get(point)
+    if value is not None:
+        return Target(value=value, cause=Cause.OPERATOR, reason="in manual nobody sets it: its safe value")
+    if last is None:
+        return None
+    return Target(value=last.value, cause=Cause.OPERATOR, reason="in manual nobody sets it: it is kept")
+
+
+def with_people(layout: Layout, wishes: Targets, wanted: Mapping[str, Target | None]) -> Targets:
+    """The controller's wishes with people's in their place, before the protections."""
+    return _replaced(layout, wishes, wanted, lambda group, asset, now: True)
+
+
+def with_people_after(
+    layout: Layout, ruling: Ruling, targets: Targets, wanted: Mapping[str, Target | None]
+) -> Targets:
+    """The same after the protections, where they fill in targets of their own.
+
+    A breaker that protection moves stays protection's. A PV limit of protection is a bound besides: the lower
+    of the two holds. In test nothing but the probe counts.
+    """
+
+    def counts(group: str, asset: str, now: Target | None) -> bool:
+        forced = now is not None and now.cause is Cause.PROTECTION
+        if ruling.modes[asset] is ControlMode.TEST:
+            return True
+        return group == "pv_limit_kw" or (group == "feeder_close" and not forced)
+
+    return _replaced(layout, targets, wanted, counts)
+
+
+def _replaced(
+    layout: Layout,
+    targets: Targets,
+    wanted: Mapping[str, Target | None],
+    counts: Callable[[str, str, Target | None], bool],
+) -> Targets:
+    if not wanted:
+        return targets
+    changed: dict[str, Any] = {}  # fields of Targets to replace
+    for group, name, assets in _groups(layout):
+        now: dict[str, Target] = dict(getattr(targets, group))
+        for asset in assets:
+            point = layout.setpoint_of.get((asset, name))
+            if point is None or point not in wanted or not counts(group, asset, now.get(asset)):
+                continue
+            want = wanted[point]
+            if want is None:
+                now.pop(asset, None)
+            else:
+                now[asset] = want
+        changed[group] = now
+    return replace(targets, **changed)
+
+
+def _groups(layout: Layout) -> tuple[tuple[str, str, Mapping[str, object]], ...]:
+    """(field of Targets, name of the setpoint, assets that have it)."""
+    return (
+        ("bess_p_kw", "p_set_kw", layout.bess),
+        ("genset_run", "run_request", layout.gensets),
+        ("genset_p_kw", "p_set_kw", layout.gensets),
+        ("pv_limit_kw", "p_limit_kw", layout.pv),
+        ("feeder_close", "close_request", layout.feeders),
+    )

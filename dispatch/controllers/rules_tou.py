@@ -1,0 +1,168 @@
+"""`rules_tou`: time-of-use windows, peak shaving and a reserve before announced outages, over `rules`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from dispatch.controllers.rules import RulesParams, islanded, peak_lopping, rule, shares
+from dispatch.protections.balance import charge_room_kw, discharge_room_kw
+from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
+from ems.outage import OutageNotice
+from ems.site import GridMode
+from ems.tariff import Tariff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TouParams:
+    """Thresholds of the time-of-use controller; a search may tune every one of them.
+
+    A price is placed in the range of the day's prices: 0 is the cheapest, 1 the dearest of today.
+    """
+
+    base: RulesParams = field(default_factory=RulesParams)
+    charge_price_share: float = 0.25  # charge from the grid at or below this place in the day's range
+    charge_soc: float = 0.80  # up to
+    charge_power_ratio: float = 0.4  # at this share of the battery's charge limit
+    discharge_price_share: float = 0.75  # cover the load at or above this place in the day's range
+    discharge_soc: float = 0.40  # down to
+    mid_soc: float = 0.60  # between the windows: cover the load down to
+    peak_shave_kw: float | None = None  # hold the import below; None: no threshold but the contract's cap
+    peak_soc: float = 0.25  # peak shaving may use the battery down to
+    outage_soc: float = 0.90  # SoC wanted when an announced outage begins
+    outage_lead_h: float = 6.0  # from so long before, the battery charges for it and is not discharged
+
+
+def price_place(tariff: Tariff, when: datetime) -> float | None:
+    """Place of the price at `when` among those of its local day: 0 cheapest, 1 dearest, None if flat."""
+    local = when.astimezone(ZoneInfo(tariff.timezone))
+    day, month = tariff.day_type(local), local.month
+    today = [w for w in tariff.windows if day in w.weekdays and month in w.months]
+    prices = [w.import_per_kwh for w in today]
+    if not today or sum(w.end_h - w.start_h for w in today) < 24.0 - 1e-9:
+        prices.append(tariff.default_import_per_kwh)
+    low, high = min(prices), max(prices)
+    if high - low < 1e-9:
+        return None
+    now = next((w.import_per_kwh for w in today if w.holds(local, day)), tariff.default_import_per_kwh)
+    return (now - low) / (high - low)
+
+
+def next_outage(
+    outages: Sequence[OutageNotice], now: datetime, lead_h: float
+) -> tuple[OutageNotice, float] | None:
+    """The first announced outage that begins within `lead_h` or is on, and the hours until it begins."""
+    for notice in sorted(outages, key=lambda n: n.start):
+        if notice.end > now and notice.start - now <= timedelta(hours=lead_h):
+            return notice, max(0.0, (notice.start - now).total_seconds() / 3600.0)
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulesTou:
+    """Rules with a tariff, a peak threshold and a look at the announced outages."""
+
+    params: TouParams = field(default_factory=TouParams)
+    name: str = "rules_tou"
+
+    def decide(self, context: Context) -> tuple[Targets, ControlMemory]:
+        """Wishes for this cycle, before the protections common to all controllers."""
+        match context.condition.grid_mode:
+            case GridMode.GRID_TIED:
+                return self._grid_tied(context)
+            case GridMode.ISLANDED:
+                return islanded(self.params.base, context)
+            case _:
+                return Targets(source=Source.RULES), context.memory
+
+    def _grid_tied(self, context: Context) -> tuple[Targets, ControlMemory]:
+        residual_kw = context.power.net_kw - context.power.genset_kw
+        place = price_place(context.site.tariff, context.now)
+        outage = next_outage(context.outages, context.now, self.params.outage_lead_h)
+        bess = {}
+        for b, want_kw in shares(context, residual_kw).items():
+            bess[b] = self._bess(context, b, want_kw, place, outage)
+        run, load, memory = peak_lopping(self.params.base, context)
+        return Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load), memory
+
+    def _bess(
+        self,
+        context: Context,
+        bess: str,
+        want_kw: float,
+        place: float | None,
+        outage: tuple[OutageNotice, float] | None,
+    ) -> Target:
+        """One battery: `want_kw` is its share of what gensets and PV leave over, surplus negative."""
+        c = context.condition.bess[bess]
+        battery = next(b.battery for b in context.site.bess if b.id == bess)
+        shaved = self._shave(context, bess, want_kw)
+        if shaved is not None:
+            return shaved
+        charge_kw, why = self._grid_charge(context, bess, place, outage)
+        surplus_kw = min(max(0.0, -want_kw), charge_room_kw(battery, c, battery.soc_max, context.dt_s))
+        if max(charge_kw, surplus_kw) > 0.0:
+            if surplus_kw >= charge_kw:
+                return rule(-surplus_kw, f"PV surplus of {-want_kw:.0f} kW charges the battery")
+            return rule(-charge_kw, why)
+        floor, why = self._floor(place, outage)
+        room_kw = discharge_room_kw(battery, c, floor, context.dt_s)
+        return rule(min(max(0.0, want_kw), room_kw), why)
+
+    def _floor(self, place: float | None, outage: tuple[OutageNotice, float] | None) -> tuple[float, str]:
+        """SoC down to which the battery may cover load now, and why."""
+        p = self.params
+        if outage is not None:
+            return p.outage_soc, f"the battery is kept at {p.outage_soc:.0%} for outage {outage[0].id}"
+        if place is None or place >= p.discharge_price_share:
+            return p.discharge_soc, f"dear hours: the battery covers load down to {p.discharge_soc:.0%}"
+        return p.mid_soc, f"between the windows: the battery covers load down to {p.mid_soc:.0%}"
+
+    def _grid_charge(
+        self,
+        context: Context,
+        bess: str,
+        place: float | None,
+        outage: tuple[OutageNotice, float] | None,
+    ) -> tuple[float, str]:
+        """Charging from the grid, at least 0 [kW], and why; the import stays below the peak threshold."""
+        p, c = self.params, context.condition.bess[bess]
+        battery = next(b.battery for b in context.site.bess if b.id == bess)
+        want_kw, why = 0.0, ""
+        if place is not None and place <= p.charge_price_share and c.soc < p.charge_soc:
+            room_kw = charge_room_kw(battery, c, p.charge_soc, context.dt_s)
+            want_kw = min(p.charge_power_ratio * battery.p_charge_kw_max, room_kw)
+            why = f"cheap hours: the battery charges to {p.charge_soc:.0%}"
+        if c.soc < p.base.soc_floor:
+            room_kw = charge_room_kw(battery, c, p.base.soc_floor, context.dt_s)
+            want_kw = max(want_kw, min(p.base.grid_charge_ratio * battery.p_charge_kw_max, room_kw))
+            why = f"SoC {c.soc:.0%} is below the backup reserve of {p.base.soc_floor:.0%}"
+        if outage is not None and c.soc < p.outage_soc:
+            missing_kwh = (p.outage_soc - c.soc) * battery.energy_kwh / battery.eta_charge
+            hours = max(outage[1] - 0.25, 0.25)
+            room_kw = charge_room_kw(battery, c, p.outage_soc, context.dt_s)
+            want_kw = max(want_kw, min(1.2 * missing_kwh / hours, room_kw))
+            why = f"outage {outage[0].id} begins in {outage[1]:.1f} h: charge to {p.outage_soc:.0%}"
+        site_kw = context.power.net_kw - context.power.genset_kw
+        return min(want_kw, max(0.0, self._import_limit_kw(context) - site_kw)), why
+
+    def _import_limit_kw(self, context: Context) -> float:
+        """Peak threshold, or the month's peak so far where that is higher; never above the contract."""
+        cap_kw = context.site.grid.p_import_kw_max
+        if self.params.peak_shave_kw is None:
+            return cap_kw
+        return min(cap_kw, max(self.params.peak_shave_kw, context.condition.peak_import_kw))
+
+    def _shave(self, context: Context, bess: str, want_kw: float) -> Target | None:
+        """Discharge what would go over the peak threshold, down to `peak_soc`."""
+        limit_kw = self._import_limit_kw(context)
+        site_kw = context.power.net_kw - context.power.genset_kw
+        if site_kw <= limit_kw or self.params.peak_shave_kw is None:
+            return None
+        battery = next(b.battery for b in context.site.bess if b.id == bess)
+        room_kw = discharge_room_kw(battery, context.condition.bess[bess], self.params.peak_soc, context.dt_s)
+        floor, _ = self._floor(price_place(context.site.tariff, context.now), None)
+        cover_kw = min(want_kw, discharge_room_kw(battery, context.condition.bess[bess], floor, context.dt_s))
+        over_kw = want_kw * (site_kw - limit_kw) / site_kw
+        p_kw = min(room_kw, max(over_kw, cover_kw))
+        return rule(p_kw, f"peak shaving: the site would draw {site_kw:.0f} kW, threshold {limit_kw:.0f} kW")

@@ -1,0 +1,149 @@
+"""One battery, one genset: from readings and history to its condition."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dispatch.layout import Layout
+from dispatch.observing.availability import Marks, bess_states, genset_states
+from dispatch.observing.duty import duties_after
+from dispatch.observing.readings import GENSET_STATES, state_of
+from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
+from ems.assets import GensetParams
+from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty, UnitState, usable
+from ems.points import BessState, GensetState
+from ems.telemetry import Snapshot
+
+LONG_AGO_S = 1e9
+_STARTING = frozenset((GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING))
+
+
+def gensets_seen(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    states: Mapping[str, GensetState | None],
+) -> dict[str, GensetSeen]:
+    """Follow each genset's sequence; while its state is not readable the last known one stands."""
+    now_s, today = snapshot.monotonic_s, snapshot.at.astimezone(layout.zone).date()
+    new_day = memory.day is not None and memory.day != today
+    out = {}
+    for genset, state in states.items():
+        seen = memory.gensets.get(genset)
+        if seen is None:
+            seen = GensetSeen(state=state, state_since_s=now_s, on_load=state is GensetState.RUNNING)
+        elif state is not None and state is not seen.state:
+            on_load = state is GensetState.RUNNING
+            changed = on_load is not seen.on_load
+            seen = GensetSeen(
+                state=state,
+                state_since_s=now_s,
+                on_load=on_load,
+                on_load_since_s=now_s if changed else seen.on_load_since_s,
+                starts_today=seen.starts_today + int(on_load and changed),
+            )
+        out[genset] = replace(seen, starts_today=0) if new_day else seen
+    return out
+
+
+def bess_condition(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    bess: str,
+    state: BessState | None,
+    marks: Marks,
+) -> BessCondition:
+    """One battery; limits of one that is not available are zero."""
+    soc = snapshot.value(f"{bess}.soc")
+    charge = snapshot.value(f"{bess}.p_charge_kw_max")
+    discharge = snapshot.value(f"{bess}.p_discharge_kw_max")
+    states = bess_states(layout, snapshot, bess, state, marks)
+    available = usable(states)
+    battery, p_kw = layout.bess[bess].battery, snapshot.value(layout.p[bess])
+    if soc is None:
+        soc = memory.last_good.get(f"{bess}.soc", battery.soc_min)
+    return BessCondition(
+        available=available,
+        soc=soc,
+        p_kw=0.0 if p_kw is None else p_kw,
+        p_charge_kw_max=max(0.0, charge) if available and charge is not None else 0.0,
+        p_discharge_kw_max=max(0.0, discharge) if available and discharge is not None else 0.0,
+        turns_soc=memory.turns_soc.get(bess, ()),
+        use=memory.bess_use.get(bess, BessUse()),
+        temp_degc=snapshot.value(f"{bess}.temp_degc"),
+        states=states,
+    )
+
+
+def duties(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    last_good: Mapping[str, float],
+    seen: Mapping[str, GensetSeen],
+) -> dict[str, GensetDuty]:
+    """What each set has been through, with the load it carries now."""
+    loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in seen.items()}
+    run_h = {g: snapshot.value(f"{g}.run_h") for g in layout.gensets}
+    now = snapshot.at.astimezone(layout.zone)
+    return duties_after(layout.gensets, memory.duty, loads_kw, now, memory.passed_s(snapshot), run_h)
+
+
+def genset_conditions(
+    layout: Layout,
+    seen: Mapping[str, GensetSeen],
+    snapshot: Snapshot,
+    requests: Mapping[str, GensetRequest],
+    duty: Mapping[str, GensetDuty],
+    marks: Marks,
+) -> dict[str, GensetCondition]:
+    """Every set, with what the edge asks of it."""
+    out = {}
+    for g, params in layout.gensets.items():
+        state = state_of(snapshot, layout.state[g], GENSET_STATES)
+        states = genset_states(layout, snapshot, g, state, requests.get(g), marks)
+        out[g] = _genset(params, seen[g], snapshot, requests.get(g), states, duty[g])
+    return out
+
+
+def _genset(
+    params: GensetParams,
+    seen: GensetSeen,
+    snapshot: Snapshot,
+    request: GensetRequest | None,
+    states: tuple[UnitState, ...],
+    duty: GensetDuty,
+) -> GensetCondition:
+    state = state_of(snapshot, f"{params.id}.state", GENSET_STATES)
+    now_s = snapshot.monotonic_s
+    asked = request is not None and request.run
+    available = usable(states)
+    starting = available and not seen.on_load and (state in _STARTING or asked)
+    p_kw = snapshot.value(f"{params.id}.p_kw")
+    return GensetCondition(
+        available=available,
+        on_load=seen.on_load,
+        starting=starting,
+        ready_in_s=_ready_in_s(params, seen, now_s, request) if starting else 0.0,
+        age_s=min(LONG_AGO_S, now_s - seen.on_load_since_s),
+        p_kw=0.0 if p_kw is None else p_kw,
+        fuel_l=snapshot.value(f"{params.id}.fuel_l"),
+        starts_today=seen.starts_today,
+        duty=duty,
+        states=states,
+    )
+
+
+def _ready_in_s(params: GensetParams, seen: GensetSeen, now_s: float, request: GensetRequest | None) -> float:
+    in_phase_s = now_s - seen.state_since_s
+    match seen.state:
+        case GensetState.CRANKING:
+            left_s, after_s = params.crank_s, params.warm_up_s + params.synchronise_s
+        case GensetState.WARM_UP:
+            left_s, after_s = params.warm_up_s, params.synchronise_s
+        case GensetState.SYNCHRONISING:
+            left_s, after_s = params.synchronise_s, 0.0
+        case _:
+            in_phase_s = 0.0 if request is None else now_s - request.since_s
+            left_s, after_s = params.start_delay_s, 0.0
+    return max(0.0, left_s - in_phase_s) + after_s

@@ -1,0 +1,177 @@
+"""Snapshot -> PlantCondition, with the memory a condition needs: mode, ages, starts, demand of the month."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from dispatch.layout import Layout
+from dispatch.observing.asset_conditions import (
+    LONG_AGO_S,
+    bess_condition,
+    duties,
+    genset_conditions,
+    gensets_seen,
+)
+from dispatch.observing.availability import NO_MARKS, Marks, pv_states
+from dispatch.observing.bess_use import followed
+from dispatch.observing.counters import contracts_after, loads_seen
+from dispatch.observing.deferrables import work_condition
+from dispatch.observing.evidence import (
+    believed_mode,
+    evidence_of,
+    following_sources,
+    forming_source,
+    mains_good_s,
+    mains_seen,
+    prime_of,
+    with_mode,
+)
+from dispatch.observing.import_meter import count_import
+from dispatch.observing.modes import Evidence, ModeState, confirm, judge, unanimous
+from dispatch.observing.plausibility import check_balance
+from dispatch.observing.readings import (
+    BESS_STATES,
+    GENSET_STATES,
+    drawn_kvar,
+    feeder_demand,
+    is_closed,
+    powers,
+    state_of,
+)
+from dispatch.protections.balancing_memory import PoiCaps
+from dispatch.state import GensetRequest, ObserverMemory
+from dispatch.vocabulary import PowerBalance
+from ems.condition import PlantCondition
+from ems.points import BessState, GensetState
+from ems.site import GridMode
+from ems.telemetry import Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What the edge makes of one snapshot. `demand_kw` is what each feeder would draw if it were closed."""
+
+    condition: PlantCondition
+    power: PowerBalance
+    bess_state: Mapping[str, BessState | None]
+    genset_state: Mapping[str, GensetState | None]
+    demand_kw: Mapping[str, float]
+    pv_available_kw: Mapping[str, float | None]
+    mains_ok: bool | None
+    phase_lost: bool
+    meter_ok: bool
+    suspect: bool  # the measured powers have not added up for a while: one of them lies
+    substituted: tuple[str, ...]  # points a decision needed and that had no good value
+    caps: PoiCaps | None = None  # that hold at the POI now; None: not worked out yet
+
+
+def observe(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    requests: Mapping[str, GensetRequest],
+    dt_s: float,
+    marks: Marks = NO_MARKS,
+) -> tuple[ObserverMemory, Observed]:
+    """Condense a snapshot; only good readings are used. `marks`: what other parts found out about units."""
+    now_s = snapshot.monotonic_s
+    bess_state = {b: state_of(snapshot, layout.state[b], BESS_STATES) for b in layout.bess}
+    genset_state = {g: state_of(snapshot, layout.state[g], GENSET_STATES) for g in layout.gensets}
+    evidence = evidence_of(layout, snapshot, bess_state, genset_state)
+    mode = _mode(layout, memory, evidence, now_s, dt_s)
+    gensets = gensets_seen(layout, memory, snapshot, genset_state)
+    last_good, substituted, power = powers(layout, memory, snapshot)
+    closed, feeder_kw = _fed(layout, memory, snapshot, last_good)
+    demand_kw = feeder_demand(layout, memory, feeder_kw, closed, evidence.bus_alive, now_s)
+    last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
+    duty = duties(layout, memory, snapshot, last_good, gensets)
+    kvar = drawn_kvar(layout, snapshot, mode.mode, feeder_kw)
+    known = mains_seen(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
+    demand = count_import(layout, known, snapshot, power.grid_kw, kvar)
+    demand = contracts_after(layout, memory, snapshot, demand, power.grid_kw, last_good)
+    use, work = loads_seen(layout, memory, snapshot, feeder_kw, closed)
+    grid_kw = snapshot.value(layout.p[layout.site.grid.id])
+    balance = check_balance(layout, memory.balance, snapshot)
+    condition = PlantCondition(
+        at=snapshot.at,
+        grid_mode=mode.mode,
+        forming=forming_source(layout, mode.mode, bess_state, gensets),
+        bess={b: bess_condition(layout, demand, snapshot, b, bess_state[b], marks) for b in layout.bess},
+        gensets=genset_conditions(layout, gensets, snapshot, requests, duty, marks),
+        pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
+        feeder_kw=feeder_kw,
+        feeder_closed=closed,
+        grid_p_kw=grid_kw,
+        peak_import_kw=demand.peak_import_kw,
+        interval_import_kwh=demand.interval_import_kwh,
+        interval_elapsed_s=demand.interval_elapsed_s,
+        feeder_use=use,
+        deferrables=work_condition(work, now_s, LONG_AGO_S),
+        mains_good=mode.mode is GridMode.ISLANDED and evidence.mains_ok is True,
+    )  # fmt: skip
+    condition = _with_meters(layout, snapshot, demand, marks, condition)
+    after = replace(
+        with_mode(demand, mode),
+        gensets=gensets,
+        duty=duty,
+        last_good=last_good,
+        feeder_use=use,
+        feeder_demand_kw=demand_kw,
+        work=work,
+        balance=balance,
+        last_at=snapshot.at,
+        last_s=now_s,
+    )
+    observed = Observed(
+        condition=condition,
+        power=power,
+        bess_state=bess_state,
+        genset_state=genset_state,
+        demand_kw=demand_kw,
+        pv_available_kw={p: snapshot.value(f"{p}.p_available_kw") for p in layout.pv},
+        mains_ok=evidence.mains_ok,
+        phase_lost=evidence.phase_lost,
+        meter_ok=grid_kw is not None and not balance.suspect,
+        suspect=balance.suspect,
+        substituted=tuple(substituted),
+    )
+    return after, observed
+
+
+def _fed(
+    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, last_good: dict[str, float]
+) -> tuple[dict[str, bool], dict[str, float]]:
+    """Which feeders are closed, and what they draw [kW]; what is known is kept in `last_good`."""
+    closed = {f: is_closed(layout, memory, snapshot, f) for f in layout.feeders}
+    last_good |= {f"{f}.closed": float(c) for f, c in closed.items()}
+    return closed, {f: last_good.get(layout.p[f], 0.0) if closed[f] else 0.0 for f in layout.feeders}
+
+
+def _mode(layout: Layout, memory: ObserverMemory, evidence: Evidence, now_s: float, dt_s: float) -> ModeState:
+    at_once = memory.last_s is None or unanimous(evidence)
+    rules = layout.site.grid.supervision
+    return confirm(rules, believed_mode(memory), judge(evidence), now_s, dt_s, at_once)
+
+
+def _with_meters(
+    layout: Layout, snapshot: Snapshot, counted: ObserverMemory, marks: Marks, condition: PlantCondition
+) -> PlantCondition:
+    """The condition with what the meters of the month count, and what is read at the POI."""
+    grid = layout.site.grid.id
+    told = replace(
+        condition,
+        utc=snapshot.utc,
+        prime=prime_of(layout, condition.forming),
+        pv_states={p: pv_states(layout, snapshot, p, marks) for p in layout.pv},
+        grid_losses=counted.grid_losses,
+        mains_good_s=mains_good_s(counted, snapshot.monotonic_s),
+        charge_peaks_kw=counted.charge_peaks_kw,
+        month_import_kwh=counted.month_import_kwh,
+        month_import_kvarh=counted.month_import_kvarh,
+        meters=counted.meters,
+        interval_import_kvarh=counted.interval_import_kvarh,
+        grid_q_kvar=snapshot.value(f"{grid}.q_kvar"),
+        grid_v_pu=snapshot.value(f"{grid}.v_pu"),
+        import_cap_kw=snapshot.value(f"{grid}.p_import_kw_max"),
+        export_cap_kw=snapshot.value(f"{grid}.p_export_kw_max"),
+    )
+    return replace(told, following=following_sources(told))

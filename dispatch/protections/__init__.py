@@ -1,0 +1,1 @@
+"""What holds whatever is wished for: caps, headroom, gensets in need, feeders, reserve."""

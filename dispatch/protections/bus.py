@@ -1,0 +1,123 @@
+"""Key figures of the bus that protections decide on: what carries it, what is left of that, for how long."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from dispatch.layout import Layout
+from dispatch.observing.condition import Observed
+from dispatch.protections.balance import charge_room_kw, discharge_room_kw, usable_kwh
+from dispatch.protections.reserve import hold_s
+from dispatch.state import FeederShed
+from ems.assets import BatteryParams
+from ems.condition import BessCondition
+from ems.points import BessState
+from ems.site import GridMode
+from plant_models.battery import taper_limits_kw
+
+PCS_P_RATIO = 0.95  # of the apparent power: room for the reactive power of the load
+LATER_MARGIN_S = 30.0  # on the time until a genset is there
+SHORT_S = 10.0  # energy limits are looked at over at least so long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bus:
+    """One snapshot of the bus, powers in kW."""
+
+    mode: GridMode
+    forming_bess: tuple[str, ...]  # batteries that form the island
+    following_bess: tuple[str, ...]  # available batteries that obey a setpoint
+    running: tuple[str, ...]  # gensets on load
+    load_kw: float
+    pv_kw: float  # measured
+    pv_potential_kw: float  # what PV would give without limit, as far as is known
+    forming_kw: float  # power of the forming batteries, a result
+    up_kw: float  # what the forming batteries can give until the next decision
+    up_later_kw: float  # what they can still give when a genset asked for now has come, after failed starts
+    down_kw: float  # what the forming batteries can take
+    stored_kwh: float  # of all available batteries, above their minimum, at the lowest charge they may have
+    carries_kwh: float  # as counted where readings contradict: what sheds go by
+    genset_kw: float
+    genset_rated_kw: float  # of those on load
+    genset_min_kw: float  # of those on load
+    follow_up_kw: float
+    follow_down_kw: float
+    import_cap_kw: float  # at the POI, that holds now
+    export_cap_kw: float
+    waiting_kw: float  # demand of feeders that protection holds open
+
+
+def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], dt_s: float) -> Bus:
+    """Work out the key figures; energy limits count over the time the decisions will stand."""
+    c, span_s = observed.condition, max(dt_s, SHORT_S)
+    forming = tuple(b for b, s in observed.bess_state.items() if s is BessState.FORMING)
+    following = tuple(b for b in layout.bess if c.bess[b].available and b not in forming)
+    later_s = hold_s(layout) + dt_s + LATER_MARGIN_S
+    up_kw = up_later_kw = down_kw = stored_kwh = carries_kwh = follow_up_kw = follow_down_kw = 0.0
+    for b, params in layout.bess.items():
+        battery, state = params.battery, c.bess[b]
+        discharge_kw = discharge_room_kw(battery, state, battery.soc_min, span_s)
+        charge_kw = charge_room_kw(battery, state, battery.soc_max, span_s)
+        stored_kwh += usable_kwh(battery, state, battery.soc_min)
+        carries_kwh += _carries_kwh(battery, state, b in forming)
+        if b in forming and (not state.available or state.soc_high is not None):
+            # its charge is not known: it goes on within its BMS's limits, and gensets come for the energy
+            discharge_kw, charge_kw = state.p_discharge_kw_max, state.p_charge_kw_max
+            if not state.available and discharge_kw + charge_kw <= 0.0:
+                discharge_kw, charge_kw = battery.p_discharge_kw_max, battery.p_charge_kw_max
+            pcs_kw = PCS_P_RATIO * params.pcs.s_kva
+            up_kw, down_kw = up_kw + min(discharge_kw, pcs_kw), down_kw + min(charge_kw, pcs_kw)
+            up_later_kw += min(discharge_kw, pcs_kw)
+        elif b in forming:
+            pcs_kw = PCS_P_RATIO * params.pcs.s_kva
+            up_kw += min(discharge_kw, pcs_kw, tapered_kw(battery, state, dt_s))
+            up_later_kw += min(discharge_kw, pcs_kw, tapered_kw(battery, state, later_s))
+            down_kw += min(charge_kw, pcs_kw)
+        elif b in following:
+            follow_up_kw += discharge_kw
+            follow_down_kw += charge_kw
+    grid, caps = layout.site.grid, observed.caps
+    running = tuple(g for g in layout.gensets if c.gensets[g].on_load)
+    return Bus(
+        mode=c.grid_mode,
+        forming_bess=forming,
+        following_bess=following,
+        running=running,
+        load_kw=observed.power.load_kw,
+        pv_kw=observed.power.pv_kw,
+        pv_potential_kw=_pv_potential_kw(observed),
+        forming_kw=sum(c.bess[b].p_kw for b in forming),
+        up_kw=up_kw,
+        up_later_kw=up_later_kw,
+        down_kw=down_kw,
+        stored_kwh=stored_kwh,
+        carries_kwh=carries_kwh,
+        genset_kw=observed.power.genset_kw,
+        genset_rated_kw=sum(layout.gensets[g].p_rated_kw for g in running),
+        genset_min_kw=sum(layout.gensets[g].p_min_kw for g in running),
+        follow_up_kw=follow_up_kw,
+        follow_down_kw=follow_down_kw,
+        import_cap_kw=grid.p_import_kw_max if caps is None else caps.import_kw,
+        export_cap_kw=grid.p_export_kw_max if caps is None else caps.export_kw,
+        waiting_kw=sum(observed.demand_kw[f] for f, s in shed.items() if s.protective),
+    )
+
+
+def _carries_kwh(battery: BatteryParams, state: BessCondition, forming: bool) -> float:
+    if state.soc_counted is None or not (state.available or forming):
+        return usable_kwh(battery, state, battery.soc_min)
+    return usable_kwh(battery, replace(state, soc=state.soc_counted, available=True), battery.soc_min)
+
+
+def tapered_kw(battery: BatteryParams, state: BessCondition, after_s: float) -> float:
+    """Discharge limit after `after_s` of the present discharge: near empty it falls as energy is drawn."""
+    drawn_kwh = max(0.0, state.p_kw) / battery.eta_discharge * after_s / 3600.0
+    return taper_limits_kw(battery, state.soc - drawn_kwh / battery.energy_kwh)[1]
+
+
+def _pv_potential_kw(observed: Observed) -> float:
+    """Available power where it is measured, else the measured output."""
+    total_kw = 0.0
+    for p, available in observed.pv_available_kw.items():
+        measured_kw = observed.condition.pv_kw[p]
+        total_kw += measured_kw if available is None else max(measured_kw, available)
+    return total_kw

@@ -1,0 +1,59 @@
+"""What holds at the POI now: caps of the contract, of the hour, told to the plant; and what is owed to them.
+
+A cap is met on the mean of half a minute. What a trip or a cloud put beyond it inside one cycle is given back
+in the seconds after, within a fifth of the rating. The same makes up for a battery that gives a little less
+than it is asked for: what is left at the meter is owed until it is gone. It forgets after half a minute, so
+that there is no integral to wind up.
+"""
+
+from dataclasses import replace
+
+from dispatch.layout import Layout
+from dispatch.observing.condition import Observed
+from dispatch.protections.balancing_memory import PoiCaps, PoiMemory
+from ems.site import GridMode
+from ems.telemetry import Snapshot
+
+MEAN_S = 30.0
+GIVE_BACK_S = 10.0  # longer than any dead time of meter and actuator together
+OWED_RATIO = 0.2  # of the POI's rating, at most
+FAST_S = 3.0  # longer cycles see too little of half a minute
+METER_AGE_S = 3.0  # an older reading is none; not to be configured
+METER_CYCLES = 2.5  # ... unless cycles are longer than that
+
+
+def at_poi(
+    layout: Layout, memory: PoiMemory, snapshot: Snapshot, observed: Observed, dt_s: float
+) -> tuple[PoiMemory, Observed]:
+    """The observation with the caps that hold, and a meter that counts as lost when its reading is old."""
+    grid, c = layout.site.grid, observed.condition
+    told = (
+        memory.told_import_kw if c.import_cap_kw is None else c.import_cap_kw,
+        memory.told_export_kw if c.export_cap_kw is None else c.export_cap_kw,
+    )
+    local = snapshot.at.astimezone(layout.zone)
+    day_type = layout.site.tariff.day_type(local)
+    windows = [w for w in grid.caps if w.holds(local, day_type)]
+    import_kw = _least(grid.p_import_kw_max, told[0], *(w.p_import_kw_max for w in windows))
+    export_kw = _least(grid.p_export_kw_max, told[1], *(w.p_export_kw_max for w in windows))
+    now_s = snapshot.monotonic_s
+    reading = snapshot.readings.get(layout.p[grid.id])
+    fresh = reading is not None and now_s - reading.arrived_s <= max(METER_AGE_S, METER_CYCLES * dt_s)
+    meter_ok = observed.meter_ok and fresh
+    over = tuple(x for x in memory.over if now_s - MEAN_S < x[0] < now_s)
+    if c.grid_mode is not GridMode.GRID_TIED or dt_s > FAST_S:
+        over = ()
+    elif meter_ok and c.grid_p_kw is not None:
+        over = (*over, (now_s, c.grid_p_kw - import_kw, -c.grid_p_kw - export_kw))
+    most_kw = OWED_RATIO * max(grid.p_import_kw_max, grid.p_export_kw_max)
+    owed_kw = [min(most_kw, max(0.0, sum(x[i] for x in over) * dt_s / GIVE_BACK_S)) for i in (1, 2)]
+    caps = PoiCaps(
+        import_kw=import_kw, export_kw=export_kw, owed_import_kw=owed_kw[0], owed_export_kw=owed_kw[1]
+    )
+    after = PoiMemory(told_import_kw=told[0], told_export_kw=told[1], over=over)
+    return after, replace(observed, caps=caps, meter_ok=meter_ok)
+
+
+def _least(contract_kw: float, *others_kw: float | None) -> float:
+    """The lowest cap; a negative one is none at all."""
+    return max(0.0, min([contract_kw, *(kw for kw in others_kw if kw is not None)]))

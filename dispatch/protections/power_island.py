@@ -1,0 +1,139 @@
+"""Islands: the forming source's power is a result; it is steered through the others, with headroom."""
+
+from collections.abc import Mapping
+
+from dispatch.layout import Layout
+from dispatch.observing.condition import Observed
+from dispatch.protections.balance import share_load
+from dispatch.protections.bus import Bus
+from dispatch.protections.emergency import HEADROOM_RATIO
+from dispatch.protections.power_parts import (
+    Power,
+    bess_rooms,
+    genset_span_kw,
+    genset_targets,
+    limit_pv,
+    lower_gensets,
+    move_bess,
+    protected,
+    raise_gensets,
+    relief_kw,
+    set_gensets,
+    wished_bess,
+)
+from dispatch.vocabulary import Target, Targets
+from ems.commands import Cause
+
+MIN_LOAD_RATIO = 1.05  # gensets that form are kept this far above their minimum load
+MAX_LOAD_RATIO = 0.95  # and this far below their rating
+CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
+LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
+TRIP_ROOM_RATIO = 0.3  # of its discharge: so far the forming battery is pushed up to make room for a trip
+HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
+
+
+def battery_island(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    wishes: Targets,
+    runs: Mapping[str, Target],
+    dt_s: float,
+) -> Power:
+    """The forming battery's power is a result: gensets, other batteries and PV leave it headroom."""
+    out = Power()
+    top_kw, bottom_kw = HEADROOM_RATIO * bus.up_kw, _lowest_kw(layout, bus)
+    targets = genset_targets(layout, bus, wishes, runs)
+    rooms = bess_rooms(layout, observed, bus.following_bess, dt_s)
+    bess = wished_bess(wishes, rooms)
+    rest_kw = bus.load_kw - bus.pv_potential_kw
+    least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
+    over_kw = rest_kw - least_kw - sum(bess.values()) - top_kw
+    under_kw = bottom_kw - (rest_kw - most_kw - sum(bess.values()))
+    why = ""
+    if over_kw > 0.0:
+        why = f"the forming battery would give {top_kw + over_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
+        raise_gensets(layout, targets, over_kw)
+        least_kw, _ = genset_span_kw(layout, observed, targets, dt_s)
+        move_bess(bess, rooms, max(0.0, rest_kw - least_kw - sum(bess.values()) - top_kw))
+    elif under_kw > 0.0:
+        why = f"the forming battery would take {under_kw - bottom_kw:.0f} kW, too much for its headroom"
+        move_bess(bess, rooms, -under_kw)
+        lower_gensets(
+            layout, targets, max(0.0, bottom_kw - (rest_kw - sum(targets.values()) - sum(bess.values())))
+        )
+    least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
+    absorb_kw = bus.load_kw - most_kw - sum(bess.values()) - bottom_kw
+    limit_pv(layout, out, absorb_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
+    pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
+    forming_kw = bus.load_kw - pv_kw - least_kw - sum(bess.values())
+    for b, value in bess.items():
+        out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
+    if observed.mains_ok:
+        _ready_to_follow(layout, observed, bus, out)
+    set_gensets(out, wishes, targets, why)
+    out.shortage_kw = max(0.0, forming_kw - bus.up_kw - relief_kw(layout, observed, targets))
+    if out.shortage_kw > 0.0:
+        out.shortage_kw += bus.up_kw - top_kw
+    out.headroom_kw = HEADROOM_RESTORE_RATIO * bus.up_kw - forming_kw
+    out.why = f"the forming battery would give {forming_kw:.0f} of {bus.up_kw:.0f} kW"
+    return out
+
+
+def _ready_to_follow(layout: Layout, observed: Observed, bus: Bus, out: Power) -> None:
+    """The mains are back: what a forming battery gives now is what it shall give when it follows again.
+
+    The setpoint has no effect while it forms. Without it the battery would jump to an old value the moment
+    the breaker closes. Half the bias is imported then: next to nothing, and nothing exported.
+    """
+    for b in bus.forming_bess:
+        value = observed.condition.bess[b].p_kw - 0.5 * layout.poi_bias_kw / len(bus.forming_bess)
+        reason = "the mains are back: as it forms now, so it shall follow when the breaker closes"
+        out.bess[b] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
+
+
+def _lowest_kw(layout: Layout, bus: Bus) -> float:
+    """Lowest power the forming battery is steered to, negative while it may charge [kW]."""
+    bias_kw = CHARGE_BIAS_RATIO * sum(layout.bess[b].battery.p_nominal_kw for b in bus.forming_bess)
+    margin_kw = max((1.0 - HEADROOM_RATIO) * bus.down_kw, bias_kw + LOAD_DROP_RATIO * bus.load_kw)
+    # what the policy wants carried when a load trips, but never so much that the other side has no room
+    margin_kw = max(margin_kw, layout.site.reserve.load_trip_kw)
+    return min(margin_kw - bus.down_kw, TRIP_ROOM_RATIO * bus.up_kw)
+
+
+def genset_island(
+    layout: Layout, observed: Observed, bus: Bus, wishes: Targets, step_kw: float, dt_s: float
+) -> Power:
+    """Gensets form and share: batteries and PV keep them between minimum load and rating."""
+    out = Power()
+    rated_kw, bottom_kw = MAX_LOAD_RATIO * bus.genset_rated_kw, MIN_LOAD_RATIO * bus.genset_min_kw
+    top_kw = max(bottom_kw, rated_kw - step_kw)
+    rooms = bess_rooms(layout, observed, bus.following_bess, dt_s)
+    bess = wished_bess(wishes, rooms)
+    absorb_kw = bus.load_kw + sum(r[0] for r in rooms.values()) - bottom_kw
+    pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
+    genset_kw = bus.load_kw - pv_kw - sum(bess.values())
+    why = ""
+    if genset_kw > top_kw:
+        why = f"the gensets would carry {genset_kw:.0f} kW, {top_kw:.0f} kW leave them headroom"
+        move_bess(bess, rooms, genset_kw - top_kw)
+    elif genset_kw < bottom_kw:
+        why = f"the gensets would carry {genset_kw:.0f} kW, their minimum is {bus.genset_min_kw:.0f} kW"
+        move_bess(bess, rooms, genset_kw - bottom_kw)
+    genset_kw = bus.load_kw - pv_kw - sum(bess.values())
+    for b, value in bess.items():
+        out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
+    limit_kw = min(absorb_kw, pv_kw + max(0.0, genset_kw - bottom_kw))
+    limit_pv(
+        layout, out, limit_kw, f"above {max(0.0, limit_kw):.0f} kW of PV the gensets fall below minimum load"
+    )
+    running = [layout.gensets[g] for g in bus.running]
+    shares = share_load(max(0.0, genset_kw), running)
+    set_gensets(out, wishes, shares, "share of the load among forming gensets")
+    out.shortage_kw = max(0.0, genset_kw - bus.genset_rated_kw)
+    if out.shortage_kw > 0.0:
+        out.shortage_kw += bus.genset_rated_kw - rated_kw
+    jump_kw = max((g.step_load_kw_max for g in running), default=0.0)
+    out.headroom_kw = min(jump_kw, rated_kw - genset_kw)  # the battery helps only a cycle later
+    out.why = f"the gensets would carry {genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
+    return out

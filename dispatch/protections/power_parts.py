@@ -1,0 +1,151 @@
+"""What the power stages of all grid modes share: outcome, targets of sets, rooms of batteries, limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from dispatch.layout import Layout
+from dispatch.observing.condition import Observed
+from dispatch.protections.balance import charge_room_kw, discharge_room_kw, reached, split
+from dispatch.protections.bus import SHORT_S, Bus
+from dispatch.vocabulary import Target, Targets
+from ems.commands import Bound, Cause
+
+RELIEF_S = 5.0  # what gensets on load can ramp up in this time needs no feeder shed
+CHANGED_KW = 0.5  # a wish that was moved by less keeps its own cause
+
+
+@dataclass(slots=True, kw_only=True)
+class Power:
+    """What the power stage decided; `shortage_kw` is load that nobody can carry."""
+
+    bess: dict[str, Target] = field(default_factory=dict)
+    genset: dict[str, Target] = field(default_factory=dict)
+    pv: dict[str, Target] = field(default_factory=dict)
+    bounds: dict[str, list[Bound]] = field(default_factory=dict)
+    shortage_kw: float = 0.0
+    headroom_kw: float = 0.0
+    why: str = ""
+
+    def bound(self, point: str | None, low: float, high: float, layer: str, reason: str) -> None:
+        """Add a bound if there is such a setpoint."""
+        if point is not None:
+            bound = Bound(point=point, low=low, high=high, layer=layer, reason=reason)
+            self.bounds.setdefault(point, []).append(bound)
+
+
+def narrowed(wish: Target | None, value: float, reason: str) -> Target:
+    """A wish moved inside a bound that holds for everybody: it stays the wish of whoever had it."""
+    if wish is None:
+        return Target(value=value, cause=Cause.PROTECTION, reason=reason)
+    if abs(wish.value - value) <= CHANGED_KW:
+        return replace(wish, value=value)
+    return replace(wish, value=value, reason=f"{reason} (wanted {wish.value:+.0f} kW)")
+
+
+def protected(wish: Target | None, value: float, reason: str) -> Target:
+    """The wish itself while protection agrees with it, else protection's value and reason."""
+    if wish is not None and abs(wish.value - value) <= CHANGED_KW:
+        return Target(value=value, cause=wish.cause, reason=wish.reason)
+    return Target(value=value, cause=Cause.PROTECTION, reason=reason)
+
+
+def genset_targets(layout: Layout, bus: Bus, wishes: Targets, runs: Mapping[str, Target]) -> dict[str, float]:
+    """What each set on load is heading for: its wish inside minimum load and rating, 0 when it is to stop."""
+    out = {}
+    for g in bus.running:
+        params, run, wish = layout.gensets[g], runs.get(g), wishes.genset_p_kw.get(g)
+        if run is not None and run.value < 0.5:
+            out[g] = 0.0
+        else:
+            value = params.p_min_kw if wish is None else wish.value
+            out[g] = min(params.p_rated_kw, max(params.p_min_kw, value))
+    return out
+
+
+def genset_span_kw(
+    layout: Layout, observed: Observed, targets: Mapping[str, float], dt_s: float
+) -> tuple[float, float]:
+    """(lowest, highest) power of the sets on load in the next `dt_s`, on the way to their targets [kW]."""
+    low_kw = high_kw = 0.0
+    for g, target_kw in targets.items():
+        now_kw = observed.condition.gensets[g].p_kw
+        end_kw = reached(now_kw, target_kw, layout.gensets[g].ramp_kw_s, dt_s)
+        low_kw += min(now_kw, end_kw)
+        high_kw += max(now_kw, end_kw)
+    return low_kw, high_kw
+
+
+def lower_gensets(layout: Layout, targets: dict[str, float], by_kw: float) -> None:
+    """Take load off the sets, none below its minimum; sets that stop are left alone."""
+    rooms = {g: t - layout.gensets[g].p_min_kw for g, t in targets.items() if t > 0.0}
+    for g, part in split(by_kw, rooms).items():
+        targets[g] -= part
+
+
+def raise_gensets(layout: Layout, targets: dict[str, float], by_kw: float) -> None:
+    """Put load on the sets, none above its rating; sets that stop are left alone."""
+    rooms = {g: layout.gensets[g].p_rated_kw - t for g, t in targets.items() if t > 0.0}
+    for g, part in split(by_kw, rooms).items():
+        targets[g] += part
+
+
+def set_gensets(out: Power, wishes: Targets, targets: Mapping[str, float], reason: str) -> None:
+    """Base loads of the sets that stay on load."""
+    for g, value in targets.items():
+        if value > 0.0:
+            out.genset[g] = protected(wishes.genset_p_kw.get(g), value, reason)
+
+
+def limit_pv(layout: Layout, out: Power, total_kw: float, reason: str) -> None:
+    """Share a PV limit among the plants by rating; a limit above all ratings is no limit."""
+    free = total_kw >= layout.pv_ac_kw
+    for p, params in layout.pv.items():
+        if free:
+            out.pv[p] = Target(value=params.p_ac_kw, cause=Cause.REFRESH, reason="PV needs no limit")
+            continue
+        value = max(0.0, total_kw) * params.p_ac_kw / layout.pv_ac_kw
+        out.pv[p] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
+        out.bound(layout.setpoint_of.get((p, "p_limit_kw")), 0.0, value, "protection", reason)
+
+
+def bess_rooms(
+    layout: Layout, observed: Observed, ids: tuple[str, ...], dt_s: float
+) -> dict[str, tuple[float, float]]:
+    """(charge, discharge) rooms of following batteries [kW]."""
+    out = {}
+    for b in ids:
+        battery, c = layout.bess[b].battery, observed.condition.bess[b]
+        dt_s = max(dt_s, SHORT_S)
+        out[b] = (
+            charge_room_kw(battery, c, battery.soc_max, dt_s),
+            discharge_room_kw(battery, c, battery.soc_min, dt_s),
+        )
+    return out
+
+
+def wished_bess(wishes: Targets, rooms: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """The wishes for following batteries inside their rooms; 0 where there is none [kW]."""
+    out = {}
+    for b, (charge_kw, discharge_kw) in rooms.items():
+        wish = wishes.bess_p_kw.get(b)
+        out[b] = 0.0 if wish is None else min(discharge_kw, max(-charge_kw, wish.value))
+    return out
+
+
+def move_bess(values: dict[str, float], rooms: Mapping[str, tuple[float, float]], by_kw: float) -> None:
+    """Discharge more (`by_kw` > 0) or charge more (< 0), shared by what is left of the rooms."""
+    if by_kw >= 0.0:
+        parts = split(by_kw, {b: rooms[b][1] - v for b, v in values.items()})
+    else:
+        parts = {b: -p for b, p in split(-by_kw, {b: rooms[b][0] + v for b, v in values.items()}).items()}
+    for b, part in parts.items():
+        values[b] += part
+
+
+def relief_kw(layout: Layout, observed: Observed, targets: Mapping[str, float]) -> float:
+    """What the sets on load can still ramp up within `RELIEF_S`."""
+    total_kw = 0.0
+    for g, target in targets.items():
+        room_kw = target - observed.condition.gensets[g].p_kw
+        total_kw += max(0.0, min(room_kw, layout.gensets[g].ramp_kw_s * RELIEF_S))
+    return total_kw

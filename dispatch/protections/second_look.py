@@ -1,0 +1,43 @@
+"""What real-time balancing makes of an observation: caps that hold, load of one age."""
+
+from collections.abc import Mapping
+
+from dispatch.layout import Layout
+from dispatch.observing.condition import Observed
+from dispatch.observing.fuel_watch import fuel_alarms, fuelled
+from dispatch.observing.soc_guard import soc_alarms
+from dispatch.protections.balancing_memory import BalancingMemory, SocWatch
+from dispatch.protections.net_demand import aligned
+from dispatch.protections.poi import at_poi
+from dispatch.state import EdgeState
+from dispatch.vocabulary import Alarm
+from ems.telemetry import Snapshot
+
+
+def second_look(
+    layout: Layout,
+    state: EdgeState,
+    snapshot: Snapshot,
+    observed: Observed,
+    soc: Mapping[str, SocWatch],
+    dt_s: float,
+) -> tuple[BalancingMemory, Observed]:
+    """The observation decisions are made on.
+
+    Parameters
+    ----------
+    layout : with the caps authority leaves.
+    soc : the charges as counted until now.
+    dt_s : how long the decisions will stand [s].
+    """
+    before = state.balancing
+    fuel, observed = fuelled(layout, before.fuel, observed, state.observer.passed_s(snapshot))
+    poi, observed = at_poi(layout, before.poi, snapshot, observed, dt_s)
+    sent = {p: w.value for p, w in state.written.items()}
+    net_demand, observed = aligned(layout, before.net_demand, observed, sent, snapshot.monotonic_s, dt_s)
+    return BalancingMemory(net_demand=net_demand, soc=soc, fuel=fuel, poi=poi), observed
+
+
+def balance_alarms(layout: Layout, memory: BalancingMemory, observed: Observed) -> tuple[Alarm, ...]:
+    """Readings of charge and fuel that are wrong, and tanks that will be empty."""
+    return (*soc_alarms(memory.soc), *fuel_alarms(layout, memory.fuel, observed.condition.gensets))

@@ -1,0 +1,1 @@
+"""Who decides at all: readiness, the ladder, release, the heartbeat."""

@@ -1,0 +1,1 @@
+"""From targets to commands on the wire: the gate, the last line before the socket, other masters."""

@@ -1,0 +1,266 @@
+"""From targets to commands: proposals, what the gate must know, authority and gate for every point."""
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from dispatch.authority.layers import resolve as authorise
+from dispatch.authority.ruling import Ruling
+from dispatch.layout import Layout
+from dispatch.observing.condition import Observed
+from dispatch.state import EdgeState, Written
+from dispatch.vocabulary import Target, Targets, TickInput
+from dispatch.writing.contention import yields
+from dispatch.writing.gate import GateInput, gate
+from dispatch.writing.safe_table import safe_proposals
+from ems.commands import Bound, Cause, Command, Proposal, Refusal
+from ems.control import ControlMode, may_write
+from ems.errors import InvariantBroken
+from ems.points import AssetKind, BessState
+from ems.telemetry import Snapshot
+
+REPEAT_REFUSAL_S = 60.0  # the same refusal of the same point is told again so often
+_FIELDS = (
+    ("bess_p_kw", "p_set_kw"),
+    ("genset_run", "run_request"),
+    ("genset_p_kw", "p_set_kw"),
+    ("pv_limit_kw", "p_limit_kw"),
+    ("feeder_close", "close_request"),
+)
+
+
+def only_numbers(owner: str, wishes: Targets, now: datetime) -> tuple[Targets, list[Refusal]]:
+    """A wish that is not a number never reaches the protections: a clamp would make it full power."""
+    refusals: list[Refusal] = []
+    changed: dict[str, Any] = {}  # fields of Targets to replace
+    for group, name in _FIELDS:
+        targets: Mapping[str, Target] = getattr(wishes, group)
+        for asset, t in targets.items():
+            if not math.isfinite(t.value):
+                changed[group] = {a: v for a, v in targets.items() if math.isfinite(v.value)}
+                reason = f"{owner} wants {t.value!r}"
+                refusals.append(
+                    Refusal(
+                        point=f"{asset}.{name}",
+                        value=t.value,
+                        cause=t.cause,
+                        code="not_finite",
+                        reason=reason,
+                        decided_at=now,
+                    )
+                )
+    return (replace(wishes, **changed) if changed else wishes), refusals
+
+
+def proposals_of(
+    layout: Layout,
+    owner: str,
+    state: EdgeState,
+    observed: Observed,
+    targets: Targets,
+    given: TickInput,
+    ruling: Ruling,
+) -> list[Proposal]:
+    """Targets and operators' wishes as proposals.
+
+    The emergency stop: what it demands alone. Held safe: the safe table alone. A device in off: its safe
+    table; in local: nothing. What its mode gives nobody the right to is left out here without a word.
+    """
+    mode = observed.condition.grid_mode
+    if ruling.stopping:
+        return demanded(layout)
+    if state.held_safe:
+        held = safe_proposals(layout, mode, observed.bess_state, "the edge is held safe")
+        return [p for p in held if p.point not in ruling.blocked]
+    off = {d for d, m in ruling.modes.items() if m is ControlMode.OFF}
+    out = [p for p in given.proposals if p.expires_s is None or p.expires_s > given.snapshot.monotonic_s]
+    if off:
+        safe = safe_proposals(layout, mode, observed.bess_state, "its mode of control is off")
+        out += [p for p in safe if p.point.partition(".")[0] in off and p.point not in ruling.blocked]
+    for group, name in _FIELDS:
+        for asset, target in getattr(targets, group).items():
+            point = layout.setpoint_of.get((asset, name))
+            if point is None or asset in ruling.local or not may_write(ruling.modes[asset], target.cause):
+                continue
+            # what is kept of a plan that is followed no longer is the edge's own doing
+            orphan = target.cause is Cause.PLAN and targets.plan_id is None
+            lease = ruling.held.get(point) if target.cause is Cause.OPERATOR else None
+            out.append(
+                Proposal(
+                    point=point,
+                    value=target.value,
+                    cause=Cause.RULES if orphan else target.cause,
+                    reason=target.reason,
+                    owner=owner if lease is None else lease.owner,
+                    plan_id=targets.plan_id if target.cause is not Cause.OPERATOR else None,
+                    request_id=None if lease is None else lease.request_id,
+                )
+            )
+    return out
+
+
+def demanded(layout: Layout) -> list[Proposal]:
+    """What the emergency stop wants each setpoint of its list to be."""
+    return [
+        Proposal(
+            point=point,
+            value=value,
+            cause=Cause.EMERGENCY_STOP,
+            reason="the emergency stop is open",
+            owner="edge",
+        )
+        for point, value in layout.control.params.emergency_stop.items()
+    ]
+
+
+def gate_input_of(
+    layout: Layout, state: EdgeState, observed: Observed, snapshot: Snapshot, dt_s: float
+) -> GateInput:
+    """What the gate must know of this cycle."""
+    good = {p for p, r in snapshot.readings.items() if r.is_good}
+    fresh = {a: good.issuperset(points) for a, points in layout.needed.items()}
+    answering = {a: not good.isdisjoint(points) for a, points in layout.reads.items()}
+    alone = observed.mains_ok is not True
+    forming = frozenset(b for b, s in observed.bess_state.items() if s is BessState.FORMING and alone)
+    return GateInput(
+        mode=observed.condition.grid_mode,
+        forming=forming,
+        fresh=fresh,
+        answering=answering,
+        held_safe=state.held_safe,
+        epoch=state.epoch,
+        now=snapshot.at,
+        now_s=snapshot.monotonic_s,
+        dt_s=dt_s,
+        state_hash=_state_hash(layout, observed),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to become commands: who wants what, inside what, as ruled."""
+
+    proposals: Sequence[Proposal]
+    bounds: Mapping[str, Sequence[Bound]]  # of the protections
+    ruling: Ruling
+
+
+def _state_hash(layout: Layout, observed: Observed) -> dict[str, str]:
+    """Short identity of what an automatic start, stop, opening or closing is decided on, by asset."""
+    c = observed.condition
+    bus = f"{c.grid_mode},{c.forming}"
+    states: dict[str, object] = {
+        **observed.genset_state,
+        **{f: c.feeder_closed[f] for f in layout.shed_order},
+    }
+    return {a: f"{zlib.crc32(f'{bus},{state}'.encode()):08x}" for a, state in states.items()}
+
+
+def write(
+    layout: Layout,
+    state: EdgeState,
+    observed: Observed,
+    snapshot: Snapshot,
+    asked: Asked,
+    given: GateInput,
+) -> tuple[dict[str, Written], tuple[Command, ...], list[Refusal]]:
+    """Authority, then the gate, for every point: (what is written now, commands, refusals)."""
+    last = {**_measured(layout, state, observed, snapshot, asked.ruling), **_read_back(state, snapshot)}
+    bounds = {} if state.held_safe else asked.bounds
+    setpoints, refusals = authorise(
+        layout, observed.condition, asked.proposals, bounds, last, given.now, asked.ruling
+    )
+    written = dict(state.written)
+    commands: list[Command] = []
+    for s in setpoints:
+        passed = gate(layout, s, last.get(s.point), given, state.seq + 1 + len(commands))
+        if isinstance(passed, Refusal):
+            refusals.append(passed)
+        elif passed is not None and yields(state.contention, s, given.now_s):
+            refusals.append(_contended(passed))
+        elif passed is not None:
+            _assert_safe(layout, passed, s.low, s.high)
+            assert_may(passed, asked.ruling)
+            commands.append(passed)
+            written[s.point] = Written(value=passed.value, at_s=given.now_s, known=True)
+    return written, tuple(commands), refusals
+
+
+def _contended(command: Command) -> Refusal:
+    return Refusal(
+        point=command.point,
+        value=command.value,
+        cause=command.cause,
+        code="contended",
+        reason=f"somebody else holds {command.point}: this edge writes against it once a minute",
+        decided_at=command.decided_at,
+    )
+
+
+def _read_back(state: EdgeState, snapshot: Snapshot) -> dict[str, Written]:
+    """What was written; where the outcome is not known, what the device says it has: ramps start there."""
+    out = dict(state.written)
+    for point, w in state.written.items():
+        value = None if w.known else snapshot.value(point)
+        if value is not None:
+            out[point] = replace(w, value=value)
+    return out
+
+
+def _measured(
+    layout: Layout, state: EdgeState, observed: Observed, snapshot: Snapshot, ruling: Ruling
+) -> dict[str, Written]:
+    """What stands for a setpoint this edge has not written yet: no step on taking over.
+
+    What the device says it has (its read-back), else for powers what is measured; for a PV limit that changes
+    hands what the plant gives, which is where it may have been left.
+    """
+    out = {}
+    for (asset, name), point in layout.setpoint_of.items():
+        if point in state.written:
+            continue
+        value = snapshot.value(point)
+        if value is None and name == "p_set_kw":
+            c = observed.condition
+            is_bess = layout.kinds[asset] is AssetKind.BESS
+            value = c.bess[asset].p_kw if is_bess else c.gensets[asset].p_kw
+        if value is None and name == "p_limit_kw" and point in ruling.step:
+            value = observed.condition.pv_kw[asset]
+        if value is not None:
+            out[point] = Written(value=value, at_s=-1e9, known=False)
+    return out
+
+
+def _assert_safe(layout: Layout, command: Command, low: float, high: float) -> None:
+    """The oracle that stays on in production: finite, inside, whitelisted."""
+    a = layout.setpoints.get(command.point)
+    if a is None or not math.isfinite(command.value):
+        raise InvariantBroken(f"the gate let {command.point} = {command.value!r} pass")
+    if not (low <= command.value <= high and a.low <= command.value <= a.high):
+        raise InvariantBroken(f"{command.point} = {command.value} is outside [{low}, {high}]")
+
+
+def assert_may(command: Command, ruling: Ruling) -> None:
+    """The second oracle that stays on: nothing for a device in local, past an interlock, or without right."""
+    device = command.point.partition(".")[0]
+    mode = ruling.modes.get(device, ControlMode.OFF)
+    if device in ruling.local or command.point in ruling.blocked or not may_write(mode, command.cause):
+        raise InvariantBroken(f"authority let {command.point} = {command.value} pass in {mode.value}")
+
+
+def news(
+    known: Mapping[str, tuple[str, float]], refusals: Sequence[Refusal], now_s: float
+) -> tuple[tuple[Refusal, ...], dict[str, tuple[str, float]]]:
+    """Refusals worth telling: new ones, and lasting ones once a minute."""
+    told, after = [], {}
+    for r in refusals:
+        before = known.get(r.point)
+        if before is None or before[0] != r.code or now_s - before[1] >= REPEAT_REFUSAL_S:
+            told.append(r)
+            after[r.point] = (r.code, now_s)
+        else:
+            after[r.point] = before
+    return tuple(told), after

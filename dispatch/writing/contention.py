@@ -1,0 +1,81 @@
+"""Another master at our setpoints: seen in the read-back, told, and yielded to.
+
+A device that holds a value this edge never wrote has been written to by somebody else. Writes that follow a
+plan, rules or a person then wait, and try again once a minute: two masters that write in turns wear out
+registers and shake the plant. What protects is written all the same. Ramps start from what the device holds.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from dispatch.authority.layers import FORCED
+from dispatch.layout import Layout
+from dispatch.state import Written
+from dispatch.vocabulary import Alarm
+from dispatch.writing.contention_memory import ContentionMemory, Contest
+from ems.commands import Setpoint
+from ems.points import is_binary
+from ems.telemetry import Snapshot
+
+AGAIN_S = 60.0  # between two rewrites against the other master
+LAG_S = 5.0  # a read-back may be so much older than what was written
+KEPT = 16  # values of ours that are remembered: a device that keeps an old one is deaf, not contended
+SPAN_RATIO = 0.005  # of a setpoint's span: what registers round
+BEFORE_S = -1e9
+
+
+def yields(memory: ContentionMemory, s: Setpoint, now_s: float) -> bool:
+    """Whether a write of this setpoint waits for the other master."""
+    contest = memory.contests.get(s.point)
+    if contest is None or s.protective or s.cause in FORCED:
+        return False
+    return now_s - contest.rewritten_s < AGAIN_S
+
+
+def watch(
+    layout: Layout, memory: ContentionMemory, written: Mapping[str, Written], snapshot: Snapshot
+) -> tuple[ContentionMemory, Mapping[str, Written]]:
+    """(memory after this snapshot, what the setpoints stand at: what others wrote where they did)."""
+    sent: dict[str, tuple[tuple[float, float], ...]] = {}
+    contests: dict[str, Contest] = {}
+    stand: dict[str, Written] = {}
+    for point, w in written.items():
+        reading = snapshot.readings.get(point)
+        if point not in layout.setpoints or reading is None or not reading.is_good:
+            continue
+        assert reading.value is not None
+        known = memory.sent.get(point, ((BEFORE_S, reading.value),))
+        if w.known and w.at_s > known[-1][0]:
+            known = (*known, (w.at_s, w.value))[-KEPT:]
+        sent[point] = known
+        if not w.known or _ours(layout, point, known, reading.value, reading.arrived_s):
+            continue
+        before = memory.contests.get(point)
+        rewritten_s = snapshot.monotonic_s if before is None else max(before.rewritten_s, known[-1][0])
+        contests[point] = Contest(value=reading.value, rewritten_s=rewritten_s)
+        stand[point] = replace(w, value=reading.value)
+    return ContentionMemory(sent=sent, contests=contests), {**written, **stand}
+
+
+def contention_alarms(memory: ContentionMemory) -> Iterator[Alarm]:
+    """One for each setpoint that somebody else holds."""
+    for point, contest in memory.contests.items():
+        ours = memory.sent[point][-1][1]
+        text = f"{point} holds {contest.value:g}, which this edge did not write ({ours:g})"
+        yield Alarm(code="setpoint.contention", asset=point, text=text)
+
+
+def _ours(
+    layout: Layout,
+    point: str,
+    sent: tuple[tuple[float, float], ...],
+    value: float,
+    arrived_s: float,
+) -> bool:
+    """Whether a value read back is one of ours, or on its way from one to the next."""
+    a = layout.setpoints[point]
+    slack = 0.5 if is_binary(point) else max(a.deadband, SPAN_RATIO * (a.high - a.low))
+    recent = [v for at_s, v in sent if at_s >= arrived_s - LAG_S]
+    older = [v for at_s, v in sent if at_s < arrived_s - LAG_S]
+    hull = recent + older[-1:]
+    return min(hull) - slack <= value <= max(hull) + slack or any(abs(v - value) <= slack for v in older)
