@@ -1,6 +1,8 @@
 """Published unit commitment cases: the whole solve beside a bare HiGHS solve of the identical matrix.
 
-    python -m benchmarks.published_cases [--folder ../shared/reference/known_answers] [--times 1 2 4 10]
+    python -m benchmarks.published_cases --folder FOLDER [--times 1 2 4 10]
+
+FOLDER holds `kazarlis_units.csv` and `kazarlis_demand.csv` (`tests/unit/optimizer/published.py` reads them).
 
 `bare` is a fresh HiGHS with its own default options, given the same matrix, gap and thread. `told apart` is
 the same case with each unit on its own instead of counted, in a bare HiGHS as well. CPU seconds.
@@ -24,7 +26,6 @@ from optimizer.formulation import Formulation
 from optimizer.structure import structure_of
 from tests.unit.optimizer.published import kazarlis
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "reference" / "known_answers"
 LONGEST_S = 120.0
 
 
@@ -52,7 +53,7 @@ def bare(case: Case, form: Formulation, gap_ratio: float) -> tuple[float, float,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--gap", type=float, default=1e-5)
     parser.add_argument("--times", type=int, nargs="+", default=[1, 2, 4, 10])
     args = parser.parse_args()

@@ -8,16 +8,15 @@ import os
 import pickle
 import sys
 
+from cli.priorities import EXPLAINER_NICE
 from connectors.json_codec import dumps
 from ems.errors import EmsError
 from optimizer.explain import explain
 
-NICE = 19
-
 
 def main() -> None:
     """Read, explain, write; status 2 with the reason where a plan cannot be explained."""
-    os.nice(NICE)
+    os.nice(EXPLAINER_NICE)
     hours = float(sys.argv[1])
     posed, plan = pickle.load(sys.stdin.buffer)  # noqa: S301  written by Explaining, see there
     try:

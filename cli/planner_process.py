@@ -10,6 +10,7 @@ from pathlib import Path
 from cli.clocks import PLANNER_PHASE, open_clock
 from cli.explaining import Explaining
 from cli.past import load_past
+from cli.priorities import PLANNER_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.sqlite import SqliteHistoryReader
@@ -177,4 +178,5 @@ async def serve(config: ProcessConfig) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(PLANNER_NICE)
     run_until_stopped(serve(read_config(Path(sys.argv[1]))))

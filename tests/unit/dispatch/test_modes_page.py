@@ -82,7 +82,9 @@ def test_rules_mains_that_fail_again_end_the_reconnection(step: Step):
 
 def test_page_every_event_of_genset_requests():
     told = {r[1].strip("`") for r in rows("Genset requests")}
-    text = (Path(__file__).resolve().parents[3] / "dispatch" / "transitions" / "genset_requests.py").read_text()
+    text = (
+        Path(__file__).resolve().parents[3] / "dispatch" / "transitions" / "genset_requests.py"
+    ).read_text()
     in_code = set(re.findall(r'"(genset\.[a-z_.]+)"', text))
     assert told == in_code - {"genset.start.requested", "genset.stop.requested"}
 
