@@ -7,6 +7,8 @@ from typing import Literal
 
 from ems.control import ControlMode
 
+PLANT = ""  # the plant, where devices are named
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetSetpoint:
@@ -172,7 +174,9 @@ class StandingLimit:
 class Standing:
     """What outlives a restart of the edge: it never comes up looser than it went down.
 
-    Setpoints of people, selections, proposals, bypasses and broken glass do not.
+    Setpoints of people, selections, proposals, bypasses and broken glass do not. Of setpoints it is kept how
+    long they were asked for, so that nothing holds them for longer afterwards. `*_until_s` count on the
+    monotonic clock of the machine: who keeps it leaves them out after another start of the machine.
     """
 
     plant: ControlMode
@@ -181,3 +185,6 @@ class Standing:
     told_kw: Mapping[str, float] = field(default_factory=dict)  # last value of each limit told by others
     held_safe: bool = False
     stopped: bool = False  # by the emergency stop, not yet switched back
+    chosen_by: Mapping[str, str] = field(default_factory=dict)  # device, or PLANT -> who chose its mode
+    mode_until_s: Mapping[str, float] = field(default_factory=dict)  # of modes for a time, by the same keys
+    held_until_s: Mapping[str, float] = field(default_factory=dict)  # setpoint -> end of its lease

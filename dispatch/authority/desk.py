@@ -7,11 +7,13 @@ is a lease, a limit or a mode, which the layers of authority then narrow like ev
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import assert_never
 
 from dispatch.authority.desk_limits import bypass, confirm, set_limit, tell
 from dispatch.authority.desk_scene import EXPIRY_S_MAX, Asker, Scene, Verdict, no, no_right, stale
 from dispatch.authority.desk_setpoints import operate, release, select, set_setpoint
+from dispatch.authority.leases import asked_anew
 from dispatch.authority.state import AuthorityMemory, Chosen
 from dispatch.vocabulary import Event, event
 from ems.control import Act, ControlMode, Role
@@ -156,11 +158,15 @@ def _switch(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SwitchMode) 
             allowed = f"more than 0, at most {EXPIRY_S_MAX:.0f} s, and not for off"
             return no(memory, "bad_time", f"{ask.for_s!r} s; allowed: {allowed}")
         until_s = scene.now_s + ask.for_s
-    chosen = Chosen(mode=ask.mode, user=who.user, until_s=until_s)
+    chosen = Chosen(mode=ask.mode, user=who.user, until_s=until_s, since_s=scene.now_s)
     if ask.device is None:
         after = replace(memory, plant=chosen, stopped=memory.stopped and is_off)
     else:
         after = replace(memory, devices={**memory.devices, ask.device: chosen})
+    if ask.mode is ControlMode.MANUAL:
+        of = scene.layout.control.points_of
+        points = of.values() if ask.device is None else [of[ask.device]]
+        after = asked_anew(after, chain.from_iterable(points))
     fields = {"device": ask.device, "old": now.value, "new": ask.mode.value, "expires_in_s": ask.for_s}
     return Verdict(memory=after, done=True, code="done", text=f"{where}: {ask.mode.value}", fields=fields)
 

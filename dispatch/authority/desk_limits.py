@@ -53,6 +53,17 @@ def confirm(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Confirm) -> 
         return no(memory, "no_right", f"{who.user} is neither operator nor engineer")
     if not who.current:
         return stale(memory)
+    proposer = Asker(
+        user=waiting.user,
+        session="",
+        roles=scene.layout.control.params.users.get(waiting.user, frozenset()),
+        current=True,
+        request_id="",
+        reason=waiting.reason,
+    )
+    mode, where = _mode_of(scene, memory, waiting)
+    if not proposer.may(mode, Act.LOOSEN):  # may have changed since it was proposed
+        return no_right(memory, proposer, Act.LOOSEN, mode, where)
     rest = replace(memory, pending={t: p for t, p in memory.pending.items() if t != ask.proposal})
     return _carried_out(scene, rest, waiting, waiting.user, who.user)
 
@@ -81,6 +92,14 @@ def _mode_for(scene: Scene, memory: AuthorityMemory, subject: Subject) -> Contro
     if subject.point is None:
         return scene.plant_mode(memory)
     return scene.modes(memory)[subject.point.partition(".")[0]]
+
+
+def _mode_of(scene: Scene, memory: AuthorityMemory, waiting: Pending) -> tuple[ControlMode, str]:
+    """(mode that a loosening is judged by, of what)."""
+    subject = subject_of(scene.layout, waiting.ask.subject) if isinstance(waiting.ask, SetLimit) else None
+    if subject is None or subject.point is None:
+        return scene.plant_mode(memory), "the plant"
+    return _mode_for(scene, memory, subject), subject.point.partition(".")[0]
 
 
 def _loosen(

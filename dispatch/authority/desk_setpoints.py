@@ -40,7 +40,8 @@ def release(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Release) -> 
     lease = memory.leases.get(key)
     if lease is None:
         return no(memory, "not_held", f"{who.user} does not hold {ask.point}")
-    after = replace(memory, leases={k: v for k, v in memory.leases.items() if k != key})
+    asked = {**memory.asked_until_s, ask.point: scene.now_s}  # given back: nothing takes it over
+    after = replace(memory, leases={k: v for k, v in memory.leases.items() if k != key}, asked_until_s=asked)
     fields: dict[str, JsonValue] = {"point": ask.point, "old": lease.value, "new": None}
     return Verdict(memory=after, done=True, code="done", text=f"{ask.point} is released", fields=fields)
 
@@ -57,7 +58,10 @@ def select(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Select) -> Ve
         return no_right(memory, who, act, mode, device)
     if not who.current:
         return stale(memory)
-    wrong = _wrong_probe(scene, memory, ask) if act is Act.PROBE else _wrong_action(memory, ask)
+    if act is Act.PROBE:
+        wrong = _wrong_probe(scene, memory, ask.point, ask.value)
+    else:
+        wrong = _wrong_action(memory, ask)
     if wrong is not None:
         return wrong
     alive = {t: s for t, s in memory.selections.items() if scene.now_s <= s.until_s}
@@ -81,19 +85,28 @@ def select(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Select) -> Ve
 
 
 def operate(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Operate) -> Verdict:
-    """Second step: once, in time, by the same person, with the plant unchanged."""
+    """Second step: once, in time, by the same person, with the plant unchanged.
+
+    A probe is judged anew: another may have begun since, or the setpoint may have moved.
+    """
     selection = memory.selections.get(ask.token)
+    mode = None if selection is None else scene.modes(memory)[_device(selection.point)]
     state = ""
-    if selection is not None:
-        mode = scene.modes(memory)[_device(selection.point)]
+    if selection is not None and mode is not None:
         state = state_hash(scene.condition, selection.point, mode)
     code, why = refused(selection, who.user, who.session, state, scene.now_s)
-    if selection is None or code:
+    if selection is None or mode is None or code:
         return no(memory, code, why)
+    is_probe = mode is ControlMode.TEST
+    act = Act.PROBE if is_probe else Act.OPERATE
+    if not who.may(mode, act):
+        return no_right(memory, who, act, mode, _device(selection.point))
     if not who.current:
         return stale(memory)
+    wrong = _wrong_probe(scene, memory, selection.point, selection.value) if is_probe else None
+    if wrong is not None:
+        return wrong
     rest = replace(memory, selections={t: s for t, s in memory.selections.items() if t != ask.token})
-    is_probe = scene.modes(memory)[_device(selection.point)] is ControlMode.TEST
     for_s = PROBE_S if is_probe else scene.layout.control.params.setpoint_expiry_s
     return _granted(scene, rest, who, selection.point, selection.value, for_s)
 
@@ -138,15 +151,15 @@ def _wrong_action(memory: AuthorityMemory, ask: Select) -> Verdict | None:
     return None
 
 
-def _wrong_probe(scene: Scene, memory: AuthorityMemory, ask: Select) -> Verdict | None:
+def _wrong_probe(scene: Scene, memory: AuthorityMemory, point: str, value: float) -> Verdict | None:
     """A probe moves one continuous setpoint by 5 % of its span at most, and no other is probed meanwhile."""
-    if ask.point.endswith("_request"):
+    if point.endswith("_request"):
         return no(memory, "not_probed", "only continuous setpoints are probed")
-    a, stands = scene.layout.setpoints[ask.point], scene.standing.get(ask.point)
+    a, stands = scene.layout.setpoints[point], scene.standing.get(point)
     room = PROBE_RATIO * (a.high - a.low)
-    if stands is None or abs(ask.value - stands) > room + 1e-9:
+    if stands is None or abs(value - stands) > room + 1e-9:
         found = "where it stands is not known" if stands is None else f"it stands at {stands:g}"
-        return no(memory, "out_of_bounds", f"{ask.value:g}: a probe moves {room:g} at most, {found}")
+        return no(memory, "out_of_bounds", f"{value:g}: a probe moves {room:g} at most, {found}")
     modes = scene.modes(memory)
     other = [x.point for x in memory.leases.values() if modes.get(_device(x.point)) is ControlMode.TEST]
     if other:

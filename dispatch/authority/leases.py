@@ -1,13 +1,14 @@
 """Leases: a setpoint held by its owner for a time, counted on the edge's own monotonic clock.
 
 One lease per setpoint and owner, each with its own expiry. A new lease is a new request for that very
-setpoint: there is no sign of life that keeps several alive.
+setpoint: there is no sign of life that keeps several alive. Nothing but its owner lengthens what was asked:
+a setpoint that is taken over, after a selector, a probe or a restart, is held no longer than its last lease.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from dispatch.authority.state import AuthorityMemory, Lease
+from dispatch.authority.state import AuthorityMemory, Chosen, Lease
 from dispatch.layout import Layout
 from dispatch.state import Written
 from ems.condition import PlantCondition
@@ -62,26 +63,53 @@ def adopt(
     standing: Mapping[str, float],
     now_s: float,
 ) -> AuthorityMemory:
-    """What a device does when it comes into manual is what its operator takes over: no step, own expiry."""
+    """What a device does when it comes into manual is what its operator takes over: no step, own expiry.
+
+    That expiry counts from the choice of manual, and is that of the setpoint's last lease where it had one.
+    """
     leases = dict(memory.leases)
     for device, mode in modes.items():
         if mode is not ControlMode.MANUAL or memory.modes.get(device) is ControlMode.MANUAL:
             continue
-        chosen = memory.devices.get(device, memory.plant)
+        own = memory.devices.get(device)
+        chosen = own if own is not None and own.mode is ControlMode.MANUAL else memory.plant
         for point in layout.control.points_of[device]:
-            value = standing.get(point)
-            if value is None or (point, chosen.user) in leases:
+            value, until_s = standing.get(point), _adopted_until_s(layout, memory, chosen, point, now_s)
+            if value is None or until_s <= now_s or (point, chosen.user) in leases:
                 continue
             leases[(point, chosen.user)] = Lease(
                 point=point,
                 owner=chosen.user,
                 value=value,
                 since_s=now_s,
-                until_s=now_s + layout.control.params.setpoint_expiry_s,
+                until_s=until_s,
                 request_id="",
                 reason=f"as it was when {device} came into manual",
             )
     return replace(memory, leases=leases)
+
+
+def _adopted_until_s(
+    layout: Layout, memory: AuthorityMemory, chosen: Chosen, point: str, now_s: float
+) -> float:
+    """How long whoever chose manual holds a setpoint that nobody has set since."""
+    since_s = memory.first_s if chosen.since_s is None else chosen.since_s
+    by_choice_s = (now_s if since_s is None else since_s) + layout.control.params.setpoint_expiry_s
+    until_s = memory.asked_until_s.get(point, by_choice_s)
+    return until_s if chosen.until_s is None else min(until_s, chosen.until_s)
+
+
+def asked_now(memory: AuthorityMemory) -> AuthorityMemory:
+    """With how long each setpoint's lease was asked for, which outlives the lease itself."""
+    asked = {point: lease.until_s for point, lease in in_force(memory.leases).items()}
+    return replace(memory, asked_until_s={**memory.asked_until_s, **asked})
+
+
+def asked_anew(memory: AuthorityMemory, points: Iterable[str]) -> AuthorityMemory:
+    """A person chooses manual: what was asked of these setpoints before counts only while it still holds."""
+    held, over = in_force(memory.leases), set(points)
+    kept = {p: s for p, s in memory.asked_until_s.items() if p in held or p not in over}
+    return replace(memory, asked_until_s=kept)
 
 
 def standing_values(

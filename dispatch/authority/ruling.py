@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from dispatch.authority.leases import in_force
 from dispatch.authority.state import AuthorityMemory, Lease
 from dispatch.authority.told_limits import Cap
 from dispatch.layout import Layout
@@ -13,7 +14,7 @@ from ems.commands import Bound, Cause, Proposal
 from ems.condition import BessCondition, PlantCondition
 from ems.control import ControlMode, may_write
 from ems.control_site import LimitKind
-from ems.requests import Answer, Standing
+from ems.requests import PLANT, Answer, Standing
 from ems.site import GridMode
 
 Bounds = Mapping[str, Sequence[Bound]]
@@ -177,7 +178,11 @@ def standing_of(memory: AuthorityMemory, held_safe: bool) -> Standing:
     def kept(mode: ControlMode) -> ControlMode:
         return ControlMode.MANUAL if mode is ControlMode.TEST else mode
 
+    chosen = {PLANT: memory.plant, **memory.devices}
     return Standing(
+        chosen_by={d: c.user for d, c in chosen.items()},
+        mode_until_s={d: c.until_s for d, c in chosen.items() if c.until_s is not None},
+        held_until_s={p: x.until_s for p, x in in_force(memory.leases).items()},
         plant=kept(memory.plant.mode),
         devices={d: kept(c.mode) for d, c in memory.devices.items() if c.mode is not ControlMode.AUTO},
         limits=memory.limits,

@@ -1,5 +1,6 @@
 """Authority's part of a cycle, on one screen: inputs, modes, requests, leases, limits, and what they rule."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,14 @@ from dispatch.authority.alarms import alarms_of, changes_of
 from dispatch.authority.desk import hear
 from dispatch.authority.desk_scene import Scene
 from dispatch.authority.interlocks import interlocks_now
-from dispatch.authority.leases import adopt, handed_over, in_force, leases_now, standing_values
+from dispatch.authority.leases import (
+    adopt,
+    asked_now,
+    handed_over,
+    in_force,
+    leases_now,
+    standing_values,
+)
 from dispatch.authority.modes import Switches, expired, modes_now, switches, watch
 from dispatch.authority.people_limits import bounds_of, people_now
 from dispatch.authority.ruling import STOP, Ruling
@@ -20,7 +28,7 @@ from ems.commands import Bound
 from ems.condition import PlantCondition
 from ems.control import ControlMode
 from ems.control_site import ControlParams
-from ems.requests import Received, Standing
+from ems.requests import PLANT, Received, Standing
 from ems.telemetry import Snapshot
 
 
@@ -44,12 +52,19 @@ def restored(params: ControlParams, standing: Standing | None, now_s: float) -> 
         return fresh
     return replace(
         fresh,
-        plant=Chosen(mode=standing.plant, user="restart"),
-        devices={d: Chosen(mode=m, user="restart") for d, m in standing.devices.items()},
+        plant=chosen_before(standing, PLANT, standing.plant),
+        devices={d: chosen_before(standing, d, m) for d, m in standing.devices.items()},
+        asked_until_s=dict(standing.held_until_s),
         limits=dict(standing.limits),
         told={k: Told(value_kw=kw, valid_s=now_s) for k, kw in standing.told_kw.items()},
         stopped=standing.stopped,
     )
+
+
+def chosen_before(standing: Standing, where: str, mode: ControlMode) -> Chosen:
+    """A mode chosen before a restart: by the same person, until the same time."""
+    by, until_s = standing.chosen_by.get(where, "restart"), standing.mode_until_s.get(where)
+    return Chosen(mode=mode, user=by, until_s=until_s, since_s=-math.inf)
 
 
 def rule(layout: Layout, memory: AuthorityMemory, given: Given) -> tuple[AuthorityMemory, Ruling]:
@@ -74,7 +89,7 @@ def rule(layout: Layout, memory: AuthorityMemory, given: Given) -> tuple[Authori
     memory = heard.memory
     modes = modes_now(control, memory, at)
     memory = adopt(layout, handed_over(memory, modes), modes, standing, now_s)
-    memory = _timed_out(memory, modes, now_s)
+    memory = asked_now(_timed_out(memory, modes, now_s))
     held = in_force(memory.leases)
     memory = _transfers(layout, memory, before, modes, now_s)
     ruling = Ruling(

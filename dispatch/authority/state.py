@@ -9,11 +9,15 @@ from ems.requests import Answer, SetLimit, StandingLimit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The mode somebody chose for the plant or a device; `until_s`: it goes back to auto then."""
+    """The mode somebody chose for the plant or a device; `until_s`: it goes back to auto then.
+
+    `since_s` is when; None: before this edge knew what time it was, so when it began to look.
+    """
 
     mode: ControlMode
     user: str
     until_s: float | None = None  # edge monotonic
+    since_s: float | None = None  # edge monotonic; minus infinity: before a restart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,7 @@ class AuthorityMemory:
     inputs: Mapping[str, InputSeen] = field(default_factory=dict)
     first_s: float | None = None  # when the edge began to look
     leases: Mapping[tuple[str, str], Lease] = field(default_factory=dict)  # by (point, owner)
+    asked_until_s: Mapping[str, float] = field(default_factory=dict)  # of the last lease of each setpoint
     limits: Mapping[str, StandingLimit] = field(default_factory=dict)
     told: Mapping[str, Told] = field(default_factory=dict)
     pending: Mapping[str, Pending] = field(default_factory=dict)  # by token
