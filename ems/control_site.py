@@ -29,7 +29,7 @@ class Contact:
 class UtilityLimit:
     """A cap told to the plant: by a point, by contacts, or by messages through the inbox.
 
-    Nothing valid for `watchdog_s`: `on_loss_kw` holds; None: the last value told.
+    Nothing valid for `watchdog_s`: the tighter of `on_loss_kw` and the last value told holds.
     """
 
     id: str

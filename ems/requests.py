@@ -30,7 +30,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchMode:
-    """Change the mode of control of a device, or of the plant. `for_s`: back to auto after so long."""
+    """Change the mode of control of a device, or of the plant. `for_s`: then as before."""
 
     kind: Literal["mode"] = "mode"
     device: str | None

@@ -14,6 +14,7 @@ from dispatch.authority.desk_limits import bypass, confirm, set_limit, tell
 from dispatch.authority.desk_scene import EXPIRY_S_MAX, Asker, Scene, Verdict, no, no_right, stale
 from dispatch.authority.desk_setpoints import operate, release, select, set_setpoint
 from dispatch.authority.leases import asked_anew
+from dispatch.authority.modes import before_of
 from dispatch.authority.state import AuthorityMemory, Chosen
 from dispatch.vocabulary import Event, event
 from ems.control import Act, ControlMode, Role
@@ -158,7 +159,8 @@ def _switch(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SwitchMode) 
             allowed = f"more than 0, at most {EXPIRY_S_MAX:.0f} s, and not for off"
             return no(memory, "bad_time", f"{ask.for_s!r} s; allowed: {allowed}")
         until_s = scene.now_s + ask.for_s
-    chosen = Chosen(mode=ask.mode, user=who.user, until_s=until_s, since_s=scene.now_s)
+    before = None if until_s is None else before_of(memory, ask.device)
+    chosen = Chosen(mode=ask.mode, user=who.user, until_s=until_s, since_s=scene.now_s, before=before)
     if ask.device is None:
         after = replace(memory, plant=chosen, stopped=memory.stopped and is_off)
     else:

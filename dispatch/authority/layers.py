@@ -64,6 +64,7 @@ def live_bound(layout: Layout, condition: PlantCondition, point: str) -> Bound |
     if kind is AssetKind.BESS and name == "p_set_kw":
         c = condition.bess[asset]
         low, high = (-c.p_charge_kw_max, c.p_discharge_kw_max) if c.available else (0.0, 0.0)
+        low, high = min(0.0, low), max(0.0, high)  # a limit below zero is no order to move the other way
         return Bound(point=point, low=low, high=high, layer="bms", reason="live limits of the BMS")
     if kind is AssetKind.GENSET and name == "p_set_kw":
         high = layout.gensets[asset].p_rated_kw
@@ -90,14 +91,15 @@ def layers_of(
 ) -> list[Bound]:
     """Every layer that bounds a setpoint, strongest first.
 
-    Emergency stop and interlocks, the site file's authority, live limits of the device, protections and POI
-    (`bounds`), utility and plant controller, people.
+    Live limits of the device, emergency stop and interlocks, the site file's authority, protections and POI
+    (`bounds`), utility and plant controller, people. What a device cannot give is asked of it by nobody:
+    a stop or an interlock that demands more gets the nearest that it can.
     """
     as_read = condition if ruling is None or ruling.as_read is None else ruling.as_read
     static, live = static_bound(layout, point), live_bound(layout, as_read, point)
     strong, weak = ((), ()) if ruling is None else (ruling.strong.get(point, ()), ruling.weak.get(point, ()))
-    own = [b for b in (static, live) if b is not None]
-    return [*strong, *own, *bounds.get(point, ()), *weak]
+    first, own = ([] if live is None else [live]), ([] if static is None else [static])
+    return [*first, *strong, *own, *bounds.get(point, ()), *weak]
 
 
 def resolve(

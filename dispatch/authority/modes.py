@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from dispatch.authority.layout import SITE_SELECTOR, STOP_CIRCUIT, ControlLayout
 from dispatch.authority.state import AuthorityMemory, Chosen, InputSeen
@@ -52,32 +53,70 @@ class Switches:
     stop_pressed: bool
     stop_unknown: bool  # mapped, not read yet: nothing is written, nothing is latched
     local: frozenset[str]  # devices at which nothing may be written
+    lost: frozenset[str] = frozenset()  # devices whose selector cannot be read, and which was not in local
 
 
 def switches(control: ControlLayout, memory: AuthorityMemory, now_s: float) -> Switches:
     """Read selectors and stop circuit from the inputs in memory."""
     first_s = now_s if memory.first_s is None else memory.first_s
     stop = closed(control, memory.inputs, STOP_CIRCUIT, first_s, now_s)
-    site = closed(control, memory.inputs, SITE_SELECTOR, first_s, now_s)
-    local = {
-        device
-        for device in control.points_of
-        if site is not True
-        or (
-            device in control.selectors
-            and closed(control, memory.inputs, control.selectors[device], first_s, now_s) is not True
-        )
-    }
-    return Switches(stop_pressed=stop is False, stop_unknown=stop is None, local=frozenset(local))
+    site = _selected(control, memory.inputs, SITE_SELECTOR, first_s, now_s)
+    local, lost = set(), set()
+    for device in control.points_of:
+        positions = {site}
+        if device in control.selectors:
+            positions.add(_selected(control, memory.inputs, control.selectors[device], first_s, now_s))
+        if _Selected.LOCAL in positions:
+            local.add(device)
+        elif _Selected.LOST in positions:
+            lost.add(device)
+    pressed = stop is False
+    if not pressed:  # the emergency stop alone reaches a device of which nobody knows who has it
+        local |= lost
+    return Switches(
+        stop_pressed=pressed, stop_unknown=stop is None, local=frozenset(local), lost=frozenset(lost)
+    )
+
+
+class _Selected(Enum):
+    """Position of a selector, as far as it is known."""
+
+    REMOTE = auto()
+    LOCAL = auto()  # also while a fresh start waits for its first reading
+    LOST = auto()  # no good reading, and the last one was not local
+
+
+def _selected(
+    control: ControlLayout, inputs: Mapping[str, InputSeen], point: str, first_s: float, now_s: float
+) -> _Selected:
+    """Somebody who was seen to take a device is there until read otherwise: silence moves nobody."""
+    position = closed(control, inputs, point, first_s, now_s)
+    if position is True:
+        return _Selected.REMOTE
+    seen = inputs.get(point)
+    known = position is None if seen is None else seen.value < 0.5
+    return _Selected.LOCAL if known else _Selected.LOST
 
 
 def expired(memory: AuthorityMemory, now_s: float) -> AuthorityMemory:
-    """Choices of modes whose time is over go back to auto."""
-    plant = memory.plant
-    if plant.until_s is not None and now_s >= plant.until_s:
-        plant = Chosen(mode=ControlMode.AUTO, user=plant.user)
-    devices = {d: c for d, c in memory.devices.items() if c.until_s is None or now_s < c.until_s}
+    """Where the time of a choice is over, what was chosen before it holds again."""
+    plant = _now(memory.plant, now_s) or Chosen(mode=ControlMode.AUTO, user=memory.plant.user)
+    devices = {d: now for d, c in memory.devices.items() if (now := _now(c, now_s)) is not None}
     return replace(memory, plant=plant, devices=devices)
+
+
+def _now(chosen: Chosen, now_s: float) -> Chosen | None:
+    over = chosen.until_s is not None and now_s >= chosen.until_s
+    return chosen.before if over else chosen
+
+
+def before_of(memory: AuthorityMemory, device: str | None) -> Chosen | None:
+    """What a choice for a time ends in: off after the emergency stop, else what was chosen last."""
+    if device is None and memory.stopped:
+        return Chosen(mode=ControlMode.OFF, user="emergency stop")
+    known = memory.plant if device is None else memory.devices.get(device)
+    last = None if known is None else known.lasting
+    return None if last is None or last.mode is ControlMode.AUTO else last
 
 
 def modes_now(control: ControlLayout, memory: AuthorityMemory, at: Switches) -> dict[str, ControlMode]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dispatch.authority.leases import in_force
-from dispatch.authority.state import AuthorityMemory, Lease
+from dispatch.authority.state import AuthorityMemory, Chosen, Lease
 from dispatch.authority.told_limits import Cap
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -12,7 +12,7 @@ from dispatch.state import Written
 from dispatch.vocabulary import Alarm, Decisions, Event, Target
 from ems.commands import Bound, Cause, Proposal
 from ems.condition import BessCondition, PlantCondition
-from ems.control import ControlMode, may_write
+from ems.control import ControlMode, may_write, strictest
 from ems.control_site import LimitKind
 from ems.requests import PLANT, Answer, Standing
 from ems.site import GridMode
@@ -173,18 +173,24 @@ def ruled(decisions: Decisions, ruling: Ruling, standing: Standing) -> Decisions
 
 
 def standing_of(memory: AuthorityMemory, held_safe: bool) -> Standing:
-    """What must outlive a restart. Test becomes manual: nobody is there to end a probe."""
+    """What must outlive a restart. Test becomes manual: nobody is there to end a probe. Of a mode for a time
+    and what it ends in the stricter one is kept; where it ends in auto, so does what is kept.
+    """
 
-    def kept(mode: ControlMode) -> ControlMode:
+    def kept(chosen: Chosen) -> ControlMode:
+        after = ControlMode.AUTO if chosen.lasting is None else chosen.lasting.mode
+        mode = strictest(chosen.mode, after)
         return ControlMode.MANUAL if mode is ControlMode.TEST else mode
 
     chosen = {PLANT: memory.plant, **memory.devices}
+    devices = {d: kept(c) for d, c in memory.devices.items()}
+    timed = {d: c.until_s for d, c in chosen.items() if c.before is None and c.until_s is not None}
     return Standing(
         chosen_by={d: c.user for d, c in chosen.items()},
-        mode_until_s={d: c.until_s for d, c in chosen.items() if c.until_s is not None},
+        mode_until_s=timed,
         held_until_s={p: x.until_s for p, x in in_force(memory.leases).items()},
-        plant=kept(memory.plant.mode),
-        devices={d: kept(c.mode) for d, c in memory.devices.items() if c.mode is not ControlMode.AUTO},
+        plant=kept(memory.plant),
+        devices={d: mode for d, mode in devices.items() if mode is not ControlMode.AUTO},
         limits=memory.limits,
         told_kw={k: t.value_kw for k, t in memory.told.items()},
         held_safe=held_safe,

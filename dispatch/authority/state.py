@@ -9,7 +9,7 @@ from ems.requests import Answer, SetLimit, StandingLimit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The mode somebody chose for the plant or a device; `until_s`: it goes back to auto then.
+    """The mode somebody chose for the plant or a device; from `until_s` on that of `before` holds.
 
     `since_s` is when; None: before this edge knew what time it was, so when it began to look.
     """
@@ -18,6 +18,12 @@ class Chosen:
     user: str
     until_s: float | None = None  # edge monotonic
     since_s: float | None = None  # edge monotonic; minus infinity: before a restart
+    before: "Chosen | None" = None  # never one for a time; None: auto
+
+    @property
+    def lasting(self) -> "Chosen | None":
+        """What holds when nobody is there any more: itself, or what was before a choice for a time."""
+        return self if self.until_s is None else self.before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

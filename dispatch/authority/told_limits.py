@@ -1,6 +1,7 @@
 """Limits that a utility or a plant controller tells: by points, dry contacts or messages, each watched.
 
-Who tells and falls silent does not set the plant free: after the watchdog's time the value on loss holds.
+Who tells and falls silent does not set the plant free: after the watchdog's time the value on loss holds, or
+the last value told where that is tighter.
 """
 
 import math
@@ -82,10 +83,14 @@ def caps_now(
         if known is not None and not lost[limit.id]:
             caps.append(Cap(kind=limit.kind, cap_kw=known.value_kw, reason=f"{limit.id} says so"))
             continue
-        cap_kw = known.value_kw if limit.on_loss_kw is None and known is not None else limit.on_loss_kw
-        if cap_kw is not None:
-            reason = f"{limit.id} was not heard for {silent_s:.0f} s: its value on loss"
-            caps.append(Cap(kind=limit.kind, cap_kw=cap_kw, reason=reason))
+        on_loss = [
+            kw for kw in (limit.on_loss_kw, None if known is None else known.value_kw) if kw is not None
+        ]
+        if on_loss:
+            reason = (
+                f"{limit.id} was not heard for {silent_s:.0f} s: its value on loss, or its last if tighter"
+            )
+            caps.append(Cap(kind=limit.kind, cap_kw=min(on_loss), reason=reason))
     for kind, point in control.caps.items():
         if point in told:  # a cap without an entry in the site file: its last value holds
             caps.append(Cap(kind=kind, cap_kw=told[point].value_kw, reason=f"{point} says so"))

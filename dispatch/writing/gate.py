@@ -104,7 +104,7 @@ def forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInpu
         return "not_authorised", f"the edge may not write {s.point}"
     if not (s.low <= s.value <= s.high and a.low <= s.value <= a.high):
         return "out_of_bounds", f"{s.value} is outside [{max(s.low, a.low)}, {min(s.high, a.high)}]"
-    forced = s.cause in FORCED
+    forced = s.cause in FORCED and not _lets_pv_go(s, last)
     if given.held_safe and s.cause not in (Cause.EMERGENCY_STOP, Cause.SAFE_TABLE):
         return "held_safe", "only the safe table may be written until an operator releases the edge"
     asset, _, name = s.point.partition(".")
@@ -119,6 +119,12 @@ def forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInpu
     if not given.fresh.get(asset, False) and not (forced or s.protective or _eases(s, last)):
         return "stale_input", f"readings of {asset} this setpoint depends on are not good"
     return None, ""
+
+
+def _lets_pv_go(s: Setpoint, last: Written | None) -> bool:
+    """A protection that gives PV back protects nothing by that: it needs good readings like anybody else."""
+    raised = last is not None and s.value > last.value
+    return raised and s.cause is Cause.PROTECTION and s.point.endswith(".p_limit_kw")
 
 
 def _eases(s: Setpoint, last: Written | None) -> bool:

@@ -270,3 +270,27 @@ class TestRamp:
         assert isinstance(out, Command)
         assert abs(out.value - last_kw) <= 10.0 * dt_s + 1e-6
         assert min(last_kw, value) - 1e-6 <= out.value <= max(last_kw, value) + 1e-6
+
+
+@pytest.mark.parametrize(("charge", "discharge"), [(-10.0, 250.0), (300.0, -10.0), (math.nan, math.nan)])
+def test_resolve_live_limits_that_make_no_sense_never_order_a_move(charge, discharge):
+    (s,), _ = resolve(
+        LAYOUT, condition(True, charge, discharge), [proposal(Cause.PLAN, 0.0)], {}, {}, NOW
+    )  # fmt: skip
+    assert s.value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "kwargs", "code"),
+    [
+        (200.0, {"fresh": False}, "stale_input"),
+        (200.0, {"answering": False}, "device_offline"),
+        (200.0, {}, None),
+        (50.0, {"fresh": False}, None),
+        (50.0, {"answering": False}, None),
+    ],
+)
+def test_gate_protection_gives_pv_back_on_good_readings_only(value, kwargs, code):
+    s = setpoint("pv1.p_limit_kw", value, cause=Cause.PROTECTION, protective=value < 100.0)
+    out = gate(LAYOUT, s, LAST, gate_input(**kwargs), 1)
+    assert getattr(out, "code", None) == code

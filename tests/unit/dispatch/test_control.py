@@ -742,3 +742,120 @@ def test_restored_edge_is_as_tight_as_it_went_down():
 
 def test_restored_edge_of_a_site_that_never_ran_begins_in_the_mode_of_the_file():
     assert restored(ControlParams(start_mode=ControlMode.OFF), None, 0.0).plant.mode is ControlMode.OFF
+
+
+# --- what a time, a silence or a contradiction may not do -------------------------------------------------
+
+
+@pytest.mark.parametrize("device", [None, "bess1"])
+def test_mode_for_a_time_out_of_off_ends_in_off(device):
+    one = loop()
+    assert one.ask("ann", SwitchMode(device=device, mode=ControlMode.OFF)).done
+    for mode in (ControlMode.MANUAL, ControlMode.AUTO):
+        assert one.ask("ann", SwitchMode(device=device, mode=mode, for_s=20.0)).done
+        assert one.run(5.0).control["bess1"] is mode
+    assert one.run(30.0).control["bess1"] is ControlMode.OFF
+
+
+def test_mode_for_a_time_out_of_the_latch_of_the_emergency_stop_ends_in_off():
+    one = loop(emergency_stop=DEMANDS)
+    one.world.inputs = {"bus.emergency_stop": 0.0}
+    one.run(2.0)
+    one.world.inputs = {"bus.emergency_stop": 1.0}
+    one.run(2.0)
+    assert one.ask("ann", SwitchMode(device=None, mode=ControlMode.MANUAL, for_s=20.0)).done
+    assert one.run(5.0).plant_control is ControlMode.MANUAL
+    assert one.run(30.0).plant_control is ControlMode.OFF
+
+
+def test_mode_for_a_time_ends_in_the_one_that_was_there_and_that_of_its_person():
+    one = manual(device="bess1")
+    assert one.ask("eve", SwitchMode(device="bess1", mode=ControlMode.TEST, for_s=20.0)).done
+    assert one.run(5.0).control["bess1"] is ControlMode.TEST
+    assert one.run(30.0).control["bess1"] is ControlMode.MANUAL
+    assert {x.owner for x in one.edge.authority.leases.values()} == {"ann"}
+
+
+def test_mode_for_a_time_is_kept_over_a_restart_as_the_stricter_of_both():
+    one = loop()
+    one.ask("ann", SwitchMode(device=None, mode=ControlMode.OFF))
+    one.ask("ann", SwitchMode(device=None, mode=ControlMode.AUTO, for_s=600.0))
+    one.ask("ann", SwitchMode(device="gen1", mode=ControlMode.MANUAL, for_s=600.0))
+    standing = one.run(1.0).standing
+    assert standing is not None
+    assert (standing.plant, standing.devices) == (ControlMode.OFF, {"gen1": ControlMode.MANUAL})
+    assert set(standing.mode_until_s) == {"gen1"}, "off does not end"
+    one.edge = replace(one.edge, authority=restored(one.site.control, standing, one.t))
+    assert one.run(700.0, 10.0).plant_control is ControlMode.OFF
+
+
+def test_emergency_stop_reaches_a_device_whose_selector_cannot_be_read():
+    one = loop(emergency_stop=DEMANDS)
+    one.world.inputs = {"bess1.remote": 1.0, "bus.emergency_stop": 1.0}
+    one.world.pv_kw = {"pv1": 300.0}
+    one.run(30.0)
+    assert one.set[P_SET] < -50.0
+    one.world.inputs = {"bus.emergency_stop": 1.0}
+    d = one.run(5.0)
+    assert (d.control["bess1"], writes(d, "bess1")) == (ControlMode.LOCAL, [])
+    one.world.inputs = {"bus.emergency_stop": 0.0}
+    d = one.run(1.0)
+    assert one.set[P_SET] == 0.0
+    assert {c.cause for c in d.commands} == {Cause.EMERGENCY_STOP}
+    assert d.control["bess1"] is ControlMode.OFF
+
+
+@pytest.mark.parametrize("selector", ["bess1.remote", "bus.remote"])
+def test_emergency_stop_writes_nothing_to_a_device_that_was_last_read_in_local(selector):
+    """A module that dies takes the stop circuit and the selector with it; who works there is still there."""
+    one = loop(emergency_stop=DEMANDS)
+    one.world.inputs = {selector: 1.0, "bus.emergency_stop": 1.0}
+    one.run(5.0)
+    for inputs in ({selector: 0.0, "bus.emergency_stop": 0.0}, {}):
+        one.world.inputs = inputs
+        for _ in range(8):
+            assert not writes(one.run(1.0), "bess1")
+    assert one.log[-1][1].plant_control is ControlMode.OFF
+
+
+def test_emergency_stop_waits_for_the_first_reading_of_a_selector_and_no_longer():
+    mapped = Loop(Steady(), plant_site=loop(emergency_stop=DEMANDS).site)
+    control = replace(mapped.setup.layout.control, mapped=frozenset({"bess1.remote"}))
+    object.__setattr__(mapped.setup, "layout", replace(mapped.setup.layout, control=control))
+    mapped.world.inputs = {"bus.emergency_stop": 0.0}
+    mapped.run(3.0)
+    assert P_SET not in mapped.set
+    mapped.run(3.0)
+    assert mapped.set[P_SET] == 0.0
+
+
+FORCING = Interlock(
+    id="vent",
+    point="bus.contact_1",
+    low=0.5,
+    high=None,
+    effects=(InterlockEffect(point=P_SET, low=10.0, high=20.0),),
+    cause="the vent asks for discharge",
+)
+
+
+def test_interlock_band_without_zero_never_moves_a_battery_that_cannot():
+    one = loop(interlocks=(FORCING,))
+    one.world.inputs = {"bus.contact_1": 0.0}
+    one.run(5.0)
+    assert one.set[P_SET] == 10.0
+    one.world.faults = replace(one.world.faults, bess_tripped=frozenset({"bess1"}))
+    sent = [c for _ in range(20) for c in one.run(1.0).commands if c.point == P_SET]
+    assert one.set[P_SET] == 0.0
+    assert {c.value for c in sent[1:]} <= {0.0}
+
+
+def test_utility_limit_that_falls_silent_is_never_looser_than_its_last_word():
+    one = loop(limits=(utility(),))
+    one.world.inputs = {"grid1.p_pv_kw_max": 20.0}
+    one.world.pv_kw = {"pv1": 150.0}
+    one.run(20.0)
+    one.world.inputs = {}
+    d = one.run(15.0)
+    assert ("control.limit_lost", "dso") in {(a.code, a.asset) for a in d.alarms}
+    assert one.set[P_LIMIT] == 20.0

@@ -240,7 +240,7 @@ async def test_narrowed_write_is_recorded_as_it_was_sent():
     await edge.cycle(1.0)
     (command,) = [c for c in recorded if c.point == BESS]
     assert command.value == 30.0
-    assert "narrowed to 30.0 by authority+bms" in command.reason
+    assert "narrowed to 30.0 by bms" in command.reason
     assert edge.state.written[BESS] == Written(value=30.0, at_s=0.0, known=True)
 
 
