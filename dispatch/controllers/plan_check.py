@@ -1,13 +1,14 @@
 """The edge's own check of a plan. It shares no code with the optimizer and trusts nothing in the plan.
 
-Shapes, numbers, limits, SoC roll-forward and the power balance of every step that may be executed. The
-balance is what catches a sign that was flipped inside its limits.
+Shapes, numbers, limits, SoC roll-forward, ramps and run times (plan_moves) and the power balance of every
+step that may be executed. The balance is what catches a sign that was flipped inside its limits.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
+from dispatch.controllers.plan_moves import KW_TOLERANCE, check_moves
 from ems.assets import BatteryParams
 from ems.plan import Plan, Series
 from ems.site import GridMode, Site
@@ -17,7 +18,7 @@ EARLY_MAX_S = 900.0  # a plan whose first step begins a little later is followed
 FUTURE_MAX = timedelta(seconds=60)  # a plan issued later than that has a wrong clock
 SOC_TOLERANCE = 0.02  # per step: segments of the loss curve, tapering limits
 RETURN_H = 2.0  # a battery found outside its window has so long to come back into it
-KW_TOLERANCE = 1.0
+VALID_MAX = timedelta(hours=24)  # nobody plans for longer and means it
 
 
 def check_plan(site: Site, plan: Plan, now: datetime, highest_seq: int) -> tuple[str, ...]:
@@ -45,7 +46,7 @@ def _problems(site: Site, plan: Plan, now: datetime, highest_seq: int) -> tuple[
     if problems:
         return tuple(problems)
     last = sum(1 for s in plan.grid.starts() if s < plan.integral_until)
-    for check in (_bess, _gensets, _pv, _grid, _shed, _deferrables, _balance):
+    for check in (_bess, _gensets, _pv, _grid, _shed, _deferrables, check_moves, _balance):
         problems.extend(check(site, plan, last))
     return tuple(problems)
 
@@ -55,6 +56,8 @@ def _window(plan: Plan, now: datetime) -> Iterator[str]:
     start, end = plan.grid.start, min(plan.grid.end, plan.integral_until)
     if now < start - timedelta(seconds=EARLY_MAX_S):
         yield f"begins only at {start.isoformat()}"
+    if plan.valid_until > min(plan.issued_at + VALID_MAX, plan.grid.end):
+        yield f"valid until {plan.valid_until.isoformat()}: beyond its last step, or for over {VALID_MAX}"
     if now >= end:
         yield f"nothing in it may be executed after {end.isoformat()}"
 
@@ -239,6 +242,8 @@ def _grid(site: Site, plan: Plan, last: int) -> Iterator[str]:
 
 
 def _shed(site: Site, plan: Plan, last: int) -> Iterator[str]:
+    for feeder, load in plan.load_kw.items():
+        yield from _outside(f"load_kw[{feeder}]", load, 0.0, math.inf, last)
     for feeder, shed in plan.shed_kw.items():
         for t in range(last):
             if not -KW_TOLERANCE <= shed[t] <= plan.load_kw[feeder][t] + KW_TOLERANCE:

@@ -46,7 +46,7 @@ def plan_of(
         seq=seq,
         site=site.name,
         issued_at=start,
-        valid_until=start + timedelta(hours=2),
+        valid_until=start + timedelta(seconds=min(7200.0, n * step_s)),
         label=PlanLabel.OPTIMAL,
         solve=SolveRecord(
             status="optimal", objective=1.0, bound=1.0, gap_ratio=0.0, solve_s=0.1, nodes=1, rescue="none"

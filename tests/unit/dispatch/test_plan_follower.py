@@ -114,7 +114,7 @@ def test_follow_discharge_ends_near_the_planned_charge():
 
 
 def test_follow_planned_genset_is_on_load_when_its_step_begins():
-    loop = follow(plan_of(SITE, bess_kw=[0.0, 0.0, 0.0], gen1_kw=[0.0, 160.0, 0.0]))
+    loop = follow(plan_of(SITE, bess_kw=[0.0, 0.0, 0.0], gen1_kw=[0.0, 160.0, 160.0]))
     loop.run(900)
     asked = [t for t, d, _ in loop.log for e in d.events if e.kind == "genset.start.requested"]
     assert 840.0 <= asked[0] <= 850.0

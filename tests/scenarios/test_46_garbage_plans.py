@@ -1,0 +1,72 @@
+"""Scenario 46: the plan store hands the edge garbage. None of it is followed, and the good plan goes on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dispatch.vocabulary import Source
+from ems.plan import Plan
+from ems.site import Site
+from sim.faults import Fault
+from sim.rig import Rig
+from sim.rig_scenario import MONDAY
+from tests.unit.dispatch.garbage import broken, garbage
+from tests.unit.dispatch.plans import plan_of
+
+LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
+FROM_S, UNTIL_S = 10.0, 240.0
+
+
+def following(small: Site, *faults: Fault) -> Rig:
+    """A good plan is followed; its battery discharges, then charges."""
+    rig = Rig(small, load_kw=LOAD, controller="plan", faults=faults)
+    rig.publish(plan_of(small, bess_kw=[60.0, -60.0, 30.0, 0.0] * 2, start=MONDAY))
+    rig.run(FROM_S)
+    assert rig.last.decisions.plan_id == "plan-1"
+    return rig
+
+
+@pytest.mark.scenario(46)
+def test_garbage_plans_in_every_cycle_none_is_followed_and_the_good_one_goes_on(small: Site):
+    rng = np.random.default_rng(46)
+    sent: list[Plan] = []
+
+    def publish(rig: Rig) -> None:
+        now = rig.scenario.at(rig.t_s)
+        for _ in range(20):
+            plan, what = garbage(small, now, rng)
+            seq = 1 if "old_number" in what else 1000 + len(sent)  # or the number of the one that is followed
+            plan = replace(plan, plan_id=f"garbage-{len(sent)}", seq=seq)
+            if broken(small, plan, now, 1):
+                sent.append(plan)
+                rig.publish(plan)
+                return
+        raise AssertionError("no garbage in twenty tries")
+
+    rig = following(small)
+    for t_s in np.arange(FROM_S, UNTIL_S):
+        rig.at(float(t_s), publish)
+    rig.run(UNTIL_S)
+    assert len(sent) == UNTIL_S - FROM_S
+    assert {row.decisions.plan_id for row in rig.rows(FROM_S)} == {"plan-1"}
+    assert rig.held(lambda row: row.decisions.source is Source.PLAN, FROM_S)
+    refused = {str(e["plan_id"]) for e in rig.events("plan.refused")}
+    assert refused >= {p.plan_id for p in sent[:-1]}, "each is told, with its reasons"
+    assert all(e["reasons"] for e in rig.events("plan.refused"))
+    after = plan_of(small, bess_kw=[20.0] * 8, start=rig.scenario.at(rig.t_s), seq=2)
+    rig.publish(after)
+    rig.run(UNTIL_S + 2.0)
+    assert rig.last.decisions.plan_id == "plan-2", "no number of a refused plan bars the next good one"
+
+
+@pytest.mark.scenario(46)
+@pytest.mark.parametrize(
+    "kind", ["plan_sign_flipped", "plan_of_yesterday", "plan_of_another_site", "plan_nan"]
+)
+def test_garbage_plan_of_each_fault_is_refused_in_the_cycle_it_is_offered(small: Site, kind):
+    rig = following(small, Fault(kind=kind, from_s=FROM_S))
+    rig.run(60.0)
+    assert {row.decisions.plan_id for row in rig.rows(FROM_S)} == {"plan-1"}
+    assert rig.events("plan.refused")
+    assert rig.first(FROM_S, lambda row: True).decisions.plan_refused is not None
