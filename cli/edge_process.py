@@ -11,13 +11,13 @@ import numpy as np
 
 from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
+from cli.edge_people import People, Shown
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
 from cli.stopping import run_until_stopped
 from connectors.field import FieldIO
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
-from connectors.stores.alarm_desk import AlarmDesk
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
 from dispatch.controllers.plan_follower import PlanFollower
@@ -55,6 +55,7 @@ async def serve(config: ProcessConfig) -> None:
     flushing.append(recorder)
     plans = PlanReader(config.plans, on_event=recorder.event, clock=clock)
     io = _field(config, site, clock, recorder)
+    people = People(config, clock, lambda kind, fields: recorder.event(clock.now(), kind, fields))
     runtime = EdgeRuntime(
         site,
         clock=clock,
@@ -71,24 +72,25 @@ async def serve(config: ProcessConfig) -> None:
         known_alarms=known_alarms,
         synchronised=kernel_synchronised if config.ask_kernel else lambda: None,
         newest=lambda: Newest(readings=io.newest()),
+        standing=people.standing,
+        keep=people.keep,
     )
+    people.serve(runtime)
 
     memory.settle()
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})
     signs = SignsOfLife(Notifier(os.environ.get("NOTIFY_SOCKET")))
 
-    desk = AlarmDesk(config.alarm_desk, lambda kind, fields: recorder.event(clock.now(), kind, fields))
-
-    runtime.release = desk.release  # of before the restart: the first cycle must not write
+    def period_s(decisions: Decisions | None) -> float:
+        people.hear(runtime)  # right before each cycle
+        return pacer.period_s(decisions)
 
     def told(decisions: Decisions, dt_s: float) -> None:
-        runtime.alarm_actions += desk.collect()
-        runtime.release = desk.release
-        pacer.told(decisions, dt_s)
+        pacer.told(decisions, dt_s, people.shown(runtime, decisions))
         signs.told(decisions, dt_s)
 
     try:
-        await runtime.run(pacer.period_s, lambda: False, told)
+        await runtime.run(period_s, lambda: False, told)
     finally:
         signs.close()
         await io.close()
@@ -143,10 +145,11 @@ class _Pacer:
         t_s = (self._clock.now() - pace.start).total_seconds()
         return self._policy.period_s(t_s, GridMode.UNKNOWN if decisions is None else decisions.mode)
 
-    def told(self, decisions: Decisions, dt_s: float) -> None:
+    def told(self, decisions: Decisions, dt_s: float, people: Shown) -> None:
         """Keep what a cycle of `dt_s` [s] decided where the planner, the service and the report look."""
-        counts = {**self._recorder.counts(), **self._figures()}
-        self._recorder.status(edge_status(decisions, dt_s, counts, shadow=self._config.shadow))
+        counts = {**self._recorder.counts(), **self._figures(), **people.counts}
+        row = edge_status(decisions, dt_s, counts, shadow=self._config.shadow, authority=people.authority)
+        self._recorder.status(row)
         pace = self._config.pace
         if pace is not None and self._trace is not None:
             t_s = (decisions.at - pace.start).total_seconds()

@@ -9,7 +9,12 @@ from ems.requests import Standing
 
 
 def edge_status(
-    decisions: Decisions, dt_s: float, counters: dict[str, JsonValue], *, shadow: bool
+    decisions: Decisions,
+    dt_s: float,
+    counters: dict[str, JsonValue],
+    *,
+    shadow: bool,
+    authority: dict[str, JsonValue],
 ) -> StatusRow:
     """Condense one cycle of `dt_s` [s] into a row; numeric fields become metrics of the same name."""
     standing = decisions.alarm_book.standing()
@@ -32,6 +37,7 @@ def edge_status(
             "control": {device: mode.value for device, mode in decisions.control.items()},
             "limits": _limits(decisions.standing),
             "limits_told_kw": {} if decisions.standing is None else dict(decisions.standing.told_kw),
+            "authority": authority,
             "controller": decisions.controller,
             "plan_id": decisions.plan_id,
             "plan_refused": decisions.plan_refused,

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "commission": "run the commissioning matrices of a site on its simulated plant",
     "report": "write the HTML report of a stored run",
     "run": "run the EMS against a site, in shadow",
+    "operator": "ask a running edge for a mode, a setpoint, a limit; see who commands what",
     "release": "let go of a running plant for work on its controllers, and take it back",
     "alarms": "show the alarms of a running plant; acknowledge, reset, shelve them",
 }

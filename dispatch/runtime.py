@@ -10,6 +10,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from dispatch.alarms.memory import remembered as alarms_known
+from dispatch.authority.ruling import standing_of
 from dispatch.authority.stage import restored
 from dispatch.cycle import EdgeSetup, safe_commands, tick
 from dispatch.observing.bess_use import of_today
@@ -53,6 +54,7 @@ class EdgeRuntime:
         infinity: there is none, and the writes that follow have all the time they need.
     known_alarms : the alarms of the edge before: acknowledgements and shelves outlive a restart.
     standing : what authority kept from before: modes, limits, held safe; never comes up looser.
+    keep : told what must outlive a restart, in each cycle before its answers are recorded.
     newest : what has arrived since the last cycle, asked for just before each write; None: nothing arrives
         between two cycles.
     """
@@ -77,6 +79,7 @@ class EdgeRuntime:
         standing: Standing | None = None,
         synchronised: Callable[[], bool | None] = lambda: None,
         newest: Callable[[], Newest] | None = None,
+        keep: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -103,6 +106,8 @@ class EdgeRuntime:
         )
         self.release: ReleaseWish | None = None  # a person's standing wish, authenticated
         self.alarm_actions: list[AlarmAction] = []  # what people asked since the last cycle, authenticated
+        self.received: list[Received] = []  # what people and services asked since then, authenticated
+        self._keep = keep
         self._alarms_s = -math.inf  # when the alarms were recorded last
         self.last: Decisions | None = None
         self._clock = clock
@@ -151,9 +156,10 @@ class EdgeRuntime:
             overrun=overrun,
             alarm_actions=tuple(self.alarm_actions),
             release=self.release,
-            received=tuple(received),
+            received=(*self.received, *received),
         )
         self.alarm_actions.clear()
+        self.received.clear()
         before = self.state.written
         try:
             self.state, decisions = tick(self.setup, self.state, given)
@@ -161,9 +167,12 @@ class EdgeRuntime:
             self._recorder.event(
                 snapshot.at, "edge.invariant.broken", {"what": f"{type(broken).__name__}: {broken}"}
             )
+            self._keep(standing_of(self.state.authority, held_safe=True))  # also over a restart
             await self.safe_stop(f"broken invariant: {broken}")
             raise
         self.last = decisions
+        if decisions.standing is not None:
+            self._keep(decisions.standing)
         self._record(decisions)
         await self._send(decisions.commands, before, decisions.mode, decisions.bounds)
         return decisions

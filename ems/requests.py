@@ -185,6 +185,7 @@ class Standing:
     told_kw: Mapping[str, float] = field(default_factory=dict)  # last value of each limit told by others
     held_safe: bool = False
     stopped: bool = False  # by the emergency stop, not yet switched back
+    lost: bool = False  # what was kept before is not known, and nobody has chosen a mode since
     chosen_by: Mapping[str, str] = field(default_factory=dict)  # device, or PLANT -> who chose its mode
     mode_until_s: Mapping[str, float] = field(default_factory=dict)  # of modes for a time, by the same keys
     held_until_s: Mapping[str, float] = field(default_factory=dict)  # setpoint -> end of its lease

@@ -7,14 +7,13 @@ readable for the edge alone. The edge opens no listener for it. Every file is ta
 
 import contextlib
 import os
-import pwd
-import stat
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from connectors.json_codec import dumps, loads
+from connectors.stores.drop_folder import drop_file, owner_name, read_plain
 from ems.alarms import AlarmAction, AlarmRequest
 from ems.errors import BadValue, EmsError
 from ems.records import JsonValue
@@ -22,7 +21,6 @@ from ems.release import ReleaseRequest, ReleaseWish
 
 ROLES = {"operators": "operator", "engineers": "engineer"}
 FOLDER_MODE = 0o1730  # members of the group drop, nobody but the edge looks
-BYTES_MAX = 4096
 PER_CYCLE = 32  # more are taken in the next cycle
 REMEMBERED = 4096
 SUFFIX = ".json"
@@ -69,7 +67,7 @@ class AlarmDesk:
     def _take(self, file: Path, role: str) -> AlarmAction | None:
         request: AlarmRequest | ReleaseRequest
         try:
-            owner, text = _read(file)
+            status, text = read_plain(file)
             of_release = file.name.endswith(OF_RELEASE)
             request = loads(ReleaseRequest, text) if of_release else loads(AlarmRequest, text)
         except (OSError, BadValue) as error:
@@ -81,12 +79,12 @@ class AlarmDesk:
             return None  # handed in twice, done once
         self._seen.append(request.id)
         if isinstance(request, ReleaseRequest):
-            self._let_go(request, _name_of(owner), role)
+            self._let_go(request, owner_name(status.st_uid), role)
             return None
         return AlarmAction(
             act=request.act,
             key=request.key,
-            who=_name_of(owner),
+            who=owner_name(status.st_uid),
             role=role,
             why=request.why,
             for_s=request.for_s,
@@ -121,17 +119,12 @@ def hand_in(folder: Path, role: str, request: AlarmRequest | ReleaseRequest) -> 
     """
     target = folder / next(name for name, r in ROLES.items() if r == role)
     suffix = OF_RELEASE if isinstance(request, ReleaseRequest) else SUFFIX
-    draft, file = target / f".{request.id}", target / f"{request.id}{suffix}"
     try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as stream:
-            os.fchmod(stream.fileno(), 0o644)  # for the edge, another user; the folder hides it
-            stream.write(dumps(request))
-        draft.rename(file)  # whole or not there
+        return drop_file(target, f"{request.id}{suffix}", dumps(request))
     except FileNotFoundError:
         raise DeskError(f"{target}: there is no desk; has the edge of this folder ever run?") from None
     except OSError as error:
         raise DeskError(f"{target}: {error.strerror}; only its group may hand in") from None
-    return file
 
 
 def new_id() -> str:
@@ -159,29 +152,6 @@ def _modified_ns(file: Path) -> int:
         return 0
 
 
-def _read(file: Path) -> tuple[int, str]:
-    """(owner, text) of a plain file: no link to somebody else's, no pipe that never ends."""
-    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise BadValue("not a plain file of its own")
-        text = stream.read(BYTES_MAX + 1)
-        if len(text) > BYTES_MAX:
-            raise BadValue(f"more than {BYTES_MAX} bytes")
-        try:
-            return status.st_uid, text.decode()
-        except UnicodeDecodeError:
-            raise BadValue("not text") from None
-
-
 def _remove(file: Path) -> None:
     with contextlib.suppress(OSError):
         file.unlink()
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

@@ -15,6 +15,9 @@ def alarms_of(layout: Layout, memory: AuthorityMemory, ruling: Ruling) -> tuple[
     elif memory.stopped:
         text = "stopped by the emergency stop, off until a person chooses a mode"
         out.append(Alarm(code="control.emergency_stop", text=text))
+    if memory.standing_lost:
+        text = "modes and limits of before the restart cannot be read: off until a person chooses a mode"
+        out.append(Alarm(code="control.standing_lost", text=text))
     for interlock in layout.control.params.interlocks:
         if bypass_of(interlock.id) in memory.loosened:
             text = f"{interlock.id} ({interlock.cause}) does not count for a time"

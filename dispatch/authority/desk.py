@@ -90,6 +90,7 @@ def _told(scene: Scene, one: Received, verdict: Verdict) -> Event:
         reason=one.request.reason,
         code=verdict.code,
         text=verdict.text,
+        token=verdict.token,
         **verdict.fields,
     )
 
@@ -139,7 +140,8 @@ def _switch(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SwitchMode) 
     """Choose the mode of a device or the plant. Operators and engineers order off in every mode."""
     where = "the plant" if ask.device is None else ask.device
     if ask.device is not None and ask.device not in scene.layout.control.points_of:
-        return no(memory, "unknown_device", f"{ask.device!r} is no device the edge may write to")
+        allowed = ", ".join(scene.layout.control.points_of)
+        return no(memory, "unknown_device", f"device {ask.device!r}; allowed: {allowed}, or none: the plant")
     if ask.mode not in CHOSEN:
         return no(memory, "not_chosen", "local is the switch at the device, not a request")
     now = scene.plant_mode(memory) if ask.device is None else scene.modes(memory)[ask.device]
@@ -162,7 +164,12 @@ def _switch(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SwitchMode) 
     before = None if until_s is None else before_of(memory, ask.device)
     chosen = Chosen(mode=ask.mode, user=who.user, until_s=until_s, since_s=scene.now_s, before=before)
     if ask.device is None:
-        after = replace(memory, plant=chosen, stopped=memory.stopped and is_off)
+        after = replace(
+            memory,
+            plant=chosen,
+            stopped=memory.stopped and is_off,
+            standing_lost=memory.standing_lost and is_off,
+        )
     else:
         after = replace(memory, devices={**memory.devices, ask.device: chosen})
     if ask.mode is ControlMode.MANUAL:

@@ -21,10 +21,11 @@ def set_limit(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SetLimit) 
     subject = subject_of(scene.layout, ask.subject)
     if subject is None:
         allowed = "import, export, pv, bess_charge, bess_discharge, or <setpoint>.low / .high"
-        return no(memory, "unknown_subject", f"{ask.subject!r}; allowed: {allowed}")
+        return no(memory, "unknown_subject", f"limit {ask.subject!r}; allowed: {allowed}")
     value = ask.value
     if value is not None and not (math.isfinite(value) and subject.low <= value <= subject.high):
-        return no(memory, "out_of_bounds", f"{value!r}; allowed: {subject.low:g} to {subject.high:g}")
+        allowed = f"{subject.low:g} to {subject.high:g}"
+        return no(memory, "out_of_bounds", f"{ask.subject}: {value!r}; allowed: {allowed}")
     mode = _mode_for(scene, memory, subject)
     now = in_force(memory.limits, memory.loosened, subject.name)
     if is_tighter(subject, now, value):
@@ -36,8 +37,10 @@ def set_limit(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SetLimit) 
 
 def bypass(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Bypass) -> Verdict:
     """Have an interlock not count for a time: a loosening like any other, and always for a time."""
-    if ask.interlock not in {i.id for i in scene.layout.control.params.interlocks}:
-        return no(memory, "unknown_interlock", f"{ask.interlock!r} is no interlock of this site")
+    there = [i.id for i in scene.layout.control.params.interlocks]
+    if ask.interlock not in there:
+        allowed = ", ".join(there) if there else "this site has none"
+        return no(memory, "unknown_interlock", f"interlock {ask.interlock!r}; allowed: {allowed}")
     mode = scene.plant_mode(memory)
     return _loosen(scene, memory, who, ask.interlock, mode, ask.break_glass, ask.for_s)
 
@@ -72,7 +75,9 @@ def tell(scene: Scene, memory: AuthorityMemory, who: Asker, ask: TellLimit) -> V
     """A limit of the site file, told by message; also its sign of life."""
     limit = next((x for x in scene.layout.control.params.limits if x.id == ask.limit), None)
     if limit is None or limit.point is not None or limit.contacts:
-        return no(memory, "unknown_limit", f"{ask.limit!r} is no limit of this site that messages tell")
+        by_message = [x.id for x in scene.layout.control.params.limits if x.point is None and not x.contacts]
+        allowed = ", ".join(by_message) if by_message else "none is told by messages at this site"
+        return no(memory, "unknown_limit", f"limit {ask.limit!r}; allowed: {allowed}")
     if not who.may(scene.plant_mode(memory), Act.BOUND):
         return no(memory, "no_right", f"{who.user} does not speak for a utility or plant controller")
     if not (math.isfinite(ask.value_kw) and ask.value_kw >= 0.0):
@@ -132,7 +137,8 @@ def _loosen(
     token = f"{zlib.crc32(f'{scene.epoch}|{who.user}|{who.request_id}'.encode()):08x}"
     after = replace(memory, pending={**memory.pending, token: waiting})
     text = f"waits for a second person: confirm {token} within {CONFIRM_S:.0f} s"
-    fields: dict[str, JsonValue] = {"subject": _name(waiting), "expires_in_s": CONFIRM_S}
+    new = ask.value if isinstance(ask, SetLimit) else None
+    fields: dict[str, JsonValue] = {"subject": _name(waiting), "new": new, "expires_in_s": CONFIRM_S}
     return Verdict(memory=after, done=True, code="pending", text=text, token=token, fields=fields)
 
 

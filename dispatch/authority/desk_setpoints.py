@@ -3,6 +3,7 @@
 import math
 import zlib
 from dataclasses import replace
+from itertools import chain
 
 from dispatch.authority.desk_scene import EXPIRY_S_MAX, Asker, Scene, Verdict, no, no_right, stale
 from dispatch.authority.leases import grant
@@ -137,7 +138,8 @@ def _wrong_value(scene: Scene, memory: AuthorityMemory, point: str, value: float
     """Refusal of a setpoint that is not there, or of a value outside the site file's bounds."""
     a = scene.layout.setpoints.get(point)
     if a is None:
-        return no(memory, "unknown_point", f"{point} is no setpoint of this site")
+        allowed = ", ".join(sorted(chain.from_iterable(scene.layout.control.points_of.values())))
+        return no(memory, "unknown_point", f"setpoint {point!r}; allowed: {allowed}")
     if not (math.isfinite(value) and a.low <= value <= a.high):
         return no(memory, "out_of_bounds", f"{value!r}; allowed for {point}: {a.low:g} to {a.high:g}")
     return None

@@ -195,4 +195,5 @@ def standing_of(memory: AuthorityMemory, held_safe: bool) -> Standing:
         told_kw={k: t.value_kw for k, t in memory.told.items()},
         held_safe=held_safe,
         stopped=memory.stopped,
+        lost=memory.standing_lost,
     )

@@ -58,6 +58,7 @@ def restored(params: ControlParams, standing: Standing | None, now_s: float) -> 
         limits=dict(standing.limits),
         told={k: Told(value_kw=kw, valid_s=now_s) for k, kw in standing.told_kw.items()},
         stopped=standing.stopped,
+        standing_lost=standing.lost,
     )
 
 

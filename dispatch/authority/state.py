@@ -98,6 +98,7 @@ class AuthorityMemory:
     devices: Mapping[str, Chosen] = field(default_factory=dict)  # only those that differ from auto
     modes: Mapping[str, ControlMode] = field(default_factory=dict)  # of each device in the last cycle
     stopped: bool = False  # latched by the emergency stop
+    standing_lost: bool = False  # what was kept over the restart cannot be read, and nobody has chosen a mode
     inputs: Mapping[str, InputSeen] = field(default_factory=dict)
     first_s: float | None = None  # when the edge began to look
     leases: Mapping[tuple[str, str], Lease] = field(default_factory=dict)  # by (point, owner)
