@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint format types contracts pytest soak lock setup setup-dev clean
+.PHONY: help demo test check lint format types contracts pytest coverage soak lock setup setup-dev clean
 
 PYTHON ?=
 VENV := .venv
@@ -47,6 +47,16 @@ ifeq ($(strip $(PYTEST_ARGS)),)
 else
 	@$(BIN)/pytest $(PYTEST_ARGS)
 endif
+
+# Who may command, and the plan check: the quick tests that are about them, and every branch taken.
+AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,control.py authority_gate.py authority_edges.py \
+	authority_layers.py last_line.py leases.py desk_rights.py plan_check.py plan_moves.py) \
+	tests/scenarios/test_67_select_before_operate.py
+
+coverage: $(VENV)/.dev ## every branch of authority and plan check is taken by a test, or it fails
+	@mkdir -p build
+	@$(BIN)/coverage run -m pytest -q $(AUTHORITY_TESTS)
+	@$(BIN)/coverage report
 
 soak: $(VENV)/.dev ## long random runs (marked "soak"), which "make test" leaves out
 	@$(BIN)/pytest -m soak --timeout=0 $(PYTEST_ARGS)

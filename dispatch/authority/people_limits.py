@@ -75,11 +75,11 @@ def people_now(
         reason = f"limit of {limit.user}: {limit.reason}"
         if subject.kind is not None:
             caps.append(Cap(kind=subject.kind, cap_kw=value, reason=reason, layer=LAYER))
-        elif subject.point is not None:
-            a = layout.setpoints[subject.point]
+        else:
+            a = layout.setpoints[name.rpartition(".")[0]]
             low, high = (value, a.high) if subject.is_low else (a.low, value)
-            bound = Bound(point=subject.point, low=low, high=high, layer=LAYER, reason=reason)
-            bounds.setdefault(subject.point, []).append(bound)
+            bound = Bound(point=a.point, low=low, high=high, layer=LAYER, reason=reason)
+            bounds.setdefault(a.point, []).append(bound)
     return caps, bounds
 
 

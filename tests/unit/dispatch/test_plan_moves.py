@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dispatch.controllers.plan_check import check_plan
+from ems.deferrable import DeferrableParams
 from ems.plan import Plan
 from ems.site import GridMode, Site
 from tests.builders import T0, site
@@ -168,6 +169,28 @@ def test_check_plan_that_is_valid_for_too_long_is_refused(hours, steps):
     plan = plan_of(SITE, bess_kw=[0.0] * steps)
     long = replace(plan, valid_until=T0 + timedelta(hours=hours))
     assert any("valid until" in p for p in check_plan(SITE, long, T0, -1))
+
+
+def test_check_deferrable_load_is_held_to_the_device_and_its_length():
+    pump = DeferrableParams(id="pump", feeder="essential", p_kw=40.0, p_min_kw=0.0, unfinished_per_kwh=0.1)
+    plant, plan = replace(SITE, deferrables=(pump,)), plan_of(SITE, bess_kw=[0.0] * 4)
+    grid = tuple(p + 30.0 for p in plan.grid_p_kw)
+    good = replace(plan, grid_p_kw=grid, deferrable_kw={"pump": (30.0,) * 4})
+    assert check_plan(plant, good, T0, -1) == ()
+    for kw, words in (
+        ({"pump": (50.0,) * 4}, "deferrable_kw[pump] is 50.0 in step 0, allowed 0.0 to 40.0"),
+        ({"pump": (30.0,) * 3}, "deferrable_kw[pump] has 3 values for 4 steps"),
+        ({"mill": (30.0,) * 4}, "deferrable_kw names ['mill']"),
+        ({"pump": (float("nan"),) * 4}, "deferrable_kw[pump] holds"),
+    ):
+        assert any(words in p for p in check_plan(plant, replace(good, deferrable_kw=kw), T0, -1)), words
+
+
+def test_check_shed_of_a_feeder_that_is_not_there_is_refused_and_one_left_out_is_not():
+    plan = plan_of(SITE, bess_kw=[0.0] * 4)
+    assert check_plan(SITE, replace(plan, shed_kw={}), T0, -1) == ()
+    problems = check_plan(SITE, replace(plan, shed_kw={"mall": (0.0,) * 4}), T0, -1)
+    assert problems == ("shed_kw names ['mall'], which the site does not have",)
 
 
 def test_check_load_below_zero_is_refused():
