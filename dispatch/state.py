@@ -113,6 +113,7 @@ class ProtectionMemory:
     reserve_short_since_s: float | None = None
     surplus_since_s: float | None = None
     black_since_s: float | None = None
+    reverse_since_s: float | None = None  # a genset is driven backwards
     last_restore_s: float = -1e9
     emergency_gensets: tuple[str, ...] = ()  # started by protection, kept until the rules or a plan take over
 

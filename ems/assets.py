@@ -122,6 +122,7 @@ class BurnOff:
     above_ratio: float  # of the rating
 
 
+DRIVEN_RATIO = 0.15  # of the rating: what a diesel engine takes when the bus drives it (5 to 25 % by maker)
 START_MARGIN_S = 30.0  # on the time a start takes when nothing fails
 ISO_FLOOR_RATIO = 0.3  # ISO 8528-1: less load counts as this share of the rating
 ISO_MEAN_H = 24.0  # hours of operation over which a mean load is taken
@@ -142,6 +143,14 @@ class Exercise:
     every_h: float
     for_h: float  # on end
     load_ratio: float  # at least at this share of the rating
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReversePower:
+    """The set's own reverse-power relay (32R): it opens the breaker and locks the set out."""
+
+    p_kw: float  # driven backwards by more than this, a positive number
+    delay_s: float  # for so long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +208,7 @@ class GensetParams:
     starts_per_day_max: int | None = None  # planned in any 24 h, today's starts counted; None: free
     quiet: tuple[QuietHours, ...] = ()
     low_load: LowLoad | None = None
+    reverse_power: ReversePower | None = None  # None: not known; the engine is then never driven
     rating: Rating | None = None
     exercise: Exercise | None = None
     balance_per_h: float | None = None  # money for each 100 h ahead of its peers; None: no part in it

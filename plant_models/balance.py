@@ -258,7 +258,9 @@ def _formed_by_genset(w: Work, pw: Powers, net: float, h: float) -> Powers | Non
         p -= _raise_gensets(w, pw, p - rated, h, leaders)
     elif p < 0.0:
         p += _lower_gensets(w, pw, -p)
-    if p < -_EPS:
+    if p < -_EPS and h > FINE_S:
+        return None  # looked at second by second
+    if p < -_driven_kw(w, leaders) - _EPS:
         return solve(w, h) if h <= FINE_S and _trip_pv(w, pw) else None
     for i in leaders:
         params, unit = w.t.gensets[i], w.gensets[i]
@@ -267,6 +269,12 @@ def _formed_by_genset(w: Work, pw: Powers, net: float, h: float) -> Powers | Non
             return None
         pw.gen[i] = pw.gen_end[i] = share
     return pw
+
+
+def _driven_kw(w: Work, leaders: tuple[str, ...]) -> float:
+    """What the sets that form take when the bus drives them; nothing unless every relay is known [kW]."""
+    takes = [genset.driven_kw(w.t.gensets[i]) for i in leaders]
+    return sum(takes) if min(takes) > 0.0 else 0.0
 
 
 def _carries(params: GensetParams, unit: GensetUnit, p_kw: float, h: float) -> bool:

@@ -127,6 +127,7 @@ def switch(w: Work) -> None:
     faults = w.inputs.faults
     if faults.genset_tripped or faults.genset_reset or faults.bess_tripped or faults.pv_tripped:
         _faults(w)
+    _reverse_relays(w)
     if w.closed:
         if not w.usable or w.inputs.poi_open_request:
             lose_mains(w, planned=w.usable)
@@ -183,6 +184,13 @@ def _faults(w: Work) -> None:
         w.bess[i] = pcs.tripped(w.t.bess[i].pcs, w.bess[i], fault=True)
     for i in faults.pv_tripped:
         w.pv[i] = pv.TRIPPED
+
+
+def _reverse_relays(w: Work) -> None:
+    """A set that was driven backwards for too long opens its breaker and locks out."""
+    for i, g in w.gensets.items():
+        if g.reverse_s > 0.0 and genset.reverse_tripped(w.t.gensets[i], g):
+            w.gensets[i] = genset.locked_out(g)
 
 
 def _connect(w: Work) -> None:

@@ -95,6 +95,7 @@ def _loaded(
 ) -> GensetUnit:
     """A running set after `h` seconds at (mean, end) power; loading ends at minimum load."""
     mean, end = p_kw
+    relay = params.reverse_power
     run_h = g.run_h + h / 3600.0
     tank_l = g.tank_l - litres
     if tank_l <= params.tank_unusable_l + 1e-9:
@@ -111,6 +112,7 @@ def _loaded(
         g.own_start,
         0.0,
         g.overload_s + h if mean > params.p_rated_kw else 0.0,
+        reverse_s=g.reverse_s + h if relay is not None and mean < -relay.p_kw else 0.0,
     )
 
 
@@ -146,6 +148,8 @@ def _genset_violations(w: Work, pw: Powers, i: str, g: GensetUnit, out: list[Vio
     params, p = w.t.gensets[i], pw.gen[i]
     if p < params.p_min_kw - _TOL_KW and not (g.loading or g.unloading):
         out.append(Violation(ViolationKind.GENSET_BELOW_MIN, i, params.p_min_kw - p, "kW"))
+    if p < -_TOL_KW:
+        out.append(Violation(ViolationKind.GENSET_REVERSE_POWER, i, -p, "kW"))
     over = max(p - params.p_rated_kw, math.hypot(p, pw.gen_q[i]) - params.s_kva)
     if over > _TOL_KW:
         out.append(Violation(ViolationKind.GENSET_OVER_RATING, i, over, "kW"))

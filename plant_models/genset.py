@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ems.assets import GensetParams
+from ems.assets import DRIVEN_RATIO, GensetParams
 from ems.points import GensetState
 from ems.timegrid import FloatArray
 
@@ -46,6 +46,7 @@ class GensetUnit:
     dead_s: float = 0.0  # mains away and bus dead for so long
     overload_s: float = 0.0
     tripped: bool = False  # must cool down before it may start again
+    reverse_s: float = 0.0  # driven backwards beyond its relay's setting for so long
 
     @property
     def turning(self) -> bool:
@@ -122,6 +123,17 @@ def limits(params: GensetParams, unit: GensetUnit) -> tuple[float, float]:
     if unit.phase is not _RUNNING:
         return 0.0, 0.0
     return params.p_min_kw, params.p_rated_kw
+
+
+def driven_kw(params: GensetParams) -> float:
+    """What the engine takes when the bus drives it; nothing where its relay is not known [kW]."""
+    return 0.0 if params.reverse_power is None else DRIVEN_RATIO * params.p_rated_kw
+
+
+def reverse_tripped(params: GensetParams, unit: GensetUnit) -> bool:
+    """Whether the reverse-power relay opens now."""
+    relay = params.reverse_power
+    return relay is not None and unit.phase is _RUNNING and unit.reverse_s >= relay.delay_s - _EPS
 
 
 def base_load_kw(params: GensetParams, unit: GensetUnit, p_set_kw: float) -> float:

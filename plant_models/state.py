@@ -22,6 +22,7 @@ class ViolationKind(StrEnum):
     GENSET_BELOW_MIN = (
         "genset_below_min"  # kW missing to p_min while on load (not while loading or unloading)
     )
+    GENSET_REVERSE_POWER = "genset_reverse_power"  # kW that the bus drives the engine with
     GENSET_OVER_RATING = "genset_over_rating"  # kW over p_rated_kw, or kVA over s_kva
     PCS_OVER_RATING = "pcs_over_rating"  # kVA over s_kva, or kW over the live limit, while forming
     BUS_DEAD = "bus_dead"  # s without voltage on the site's bus

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from dispatch.vocabulary import Alarm
 from ems.assets import ISO_FLOOR_RATIO, ISO_MEAN_H, GensetParams
-from ems.condition import GensetDuty, GensetHour
+from ems.condition import GensetDuty, GensetHour, PlantCondition
 
 HOUR = timedelta(hours=1)
 EPS_S = 1e-6
@@ -126,3 +127,48 @@ def _exercised(
     exercising_h = duty.exercising_h + part_h
     enough = exercising_h >= exercise.for_h - EPS_S / 3600.0
     return exercising_h, hour if enough else duty.exercised_at
+
+
+# --- what is due ------------------------------------------------------------------------------------------
+
+
+def burn_off_due(params: GensetParams, duty: GensetDuty) -> bool:
+    """Whether it has run so long at low load that it is to run hot for a while."""
+    burn_off = None if params.low_load is None else params.low_load.burn_off
+    return burn_off is not None and duty.low_load_h >= burn_off.after_h
+
+
+def exercise_due(params: GensetParams, duty: GensetDuty, at: datetime) -> bool:
+    """Whether its last exercise run is too long ago."""
+    if params.exercise is None or duty.exercised_at is None:
+        return False
+    return at.astimezone(UTC) - duty.exercised_at >= timedelta(hours=params.exercise.every_h)
+
+
+def low_load_h(params: GensetParams, duty: GensetDuty, at: datetime) -> float:
+    """Hours at low load in the window of its budget [h]."""
+    since = at.astimezone(UTC) - timedelta(hours=keep_h(params))
+    return sum(h.low_load_h for h in duty.hours if h.start + HOUR > since)
+
+
+def duty_alarms(gensets: Mapping[str, GensetParams], condition: PlantCondition) -> tuple[Alarm, ...]:
+    """Sets that ask for a hot run, and those whose exercise run is due."""
+    out, at = [], condition.at
+    for g, params in gensets.items():
+        duty, low = condition.gensets[g].duty, params.low_load
+        if low is not None and low.burn_off is not None and burn_off_due(params, duty):
+            hot = low.burn_off
+            asks = f"asks for {hot.for_h:g} h above {hot.above_ratio:.0%} of its rating"
+            text = f"{g} has run {duty.low_load_h:.1f} h at low load since the last hot run: it {asks}"
+            out.append(Alarm(code="genset.burn_off.due", asset=g, text=text))
+        elif low is not None and low.budget_h is not None:
+            used_h = low_load_h(params, duty, at)
+            if used_h > low.budget_h:
+                text = f"{g} has run {used_h:.1f} h at low load in {low.window_h:g} h: more than its budget"
+                out.append(Alarm(code="genset.low_load", asset=g, text=text))
+        if exercise_due(params, duty, at):
+            assert params.exercise is not None
+            days = params.exercise.every_h / 24.0
+            text = f"{g} has had no exercise run for {days:g} days"
+            out.append(Alarm(code="genset.exercise.due", asset=g, text=text))
+    return tuple(out)

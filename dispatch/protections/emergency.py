@@ -10,6 +10,7 @@ from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.bus import Bus
 from dispatch.protections.reserve import hold_s
+from dispatch.protections.reverse_power import driven_backwards
 from dispatch.state import ProtectionMemory
 from dispatch.vocabulary import ReserveStatus, Target
 from ems.commands import Cause
@@ -55,6 +56,8 @@ def emergency(
 ) -> Emergency:
     """Force a start where the bus would fail, and a stop where a set has nowhere to put its load."""
     memory = _timers(layout, bus, reserve, memory, now_s)
+    reverse = bool(driven_backwards(layout, observed, bus, wanted))
+    memory = replace(memory, reverse_since_s=_since(memory.reverse_since_s, reverse, now_s))
     kept = tuple(
         g
         for g in memory.emergency_gensets

@@ -26,6 +26,7 @@ from ems.commands import Cause
 
 MIN_LOAD_RATIO = 1.05  # gensets that form are kept this far above their minimum load
 MAX_LOAD_RATIO = 0.95  # and this far below their rating
+FULL_BAND_SOC = 0.002  # a battery so close to full may refuse charge at any moment: no PV is let in for it
 CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
 TRIP_ROOM_RATIO = 0.3  # of its discharge: so far the forming battery is pushed up to make room for a trip
@@ -108,7 +109,7 @@ def genset_island(
     out = Power()
     rated_kw, bottom_kw = MAX_LOAD_RATIO * bus.genset_rated_kw, MIN_LOAD_RATIO * bus.genset_min_kw
     top_kw = max(bottom_kw, rated_kw - step_kw)
-    rooms = bess_rooms(layout, observed, bus.following_bess, dt_s)
+    rooms = bess_rooms(layout, observed, bus.following_bess, dt_s, FULL_BAND_SOC)
     bess = wished_bess(wishes, rooms)
     absorb_kw = bus.load_kw + sum(r[0] for r in rooms.values()) - bottom_kw
     pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))

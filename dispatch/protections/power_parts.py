@@ -109,15 +109,15 @@ def limit_pv(layout: Layout, out: Power, total_kw: float, reason: str) -> None:
 
 
 def bess_rooms(
-    layout: Layout, observed: Observed, ids: tuple[str, ...], dt_s: float
+    layout: Layout, observed: Observed, ids: tuple[str, ...], dt_s: float, band_soc: float = 0.0
 ) -> dict[str, tuple[float, float]]:
-    """(charge, discharge) rooms of following batteries [kW]."""
+    """(charge, discharge) rooms of following batteries [kW]; the last `band_soc` to full is no room."""
     out = {}
     for b in ids:
         battery, c = layout.bess[b].battery, observed.condition.bess[b]
         dt_s = max(dt_s, SHORT_S)
         out[b] = (
-            charge_room_kw(battery, c, battery.soc_max, dt_s),
+            charge_room_kw(battery, c, battery.soc_max - band_soc, dt_s),
             discharge_room_kw(battery, c, battery.soc_min, dt_s),
         )
     return out

@@ -11,6 +11,7 @@ from dispatch.protections.feeders import COLD_LOAD_RATIO, LadderInput, adopt, dr
 from dispatch.protections.power import power_stage
 from dispatch.protections.power_parts import Power
 from dispatch.protections.reserve import hold_s, reserve_now
+from dispatch.protections.reverse_power import relieve, reverse_s
 from dispatch.state import EdgeState, FeederShed, GensetRequest, ProtectionMemory
 from dispatch.transitions.genset_requests import resolve
 from dispatch.vocabulary import Alarm, Event, ReserveStatus, Target, Targets
@@ -60,6 +61,7 @@ def protect(
         layout, state.requests, wanted, c, now_s, critical_at_risk(layout, observed, bus, dt_s)
     )
     power = power_stage(layout, observed, bus, wishes, runs, _next_kw(layout, observed, shed), dt_s)
+    driven = relieve(layout, observed, bus, runs, power, reverse_s(forced.memory, now_s))
     deficit_kw, why = _deficit(layout, observed, bus, power, forced.memory, requests, now_s, dt_s)
     given = LadderInput(
         demand_kw=observed.demand_kw,
@@ -92,6 +94,7 @@ def protect(
         shed=steps.shed,
         memory=replace(forced.memory, last_restore_s=steps.last_restore_s),
         events=(*events, *steps.events),
+        alarms=driven,
     )
 
 

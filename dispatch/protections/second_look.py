@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
+from dispatch.observing.duty import duty_alarms
 from dispatch.observing.fuel_watch import fuel_alarms, fuelled
 from dispatch.observing.soc_guard import soc_alarms
 from dispatch.protections.balancing_memory import BalancingMemory, SocWatch
@@ -39,5 +40,6 @@ def second_look(
 
 
 def balance_alarms(layout: Layout, memory: BalancingMemory, observed: Observed) -> tuple[Alarm, ...]:
-    """Readings of charge and fuel that are wrong, and tanks that will be empty."""
-    return (*soc_alarms(memory.soc), *fuel_alarms(layout, memory.fuel, observed.condition.gensets))
+    """Readings of charge and fuel that are wrong, tanks that will be empty, runs that gensets ask for."""
+    told = (*soc_alarms(memory.soc), *fuel_alarms(layout, memory.fuel, observed.condition.gensets))
+    return (*told, *duty_alarms(layout.gensets, observed.condition))

@@ -18,6 +18,7 @@ from ems.assets import (
     QuietHours,
     Rating,
     ReactivePolicy,
+    ReversePower,
 )
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.contracts import (
@@ -254,6 +255,7 @@ def _genset(genset_id: str, form: GensetForm, altitude_m: float) -> GensetParams
         "fuel_points",
         "quiet",
         "low_load",
+        "reverse_power",
         "rating",
         "exercise",
         "derating",
@@ -268,6 +270,7 @@ def _genset(genset_id: str, form: GensetForm, altitude_m: float) -> GensetParams
         fuel_l_h=fuel_l_h,
         quiet=tuple(_quiet(q) for q in form.quiet),
         low_load=None if form.low_load is None else _low_load(form.low_load),
+        reverse_power=None if form.reverse_power is None else ReversePower(**form.reverse_power.model_dump()),
         rating=None if form.rating is None else _rating(form.rating),
         exercise=None if form.exercise is None else _exercise(form.exercise),
         **form.model_dump(exclude=built),

@@ -2,6 +2,7 @@
 
 import itertools
 
+from ems.assets import DRIVEN_RATIO
 from ems.derating import EngineDerating, derated_ratio
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms_assets import FuelPointForm, GensetForm, LowLoadForm
@@ -57,6 +58,14 @@ def check_genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
         key = "cold_after_s" if g.cold_start_cost is None else "cold_start_cost"
         draft.add((*loc, key), f"{key} alone", "cold_start_cost and cold_after_s together, or neither")
     _rating(draft, loc, g)
+    relay, most_kw = g.reverse_power, DRIVEN_RATIO * g.p_rated_kw
+    if relay is not None and not relay.p_kw < most_kw:
+        draft.add(
+            (*loc, "reverse_power", "p_kw"),
+            f"{relay.p_kw:g} kW",
+            f"less than {most_kw:g} kW, what a driven engine takes at least",
+            "or the relay never trips",
+        )
     if g.low_load is not None:
         _low_load(draft, (*loc, "low_load"), g, g.low_load)
     _fuel(draft, (*loc, "fuel_points"), g)

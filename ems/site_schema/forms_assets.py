@@ -270,6 +270,13 @@ class LowLoadForm(Form):
     burn_off: BurnOffForm | None = None
 
 
+class ReversePowerForm(Form):
+    """How the set's own reverse-power relay is set."""
+
+    p_kw: KwPositive
+    delay_s: Annotated[float, Quantity("s", ge=0.5, le=60)]
+
+
 class RatingForm(Form):
     """What the rating allows (ISO 8528-1)."""
 
@@ -326,6 +333,7 @@ class GensetForm(Form):
     start_timeout_s: SecondsPositive | None = None
     quiet: list[QuietHoursForm] = []
     low_load: LowLoadForm | None = None
+    reverse_power: ReversePowerForm | None = None
     rating: RatingForm | None = None
     exercise: ExerciseForm | None = None
     balance_per_h: Annotated[float, Quantity("CUR/h", gt=0)] | None = None
