@@ -81,6 +81,7 @@ class Layout:
     poi_bias_kw: float  # distance kept from both POI caps
     control: ControlLayout
     device_of: Mapping[str, str]  # point -> connection, of mapped points
+    poll_s: Mapping[str, float]  # asset id -> longest time between two readings of it, where mapped
 
     def device(self, point: str) -> str:
         """The device that holds a point: its connection, or its asset where no map says."""
@@ -109,6 +110,14 @@ def _devices(site: Site, reads: Mapping[str, tuple[str, ...]]) -> dict[str, tupl
         return dict(reads)
     read = {c.id: tuple(m.point for m in c.points if not m.writable) for c in site.connections}
     return {device: points for device, points in read.items() if points}
+
+
+def _poll_s(site: Site) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for c in site.connections:
+        for asset in {m.point.partition(".")[0] for m in c.points}:
+            out[asset] = max(c.poll_s, out.get(asset, 0.0))
+    return out
 
 
 def _served(site: Site, devices: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[str]]:
@@ -157,5 +166,6 @@ def layout_of(site: Site) -> Layout:
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
         poi_bias_kw=site.grid.poi_bias_kw,
         device_of={m.point: c.id for c in site.connections for m in c.points},
+        poll_s=_poll_s(site),
         control=control_layout(site),
     )

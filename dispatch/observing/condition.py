@@ -1,7 +1,7 @@
 """Snapshot -> PlantCondition, with the memory a condition needs: mode, ages, starts, demand of the month."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dispatch.layout import Layout
 from dispatch.observing.asset_conditions import (
@@ -61,6 +61,9 @@ class Observed:
     meter_ok: bool
     suspect: bool  # the measured powers have not added up for a while: one of them lies
     substituted: tuple[str, ...]  # points a decision needed and that had no good value
+    pv_uncapped_kw: Mapping[str, float] = field(
+        default_factory=dict
+    )  # what plants whose limit is lost may give
     caps: PoiCaps | None = None  # that hold at the POI now; None: not worked out yet
 
 

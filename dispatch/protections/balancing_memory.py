@@ -90,3 +90,4 @@ class BalancingMemory:
     soc: Mapping[str, SocWatch] = field(default_factory=dict)  # by battery
     fuel: Mapping[str, FuelWatch] = field(default_factory=dict)  # by genset
     poi: PoiMemory = field(default_factory=PoiMemory)
+    pv_unsure_s: Mapping[str, float] = field(default_factory=dict)  # since when writes have no known outcome

@@ -30,6 +30,8 @@ class Bus:
     load_kw: float
     pv_kw: float  # measured
     pv_potential_kw: float  # what PV would give without limit, as far as is known
+    lost_pv_kw: Mapping[str, float]  # what plants whose limit is lost give; the rest can be limited
+    surge_kw: float  # what they may give beyond that at any moment
     forming_kw: float  # power of the forming batteries, a result
     up_kw: float  # what the forming batteries can give until the next decision
     up_later_kw: float  # what they can still give when a genset asked for now has come, after failed starts
@@ -76,6 +78,7 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
             follow_up_kw += discharge_kw
             follow_down_kw += charge_kw
     grid, caps = layout.site.grid, observed.caps
+    lost_kw = {p: max(0.0, c.pv_kw[p]) for p in observed.pv_uncapped_kw}
     running = tuple(g for g in layout.gensets if c.gensets[g].on_load)
     return Bus(
         mode=c.grid_mode,
@@ -85,6 +88,8 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         load_kw=observed.power.load_kw,
         pv_kw=observed.power.pv_kw,
         pv_potential_kw=_pv_potential_kw(observed),
+        lost_pv_kw=lost_kw,
+        surge_kw=sum(max(0.0, most - lost_kw[p]) for p, most in observed.pv_uncapped_kw.items()),
         forming_kw=sum(c.bess[b].p_kw for b in forming),
         up_kw=up_kw,
         up_later_kw=up_later_kw,
@@ -119,5 +124,6 @@ def _pv_potential_kw(observed: Observed) -> float:
     total_kw = 0.0
     for p, available in observed.pv_available_kw.items():
         measured_kw = observed.condition.pv_kw[p]
-        total_kw += measured_kw if available is None else max(measured_kw, available)
+        unknown = available is None or p in observed.pv_uncapped_kw
+        total_kw += measured_kw if unknown or available is None else max(measured_kw, available)
     return total_kw

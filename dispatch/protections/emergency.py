@@ -246,7 +246,7 @@ def _still_needed(layout: Layout, bus: Bus, wanted: Mapping[str, Target]) -> str
 
 
 def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:
-    """The set to stop when all at minimum load, without any PV, are more than load and battery can take."""
+    """The set to stop when all at minimum load, less PV that can be limited, are too much for the bus."""
     if len(bus.running) == 0 or bus.mode not in (GridMode.ISLANDED, GridMode.GRID_TIED):
         return None
     if bus.mode is GridMode.GRID_TIED:
@@ -257,6 +257,6 @@ def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:
         sink_kw = bus.load_kw + bus.follow_down_kw
     else:
         return None  # the last forming source stays, however lightly loaded
-    if bus.genset_min_kw <= sink_kw:
+    if bus.genset_min_kw <= sink_kw - sum(bus.lost_pv_kw.values()):
         return None
     return next((g for g in reversed(bus.running) if g not in kept), None)

@@ -67,5 +67,5 @@ def _by_mode(
             return blind(layout, observed, bus, wishes, runs, "the grid mode is unknown")
         case GridMode.BLACK:
             out = Power(why="the bus is dead")
-            limit_pv(layout, out, 0.0, "the bus is dead")
+            limit_pv(layout, out, bus, 0.0, "the bus is dead")
             return out

@@ -48,5 +48,6 @@ def _under(
     for g in targets:
         targets[g] = layout.gensets[g].p_min_kw
     set_gensets(out, wishes, targets, f"{why}: minimum load")
-    limit_pv(layout, out, load_kw - sum(targets.values()), f"{why}: PV stays under {load_kw:.0f} kW of load")
+    left_kw = load_kw - sum(targets.values()) - bus.surge_kw
+    limit_pv(layout, out, bus, left_kw, f"{why}: PV stays under {load_kw:.0f} kW of load")
     return out

@@ -50,7 +50,9 @@ def battery_island(
     rest_kw = bus.load_kw - bus.pv_potential_kw
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     over_kw = rest_kw - least_kw - sum(bess.values()) - top_kw
-    under_kw = bottom_kw - (rest_kw - most_kw - sum(bess.values()))
+    # it has room for all that plants may give whose limit is lost, as far as the load lets it
+    under_kw = bottom_kw - (rest_kw - most_kw - sum(bess.values())) + bus.surge_kw
+    under_kw = min(under_kw, max(-over_kw, under_kw - bus.surge_kw))
     why = ""
     if over_kw > 0.0:
         why = f"the forming battery would give {top_kw + over_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
@@ -60,13 +62,12 @@ def battery_island(
     elif under_kw > 0.0:
         why = f"the forming battery would take {under_kw - bottom_kw:.0f} kW, too much for its headroom"
         move_bess(bess, rooms, -under_kw)
-        lower_gensets(
-            layout, targets, max(0.0, bottom_kw - (rest_kw - sum(targets.values()) - sum(bess.values())))
-        )
+        coming_kw = rest_kw - sum(targets.values()) - sum(bess.values()) - bus.surge_kw
+        lower_gensets(layout, targets, max(0.0, bottom_kw - coming_kw))
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
-    absorb_kw = bus.load_kw - most_kw - sum(bess.values()) - bottom_kw
-    limit_pv(layout, out, absorb_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
-    pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
+    absorb_kw = bus.load_kw - most_kw - sum(bess.values()) - bottom_kw - bus.surge_kw
+    limit_pv(layout, out, bus, absorb_kw, f"load and battery can take {max(0.0, absorb_kw):.0f} kW of PV")
+    pv_kw = max(sum(bus.lost_pv_kw.values()), min(bus.pv_potential_kw, absorb_kw))
     forming_kw = bus.load_kw - pv_kw - least_kw - sum(bess.values())
     for b, value in bess.items():
         out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
@@ -111,9 +112,12 @@ def genset_island(
     top_kw = max(bottom_kw, rated_kw - step_kw)
     rooms = bess_rooms(layout, observed, bus.following_bess, dt_s, FULL_BAND_SOC)
     bess = wished_bess(wishes, rooms)
-    absorb_kw = bus.load_kw + sum(r[0] for r in rooms.values()) - bottom_kw
-    pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
+    absorb_kw = bus.load_kw + sum(r[0] for r in rooms.values()) - bottom_kw - bus.surge_kw
+    pv_kw = max(sum(bus.lost_pv_kw.values()), min(bus.pv_potential_kw, absorb_kw))
     genset_kw = bus.load_kw - pv_kw - sum(bess.values())
+    bottom_kw = max(
+        bottom_kw, min(top_kw, bottom_kw + bus.surge_kw)
+    )  # room below for what lost plants may give
     why = ""
     if genset_kw > top_kw:
         why = f"the gensets would carry {genset_kw:.0f} kW, {top_kw:.0f} kW leave them headroom"
@@ -126,7 +130,11 @@ def genset_island(
         out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
     limit_kw = min(absorb_kw, pv_kw + max(0.0, genset_kw - bottom_kw))
     limit_pv(
-        layout, out, limit_kw, f"above {max(0.0, limit_kw):.0f} kW of PV the gensets fall below minimum load"
+        layout,
+        out,
+        bus,
+        limit_kw,
+        f"above {max(0.0, limit_kw):.0f} kW of PV the gensets fall below minimum load",
     )
     running = [layout.gensets[g] for g in bus.running]
     shares = share_load(max(0.0, genset_kw), running)

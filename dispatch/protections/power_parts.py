@@ -96,14 +96,22 @@ def set_gensets(out: Power, wishes: Targets, targets: Mapping[str, float], reaso
             out.genset[g] = protected(wishes.genset_p_kw.get(g), value, reason)
 
 
-def limit_pv(layout: Layout, out: Power, total_kw: float, reason: str) -> None:
-    """Share a PV limit among the plants by rating; a limit above all ratings is no limit."""
-    free = total_kw >= layout.pv_ac_kw
+def limit_pv(layout: Layout, out: Power, bus: Bus, total_kw: float, reason: str) -> None:
+    """Share a PV limit among the plants by rating; a limit above all ratings is no limit.
+
+    What plants give whose limit is lost is taken off first. They are told their share all the same: it holds
+    from when they listen again.
+    """
+    lost_kw = bus.lost_pv_kw
+    rated_kw = sum(p.p_ac_kw for i, p in layout.pv.items() if i not in lost_kw)
+    left_kw = max(0.0, total_kw - sum(lost_kw.values()))
+    free = left_kw >= rated_kw and total_kw >= 0.0
     for p, params in layout.pv.items():
         if free:
             out.pv[p] = Target(value=params.p_ac_kw, cause=Cause.REFRESH, reason="PV needs no limit")
             continue
-        value = max(0.0, total_kw) * params.p_ac_kw / layout.pv_ac_kw
+        whole_kw, rest_kw = (layout.pv_ac_kw, max(0.0, total_kw)) if p in lost_kw else (rated_kw, left_kw)
+        value = rest_kw * params.p_ac_kw / whole_kw
         out.pv[p] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
         out.bound(layout.setpoint_of.get((p, "p_limit_kw")), 0.0, value, "protection", reason)
 

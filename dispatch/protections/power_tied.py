@@ -45,8 +45,14 @@ def tied(
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     rooms = bess_rooms(layout, observed, bus.following_bess, dt_s)
     bess = wished_bess(wishes, rooms)
-    absorb_kw = bus.load_kw - most_kw + sum(r[0] for r in rooms.values()) - bottom_kw
-    pv_kw = max(0.0, min(bus.pv_potential_kw, absorb_kw))
+    lost_kw = sum(bus.lost_pv_kw.values())
+    charge_kw = sum(r[0] for r in rooms.values())
+    absorb_kw = bus.load_kw - most_kw + charge_kw - bottom_kw - bus.surge_kw
+    if absorb_kw < lost_kw and bus.lost_pv_kw:  # room for all that the lost plants may give
+        lower_gensets(layout, targets, lost_kw - absorb_kw)
+        least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
+        absorb_kw = bus.load_kw - most_kw + charge_kw - bottom_kw - bus.surge_kw
+    pv_kw = max(lost_kw, min(bus.pv_potential_kw, absorb_kw))
     highest_kw, lowest_kw = bus.load_kw - least_kw - pv_kw, bus.load_kw - most_kw - pv_kw
     why = ""
     easy_kw = cap_kw - EASY_BIASES * layout.poi_bias_kw
@@ -76,7 +82,9 @@ def tied(
         out.bound(point, value - slack_down / n, value + slack_up / n, "poi", "the caps at the POI")
     set_gensets(out, wishes, targets, why)
     limit_kw = min(absorb_kw, pv_kw + max(0.0, at_poi_kw + bus.export_cap_kw - owed_kw[1]))
-    limit_pv(layout, out, limit_kw, f"more than {max(0.0, limit_kw):.0f} kW of PV would break the export cap")
+    limit_pv(
+        layout, out, bus, limit_kw, f"more than {max(0.0, limit_kw):.0f} kW of PV would break the export cap"
+    )
     out.shortage_kw = max(0.0, import_kw - bus.import_cap_kw - relief_kw(layout, observed, targets))
     out.headroom_kw = cap_kw - import_kw
     out.why = f"import of {import_kw:.0f} kW is over the contract's cap of {bus.import_cap_kw:.0f} kW"

@@ -73,13 +73,15 @@ def relieve(
     left_kw = min(pv_kw, pv_kw - missing_kw + max(0.0, charging_kw))
     if for_s >= min(_delay_s(layout.gensets[g]) for g in driven):
         left_kw = 0.0
-    names = " and ".join(driven)
+    names, lost = " and ".join(driven), bus.lost_pv_kw
+    left_kw = max(0.0, left_kw - sum(lost.values()))
+    rated_kw = sum(p.p_ac_kw for i, p in layout.pv.items() if i not in lost)
     for p, params in layout.pv.items():
-        value = max(0.0, left_kw) * params.p_ac_kw / layout.pv_ac_kw
+        value = 0.0 if p in lost else left_kw * params.p_ac_kw / rated_kw
         known = power.pv.get(p)
         if known is not None and known.value <= value:
             continue
-        reason = f"{names} is driven backwards: {max(0.0, left_kw):.0f} kW of PV leave it minimum load"
+        reason = f"{names} is driven backwards: {left_kw:.0f} kW of PV leave it minimum load"
         power.pv[p] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
         power.bound(layout.setpoint_of.get((p, "p_limit_kw")), 0.0, value, "reverse_power", reason)
     return tuple(_alarm(g, c.gensets[g].p_kw) for g in driven)

@@ -6,6 +6,7 @@ from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.observing.duty import duty_alarms
 from dispatch.observing.fuel_watch import fuel_alarms, fuelled
+from dispatch.observing.pv_lost import pv_alarms, unsure_since, with_lost
 from dispatch.observing.soc_guard import soc_alarms
 from dispatch.protections.balancing_memory import BalancingMemory, SocWatch
 from dispatch.protections.net_demand import aligned
@@ -33,13 +34,16 @@ def second_look(
     """
     before = state.balancing
     fuel, observed = fuelled(layout, before.fuel, observed, state.observer.passed_s(snapshot))
+    unsure_s = unsure_since(layout, before.pv_unsure_s, state.written, snapshot.monotonic_s)
+    observed = with_lost(layout, unsure_s, snapshot, observed, dt_s)
     poi, observed = at_poi(layout, before.poi, snapshot, observed, dt_s)
     sent = {p: w.value for p, w in state.written.items()}
     net_demand, observed = aligned(layout, before.net_demand, observed, sent, snapshot.monotonic_s, dt_s)
-    return BalancingMemory(net_demand=net_demand, soc=soc, fuel=fuel, poi=poi), observed
+    after = BalancingMemory(net_demand=net_demand, soc=soc, fuel=fuel, poi=poi, pv_unsure_s=unsure_s)
+    return after, observed
 
 
 def balance_alarms(layout: Layout, memory: BalancingMemory, observed: Observed) -> tuple[Alarm, ...]:
     """Readings of charge and fuel that are wrong, tanks that will be empty, runs that gensets ask for."""
     told = (*soc_alarms(memory.soc), *fuel_alarms(layout, memory.fuel, observed.condition.gensets))
-    return (*told, *duty_alarms(layout.gensets, observed.condition))
+    return (*told, *duty_alarms(layout.gensets, observed.condition), *pv_alarms(observed))

@@ -1,0 +1,106 @@
+"""PV whose limit cannot be relied on: its device is silent, takes no writes, or does not obey them.
+
+Such a plant may fall back to all the sun gives at any moment. It is reckoned with its whole rating from then
+on, and what it gives now, where its own meter is silent too, is what the other meters leave over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dispatch.layout import Layout
+from dispatch.observing.condition import Observed
+from dispatch.observing.sun import dark
+from dispatch.state import Written
+from dispatch.vocabulary import Alarm
+from ems.condition import UnitState
+from ems.site import GridMode
+from ems.telemetry import Snapshot, UtcState
+
+SILENT_S = 3.0  # readings older than that are none
+SILENT_CYCLES = 2.5  # ... unless cycles or polls are longer
+UNSURE_S = 3.0  # writes without a known outcome for so long
+LOST = frozenset((UnitState.OFFLINE, UnitState.FROZEN, UnitState.NOT_EFFECTIVE))
+
+
+def unsure_since(
+    layout: Layout, before: Mapping[str, float], written: Mapping[str, Written], now_s: float
+) -> dict[str, float]:
+    """Since when it has not been known what became of the writes to each plant's limit [s]."""
+    out = {}
+    for p in layout.pv:
+        last = written.get(layout.setpoint_of.get((p, "p_limit_kw"), ""))
+        if last is not None and not last.known:
+            out[p] = before.get(p, now_s)
+    return out
+
+
+def with_lost(
+    layout: Layout, unsure_s: Mapping[str, float], snapshot: Snapshot, observed: Observed, dt_s: float
+) -> Observed:
+    """The observation with the plants whose limit is lost, and with what they give now as far as is known.
+
+    Parameters
+    ----------
+    unsure_s : since when writes have been without a known outcome, by plant [s, edge monotonic].
+    """
+    silent = {p for p in layout.pv if _silent(layout, snapshot, p, dt_s)}
+    now_s, states = snapshot.monotonic_s, observed.condition.pv_states
+    lost = {
+        p
+        for p in layout.pv
+        if p in silent
+        or not LOST.isdisjoint(states.get(p, ()))
+        or now_s - unsure_s.get(p, now_s) >= max(UNSURE_S, SILENT_CYCLES * dt_s)
+    }
+    if not lost:
+        return observed
+    site = layout.site
+    night = snapshot.utc is UtcState.VALID and dark(snapshot.at, site.latitude_deg, site.longitude_deg)
+    most_kw = {p: 0.0 if night else layout.pv[p].p_ac_kw for p in layout.pv if p in lost}
+    observed = replace(observed, pv_uncapped_kw=most_kw)
+    return _estimated(layout, observed, [p for p in layout.pv if p in silent])
+
+
+def _silent(layout: Layout, snapshot: Snapshot, pv: str, dt_s: float) -> bool:
+    """Whether none of what was read of it is fresh. What has never been read is not waited for."""
+    readings = [snapshot.readings[p] for p in layout.reads[pv] if p in snapshot.readings]
+    limit_s = max(SILENT_S, SILENT_CYCLES * max(dt_s, layout.poll_s.get(pv, 0.0)))
+    fresh = (r.is_good and snapshot.monotonic_s - r.arrived_s <= limit_s for r in readings)
+    return bool(readings) and not any(fresh)
+
+
+def _estimated(layout: Layout, observed: Observed, silent: list[str]) -> Observed:
+    """What silent plants give is what feeders draw and nobody else gives; else as last read."""
+    c, power = observed.condition, observed.power
+    bus_alive = c.grid_mode in (GridMode.GRID_TIED, GridMode.ISLANDED)
+    needed = {layout.p[a] for a in (*layout.feeders, *layout.gensets, *layout.bess, *layout.pv)}
+    needed |= {layout.p[layout.site.grid.id]} if c.grid_mode is GridMode.GRID_TIED else set()
+    needed -= {layout.p[p] for p in silent}
+    if not silent or not bus_alive or not needed.isdisjoint(observed.substituted):
+        return observed
+    aux_kw = sum(b.battery.aux_kw for b in layout.bess.values())
+    drawn_kw = sum(c.feeder_kw.values()) + aux_kw
+    others_kw = sum(kw for p, kw in c.pv_kw.items() if p not in silent)
+    left_kw = drawn_kw - power.grid_kw - power.genset_kw - power.bess_kw - others_kw
+    rated_kw = sum(layout.pv[p].p_ac_kw for p in silent)
+    share = min(1.0, max(0.0, left_kw / rated_kw)) if rated_kw > 0.0 else 0.0
+    pv_kw = {p: share * layout.pv[p].p_ac_kw if p in silent else kw for p, kw in c.pv_kw.items()}
+    given_kw = sum(pv_kw.values())
+    load_kw = power.grid_kw + power.genset_kw + power.bess_kw + given_kw
+    return replace(
+        observed,
+        condition=replace(c, pv_kw=pv_kw),
+        power=replace(power, pv_kw=given_kw, load_kw=load_kw, measured=False),
+    )
+
+
+def pv_alarms(observed: Observed) -> tuple[Alarm, ...]:
+    """Plants that are reckoned with their whole rating."""
+    return tuple(
+        Alarm(
+            code="pv.limit.lost",
+            asset=p,
+            text=f"the limit of {p} cannot be relied on: it is reckoned with {kw:.0f} kW, others make room",
+        )
+        for p, kw in observed.pv_uncapped_kw.items()
+    )

@@ -1,0 +1,48 @@
+"""The small plant with two PV plants whose devices drop their limits, or with two batteries."""
+
+from dataclasses import replace
+from typing import Any
+
+from ems.assets import DeviceBehaviour, OnSilence
+from ems.site import Authority, Hierarchy, SetpointAuthority, Site
+
+
+def _named(site: Site, *ids: str) -> Hierarchy:
+    h = site.hierarchy
+    return replace(h, subsystem_of={**h.subsystem_of, **dict.fromkeys(ids, "plant")})
+
+
+def _like(site: Site, point: str, own: str, **changes: Any) -> SetpointAuthority:
+    return replace(site.authority.setpoints[own], point=point, **changes)
+
+
+def two_pv(site: Site, first_kw: float = 300.0, second_kw: float = 300.0) -> Site:
+    """pv1 and pv2; a device that hears nothing for 15 s drops its limit."""
+    drops = DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.FULL)
+    plants, setpoints = [], dict(site.authority.setpoints)
+    for name, p_ac_kw in (("pv1", first_kw), ("pv2", second_kw)):
+        plants.append(replace(site.pv[0], id=name, p_ac_kw=p_ac_kw, p_dc_kwp=1.2 * p_ac_kw))
+        point = f"{name}.p_limit_kw"
+        setpoint = _like(site, point, "pv1.p_limit_kw", high=p_ac_kw)
+        setpoints[point] = replace(setpoint, safety=replace(setpoint.safety, behaviour=drops))
+    return replace(
+        site, pv=tuple(plants), hierarchy=_named(site, "pv2"), authority=Authority(setpoints=setpoints)
+    )
+
+
+def two_batteries(site: Site, second: float = 0.5, *, second_forms: bool = False) -> Site:
+    """bess1 and bess2, of `second` times its size; only bess1 forms unless said otherwise."""
+    first = site.bess[0]
+    battery, kw = first.battery, second * first.battery.p_discharge_kw_max
+    small = replace(
+        battery, energy_kwh=second * battery.energy_kwh, p_charge_kw_max=kw, p_discharge_kw_max=kw
+    )
+    pcs = replace(first.pcs, s_kva=second * first.pcs.s_kva, can_form=second_forms)
+    point = "bess2.p_set_kw"
+    setpoints = {**site.authority.setpoints, point: _like(site, point, "bess1.p_set_kw", low=-kw, high=kw)}
+    return replace(
+        site,
+        bess=(first, replace(first, id="bess2", battery=small, pcs=pcs)),
+        hierarchy=_named(site, "bess2"),
+        authority=Authority(setpoints=setpoints),
+    )
