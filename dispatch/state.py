@@ -114,6 +114,7 @@ class ProtectionMemory:
     surplus_since_s: float | None = None
     black_since_s: float | None = None
     reverse_since_s: float | None = None  # a genset is driven backwards
+    poi_kw: float | None = None  # expected at the POI by the last decisions, where its ramp is limited
     last_restore_s: float = -1e9
     emergency_gensets: tuple[str, ...] = ()  # started by protection, kept until the rules or a plan take over
 

@@ -64,6 +64,7 @@ class Observed:
     pv_uncapped_kw: Mapping[str, float] = field(
         default_factory=dict
     )  # what plants whose limit is lost may give
+    pv_ceiling_kw: Mapping[str, float] = field(default_factory=dict)  # of plants that come back
     caps: PoiCaps | None = None  # that hold at the POI now; None: not worked out yet
 
 

@@ -91,3 +91,4 @@ class BalancingMemory:
     fuel: Mapping[str, FuelWatch] = field(default_factory=dict)  # by genset
     poi: PoiMemory = field(default_factory=PoiMemory)
     pv_unsure_s: Mapping[str, float] = field(default_factory=dict)  # since when writes have no known outcome
+    pv_ceiling_kw: Mapping[str, float] = field(default_factory=dict)  # plants that wait or are let in

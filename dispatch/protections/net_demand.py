@@ -28,6 +28,9 @@ SWITCHED_CYCLES = 3  # a feeder that has switched so lately changes the load for
 MOVE_RATIO = 0.01  # of the rating: a smaller move teaches nothing
 TAUGHT_RATIO = 0.05  # of the rating: moves together as large as this are enough to tell
 CLEAR_RATIO = 0.5  # the best shift leaves less than half of what the median one leaves
+STEADY_RATIO = (
+    0.02  # of what the source moved: a wrong shift leaves at least so much, or all shifts are alike
+)
 FORGET_RATIO = 0.93  # of what was learnt, kept from one move to the next
 SAME_CYCLE_RATIO = 0.2  # cycles that differ by more are not one series
 
@@ -171,6 +174,8 @@ def _told(
     best = min(range(len(left_kw2)), key=lambda i: (left_kw2[i], abs(i - n)))
     median = sorted(left_kw2)[len(left_kw2) // 2]
     if moved_kw2 < (TAUGHT_RATIO * rating_kw) ** 2 or left_kw2[best] > CLEAR_RATIO * median:
+        return before_s
+    if median < STEADY_RATIO * moved_kw2:  # a steady ramp looks the same at every shift: only noise differs
         return before_s
     if before_s is not None:
         now = max(0, min(len(left_kw2) - 1, n + round(before_s / dt_s)))

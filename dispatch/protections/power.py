@@ -11,7 +11,7 @@ from dispatch.observing.condition import Observed
 from dispatch.protections.bus import Bus
 from dispatch.protections.power_blind import blind, blind_meter
 from dispatch.protections.power_island import battery_island, genset_island
-from dispatch.protections.power_parts import Power, limit_pv
+from dispatch.protections.power_parts import Power, let_in, limit_pv
 from dispatch.protections.power_tied import tied
 from dispatch.vocabulary import Target, Targets
 from ems.commands import Cause
@@ -40,6 +40,7 @@ def power_stage(
         if not c.available:
             reason = f"{b} is not available: it must come back at zero"
             out.bess[b] = Target(value=0.0, cause=Cause.PROTECTION, reason=reason)
+    let_in(layout, observed, out)
     return out
 
 

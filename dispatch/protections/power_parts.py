@@ -116,6 +116,17 @@ def limit_pv(layout: Layout, out: Power, bus: Bus, total_kw: float, reason: str)
         out.bound(layout.setpoint_of.get((p, "p_limit_kw")), 0.0, value, "protection", reason)
 
 
+def let_in(layout: Layout, observed: Observed, out: Power) -> None:
+    """Plants that come back give no more than they are let in with."""
+    for p, ceiling_kw in observed.pv_ceiling_kw.items():
+        known = out.pv.get(p)
+        if known is not None and known.value <= ceiling_kw:
+            continue
+        reason = f"{p} comes back: let in up to {ceiling_kw:.0f} kW"
+        out.pv[p] = Target(value=ceiling_kw, cause=Cause.PROTECTION, reason=reason)
+        out.bound(layout.setpoint_of.get((p, "p_limit_kw")), 0.0, ceiling_kw, "pv_return", reason)
+
+
 def bess_rooms(
     layout: Layout, observed: Observed, ids: tuple[str, ...], dt_s: float, band_soc: float = 0.0
 ) -> dict[str, tuple[float, float]]:

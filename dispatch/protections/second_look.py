@@ -7,6 +7,7 @@ from dispatch.observing.condition import Observed
 from dispatch.observing.duty import duty_alarms
 from dispatch.observing.fuel_watch import fuel_alarms, fuelled
 from dispatch.observing.pv_lost import pv_alarms, unsure_since, with_lost
+from dispatch.observing.pv_return import ceilings_kw, with_ceilings
 from dispatch.observing.soc_guard import soc_alarms
 from dispatch.protections.balancing_memory import BalancingMemory, SocWatch
 from dispatch.protections.net_demand import aligned
@@ -36,10 +37,14 @@ def second_look(
     fuel, observed = fuelled(layout, before.fuel, observed, state.observer.passed_s(snapshot))
     unsure_s = unsure_since(layout, before.pv_unsure_s, state.written, snapshot.monotonic_s)
     observed = with_lost(layout, unsure_s, snapshot, observed, dt_s)
+    ceiling_kw = ceilings_kw(layout, before.pv_ceiling_kw, observed, dt_s)
+    observed = with_ceilings(observed, ceiling_kw)
     poi, observed = at_poi(layout, before.poi, snapshot, observed, dt_s)
     sent = {p: w.value for p, w in state.written.items()}
     net_demand, observed = aligned(layout, before.net_demand, observed, sent, snapshot.monotonic_s, dt_s)
-    after = BalancingMemory(net_demand=net_demand, soc=soc, fuel=fuel, poi=poi, pv_unsure_s=unsure_s)
+    after = BalancingMemory(
+        net_demand=net_demand, soc=soc, fuel=fuel, poi=poi, pv_unsure_s=unsure_s, pv_ceiling_kw=ceiling_kw
+    )
     return after, observed
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balance import reached
+from dispatch.protections.poi_ramp import ramped
 from dispatch.protections.power_parts import bess_rooms, genset_targets, move_bess, wished_bess
 from dispatch.protections.protect import Protected
 from dispatch.transitions.stage import Moves
@@ -22,8 +23,9 @@ def held(layout: Layout, observed: Observed, moves: Moves, kept: Protected) -> P
     if moves.blocked:
         return _blocked(layout, kept)
     if moves.poi_kw is not None and observed.condition.grid_p_kw is not None:
-        return _steered(layout, observed, kept, moves, observed.condition.grid_p_kw)
-    return kept
+        kept = _steered(layout, observed, kept, moves, observed.condition.grid_p_kw)
+        return replace(kept, memory=replace(kept.memory, poi_kw=None))
+    return ramped(layout, observed, kept, moves.given.dt_s)
 
 
 def _blocked(layout: Layout, kept: Protected) -> Protected:

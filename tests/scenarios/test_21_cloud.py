@@ -1,6 +1,7 @@
 """21: a cloud takes 80 % of the sun in 20 s, and goes again."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from ems.site import Site
 from sim.rig import Rig, RigOptions
 
-pytestmark = pytest.mark.scenario(21, left="a ramp limit of the contract: the edge has none at the POI")
+pytestmark = pytest.mark.scenario(21)
 AT_S, BACK_S = 60.0, 180.0
 LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
 
@@ -37,3 +38,22 @@ def test_cloud_beside_the_grid_the_battery_takes_it_off_the_poi(small: Site):
     poi = [r.flows.grid_p_kw for r in rig.rows(AT_S - 5.0)]
     assert max(abs(b - a) for a, b in pairwise(poi)) <= 25.0
     assert max(poi) <= 40.0
+
+
+RAMP_KW_S = 1.0  # 60 kW a minute
+
+
+@pytest.mark.parametrize("limited", [True, False], ids=["ramp of the contract", "none"])
+def test_cloud_beside_the_grid_the_contracts_ramp_is_kept(small: Site, limited: bool):
+    """The battery is at its backup reserve, so that rules leave the cloud to the grid; the ramp does not."""
+    grid = replace(small.grid, ramp_kw_s=RAMP_KW_S if limited else None)
+    rig = Rig(replace(small, grid=grid), load_kw=LOAD, pv_kw=cloud(230.0), options=RigOptions(soc=0.398))
+    rig.run(420.0)
+    poi = [r.flows.grid_p_kw for r in rig.rows(AT_S - 30.0)]
+    minutes = [sum(poi[i : i + 10]) / 10.0 for i in range(len(poi) - 10)]
+    moved = max(abs(b - a) for a, b in zip(minutes, minutes[60:], strict=False))
+    if limited:
+        assert moved <= 60.0 * RAMP_KW_S + 7.0  # and the bias
+        assert max(abs(b - a) for a, b in pairwise(poi)) <= 0.8 * 230.0 / 20.0 + RAMP_KW_S + 5.0
+    else:
+        assert moved > 100.0

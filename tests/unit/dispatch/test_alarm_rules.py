@@ -88,7 +88,10 @@ def test_alarms_now_devices_silent_named_by_connection():
     loop = Loop(Rules())
     loop.run(5.0)
     loop.world.silent = frozenset(["pv1"])
-    assert {(a.code, a.asset) for a in loop.run(1.0).alarms} == {("device.silent", "pv1")}
+    assert {(a.code, a.asset) for a in loop.run(1.0).alarms} == {
+        ("device.silent", "pv1"),
+        ("pv.limit.lost", "pv1"),
+    }
     loop.world.silent = frozenset(["grid1"])
     assert ("grid.device.silent", "grid1") in {(a.code, a.asset) for a in loop.run(1.0).alarms}
     loop.world.silent = frozenset(loop.setup.layout.devices)
