@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from pydantic import ValidationError
 
 from api.alarm_schemas import (
     AlarmOut,
     AlarmsOut,
     AlarmTableOut,
-    AuthorityOut,
     HoldOut,
     LadderOut,
     LimitOut,
@@ -19,6 +19,7 @@ from api.alarm_schemas import (
     RungOut,
 )
 from api.answers import ERRORS, answer, page_of
+from api.authority_schemas import AuthorityOut, RulesOut
 from api.queries import AlarmsQuery, NoParameters, WindowQuery, window_of
 from api.readers import Readers
 from api.schemas import EventOut, EventsOut
@@ -137,7 +138,7 @@ def authority_routes(readers: Readers) -> APIRouter:
 
     @router.get("/authority", response_model=AuthorityOut)
     def authority(_: NoParameters) -> Response:
-        """Mode of control of the plant and of each device, limits set by people, limits told by others."""
+        """Who commands what, until when, and what limits it; why each mode is what it is; what waits."""
         edge = readers.statuses().get("edge")
         fields = {} if edge is None else edge.fields
         limits = _map(fields.get("limits"))
@@ -148,10 +149,22 @@ def authority_routes(readers: Readers) -> APIRouter:
                 devices={k: str(v) for k, v in _map(fields.get("control")).items()},
                 limits={k: LimitOut.model_validate(v) for k, v in limits.items()},
                 told_kw={k: v for k, v in _map(fields.get("limits_told_kw")).items() if isinstance(v, float)},
+                epoch=epoch if isinstance(epoch := fields.get("epoch"), int) else None,
+                held_safe=fields.get("held_safe") is True,
+                requests_refused=_text(fields.get("requests_refused")),
+                rules=_rules(fields.get("authority")),
             )
         )
 
     return router
+
+
+def _rules(value: object) -> RulesOut | None:
+    """None: an edge of another version, or of none."""
+    try:
+        return RulesOut.model_validate(value)
+    except ValidationError:
+        return None
 
 
 def _map(value: object) -> Mapping[str, object]:

@@ -87,16 +87,6 @@ class LimitOut(BaseModel):
     reason: str
 
 
-class AuthorityOut(BaseModel):
-    """Who may command: mode of control of the plant and of each device, and limits, as the edge last told."""
-
-    at: datetime | None
-    plant: str | None
-    devices: dict[str, str]
-    limits: dict[str, LimitOut]
-    told_kw: dict[str, float]
-
-
 class RungOut(BaseModel):
     """One rung of the ladder, as documented."""
 

@@ -217,6 +217,17 @@ function drawLadder(answer) {
   chip.className = at < 0 || at > 2 ? "chip bad" : at === 0 ? "chip ok" : "chip";
 }
 
+function drawControl(answer) {
+  const chip = $("control"), others = Object.entries(answer.devices).filter(([, m]) => m !== answer.plant);
+  const waiting = answer.rules ? Object.keys(answer.rules.proposals).length : 0;
+  chip.textContent = answer.plant === null ? "control unknown" : "control: " + answer.plant
+    + others.map(([d, m]) => `, ${d} ${m}`).join("") + (waiting ? `, ${waiting} to confirm` : "");
+  chip.title = answer.rules
+    ? Object.entries(answer.rules.devices).map(([d, x]) => `${d}: ${x.mode} (${x.why})`).join("\n") : "";
+  const bad = answer.held_safe || answer.plant === null || answer.plant === "off" || answer.requests_refused;
+  chip.className = bad ? "chip bad" : answer.plant === "auto" && !others.length ? "chip ok" : "chip";
+}
+
 /* ---- tables ---- */
 function drawCommands(answer) {
   const body = $("commands"); body.replaceChildren();
@@ -262,13 +273,13 @@ async function refresh() {
   try {
     site = site || await get("/api/v1/site");
     document.title = $("site").textContent = site.name;
-    const [snapshot, condition, plan, why, commands, events, ready, alarms, ladder] = await Promise.all([
+    const [snapshot, condition, plan, why, commands, events, ready, alarms, ladder, authority] = await Promise.all([
       get("/api/v1/snapshot"), get("/api/v1/condition"), get("/api/v1/plan"),
       get("/api/v1/plan/explanation?present=true"),
       get("/api/v1/commands?limit=200"), get("/api/v1/events?limit=" + ROWS), get("/ready"),
-      get("/api/v1/alarms?hidden=true"), get("/api/v1/ladder")]);
+      get("/api/v1/alarms?hidden=true"), get("/api/v1/ladder"), get("/api/v1/authority")]);
     drawFlow(reader(snapshot)); drawPlan(plan); drawWhy(why, plan); drawCommands(commands); drawEvents(events);
-    drawReady(ready); drawAlarms(alarms); drawLadder(ladder); drawMode(condition, snapshot.at);
+    drawReady(ready); drawAlarms(alarms); drawLadder(ladder); drawControl(authority); drawMode(condition, snapshot.at);
     $("trouble").hidden = true;
   } catch (error) {
     $("trouble").textContent = "No fresh data: " + error.message; $("trouble").hidden = false;
