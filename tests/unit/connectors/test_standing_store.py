@@ -93,6 +93,25 @@ def test_store_expiries_of_another_start_of_the_clock_are_left_out(kept):
     assert (after.plant, after.limits) == (FULL.plant, FULL.limits)
 
 
+@pytest.mark.parametrize(
+    ("boots", "kept_too"), [(("a", "a"), True), (("a", "b"), False), ((None, None), False)]
+)
+def test_store_expiries_hold_only_within_one_start_of_the_machine(tmp_path, monkeypatch, boots, kept_too):
+    """Where nothing tells which start it is, it counts as another one."""
+    monkeypatch.setattr(standing, "BOOT", tmp_path / "hidden")
+    monkeypatch.delenv("EMS_BOOT_ID", raising=False)
+    found: list[Any] = []
+    for boot in boots:
+        if boot is not None:
+            monkeypatch.setenv("EMS_BOOT_ID", boot)
+        store = Kept(tmp_path).store
+        found.append(store.load(ran_before=False))
+        store.keep(FULL)
+    assert (found[1].held_until_s == FULL.held_until_s) is kept_too
+    assert (found[1].mode_until_s == FULL.mode_until_s) is kept_too
+    assert found[1].limits == FULL.limits
+
+
 BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda raw: b"",
     "cut": lambda raw: raw[: len(raw) // 2],
