@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -248,6 +249,65 @@ def test_desk_folder_that_is_a_link_or_gone_is_not_trusted(place, tmp_path):
     assert place.desk.collect() == []
     assert (elsewhere / "r1.json").exists()
     assert place.desk.wrong is not None
+
+
+def as_user(uid: int, gid: int, act: Callable[[], object]) -> str:
+    """What becomes of it when another user of this machine does it: "done", or the name of the error."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            act()
+            said = "done"
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is said and the child ends
+            said = type(error).__name__
+        os.write(write, said.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as stream:
+        said = stream.read()
+    os.waitpid(child, 0)
+    return said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be other users")
+def test_desk_folder_as_other_users_meet_it():
+    """Of the group: may drop, may not look, nor touch what others dropped. Not of the group: nothing."""
+    group, first, second = 60_000, 60_001, 60_002
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        place = Place(directory)
+        os.chown(place.folder, 0, group)
+        place.folder.chmod(0o1730)
+        place.desk._name_of = str
+        texts = {n: text_of(request(n)) for n in range(1, 6)}  # a child may not be able to import anything
+
+        def drops(n: int) -> Callable[[], object]:
+            return lambda: drop_file(place.folder, f"r{n}.json", texts[n])
+
+        file = place.folder / "r1.json"
+        other = place.folder / "r2.json"
+        assert as_user(first, group, drops(1)) == "done"
+        assert as_user(second, group, lambda: list(place.folder.iterdir())) == "PermissionError"
+        assert as_user(second, group, file.unlink) == "PermissionError"
+        assert as_user(second, group, lambda: file.rename(other)) == "PermissionError"
+        assert as_user(second, group, lambda: file.write_text("{}")) == "PermissionError"
+        assert as_user(second, second, drops(3)) == "PermissionError"
+        assert as_user(second, group, drops(4)) == "done"
+        assert as_user(second, group, (place.folder / "r4.json").unlink) == "done", "taken back"
+        assert [(r.user, r.request.id) for r in place.desk.collect()] == [(str(first), "r1")]
+        place.folder.rename(directory / "elsewhere")
+        (directory / "of-second").mkdir()
+        os.chown(directory / "of-second", second, group)
+        (directory / "of-second").rename(place.folder)
+        place.folder.chmod(0o1730)
+        assert as_user(second, group, drops(5)) == "done"
+        assert place.desk.collect() == []
+        assert str(place.desk.wrong).startswith(f"it belongs to uid {second}, ")
 
 
 # --- hostile files ----------------------------------------------------------------------------------------
