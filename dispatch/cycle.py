@@ -50,6 +50,7 @@ from dispatch.vocabulary import (
 )
 from dispatch.writing.commands import Asked, demanded, gate_input_of, news, only_numbers, proposals_of, write
 from dispatch.writing.contention import contention_alarms, watch
+from dispatch.writing.outcomes import read_back
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Command, Refusal
 from ems.errors import InvariantBroken
@@ -201,7 +202,7 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     held_safe = state.held_safe and not ruling.released
     contention, stands = state.contention, still_written(state.written, ruling)
     if not shadow:  # in shadow nothing was sent that a device could hold
-        contention, stands = watch(layout, contention, stands, snapshot)
+        contention, stands = watch(layout, contention, read_back(layout, stands, snapshot), snapshot)
     state = replace(state, held_safe=held_safe, written=stands, contention=contention)
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
     layout = narrowed(layout, ruling)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from dispatch.authority.layout import ControlLayout, control_layout
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
 from ems.points import POINTS, Access, AssetKind, point_id
-from ems.site import Connection, SetpointAuthority, Site
+from ems.site import Connection, PointMap, SetpointAuthority, Site
 
 DEFAULT_AGE_S_MAX = 30.0  # for points that no connection maps
 NEEDED = {  # readings a setpoint depends on, by kind of asset
@@ -82,6 +82,7 @@ class Layout:
     control: ControlLayout
     device_of: Mapping[str, str]  # point -> connection, of mapped points
     poll_s: Mapping[str, float]  # asset id -> longest time between two readings of it, where mapped
+    step_of: Mapping[str, float]  # written point -> one count of its register, where it holds counts
 
     def device(self, point: str) -> str:
         """The device that holds a point: its connection, or its asset where no map says."""
@@ -96,6 +97,11 @@ class Layout:
 def _tells(authority: SetpointAuthority) -> bool:
     behaviour = authority.safety.behaviour
     return behaviour.timeout_point is not None or behaviour.value_point is not None
+
+
+def _counts(m: PointMap) -> bool:
+    """Whether its register holds whole counts, and zero among them."""
+    return m.data_type.lower() not in ("f32", "f64", "float", "double") and m.offset == 0.0
 
 
 def _genset_order(site: Site) -> dict[str, GensetParams]:
@@ -167,5 +173,6 @@ def layout_of(site: Site) -> Layout:
         poi_bias_kw=site.grid.poi_bias_kw,
         device_of={m.point: c.id for c in site.connections for m in c.points},
         poll_s=_poll_s(site),
+        step_of={m.point: abs(m.scale) for m in maps if m.writable and _counts(m)},
         control=control_layout(site),
     )

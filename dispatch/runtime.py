@@ -19,15 +19,23 @@ from dispatch.observing.process_image import ProcessImage
 from dispatch.observing.utc import UtcMemory, record_time
 from dispatch.pacing import Pace
 from dispatch.state import EdgeState, ObserverMemory, Written
+from dispatch.supervision.safe_stop import (
+    SAFE_RETRY_S,
+    SAFE_TRIES,
+    bare_safe_commands,
+    bare_snapshot,
+    tried,
+)
 from dispatch.vocabulary import Controller, Decisions, TickInput
 from dispatch.writing.last_line import Newest
-from dispatch.writing.sending import Decided, Sender
+from dispatch.writing.sending import Decided, Sender, Sent, has_loop
 from ems.alarms import AlarmAction, AlarmBook
-from ems.clock import Clock
+from ems.clock import Clock, wall_sleep
 from ems.commands import Bound, Command, Proposal
 from ems.condition import PlantCondition
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
+from ems.records import JsonValue
 from ems.release import ReleaseWish
 from ems.requests import Received, Standing
 from ems.site import GridMode, Site
@@ -142,6 +150,19 @@ class EdgeRuntime:
         ------
         Exception : whatever the tick raised, after the safe table was written and the edge latched held safe.
         """
+        try:
+            return await self._cycle(dt_s, proposals, received, overrun)
+        except Exception as broken:
+            what = {"what": f"{type(broken).__name__}: {broken}"}
+            tried(lambda: self._recorder.event(self._clock.now(), "edge.invariant.broken", what), [])
+            standing = standing_of(self.state.authority, held_safe=True)
+            tried(lambda: self._keep(standing), [])  # also over a restart
+            await self.safe_stop(f"broken invariant: {broken}")
+            raise
+
+    async def _cycle(
+        self, dt_s: float, proposals: Sequence[Proposal], received: Sequence[Received], overrun: bool
+    ) -> Decisions:
         self._image.update(await self._io.read_all())
         snapshot = self._latched()
         self._recorder.readings(snapshot)
@@ -161,20 +182,14 @@ class EdgeRuntime:
         self.alarm_actions.clear()
         self.received.clear()
         before = self.state.written
-        try:
-            self.state, decisions = tick(self.setup, self.state, given)
-        except Exception as broken:
-            self._recorder.event(
-                snapshot.at, "edge.invariant.broken", {"what": f"{type(broken).__name__}: {broken}"}
-            )
-            self._keep(standing_of(self.state.authority, held_safe=True))  # also over a restart
-            await self.safe_stop(f"broken invariant: {broken}")
-            raise
+        self.state, decisions = tick(self.setup, self.state, given)
         self.last = decisions
         if decisions.standing is not None:
             self._keep(decisions.standing)
         self._record(decisions)
-        await self._send(decisions.commands, before, decisions.mode, decisions.bounds)
+        sent = await self._send(decisions.commands, before, decisions.mode, decisions.bounds)
+        if sent.broken:
+            raise sent.broken[0]
         return decisions
 
     def _latched(self) -> Snapshot:
@@ -188,18 +203,55 @@ class EdgeRuntime:
         return replace(self._image.latch(at, now_s), utc=utc)
 
     async def safe_stop(self, reason: str = "the edge is stopping") -> None:
-        """Write the safe table of the present grid mode through the gate, once, and latch held safe."""
+        """Write the safe table of the present grid mode through the gate, once, and latch held safe.
+
+        Whatever raises on the way: then the table of what the last cycle knew is written. What a device does
+        not confirm is written to it again, `SAFE_TRIES` times in all.
+        """
         if self._stopped:
             return
+        broken: list[Exception] = []
+        tried(lambda: self._expecting(math.inf), broken)
+        snapshot = tried(self._latched, broken)
+        if snapshot is None:
+            snapshot = bare_snapshot(self.last, self._clock.now(), self._clock.monotonic_s())
+        seen, before = snapshot, self.state.written
+        decided = tried(lambda: safe_commands(self.setup, self.state, seen, reason), broken)
+        if decided is None:
+            layout = self.setup.layout
+            commands = bare_safe_commands(layout, self.state, self.last, snapshot, reason)
+            self.state = replace(self.state, held_safe=True, seq=self.state.seq + len(commands))
+            commands = () if self.setup.shadow else commands
+        else:
+            self.state, commands = decided
+        fields: dict[str, JsonValue] = {"reason": reason, "commands": len(commands)}
+        tried(lambda: self._recorder.event(seen.at, "edge.safe_table.written", fields), broken)
+        left = await self._until_safe(commands, before, broken)
         self._stopped = True
-        self._expecting(math.inf)
-        snapshot = self._latched()
-        before = self.state.written
-        self.state, commands = safe_commands(self.setup, self.state, snapshot, reason)
-        self._recorder.event(
-            snapshot.at, "edge.safe_table.written", {"reason": reason, "commands": len(commands)}
-        )
-        await self._send(commands, before, self.state.observer.mode, {})
+        if left or broken:
+            failed: dict[str, JsonValue] = {
+                "unconfirmed": [c.point for c in left],
+                "raised": [f"{type(b).__name__}: {b}" for b in broken],
+            }
+            tried(lambda: self._recorder.event(seen.at, "edge.safe_table.incomplete", failed), broken)
+
+    async def _until_safe(
+        self, commands: Sequence[Command], before: Mapping[str, Written], broken: list[Exception]
+    ) -> Sequence[Command]:
+        """Send the safe table until every device has confirmed its part; what is left unconfirmed."""
+        for again in range(SAFE_TRIES):
+            if again > 0:
+                if has_loop():
+                    await wall_sleep(SAFE_RETRY_S)
+                first = self.state.seq + 1
+                commands = [replace(c, seq=first + i) for i, c in enumerate(commands)]
+                self.state = replace(self.state, seq=self.state.seq + len(commands))
+            sent = await self._send(commands, before, self.state.observer.mode, {})
+            broken += sent.broken
+            commands = [c for c in commands if c.point in sent.unconfirmed]
+            if not commands:
+                break
+        return commands
 
     async def run(
         self,
@@ -260,13 +312,14 @@ class EdgeRuntime:
         before: Mapping[str, Written],
         mode: GridMode,
         bounds: Mapping[str, Sequence[Bound]],
-    ) -> None:
+    ) -> Sent:
         """Send what was decided, and remember what became of it."""
         if not commands:
-            return
+            return Sent(written=self.state.written)
         decided = Decided(before=before, mode=mode, bounds=bounds)
-        written = await self._sender.send(commands, decided, lambda: self.state, self._arrived)
-        self.state = replace(self.state, written=written)
+        sent = await self._sender.send(commands, decided, lambda: self.state, self._arrived)
+        self.state = replace(self.state, written=sent.written)
+        return sent
 
 
 def remembered(known: PlantCondition | None, now: datetime, zone: ZoneInfo) -> ObserverMemory:

@@ -119,6 +119,9 @@ class ProtectionMemory:
     emergency_gensets: tuple[str, ...] = ()  # started by protection, kept until the rules or a plan take over
 
 
+NEVER_S = -1e9  # when a setpoint that this edge has not written was written
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
     """Last value sent to one setpoint."""
@@ -126,6 +129,8 @@ class Written:
     value: float  # unit of the setpoint; ratio
     at_s: float
     known: bool  # False: outcome unknown or never written, the value is what was measured
+    wanted: float | None = None  # unit of the setpoint; ratio; sent and not confirmed
+    tries: int = 0  # so often, one after the other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,13 @@ from dispatch.authority.layers import resolve as authorise
 from dispatch.authority.ruling import Ruling
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
-from dispatch.state import EdgeState, Written
+from dispatch.state import NEVER_S, EdgeState, Written
 from dispatch.vocabulary import Target, Targets, TickInput
 from dispatch.writing.contention import yields
 from dispatch.writing.gate import GateInput, gate
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Bound, Cause, Command, Proposal, Refusal
+from ems.condition import PlantCondition
 from ems.control import ControlMode, may_write
 from ems.errors import InvariantBroken
 from ems.points import AssetKind, BessState
@@ -213,25 +214,32 @@ def _read_back(state: EdgeState, snapshot: Snapshot) -> dict[str, Written]:
 def _measured(
     layout: Layout, state: EdgeState, observed: Observed, snapshot: Snapshot, ruling: Ruling
 ) -> dict[str, Written]:
-    """What stands for a setpoint this edge has not written yet: no step on taking over.
+    """What stands for each setpoint this edge has not written yet: no step on taking over."""
+    out = {}
+    for point in layout.setpoint_of.values():
+        if point not in state.written:
+            stands = taken_over(layout, observed.condition, snapshot, point, ruling)
+            if stands is not None:
+                out[point] = stands
+    return out
+
+
+def taken_over(
+    layout: Layout, c: PlantCondition, snapshot: Snapshot, point: str, ruling: Ruling
+) -> Written | None:
+    """What stands for a setpoint this edge has not written yet.
 
     What the device says it has (its read-back), else for powers what is measured; for a PV limit that changes
     hands what the plant gives, which is where it may have been left.
     """
-    out = {}
-    for (asset, name), point in layout.setpoint_of.items():
-        if point in state.written:
-            continue
-        value = snapshot.value(point)
-        if value is None and name == "p_set_kw":
-            c = observed.condition
-            is_bess = layout.kinds[asset] is AssetKind.BESS
-            value = c.bess[asset].p_kw if is_bess else c.gensets[asset].p_kw
-        if value is None and name == "p_limit_kw" and point in ruling.step:
-            value = observed.condition.pv_kw[asset]
-        if value is not None:
-            out[point] = Written(value=value, at_s=-1e9, known=False)
-    return out
+    asset, _, name = point.partition(".")
+    value = snapshot.value(point)
+    if value is None and name == "p_set_kw":
+        is_bess = layout.kinds[asset] is AssetKind.BESS
+        value = c.bess[asset].p_kw if is_bess else c.gensets[asset].p_kw
+    if value is None and name == "p_limit_kw" and point in ruling.step:
+        value = c.pv_kw[asset]
+    return None if value is None else Written(value=value, at_s=NEVER_S, known=False)
 
 
 def _assert_safe(layout: Layout, command: Command, low: float, high: float) -> None:

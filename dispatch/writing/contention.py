@@ -13,14 +13,13 @@ from dispatch.layout import Layout
 from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from dispatch.writing.contention_memory import ContentionMemory, Contest
+from dispatch.writing.outcomes import slack_of
 from ems.commands import Setpoint
-from ems.points import is_binary
 from ems.telemetry import Snapshot
 
 AGAIN_S = 60.0  # between two rewrites against the other master
 LAG_S = 5.0  # a read-back may be so much older than what was written
 KEPT = 16  # values of ours that are remembered: a device that keeps an old one is deaf, not contended
-SPAN_RATIO = 0.005  # of a setpoint's span: what registers round
 BEFORE_S = -1e9
 
 
@@ -73,8 +72,7 @@ def _ours(
     arrived_s: float,
 ) -> bool:
     """Whether a value read back is one of ours, or on its way from one to the next."""
-    a = layout.setpoints[point]
-    slack = 0.5 if is_binary(point) else max(a.deadband, SPAN_RATIO * (a.high - a.low))
+    slack = slack_of(layout, point)
     recent = [v for at_s, v in sent if at_s >= arrived_s - LAG_S]
     older = [v for at_s, v in sent if at_s < arrived_s - LAG_S]
     hull = recent + older[-1:]

@@ -8,6 +8,8 @@ from datetime import datetime
 from dispatch.authority.layers import FORCED
 from dispatch.layout import Layout
 from dispatch.state import Written
+from dispatch.writing.outcomes import repeat_after_s
+from dispatch.writing.rounding import inside
 from ems.commands import Cause, Command, Refusal, Setpoint
 from ems.invariants import clamp
 from ems.points import AssetKind, is_binary
@@ -56,6 +58,8 @@ def gate(
         ramped = clamp(ramped, max(s.low, authority.low), min(s.high, authority.high))
         if abs(ramped - value) > 1e-9:
             value, reason = ramped, f"{reason}; on its way to {s.value:.1f} at the allowed ramp"
+    low, high = max(s.low, authority.low), min(s.high, authority.high)
+    value = inside(value, low, high, layout.step_of.get(s.point), protective=s.protective)
     if not _due(value, s, last, authority.deadband, authority.refresh_s, given):
         return None
     return Command(
@@ -81,15 +85,12 @@ def _due(
 ) -> bool:
     """Changed by more than the deadband, or the device's watchdog wants to hear from us again."""
     if last is None or not last.known:
-        return last is None or given.now_s - last.at_s >= RETRY_S or s.cause in FORCED
+        return last is None or given.now_s - last.at_s >= repeat_after_s(last) or s.cause in FORCED
     if s.cause is Cause.SAFE_TABLE:
         return abs(value - last.value) > 1e-9
     binary = is_binary(s.point)
     band = 0.5 if binary else (1e-6 if s.protective else deadband)
     return abs(value - last.value) > band or given.now_s - last.at_s >= refresh_s - 1e-6
-
-
-RETRY_S = 2.0  # after a write with unknown outcome
 
 
 def forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInput) -> tuple[str | None, str]:

@@ -15,8 +15,9 @@ from dispatch.authority.stage import rule, rule_safe
 from dispatch.layout import Layout
 from dispatch.observing.condition import observe
 from dispatch.state import EdgeState, Written
-from dispatch.writing.commands import gate_input_of
+from dispatch.writing.commands import gate_input_of, taken_over
 from dispatch.writing.gate import GateInput, forbidden
+from dispatch.writing.rounding import inside
 from ems.commands import Bound, Cause, Command, Refusal, Setpoint
 from ems.condition import PlantCondition
 from ems.control import ControlMode, may_write
@@ -47,6 +48,13 @@ class Line:
     given: GateInput  # newest
     ruling: Ruling  # newest: selectors, emergency stop, interlocks, limits told by others
     bounds: Mapping[str, Sequence[Bound]]  # protections' bounds of the decision
+    snapshot: Snapshot  # newest
+
+    def stood(self, point: str, before: Mapping[str, Written]) -> Written | None:
+        """What a setpoint stood at before a command: what was written, else what is taken over."""
+        if point in before or point not in self.layout.setpoints:
+            return before.get(point)
+        return taken_over(self.layout, self.condition, self.snapshot, point, self.ruling)
 
     def holds(self, newest: Newest, state: EdgeState, now_s: float) -> bool:
         """Nothing has arrived since this line was drawn, and it is not old: it need not be drawn again."""
@@ -79,6 +87,7 @@ def line_now(
         given=gate_input_of(layout, state, observed, snapshot, MOMENT_S),
         ruling=_ruled_again(layout, state, snapshot, observed.condition),
         bounds={} if state.held_safe else bounds,  # the safe table is bound by no protection
+        snapshot=snapshot,
     )
 
 
@@ -127,7 +136,7 @@ def last_line(line: Line, command: Command, last: Written | None) -> Command | R
         why = f"{asset} or the bus is no longer in the state this was decided on"
         return _refused(line, command, "state_changed", why)
     limits = intersect(layers_of(line.layout, line.condition, command.point, line.bounds, line.ruling))
-    now = _narrowed(command, limits)
+    now = _narrowed(command, limits, line.layout.step_of.get(command.point))
     code, why = forbidden(line.layout, _setpoint(now, limits), last, line.given)
     return now if code is None else _refused(line, command, code, why)
 
@@ -163,10 +172,11 @@ def _discrete_moved(line: Line, command: Command, asset: str, name: str) -> bool
     return not opens and command.state_hash != line.given.state_hash.get(asset, "")
 
 
-def _narrowed(command: Command, limits: Limits) -> Command:
+def _narrowed(command: Command, limits: Limits, step: float | None) -> Command:
     value = clamp(command.value, limits.low, limits.high)
     if value == command.value:
         return command
+    value = inside(value, limits.low, limits.high, step, protective=True)
     reason = (
         f"{command.reason}; {command.value:.1f} narrowed to {value:.1f} by {limits.binding} before sending"
     )

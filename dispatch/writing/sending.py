@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dispatch.layout import Layout
-from dispatch.state import EdgeState, Written
+from dispatch.state import NEVER_S, EdgeState, Written
 from dispatch.writing.last_line import NOTHING_NEW, Line, Newest, last_line, line_now
+from dispatch.writing.outcomes import after_write
 from ems.clock import Clock
-from ems.commands import Bound, Command, Refusal, WriteOutcome
+from ems.commands import Bound, Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.ports import DeviceIO, Recorder
 from ems.site import GridMode
 from ems.telemetry import Reading, Snapshot
@@ -23,6 +24,15 @@ class Decided:
     before: Mapping[str, Written]
     mode: GridMode
     bounds: Mapping[str, Sequence[Bound]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What every point stands at after the writes, and what raised on the way."""
+
+    written: Mapping[str, Written]
+    unconfirmed: tuple[str, ...] = ()  # points that were written to and did not say so
+    broken: tuple[Exception, ...] = ()
 
 
 class Sender:
@@ -56,8 +66,10 @@ class Sender:
         decided: Decided,
         state: Callable[[], EdgeState],
         arrived: Arrived,
-    ) -> Mapping[str, Written]:
+    ) -> Sent:
         """What is written to each point from now on; what is not confirmed is written again soon.
+
+        Nothing that raises on the way of one command keeps the others from being sent.
 
         Parameters
         ----------
@@ -65,39 +77,75 @@ class Sender:
         arrived : takes in what has arrived meanwhile, and latches.
         """
         sent: dict[str, Written | None] = {}
+        broken: list[Exception] = []
         self._line = None
 
         async def one_by_one(queue: Sequence[Command]) -> None:
             for command in queue:
-                sent[command.point] = await self._send_one(command, decided, state, arrived)
+                before = decided.before.get(command.point)
+                try:
+                    passed, before = self._passed(command, decided, state(), arrived, broken)
+                    sent[command.point] = await self._send_one(passed, before, broken)
+                except Exception as what:  # noqa: BLE001  raised again when every device has its commands
+                    broken.append(what)
+                    sent[command.point] = after_write(command, WriteOutcome.UNKNOWN, before)
 
-        if _has_loop():
-            queues: dict[str, list[Command]] = {}
-            for command in commands:
-                queues.setdefault(self._layout.device(command.point), []).append(command)
-            done = await asyncio.gather(*map(one_by_one, queues.values()), return_exceptions=True)
-            for broken in done:
-                if broken is not None:
-                    raise broken
+        queues: dict[str, list[Command]] = {}
+        for command in commands:
+            queues.setdefault(self._layout.device(command.point), []).append(command)
+        if has_loop():
+            await asyncio.gather(*map(one_by_one, queues.values()))
         else:
             await one_by_one(commands)
         written = {p: w for p, w in state().written.items() if p not in sent}
-        return written | {p: w for p, w in sent.items() if w is not None}
+        written |= {p: w for p, w in sent.items() if w is not None}
+        left = tuple(p for p, w in sent.items() if w is not None and w.wanted is not None)
+        return Sent(written=written, unconfirmed=left, broken=tuple(broken))
+
+    def _passed(
+        self, command: Command, decided: Decided, state: EdgeState, arrived: Arrived, broken: list[Exception]
+    ) -> tuple[Command | Refusal, Written | None]:
+        """(what the last line makes of a command, what its setpoint stood at).
+
+        Where the line itself cannot be drawn, the safe table passes as it was decided, and nothing else does.
+        """
+        try:
+            line = self._line_now(decided, state, arrived)
+            last = line.stood(command.point, decided.before)
+            return last_line(line, command, last), last
+        except Exception as what:
+            if not _safe(command):
+                raise
+            broken.append(what)
+            return command, decided.before.get(command.point)
 
     async def _send_one(
-        self, command: Command, decided: Decided, state: Callable[[], EdgeState], arrived: Arrived
+        self, passed: Command | Refusal, last: Written | None, broken: list[Exception]
     ) -> Written | None:
-        """Last line, intent, write, outcome: what is written to the point from now on."""
-        last = decided.before.get(command.point)
-        passed = last_line(self._line_now(decided, state(), arrived), command, last)
+        """Intent, write, outcome: what is written to the point from now on."""
         if isinstance(passed, Refusal):
             self._recorder.refusal(passed)
-            return None if last is None else replace(last, known=False)
-        self._recorder.intent(passed)
-        (result,) = await self._io.write([passed])
-        self._recorder.outcome(result)
-        confirmed = result.outcome is WriteOutcome.CONFIRMED
-        return Written(value=passed.value, at_s=passed.decided_s, known=confirmed)
+            return None if last is None or last.at_s <= NEVER_S else replace(last, known=False)
+        self._note(lambda: self._recorder.intent(passed), passed, broken)
+        try:
+            (result,) = await self._io.write([passed])
+        except Exception as what:  # noqa: BLE001  raised again when every device has its commands
+            broken.append(what)
+            detail = f"{type(what).__name__}: {what}"
+            result = WriteResult(
+                command=passed, outcome=WriteOutcome.UNKNOWN, detail=detail, finished_at=self._clock.now()
+            )
+        self._note(lambda: self._recorder.outcome(result), passed, broken)
+        return after_write(passed, result.outcome, last)
+
+    def _note(self, record: Callable[[], None], command: Command, broken: list[Exception]) -> None:
+        """Record; a recorder that raises keeps the safe table from nobody."""
+        try:
+            record()
+        except Exception as what:
+            if not _safe(command):
+                raise
+            broken.append(what)
 
     def _line_now(self, decided: Decided, state: EdgeState, arrived: Arrived) -> Line:
         """The line as it is at this moment; drawn again only where something has arrived or grown old."""
@@ -110,7 +158,12 @@ class Sender:
         return known
 
 
-def _has_loop() -> bool:
+def _safe(command: Command) -> bool:
+    """What makes the plant safe is sent whatever else breaks."""
+    return command.cause in (Cause.SAFE_TABLE, Cause.EMERGENCY_STOP)
+
+
+def has_loop() -> bool:
     """A virtual run has no event loop: there one command is sent after the other."""
     try:
         asyncio.get_running_loop()

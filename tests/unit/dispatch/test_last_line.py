@@ -21,7 +21,7 @@ from ems.control import ControlMode
 from ems.control_site import ControlParams, LimitKind, UtilityLimit
 from ems.points import BessState, GensetState
 from ems.site import GridMode, Site
-from ems.telemetry import Quality, Reading
+from ems.telemetry import Quality, Reading, Snapshot
 from sim.rig import Rig, RigOptions
 from tests.builders import T0, site
 from tests.unit.dispatch.test_authority_gate import LAYOUT, NOW, anything, bounds, condition, gate_input
@@ -273,6 +273,7 @@ def line(mode: GridMode = GridMode.GRID_TIED, **changes: object) -> Line:
         "bounds": {},
         "ruling": RULING,
     } | changes
+    values.setdefault("snapshot", Snapshot(at=T0, monotonic_s=0.0, readings={}))
     return Line(**values)  # type: ignore[arg-type]
 
 
