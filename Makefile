@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint format types contracts pytest coverage soak lock setup setup-dev clean
+.PHONY: help demo test check lint format types contracts pytest coverage mutate soak lock setup setup-dev clean
 
 PYTHON ?=
 VENV := .venv
@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 LOCK_ARGS ?=
+MUTATE_ARGS ?=
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=/path/to/python3]"
@@ -50,13 +51,16 @@ endif
 
 # Who may command, and the plan check: the quick tests that are about them, and every branch taken.
 AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,control.py authority_gate.py authority_edges.py \
-	authority_layers.py last_line.py leases.py desk_rights.py plan_check.py plan_moves.py) \
+	authority_layers.py last_line.py leases.py desk_rights.py plan_check.py plan_check_edges.py plan_moves.py) \
 	tests/scenarios/test_67_select_before_operate.py
 
 coverage: $(VENV)/.dev ## every branch of authority and plan check is taken by a test, or it fails
 	@mkdir -p build
 	@$(BIN)/coverage run -m pytest -q $(AUTHORITY_TESTS)
 	@$(BIN)/coverage report
+
+mutate: $(VENV)/.dev ## plant faults in authority and plan check: which does no test find (MUTATE_ARGS="--list")
+	@nice -n 15 $(BIN)/python tools/mutate.py $(MUTATE_ARGS)
 
 soak: $(VENV)/.dev ## long random runs (marked "soak"), which "make test" leaves out
 	@$(BIN)/pytest -m soak --timeout=0 $(PYTEST_ARGS)
