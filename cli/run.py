@@ -101,7 +101,7 @@ def refuse_what_is_not_loopback(site: Site, file: str) -> None:
             file=file,
             line=None,
             key=f"connections.{c.id}.host",
-            found=c.host,
+            found=c.host if c.serial is None else c.serial.device,
             allowed="a loopback address, as 127.0.0.1",
             message="devices on other machines are not spoken to before commissioning",
         )

@@ -10,7 +10,9 @@ import structlog
 
 from connectors.device import Device, Health, OnEvent
 from connectors.link import DeviceLink, WriteReply
+from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
+from connectors.modbus.rtu_link import RtuLink, bus_key, make_bus
 from connectors.opcua.client import OpcUaLink
 from connectors.point_map import PointCodec, point_codecs
 from ems.clock import Clock, wall_s
@@ -61,13 +63,21 @@ class FieldIO:
         self._on_event = on_event
         self._devices: dict[str, Device] = {}
         self._device_of: dict[str, Device] = {}
-        deadlines = []
+        deadlines: list[float] = []
+        buses: dict[tuple[str, int], Bus] = {}
+        shares: dict[tuple[str, int], list[float]] = {}  # time-outs of the units of each bus
         for connection in site.connections:
             codecs = point_codecs(connection)
             host, port = (addresses or {}).get(connection.id, (connection.host, connection.port))
             wait_s = connection.timeout_s if timeout_s is None else timeout_s
             deadlines.append(wait_s)
-            link = _link(connection, codecs, host, port, wait_s)
+            if connection.protocol.is_rtu:
+                key = bus_key(connection, host, port)
+                bus = buses.setdefault(key, make_bus(connection, host, port))
+                shares.setdefault(key, [wait_s]).append(wait_s)
+                link: DeviceLink = RtuLink(connection, list(codecs.values()), bus=bus, timeout_s=wait_s)
+            else:
+                link = _link(connection, codecs, host, port, wait_s)
             device = Device(
                 connection,
                 codecs,
@@ -78,6 +88,7 @@ class FieldIO:
             )
             self._devices[connection.id] = device
             self._device_of |= dict.fromkeys(codecs, device)
+        deadlines += [sum(waits) for waits in shares.values()]  # units of a bus are asked one after the other
         # A little longer than the wire time-outs: a silent device is told as failed in the same call.
         self._deadline_s = 1.2 * max(deadlines, default=0.0) + 0.02
         self._phased = phased
@@ -247,3 +258,5 @@ def _link(
             return ModbusLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
         case Protocol.OPC_UA:
             return OpcUaLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
+        case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
+            raise AssertionError("units of a bus are linked through it")

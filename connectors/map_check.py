@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from connectors.raw_types import MODBUS_TYPES, types_of
 from ems.errors import Problem
-from ems.site import Connection, PointMap, Protocol
+from ems.site import Connection, PointMap
 
 MODBUS_TABLES = ("holding", "input")
 ORDERS = ("big", "little")
@@ -42,7 +42,7 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
     require(row.sign in (1, -1), "sign", "1 or -1")
     require(math.isfinite(row.low), "low", "a finite number")
     require(math.isfinite(row.high) and row.high >= row.low, "high", f"a finite number from {row.low!r} up")
-    if connection.protocol is Protocol.MODBUS_TCP:
+    if connection.protocol.is_modbus:
         require(row.byte_order in ORDERS, "byte_order", "big or little")
         require(row.word_order in ORDERS, "word_order", "big or little")
         require(row.table in MODBUS_TABLES, "table", "holding or input")
@@ -60,7 +60,7 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
 
 def _check_shared_registers(connection: Connection) -> list[Problem]:
     """Two points in one register are refused when either can be written."""
-    if connection.protocol is not Protocol.MODBUS_TCP:
+    if not connection.protocol.is_modbus:
         return []
     spans: list[tuple[int, int, PointMap]] = []
     for row in connection.points:

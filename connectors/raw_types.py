@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from ems.site import Connection, Protocol
+from ems.site import Connection
 
 Raw = bool | int | float
 
@@ -83,4 +83,4 @@ OPC_UA_TYPES: dict[str, RawType] = {
 
 def types_of(connection: Connection) -> dict[str, RawType]:
     """Data types a connection of this protocol may name in its point map."""
-    return MODBUS_TYPES if connection.protocol is Protocol.MODBUS_TCP else OPC_UA_TYPES
+    return MODBUS_TYPES if connection.protocol.is_modbus else OPC_UA_TYPES

@@ -183,7 +183,29 @@ class Protocol(StrEnum):
     """Protocols a connection may speak."""
 
     MODBUS_TCP = "modbus_tcp"
+    MODBUS_RTU = "modbus_rtu"  # on a serial line
+    MODBUS_RTU_TCP = "modbus_rtu_tcp"  # serial frames through a TCP connection to a gateway
     OPC_UA = "opc_ua"
+
+    @property
+    def is_modbus(self) -> bool:
+        """Registers by number; a point map for one of these fits them all."""
+        return self is not Protocol.OPC_UA
+
+    @property
+    def is_rtu(self) -> bool:
+        """Units share a bus on which one request is in flight."""
+        return self in (Protocol.MODBUS_RTU, Protocol.MODBUS_RTU_TCP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerialLine:
+    """A serial port and how characters look on it; eight data bits."""
+
+    device: str  # such as /dev/ttyUSB0
+    baud: int
+    parity: str  # even | odd | none
+    stop_bits: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,3 +252,4 @@ class Connection:
     stamps_sampled: bool = (
         False  # OPC UA: the server stamps each sample, so that an old stamp is an old value
     )
+    serial: SerialLine | None = None  # modbus_rtu: instead of host (then empty) and port (then 0)

@@ -80,6 +80,8 @@ class PlantServers:
                     device = UaDevice(self._world, codecs, f"opc.tcp://{host}:{port}{path}")
                     self._opc_ua.append(device)
                     await device.start()
+                case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
+                    raise EmsError(f"{connection.id!r}: no {connection.protocol} device is simulated")
         for address, connections in units.items():
             await self._start_modbus(address, connections)
 

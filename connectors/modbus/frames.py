@@ -1,6 +1,8 @@
-"""Whether a Modbus TCP reply is the answer to its request, byte for byte. Pure.
+"""Whether a Modbus reply is the answer to its request, byte for byte. Pure.
 
-A value taken from the reply to another request would be wrong without anybody noticing.
+Frames are laid out as on Modbus TCP; those of a serial line are brought into that layout by `rtu.py`, so that
+replies are checked in one place. A value taken from the reply to another request would be wrong without
+anybody noticing.
 
 Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b (2006), section 3; MODBUS Application Protocol
 V1.1b3 (2012), sections 6.3, 6.4, 6.6, 6.12 and 7.
@@ -36,7 +38,7 @@ def is_complete(sent: bytes, received: bytes) -> bool:
     function = received[7]
     if function not in (sent[7], sent[7] | 0x80):
         raise MalformedReply(f"function code {function} answers {sent[7]}")
-    due = _length_due(sent, function)
+    due = length_due(sent, function)
     length = int.from_bytes(received[4:6], "big")
     if length != due:
         raise MalformedReply(f"{length} bytes announced, the answer has {due}")
@@ -61,8 +63,8 @@ def _is_plain_read(sent: bytes, received: bytes) -> bool:
     return received[:DATA_AT] == sent[:4] + bytes((0, 3 + size)) + sent[6:8] + bytes((size,))
 
 
-def _length_due(sent: bytes, function: int) -> int:
-    """Value the length field must have: unit id, function code and body."""
+def length_due(sent: bytes, function: int) -> int:
+    """Length of the answer from its unit id to its end, as the length field must tell it."""
     if function & 0x80:
         return 3
     if function in (READ_HOLDING, READ_INPUT):

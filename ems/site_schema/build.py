@@ -45,6 +45,7 @@ from ems.site import (
     PointMap,
     Protocol,
     ReservePolicy,
+    SerialLine,
     SetpointAuthority,
     Site,
     WeatherSource,
@@ -453,7 +454,9 @@ def _connections(draft: Draft) -> tuple[Connection, ...]:
         Connection(
             id=connection_id,
             points=tuple(point_map(p) for p in draft.points if p.connection_id == connection_id),
-            **form.model_dump(exclude={"asset", "map"}),
+            port=0 if form.port is None else form.port,
+            serial=None if form.serial is None else SerialLine(**form.serial.model_dump()),
+            **form.model_dump(exclude={"asset", "map", "port", "serial"}),
         )
         for connection_id, form in draft.connections.items()
     )

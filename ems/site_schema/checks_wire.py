@@ -7,6 +7,7 @@ from ems.errors import BadValue
 from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
 from ems.site import PointMap, Protocol
 from ems.site_schema.build import in_unit, point_map
+from ems.site_schema.checks_devices import check_devices
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.text import Loc
@@ -15,22 +16,22 @@ from ems.units import conversion_factor
 
 LAST_REGISTER = 65535
 _NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
-_INTEGERS = {  # name -> (bits, signed)
-    Protocol.MODBUS_TCP: {f"{s}{n}": (n, s == "s") for n in (16, 32, 64) for s in "us"},
-    Protocol.OPC_UA: {
+_INTEGERS = {  # is it Modbus -> name -> (bits, signed)
+    True: {f"{s}{n}": (n, s == "s") for n in (16, 32, 64) for s in "us"},
+    False: {
         "SByte": (8, True), "Byte": (8, False), "Int16": (16, True), "UInt16": (16, False),
         "Int32": (32, True), "UInt32": (32, False), "Int64": (64, True), "UInt64": (64, False),
     },
 }  # fmt: skip
-_OTHERS = {Protocol.MODBUS_TCP: ("f32", "f64"), Protocol.OPC_UA: ("Boolean", "Float", "Double")}
+_OTHERS = {True: ("f32", "f64"), False: ("Boolean", "Float", "Double")}
 
 
 def check_wire(draft: Draft) -> None:
     """All checks of connections and point maps. A site without connections can be simulated, not run."""
-    _devices(draft)
+    check_devices(draft)
     first: dict[str, PlacedPoint] = {}
     for placed in draft.points:
-        if placed.map.protocol is not placed.connection.protocol:
+        if placed.map.protocol.is_modbus is not placed.connection.protocol.is_modbus:
             _wrong_map(draft, placed)
             continue
         if _place(draft, placed):
@@ -44,35 +45,6 @@ def check_wire(draft: Draft) -> None:
     _silence(draft)
     if draft.connections and "connections" in draft.complete and not draft.unread_connections:
         _missing(draft, set(first) | draft.broken_points)
-
-
-def _devices(draft: Draft) -> None:
-    """No two connections to one device: each would be a writer of its own."""
-    seen: dict[tuple[str, int, str], str] = {}
-    spoken: dict[tuple[str, int], tuple[str, Protocol]] = {}
-    for connection_id, c in draft.connections.items():
-        loc = ("connections", connection_id)
-        device = (c.host, c.port, str(c.unit_id) if c.protocol is Protocol.MODBUS_TCP else c.endpoint)
-        if device in seen:
-            draft.add(
-                (*loc, "port"),
-                f"the device {c.host}:{c.port} of {seen[device]!r} again",
-                "one connection, one writer per device",
-            )
-        other, protocol = spoken.setdefault((c.host, c.port), (connection_id, c.protocol))
-        if protocol is not c.protocol:
-            draft.add(
-                (*loc, "port"),
-                f"{c.host}:{c.port} with {c.protocol}",
-                f"another port: {other!r} speaks {protocol} there",
-            )
-        seen.setdefault(device, connection_id)
-        if c.protocol is Protocol.MODBUS_TCP and c.endpoint:
-            draft.add((*loc, "endpoint"), repr(c.endpoint), "no endpoint with modbus_tcp")
-        if c.protocol is Protocol.MODBUS_TCP and c.stamps_sampled:
-            draft.add((*loc, "stamps_sampled"), "true", "left out with modbus_tcp, which has no stamps")
-        if c.asset is not None and c.asset not in draft.kinds:
-            draft.add((*loc, "asset"), repr(c.asset), "an asset of this site", hint(c.asset, draft.kinds))
 
 
 def _wrong_map(draft: Draft, placed: PlacedPoint) -> None:
@@ -106,8 +78,8 @@ def _place(draft: Draft, placed: PlacedPoint) -> bool:
 
 def _row(placed: PlacedPoint) -> None:
     form, loc, doc = placed.form, placed.loc, placed.document
-    protocol = placed.connection.protocol
-    known = (*_INTEGERS[protocol], *_OTHERS[protocol])
+    modbus = placed.connection.protocol.is_modbus
+    known = (*_INTEGERS[modbus], *_OTHERS[modbus])
     if form.type not in known:
         doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}", hint(form.type, known))
     _address(placed)
@@ -175,7 +147,7 @@ def _access(placed: PlacedPoint) -> None:
 
 def _representable(placed: PlacedPoint, row: PointMap) -> None:
     """Both ends of the plausible range must fit the integer type."""
-    integers = _INTEGERS[placed.connection.protocol]
+    integers = _INTEGERS[placed.connection.protocol.is_modbus]
     if row.data_type not in integers:
         return
     bits, signed = integers[row.data_type]
@@ -216,7 +188,7 @@ def _width(placed: PlacedPoint) -> int:
 def _spans(draft: Draft) -> Iterator[tuple[tuple[str, str], int, int, PlacedPoint]]:
     for placed in draft.points:
         address = placed.form.address
-        if placed.connection.protocol is Protocol.MODBUS_TCP and isinstance(address, int):
+        if placed.connection.protocol.is_modbus and isinstance(address, int):
             group = (placed.connection_id, str(placed.form.table))
             yield group, address, address + _width(placed), placed
 

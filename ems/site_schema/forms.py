@@ -157,12 +157,22 @@ class DeliveryForm(Form):
     fuel_l: Annotated[float, Quantity("L", gt=0)]
 
 
+class SerialForm(Form):
+    """A serial port; eight data bits."""
+
+    device: Text = Field(description="such as /dev/ttyUSB0")
+    baud: Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200] = 19200
+    parity: Literal["even", "odd", "none"] = "even"
+    stop_bits: Literal[1, 2] = 1
+
+
 class ConnectionForm(Form):
     """One device on the wire."""
 
     protocol: Protocol = Field(strict=False)
-    host: Text
-    port: Annotated[int, Field(ge=1, le=65535)]
+    host: str = Field(default="", description="not with modbus_rtu")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="as host")
+    serial: SerialForm | None = Field(default=None, description="with modbus_rtu, instead of host and port")
     unit_id: Annotated[int, Field(ge=0, le=255)] = 1
     endpoint: str = ""
     poll_s: SecondsPositive

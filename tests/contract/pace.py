@@ -2,27 +2,49 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.field import FieldIO
 from ems.clock import SystemClock
 from ems.commands import Command, WriteOutcome
 from ems.site import Protocol as Wire
+from ems.site import SerialLine
 from ems.telemetry import Quality, Reading
 from tests.contract.adversary import ROWS, Adversary
 from tests.contract.plants import connection, site_of
+
+
+@dataclass(frozen=True)
+class BusUnit:
+    """A unit on a serial line."""
+
+    device: str
+    unit: int
 
 
 class Loop:
     """Tell the next tick, read, write, wait for the grid."""
 
     def __init__(
-        self, devices: Mapping[str, Adversary], dt_s: float, timeout_s: float, back_off_s_max: float = 2.0
+        self,
+        devices: Mapping[str, Adversary] | Mapping[str, BusUnit],
+        dt_s: float,
+        timeout_s: float,
+        back_off_s_max: float = 2.0,
     ) -> None:
         self.clock, self.dt_s = SystemClock(), dt_s
         connections = []
         for name, device in devices.items():
-            base = connection(name, Wire.MODBUS_TCP, device.port, timeout_s)
+            if isinstance(device, BusUnit):
+                base = dataclasses.replace(
+                    connection(name, Wire.MODBUS_RTU, 0, timeout_s),
+                    host="",
+                    serial=SerialLine(device=device.device, baud=19200, parity="none", stop_bits=2),
+                    unit_id=device.unit,
+                )
+            else:
+                base = connection(name, Wire.MODBUS_TCP, device.port, timeout_s)
             rows = tuple(dataclasses.replace(r, point=r.point.replace("dev", name)) for r in ROWS)
             connections.append(dataclasses.replace(base, points=rows, poll_s=dt_s))
         self.events: list[tuple[str, str]] = []

@@ -8,6 +8,7 @@ from asyncua import ua
 from asyncua.server.server import Server
 from asyncua.ua.status_codes import StatusCodes
 from pymodbus.constants import ExcCodes
+from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -39,7 +40,7 @@ def free_port() -> int:
 
 def point_map(asset: str, name: str, wire: Wire) -> PointMap:
     modbus_type, ua_type, scale, sign, low, high = TYPES[name]
-    modbus = wire is Wire.MODBUS_TCP
+    modbus = wire.is_modbus
     return PointMap(
         point=f"{asset}.{name}",
         address=str(REGISTERS[name]) if modbus else f"nsu={URI};s={asset}.{name}",
@@ -114,9 +115,11 @@ class Plant(Protocol):
 
 
 class ModbusPlant:
+    wire, framer = Wire.MODBUS_TCP, FramerType.SOCKET
+
     def __init__(self, asset: str = "dev", port: int | None = None) -> None:
         self.asset = asset
-        self.connection = connection(asset, Wire.MODBUS_TCP, free_port() if port is None else port)
+        self.connection = connection(asset, self.wire, free_port() if port is None else port)
         self.codecs = point_codecs(self.connection)
         self.writes = 0
         self.refusing = False
@@ -143,7 +146,8 @@ class ModbusPlant:
             simdata=[SimData(0, values=self.registers, datatype=DataType.REGISTERS)],
             action=self._action,
         )
-        self.server = ModbusTcpServer(device, address=("127.0.0.1", self.connection.port))
+        address = ("127.0.0.1", self.connection.port)
+        self.server = ModbusTcpServer(device, framer=self.framer, address=address)
         await self.server.serve_forever(background=True)
 
     async def stop(self) -> None:
@@ -166,6 +170,12 @@ class ModbusPlant:
 
     async def refuse_writes(self, refuse: bool) -> None:
         self.refusing = refuse
+
+
+class RtuTcpPlant(ModbusPlant):
+    """Serial frames through TCP, as a transparent gateway passes them on."""
+
+    wire, framer = Wire.MODBUS_RTU_TCP, FramerType.RTU
 
 
 class OpcUaPlant:

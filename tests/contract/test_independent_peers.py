@@ -1,6 +1,7 @@
 """Our Modbus side against programs that share no code with it: mbpoll as client, libmodbus as device."""
 
 import asyncio
+import dataclasses
 import re
 import shutil
 import signal
@@ -14,7 +15,9 @@ from connectors.field import FieldIO
 from ems.clock import VirtualClock, wall_sleep
 from ems.commands import WriteOutcome
 from ems.site import Protocol as Wire
+from ems.site import SerialLine
 from tests.builders import T0
+from tests.contract.cable import Cable
 from tests.contract.plants import ModbusPlant, command, connection, free_port, site_of
 
 
@@ -138,3 +141,51 @@ async def test_client_against_libmodbus_reads_writes_and_outlives_a_frozen_devic
         await io.close()
         process.kill()
         process.communicate()
+
+
+@pytest.mark.needs_server
+async def test_two_libmodbus_units_on_one_serial_line_read_written_and_one_dies(slave):
+    """The dead one costs the living one some of its time and none of its values."""
+    cable, clock, processes = Cable(), VirtualClock(T0), {}
+    connections = []
+    for unit, name in ((1, "a"), (2, "b")):
+        command_line = [str(slave), cable.plug(), str(unit)]
+        processes[name] = subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True)
+        stdout = processes[name].stdout
+        assert stdout is not None
+        assert stdout.readline() == "listening\n"
+        line = SerialLine(device=cable.port, baud=19200, parity="none", stop_bits=1)
+        base = connection(name, Wire.MODBUS_RTU, 0, 0.5)
+        connections.append(dataclasses.replace(base, host="", serial=line, unit_id=unit))
+    io = FieldIO(site_of(*connections), clock=clock)
+
+    async def read() -> dict[str, float | None]:
+        clock.advance(1.0)
+        return {r.point: r.value for r in await io.read_all()}
+
+    try:
+        assert set((await read()).values()) == {0.0}
+        commands = [
+            command("a.p_set_kw", -123.4),
+            command("b.p_set_kw", 77.0),
+            command("b.p_limit_kw", 250.5),
+        ]
+        results = await io.write(commands)
+        assert {r.outcome for r in results} == {WriteOutcome.CONFIRMED}
+        readings = await read()
+        assert readings["a.p_set_kw"] == pytest.approx(-123.4)
+        assert readings["b.p_set_kw"] == pytest.approx(77.0)
+        assert readings["b.p_limit_kw"] == 250.5
+        processes["b"].kill()
+        for _ in range(3):
+            readings = await read()
+            assert readings["a.p_set_kw"] == pytest.approx(-123.4)
+        assert readings["b.p_set_kw"] is None
+        links = io.links()
+        assert (links["a_link"]["failures"], links["b_link"]["health"]) == (0, "down")
+    finally:
+        await io.close()
+        cable.close()
+        for process in processes.values():
+            process.kill()
+            process.communicate()

@@ -10,7 +10,7 @@ from tests.contract.adversary import Adversary
 from tests.contract.pace import Loop
 from tests.contract.plants import command
 
-pytestmark = pytest.mark.scenario(28, left="CRC errors: there is no RTU connector")
+pytestmark = pytest.mark.scenario(28)
 DT_S, DEADLINE_S = 0.25, 1.0
 BACK_OFF_S = 0.4
 

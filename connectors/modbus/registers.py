@@ -1,0 +1,101 @@
+"""Points of one device as Modbus registers: read in the fewest requests, written one by one, on any wire."""
+
+import math
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Sequence
+
+from connectors.link import LinkError, NotSent, PointValue, WriteReply
+from connectors.modbus.blocks import REGISTERS_MAX, ReadBlock, read_blocks
+from connectors.modbus.frames import READ_HOLDING, READ_INPUT, WRITE_MANY, WRITE_ONE, exception_code
+from connectors.point_map import PointCodec
+from ems.commands import WriteOutcome
+from ems.errors import BadValue
+from ems.site import Connection
+from ems.telemetry import Quality
+
+ILLEGAL_ADDRESS = 2
+GATEWAY_CODES = (10, 11)  # the gateway answers for a device it cannot reach
+EXCEPTIONS = {
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "server device failure",
+    5: "acknowledged, not done yet",
+    6: "server device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target failed to respond",
+}
+_BODY = struct.Struct(">BBHH")  # unit id, function code, address, count or value
+
+
+class RegisterLink(ABC):
+    """What the links of all Modbus wires share; a wire adds how a request is exchanged for its answer.
+
+    Parameters
+    ----------
+    connection : unit id of the device.
+    codecs : its points.
+    registers_max : of one read request.
+    """
+
+    def __init__(
+        self, connection: Connection, codecs: Sequence[PointCodec], registers_max: int = REGISTERS_MAX
+    ) -> None:
+        self._unit = connection.unit_id
+        self._codecs = tuple(codecs)
+        self._registers_max = registers_max
+        self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
+
+    @abstractmethod
+    def _exchange(self, body: bytes, until_s: float = math.inf) -> Awaitable[bytes]:
+        """Send unit id and PDU, give the whole checked answer laid out as on Modbus TCP.
+
+        Raises NotSent or LinkError, as `Wire.exchange` does.
+        """
+
+    async def read(self) -> dict[str, PointValue]:
+        out: dict[str, PointValue] = {}
+        for block, body in self._requests:
+            received = await self._exchange(body)
+            code = exception_code(received)
+            if code is None:
+                block.decode_into(out, received)
+                continue
+            quality = Quality.COMM_FAILED if code in GATEWAY_CODES else Quality.DEVICE_BAD
+            out |= {codec.point.point: PointValue(None, quality, None) for codec, _ in block.points}
+            if code == ILLEGAL_ADDRESS and block.has_holes:
+                # it may be the holes it refuses
+                self._requests = self._plan_reads(
+                    read_blocks(self._codecs, hole_max=0, registers_max=self._registers_max)
+                )
+        return out
+
+    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+        return [await self._write_one(codec, value, until_s) for codec, value in values]
+
+    def _plan_reads(self, blocks: Sequence[ReadBlock]) -> list[tuple[ReadBlock, bytes]]:
+        functions = {"holding": READ_HOLDING, "input": READ_INPUT}
+        return [(b, _BODY.pack(self._unit, functions[b.table], b.address, b.count)) for b in blocks]
+
+    async def _write_one(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
+        try:
+            registers = codec.encode(value)
+        except BadValue as error:
+            return WriteReply(WriteOutcome.NOT_SENT, str(error))
+        n = len(registers)
+        if n == 1:
+            body = _BODY.pack(self._unit, WRITE_ONE, codec.address, registers[0])
+        else:
+            body = _BODY.pack(self._unit, WRITE_MANY, codec.address, n)
+            body += struct.pack(f">B{n}H", 2 * n, *registers)
+        try:
+            code = exception_code(await self._exchange(body, until_s))
+        except NotSent as error:
+            return WriteReply(WriteOutcome.NOT_SENT, str(error))
+        except LinkError as error:
+            return WriteReply(WriteOutcome.UNKNOWN, str(error))
+        if code is None:
+            return WriteReply(WriteOutcome.CONFIRMED, "")
+        return WriteReply(WriteOutcome.REJECTED, f"exception {code}: {EXCEPTIONS.get(code, 'unknown code')}")

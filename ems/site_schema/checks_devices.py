@@ -1,0 +1,77 @@
+"""Connections: where each device is, and that it has one writer."""
+
+from ems.site import Protocol
+from ems.site_schema.draft import Draft
+from ems.site_schema.forms import ConnectionForm, SerialForm
+from ems.site_schema.text import Loc
+from ems.site_schema.words import hint
+
+UNITS = range(1, 248)  # on a bus; 0 is everybody at once, which nobody answers
+
+
+def check_devices(draft: Draft) -> None:
+    """No two connections to one device, each a writer of its own; and the keys its protocol needs."""
+    seen: dict[tuple[object, ...], str] = {}
+    spoken: dict[tuple[str, int | None], tuple[str, Protocol]] = {}
+    lines: dict[str, tuple[str, SerialForm]] = {}
+    for connection_id, c in draft.connections.items():
+        loc = ("connections", connection_id)
+        if not _placed(draft, loc, c):
+            continue
+        place = (c.host, c.port) if c.serial is None else (c.serial.device, None)
+        where = f"{c.host}:{c.port}" if c.serial is None else c.serial.device
+        key = "port" if c.serial is None else "serial"
+        device = (*place, str(c.unit_id) if c.protocol.is_modbus else c.endpoint)
+        if device in seen:
+            draft.add(
+                (*loc, key),
+                f"the device {where} of {seen[device]!r} again",
+                "one connection, one writer per device",
+            )
+        other, protocol = spoken.setdefault(place, (connection_id, c.protocol))
+        if protocol is not c.protocol:
+            draft.add(
+                (*loc, key),
+                f"{where} with {c.protocol}",
+                f"another port: {other!r} speaks {protocol} there",
+            )
+        if c.serial is not None:
+            _same_line(draft, loc, c.serial, lines.setdefault(c.serial.device, (connection_id, c.serial)))
+        seen.setdefault(device, connection_id)
+        _spare_keys(draft, loc, c)
+        if c.asset is not None and c.asset not in draft.kinds:
+            draft.add((*loc, "asset"), repr(c.asset), "an asset of this site", hint(c.asset, draft.kinds))
+
+
+def _placed(draft: Draft, loc: Loc, c: ConnectionForm) -> bool:
+    """Whether it is said where the device is: a serial port with modbus_rtu, else host and port."""
+    serial = c.protocol is Protocol.MODBUS_RTU
+    good = True
+    for key, given, wanted in (
+        ("serial", c.serial is not None, serial),
+        ("host", bool(c.host), not serial),
+        ("port", c.port is not None, not serial),
+    ):
+        if given is not wanted:
+            good = False
+            allowed = f"{key} with {c.protocol}" if wanted else f"no {key} with {c.protocol}"
+            draft.add((*loc, key), "nothing" if wanted else "a value", allowed)
+    return good
+
+
+def _same_line(draft: Draft, loc: Loc, mine: SerialForm, first: tuple[str, SerialForm]) -> None:
+    if mine != first[1]:
+        draft.add(
+            (*loc, "serial"),
+            f"{mine.device} at {mine.baud} baud, parity {mine.parity}, {mine.stop_bits} stop bits",
+            f"the same settings as {first[0]!r}, on one bus",
+        )
+
+
+def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
+    if c.protocol.is_rtu and c.unit_id not in UNITS:
+        draft.add((*loc, "unit_id"), str(c.unit_id), "1 to 247 on a bus", "nobody answers a broadcast")
+    if c.protocol.is_modbus and c.endpoint:
+        draft.add((*loc, "endpoint"), repr(c.endpoint), f"no endpoint with {c.protocol}")
+    if c.protocol.is_modbus and c.stamps_sampled:
+        draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")
