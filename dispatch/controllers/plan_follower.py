@@ -2,8 +2,8 @@
 
 Grid-tied, what deviates from the forecast goes to whoever was marginal in the plan: where the plan imports,
 the grid; where it neither imports nor exports, the battery. In both cases the battery holds the import under
-the demand peak the plan reckons with. In an island formed by a battery the battery's power is a result: the
-gensets are loaded so that its charge follows the planned path.
+the demand peak the plan reckons with, and gensets that run anyway carry what it may not. In an island formed
+by a battery the battery's power is a result: the gensets are loaded so that its charge follows the plan.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from dispatch.controllers.plan_check import stored_change_kwh
+from dispatch.controllers.rules import stores
 from dispatch.controllers.rules_tou import RulesTou
-from dispatch.protections.balance import charge_room_kw, discharge_room_kw, on_load, share_load, split
+from dispatch.protections.balance import (
+    charge_room_kw,
+    discharge_room_kw,
+    moved,
+    on_load,
+    share_load,
+    split,
+)
 from dispatch.vocabulary import Context, Controller, ControlMemory, Source, Target, Targets
 from ems.assets import GensetParams
 from ems.commands import Cause
@@ -50,7 +58,7 @@ class PlanFollower:
         if context.condition.grid_mode is GridMode.GRID_TIED:
             bess, gensets = _grid_tied_bess(context, plan), _planned_loads(context, plan)
         elif context.condition.forming in context.condition.bess:
-            bess, gensets = _planned_bess(context, plan), _island_loads(context, plan)
+            bess, gensets = _beside_forming(context, plan), _island_loads(context, plan)
         else:
             bess, gensets = _planned_bess(context, plan), {}
         targets = Targets(
@@ -115,13 +123,45 @@ def _planned_loads(context: Context, plan: Plan) -> dict[str, Target]:
         if context.condition.gensets[g.id].on_load:
             p_kw = max(g.p_min_kw, plan.genset_p_kw[g.id][context.step])
             out[g.id] = _as_planned(p_kw, f"base load of {g.id} as planned")
-    return out
+    return _with_peak_held(context, plan, out)
+
+
+def _with_peak_held(context: Context, plan: Plan, loads: dict[str, Target]) -> dict[str, Target]:
+    """Sets that run anyway carry what batteries at their guard leave of the load over the demand peak."""
+    if not loads or context.condition.grid_mode is not GridMode.GRID_TIED:
+        return loads
+    limit_kw, peak = _import_allowance_kw(context, plan)
+    known = {b: 0.0 for b in plan.bess_p_kw if context.condition.bess[b].available}
+    down_kw = sum(_rooms_down(context, plan, known, SHAVE_TOLERANCE_SOC).values())
+    missing_kw = context.power.net_kw - down_kw - limit_kw - sum(t.value for t in loads.values())
+    rooms = {g.id: g.p_rated_kw - loads[g.id].value for g in context.site.gensets if g.id in loads}
+    why = f"holds the import under {limit_kw:.0f} kW, {peak}: the batteries are at their guard"
+    for g, more_kw in split(max(0.0, missing_kw), rooms).items():
+        if more_kw > 0.0:
+            loads[g] = _as_planned(loads[g].value + more_kw, why)
+    return loads
 
 
 def _planned_bess(context: Context, plan: Plan) -> dict[str, Target]:
     """Planned battery powers, for batteries that follow."""
     k = context.step
     return {b: _as_planned(p[k], f"planned: {p[k]:+.0f} kW") for b, p in plan.bess_p_kw.items()}
+
+
+def _beside_forming(context: Context, plan: Plan) -> dict[str, Target]:
+    """Batteries that follow one that forms: as planned, with their part of the deviation."""
+    k, forming, found = context.step, context.condition.forming, stores(context)
+    planned = {b: p[k] for b, p in plan.bess_p_kw.items() if b in found}
+    if len(planned) < 2 or forming not in planned:
+        return _planned_bess(context, plan)
+    total_kw = context.power.net_kw - context.power.genset_kw
+    rooms = {b: (found[b].charge_kw, found[b].discharge_kw) for b in planned}
+    values = moved(planned, rooms, total_kw - sum(planned.values()))
+    out = {}
+    for b, p_kw in values.items():
+        if b != forming:
+            out[b] = _as_planned(p_kw, f"planned: {planned[b]:+.0f} kW, and its part of the deviation")
+    return out
 
 
 # --- grid-tied --------------------------------------------------------------------------------------------
@@ -213,15 +253,9 @@ def _import_allowance_kw(context: Context, plan: Plan) -> tuple[float, str]:
 def _deviate(
     planned: Mapping[str, float], total_kw: float, down: Mapping[str, float], up: Mapping[str, float]
 ) -> dict[str, float]:
-    """Share a total among batteries: the plan's split plus a deviation in proportion to the rooms [kW]."""
-    extra_kw = total_kw - sum(planned.values())
-    if extra_kw >= 0.0:
-        parts = split(extra_kw, {b: max(0.0, down[b] - p) for b, p in planned.items()})
-    else:
-        parts = {
-            b: -v for b, v in split(-extra_kw, {b: max(0.0, up[b] + p) for b, p in planned.items()}).items()
-        }
-    return {b: max(-up[b], min(down[b], p + parts[b])) for b, p in planned.items()}
+    """Share a total among batteries: the plan's split, and the deviation by their rooms [kW]."""
+    values = moved(planned, {b: (up[b], down[b]) for b in planned}, total_kw - sum(planned.values()))
+    return {b: max(-up[b], min(down[b], p)) for b, p in values.items()}
 
 
 # --- island formed by a battery ---------------------------------------------------------------------------

@@ -8,7 +8,15 @@ charge; below the floor the battery must first recharge before it may discharge 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dispatch.protections.balance import charge_room_kw, discharge_room_kw, pick_sets, share_load, usable_kwh
+from dispatch.protections.balance import (
+    Store,
+    balanced,
+    charge_room_kw,
+    discharge_room_kw,
+    pick_sets,
+    share_load,
+    usable_kwh,
+)
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.assets import BatteryParams, GensetParams
 from ems.commands import Cause
@@ -104,12 +112,32 @@ def recharge_hysteresis(params: RulesParams, context: Context) -> ControlMemory:
     return replace(context.memory, recharging=frozenset(recharging))
 
 
+def stores(context: Context) -> dict[str, Store]:
+    """The available batteries, and one that forms, with their rooms inside their windows."""
+    out = {}
+    for b in context.site.bess:
+        c, battery = context.condition.bess[b.id], b.battery
+        if c.available:
+            out[b.id] = Store(
+                energy_kwh=battery.energy_kwh,
+                soc=c.soc,
+                charge_kw=charge_room_kw(battery, c, battery.soc_max, context.dt_s),
+                discharge_kw=discharge_room_kw(battery, c, battery.soc_min, context.dt_s),
+            )
+    return out
+
+
 def shares(context: Context, total_kw: float) -> dict[str, float]:
-    """Share a battery power among the available batteries in proportion to their live limits [kW]."""
-    up = {b: c for b, c in context.condition.bess.items() if c.available}
-    limits = {b: c.p_discharge_kw_max if total_kw > 0.0 else c.p_charge_kw_max for b, c in up.items()}
-    whole = sum(limits.values())
-    return {b: total_kw * limits[b] / whole if whole > 0.0 else 0.0 for b in up}
+    """Share a battery power among the available batteries so that their charges come together [kW].
+
+    What is more than all of them can do goes on top by size: every limit comes later.
+    """
+    found = stores(context)
+    out = balanced(total_kw, found)
+    over_kw, energy_kwh = total_kw - sum(out.values()), sum(s.energy_kwh for s in found.values())
+    if abs(over_kw) < 1e-9 or energy_kwh <= 0.0:
+        return out
+    return {b: p + over_kw * found[b].energy_kwh / energy_kwh for b, p in out.items()}
 
 
 def peak_lopping(
@@ -159,7 +187,7 @@ def islanded(params: RulesParams, context: Context) -> tuple[Targets, ControlMem
     run = {g.id: rule(float(g.id in wanted), why) for g in context.site.gensets}
     running = [g for g in available if context.condition.gensets[g.id].on_load and g.id in wanted]
     load = _genset_loads(params, context, running) if forming_bess else {}
-    bess = {} if forming_bess else _following_bess(params, context, running)
+    bess = _beside_forming(context) if forming_bess else _following_bess(params, context, running)
     return Targets(source=Source.RULES, genset_run=run, genset_p_kw=load, bess_p_kw=bess), memory
 
 
@@ -254,6 +282,15 @@ def _genset_loads(params: RulesParams, context: Context, running: list[GensetPar
         target_kw = max(net_kw, min(rated_kw * params.genset_load_ratio, net_kw + 0.9 * room_kw))
     why = f"gensets carry {net_kw:.0f} kW net load and charge with {target_kw - net_kw:.0f} kW"
     return {g: rule(p_kw, why) for g, p_kw in share_load(target_kw, running).items()}
+
+
+def _beside_forming(context: Context) -> dict[str, Target]:
+    """Batteries that follow beside one that forms take their part of what gensets and PV leave over."""
+    total_kw = context.power.net_kw - context.power.genset_kw
+    parts = balanced(total_kw, stores(context))
+    forming = context.condition.forming
+    why = f"its part of {total_kw:+.0f} kW that the batteries carry together"
+    return {b: rule(p_kw, why) for b, p_kw in parts.items() if b != forming}
 
 
 def _following_bess(params: RulesParams, context: Context, running: list[GensetParams]) -> dict[str, Target]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from ems.assets import BatteryParams, GensetParams
 from ems.condition import BessCondition, PlantCondition
@@ -52,6 +53,73 @@ def split(total: float, limits: Mapping[str, float]) -> dict[str, float]:
         return dict.fromkeys(limits, 0.0)
     share = min(1.0, total / whole)
     return {k: share * v for k, v in limits.items()}
+
+
+BALANCE_H = 0.5  # charges that differ are brought together in about this time, if there is the power
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """One battery as a part of all of them."""
+
+    energy_kwh: float
+    soc: float
+    charge_kw: float  # room
+    discharge_kw: float  # room
+
+
+def balanced(total_kw: float, stores: Mapping[str, Store]) -> dict[str, float]:
+    """Share a power among batteries so that their charges come together [kW].
+
+    Each has its part by energy, and a fuller one more of a discharge and less of a charge. No battery goes
+    against the others: that would be lost twice. The total is met as far as the rooms reach.
+    """
+    up = total_kw >= 0.0
+    limits = {b: max(0.0, s.discharge_kw if up else s.charge_kw) for b, s in stores.items()}
+    able = {b: s for b, s in stores.items() if limits[b] > 0.0}
+    energy_kwh = sum(s.energy_kwh for s in able.values())
+    whole_kw = min(abs(total_kw), sum(limits.values()))
+    if energy_kwh <= 0.0 or whole_kw <= 0.0:
+        return dict.fromkeys(stores, 0.0)
+    mean_soc = sum(s.energy_kwh * s.soc for s in able.values()) / energy_kwh
+    parts = dict.fromkeys(stores, 0.0)
+    for b, s in able.items():
+        ahead_kw = (s.soc - mean_soc) * s.energy_kwh / BALANCE_H
+        want_kw = whole_kw * s.energy_kwh / energy_kwh + (ahead_kw if up else -ahead_kw)
+        parts[b] = min(limits[b], max(0.0, want_kw))
+    missing_kw = whole_kw - sum(parts.values())
+    rooms = {b: limits[b] - kw for b, kw in parts.items()} if missing_kw >= 0.0 else dict(parts)
+    for b, kw in split(abs(missing_kw), rooms).items():
+        parts[b] += kw if missing_kw >= 0.0 else -kw
+    return parts if up else {b: -kw for b, kw in parts.items()}
+
+
+def moved(
+    values: Mapping[str, float], rooms: Mapping[str, tuple[float, float]], by_kw: float
+) -> dict[str, float]:
+    """Discharge more (`by_kw` > 0) or charge more (< 0) inside (charge, discharge) rooms [kW].
+
+    First those give in that go the other way, so that no battery charges from another; then by what is left
+    of the rooms.
+    """
+    out, sign = dict(values), 1.0 if by_kw >= 0.0 else -1.0
+    back = {b: max(0.0, -sign * v) for b, v in values.items()}
+    for b, kw in split(abs(by_kw), back).items():
+        out[b] += sign * kw
+    left_kw = abs(by_kw) - min(abs(by_kw), sum(back.values()))
+    left = {b: max(0.0, rooms[b][1] - v if sign > 0.0 else rooms[b][0] + v) for b, v in out.items()}
+    for b, kw in split(left_kw, left).items():
+        out[b] += sign * kw
+    return out
+
+
+def uncirculated(values: Mapping[str, float]) -> dict[str, float]:
+    """The same sum without any battery that charges from another [kW]."""
+    out_kw, in_kw = sum(v for v in values.values() if v > 0.0), -sum(v for v in values.values() if v < 0.0)
+    if out_kw <= 0.0 or in_kw <= 0.0:
+        return dict(values)
+    keep_out, keep_in = max(0.0, out_kw - in_kw) / out_kw, max(0.0, in_kw - out_kw) / in_kw
+    return {b: v * (keep_out if v > 0.0 else keep_in) for b, v in values.items()}
 
 
 def share_load(total_kw: float, sets: Sequence[GensetParams]) -> dict[str, float]:

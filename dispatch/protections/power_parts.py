@@ -5,7 +5,14 @@ from dataclasses import dataclass, field, replace
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
-from dispatch.protections.balance import charge_room_kw, discharge_room_kw, reached, split
+from dispatch.protections.balance import (
+    charge_room_kw,
+    discharge_room_kw,
+    moved,
+    reached,
+    split,
+    uncirculated,
+)
 from dispatch.protections.bus import SHORT_S, Bus
 from dispatch.vocabulary import Target, Targets
 from ems.commands import Bound, Cause
@@ -148,17 +155,13 @@ def wished_bess(wishes: Targets, rooms: Mapping[str, tuple[float, float]]) -> di
     for b, (charge_kw, discharge_kw) in rooms.items():
         wish = wishes.bess_p_kw.get(b)
         out[b] = 0.0 if wish is None else min(discharge_kw, max(-charge_kw, wish.value))
-    return out
+    planned = any(t.cause is Cause.PLAN for t in wishes.bess_p_kw.values())
+    return out if planned else uncirculated(out)  # a plan may charge one from another: it has paid the losses
 
 
 def move_bess(values: dict[str, float], rooms: Mapping[str, tuple[float, float]], by_kw: float) -> None:
-    """Discharge more (`by_kw` > 0) or charge more (< 0), shared by what is left of the rooms."""
-    if by_kw >= 0.0:
-        parts = split(by_kw, {b: rooms[b][1] - v for b, v in values.items()})
-    else:
-        parts = {b: -p for b, p in split(-by_kw, {b: rooms[b][0] + v for b, v in values.items()}).items()}
-    for b, part in parts.items():
-        values[b] += part
+    """Discharge more (`by_kw` > 0) or charge more (< 0), none from another."""
+    values |= moved(values, rooms, by_kw)
 
 
 def relief_kw(layout: Layout, observed: Observed, targets: Mapping[str, float]) -> float:

@@ -77,6 +77,28 @@ def test_follow_short_load_peak_uses_what_is_left_of_the_interval():
     assert bess_kw(loop) == pytest.approx(0.0)
 
 
+@pytest.mark.parametrize(
+    "behind_soc", [0.0, 0.07], ids=["battery ahead of its guard", "battery at its guard"]
+)
+def test_follow_peak_that_the_battery_may_not_hold_is_held_by_a_set_that_runs(behind_soc: float):
+    """400 kW instead of 320: 250 would be imported against a peak of 210, for a whole interval and more."""
+    plan = plan_of(SITE, bess_kw=[0.0, 0.0], load_kw=320.0, gen1_kw=150.0, peak_import_kw=210.0)
+    loop = follow(plan)
+    loop.plant = initial_state(SITE, 0.6 - behind_soc, gensets_on_kw={"gen1": 150.0})
+    loop.world.demand_kw = {"critical": 100.0, "essential": 200.0, "deferrable": 100.0}
+    loop.run(890)
+    imported_kw = sum(f.grid_p_kw * f.dt_s for _, _, f in loop.log) / sum(f.dt_s for _, _, f in loop.log)
+    assert 200.0 < imported_kw <= 210.0
+    assert loop.flows is not None
+    least_soc = plan.bess_soc_end["bess1"][0] - 0.05
+    if behind_soc > 0.0:
+        assert loop.flows.genset_p_kw["gen1"] > 180.0
+        assert loop.flows.bess_soc["bess1"] >= 0.6 - behind_soc - 0.003  # nothing but its own losses
+        return
+    assert loop.flows.genset_p_kw["gen1"] == pytest.approx(150.0, abs=1.0)
+    assert loop.flows.bess_soc["bess1"] >= least_soc
+
+
 def test_follow_self_supplied_plan_discharges_with_the_load():
     loop = follow(plan_of(SITE, bess_kw=[200.0, 200.0]))
     loop.world.demand_kw["essential"] = 60.0
