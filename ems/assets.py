@@ -143,6 +143,14 @@ class Exercise:
     every_h: float
     for_h: float  # on end
     load_ratio: float  # at least at this share of the rating
+    start_h: float | None = None  # rules begin one in these local hours alone, also over midnight; None: any
+    end_h: float | None = None
+
+    def holds(self, local: datetime) -> bool:
+        """Whether rules may begin a run at a local time."""
+        if self.start_h is None or self.end_h is None:
+            return True
+        return QuietHours(start_h=self.start_h, end_h=self.end_h, cost_per_h=0.0).holds(local)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

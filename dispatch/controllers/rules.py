@@ -8,6 +8,7 @@ charge; below the floor the battery must first recharge before it may discharge 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from dispatch.controllers.exercise import with_exercise
 from dispatch.protections.balance import (
     Store,
     balanced,
@@ -76,10 +77,8 @@ class Rules:
         for b, share_kw in shares(context, want_kw).items():
             bess[b] = self._bess(context, memory, b, share_kw)
         run, load, memory = peak_lopping(self.params, replace(context, memory=memory))
-        return (
-            Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load),
-            memory,
-        )
+        wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load)
+        return with_exercise(context, wishes), memory
 
     def _bess(self, context: Context, memory: ControlMemory, bess: str, want_kw: float) -> Target:
         p = self.params

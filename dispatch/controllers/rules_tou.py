@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from dispatch.controllers.exercise import with_exercise
 from dispatch.controllers.rules import RulesParams, islanded, peak_lopping, rule, shares
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
@@ -83,7 +84,8 @@ class RulesTou:
         for b, want_kw in shares(context, residual_kw).items():
             bess[b] = self._bess(context, b, want_kw, place, outage)
         run, load, memory = peak_lopping(self.params.base, context)
-        return Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load), memory
+        wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load)
+        return with_exercise(context, wishes), memory
 
     def _bess(
         self,

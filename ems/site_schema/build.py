@@ -285,7 +285,13 @@ def _quiet(form: QuietHoursForm) -> QuietHours:
 
 
 def _exercise(form: ExerciseForm) -> Exercise:
-    return Exercise(every_h=24.0 * form.every_days, for_h=form.for_s / 3600.0, load_ratio=form.load_ratio)
+    return Exercise(
+        every_h=24.0 * form.every_days,
+        for_h=form.for_s / 3600.0,
+        load_ratio=form.load_ratio,
+        start_h=form.start,
+        end_h=form.end,
+    )
 
 
 def _rating(form: RatingForm) -> Rating:

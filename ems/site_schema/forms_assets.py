@@ -291,6 +291,8 @@ class ExerciseForm(Form):
     every_days: Annotated[float, Quantity("d", ge=1, le=366)]
     for_s: Annotated[float, Quantity("s", ge=300, le=86400)]
     load_ratio: Annotated[float, Quantity("", gt=0, le=1)]
+    start: LocalHour | None = Field(default=None, alias="from")
+    end: LocalHour | None = Field(default=None, alias="to")
 
 
 class EngineDeratingForm(Form):
