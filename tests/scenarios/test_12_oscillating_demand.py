@@ -8,12 +8,13 @@ from itertools import pairwise
 import pytest
 
 from dispatch.controllers.rules import Rules, RulesParams
+from ems.control_site import ControlParams
 from ems.points import GensetState
 from ems.site import Site
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import Power
 
-pytestmark = pytest.mark.scenario(12, left="the emergency stop is a test of authority (67)")
+pytestmark = pytest.mark.scenario(12)
 MOST = 2  # starts an hour
 
 
@@ -54,3 +55,20 @@ def test_oscillation_starts_per_hour_and_minimum_times_are_kept(small: Site, hou
     asked = rig.events("genset.start.requested")
     assert len(asked) >= hours  # the demand did cross the threshold
     assert rig.unserved_kwh() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_oscillation_the_emergency_stop_waits_for_no_minimum_time(small: Site):
+    """gen1 has been on load for some seconds of its half hour when the stop circuit opens."""
+    demands = {"gen1.run_request": 0.0, "gen2.run_request": 0.0, "bess1.p_set_kw": 0.0}
+    site = replace(small, control=ControlParams(emergency_stop=demands))
+    load: dict[str, Power] = {"critical": 60.0, "essential": 160.0, "deferrable": 60.0}
+    options = RigOptions(
+        islanded_by="bess1", soc=0.2, judge=False
+    )  # the stop ends the supply: nothing to judge
+    rig = Rig(site, load_kw=load, options=options)
+    rig.at(0.0, lambda r: r.tell("bus.emergency_stop", 1.0)).run(60.0)
+    on_load = rig.first(0.0, lambda r: r.flows.genset_state["gen1"] is GensetState.RUNNING)
+    rig.at(60.0, lambda r: r.tell("bus.emergency_stop", 0.0)).run(65.0)
+    assert 60.0 - on_load.t_s < min(g.min_up_s for g in site.gensets)
+    assert rig.first(60.0, lambda r: True).held["gen1.run_request"] == 0.0
+    assert rig.held(lambda r: r.held["gen1.run_request"] == 0.0, 60.0)
