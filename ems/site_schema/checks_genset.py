@@ -61,7 +61,7 @@ def check_genset(draft: Draft, loc: Loc, g: GensetForm) -> None:
     window = (None, None) if g.exercise is None else (g.exercise.start, g.exercise.end)
     if (window[0] is None) != (window[1] is None) or (window[0] is not None and window[0] == window[1]):
         key = "to" if window[0] is not None else "from"
-        found = "nothing" if None in window else clock(window[1] or 0.0)
+        found = "nothing" if window[1] is None or window[0] is None else clock(window[1])
         draft.add((*loc, "exercise", key), found, "from and to, two different local times, or neither")
     relay, most_kw = g.reverse_power, DRIVEN_RATIO * g.p_rated_kw
     if relay is not None and not relay.p_kw < most_kw:
