@@ -50,6 +50,7 @@ from dispatch.vocabulary import (
 )
 from dispatch.writing.commands import Asked, demanded, gate_input_of, news, only_numbers, proposals_of, write
 from dispatch.writing.contention import contention_alarms, watch
+from dispatch.writing.effect import check_effect, effect_alarms, marks_of
 from dispatch.writing.outcomes import read_back
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Command, Refusal
@@ -120,7 +121,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     told, refused = news(state.refused, [*bad, *refusals], now_s)
     ladder, moved = rung_now(state, source, snapshot.at, setup.refused(choice), given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    further = [*kept.alarms, *ruling.alarms, *contention_alarms(state.contention)]
+    further = [*kept.alarms, *ruling.alarms, *_write_alarms(state)]
     further += balance_alarms(layout, seen.balancing, observed)
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
     did = () if source is Source.RELEASED else kept.events
@@ -147,7 +148,8 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         source_since=ladder.since,
         silent_since_s=state.silent_since_s,
         contention=state.contention,
-        marks=state.marks,
+        effect=state.effect,
+        marks=marks_of(state.effect),
         ready=ready.seen,
         transition=moves.memory,
         authority=seen.authority,
@@ -201,9 +203,11 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     )
     held_safe = state.held_safe and not ruling.released
     contention, stands = state.contention, still_written(state.written, ruling)
+    effect = state.effect
     if not shadow:  # in shadow nothing was sent that a device could hold
         contention, stands = watch(layout, contention, read_back(layout, stands, snapshot), snapshot)
-    state = replace(state, held_safe=held_safe, written=stands, contention=contention)
+        effect, stands = check_effect(layout, effect, stands, snapshot, observed)
+    state = replace(state, held_safe=held_safe, written=stands, contention=contention, effect=effect)
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
     layout = narrowed(layout, ruling)
     observed = as_ruled(observed, ruling, people)
@@ -220,6 +224,11 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
         ruling=ruling,
         people=people,
     )
+
+
+def _write_alarms(state: EdgeState) -> tuple[Alarm, ...]:
+    """What is the matter with what was written."""
+    return (*contention_alarms(state.contention), *effect_alarms(state.effect))
 
 
 def _facts(
