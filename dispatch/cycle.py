@@ -121,8 +121,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     told, refused = news(state.refused, [*bad, *refusals], now_s)
     ladder, moved = rung_now(state, source, snapshot.at, setup.refused(choice), given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    further = [*kept.alarms, *ruling.alarms, *_write_alarms(state)]
-    further += balance_alarms(layout, seen.balancing, observed)
+    further = [*kept.alarms, *ruling.alarms, *_further(layout, state, seen.balancing, observed)]
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
     did = () if source is Source.RELEASED else kept.events
     events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved]
@@ -226,9 +225,12 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     )
 
 
-def _write_alarms(state: EdgeState) -> tuple[Alarm, ...]:
-    """What is the matter with what was written."""
-    return (*contention_alarms(state.contention), *effect_alarms(state.effect))
+def _further(
+    layout: Layout, state: EdgeState, balancing: BalancingMemory, observed: Observed
+) -> tuple[Alarm, ...]:
+    """What is the matter with what was written, and with the balance."""
+    written = (*contention_alarms(state.contention), *effect_alarms(state.effect))
+    return (*written, *balance_alarms(layout, balancing, observed))
 
 
 def _facts(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from dispatch.authority.layout import ControlLayout, control_layout
+from dispatch.observing.plausible_range import default_ranges
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
 from ems.points import POINTS, Access, AssetKind, point_id
 from ems.site import Connection, PointMap, SetpointAuthority, Site
@@ -155,7 +156,7 @@ def layout_of(site: Site) -> Layout:
         feeders={f.id: f for f in site.feeders},
         shed_order=tuple(f.id for f in sorted(shed, key=lambda f: (-f.tier, f.voll_per_kwh))),
         age_s_max={m.point: m.age_s_max for m in maps},
-        range_of={m.point: (m.low, m.high) for m in maps},
+        range_of={**default_ranges(site), **{m.point: (m.low, m.high) for m in maps}},
         setpoints={p: a for p, a in site.authority.setpoints.items() if p in writable},
         watchdogs={c.watchdog_point: _watchdog(c) for c in site.connections if c.watchdog_point is not None},
         heartbeats_in=tuple(_heartbeat_in(c) for c in site.connections if c.heartbeat_in is not None),

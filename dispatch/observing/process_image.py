@@ -1,12 +1,16 @@
 """Collects readings as they arrive; `latch()` freezes them, and what is too old is STALE from then on."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from dispatch.layout import DEFAULT_AGE_S_MAX, HeartbeatIn
 from ems.telemetry import Quality, Reading, Snapshot
+
+
+LARGEST = sys.float_info.max
 
 
 class ProcessImage:
@@ -68,7 +72,7 @@ class ProcessImage:
         value: object = reading.value  # whatever an adapter let through
         if not isinstance(value, int | float):
             return replace(reading, value=None, quality=Quality.DEVICE_BAD)
-        if not math.isfinite(reading.value):
+        if not -LARGEST <= value <= LARGEST:  # a whole number too large for a float raises in isfinite
             return replace(reading, value=None, quality=Quality.NOT_FINITE)
         low, high = self._range_of.get(reading.point, (-math.inf, math.inf))
         if not low <= reading.value <= high:
