@@ -9,7 +9,6 @@ from datetime import datetime
 from dispatch.layout import DEFAULT_AGE_S_MAX, HeartbeatIn
 from ems.telemetry import Quality, Reading, Snapshot
 
-
 LARGEST = sys.float_info.max
 
 
