@@ -30,7 +30,7 @@ def demo() -> Site:
 
 
 def infinity_arrives() -> Rig:
-    """On a plant without point maps: no range stands behind the finite check."""
+    """On a plant without point maps, and without the ranges that stand behind the finite check."""
     fault = Fault(kind="reading_inf", target="bess1.soc", from_s=10.0)
     return Rig(builders.site(), faults=[fault]).run(20.0, judge=False)
 
