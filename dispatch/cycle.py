@@ -48,6 +48,7 @@ from dispatch.vocabulary import (
     Targets,
     TickInput,
 )
+from dispatch.writing.budget import budget_alarms, counted
 from dispatch.writing.commands import Asked, demanded, gate_input_of, news, only_numbers, proposals_of, write
 from dispatch.writing.contention import contention_alarms, watch
 from dispatch.writing.effect import check_effect, effect_alarms, marks_of
@@ -157,6 +158,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     decisions = _decisions(
         setup, observed, kept, choice, given, commands, told, events, conditions, ladder, after
     )
+    after = counted(layout, after, state.budget, decisions)
     return after, ruled(decisions, ruling, standing_of(seen.authority, state.held_safe))
 
 
@@ -229,7 +231,8 @@ def _further(
     layout: Layout, state: EdgeState, balancing: BalancingMemory, observed: Observed
 ) -> tuple[Alarm, ...]:
     """What is the matter with what was written, and with the balance."""
-    written = (*contention_alarms(state.contention), *effect_alarms(state.effect))
+    budget = budget_alarms(layout, state.budget)
+    written = (*contention_alarms(state.contention), *effect_alarms(state.effect), *budget)
     return (*written, *balance_alarms(layout, balancing, observed))
 
 

@@ -83,6 +83,7 @@ class Layout:
     control: ControlLayout
     device_of: Mapping[str, str]  # point -> connection, of mapped points
     poll_s: Mapping[str, float]  # asset id -> longest time between two readings of it, where mapped
+    writes_per_day: Mapping[str, int]  # written point -> its daily budget, where its register wears out
     step_of: Mapping[str, float]  # written point -> one count of its register, where it holds counts
 
     def device(self, point: str) -> str:
@@ -174,6 +175,7 @@ def layout_of(site: Site) -> Layout:
         poi_bias_kw=site.grid.poi_bias_kw,
         device_of={m.point: c.id for c in site.connections for m in c.points},
         poll_s=_poll_s(site),
+        writes_per_day={m.point: m.writes_per_day for m in maps if m.writes_per_day is not None},
         step_of={m.point: abs(m.scale) for m in maps if m.writable and _counts(m)},
         control=control_layout(site),
     )

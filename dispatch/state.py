@@ -12,6 +12,7 @@ from dispatch.protections.balancing_memory import BalancingMemory
 from dispatch.supervision.release_memory import ReleaseMemory
 from dispatch.transitions.table import TransitionMemory
 from dispatch.vocabulary import ControlMemory
+from dispatch.writing.budget_memory import BudgetMemory
 from dispatch.writing.contention_memory import ContentionMemory
 from dispatch.writing.effect_memory import EffectMemory
 from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
@@ -161,5 +162,6 @@ class EdgeState:
     authority: AuthorityMemory = field(default_factory=lambda: memory_of(ControlMode.AUTO))
     ready: frozenset[str] = frozenset()  # what has been seen whole since the start
     contention: ContentionMemory = field(default_factory=ContentionMemory)
+    budget: BudgetMemory = field(default_factory=BudgetMemory)
     effect: EffectMemory = field(default_factory=EffectMemory)
     marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

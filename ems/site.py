@@ -230,6 +230,7 @@ class PointMap:
     high: float
     age_s_max: float
     writable: bool
+    writes_per_day: int | None = None  # of a register that wears out; None: as many as are needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.state import NEVER_S, EdgeState, Written
 from dispatch.vocabulary import Target, Targets, TickInput
+from dispatch.writing.budget import spent_points
 from dispatch.writing.contention import yields
 from dispatch.writing.gate import GateInput, gate
 from dispatch.writing.safe_table import safe_proposals
@@ -137,6 +138,7 @@ def gate_input_of(
         now_s=snapshot.monotonic_s,
         dt_s=dt_s,
         state_hash=_state_hash(layout, observed),
+        spent=spent_points(layout, state.budget, snapshot),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from dispatch.authority.layers import FORCED
 from dispatch.layout import Layout
 from dispatch.state import Written
+from dispatch.writing.budget import over_budget
 from dispatch.writing.outcomes import repeat_after_s
 from dispatch.writing.rounding import inside
 from ems.commands import Cause, Command, Refusal, Setpoint
@@ -32,6 +33,7 @@ class GateInput:
     now_s: float
     dt_s: float
     state_hash: Mapping[str, str] = field(default_factory=dict)  # asset -> what discrete actions hang on
+    spent: frozenset[str] = frozenset()  # points whose budget of writes is spent
 
 
 def gate(
@@ -39,7 +41,8 @@ def gate(
 ) -> Command | Refusal | None:
     """Let a setpoint pass as a Command with number `seq`, refuse it with a code, or None: nothing to write.
 
-    Codes: not_finite, not_authorised, out_of_bounds, held_safe, device_offline, stale_input, mode_wrong.
+    Codes: not_finite, not_authorised, out_of_bounds, held_safe, device_offline, stale_input, mode_wrong,
+    budget_spent.
     A write in the protective direction is never held back by ramp or deadband.
     """
     code, why = forbidden(layout, s, last, given)
@@ -62,6 +65,11 @@ def gate(
     value = inside(value, low, high, layout.step_of.get(s.point), protective=s.protective)
     if not _due(value, s, last, authority.deadband, authority.refresh_s, given):
         return None
+    if over_budget(given.spent, s):
+        why = f"the writes of today to {s.point} are spent"
+        return Refusal(
+            point=s.point, value=value, cause=s.cause, code="budget_spent", reason=why, decided_at=given.now
+        )
     return Command(
         point=s.point,
         value=value,

@@ -452,6 +452,7 @@ def point_map(placed: PlacedPoint) -> PointMap:
         high=in_unit(form.range[1], unit),
         age_s_max=form.age_s_max,
         writable=form.writable,
+        writes_per_day=form.writes_per_day,
     )
 
 

@@ -25,6 +25,8 @@ _INTEGERS = {  # is it Modbus -> name -> (bits, signed)
 }  # fmt: skip
 _OTHERS = {True: ("f32", "f64"), False: ("Boolean", "Float", "Double")}
 
+DAY_S = 86400.0
+
 
 def check_wire(draft: Draft) -> None:
     """All checks of connections and point maps. A site without connections can be simulated, not run."""
@@ -43,6 +45,7 @@ def check_wire(draft: Draft) -> None:
         _watchdog(draft, connection_id, connection)
         _heartbeat_in(draft, connection_id, connection)
     _silence(draft)
+    _budgets(draft)
     if draft.connections and "connections" in draft.complete and not draft.unread_connections:
         _missing(draft, set(first) | draft.broken_points)
 
@@ -84,6 +87,8 @@ def _row(placed: PlacedPoint) -> None:
         doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}", hint(form.type, known))
     _address(placed)
     _access(placed)
+    if form.writes_per_day is not None and not form.writable:
+        doc.add((*loc, "writes_per_day"), str(form.writes_per_day), "nothing: this point is not writable")
     if form.age_s_max <= placed.connection.poll_s:
         doc.add(
             (*loc, "age_s_max"),
@@ -257,6 +262,19 @@ def _silence_points(draft: Draft) -> Iterator[tuple[str, str, str]]:
             point = getattr(form.silence, key)
             if point is not None:
                 yield setpoint, key, point
+
+
+def _budgets(draft: Draft) -> None:
+    """A budget must last for the refreshes of a day at the least."""
+    for placed in draft.points:
+        budget, authority = placed.form.writes_per_day, draft.authority.get(placed.point)
+        if budget is not None and authority is not None and DAY_S / authority.refresh_s > 0.5 * budget:
+            draft.add(
+                ("authority", placed.point, "refresh_s"),
+                f"{authority.refresh_s:g} s with writes_per_day {budget}",
+                f"{2.0 * DAY_S / budget:g} s or more: half of the budget is for refreshes",
+                "its register wears out",
+            )
 
 
 def _silence(draft: Draft) -> None:

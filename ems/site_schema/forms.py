@@ -199,6 +199,7 @@ class PointForm(Form):
     range: list[PointQuantity] = Field(min_length=2, max_length=2, description="plausible [low, high]")
     age_s_max: SecondsPositive
     writable: bool = False
+    writes_per_day: Annotated[int, Field(ge=1)] | None = None
     byte_order: Literal["big", "little"] | None = None
     word_order: Literal["big", "little"] | None = None
 

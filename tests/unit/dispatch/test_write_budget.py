@@ -1,0 +1,93 @@
+"""Registers that wear out: the budget of a day, and what it never refuses."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dispatch.layout import layout_of
+from dispatch.writing.budget import over_budget
+from ems.commands import Cause, Setpoint
+from ems.errors import ConfigError
+from ems.site import Site
+from ems.site_schema import load_site
+from sim.faults import Fault
+from sim.rig import Rig, RigOptions
+from tests.builders import T0
+from tests.unit.dispatch.test_read_back import PEAK_KW, ROOT, demo
+
+POINT = "bess1.p_set_kw"
+
+
+def worn(budget: int, point: str = POINT) -> Site:
+    """The demonstration site with a budget on one register."""
+    site = demo()
+
+    def mapped(points: tuple) -> tuple:  # type: ignore[type-arg]
+        return tuple(replace(m, writes_per_day=budget) if m.point == point else m for m in points)
+
+    return replace(site, connections=tuple(replace(c, points=mapped(c.points)) for c in site.connections))
+
+
+def restless(t: float) -> float:
+    return 400.0 if int(t / 3.0) % 2 else 150.0
+
+
+def rig(site: Site, **options: object) -> Rig:
+    load = {f: (lambda t, kw=kw: 0.3 * kw) for f, kw in PEAK_KW.items()}
+    return Rig(site, load_kw=load, pv_kw=restless, **options)  # type: ignore[arg-type]
+
+
+def test_budget_spent_lets_only_what_protects_pass_until_midnight():
+    r = rig(worn(5), faults=[Fault(kind="bess_derated", target="bess1", from_s=80.0, value=0.02)]).run(120.0)
+    wrote = [c for row in r.rows() for c in row.commands if c.point == POINT]
+    over = wrote[5:]
+    assert len(wrote[:5]) == 5
+    assert all(c.protective or c.cause in (Cause.PROTECTION, Cause.SAFE_TABLE) for c in over)
+    assert any(c.decided_s >= 80.0 for c in over), "the limit that fell is written all the same"
+    assert r.last.alarmed("setpoint.budget_spent")
+    assert r.runtime.state.budget.spent == {POINT: len(wrote)}
+
+
+def test_budget_is_new_at_local_midnight():
+    site = worn(3)
+    zone = layout_of(site).zone
+    late = T0.astimezone(zone).replace(hour=23, minute=59, second=0).astimezone(T0.tzinfo)
+    r = rig(site, options=RigOptions(start=late)).run(180.0)
+    at_night = list(r.rows(59.0, 62.0))
+    assert at_night[0].alarmed("setpoint.budget_spent")
+    assert not at_night[-1].alarmed("setpoint.budget_spent")
+    assert sum(row.wrote(POINT) is not None for row in r.rows(60.0)) >= 3
+
+
+def test_site_without_budgets_counts_nothing():
+    assert rig(demo()).run(10.0).runtime.state.budget.day is None
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+@pytest.mark.parametrize("protective", [False, True])
+def test_budget_never_refuses_the_protective_direction(cause: Cause, protective: bool):
+    s = Setpoint(
+        point=POINT, value=0.0, low=-1.0, high=1.0, cause=cause, reason="a test", owner="test", plan_id=None,
+        protective=protective, limits_hash="",
+    )  # fmt: skip
+    waits = over_budget(frozenset([POINT]), s)
+    assert waits is not (protective or cause in (Cause.PROTECTION, Cause.SAFE_TABLE, Cause.EMERGENCY_STOP))
+    assert not over_budget(frozenset(), s)
+
+
+def test_budget_smaller_than_its_refreshes_is_refused_by_key(tmp_path: Path):
+    shutil.copytree(ROOT / "sites" / "demo", tmp_path / "demo")
+    path = tmp_path / "demo" / "maps" / "pv_plant.yaml"
+    text = path.read_text().splitlines()
+    text = [
+        x.replace("writable: true", "writable: true, writes_per_day: 2000") if "p_limit_kw" in x else x
+        for x in text
+    ]
+    path.write_text("\n".join(text))
+    with pytest.raises(ConfigError) as found:
+        load_site(tmp_path / "demo" / "site.yaml")
+    (problem,) = found.value.problems
+    assert "pv1.p_limit_kw.refresh_s" in str(problem)
+    assert "86.4 s or more" in str(problem)
