@@ -91,8 +91,6 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     InvariantBroken : something that cannot be true was seen; the shell must write the safe table.
     """
     snapshot, now_s = given.snapshot, given.snapshot.monotonic_s
-    if not (math.isfinite(given.dt_s) and given.dt_s > 0.0):
-        raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
     seen = _look(setup.layout, state, given, setup.shadow)
     state, layout, observed, ruling = seen.state, seen.layout, seen.observed, seen.ruling
     plans, choice = choose(setup.site, state.plans, given.plan, observed.condition, now_s, given.dt_s)
@@ -181,6 +179,8 @@ class _Seen:
 def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _Seen:
     """Condense the snapshot, bring requests in line with the gensets, and hear authority."""
     snapshot, now_s = given.snapshot, given.snapshot.monotonic_s
+    if not (math.isfinite(given.dt_s) and given.dt_s > 0.0):
+        raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
     state = know_fallen_back(layout, state, snapshot)
     memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
     soc, observed = guarded(

@@ -10,7 +10,7 @@ from dispatch.layout import layout_of
 from dispatch.writing.budget import over_budget
 from ems.commands import Cause, Setpoint
 from ems.errors import ConfigError
-from ems.site import Site
+from ems.site import PointMap, Site
 from ems.site_schema import load_site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
@@ -24,7 +24,7 @@ def worn(budget: int, point: str = POINT) -> Site:
     """The demonstration site with a budget on one register."""
     site = demo()
 
-    def mapped(points: tuple) -> tuple:  # type: ignore[type-arg]
+    def mapped(points: tuple[PointMap, ...]) -> tuple[PointMap, ...]:
         return tuple(replace(m, writes_per_day=budget) if m.point == point else m for m in points)
 
     return replace(site, connections=tuple(replace(c, points=mapped(c.points)) for c in site.connections))
