@@ -68,4 +68,4 @@ def test_value_that_is_no_number_is_bad_whatever_its_type(small: Site, value: ob
 
 def test_default_ranges_hold_what_a_plant_really_reads(small: Site):
     rig = Rig(small, load_kw=LOAD, pv_kw=80.0).run(10.0)
-    assert all(r.is_good for r in rig.last.snapshot.readings.values())
+    assert not [r for r in rig.last.snapshot.readings.values() if r.quality is Quality.OUT_OF_RANGE]
