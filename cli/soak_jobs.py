@@ -1,5 +1,6 @@
 """Episodes one after the other or in processes side by side, with progress, Ctrl-C and resuming."""
 
+import gc
 import json
 import signal
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ from sim.episodes import EpisodeOptions, EpisodeResult, episode_of, run_episode
 
 LOOK_S = 0.5
 FILE = "episodes.jsonl"
+GARBAGE = (50_000, 20, 100)  # a tick makes many objects and hardly a cycle of them: a quarter of the time
 
 
 class _Stop:
@@ -71,6 +73,7 @@ def run_all(
 
 def _alone(site_file: Path, todo: list[int], options: EpisodeOptions, stop: _Stop) -> Iterator[EpisodeResult]:
     base = load_site(site_file)
+    gc.set_threshold(*GARBAGE)
     for seed in todo:
         result = run_episode(episode_of(base, seed, options), stop=lambda: stop.asked)
         if result is None:
@@ -87,6 +90,7 @@ _halt: Event | None = None
 def _begin(site_file: Path, halt: Event) -> None:
     global _base, _halt
     _base, _halt = load_site(site_file), halt
+    gc.set_threshold(*GARBAGE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dispatch.alarms.rules import Facts
 from dispatch.alarms.stage import alarm_stage
@@ -56,6 +56,7 @@ from dispatch.writing.outcomes import read_back
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Command, Refusal
 from ems.errors import InvariantBroken
+from ems.frozen import replace
 from ems.outage import known_outages
 from ems.site import GridMode, Site
 from ems.telemetry import Snapshot

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from zoneinfo import ZoneInfo
@@ -33,6 +32,7 @@ from ems.alarms import AlarmAction, AlarmBook
 from ems.clock import Clock, wall_sleep
 from ems.commands import Bound, Command, Proposal
 from ems.condition import PlantCondition
+from ems.frozen import replace
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
 from ems.records import JsonValue

@@ -54,4 +54,4 @@ class Snapshot:
     def value(self, point: str) -> float | None:
         """The value if it is good, else None."""
         reading = self.readings.get(point)
-        return reading.value if reading is not None and reading.is_good else None
+        return reading.value if reading is not None and reading.quality is Quality.GOOD else None

@@ -6,13 +6,13 @@ a setpoint that is taken over, after a selector, a probe or a restart, is held n
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from dispatch.authority.state import AuthorityMemory, Chosen, Lease
 from dispatch.layout import Layout
 from dispatch.state import Written
 from ems.condition import PlantCondition
 from ems.control import ControlMode
+from ems.frozen import replace
 from ems.invariants import clamp
 from ems.telemetry import Snapshot
 

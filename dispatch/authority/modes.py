@@ -1,12 +1,13 @@
 """The mode of control of each device: chosen by people, overruled by selectors and the emergency stop."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from dispatch.authority.layout import SITE_SELECTOR, STOP_CIRCUIT, ControlLayout
 from dispatch.authority.state import AuthorityMemory, Chosen, InputSeen
 from ems.control import ControlMode, strictest
+from ems.frozen import replace
 from ems.telemetry import Snapshot
 
 # A selector or stop circuit without a good reading keeps its last position so long, then counts as the safe

@@ -1,7 +1,7 @@
 """What authority rules for one cycle: modes, who may write, layers above and below, people's setpoints."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dispatch.authority.leases import in_force
 from dispatch.authority.state import AuthorityMemory, Chosen, Lease
@@ -14,6 +14,7 @@ from ems.commands import Bound, Cause, Proposal
 from ems.condition import BessCondition, PlantCondition
 from ems.control import ControlMode, may_write, strictest
 from ems.control_site import LimitKind
+from ems.frozen import replace
 from ems.requests import PLANT, Answer, Standing
 from ems.site import GridMode
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatch.authority.alarms import alarms_of, changes_of
 from dispatch.authority.desk import hear
@@ -28,6 +28,7 @@ from ems.commands import Bound
 from ems.condition import PlantCondition
 from ems.control import ControlMode
 from ems.control_site import ControlParams
+from ems.frozen import replace
 from ems.requests import PLANT, Received, Standing
 from ems.telemetry import Snapshot
 

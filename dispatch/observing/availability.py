@@ -5,7 +5,7 @@ the observer of its charge) adds a state; none takes one away. A unit is availab
 blocks, and the states are what is shown and recorded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from dispatch.layout import Layout
@@ -99,7 +99,9 @@ def _readings(layout: Layout, snapshot: Snapshot, asset: str) -> list[UnitState]
     return out
 
 
-def _each_once(states: Iterable[UnitState]) -> tuple[UnitState, ...]:
+def _each_once(states: Sequence[UnitState]) -> tuple[UnitState, ...]:
     """In the order of the vocabulary."""
+    if not states:
+        return ()
     found = frozenset(states)
     return tuple(s for s in UnitState if s in found)

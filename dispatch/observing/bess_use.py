@@ -5,7 +5,6 @@ that is set forward adds nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -13,6 +12,7 @@ from dispatch.layout import Layout
 from dispatch.state import ObserverMemory
 from ems.assets import BessParams
 from ems.condition import BessUse
+from ems.frozen import replace
 from ems.telemetry import Snapshot
 from plant_models.rainflow import turned
 

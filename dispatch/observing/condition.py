@@ -1,7 +1,7 @@
 """Snapshot -> PlantCondition, with the memory a condition needs: mode, ages, starts, demand of the month."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dispatch.layout import Layout
 from dispatch.observing.asset_conditions import (
@@ -41,6 +41,7 @@ from dispatch.protections.balancing_memory import PoiCaps
 from dispatch.state import GensetRequest, ObserverMemory
 from dispatch.vocabulary import PowerBalance
 from ems.condition import PlantCondition
+from ems.frozen import replace
 from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.telemetry import Snapshot

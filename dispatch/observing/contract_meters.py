@@ -1,11 +1,11 @@
 """What the contract remembers beside peaks: money of the month, and energy by name of what it meters."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from ems.condition import ContractMeters
 from ems.contracts import IMPORT
+from ems.frozen import replace
 from ems.tariff import Tariff
 from ems.telemetry import Snapshot
 

@@ -1,7 +1,6 @@
 """Counters beside those of demand: feeders shed, deferrable work, the contract's meters."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.observing.contract_meters import meters_after
@@ -9,6 +8,7 @@ from dispatch.observing.deferrables import WorkSeen, follow_work
 from dispatch.observing.feeder_use import feeder_use
 from dispatch.state import ObserverMemory
 from ems.condition import FeederUse
+from ems.frozen import replace
 from ems.telemetry import Snapshot
 
 

@@ -5,12 +5,12 @@ that is set forward adds nothing.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from dispatch.vocabulary import Alarm
 from ems.assets import ISO_FLOOR_RATIO, ISO_MEAN_H, GensetParams
 from ems.condition import GensetDuty, GensetHour, PlantCondition
+from ems.frozen import replace
 
 HOUR = timedelta(hours=1)
 EPS_S = 1e-6

@@ -1,7 +1,6 @@
 """What the witnesses of the grid mode say in one snapshot, and the memory of the mains behind it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from dispatch.layout import Layout
@@ -9,6 +8,7 @@ from dispatch.observing.modes import Evidence, ModeState
 from dispatch.state import GensetSeen, ObserverMemory
 from ems.assets import GridParams
 from ems.condition import PlantCondition, Prime, usable
+from ems.frozen import replace
 from ems.points import BessState, GensetState
 from ems.site import GridMode
 from ems.telemetry import Snapshot

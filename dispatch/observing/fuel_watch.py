@@ -6,7 +6,6 @@ that is wrong never keeps a set from being started: whether a set may run is not
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -14,6 +13,7 @@ from dispatch.protections.balancing_memory import FuelWatch
 from dispatch.vocabulary import Alarm
 from ems.assets import GensetParams
 from ems.condition import GensetCondition
+from ems.frozen import replace
 from plant_models.genset import fuel_l_h, fuel_points
 
 APART_RATIO = 0.1  # of the tank: so far apart the sensor is wrong

@@ -1,11 +1,11 @@
 """Import of the open billing interval and the month, and the peaks that demand charges count."""
 
 import math
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from dispatch.layout import Layout
 from dispatch.state import ObserverMemory
+from ems.frozen import replace
 from ems.tariff import Tariff
 from ems.telemetry import Snapshot
 

@@ -6,9 +6,10 @@ minute: on a site with load that nobody meters it never closes, and the check st
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dispatch.layout import Layout
+from ems.frozen import replace
 from ems.telemetry import Snapshot
 
 TOLERANCE_RATIO = 0.05  # of the power that flows, or of the rating of the POI if that is more

@@ -9,7 +9,6 @@ unknown losses; a drift of 1 % an hour is faster than that.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -17,6 +16,7 @@ from dispatch.protections.balancing_memory import SocWatch
 from dispatch.vocabulary import Alarm
 from ems.assets import BatteryParams
 from ems.condition import BessCondition, UnitState, usable
+from ems.frozen import replace
 from ems.points import BessState
 from ems.telemetry import Snapshot
 from plant_models.battery import step

@@ -5,9 +5,10 @@ a record's key nor have a plan followed at the wrong hour.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ems.frozen import replace
 from ems.telemetry import UtcState
 
 STEP_S = 1.0  # a wall clock that moves more against the monotonic one from cycle to cycle was set

@@ -4,7 +4,7 @@ One set at a time: while one is on its way, the next is only asked for when the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -14,6 +14,7 @@ from dispatch.protections.reverse_power import driven_backwards
 from dispatch.state import ProtectionMemory
 from dispatch.vocabulary import ReserveStatus, Target
 from ems.commands import Cause
+from ems.frozen import replace
 from ems.site import GridMode
 
 HEADROOM_RATIO = 0.9  # of what the forming source can: beyond, somebody must help

@@ -12,12 +12,12 @@ larger than what was just commanded is taken for the echo of that command, for a
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import pairwise
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balancing_memory import NetDemandMemory, Sample, Shift
+from ems.frozen import replace
 from ems.points import BessState
 from ems.site import GridMode
 

@@ -1,7 +1,7 @@
 """The protections common to every controller: gensets, power, feeders, reserve. Below all of them, always."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -16,6 +16,7 @@ from dispatch.state import EdgeState, FeederShed, GensetRequest, ProtectionMemor
 from dispatch.transitions.genset_requests import resolve
 from dispatch.vocabulary import Alarm, Event, ReserveStatus, Target, Targets
 from ems.commands import Bound
+from ems.frozen import replace
 from ems.site import GridMode
 
 AUTONOMY_H = 2.0  # without a genset: the last tier goes when the critical one could not last so long

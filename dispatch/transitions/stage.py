@@ -6,7 +6,7 @@ What that device and the sources do by themselves is not in the way of any step:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from dispatch.layout import Layout
@@ -24,6 +24,7 @@ from dispatch.transitions.table import (
 from dispatch.vocabulary import Alarm, Event, TickInput, event
 from ems.commands import Cause, Proposal
 from ems.condition import UnitState
+from ems.frozen import replace
 from ems.outage import known_outages
 from ems.site import GridMode
 
