@@ -18,6 +18,7 @@ from dispatch.observing.process_image import ProcessImage
 from dispatch.observing.utc import UtcMemory, record_time
 from dispatch.pacing import Pace
 from dispatch.state import EdgeState, ObserverMemory, Written
+from dispatch.supervision.invariants_now import Cycle, InvariantsNow
 from dispatch.supervision.safe_stop import (
     SAFE_RETRY_S,
     SAFE_TRIES,
@@ -25,6 +26,7 @@ from dispatch.supervision.safe_stop import (
     bare_snapshot,
     tried,
 )
+from dispatch.supervision.watched import WatchedIO, WatchedRecorder
 from dispatch.vocabulary import Controller, Decisions, TickInput
 from dispatch.writing.last_line import Newest
 from dispatch.writing.sending import Decided, Sender, Sent, has_loop
@@ -126,7 +128,14 @@ class EdgeRuntime:
         self._planner_alive = planner_alive
         layout = self.setup.layout
         self._image = ProcessImage(layout.age_s_max, layout.range_of, layout.heartbeats_in)
-        self._sender = Sender(layout, clock=clock, io=device_io, recorder=recorder, newest=newest)
+        self.invariants = InvariantsNow(layout, shadow=shadow)
+        self._sender = Sender(
+            layout,
+            clock=clock,
+            io=WatchedIO(device_io, layout, self.invariants),
+            recorder=WatchedRecorder(recorder, self.invariants),
+            newest=newest,
+        )
         self._expecting = expecting
         self._stopped = False
         self.synchronised = synchronised
@@ -164,7 +173,7 @@ class EdgeRuntime:
         self, dt_s: float, proposals: Sequence[Proposal], received: Sequence[Received], overrun: bool
     ) -> Decisions:
         self._image.update(await self._io.read_all())
-        snapshot = self._latched()
+        snapshot = self.invariants.admitted(self._latched())
         self._recorder.readings(snapshot)
         notices = self._notices() if callable(self._notices) else self._notices
         given = TickInput(
@@ -178,18 +187,23 @@ class EdgeRuntime:
             alarm_actions=tuple(self.alarm_actions),
             release=self.release,
             received=(*self.received, *received),
+            found=self.invariants.alarms(),
         )
         self.alarm_actions.clear()
         self.received.clear()
-        before = self.state.written
-        self.state, decisions = tick(self.setup, self.state, given)
-        self.last = decisions
+        before = self.state
+        after, decisions = tick(self.setup, before, given)
+        self.invariants.decided(
+            Cycle(snapshot=snapshot, before=before, after=after, decisions=decisions, dt_s=dt_s)
+        )
+        self.state, self.last = after, decisions
         if decisions.standing is not None:
             self._keep(decisions.standing)
         self._record(decisions)
-        sent = await self._send(decisions.commands, before, decisions.mode, decisions.bounds)
+        sent = await self._send(decisions.commands, before.written, decisions.mode, decisions.bounds)
         if sent.broken:
             raise sent.broken[0]
+        self.invariants.sent()
         return decisions
 
     def _latched(self) -> Snapshot:
@@ -303,7 +317,7 @@ class EdgeRuntime:
     def _arrived(self, readings: Sequence[Reading]) -> Snapshot:
         """The image with what has arrived between two cycles."""
         self._image.update(readings)
-        latched = self._image.latch(self._clock.now(), self._clock.monotonic_s())
+        latched = self.invariants.admitted(self._image.latch(self._clock.now(), self._clock.monotonic_s()))
         return replace(latched, utc=self._utc_state)
 
     async def _send(

@@ -215,6 +215,7 @@ class TickInput:
     release: ReleaseWish | None = None  # stands until it is taken back
     overrun: bool = False  # the grid of cycles was not kept before this tick
     received: tuple[Received, ...] = ()  # requests of people and services, with who sent them
+    found: tuple[Alarm, ...] = ()  # invariants that did not hold in the cycle before (supervision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

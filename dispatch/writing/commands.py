@@ -14,7 +14,7 @@ from dispatch.observing.condition import Observed
 from dispatch.state import NEVER_S, EdgeState, Written
 from dispatch.vocabulary import Target, Targets, TickInput
 from dispatch.writing.budget import spent_points
-from dispatch.writing.contention import yields
+from dispatch.writing.contention import ours_of, yields
 from dispatch.writing.gate import GateInput, gate
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Bound, Cause, Command, Proposal, Refusal
@@ -139,6 +139,7 @@ def gate_input_of(
         dt_s=dt_s,
         state_hash=_state_hash(layout, observed),
         spent=spent_points(layout, state.budget, snapshot),
+        ours=ours_of(state.contention),
     )
 
 

@@ -56,6 +56,11 @@ def watch(
     return ContentionMemory(sent=sent, contests=contests), {**written, **stand}
 
 
+def ours_of(memory: ContentionMemory) -> dict[str, float]:
+    """PV limits that are read back otherwise than sent, with what was sent: either may be what holds."""
+    return {p: memory.sent[p][-1][1] for p in memory.contests if p.endswith(".p_limit_kw")}
+
+
 def contention_alarms(memory: ContentionMemory) -> Iterator[Alarm]:
     """One for each setpoint that somebody else holds."""
     for point, contest in memory.contests.items():

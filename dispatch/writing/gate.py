@@ -34,6 +34,7 @@ class GateInput:
     dt_s: float
     state_hash: Mapping[str, str] = field(default_factory=dict)  # asset -> what discrete actions hang on
     spent: frozenset[str] = frozenset()  # points whose budget of writes is spent
+    ours: Mapping[str, float] = field(default_factory=dict)  # PV limits read back otherwise -> what we sent
 
 
 def gate(
@@ -61,6 +62,11 @@ def gate(
         ramped = clamp(ramped, max(s.low, authority.low), min(s.high, authority.high))
         if abs(ramped - value) > 1e-9:
             value, reason = ramped, f"{reason}; on its way to {s.value:.1f} at the allowed ramp"
+    ours = given.ours.get(s.point)
+    if ours is not None and authority.ramp_per_s is not None and s.cause not in SAFE:
+        most = max(s.low, authority.low, ours + max(0.0, authority.ramp_per_s) * given.dt_s)
+        if value > most:  # lower than what is read back, and yet a step up for a device that holds ours
+            value, reason = most, f"{reason}; from {ours:.1f}, which it was sent, at the allowed ramp"
     low, high = max(s.low, authority.low), min(s.high, authority.high)
     value = inside(value, low, high, layout.step_of.get(s.point), protective=s.protective)
     if not _due(value, s, last, authority.deadband, authority.refresh_s, given):
@@ -99,6 +105,9 @@ def _due(
     binary = is_binary(s.point)
     band = 0.5 if binary else (1e-6 if s.protective else deadband)
     return abs(value - last.value) > band or given.now_s - last.at_s >= refresh_s - 1e-6
+
+
+SAFE = (Cause.SAFE_TABLE, Cause.EMERGENCY_STOP)
 
 
 def forbidden(layout: Layout, s: Setpoint, last: Written | None, given: GateInput) -> tuple[str | None, str]:

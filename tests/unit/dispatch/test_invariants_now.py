@@ -1,0 +1,211 @@
+"""Invariants in production: a bug planted behind the tick or before the wire is found by code of its own."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import dispatch.runtime
+from dispatch.cycle import EdgeSetup, tick
+from dispatch.layout import layout_of
+from dispatch.observing.process_image import ProcessImage
+from dispatch.state import EdgeState
+from dispatch.supervision.invariants_now import Cycle, InvariantsNow
+from dispatch.supervision.watched import WatchedIO
+from dispatch.vocabulary import Decisions, TickInput
+from ems.commands import Cause, Command, WriteOutcome, WriteResult
+from ems.errors import InvariantBroken
+from ems.site import Site
+from ems.site_schema import load_site
+from ems.telemetry import Quality, Reading, Snapshot
+from sim.drive import drive
+from sim.rig import Rig, RigOptions
+from sim.rig_scenario import MONDAY
+
+AT_S = 20.0
+SITE = Path(__file__).resolve().parents[3] / "sites" / "demo" / "site.yaml"
+
+
+@pytest.fixture(scope="module")
+def demo() -> Site:
+    return load_site(SITE)
+
+
+def rig_of(site: Site) -> Rig:
+    return Rig(site, load_kw={"critical": 80.0}, pv_kw=100.0)
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, bug: Callable[[Decisions], Decisions]) -> None:
+    """A tick whose decisions are spoilt from AT_S on."""
+
+    def spoilt(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeState, Decisions]:
+        after, decisions = tick(setup, state, given)
+        return after, bug(decisions) if given.snapshot.monotonic_s >= AT_S else decisions
+
+    monkeypatch.setattr(dispatch.runtime, "tick", spoilt)
+
+
+def command(point: str, value: float, cause: Cause = Cause.RULES, *, seq: int = 900) -> Command:
+    return Command(
+        point=point, value=value, cause=cause, reason="a bug", owner="edge", plan_id=None, epoch=1, seq=seq,
+        limits_hash="", decided_at=MONDAY, decided_s=AT_S,
+    )  # fmt: skip
+
+
+def with_one(one: Command) -> Callable[[Decisions], Decisions]:
+    return lambda d: replace(d, commands=(replace(one, decided_at=d.at),))
+
+
+BUGS: Sequence[tuple[str, Callable[[Decisions], Decisions]]] = [
+    ("I1: bess1.p_set_kw", with_one(command("bess1.p_set_kw", 9999.0))),
+    ("I1: bess1.p_set_kw", with_one(command("bess1.p_set_kw", math.nan))),
+    ("I1: gen1.run_request", with_one(command("gen1.run_request", 2.0))),
+    ("I2: bess1.p_set_kw", with_one(command("bess1.p_set_kw", 0.0, Cause.PLAN))),
+    (
+        "I2: pv1.p_limit_kw",
+        with_one(replace(command("pv1.p_limit_kw", 50.0, Cause.OPERATOR), request_id="r")),
+    ),
+    ("I8: ", lambda d: replace(d, heartbeat=(d.heartbeat + 7) % 65536)),
+]
+
+
+@pytest.mark.parametrize(("told", "bug"), BUGS, ids=[f"{k}-{t[:2]}" for k, (t, _) in enumerate(BUGS)])
+def test_bug_behind_the_tick_breaks_the_cycle_and_writes_the_safe_table(
+    demo: Site, monkeypatch: pytest.MonkeyPatch, told: str, bug: Callable[[Decisions], Decisions]
+):
+    planted(monkeypatch, bug)
+    rig = rig_of(demo).run(AT_S + 5.0, judge=False)
+    assert isinstance(rig.broken, InvariantBroken)
+    assert str(rig.broken).startswith(told)
+    assert rig.runtime.state.held_safe
+    assert rig.events("edge.safe_table.written") != []
+    safe = demo.authority.setpoints["bess1.p_set_kw"].safety.grid_tied
+    assert rig.world.setpoints.values["bess1.p_set_kw"] == safe
+
+
+def test_jump_over_the_ramp_breaks_the_cycle(demo: Site, monkeypatch: pytest.MonkeyPatch):
+    """From where the register stands and from where the edge last left it, further than a cycle allows."""
+    high = demo.authority.setpoints["pv1.p_limit_kw"].high
+    planted(monkeypatch, with_one(command("pv1.p_limit_kw", high)))
+    rig = rig_of(demo).at(5.0, lambda r: r.propose("pv1.p_limit_kw", 10.0, for_s=60.0))
+    rig.run(AT_S + 5.0, judge=False)
+    assert str(rig.broken).startswith("I4: pv1.p_limit_kw")
+
+
+def test_write_in_local_breaks_the_cycle(demo: Site, monkeypatch: pytest.MonkeyPatch):
+    layout = layout_of(demo)
+    invariants = InvariantsNow(layout, shadow=False)
+    rig = rig_of(demo).run(AT_S, judge=False)
+    row = rig.last
+    local = Reading(
+        point="bess1.remote", value=0.0, quality=Quality.GOOD, source_time=row.snapshot.at,
+        arrived_s=row.snapshot.monotonic_s,
+    )  # fmt: skip
+    snapshot = replace(row.snapshot, readings={**row.snapshot.readings, "bess1.remote": local})
+    cycle = Cycle(
+        snapshot=snapshot, before=rig.runtime.state, after=rig.runtime.state, dt_s=1.0,
+        decisions=replace(row.decisions, commands=(command("bess1.p_set_kw", 0.0),)),
+    )  # fmt: skip
+    with pytest.raises(InvariantBroken, match=r"I2: .* while its device is in local"):
+        invariants.decided(cycle)
+
+
+class Device:
+    """Takes everything."""
+
+    def __init__(self) -> None:
+        self.got: list[Command] = []
+
+    async def read_all(self) -> Sequence[Reading]:
+        return []
+
+    async def write(self, commands: Sequence[Command]) -> Sequence[WriteResult]:
+        self.got += commands
+        return [
+            WriteResult(command=c, outcome=WriteOutcome.CONFIRMED, detail="", finished_at=c.decided_at)
+            for c in commands
+        ]
+
+    async def close(self) -> None:
+        return None
+
+
+def test_port_refuses_what_no_layer_may_let_through(demo: Site):
+    """Not finite, not ours, without an intent, the same twice, in shadow: nothing arrives at the device."""
+    layout = layout_of(demo)
+
+    def broken(*commands: Command, intend: bool = True, shadow: bool = False) -> str:
+        invariants, device = InvariantsNow(layout, shadow=shadow), Device()
+        port = WatchedIO(device, layout, invariants)
+        for c in commands:
+            if intend:
+                invariants.intended(c)
+        for c in commands[:-1]:
+            drive(port.write([c]))
+        with pytest.raises(InvariantBroken) as told:
+            drive(port.write(commands[-1:]))
+        assert device.got == list(commands[:-1])
+        return str(told.value)
+
+    assert broken(command("bess1.p_set_kw", math.inf)).startswith("I3")
+    assert broken(command("bess1.soc", 0.5)).startswith("I3")
+    assert broken(command("bess1.p_set_kw", 1.0), intend=False).startswith("I5")
+    assert broken(command("bess1.p_set_kw", 1.0), shadow=True).startswith("I2")
+    twice = command("bess1.p_set_kw", 1.0, seq=5)
+    assert broken(twice, twice).startswith("I9")
+    assert broken(twice, command("bess1.p_set_kw", 1.0, seq=4)).startswith("I9")
+
+
+def test_write_without_an_outcome_breaks_the_cycle(demo: Site):
+    layout = layout_of(demo)
+    invariants = InvariantsNow(layout, shadow=False)
+    one = command("bess1.p_set_kw", 1.0)
+    invariants.intended(one)
+    (result,) = drive(WatchedIO(Device(), layout, invariants).write([one]))
+    with pytest.raises(InvariantBroken, match="I5: 1 writes, 0 outcomes"):
+        invariants.sent()
+    invariants.recorded(result)
+    invariants.sent()
+
+
+def test_reading_that_passed_for_good_is_taken_out_and_told(demo: Site, monkeypatch: pytest.MonkeyPatch):
+    """I6: an image that forgets ages. The cycle does not use the value, and tells of it."""
+    latch = ProcessImage.latch
+
+    def forgets(self: ProcessImage, at: object, now_s: float) -> Snapshot:
+        seen = latch(self, at, now_s)  # type: ignore[arg-type]
+        if now_s < AT_S:
+            return seen
+        old = replace(seen.readings["bess1.soc"], arrived_s=now_s - 900.0, quality=Quality.GOOD)
+        return replace(seen, readings={**seen.readings, "bess1.soc": old})
+
+    monkeypatch.setattr(ProcessImage, "latch", forgets)
+    rig = rig_of(demo).run(AT_S + 5.0, judge=False)
+    assert rig.broken is None
+    assert rig.last.snapshot.readings["bess1.soc"].quality is Quality.STALE
+    assert not rig.last.decisions.condition.bess["bess1"].available
+    assert rig.after(AT_S, lambda row: row.alarmed("edge.invariant")) == 0.0
+    assert any("I6: bess1.soc is 900 s old" in a.text for a in rig.last.decisions.alarms)
+
+
+def test_island_short_of_reserve_without_its_alarm_is_told(demo: Site, monkeypatch: pytest.MonkeyPatch):
+    """I7: the alarm is lost on its way; the invariant says so within some seconds."""
+
+    def lost(d: Decisions) -> Decisions:
+        return replace(d, alarms=tuple(a for a in d.alarms if a.code == "edge.invariant"))
+
+    planted(monkeypatch, lost)
+    options = RigOptions(islanded_by="bess1", soc=0.5)
+    site = replace(demo, reserve=replace(demo.reserve, load_ratio=9.0))
+    rig = Rig(site, load_kw={"critical": 80.0}, options=options).run(AT_S + 10.0, judge=False)
+    assert rig.world.state.forming == "bess1"
+    assert rig.after(AT_S, lambda row: row.alarmed("edge.invariant")) <= 6.0
+    assert rig.broken is None
+
+
+def test_healthy_edge_finds_nothing(demo: Site):
+    rig = Rig(demo, load_kw={"critical": 80.0}, pv_kw=150.0, mains=[(60.0, 200.0)]).run(300.0)
+    assert rig.raised("edge.invariant") == 0
+    assert rig.runtime.invariants.evaluated > 300
