@@ -76,6 +76,7 @@ def _alone(site_file: Path, todo: list[int], options: EpisodeOptions, stop: _Sto
     gc.set_threshold(*GARBAGE)
     for seed in todo:
         result = run_episode(episode_of(base, seed, options), stop=lambda: stop.asked)
+        gc.collect()
         if result is None:
             return
         yield result
@@ -97,7 +98,9 @@ def _begin(site_file: Path, halt: Event) -> None:
 def _work(seed: int, options: EpisodeOptions) -> EpisodeResult | None:
     assert _base is not None
     assert _halt is not None
-    return run_episode(episode_of(_base, seed, options), stop=_halt.is_set)
+    result = run_episode(episode_of(_base, seed, options), stop=_halt.is_set)
+    gc.collect()
+    return result
 
 
 def _side_by_side(

@@ -34,7 +34,7 @@ from sim.faults import EPSILON_S, Entry, Fault, entry_of
 from sim.faults.face import DeviceFace
 from sim.oracles import TickSeen, Violation, Watch, WriteSeen
 from sim.rig_io import Journal, RigClock, RigIO, RigPlans
-from sim.rig_scenario import MONDAY, Mains, Power, rig_scenario
+from sim.rig_scenario import MONDAY, Mains, Power, rig_scenario, told_beside
 from sim.world import World, WorldOptions
 from sim.writes import WriteVerdict
 
@@ -177,6 +177,7 @@ class Rig:
         for genset, kw in o.gensets_on_kw.items():  # somebody asked them to run before this edge came
             self.world.setpoints.values |= {f"{genset}.run_request": 1.0, f"{genset}.p_set_kw": kw}
         self.face = DeviceFace(self.world, self.faults)
+        self.face.beside = told_beside(site)
         self.clock = RigClock(o.start, self.faults)
         self.journal = Journal(self.clock, self.faults)
         self.plans = RigPlans(site, self.clock, self.faults)
@@ -241,6 +242,10 @@ class Rig:
             id=f"r{self._requests}", session=session, epoch=EPOCH, ttl_s=10.0, reason=reason, ask=ask
         )
         self._received.append(Received(user=user, n=self._requests, seen_s=self.t_s, request=request))
+
+    def hear_as(self, other: "Rig") -> None:
+        """Go on with the requests where another rig is, so that those to come have the same names."""
+        self._requests, self._received = other._requests, list(other._received)
 
     def tell(self, point: str, value: float | None) -> None:
         """Let a device tell this instead of the truth; None: the point does not answer."""
@@ -351,6 +356,7 @@ class Rig:
         while self._actions and self._actions[0][0] <= t_s + EPSILON_S:
             self._actions.pop(0)[1](self)
         self.face.act()
+        self._ask(t_s)
         self.journal.entered.clear()
         self.journal.refusals.clear()
         self.io.results.clear()
@@ -368,6 +374,14 @@ class Rig:
         self.wishes = [
             p for p in self.wishes if p.expires_s is not None and p.expires_s > t_s - WISHES_KEPT_S
         ]
+
+    def _ask(self, t_s: float) -> None:
+        """What people ask, where a fault has them ask."""
+        for fault, entry in self.faults:
+            if entry.asks is not None and fault.holds(t_s):
+                answers = self.log[-1].decisions.answers if self.log else ()
+                for user, ask in entry.asks(fault, self.site, t_s, answers):
+                    self.ask(user, ask, session=user)
 
     def _decide(self) -> Decisions | None:
         """The edge's cycle; when it breaks, the plant goes on without it for a while, watched."""

@@ -13,7 +13,7 @@ from ems.records import EventRecord, JsonValue, StatusRow
 from ems.site import Site
 from ems.telemetry import Reading, Snapshot
 from sim.direct_io import WorldIO
-from sim.faults import Entry, Fault
+from sim.faults import EPSILON_S, Entry, Fault
 from sim.faults.base import Memory
 from sim.faults.face import DeviceFace
 
@@ -91,17 +91,26 @@ class RigPlans:
         self._site, self._clock = site, clock
         self._offers = [(f, e) for f, e in faults if e.offer is not None]
         self._deaths = [f for f, e in faults if e.planner_dead]
-        self.plan: Plan | None = None
+        self._delays = [(f, e) for f, e in faults if e.found_until_s is not None]
+        self.published: list[tuple[float, Plan]] = []  # when [s], oldest first
         self.alive = True
         self.offered: dict[str, Plan] = {}  # everything the edge was ever given, by id
 
+    @property
+    def plan(self) -> Plan | None:
+        """The newest that was published."""
+        return self.published[-1][1] if self.published else None
+
     def publish(self, plan: Plan) -> None:
         """Make it current."""
-        self.plan = plan
+        self.published.append((self._clock.monotonic_s(), plan))
 
     def current(self) -> Plan | None:
         """The newest plan, or what a fault makes of it."""
-        plan, t_s = self.plan, self._clock.monotonic_s()
+        t_s = self._clock.monotonic_s()
+        until_s = [e.found_until_s(f, t_s) for f, e in self._delays if f.holds(t_s) and e.found_until_s]
+        found = [p for at_s, p in self.published if all(at_s <= s + EPSILON_S for s in until_s)]
+        plan = found[-1] if found else None
         for fault, entry in self._offers:
             if entry.offer is not None and fault.holds(t_s):
                 plan = entry.offer(fault, plan, self._site, self._clock.true_now())

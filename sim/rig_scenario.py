@@ -75,3 +75,10 @@ def _event(window: tuple[float, ...], start: datetime, horizon_s: float) -> Main
         announced=False,
         v_pu=window[2] if len(window) > 2 else 0.0,
     )
+
+
+def told_beside(site: Site) -> dict[str, float]:
+    """What devices tell that the world knows nothing of: selectors in remote, all phases there."""
+    points = [m.point for c in site.connections for m in c.points]
+    phases = {f"{site.grid.id}.v{n}_pu" for n in (1, 2, 3)}
+    return {p: 1.0 for p in points if p.endswith(".remote") or p in phases}

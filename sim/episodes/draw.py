@@ -71,11 +71,15 @@ def episode_of(base: Site, seed: int, options: EpisodeOptions | None = None) -> 
     entries = [e for e in CATALOGUE.values() if not o.entries or e.name in o.entries]
     aims = aims_of(entries)
     slots = max(1, int(o.length_s // SLOT_S))
+    here = [aims[(seed * slots + k) % len(aims)] for k in range(slots)]
+    controller = CONTROLLERS[int(rng.integers(len(CONTROLLERS)))]
+    controller = "mpc" if any(e.needs_plans for e, _ in here) else controller
+    entries = [e for e in entries if controller == "mpc" or not e.needs_plans]
     aimed: list[tuple[str, GridMode]] = []
     faults: list[Fault] = []
     away: list[tuple[float, float]] = []
     for k in range(slots):
-        entry, mode = aims[(seed * slots + k) % len(aims)]
+        entry, mode = here[k]
         begin_s, end_s = k * SLOT_S, min((k + 1) * SLOT_S, o.length_s)
         if mode is not GridMode.GRID_TIED:
             away.append((begin_s, end_s))
@@ -90,7 +94,7 @@ def episode_of(base: Site, seed: int, options: EpisodeOptions | None = None) -> 
         pv_kw={p.id: _wander(rng, o.length_s, 0.0, p.p_ac_kw) for p in site.pv},
         mains=tuple(_joined(away)),
         faults=tuple(faults),
-        controller=CONTROLLERS[int(rng.integers(len(CONTROLLERS)))],
+        controller=controller,
         soc={b.id: float(rng.uniform(b.battery.soc_min + 0.02, b.battery.soc_max - 0.02)) for b in site.bess},
         aims=tuple(aimed),
         options=o,

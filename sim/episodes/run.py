@@ -116,7 +116,6 @@ def _goes_on(twin: _Twin, rig: Rig, mattered: Counter[str]) -> bool:
     if twin.rig.broken is not None or differs(twin.rig.last, rig.last):
         mattered[twin.key] += 1
         return False
-    twin.rig.plans.plan = rig.plans.plan
     return rig.t_s < twin.until_s
 
 

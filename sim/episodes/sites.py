@@ -7,11 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from ems.assets import BessParams, GensetParams, PvParams
-from ems.site import Authority, Connection, FormingOrder, SetpointAuthority, Site
+from ems.points import split_point_id
+from ems.site import Authority, Connection, FormingOrder, PointMap, SetpointAuthority, Site
+from sim.faults.people import USERS
 
 BESS_COUNTS = (0, 1, 1, 1, 2)
 GENSET_COUNTS = (0, 1, 2, 2, 3)
 PV_RATIO = 0.85  # of the plants have PV
+FREE_ADDRESS = 60_000  # a register that no map uses
 Limits = Mapping[str, tuple[float, float]]  # by setpoint, in its own unit
 
 
@@ -46,8 +49,30 @@ def random_site(base: Site, rng: np.random.Generator) -> Site:
         forming=FormingOrder(grid_tied=base.forming.grid_tied, islanded=(*like_bess, *like_sets)),
         hierarchy=replace(base.hierarchy, subsystem_of={new: subsystem[old] for new, old in like.items()}),
         authority=Authority(setpoints=_authority(base, like, _limits(bess, gensets, pv))),
-        connections=_connections(base, like),
+        connections=tuple(_with_more(c, base.grid.id) for c in _connections(base, like)),
+        control=replace(base.control, users={**USERS, **base.control.users}),
     )
+
+
+def _with_more(connection: Connection, grid: str) -> Connection:
+    """The same device with the selector it may have, and the phases at the POI."""
+    of = {m.point: m for m in connection.points}
+    more = [
+        _beside(m, f"{asset}.remote", 1.0)
+        for p, m in of.items()
+        for asset, name in [split_point_id(p)]
+        if name == "state" and f"{asset}.remote" not in of
+    ]
+    volts = of.get(f"{grid}.v_pu")
+    if volts is not None and f"{grid}.v1_pu" not in of:
+        more += [_beside(volts, f"{grid}.v{n}_pu", volts.high) for n in (1, 2, 3)]
+    return replace(connection, points=(*connection.points, *more))
+
+
+def _beside(like: PointMap, point: str, high: float) -> PointMap:
+    """A point read like another one, from an address of its own."""
+    free = str(FREE_ADDRESS) if like.address.isdigit() else f"{like.address}-{point}"
+    return replace(like, point=point, address=free, low=0.0, high=high)
 
 
 def _names(known: Sequence[str], count: int, prefix: str) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """What a fault is, and what an entry of the catalogue can do."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from ems.plan import Plan
 from ems.points import AssetKind
+from ems.requests import Answer, Ask
 from ems.site import GridMode, Site
 from ems.telemetry import Reading
 from sim.scenario import Scenario
@@ -27,6 +28,7 @@ class Layer(StrEnum):
     PLANS = "plans"  # the planner and its store
     CLOCK = "clock"  # record time (UTC); control time is monotonic and has no faults
     RECORDER = "recorder"  # historian and audit
+    PEOPLE = "people"  # requests of people and services, valid and not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,8 @@ class Entry:
     planner_dead : the edge is told that nobody plans.
     foresee : factor on the load the planner foresees.
     utc : changes record time.
+    found_until_s : the edge finds only plans that were published until then [s].
+    asks : who asks what of the edge now, after the answers of the last tick.
     lose : the recorder does not take what it is given.
     blinds : oracles that judge by truth and cannot hold meanwhile, with the reason.
     lasts_s : shortest and longest duration when drawn [s].
@@ -113,8 +117,15 @@ class Entry:
     planner_dead: bool = False
     foresee: Callable[[Fault, float], float] | None = None
     utc: Callable[[Fault, datetime, float], datetime] | None = None
+    found_until_s: Callable[[Fault, float], float] | None = None
+    asks: Callable[[Fault, Site, float, Sequence[Answer]], Sequence[tuple[str, Ask]]] | None = None
     lose: bool = False
     blinds: tuple[tuple[str, str], ...] = ()
     lasts_s: tuple[float, float] = (30.0, 600.0)
     point: str | None = None
     sets: bool = False
+
+    @property
+    def needs_plans(self) -> bool:
+        """It means nothing to an edge that follows no plans."""
+        return self.layer is Layer.PLANS

@@ -3,7 +3,7 @@
 from ems.errors import DataError
 from ems.points import AssetKind
 from ems.site import GridMode
-from sim.faults import arrival, face, inputs, plant
+from sim.faults import arrival, face, inputs, people, plant
 from sim.faults.base import Entry, Layer
 from sim.scenario import FaultKind
 
@@ -110,7 +110,8 @@ FACE = (
         value=3.0, unit="s", lasts_s=(60.0, 600.0), does="three seconds silent, three seconds there",
     ),
     Entry(
-        name="device_frozen", layer=Layer.FACE, kinds=DEVICES, tell=face.frozen, blinds=(("I7", UNSEEN),),
+        name="device_frozen", layer=Layer.FACE, kinds=DEVICES, tell=face.frozen,
+        blinds=(("I7", UNSEEN), ("I11", UNSEEN)),
         does="all values stay as they were, with fresh stamps",
     ),
     Entry(
@@ -165,6 +166,23 @@ FACE = (
     Entry(
         name="foreign_writer", layer=Layer.FACE, kinds=(BESS, PV), act=face.foreign_writer,
         unit="of the point", sets=True, does="another master writes to a setpoint every five seconds",
+    ),
+    Entry(
+        name="foreign_starter", layer=Layer.FACE, kinds=(GENSET,), act=face.foreign_starter,
+        value=1.0, does="another master asks for a start every five seconds",
+    ),
+    Entry(
+        name="switched_to_local", layer=Layer.FACE, kinds=(BESS, GENSET, PV), tell=face.local,
+        lasts_s=(30.0, 300.0), does="somebody turns the selector of the device to local",
+    ),
+    Entry(
+        name="phase_lost", layer=Layer.FACE, kinds=(GRID,), tell=face.phase_lost, modes=TIED, value=0.33,
+        unit="pu", blinds=(("I7", UNSEEN),), does="one phase at the POI reads a third of its voltage",
+    ),
+    Entry(
+        name="reverse_power", layer=Layer.FACE, kinds=(GENSET,), tell=face.reverse_power, point="p_kw",
+        modes=frozenset((GridMode.ISLANDED,)), blinds=(("I7", UNSEEN),),
+        does="a set on load reads as if the others drove it",
     ),
 )  # fmt: skip
 
@@ -225,6 +243,14 @@ INPUTS = (
         does="NaN for the battery's power",
     ),
     Entry(
+        name="solver_hangs", layer=Layer.PLANS, found_until_s=inputs.before_it_hung, modes=ALIVE,
+        lasts_s=(600.0, 1800.0), does="the planner lives and publishes nothing more",
+    ),
+    Entry(
+        name="plan_late", layer=Layer.PLANS, found_until_s=inputs.late, modes=ALIVE, value=300.0, unit="s",
+        does="each plan is found minutes after it was made",
+    ),
+    Entry(
         name="forecast_ten_times", layer=Layer.PLANS, foresee=inputs.foreseen_times, value=10.0, unit="ratio",
         modes=ALIVE, lasts_s=(1800.0, 3600.0), does="the planner foresees ten times the load",
     ),
@@ -239,6 +265,14 @@ INPUTS = (
     Entry(
         name="utc_1970", layer=Layer.CLOCK, utc=inputs.utc_1970,
         does="record time begins in 1970",
+    ),
+    Entry(
+        name="utc_2038", layer=Layer.CLOCK, utc=inputs.utc_2038,
+        does="record time jumps to the end of 32-bit clocks",
+    ),
+    Entry(
+        name="requests", layer=Layer.PEOPLE, asks=people.requests, lasts_s=(60.0, 300.0),
+        does="people of all roles, and strangers, ask for all kinds of things, valid and not",
     ),
     Entry(
         name="recorder_full", layer=Layer.RECORDER, lose=True,

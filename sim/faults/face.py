@@ -28,6 +28,7 @@ class DeviceFace:
         self._world = world
         self.faults = [(f, e) for f, e in faults if e.tell or e.take or e.act]
         self.memories = [Memory() for _ in self.faults]
+        self.beside: dict[str, float] = {}  # told beside what the world tells: selectors, phases
         self.overrides: dict[str, float | None] = {}  # told instead of the truth; None: not told at all
 
     @property
@@ -53,9 +54,9 @@ class DeviceFace:
         """What the devices tell now."""
         now_s = self._world.now_s
         active = [(f, e, m) for f, e, m in self._each() if e.tell is not None and f.holds(now_s)]
-        if not active and not self.overrides:
+        if not active and not self.overrides and not self.beside:
             return self._world.readings()
-        told: Told = dict(self._world.readings())
+        told: Told = {**self._world.readings(), **self._told_beside()}
         for fault, entry, memory in active:
             assert entry.tell is not None
             entry.tell(fault, memory, told, now_s)
@@ -64,6 +65,10 @@ class DeviceFace:
             if value is not None:
                 told[point] = value
         return told
+
+    def _told_beside(self) -> Mapping[str, float]:
+        silent = self._world.silent_assets() if self.beside else ()
+        return {p: v for p, v in self.beside.items() if p.partition(".")[0] not in silent}
 
     def act(self) -> None:
         """What is done to the devices by others, before each cycle of the edge."""
@@ -150,6 +155,23 @@ def contradiction(fault: Fault, memory: Memory, told: Told, now_s: float) -> Non
             told[f"{fault.target}.{name}"] = value
 
 
+def local(fault: Fault, memory: Memory, told: Told, now_s: float) -> None:
+    """Somebody turns the selector of the device to local."""
+    told[f"{fault.target}.remote"] = 0.0
+
+
+def phase_lost(fault: Fault, memory: Memory, told: Told, now_s: float) -> None:
+    """One phase at the POI has a third of its voltage, the others have all of it."""
+    if f"{fault.target}.v2_pu" in told:
+        told[f"{fault.target}.v2_pu"] = fault.given(0.33)
+
+
+def reverse_power(fault: Fault, memory: Memory, told: Told, now_s: float) -> None:
+    """A set on load is driven by the others: it takes a tenth of its load instead of giving it."""
+    for point in _aimed(fault, told):
+        told[point] = -0.1 * abs(told[point])
+
+
 def flapping(fault: Fault, memory: Memory, told: Told, now_s: float) -> None:
     """Answers for `value` seconds, then not for as long, and so on; silence first."""
     if _quiet(fault, now_s):
@@ -197,6 +219,13 @@ def foreign_writer(fault: Fault, memory: Memory, world: World, now_s: float) -> 
     if now_s - memory.get(ONSET, -math.inf) >= FOREIGN_EVERY_S - 1e-6:
         memory[ONSET] = now_s
         world.write(fault.target, fault.given(0.0))
+
+
+def foreign_starter(fault: Fault, memory: Memory, world: World, now_s: float) -> None:
+    """Another master asks a genset to run, every five seconds."""
+    if now_s - memory.get(ONSET, -math.inf) >= FOREIGN_EVERY_S - 1e-6:
+        memory[ONSET] = now_s
+        world.write(f"{fault.target}.run_request", fault.given(1.0))
 
 
 FOREIGN_EVERY_S = 5.0

@@ -1,7 +1,7 @@
 """Faults of the edge's own inputs beside the devices: plans and record time."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from ems.plan import Plan
 from ems.site import Site
@@ -70,3 +70,21 @@ def utc_step(fault: Fault, now: datetime, t_s: float) -> datetime:
 def utc_1970(fault: Fault, now: datetime, t_s: float) -> datetime:
     """A clock without battery that has not heard of NTP yet."""
     return datetime(1970, 1, 1, tzinfo=now.tzinfo) + timedelta(seconds=t_s)
+
+
+EPOCH_END = datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC)  # the first second that 31 bits do not hold
+
+
+def utc_2038(fault: Fault, now: datetime, t_s: float) -> datetime:
+    """Record time jumps to where 32-bit clocks end."""
+    return EPOCH_END + timedelta(seconds=t_s)
+
+
+def before_it_hung(fault: Fault, t_s: float) -> float:
+    """The solver does not come back: nothing that is published after the begin."""
+    return fault.from_s
+
+
+def late(fault: Fault, t_s: float) -> float:
+    """Each plan is found `value` seconds after it was made."""
+    return t_s - fault.given(300.0)

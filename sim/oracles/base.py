@@ -6,6 +6,7 @@ from datetime import datetime
 
 from dispatch.vocabulary import Decisions
 from ems.commands import Command, Proposal, WriteResult
+from ems.control import ControlMode
 from ems.plan import Plan
 from ems.site import Site
 from ems.telemetry import Reading, Snapshot
@@ -83,6 +84,13 @@ class TickSeen:
     entered: Sequence[Entered]
     beats: Mapping[str, float]
     flows: PlantFlows
+
+    def untouched(self, asset: str) -> bool:
+        """Nothing may be written to it: its selector is not in remote, or a person has switched it off."""
+        selector = self.told.get(f"{asset}.remote")
+        local = selector is not None and not (selector.is_good and selector.value == 1.0)
+        off = self.decisions is not None and self.decisions.control.get(asset) is ControlMode.OFF
+        return local or off
 
 
 class Oracle:

@@ -4,6 +4,7 @@ import math
 
 from dispatch.vocabulary import Decisions
 from ems.commands import Cause, WriteOutcome
+from ems.control import ControlMode
 from ems.points import GensetState, split_point_id
 from ems.site import Site
 from plant_models.state import PlantFlows
@@ -143,9 +144,11 @@ class HeartbeatOfTheLoop(Oracle):
         return None if beat == expected else f"heartbeat {beat} after {before}"
 
     def _gap(self, t: TickSeen, point: str, tried: bool) -> str | None:
-        if t.decisions is None or t.held_safe:
+        asset = split_point_id(point)[0]
+        if t.decisions is None or t.held_safe or t.untouched(asset):
             self._tried_s.pop(point, None)
-            return None
+            off = t.decisions is not None and t.decisions.control.get(asset) is ControlMode.OFF
+            return f"{point} written while {asset} is switched off" if tried and off else None
         since_s = self._tried_s.setdefault(point, t.t_s)
         if tried:
             self._tried_s[point] = t.t_s

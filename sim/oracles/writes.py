@@ -90,7 +90,8 @@ class InsideLimits(Oracle):
         for point, bess in self._bess.items():
             held, state = t.held.get(point), t.told.get(f"{bess}.state")
             following = state is not None and state.value == BessState.FOLLOWING.code
-            if held is None or point in tried or not following or point not in self.site.authority.setpoints:
+            asked = held is not None and point not in tried and point in self.site.authority.setpoints
+            if held is None or not asked or not following or t.untouched(bess):
                 continue
             low, high = self._limits.of(point, t.told, t.t_s)
             slack = self._resolution.get(point, 0.0) + 1e-6 * abs(held)

@@ -92,7 +92,6 @@ def test_fork_twin_with_the_same_faults_goes_the_same_way(base: Site):
     for _ in range(200):
         rig.step()
         twin.step()
-        twin.plans.plan = rig.plans.plan
         assert not differs(rig.last, twin.last), rig.t_s
 
 

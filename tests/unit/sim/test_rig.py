@@ -82,7 +82,7 @@ def test_rig_each_fault_acts_without_breaking_the_edge(kind: str):
 
 
 def test_faults_every_layer_has_entries_that_hook_into_it():
-    hooks = ("shape", "tell", "take", "act", "arrive", "offer", "foresee", "utc")
+    hooks = ("shape", "tell", "take", "act", "arrive", "offer", "foresee", "utc", "found_until_s", "asks")
     for entry in CATALOGUE.values():
         assert any(getattr(entry, h) is not None for h in hooks) or entry.planner_dead or entry.lose
     assert {e.layer for e in CATALOGUE.values()} == set(Layer)
