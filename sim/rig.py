@@ -176,8 +176,7 @@ class Rig:
         self.world = World(self.scenario, options=_world_options(o), state=_start(site, o))
         for genset, kw in o.gensets_on_kw.items():  # somebody asked them to run before this edge came
             self.world.setpoints.values |= {f"{genset}.run_request": 1.0, f"{genset}.p_set_kw": kw}
-        self.face = DeviceFace(self.world, self.faults)
-        self.face.beside = told_beside(site)
+        self.face = DeviceFace(self.world, self.faults, told_beside(site))
         self.clock = RigClock(o.start, self.faults)
         self.journal = Journal(self.clock, self.faults)
         self.plans = RigPlans(site, self.clock, self.faults)

@@ -9,6 +9,7 @@ cycle; a reading that I6 finds is taken out of the cycle it was found in. I12 ha
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from dispatch.layout import DEFAULT_AGE_S_MAX, Layout
 from dispatch.state import EdgeState
@@ -16,12 +17,12 @@ from dispatch.vocabulary import Alarm, Decisions, Source
 from ems.commands import Cause, Command, WriteResult
 from ems.errors import InvariantBroken
 from ems.frozen import replace
-from ems.plan import Plan
 from ems.points import GensetState, is_binary
 from ems.site import GridMode
 from ems.telemetry import Quality, Snapshot
 
 BEATS = 65536
+AROUND = timedelta(seconds=361)  # a plan may be followed so long before and after a planned change of mode
 HOUR_S = 3600.0
 SHORT_S = 3.0  # an island may be short of reserve for so long before an alarm must say so
 SHORT_RATIO, SHORT_KW = 0.07, 2.0  # of the reserve required; a little more than the alarm's own threshold
@@ -63,6 +64,7 @@ class InvariantsNow:
         self._most |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
         self._bess = {f"{b.id}.p_set_kw": b for b in site.bess}
         self._remote = {p: f"{p.partition('.')[0]}.remote" for p in layout.setpoints}
+        self._steps: tuple[str, list[tuple[datetime, datetime, GridMode]]] | None = None  # of the last plan
         self._beat: int | None = None
         self._last: dict[str, tuple[int, int]] = {}  # device -> highest (epoch, seq) sent
         self._sent = _Sent()
@@ -157,13 +159,28 @@ class InvariantsNow:
         if c.after.held_safe and command.cause not in FREE:
             return f"{command.point} decided by {command.cause} while held safe"
         if command.cause is Cause.PLAN:
-            return _plan_over(command, c.after.plans.accepted, c.snapshot)
+            return self._plan_over(command, c)
         if command.cause is Cause.OPERATOR and command.request_id is not None:
             now_s = c.snapshot.monotonic_s
             leases = c.after.authority.leases.values()
             if not any(x.point == command.point and x.until_s > now_s - SLACK for x in leases):
                 return f"{command.point} decided for a request whose time is over"
         return None
+
+    def _plan_over(self, command: Command, c: Cycle) -> str | None:
+        """A plan that is not the accepted one, is over, or has no such grid mode around now."""
+        plan, at = c.after.plans.accepted, c.snapshot.at
+        if plan is None or plan.plan_id != command.plan_id:
+            return f"{command.point} decided by plan {command.plan_id}, which is not the accepted one"
+        if not plan.issued_at <= at < plan.valid_until:
+            return f"{command.point} decided by plan {command.plan_id} outside its validity"
+        if self._steps is None or self._steps[0] != plan.plan_id:
+            starts = plan.grid.starts()
+            spans = zip(starts, [*starts[1:], plan.grid.end], plan.grid_mode, strict=True)
+            self._steps = plan.plan_id, [(a - AROUND, b + AROUND, mode) for a, b, mode in spans]
+        if any(a <= at < b and mode is c.decisions.mode for a, b, mode in self._steps[1]):
+            return None
+        return f"{command.point} decided by plan {command.plan_id}, which has no {c.decisions.mode} now"
 
     def _jump(self, command: Command, c: Cycle) -> str | None:
         """Further in one cycle than the ramp allows, from all that the device may hold."""
@@ -177,7 +194,8 @@ class InvariantsNow:
         slack = self._step.get(command.point, 0.0) + SLACK * abs(known.value)
         for held in (known.value, *([] if read is None else [read])):
             lowered = command.value <= held if limits_pv else abs(command.value) <= abs(held)
-            if abs(command.value - held) <= allowed + slack or lowered or command.protective:
+            free = lowered or (command.protective and not limits_pv)
+            if free or abs(command.value - held) <= allowed + slack:
                 return None
         return f"{command.point} from {known.value:g} to {command.value:g}, {allowed:g} allowed"
 
@@ -297,14 +315,6 @@ def _holds(name: str, wrong: str | None) -> None:
 
 def _identity(command: Command) -> tuple[int, int, str]:
     return command.epoch, command.seq, command.point
-
-
-def _plan_over(command: Command, plan: Plan | None, snapshot: Snapshot) -> str | None:
-    if plan is None or plan.plan_id != command.plan_id:
-        return f"{command.point} decided by plan {command.plan_id}, which is not the accepted one"
-    if not plan.issued_at <= snapshot.at < plan.valid_until:
-        return f"{command.point} decided by plan {command.plan_id} outside its validity"
-    return None
 
 
 def _sum(values: Iterator[float | None]) -> float:

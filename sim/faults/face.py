@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from ems.site import Site
 from sim.faults.base import Entry, Fault, Memory, Taken, Told
@@ -22,13 +23,19 @@ class DeviceFace:
     ----------
     world : the truth.
     faults : with their entries; those without `tell`, `take` and `act` are ignored.
+    beside : told beside what the world tells: selectors, phases.
     """
 
-    def __init__(self, world: World, faults: Sequence[tuple[Fault, Entry]]) -> None:
+    def __init__(
+        self,
+        world: World,
+        faults: Sequence[tuple[Fault, Entry]],
+        beside: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._world = world
         self.faults = [(f, e) for f, e in faults if e.tell or e.take or e.act]
         self.memories = [Memory() for _ in self.faults]
-        self.beside: dict[str, float] = {}  # told beside what the world tells: selectors, phases
+        self._beside = beside
         self.overrides: dict[str, float | None] = {}  # told instead of the truth; None: not told at all
 
     @property
@@ -54,7 +61,7 @@ class DeviceFace:
         """What the devices tell now."""
         now_s = self._world.now_s
         active = [(f, e, m) for f, e, m in self._each() if e.tell is not None and f.holds(now_s)]
-        if not active and not self.overrides and not self.beside:
+        if not active and not self.overrides and not self._beside:
             return self._world.readings()
         told: Told = {**self._world.readings(), **self._told_beside()}
         for fault, entry, memory in active:
@@ -67,8 +74,8 @@ class DeviceFace:
         return told
 
     def _told_beside(self) -> Mapping[str, float]:
-        silent = self._world.silent_assets() if self.beside else ()
-        return {p: v for p, v in self.beside.items() if p.partition(".")[0] not in silent}
+        silent = self._world.silent_assets() if self._beside else ()
+        return {p: v for p, v in self._beside.items() if p.partition(".")[0] not in silent}
 
     def act(self) -> None:
         """What is done to the devices by others, before each cycle of the edge."""

@@ -87,8 +87,8 @@ class TickSeen:
 
     def untouched(self, asset: str) -> bool:
         """Nothing may be written to it: its selector is not in remote, or a person has switched it off."""
-        selector = self.told.get(f"{asset}.remote")
-        local = selector is not None and not (selector.is_good and selector.value == 1.0)
+        selector, seen = f"{asset}.remote", self.snapshot
+        local = seen is not None and selector in seen.readings and seen.value(selector) != 1.0
         off = self.decisions is not None and self.decisions.control.get(asset) is ControlMode.OFF
         return local or off
 

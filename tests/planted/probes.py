@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+from dispatch.supervision.invariants_now import InvariantsNow
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.commands import Cause
 from ems.control import ControlMode, Role
 from ems.control_site import ControlParams
+from ems.errors import InvariantBroken
 from ems.requests import SetSetpoint, SwitchMode
 from ems.site import Site
 from ems.site_schema import load_site
@@ -122,5 +124,22 @@ def found(name: str) -> list[str]:
     return sorted({v.oracle for v in PROBES[name]().violations})
 
 
+def told(name: str) -> str:
+    """What the edge's own invariants say in a probe; empty where they say nothing."""
+    rig = PROBES[name]()
+    rang = [a.text for row in rig.log for a in row.decisions.alarms if a.code == "edge.invariant"]
+    return str(rig.broken) if isinstance(rig.broken, InvariantBroken) else " ".join(rang[:1])
+
+
+def blind_edge() -> None:
+    """Without the edge's own invariants: they would stop what the oracles are to see."""
+    InvariantsNow.admitted = lambda self, snapshot: snapshot  # type: ignore[method-assign]
+    InvariantsNow.decided = lambda self, c: None  # type: ignore[method-assign]
+    InvariantsNow.writing = lambda self, command, device: None  # type: ignore[method-assign]
+    InvariantsNow.sent = lambda self: None  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    print(json.dumps(found(sys.argv[1])))
+    own = told(sys.argv[1])
+    blind_edge()
+    print(json.dumps({"oracles": found(sys.argv[1]), "own": own}))
