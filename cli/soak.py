@@ -36,6 +36,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--beside", type=_count, default=1, help="faults beside the aimed one in each slot (1)"
     )
     parser.add_argument("--faults", type=_faults, default=(), help="only these, comma-separated")
+    parser.add_argument(
+        "--mattered",
+        type=_count,
+        default=0,
+        help="fail unless each fault mattered so often where it claims",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="episodes side by side, in processes (1)")
     parser.add_argument("--out", type=Path, help="folder for one line per finished episode")
     parser.add_argument("--resume", action="store_true", help="leave out what --out has already")
@@ -46,9 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the episodes, print the table; 1 when an oracle did not hold."""
+    """Run the episodes, print the table; 1 when an oracle did not hold, or a fault mattered too seldom."""
     from cli.soak_jobs import run_all
-    from cli.soak_table import print_catalogue, print_replay, print_table
+    from cli.soak_table import print_catalogue, print_replay, print_short, print_table, short_of
 
     console = Console()
     if args.list:
@@ -66,7 +72,10 @@ def run(args: argparse.Namespace) -> int:
     print_table(console, done, options, replay=_replay(args))
     if not whole:
         return EXIT_INTERRUPTED
-    return 1 if any(r.violations for r in done) else 0
+    short = short_of(done, args.mattered, options.entries)
+    if short:
+        print_short(console, short, args.mattered)
+    return 1 if short or any(r.violations for r in done) else 0
 
 
 def _options(args: argparse.Namespace) -> EpisodeOptions:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from ems.site import GridMode, Site
 from sim.episodes import EpisodeOptions, EpisodeResult, episode_of, run_episode
-from sim.episodes.draw import MODES
+from sim.episodes.draw import MODES, aims_of
 from sim.faults import CATALOGUE
 from sim.oracles import ORACLES
 from sim.rig import Rig
@@ -82,6 +82,23 @@ def _faults(console: Console, done: Sequence[EpisodeResult]) -> None:
         if any(injected[f"{name}|{m}"] for m in MODES):
             table.add_row(name, *(_cell(injected, mattered, name, m, entry.modes) for m in MODES))
     console.print(table)
+
+
+def short_of(done: Sequence[EpisodeResult], times: int, entries: Sequence[str] = ()) -> dict[str, int]:
+    """How often each fault mattered in a grid mode that it claims, where that is less than `times`."""
+    mattered = Counter[str]()
+    for r in done:
+        mattered.update(r.mattered)
+    wanted = [e for e in CATALOGUE.values() if not entries or e.name in entries]
+    keys = [f"{entry.name}|{mode}" for entry, mode in aims_of(wanted)]
+    return {key: mattered[key] for key in keys if mattered[key] < times}
+
+
+def print_short(console: Console, short: Mapping[str, int], times: int) -> None:
+    """Which faults mattered too seldom, and where."""
+    console.print(f"mattered less than {times} times: {len(short)} of the pairs of fault and grid mode")
+    for key, count in sorted(short.items(), key=lambda item: item[1]):
+        console.print(f"  {key.replace('|', ', ')}: {count}", markup=False)
 
 
 def _cell(

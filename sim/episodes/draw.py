@@ -63,13 +63,20 @@ def aims_of(entries: Sequence[Entry]) -> list[tuple[Entry, GridMode]]:
     return [(e, m) for e in entries for m in MODES if m in e.modes]
 
 
+def walk_of(entries: Sequence[Entry]) -> list[tuple[Entry, GridMode]]:
+    """The same in the order they are aimed at; what seldom changes anything comes more often."""
+    aims = aims_of(entries)
+    rounds = max((e.weight for e in entries), default=1)
+    return [(e, m) for k in range(rounds) for e, m in aims if k < e.weight]
+
+
 def episode_of(base: Site, seed: int, options: EpisodeOptions | None = None) -> Episode:
     """The episode of a seed: a function of base, seed and options alone."""
     o = EpisodeOptions() if options is None else options
     rng = np.random.default_rng([seed, 51])
     site = random_site(base, rng)
     entries = [e for e in CATALOGUE.values() if not o.entries or e.name in o.entries]
-    aims = aims_of(entries)
+    aims = walk_of(entries) or [(e, GridMode.GRID_TIED) for e in entries]
     slots = max(1, int(o.length_s // SLOT_S))
     here = [aims[(seed * slots + k) % len(aims)] for k in range(slots)]
     controller = CONTROLLERS[int(rng.integers(len(CONTROLLERS)))]
@@ -119,7 +126,9 @@ def _slot(
     beside: int,
 ) -> list[Fault]:
     """The aimed fault, if the site can have it, and others that overlap it."""
-    window_s = (begin_s + AIMED_S[0], begin_s + AIMED_S[1])
+    # A plan that is followed stays in force: a fault of the next one shows where the slot needs another.
+    low_s, high_s = (0.0, 5.0) if entry.needs_plans else AIMED_S
+    window_s = (begin_s + low_s, begin_s + high_s)
     aimed = draw(rng, [entry], site, from_s=window_s, end_s=end_s)
     out = [] if aimed is None else [aimed]
     first_s = window_s[0] if aimed is None else aimed.from_s

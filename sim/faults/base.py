@@ -81,7 +81,9 @@ class Entry:
     ----------
     does : one sentence for the table.
     kinds : of asset it may hit; empty: the plant as a whole.
-    modes : grid modes in which it means something.
+    modes : grid modes in which it can change what the edge does or tells; a soak asks that it did.
+    weight : how often it is aimed at, for one that seldom changes anything.
+    drawn : size when it is drawn for an episode; None: its own.
     value, unit : its own size, and what a fault's `value` is.
     shape : works it into the scenario before the run.
     tell : changes what the devices tell, every time somebody reads.
@@ -124,6 +126,8 @@ class Entry:
     lasts_s: tuple[float, float] = (30.0, 600.0)
     point: str | None = None
     sets: bool = False
+    weight: int = 1
+    drawn: float | None = None  # in `unit`
 
     @property
     def needs_plans(self) -> bool:

@@ -13,6 +13,8 @@ BESS, GENSET, PV, GRID, FEEDER = (
 DEVICES = (BESS, GENSET, PV, GRID, FEEDER)
 TIED = frozenset((GridMode.GRID_TIED,))
 ALIVE = frozenset((GridMode.GRID_TIED, GridMode.ISLANDED))
+NEVER: frozenset[GridMode] = frozenset()  # it must not change anything, or nothing here could see that
+RARE = 3
 UNSEEN = "what is true cannot be known to the edge from what it is told"
 
 PLANT = (
@@ -33,7 +35,8 @@ PLANT = (
         does="voltage at the POI too high to be used",
     ),
     Entry(
-        name="bess_trips", layer=Layer.PLANT, kinds=(BESS,), shape=plant.event(FaultKind.BESS_TRIPS),
+        name="bess_trips", modes=ALIVE, layer=Layer.PLANT, kinds=(BESS,),
+        shape=plant.event(FaultKind.BESS_TRIPS),
         does="the converter trips, and restarts only after the fault has gone",
     ),
     Entry(
@@ -41,39 +44,41 @@ PLANT = (
         does="opens at once and is locked out until somebody resets it",
     ),
     Entry(
-        name="genset_start_fails", layer=Layer.PLANT, kinds=(GENSET,),
+        name="genset_start_fails", modes=ALIVE, weight=RARE, layer=Layer.PLANT, kinds=(GENSET,),
         shape=plant.event(FaultKind.GENSET_START_FAILS), lasts_s=(300.0, 1800.0),
         does="every crank fails",
     ),
     Entry(
-        name="genset_stalls", layer=Layer.PLANT, kinds=(GENSET,), shape=plant.event(FaultKind.GENSET_STALLS),
+        name="genset_stalls", modes=ALIVE, layer=Layer.PLANT, kinds=(GENSET,),
+        shape=plant.event(FaultKind.GENSET_STALLS),
         lasts_s=(300.0, 1800.0), does="trips as soon as it is on load",
     ),
     Entry(
-        name="genset_started_at_panel", layer=Layer.PLANT, kinds=(GENSET,),
+        name="genset_started_at_panel", modes=ALIVE, layer=Layer.PLANT, kinds=(GENSET,),
         shape=plant.event(FaultKind.GENSET_STARTED_AT_PANEL), lasts_s=(300.0, 1800.0),
         does="somebody starts it, or it starts by itself",
     ),
     Entry(
-        name="genset_stopped_at_panel", layer=Layer.PLANT, kinds=(GENSET,),
+        name="genset_stopped_at_panel", modes=ALIVE, layer=Layer.PLANT, kinds=(GENSET,),
         shape=plant.event(FaultKind.GENSET_STOPPED_AT_PANEL), lasts_s=(300.0, 1800.0),
         does="somebody stops it at its panel, whatever is requested",
     ),
     Entry(
-        name="bess_derated", layer=Layer.PLANT, kinds=(BESS,), value=0.4, unit="ratio",
+        name="bess_derated", modes=ALIVE, layer=Layer.PLANT, kinds=(BESS,), value=0.4, unit="ratio",
         shape=plant.event(FaultKind.BESS_DERATED, 0.4), does="its live limits fall to a share of themselves",
     ),
     Entry(
-        name="bess_contactor_open", layer=Layer.PLANT, kinds=(BESS,),
+        name="bess_contactor_open", modes=ALIVE, layer=Layer.PLANT, kinds=(BESS,),
         shape=plant.event(FaultKind.BESS_DERATED, 0.0),
         does="its live limits are zero, its state is unchanged",
     ),
     Entry(
-        name="pv_limit_lost", layer=Layer.PLANT, kinds=(PV,), shape=plant.event(FaultKind.PV_LIMIT_LOST),
+        name="pv_limit_lost", weight=RARE, layer=Layer.PLANT, kinds=(PV,),
+        shape=plant.event(FaultKind.PV_LIMIT_LOST),
         modes=ALIVE, does="it gives what the sun gives, whatever limit its register holds",
     ),
     Entry(
-        name="setpoint_ignored", layer=Layer.PLANT, kinds=(BESS, GENSET, PV),
+        name="setpoint_ignored", modes=ALIVE, weight=RARE, layer=Layer.PLANT, kinds=(BESS, GENSET, PV),
         shape=plant.event(FaultKind.SETPOINT_IGNORED),
         does="registers take and read back what is written, the device goes on as before",
     ),
@@ -82,7 +87,7 @@ PLANT = (
         lasts_s=(300.0, 1800.0), does="the demand of all feeders falls to a fifth",
     ),
     Entry(
-        name="pv_trips", layer=Layer.PLANT, kinds=(PV,), shape=plant.event(FaultKind.PV_TRIPS),
+        name="pv_trips", modes=ALIVE, layer=Layer.PLANT, kinds=(PV,), shape=plant.event(FaultKind.PV_TRIPS),
         does="all inverters are off, and come back together",
     ),
     Entry(
@@ -110,36 +115,41 @@ FACE = (
         value=3.0, unit="s", lasts_s=(60.0, 600.0), does="three seconds silent, three seconds there",
     ),
     Entry(
-        name="device_frozen", layer=Layer.FACE, kinds=DEVICES, tell=face.frozen,
+        name="device_frozen", modes=ALIVE, weight=RARE, layer=Layer.FACE, kinds=DEVICES, tell=face.frozen,
         blinds=(("I7", UNSEEN), ("I11", UNSEEN)),
         does="all values stay as they were, with fresh stamps",
     ),
     Entry(
-        name="value_offset", layer=Layer.FACE, kinds=DEVICES, tell=face.offset, point="p_kw", value=50.0,
+        name="value_offset", weight=RARE, modes=ALIVE, layer=Layer.FACE, kinds=DEVICES, tell=face.offset,
+        point="p_kw", value=50.0,
         unit="of the point", blinds=(("I7", UNSEEN),), does="a value reads too high",
     ),
     Entry(
-        name="value_scaled", layer=Layer.FACE, kinds=DEVICES, tell=face.scaled, point="p_kw", value=2.0,
+        name="value_scaled", weight=RARE, modes=ALIVE, layer=Layer.FACE, kinds=DEVICES, tell=face.scaled,
+        point="p_kw", value=2.0,
         unit="ratio", blinds=(("I7", UNSEEN),), does="a value reads so many times the truth",
     ),
     Entry(
-        name="ct_reversed", layer=Layer.FACE, kinds=(BESS, GENSET, PV, GRID), tell=face.reversed_sign,
+        name="ct_reversed", modes=ALIVE, layer=Layer.FACE, kinds=(BESS, GENSET, PV, GRID),
+        tell=face.reversed_sign,
         blinds=(("I7", UNSEEN),), does="active and reactive power have the wrong sign",
     ),
     Entry(
-        name="value_stuck", layer=Layer.FACE, kinds=DEVICES, tell=face.stuck_at, point="p_kw",
+        name="value_stuck", modes=ALIVE, layer=Layer.FACE, kinds=DEVICES, tell=face.stuck_at, point="p_kw",
         unit="of the point", blinds=(("I7", UNSEEN),), does="a value reads the same, whatever is true",
     ),
     Entry(
-        name="value_not_available", layer=Layer.FACE, kinds=DEVICES, tell=face.not_a_number, point="p_kw",
+        name="value_not_available", modes=ALIVE, layer=Layer.FACE, kinds=DEVICES, tell=face.not_a_number,
+        point="p_kw",
         does="a value reads as the register's own 'not available'",
     ),
     Entry(
-        name="fuel_sensor_wrong", layer=Layer.FACE, kinds=(GENSET,), tell=face.stuck_at, point="fuel_l",
+        name="fuel_sensor_wrong", modes=ALIVE, weight=RARE, layer=Layer.FACE, kinds=(GENSET,),
+        tell=face.stuck_at, point="fuel_l",
         value=-1.0, unit="L", does="the fuel level reads negative, or stands still",
     ),
     Entry(
-        name="poi_contradiction", layer=Layer.FACE, kinds=(GRID,), tell=face.contradiction,
+        name="poi_contradiction", modes=ALIVE, layer=Layer.FACE, kinds=(GRID,), tell=face.contradiction,
         blinds=(("I7", UNSEEN),), does="the POI breaker reads closed and the mains voltage zero",
     ),
     Entry(
@@ -147,7 +157,8 @@ FACE = (
         unit="ratio", blinds=(("I7", UNSEEN),), does="the state of charge jumps",
     ),
     Entry(
-        name="soc_drift", layer=Layer.FACE, kinds=(BESS,), tell=face.drift, point="soc", value=0.01,
+        name="soc_drift", modes=ALIVE, drawn=0.5, layer=Layer.FACE, kinds=(BESS,), tell=face.drift,
+        point="soc", value=0.01,
         unit="ratio per h", lasts_s=(600.0, 3600.0), blinds=(("I7", UNSEEN),),
         does="the state of charge wanders off",
     ),
@@ -164,7 +175,7 @@ FACE = (
         does="no answer to a write, yet it is carried out",
     ),
     Entry(
-        name="foreign_writer", layer=Layer.FACE, kinds=(BESS, PV), act=face.foreign_writer,
+        name="foreign_writer", modes=ALIVE, layer=Layer.FACE, kinds=(BESS, PV), act=face.foreign_writer,
         unit="of the point", sets=True, does="another master writes to a setpoint every five seconds",
     ),
     Entry(
@@ -180,7 +191,8 @@ FACE = (
         unit="pu", blinds=(("I7", UNSEEN),), does="one phase at the POI reads a third of its voltage",
     ),
     Entry(
-        name="reverse_power", layer=Layer.FACE, kinds=(GENSET,), tell=face.reverse_power, point="p_kw",
+        name="reverse_power", weight=RARE, layer=Layer.FACE, kinds=(GENSET,), tell=face.reverse_power,
+        point="p_kw",
         modes=frozenset((GridMode.ISLANDED,)), blinds=(("I7", UNSEEN),),
         does="a set on load reads as if the others drove it",
     ),
@@ -188,7 +200,8 @@ FACE = (
 
 ARRIVAL = (
     Entry(
-        name="reading_nan", layer=Layer.ARRIVAL, kinds=DEVICES, arrive=arrival.not_a_number, point="p_kw",
+        name="reading_nan", modes=ALIVE, layer=Layer.ARRIVAL, kinds=DEVICES, arrive=arrival.not_a_number,
+        point="p_kw",
         does="NaN arrives as a good value",
     ),
     Entry(
@@ -200,7 +213,7 @@ ARRIVAL = (
         does="1e38 arrives as a good value", blinds=(("I7", UNSEEN),),
     ),
     Entry(
-        name="reading_bad", layer=Layer.ARRIVAL, kinds=DEVICES, arrive=arrival.bad, point="p_kw",
+        name="reading_bad", modes=ALIVE, layer=Layer.ARRIVAL, kinds=DEVICES, arrive=arrival.bad, point="p_kw",
         does="the device says that the value is not to be used",
     ),
     Entry(
@@ -208,11 +221,13 @@ ARRIVAL = (
         blinds=(("I7", UNSEEN),), does="nothing new arrives from the device, writes pass",
     ),
     Entry(
-        name="reading_latent", layer=Layer.ARRIVAL, kinds=DEVICES, arrive=arrival.latent, value=2.0,
+        name="reading_latent", modes=ALIVE, drawn=4.0, layer=Layer.ARRIVAL, kinds=DEVICES,
+        arrive=arrival.latent, value=2.0,
         unit="s", does="answers are renewed only every so often",
     ),
     Entry(
-        name="reading_old_source", layer=Layer.ARRIVAL, kinds=DEVICES, arrive=arrival.old_source, value=60.0,
+        name="reading_old_source", modes=NEVER, layer=Layer.ARRIVAL, kinds=DEVICES,
+        arrive=arrival.old_source, value=60.0,
         unit="s", does="the device's own stamp is old, the answer fresh",
     ),
 )  # fmt: skip
@@ -251,11 +266,11 @@ INPUTS = (
         does="each plan is found minutes after it was made",
     ),
     Entry(
-        name="forecast_ten_times", layer=Layer.PLANS, foresee=inputs.foreseen_times, value=10.0, unit="ratio",
-        modes=ALIVE, lasts_s=(1800.0, 3600.0), does="the planner foresees ten times the load",
+        name="forecast_ten_times", modes=NEVER, layer=Layer.PLANS, foresee=inputs.foreseen_times,
+        value=10.0, unit="ratio", lasts_s=(1800.0, 3600.0), does="the planner foresees ten times the load",
     ),
     Entry(
-        name="forecast_zero", layer=Layer.PLANS, foresee=inputs.nothing_foreseen, modes=ALIVE,
+        name="forecast_zero", modes=NEVER, layer=Layer.PLANS, foresee=inputs.nothing_foreseen,
         lasts_s=(1800.0, 3600.0), does="the planner foresees no load at all",
     ),
     Entry(
@@ -275,7 +290,7 @@ INPUTS = (
         does="people of all roles, and strangers, ask for all kinds of things, valid and not",
     ),
     Entry(
-        name="recorder_full", layer=Layer.RECORDER, lose=True,
+        name="recorder_full", modes=NEVER, layer=Layer.RECORDER, lose=True,
         does="historian and audit take nothing: their queue is full",
     ),
 )  # fmt: skip

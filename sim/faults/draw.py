@@ -44,4 +44,5 @@ def draw(
         target=targets[int(rng.integers(len(targets)))],
         from_s=begin_s,
         until_s=min(begin_s + lasts_s, end_s),
+        value=entry.drawn,
     )

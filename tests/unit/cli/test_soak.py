@@ -36,6 +36,16 @@ def test_soak_failing_seed_exits_1_and_prints_the_command_that_replays_it(
     assert re.search(r"log [0-9a-f]{64}", replay)
 
 
+def test_soak_fault_that_mattered_too_seldom_fails_and_is_told(capsys: pytest.CaptureFixture[str]):
+    """Nothing reads the recorder's state back, and it claims no grid mode; a trip of PV claims two."""
+    asked = [*SHORT, "--seeds", "0", "--mattered", "30", "--faults"]
+    assert main([*asked, "recorder_full"]) == 0
+    assert main([*asked, "pv_trips"]) == 1
+    out = capsys.readouterr().out
+    assert "mattered less than 30 times: 2 of the pairs" in out
+    assert re.search(r"pv_trips, islanded: \d", out)
+
+
 def test_soak_resume_leaves_out_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "soak"
     main([*SHORT, "--seeds", "0", "--out", str(out)])
