@@ -129,13 +129,9 @@ class EdgeRuntime:
         layout = self.setup.layout
         self._image = ProcessImage(layout.age_s_max, layout.range_of, layout.heartbeats_in)
         self.invariants = InvariantsNow(layout, shadow=shadow)
-        self._sender = Sender(
-            layout,
-            clock=clock,
-            io=WatchedIO(device_io, layout, self.invariants),
-            recorder=WatchedRecorder(recorder, self.invariants),
-            newest=newest,
-        )
+        watched = WatchedIO(device_io, layout, self.invariants)
+        record = WatchedRecorder(recorder, self.invariants)
+        self._sender = Sender(layout, clock=clock, io=watched, recorder=record, newest=newest)
         self._expecting = expecting
         self._stopped = False
         self.synchronised = synchronised
