@@ -270,7 +270,7 @@ class InvariantsNow:
         self._sent.intents.add(_identity(command))
 
     def writing(self, command: Command, device: str) -> None:
-        """I3, I5 and I9 of one command, right before the wire.
+        """I3, I5 and I9 of one command, right before the wire; of the safe table I3 alone.
 
         Raises
         ------
@@ -286,6 +286,8 @@ class InvariantsNow:
             _holds("I3", f"{command.point} is not the edge's to write")
         if self._shadow:
             _holds("I2", f"{command.point} written in shadow mode")
+        if command.cause in FREE:  # a recorder that fails must not keep the plant from its safe values
+            return
         if key not in self._sent.intents:
             _holds("I5", f"{command.point} ({command.command_id}) without an intent on record")
         if key in self._sent.written or (command.epoch, command.seq) <= self._last.get(device, (-1, -1)):
@@ -295,7 +297,7 @@ class InvariantsNow:
 
     def recorded(self, result: WriteResult) -> None:
         """An outcome has been handed to the recorder."""
-        self._sent.outcomes += 1
+        self._sent.outcomes += result.command.cause not in FREE
 
     def sent(self) -> None:
         """I5 after the writes of a cycle: each has one outcome on record.
