@@ -121,8 +121,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     told, refused = news(state.refused, [*bad, *refusals], now_s)
     ladder, moved = rung_now(state, source, snapshot.at, setup.refused(choice), given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    further = [*kept.alarms, *ruling.alarms, *given.found]
-    further += _further(layout, state, seen.balancing, observed)
+    further = [*kept.alarms, *ruling.alarms, *given.found, *_further(layout, state, seen.balancing, observed)]
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
     did = () if source is Source.RELEASED else kept.events
     events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved]
