@@ -55,7 +55,7 @@ def aligned(
         return replace(memory, reference=reference, samples=(), load_kw=None), observed
     sample = _sample(layout, observed, sent, reference, now_s)
     before = memory.samples
-    if reference != memory.reference or not _one_series(before, now_s, dt_s):
+    if reference != memory.reference or not _one_series(before, sample, dt_s):
         before = ()
     most = round(max(3.0 * DELAY_S_MAX, ECHO_S) / dt_s) + 2
     samples = (*before, sample)[-most:]
@@ -77,16 +77,20 @@ def _reference(observed: Observed) -> str | None:
             return None
 
 
-def _one_series(samples: tuple[Sample, ...], now_s: float, dt_s: float) -> bool:
+def _one_series(samples: tuple[Sample, ...], now: Sample, dt_s: float) -> bool:
+    """Whether `now` goes on with them: of the same sources, a cycle later."""
     if not samples:
         return True
-    return abs(now_s - samples[-1].at_s - dt_s) <= SAME_CYCLE_RATIO * dt_s
+    same = samples[-1].own_kw.keys() == now.own_kw.keys()
+    return same and abs(now.at_s - samples[-1].at_s - dt_s) <= SAME_CYCLE_RATIO * dt_s
 
 
 def _sample(
     layout: Layout, observed: Observed, sent: Mapping[str, float], reference: str, now_s: float
 ) -> Sample:
-    """Powers of the reference and of all other sources; batteries that form together count as one."""
+    """Powers of the reference and of all other sources; batteries that form together count as one, and so do
+    gensets that share the bus: each moves with the other, which would teach a wrong age.
+    """
     c = observed.condition
     own_kw = {b: x.p_kw for b, x in c.bess.items()}
     own_kw |= {g: x.p_kw for g, x in c.gensets.items()}
@@ -102,8 +106,9 @@ def _sample(
         elif setpoint_kw is not None and (asset in c.bess or c.gensets[asset].on_load):
             asked_kw[asset] = setpoint_kw
     if reference in own_kw:
-        kin = [b for b, s in observed.bess_state.items() if s is BessState.FORMING]
-        kin = kin if reference in kin else [reference]
+        forming = [b for b, s in observed.bess_state.items() if s is BessState.FORMING]
+        sharing = [g for g, x in c.gensets.items() if x.on_load]
+        kin = next((k for k in (forming, sharing) if reference in k), [reference])
         reference_kw = sum(own_kw.pop(a) for a in kin)
         asked_kw = {a: kw for a, kw in asked_kw.items() if a not in kin}
     else:

@@ -112,12 +112,11 @@ def limit_pv(layout: Layout, out: Power, bus: Bus, total_kw: float, reason: str)
     lost_kw = bus.lost_pv_kw
     rated_kw = sum(p.p_ac_kw for i, p in layout.pv.items() if i not in lost_kw)
     left_kw = max(0.0, total_kw - sum(lost_kw.values()))
-    free = left_kw >= rated_kw and total_kw >= 0.0
     for p, params in layout.pv.items():
-        if free:
+        whole_kw, rest_kw = (layout.pv_ac_kw, max(0.0, total_kw)) if p in lost_kw else (rated_kw, left_kw)
+        if rest_kw >= whole_kw and total_kw >= 0.0:
             out.pv[p] = Target(value=params.p_ac_kw, cause=Cause.REFRESH, reason="PV needs no limit")
             continue
-        whole_kw, rest_kw = (layout.pv_ac_kw, max(0.0, total_kw)) if p in lost_kw else (rated_kw, left_kw)
         value = rest_kw * params.p_ac_kw / whole_kw
         out.pv[p] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
         out.bound(layout.setpoint_of.get((p, "p_limit_kw")), 0.0, value, "protection", reason)
