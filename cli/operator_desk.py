@@ -67,7 +67,11 @@ def ask_edge(reader: SqliteHistoryReader, directory: Path, ask: Ask, *, why: str
     request = Request(id=uuid.uuid4().hex, session=session, epoch=epoch, ttl_s=TTL_S, reason=why, ask=ask)
     file = _hand_in(directory / FOLDER, request)
     wait_s = ANSWER_S + 2.0 * (cycle_s if isinstance(cycle_s, float | int) else 1.0)
-    answer = asyncio.run(_wait(lambda: _answer(reader, request.id, row.at), wait_s))
+    try:
+        answer = asyncio.run(_wait(lambda: _answer(reader, request.id, row.at), wait_s))
+    except KeyboardInterrupt:
+        file.unlink(missing_ok=True)  # whoever gives up has not asked, unless the edge was quicker
+        raise
     if answer is None:
         try:
             file.unlink()

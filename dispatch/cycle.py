@@ -208,7 +208,8 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     effect = state.effect
     if not shadow:  # in shadow nothing was sent that a device could hold
         contention, stands = watch(layout, contention, read_back(layout, stands, snapshot), snapshot)
-        effect, stands = check_effect(layout, effect, stands, snapshot, observed)
+        asked = () if held_safe else ruling.asked
+        effect, stands = check_effect(layout, effect, stands, snapshot, observed, asked)
     state = replace(state, held_safe=held_safe, written=stands, contention=contention, effect=effect)
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
     layout = narrowed(layout, ruling)

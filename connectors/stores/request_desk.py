@@ -31,6 +31,7 @@ OWNER_PER_CYCLE = 8  # nobody keeps the others waiting
 LISTED_MAX = 512  # names looked at in one cycle
 OWNER_WAITING_MAX = 64  # more of one owner's are thrown away unread
 REMEMBERED = 1000
+STUCK_MAX = 64  # of what cannot be removed; with more the folder itself is set aside
 ASIDE_BYTES_MAX = 65536
 ASIDE_MAX = 32  # files set aside; the next ones take the place of the oldest
 SUFFIX = ".json"
@@ -92,6 +93,8 @@ class RequestDesk:
 
     def collect(self) -> list[Received]:
         """What was handed in since the last call, in the order it came, at most 32. Waits for nobody."""
+        if len(self._stuck) > STUCK_MAX:
+            self._renew()
         with self._opened() as folder:
             if folder is None:
                 return []
@@ -138,7 +141,7 @@ class RequestDesk:
         """What lies there, by arrival. Of an owner with too many only the first are left."""
         found: list[_Found] = []
         with os.scandir(folder) as entries:
-            for entry in islice(entries, LISTED_MAX):
+            for entry in islice((e for e in entries if e.name not in self._stuck), LISTED_MAX):
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     draft = entry.name.startswith(".")
@@ -156,8 +159,8 @@ class RequestDesk:
         for one in found:
             waiting[one.uid] += 1
             if waiting[one.uid] > OWNER_WAITING_MAX or (one.is_draft and self._age_s(one) > AGE_S_MAX):
-                self._remove(folder, one.name)
-            elif one.name not in self._stuck:
+                self._discard(folder, one.name)
+            else:
                 left.append(one)
         for uid, count in waiting.items():
             if count > OWNER_WAITING_MAX:
@@ -175,12 +178,37 @@ class RequestDesk:
                         one, "edge_was_down", "handed in before the edge started: look, and ask again"
                     )
 
+    def _renew(self) -> None:
+        """A new folder for the same group: what lies in the old one cannot be removed and hides requests."""
+        place = self._folder.with_name(f"{FOLDER}-blocked-{self._wall.now():%Y%m%dT%H%M%S%f}")
+        try:
+            group = self._folder.stat().st_gid
+            self._folder.rename(place)
+            self._folder.mkdir()
+            os.chown(self._folder, -1, group)
+            self._folder.chmod(FOLDER_MODE)
+        except OSError as error:
+            self._tell("request.desk.blocked", {"folder": FOLDER, "why": str(error.strerror)})
+            return
+        self._stuck.clear()
+        self._tell("request.desk.renewed", {"folder": FOLDER, "old": place.name})
+
+    def _discard(self, folder: int, name: str) -> None:
+        """Away with it, or never looked at again."""
+        if not self._remove(folder, name):
+            self._stuck.add(name)
+
     def _remove(self, folder: int, name: str) -> bool:
         """Whether it is gone."""
         try:
             os.unlink(name, dir_fd=folder)
         except FileNotFoundError:
             return False  # its owner took it back
+        except IsADirectoryError:
+            try:
+                os.rmdir(name, dir_fd=folder)
+            except OSError:
+                return False
         except OSError:
             return False
         return True
@@ -231,8 +259,7 @@ class RequestDesk:
             os.rename(one.name, place, src_dir_fd=folder)
             self._set_aside += 1
         except OSError:
-            if not self._remove(folder, one.name) and len(self._stuck) < LISTED_MAX:
-                self._stuck.add(one.name)
+            self._discard(folder, one.name)
         self._tell("request.file.refused", fields)
 
     def _age_s(self, one: _Found) -> float:

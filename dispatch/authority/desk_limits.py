@@ -1,7 +1,7 @@
 """Limits on request: one person tightens at once, two loosen, or one breaks the glass for a while."""
 
+import hashlib
 import math
-import zlib
 from dataclasses import replace
 
 from dispatch.authority.desk_scene import Asker, Scene, Verdict, no, no_right, stale
@@ -134,12 +134,20 @@ def _loosen(
     )
     if break_glass:
         return _carried_out(scene, memory, waiting, who.user, None)
-    token = f"{zlib.crc32(f'{scene.epoch}|{who.user}|{who.request_id}'.encode()):08x}"
+    token = _token(scene, waiting, who)
+    if token in memory.pending:
+        return no(memory, "asked_before", "the same waits for its second person already")
     after = replace(memory, pending={**memory.pending, token: waiting})
     text = f"waits for a second person: confirm {token} within {CONFIRM_S:.0f} s"
     new = ask.value if isinstance(ask, SetLimit) else None
     fields: dict[str, JsonValue] = {"subject": _name(waiting), "new": new, "expires_in_s": CONFIRM_S}
     return Verdict(memory=after, done=True, code="pending", text=text, token=token, fields=fields)
+
+
+def _token(scene: Scene, waiting: Pending, who: Asker) -> str:
+    """What the second person types, made of all that is asked: nobody agrees to one and does another."""
+    asked = f"{scene.epoch}|{who.user}|{who.request_id}|{waiting}"
+    return hashlib.sha256(asked.encode()).hexdigest()[:12]
 
 
 def _name(waiting: Pending) -> str:

@@ -53,6 +53,13 @@ class Ruling:
         values = [c.cap_kw for c in self.caps if c.kind is kind]
         return min(values) if values else None
 
+    @property
+    def asked(self) -> frozenset[str]:
+        """Devices that are sent setpoints as plan, rules or people want them."""
+        follow = (ControlMode.AUTO, ControlMode.MANUAL)
+        ours = {d for d, m in self.modes.items() if m in follow and d not in self.local}
+        return frozenset() if self.stopping else frozenset(ours)
+
     def silent(self, device: str) -> bool:
         """Nothing at all is written to this device, no heartbeat either."""
         off = self.modes.get(device, self.plant) is ControlMode.OFF

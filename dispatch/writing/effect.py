@@ -1,15 +1,16 @@
 """Does the power follow the setpoint? A read-back proves that a register holds a value, and nothing more.
 
 A battery in following mode gives what its setpoint says, inside its live limits; a PV plant gives no more
-than its limit. A unit that does not, by more than 5 % of its rating for more than 5 s, is written to again,
-three times; then it is told, and not counted on any more (`UnitState.NOT_EFFECTIVE`). It is counted on again
-when its power has followed for a minute, for twice as long after each further time.
+than its limit. A unit that does not, by more than 5 % of its rating for more than 5 s without coming nearer,
+is written to again, three times; then it is told, and not counted on any more (`UnitState.NOT_EFFECTIVE`). It
+is counted on again when its power has followed for a minute, for twice as long after each further time.
 
-Not judged: a genset (its controller shares load by itself), a battery that forms, a setpoint whose write is
-not confirmed, and anything while the measured powers contradict each other.
+Not judged: a genset (its controller shares load by itself), a battery that forms (it carries the island:
+what was known against it is forgotten), a setpoint whose write is not confirmed or that is not sent again and
+again (off, test, local, held safe), and anything while the measured powers contradict each other.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dispatch.layout import Layout
@@ -23,7 +24,8 @@ from ems.points import AssetKind, BessState
 from ems.telemetry import Snapshot
 
 TOLERANCE_RATIO = 0.05  # of the rating
-SETTLE_S = 3.0  # a setpoint this old has been carried out, and its power read
+NEARER_RATIO = 0.02  # of the rating: who has come so much nearer is on the way, however slow its own ramp
+SETTLE_S = 3.0  # a setpoint this old has been carried out; and its power read, after the time of a poll
 OFF_S = 5.0  # so long off, and the setpoint is written again
 RETRY_EVERY_S = 3.0
 RETRIES = 3
@@ -40,6 +42,7 @@ class _Unit:
     high_kw: float
     rated_kw: float
     is_limit: bool
+    settle_s: float
 
 
 def check_effect(
@@ -48,14 +51,24 @@ def check_effect(
     written: Mapping[str, Written],
     snapshot: Snapshot,
     observed: Observed,
+    asked: Collection[str],
 ) -> tuple[EffectMemory, Mapping[str, Written]]:
-    """(memory after this snapshot, what is written: a setpoint to be tried again counts as not confirmed)."""
+    """(memory after this snapshot, what is written: a setpoint to be tried again counts as not confirmed).
+
+    Parameters
+    ----------
+    asked : devices that are sent setpoints as plan, rules or people want them.
+    """
     now_s, out = snapshot.monotonic_s, dict(written)
     following: dict[str, Following] = {}
     for point in layout.setpoint_of.values():
         before = memory.following.get(point, Following())
+        asset = point.partition(".")[0]
+        if observed.bess_state.get(asset) is BessState.FORMING:
+            following[point] = Following(times=before.times)
+            continue
         unit, w = _unit(layout, snapshot, observed, point), written.get(point)
-        if unit is None or w is None or observed.suspect:
+        if unit is None or w is None or observed.suspect or asset not in asked:
             following[point] = replace(before, held=(), off_since_s=None, well_since_s=None, retries=0)
             continue
         if not w.known:
@@ -74,11 +87,11 @@ def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, point: str) ->
     p_kw = snapshot.value(layout.p[asset]) if asset in layout.p else None
     if p_kw is None:
         return None
-    kind = layout.kinds[asset]
+    kind, settle_s = layout.kinds[asset], SETTLE_S + layout.poll_s.get(asset, 0.0)
     if kind is AssetKind.PV and name == "p_limit_kw":
         return _Unit(
             p_kw=p_kw, low_kw=0.0, high_kw=layout.pv[asset].p_ac_kw, rated_kw=layout.pv[asset].p_ac_kw,
-            is_limit=True,
+            is_limit=True, settle_s=settle_s,
         )  # fmt: skip
     if kind is not AssetKind.BESS or name != "p_set_kw":
         return None
@@ -89,19 +102,22 @@ def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, point: str) ->
     return _Unit(
         p_kw=p_kw, low_kw=-max(0.0, charge), high_kw=max(0.0, discharge),
         rated_kw=layout.bess[asset].battery.p_nominal_kw, is_limit=False,
+        settle_s=settle_s,
     )  # fmt: skip
 
 
 def _judged(before: Following, unit: _Unit, w: Written, now_s: float) -> Following:
     held = before.held if before.held and before.held[-1][1] == w.value else (*before.held, (now_s, w.value))
-    old = [i for i, (at_s, _) in enumerate(held) if now_s - at_s >= SETTLE_S]
+    old = [i for i, (at_s, _) in enumerate(held) if now_s - at_s >= unit.settle_s]
     settled = bool(old)
     held = held[old[-1] :] if settled else held
     seen = replace(before, held=held)
-    if _follows(unit, held) or (before.off_since_s is None and not settled):
+    off_kw = _off_kw(unit, held)
+    if off_kw <= TOLERANCE_RATIO * unit.rated_kw or (before.off_since_s is None and not settled):
         return _well(seen, now_s)
-    since_s = now_s if before.off_since_s is None else before.off_since_s
-    seen = replace(seen, off_since_s=since_s, well_since_s=None)
+    nearer = before.off_since_s is None or off_kw <= before.off_kw - NEARER_RATIO * unit.rated_kw
+    since_s = now_s if nearer or before.off_since_s is None else before.off_since_s
+    seen = replace(seen, off_since_s=since_s, off_kw=off_kw if nearer else before.off_kw, well_since_s=None)
     if now_s - since_s < OFF_S or before.marked:
         return seen
     if before.retries < RETRIES:
@@ -112,12 +128,11 @@ def _judged(before: Following, unit: _Unit, w: Written, now_s: float) -> Followi
     return replace(seen, marked=True, times=before.times + 1)
 
 
-def _follows(unit: _Unit, held: tuple[tuple[float, float], ...]) -> bool:
-    """Whether the power lies where the setpoints of the last seconds ask for it."""
-    slack_kw = TOLERANCE_RATIO * unit.rated_kw
+def _off_kw(unit: _Unit, held: tuple[tuple[float, float], ...]) -> float:
+    """How far the power lies outside of what the setpoints of the last seconds ask for [kW]."""
     asked_kw = [clamp(kw, unit.low_kw, unit.high_kw) for _, kw in held]
-    above = unit.p_kw <= max(asked_kw) + slack_kw
-    return above and (unit.is_limit or unit.p_kw >= min(asked_kw) - slack_kw)
+    under_kw = 0.0 if unit.is_limit else min(asked_kw) - unit.p_kw
+    return max(0.0, unit.p_kw - max(asked_kw), under_kw)
 
 
 def _well(seen: Following, now_s: float) -> Following:

@@ -9,7 +9,8 @@ class Following:
     """How a unit has followed its setpoint. Times are the edge's monotonic clock [s]."""
 
     held: tuple[tuple[float, float], ...] = ()  # (at [s], setpoint [kW]), the newest last
-    off_since_s: float | None = None  # its power does not follow, without a break
+    off_since_s: float | None = None  # its power does not follow and does not come nearer, without a break
+    off_kw: float = 0.0  # how far it was off then
     well_since_s: float | None = None  # it follows, without a break
     retries: int = 0  # since it went off
     retried_s: float = 0.0

@@ -120,7 +120,7 @@ async def edge(plant: Plant, tmp_path: Path) -> AsyncIterator[Edge]:
 
 def typed(text: str) -> list[str]:
     """The arguments of the command that an answer tells people to type."""
-    found = re.search(r"ems operator (\w+ [0-9a-f]{8})", text)
+    found = re.search(r"ems operator (\w+ [0-9a-f]{8,12})", text)
     assert found, text
     return found[1].split()
 

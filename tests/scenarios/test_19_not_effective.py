@@ -1,10 +1,15 @@
 """19: writes and read-backs are right, and the power does not follow."""
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from ems.condition import UnitState
+from ems.control import ControlMode, Role
+from ems.control_site import ControlParams
+from ems.requests import SwitchMode
 from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions, Row
@@ -71,3 +76,31 @@ def test_healthy_plant_with_moving_load_is_never_marked(small: Site):
     load = {f: (lambda t, kw=kw: kw * (0.3 if int(t / 7.0) % 2 else 1.0)) for f, kw in LOAD.items()}
     rig = Rig(small, load_kw=load, pv_kw=lambda t: 400.0 if int(t / 11.0) % 2 else 50.0).run(300.0)
     assert rig.raised("setpoint.not_effective") == 0
+
+
+def test_battery_that_forms_an_island_is_never_left_out_of_it(small: Site):
+    """A mark earned while tied once outlived the mains: feeders were shed, two gensets started."""
+    load: dict[str, Any] = {
+        "critical": lambda t: 40.0 if t < AT_S else 220.0,
+        "essential": 40.0,
+        "deferrable": 0.0,
+    }
+    deaf = Fault(kind="setpoint_ignored", target="bess1", from_s=AT_S - 2.0, until_s=AT_S + 35.0)
+    rig = Rig(
+        small, load_kw=load, faults=[deaf], mains=[(AT_S + 40.0, 3600.0)], options=RigOptions(soc=0.8)
+    ).run(AT_S + 60.0)
+    assert marked(rig.first(AT_S + 35.0, lambda r: True))
+    island = list(rig.rows(AT_S + 42.0))
+    assert all(r.decisions.condition.forming == "bess1" and not marked(r) for r in island)
+    assert all(r.decisions.condition.bess["bess1"].p_discharge_kw_max > 0.0 for r in island)
+    assert not any(r.decisions.targets.feeder_close["essential"].value < 0.5 for r in island)
+
+
+def test_unit_that_is_off_is_not_blamed(small: Site):
+    """In off its setpoint is sent once, and the device does on silence what it likes."""
+    ann = ControlParams(users={"ann": frozenset({Role.OPERATOR})})
+    rig = stuck(replace(small, control=ann), until_s=600.0)
+    rig.at(AT_S + 1.0, lambda r: r.ask("ann", SwitchMode(device=None, mode=ControlMode.OFF)))
+    rig.run(AT_S + 60.0)
+    assert off_kw(rig.last) > 0.05 * 500.0
+    assert not marked(rig.last)

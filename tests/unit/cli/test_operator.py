@@ -111,7 +111,7 @@ def ems(edge: Edge) -> Ems:
 
 
 def token(text: str) -> str:
-    found = re.search(r"ems operator \w+ ([0-9a-f]{8})", text)
+    found = re.search(r"ems operator \w+ ([0-9a-f]{8,12})", text)
     assert found, text
     return found[1]
 

@@ -220,6 +220,22 @@ def test_desk_looks_at_so_many_names_in_a_cycle_at_most(place, monkeypatch):
 # --- the folder -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("filled", [False, True], ids=["empty", "not empty"])
+def test_desk_folders_dropped_into_it_hide_no_request(place, filled):
+    """What is no file cannot be unlinked: 512 of them once silenced the desk, for `mode off` too."""
+    mode = place.folder.stat().st_mode
+    for n in range(600):
+        (place.folder / f"junk{n}").mkdir()
+        if filled:
+            (place.folder / f"junk{n}" / "x").touch()
+    for _ in range(OWNER_WAITING_MAX // OWNER_PER_CYCLE + 4):
+        place.desk.collect()
+    place.hand_in(request(7))
+    assert [r.request.id for r in place.desk.collect()] == [request(7).id]
+    assert ("request.desk.renewed" in place.kinds()) == filled
+    assert place.folder.stat().st_mode == mode
+
+
 def test_desk_folder_lets_a_group_drop_and_nobody_look(place):
     assert stat.S_IMODE(place.folder.stat().st_mode) == 0o1730
     assert stat.S_IMODE((place.directory / ASIDE).stat().st_mode) == 0o700
