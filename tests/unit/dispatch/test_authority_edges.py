@@ -13,6 +13,7 @@ from dispatch.authority.ruling import Ruling, carried_out
 from dispatch.authority.select_operate import state_hash
 from dispatch.authority.stage import restored
 from dispatch.authority.state import AuthorityMemory, Chosen, InputSeen, Lease
+from dispatch.authority.view import Look, shown
 from dispatch.state import Written
 from ems.commands import Cause, Proposal
 from ems.condition import PlantCondition
@@ -272,3 +273,17 @@ def test_resolve_asks_the_matrix_and_an_unknown_device_is_off(mode, cause, code)
 )
 def test_layout_knows_what_authority_may_name(subject, known):
     assert loop(interlocks=(DOOR,), limits=(utility(),)).setup.layout.control.known(subject) is known
+
+
+def test_shown_stop_that_is_not_read_yet_and_a_limit_of_a_person_at_a_setpoint():
+    one = loop()
+    one.ask("ann", SetLimit(subject="bess1.p_set_kw.low", value=-30.0))
+    layout = one.setup.layout
+    mapped = replace(layout, control=replace(layout.control, mapped=frozenset({"bus.emergency_stop"})))
+    memory = replace(one.edge.authority, first_s=one.t)
+    seen: Any = shown(Look(layout=mapped, memory=memory, at=one.now, now_s=one.t))
+    assert seen["emergency_stop"] == "not read yet"
+    bess = seen["devices"]["bess1"]
+    assert (bess["mode"], bess["why"]) == ("off", "emergency stop: not read yet")
+    (people,) = [x for x in bess["setpoints"][P_SET]["limits"] if x["layer"] == "people"]
+    assert (people["low"], people["high"]) == (-30.0, 500.0)
