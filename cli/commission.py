@@ -1,4 +1,4 @@
-"""`ems commission --simulated SITE`: the matrices on the grid, islanded and on back-up, as a report."""
+"""`ems commission SITE`: the plant over the wire; `--simulated`: the matrices on its simulated plant."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from sim.commissioning import TrialRow
     from sim.faults import Fault
 
-HELP = "run the commissioning matrices of a site on its simulated plant, and report row by row"
+HELP = """Commission a site: read every point, move each agreed setpoint by a small step and back, and write
+down what was found. `ems run SITE --write` asks for that record. Only on the grid, in test, charge between
+30 and 70 %%; never a breaker or an engine start. With --simulated: the matrices on its simulated plant."""
 COLOURS = {"pass": "green", "fail": "bold red", "not applicable": "dim"}
 
 
@@ -28,7 +30,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `ems commission`."""
     add = parser.add_argument
     add("site", help="name of a shipped site, or the path of a site file")
-    add("--simulated", action="store_true", required=True, help="on the simulated plant, the only way yet")
+    add("--simulated", action="store_true", help="the matrices, on the simulated plant")
+    add("--consent", action="append", default=[], metavar="POINT",
+        help="this setpoint may be moved by 5 %% of its rating (left out: asked at a terminal)")  # fmt: skip
+    add("--accept", action="append", default=[], metavar="POINT=WHY",
+        help="this point was checked by hand, and how; you vouch for it in the record")  # fmt: skip
+    add("--dir", type=Path, default=Path("ems-data"), help="folder of the running plant (ems-data)")
+    add("--record", type=Path, help="the record (commissioning.json in --dir); an old one is gone on with")
+    add("--cycle", type=float, help="length of the control cycle [s] (that of the site file)")
     add("--only", metavar="ROWS", help="these rows alone, comma-separated: import-cap,cloud")
     add("--plant-fault", action="append", default=[], metavar="KIND[:TARGET[:VALUE]]",
         help="a fault of the catalogue (ems soak --list) in every row, to see the report fail")  # fmt: skip
@@ -37,7 +46,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the rows; 1 when one failed."""
+    """Run it; 1 when a row failed."""
+    if not args.simulated:
+        from cli.commission_ask import commission_plant
+
+        return commission_plant(args)
+    return _simulated(args)
+
+
+def _simulated(args: argparse.Namespace) -> int:
+    """Run the rows of the matrices; 1 when one failed."""
     from sim.commissioning import MATRIX, run_trial
 
     site = load_site(find_site(args.site))

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
 from cli.stopping import run_until_stopped
+from cli.writing_permit import identities_to_write
 from connectors.field import FieldIO
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.plans import PlanReader
@@ -33,6 +34,7 @@ from sim.edge_trace import EdgeTrace
 from sim.steps import DEMO_STEPS, StepPolicy
 from sim.trace import save_traces
 
+Commissioned = Mapping[str, Mapping[str, str]] | None  # what each device said it is then
 CYCLES_KEPT = 100_000
 LOCKSTEP_TIMEOUT_S, LOCKSTEP_BACK_OFF_S = 5.0, 0.25  # wall time
 DEMO_FINE_BIN_S, DEMO_BIN_S = 1.0, 60.0  # length of a row of the demo's trace [s]
@@ -41,6 +43,7 @@ DEMO_FINE_BIN_S, DEMO_BIN_S = 1.0, 60.0  # length of a row of the demo's trace [
 async def serve(config: ProcessConfig) -> None:
     """Compose the edge of a site and run it; on the way out the plant is left at its safe values."""
     site = load_site(config.site)
+    commissioned = identities_to_write(config, site)
     reader = SqliteHistoryReader(config.history)
     known, known_alarms = reader.condition(), reader.alarms()
     lockstep = config.keeper_port is not None
@@ -54,7 +57,7 @@ async def serve(config: ProcessConfig) -> None:
     recorder = SqliteRecorder(config.history, clock=clock, sync=not lockstep)
     flushing.append(recorder)
     plans = PlanReader(config.plans, on_event=recorder.event, clock=clock)
-    io = _field(config, site, clock, recorder)
+    io = _field(config, site, clock, recorder, commissioned)
     people = People(config, clock, lambda kind, fields: recorder.event(clock.now(), kind, fields))
     runtime = EdgeRuntime(
         site,
@@ -74,6 +77,7 @@ async def serve(config: ProcessConfig) -> None:
         newest=lambda: Newest(readings=io.newest()),
         standing=people.standing,
         keep=people.keep,
+        strangers=io.strangers,
     )
     people.serve(runtime)
 
@@ -99,11 +103,20 @@ async def serve(config: ProcessConfig) -> None:
         pacer.close()
 
 
-def _field(config: ProcessConfig, site: Site, clock: Clock, recorder: SqliteRecorder) -> FieldIO:
+def _field(
+    config: ProcessConfig, site: Site, clock: Clock, recorder: SqliteRecorder, commissioned: Commissioned
+) -> FieldIO:
     """The devices. In lock-step a busy machine is no fault, and a plant that is back is found at once."""
     addresses = {c.id: (c.host, config.ports.get(c.id, c.port)) for c in site.connections}
     if config.keeper_port is None:
-        return FieldIO(site, clock=clock, addresses=addresses, on_event=recorder.event, phased=True)
+        return FieldIO(
+            site,
+            clock=clock,
+            addresses=addresses,
+            on_event=recorder.event,
+            phased=True,
+            commissioned=commissioned,
+        )
     return FieldIO(
         site,
         clock=clock,

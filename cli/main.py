@@ -19,10 +19,10 @@ COMMANDS: Mapping[str, str] = {
     "plan": "make one plan and print it",
     "simulate": "run a period on a virtual clock, with any controller",
     "soak": "run seeded episodes of random faults against the edge, with every oracle on",
-    "commission": "run the commissioning matrices of a site on its simulated plant",
+    "commission": "commission a plant over the wire, or run the matrices on its simulated plant",
     "report": "write the HTML report of a stored run",
-    "run": "run the EMS against a site, in shadow",
     "operator": "ask a running edge for a mode, a setpoint, a limit; see who commands what",
+    "run": "run the EMS against a site: in shadow, or writing where it was commissioned",
     "release": "let go of a running plant for work on its controllers, and take it back",
     "alarms": "show the alarms of a running plant; acknowledge, reset, shelve them",
 }

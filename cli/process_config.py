@@ -33,6 +33,7 @@ class ProcessConfig:
     keeper_port: int | None = None
     ports: Mapping[str, int] = field(default_factory=dict)
     shadow: bool = True
+    record: Path | None = None  # of commissioning: without it nothing is written beyond this machine
     cycle_s: float = 1.0
     pace: Pace | None = None  # None: every `cycle_s`
     ask_kernel: bool = False  # whether the machine's clock is synchronised

@@ -1,9 +1,8 @@
-"""`ems run SITE`: edge, planner and service against a real site file, in shadow, on loopback."""
+"""`ems run SITE`: edge, planner and service against a site file, in shadow, or writing where commissioned."""
 
 import argparse
 import asyncio
 import contextlib
-import ipaddress
 import signal
 from pathlib import Path
 
@@ -14,13 +13,17 @@ from cli._uncertainty import add_uncertainty_options, uncertainty_of
 from cli.day import STOP_ORDER
 from cli.process_config import ProcessConfig, write_config
 from cli.supervisor import ChildSpec, Supervisor
+from cli.writing_permit import kept_copy
 from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.stores.commissioning import read_record
+from connectors.stores.permit import require_commissioned
 from ems.clock import wall_s, wall_sleep
 from ems.errors import ConfigError, EmsError, Problem
 from ems.site import Site
 from ems.site_schema import load_site
 
-HELP = "run the EMS against a site in shadow: it reads, plans and decides, and writes nothing to any device"
+HELP = """Run the EMS against a site. In shadow it reads, plans and decides, and writes nothing to any device.
+With --write it commands the plant, if the whole site was commissioned as it is now (ems commission)."""
 MODULES = {
     "edge": "cli.edge_process",
     "planner": "cli.planner_process",
@@ -36,6 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("site", help="name of a shipped site, or the path of a site file")
     add("--dir", type=Path, default=Path("ems-data"), help="folder of historian, plans and logs (ems-data)")
+    add("--write", action="store_true", help="command the plant; needs the record of its commissioning")
+    add("--record", type=Path, help="that record (commissioning.json in --dir)")
     add("--api-port", type=int, default=8080, help="port of the service on 127.0.0.1 (8080)")
     add("--cycle", type=float, help="length of the control cycle [s] (that of the site file)")
     add_uncertainty_options(parser)
@@ -50,14 +55,21 @@ def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C."""
     path = find_site(args.site)
     site = load_site(path)
-    refuse_what_is_not_loopback(site, str(path))
+    refuse_without_connections(site, str(path))
+    if args.record is not None and not args.write:
+        raise EmsError("--record: only with --write; in shadow nothing is written")
+    record = None
+    if args.write:
+        record = (args.dir / "commissioning.json" if args.record is None else args.record).resolve()
+        require_commissioned(record, read_record(record), site)
     uncertainty_of(args)  # refuses what the planner would
     console = Console()
     args.dir.mkdir(parents=True, exist_ok=True)
     config = ProcessConfig(
-        site=path.resolve(),
+        site=kept_copy(path, args.dir.resolve()),
         directory=args.dir.resolve(),
-        shadow=True,
+        shadow=record is None,
+        record=record,
         ask_kernel=args.utc == "kernel",
         cycle_s=cycle_length(args.cycle, site),
         api_port=args.api_port,
@@ -68,9 +80,10 @@ def run(args: argparse.Namespace) -> int:
         quantile_ratio=args.quantile,
         explain_h=explain_hours(args.explain),
     )
-    console.print(
-        f"shadow: nothing is written to any device; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it"
-    )
+    said = "shadow: nothing is written to any device"
+    if record is not None:
+        said = f"writing to {site.name}, as commissioned in {record}"
+    console.print(f"{said}; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it", soft_wrap=True)
     asyncio.run(_run(config, console, None if args.minutes is None else 60.0 * args.minutes))
     return 0
 
@@ -89,38 +102,18 @@ def explain_hours(value: float) -> float:
     return value
 
 
-def refuse_what_is_not_loopback(site: Site, file: str) -> None:
-    """Until authority and commissioning exist, only simulated devices on this machine are spoken to.
+def refuse_without_connections(site: Site, file: str) -> None:
+    """A site that is only simulated cannot be run.
 
     Raises
     ------
-    ConfigError : a connection leads to another machine, or there is none at all.
+    ConfigError : there is no connection.
     """
-    problems = [
-        Problem(
-            file=file,
-            line=None,
-            key=f"connections.{c.id}.host",
-            found=c.host if c.serial is None else c.serial.device,
-            allowed="a loopback address, as 127.0.0.1",
-            message="devices on other machines are not spoken to before commissioning",
-        )
-        for c in site.connections
-        if not _is_loopback(c.host)
-    ]
     if not site.connections:
-        problems = [
-            Problem(file=file, line=None, key="connections", found="none", allowed="one for each device")
-        ]
-    if problems:
-        raise ConfigError(problems)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        problem = Problem(
+            file=file, line=None, key="connections", found="none", allowed="one for each device"
+        )
+        raise ConfigError([problem])
 
 
 async def _run(config: ProcessConfig, console: Console, seconds: float | None) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
+from connectors.identity import Told, unlike_before, unlike_map
 from connectors.link import DeviceLink, LinkError, WriteReply
 from connectors.point_map import PointCodec
 from connectors.readings import reading
@@ -77,6 +78,10 @@ class Device:
         self._start_s = -math.inf  # control time before which the poll that is wanted does not start
         self._took_s = self._spread_s = 0.0  # smoothed length of a poll, and its mean deviation [s wall]
         self._readings: dict[str, Reading] = {}
+        self.told: Told = {}  # what the device said it is, when it was connected last
+        self.strange = ""  # why it is not the device that may be written to
+        self._foreign = False  # not even the map is right: its values mean nothing
+        self.commissioned: Mapping[str, str] | None = None  # what it said when it was commissioned
         self._down_wall_s = 0.0
         self._ending = False
 
@@ -119,14 +124,24 @@ class Device:
     def readings(self) -> list[Reading]:
         """Latest reading of each point; COMM_FAILED without a value while the device is not answering."""
         if self.health is Health.UP:
-            return list(self._readings.values())
+            return list(self._readings.values()) if not self._foreign else self._meaningless()
         now, now_s = self._clock.now(), self._clock.monotonic_s()
         return [reading(point, None, Quality.COMM_FAILED, now, now_s) for point in self._codecs]
+
+    def _meaningless(self) -> list[Reading]:
+        """Registers of a device that the map was not written for."""
+        return [
+            reading(r.point, None, Quality.DEVICE_BAD, r.source_time, r.arrived_s)
+            for r in self._readings.values()
+        ]
 
     async def write(self, commands: Sequence[Command], until_s: float = math.inf) -> list[WriteReply]:
         """Send each command once, in order; none any more from `until_s` on [s wall]."""
         if self.health is not Health.UP:
             detail = f"{self.connection.id} is not connected: {self.reason or 'connecting'}"
+            return [WriteReply(WriteOutcome.NOT_SENT, detail)] * len(commands)
+        if self.strange:
+            detail = f"{self.connection.id} is not written to: {self.strange}"
             return [WriteReply(WriteOutcome.NOT_SENT, detail)] * len(commands)
         replies: list[WriteReply | None] = [None] * len(commands)
         sent: list[tuple[int, PointCodec, float]] = []
@@ -161,6 +176,7 @@ class Device:
                 try:
                     await self._link.connect()
                     self.counters.connects += 1
+                    await self._identify()
                     while not self._ending:
                         await self._poll()
                         pause_s = BACK_OFF_S
@@ -173,6 +189,18 @@ class Device:
                 pause_s = min(2.0 * pause_s, self._back_off_s_max)
         finally:
             await self._link.disconnect()
+
+    async def _identify(self) -> None:
+        """Ask who is there, at every connection; told once when the answer changes from right to wrong."""
+        fields = self.connection.identity
+        self.told = await self._link.identify() if fields else {}
+        foreign = unlike_map(fields, self.told)
+        strange = "; ".join([*foreign, *unlike_before(fields, self.told, self.commissioned)])
+        if strange != self.strange:
+            kind = "device.identity.wrong" if strange else "device.identity.right"
+            at = self._clock.now().astimezone(UTC)
+            self._on_event(at, kind, {"device": self.connection.id, "why": strange, **self.told})
+        self._foreign, self.strange = bool(foreign), strange
 
     async def _poll(self) -> None:
         self._wanted.clear()

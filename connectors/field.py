@@ -9,6 +9,7 @@ from itertools import chain
 import structlog
 
 from connectors.device import Device, Health, OnEvent
+from connectors.identity import Told
 from connectors.link import DeviceLink, WriteReply
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
@@ -41,6 +42,8 @@ class FieldIO:
     phased : devices poll by themselves just before each tick they are told of (`expect_tick`), and nobody
         waits for them: `read_all` gives what has arrived, `write` comes back before the next tick. Needs a
         clock that runs by itself. False: `read_all` polls and waits, as lock-step time needs it.
+    commissioned : connection id -> what its device said it is when it was commissioned; a device that says
+        something else is read, and not written to.
     on_event : told once when a link is lost and once when it is back; `Recorder.event` fits.
 
     Raises
@@ -58,6 +61,7 @@ class FieldIO:
         on_event: OnEvent | None = None,
         back_off_s_max: float = 2.0,
         phased: bool = False,
+        commissioned: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._clock = clock
         self._on_event = on_event
@@ -86,6 +90,7 @@ class FieldIO:
                 on_event=self._link_event,
                 back_off_s_max=back_off_s_max,
             )
+            device.commissioned = None if commissioned is None else commissioned.get(connection.id)
             self._devices[connection.id] = device
             self._device_of |= dict.fromkeys(codecs, device)
         deadlines += [sum(waits) for waits in shares.values()]  # units of a bus are asked one after the other
@@ -198,6 +203,14 @@ class FieldIO:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._tasks = []
+
+    def strangers(self) -> dict[str, str]:
+        """Connections whose device is not the one that may be written to, and why."""
+        return {i: d.strange for i, d in self._devices.items() if d.strange}
+
+    def identities(self) -> dict[str, Told]:
+        """What each device said it is, when it was connected last; only those with an identity block."""
+        return {i: d.told for i, d in self._devices.items() if d.connection.identity}
 
     def links(self) -> dict[str, dict[str, JsonValue]]:
         """State and counters of each connection, for the status row."""

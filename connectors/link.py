@@ -44,6 +44,10 @@ class DeviceLink(Protocol):
         """Open a fresh connection within its deadline. Raises LinkError."""
         ...
 
+    async def identify(self) -> dict[str, str | None]:
+        """What the device says it is, by the identity block of its map. Raises LinkError as `read` does."""
+        ...
+
     async def read(self) -> dict[str, PointValue]:
         """Read every mapped point. Raises LinkError when the link can no longer be trusted."""
         ...

@@ -19,6 +19,7 @@ from dispatch.authority.ruling import (
 from dispatch.authority.stage import Given as AuthorityInput
 from dispatch.authority.stage import rule, rule_safe
 from dispatch.authority.state import AuthorityMemory
+from dispatch.authority.withheld import withheld
 from dispatch.controllers.plan_choice import Choice, choose
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.layout import Layout, layout_of
@@ -201,6 +202,7 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
             held_safe=state.held_safe,
             epoch=state.epoch,
             dt_s=given.dt_s,
+            withheld=withheld(layout, given),
         ),
     )
     held_safe = state.held_safe and not ruling.released
@@ -258,6 +260,7 @@ def _facts(
         plan_wanted=setup.follows_plans,
         plan_refused=choice.refused,
         overrun=given.overrun,
+        strangers=given.strangers,
     )
 
 

@@ -67,6 +67,7 @@ class EdgeRuntime:
     keep : told what must outlive a restart, in each cycle before its answers are recorded.
     newest : what has arrived since the last cycle, asked for just before each write; None: nothing arrives
         between two cycles.
+    strangers : connections whose device is not the one that may be written to, and why.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -90,6 +91,7 @@ class EdgeRuntime:
         synchronised: Callable[[], bool | None] = lambda: None,
         newest: Callable[[], Newest] | None = None,
         keep: Callable[[Standing], None] = lambda standing: None,
+        strangers: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -126,17 +128,17 @@ class EdgeRuntime:
         self._recorder = recorder
         self._notices = site.outages if notices is None else notices
         self._planner_alive = planner_alive
-        layout = self.setup.layout
+        self.pace, layout = Pace(due_s=clock.monotonic_s()), self.setup.layout
         self._image = ProcessImage(layout.age_s_max, layout.range_of, layout.heartbeats_in)
         self.invariants = InvariantsNow(layout, shadow=shadow)
         watched = WatchedIO(device_io, layout, self.invariants)
         record = WatchedRecorder(recorder, self.invariants)
         self._sender = Sender(layout, clock=clock, io=watched, recorder=record, newest=newest)
-        self._expecting = expecting
+        self._expecting, self._strangers = expecting, strangers
+        self.untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
         self._stopped = False
         self.synchronised = synchronised
         self._utc, self._utc_state = UtcMemory(), UtcState.VALID
-        self.pace = Pace(due_s=clock.monotonic_s())
 
     async def cycle(
         self,
@@ -184,6 +186,8 @@ class EdgeRuntime:
             release=self.release,
             received=(*self.received, *received),
             found=self.invariants.alarms(),
+            strangers=self._strangers(),
+            untouched=self.untouched,
         )
         self.alarm_actions.clear()
         self.received.clear()

@@ -216,6 +216,8 @@ class TickInput:
     overrun: bool = False  # the grid of cycles was not kept before this tick
     received: tuple[Received, ...] = ()  # requests of people and services, with who sent them
     found: tuple[Alarm, ...] = ()  # invariants that did not hold in the cycle before (supervision)
+    strangers: Mapping[str, str] = field(default_factory=dict)  # connection -> why its device is another one
+    untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,6 +234,26 @@ class PointMap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityField:
+    """Where a device tells what it is, and what the point map was written for.
+
+    `expected` is compared letter by letter; a firmware lies between `low` and `high`, both included. All
+    None: whatever it tells is recorded when it is commissioned.
+    """
+
+    name: str  # manufacturer | model | firmware | serial
+    address: str
+    table: str  # modbus: holding | input; opc ua: node
+    data_type: str  # "string", or an integer type of the protocol
+    length: int  # registers of a modbus text; 0 otherwise
+    byte_order: str  # big | little
+    word_order: str  # big | little
+    expected: str | None = None
+    low: str | None = None  # firmware
+    high: str | None = None  # firmware
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """One device on the wire."""
 
@@ -254,3 +274,4 @@ class Connection:
         False  # OPC UA: the server stamps each sample, so that an old stamp is an old value
     )
     serial: SerialLine | None = None  # modbus_rtu: instead of host (then empty) and port (then 0)
+    identity: tuple[IdentityField, ...] = ()

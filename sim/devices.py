@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from pymodbus.constants import ExcCodes
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from connectors.identity import to_registers
 from connectors.point_map import PointCodec
+from ems.site import IdentityField
 from ems.telemetry import Quality
 from sim.world import World
 from sim.writes import WriteVerdict
@@ -31,6 +33,7 @@ class ModbusDevice:
     world : the plant.
     codecs : points of the unit, by the map of its connection.
     unit_id : answers to this unit only.
+    identity : what it says it is.
     on_write : called after a write that the device took.
     """
 
@@ -40,6 +43,7 @@ class ModbusDevice:
         codecs: Sequence[PointCodec],
         *,
         unit_id: int,
+        identity: Sequence[tuple[IdentityField, str]] = (),
         on_write: Callable[[], None] = lambda: None,
     ) -> None:
         self._world = world
@@ -47,6 +51,10 @@ class ModbusDevice:
             table: [c for c in codecs if c.point.table == table] for table in ("holding", "input")
         }
         self._unit_id = unit_id
+        self._identity = {
+            table: [(int(f.address), to_registers(f, text)) for f, text in identity if f.table == table]
+            for table in ("holding", "input")
+        }
         self._on_write = on_write
 
     def sim_device(self) -> SimDevice:
@@ -58,16 +66,17 @@ class ModbusDevice:
         )
 
     def _blocks(self, table: str) -> list[SimData]:
-        codecs = self._codecs[table]
-        if not codecs:
+        spans = [(c.address, [0] * c.registers, not c.point.writable) for c in self._codecs[table]]
+        spans += [(address, words, True) for address, words in self._identity[table]]
+        if not spans:
             return [SimData(0, count=1, datatype=DataType.INVALID)]
         out: list[SimData] = []
-        end = min(c.address for c in codecs)
-        for c in sorted(codecs, key=lambda c: c.address):
-            if 0 < c.address - end <= RESERVED_MAX:
-                out.append(_registers(end, c.address - end, readonly=True))
-            out.append(_registers(c.address, c.registers, readonly=not c.point.writable))
-            end = c.address + c.registers
+        end = min(address for address, _, _ in spans)
+        for address, words, readonly in sorted(spans):
+            if 0 < address - end <= RESERVED_MAX:
+                out.append(_registers(end, [0] * (address - end), readonly=True))
+            out.append(_registers(address, words, readonly=readonly))
+            end = address + len(words)
         return out
 
     async def _action(
@@ -111,5 +120,5 @@ class ModbusDevice:
         return None
 
 
-def _registers(address: int, count: int, *, readonly: bool) -> SimData:
-    return SimData(address, values=[0] * count, datatype=DataType.REGISTERS, readonly=readonly)
+def _registers(address: int, words: list[int], *, readonly: bool) -> SimData:
+    return SimData(address, values=words, datatype=DataType.REGISTERS, readonly=readonly)

@@ -181,6 +181,7 @@ class Rig:
         self.journal = Journal(self.clock, self.faults)
         self.plans = RigPlans(site, self.clock, self.faults)
         self.io = RigIO(self.face, self.clock, self.faults, self._on_write)
+        self.strangers: dict[str, str] = {}  # device -> why it is another one than was commissioned
         self.runtime = EdgeRuntime(
             site,
             clock=self.clock,
@@ -192,19 +193,18 @@ class Rig:
             epoch=EPOCH,
             notices=o.notices,
             planner_alive=self.plans.producer_alive,
+            strangers=lambda: self.strangers,
         )
         self.turns = None if controller != "mpc" else _turns(self.scenario, self.faults)
         self.watch = Watch(site)
         self.log: deque[Row] = deque(maxlen=o.keep)
-        self.ticks = self.writes = 0
+        self.ticks = self.writes = self._requests = 0
         self.broken: BaseException | None = None
         self._actions: list[tuple[float, Callable[[Rig], object]]] = []
         self.wishes: list[Proposal] = []
         self._received: list[Received] = []
-        self._requests = 0
-        self._held_safe = False
+        self._held_safe, self._at = False, o.start
         self._held: dict[str, float] = {}
-        self._at = o.start
         self._hash = hashlib.sha256()
 
     # ---- what a test does -----------------------------------------------------------------------
@@ -453,9 +453,15 @@ class Rig:
             entered=self.journal.entered,
             beats=self.world.heartbeats,
             flows=self.world.flows,
+            strangers=(*self.strangers, *self._untouched()),
         )
         blind = {o for f, e in self.faults if e.blinds and f.holds(t_s) for o, _ in e.blinds}
         self.watch.tick(seen, blind)
+
+    def _untouched(self) -> list[str]:
+        """Devices that nobody has agreed to being written."""
+        layout, no = self.runtime.setup.layout, self.runtime.untouched
+        return [layout.device(p) for p in layout.watchdogs if p.partition(".")[0] in no]
 
 
 def line_of(row: Row) -> str:

@@ -12,7 +12,7 @@ from pymodbus.server import ModbusTcpServer
 from connectors.point_map import PointCodec, point_codecs
 from ems.clock import Clock
 from ems.errors import EmsError
-from ems.site import Connection, Protocol
+from ems.site import Connection, IdentityField, Protocol
 from sim.clock import ClockStoppedError, LockstepClock
 from sim.devices import ModbusDevice
 from sim.ua_device import UaDevice
@@ -30,6 +30,7 @@ class PlantServers:
     world : the plant.
     connections : one server each, Modbus units that share host and port behind one server.
     addresses : host and port by connection id where they differ from the site file.
+    identities : what devices say they are where it differs from what their maps expect, by connection id.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class PlantServers:
         connections: Sequence[Connection],
         *,
         addresses: Mapping[str, Address] | None = None,
+        identities: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._world = world
         self._connections = tuple(connections)
         self._addresses = {} if addresses is None else dict(addresses)
+        self._identities = {} if identities is None else dict(identities)
         self._modbus: list[ModbusTcpServer] = []
         self._opc_ua: list[UaDevice] = []
 
@@ -67,6 +70,11 @@ class PlantServers:
         """Where a connection's server listens."""
         return self._addresses.get(connection.id, (connection.host, connection.port))
 
+    def identity_of(self, connection: Connection) -> list[tuple[IdentityField, str]]:
+        """What a device says it is: what its map was written for, unless told otherwise."""
+        told = self._identities.get(connection.id, {})
+        return [(f, told.get(f.name, _as_expected(f, connection.id))) for f in connection.identity]
+
     async def _start(self) -> None:
         units: dict[Address, list[Connection]] = {}
         for connection in self._connections:
@@ -77,7 +85,9 @@ class PlantServers:
                     host, port = self.address_of(connection)
                     path = "/" + connection.endpoint.lstrip("/")
                     codecs = list(point_codecs(connection).values())
-                    device = UaDevice(self._world, codecs, f"opc.tcp://{host}:{port}{path}")
+                    device = UaDevice(
+                        self._world, codecs, f"opc.tcp://{host}:{port}{path}", self.identity_of(connection)
+                    )
                     self._opc_ua.append(device)
                     await device.start()
                 case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
@@ -91,7 +101,9 @@ class PlantServers:
         for connection in connections:
             mine = list(point_codecs(connection).values())
             codecs += mine
-            devices.append(ModbusDevice(self._world, mine, unit_id=connection.unit_id).sim_device())
+            identity = self.identity_of(connection)
+            device = ModbusDevice(self._world, mine, unit_id=connection.unit_id, identity=identity)
+            devices.append(device.sim_device())
         assets = frozenset(c.point.point.partition(".")[0] for c in codecs)
 
         def ears(sending: bool, data: bytes) -> bytes:
@@ -112,6 +124,13 @@ class PlantServers:
             with contextlib.suppress(OSError, AttributeError):
                 await device.stop()
         self._modbus, self._opc_ua = [], []
+
+
+def _as_expected(field: IdentityField, connection_id: str) -> str:
+    for text in (field.expected, field.low, field.high):
+        if text is not None:
+            return text
+    return f"SIM-{connection_id}"
 
 
 async def serve_plant(

@@ -12,6 +12,7 @@ from asyncua.ua.status_codes import StatusCodes
 
 from connectors.point_map import PointCodec
 from ems.errors import EmsError
+from ems.site import IdentityField
 from sim.world import World
 from sim.writes import WriteVerdict
 
@@ -34,12 +35,20 @@ class UaDevice:
     world : the plant.
     codecs : points of the server, by the map of its connection.
     url : endpoint, e.g. opc.tcp://127.0.0.1:48401/meter.
+    identity : what it says it is.
     """
 
-    def __init__(self, world: World, codecs: Sequence[PointCodec], url: str) -> None:
+    def __init__(
+        self,
+        world: World,
+        codecs: Sequence[PointCodec],
+        url: str,
+        identity: Sequence[tuple[IdentityField, str]] = (),
+    ) -> None:
         self._world = world
         self._codecs = tuple(codecs)
         self._url = url
+        self._identity = tuple(identity)
         self._server = Server()
         self._nodes: dict[str, ua.NodeId] = {}
         self._writable: dict[ua.NodeId, PointCodec] = {}
@@ -59,6 +68,12 @@ class UaDevice:
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
         for codec in self._codecs:
             await self._add(codec)
+        for field, text in self._identity:
+            node_id = await self._node_id(field.address)
+            name = ua.QualifiedName(str(node_id.Identifier), node_id.NamespaceIndex)
+            raw = text if field.data_type == "string" else int(text)
+            kind = ua.VariantType["String" if field.data_type == "string" else field.data_type]
+            await server.nodes.objects.add_variable(node_id, name, raw, varianttype=kind)
         server.iserver.aspace.write_attribute_value = self._write  # type: ignore[method-assign]
         await self.publish()
         try:

@@ -5,9 +5,10 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
 
+from connectors.identity import from_registers, registers_of
 from connectors.link import LinkError, NotSent, PointValue, WriteReply
 from connectors.modbus.blocks import REGISTERS_MAX, ReadBlock, read_blocks
-from connectors.modbus.frames import READ_HOLDING, READ_INPUT, WRITE_MANY, WRITE_ONE, exception_code
+from connectors.modbus.frames import DATA_AT, READ_HOLDING, READ_INPUT, WRITE_MANY, WRITE_ONE, exception_code
 from connectors.point_map import PointCodec
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
@@ -15,6 +16,7 @@ from ems.site import Connection
 from ems.telemetry import Quality
 
 ILLEGAL_ADDRESS = 2
+PASSING_CODES = (4, 5, 6, 10, 11)  # of a device that may answer a little later
 GATEWAY_CODES = (10, 11)  # the gateway answers for a device it cannot reach
 EXCEPTIONS = {
     1: "illegal function",
@@ -45,6 +47,7 @@ class RegisterLink(ABC):
     ) -> None:
         self._unit = connection.unit_id
         self._codecs = tuple(codecs)
+        self._identity = connection.identity
         self._registers_max = registers_max
         self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
 
@@ -54,6 +57,23 @@ class RegisterLink(ABC):
 
         Raises NotSent or LinkError, as `Wire.exchange` does.
         """
+
+    async def identify(self) -> dict[str, str | None]:
+        functions = {"holding": READ_HOLDING, "input": READ_INPUT}
+        out: dict[str, str | None] = {}
+        for field in self._identity:
+            count = registers_of(field)
+            body = _BODY.pack(self._unit, functions[field.table], int(field.address), count)
+            received = await self._exchange(body)
+            code = exception_code(received)
+            if code in PASSING_CODES:
+                raise LinkError(f"identity: exception {code}: {EXCEPTIONS[code]}")
+            if code is None:
+                words = struct.unpack_from(f">{count}H", received, DATA_AT)
+                out[field.name] = from_registers(field, words)
+            else:
+                out[field.name] = None
+        return out
 
     async def read(self) -> dict[str, PointValue]:
         out: dict[str, PointValue] = {}

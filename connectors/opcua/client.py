@@ -66,6 +66,7 @@ class OpcUaLink:
         self._url = f"opc.tcp://{host}:{port}{path}"
         self._timeout_s = timeout_s
         self._codecs = tuple(codecs)
+        self._identity = connection.identity
         self._sampled = connection.stamps_sampled
         self._namespaces: list[str] = []
         self._client: Client | None = None
@@ -98,6 +99,23 @@ class OpcUaLink:
             MaxAge=0,
         )
         self._client = client
+
+    async def identify(self) -> dict[str, str | None]:
+        if not self._identity:
+            return {}
+        client = self._usable()
+        try:
+            nodes = [_node_id(f.address, self._namespaces) for f in self._identity]
+            wanted = [ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes]
+            async with asyncio.timeout(self._timeout_s):
+                results = await client.uaclient.session.read(ua.ReadParameters(NodesToRead=wanted))
+        except FAULTS as error:
+            self._drop()
+            raise LinkError(f"identity: {_words(error)}") from None
+        if len(results) != len(self._identity):
+            self._drop()
+            raise LinkError(f"identity: {len(results)} results for {len(self._identity)} nodes")
+        return {f.name: _text(r) for f, r in zip(self._identity, results, strict=True)}
 
     async def read(self) -> dict[str, PointValue]:
         client = self._usable()
@@ -182,16 +200,7 @@ class OpcUaLink:
 
     def _resolve(self, namespaces: Sequence[str]) -> dict[str, ua.NodeId]:
         """Node ids of this session: the index of a namespace may differ after every restart of the server."""
-        nodes = {}
-        for codec in self._codecs:
-            address = codec.point.address
-            if address.startswith("nsu="):
-                uri, _, identifier = address.removeprefix("nsu=").partition(";")
-                if uri not in namespaces:
-                    raise UaError(f"the server has no namespace {uri}")
-                address = f"ns={namespaces.index(uri)};{identifier}"
-            nodes[codec.point.point] = ua.NodeId.from_string(address)
-        return nodes
+        return {c.point.point: _node_id(c.point.address, namespaces) for c in self._codecs}
 
     def _usable(self) -> Client:
         if self._client is None:
@@ -213,6 +222,25 @@ class OpcUaLink:
         task = asyncio.get_running_loop().create_task(_clear_up(client, self._timeout_s))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _node_id(address: str, namespaces: Sequence[str]) -> ua.NodeId:
+    if address.startswith("nsu="):
+        uri, _, identifier = address.removeprefix("nsu=").partition(";")
+        if uri not in namespaces:
+            raise UaError(f"the server has no namespace {uri}")
+        address = f"ns={namespaces.index(uri)};{identifier}"
+    return ua.NodeId.from_string(address)
+
+
+def _text(result: ua.DataValue) -> str | None:
+    """A text or a whole number, as text; None for anything else, and with a bad status."""
+    status, raw = result.StatusCode, None if result.Value is None else result.Value.Value
+    if status is not None and not status.is_good():
+        return None
+    if isinstance(raw, str):
+        return raw.strip() if raw.strip() else None
+    return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else None
 
 
 async def _clear_up(client: Client, timeout_s: float) -> None:

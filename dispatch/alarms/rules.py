@@ -5,8 +5,9 @@ Delays, deadbands, acknowledgement and suppression are the machine's (`alarm_mac
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dispatch.authority.withheld import stranger_alarms
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.state import FeederShed
@@ -31,12 +32,14 @@ class Facts:
     plan_wanted: bool  # this edge follows plans when there are any
     plan_refused: str | None
     overrun: bool = False
+    strangers: Mapping[str, str] = field(default_factory=dict)  # connection -> why its device is another one
 
 
 def alarms_now(facts: Facts) -> tuple[Alarm, ...]:
     """Every condition that is told now."""
     own = (*_site(facts), *_sources(facts), *_feeders(facts), *_time(facts))
-    return (*own, *_silent(facts), *_other_silence(facts))
+    strange = stranger_alarms(facts.layout, facts.strangers)
+    return (*own, *_silent(facts), *_other_silence(facts), *strange)
 
 
 def _site(facts: Facts) -> Iterator[Alarm]:

@@ -74,6 +74,7 @@ def switches(control: ControlLayout, memory: AuthorityMemory, now_s: float) -> S
     pressed = stop is False
     if not pressed:  # the emergency stop alone reaches a device of which nobody knows who has it
         local |= lost
+    local |= memory.withheld.keys()
     return Switches(
         stop_pressed=pressed, stop_unknown=stop is None, local=frozenset(local), lost=frozenset(lost)
     )

@@ -44,6 +44,7 @@ class Given:
     held_safe: bool
     epoch: int
     dt_s: float
+    withheld: Mapping[str, str] | None = None  # None: as in the last cycle
 
 
 def restored(params: ControlParams, standing: Standing | None, now_s: float) -> AuthorityMemory:
@@ -74,6 +75,7 @@ def rule(layout: Layout, memory: AuthorityMemory, given: Given) -> tuple[Authori
     control, now_s = layout.control, given.snapshot.monotonic_s
     before = memory
     memory = _looked(layout, memory, given.snapshot)
+    memory = memory if given.withheld is None else replace(memory, withheld=given.withheld)
     at = switches(control, memory, now_s)
     memory = replace(expired(memory, now_s), stopped=memory.stopped or at.stop_pressed)
     standing = standing_values(layout, given.snapshot, given.condition, given.written)
@@ -196,7 +198,8 @@ def _limited(
         for point, bounds in more.items():
             weak.setdefault(point, []).extend(bounds)
     for device in at.local:
-        blocked |= dict.fromkeys(control.points_of[device], f"{device} is in local")
+        why = memory.withheld.get(device, f"{device} is in local")
+        blocked |= dict.fromkeys(control.points_of.get(device, ()), why)
     memory = replace(memory, tripped=tripped, lost=lost)
     return memory, replace(ruling, blocked=blocked, strong=strong, weak=weak, caps=(*told, *people_caps))
 

@@ -101,6 +101,7 @@ class AuthorityMemory:
     standing_lost: bool = False  # what was kept over the restart cannot be read, and nobody has chosen a mode
     inputs: Mapping[str, InputSeen] = field(default_factory=dict)
     first_s: float | None = None  # when the edge began to look
+    withheld: Mapping[str, str] = field(default_factory=dict)  # asset -> why nothing is written there
     leases: Mapping[tuple[str, str], Lease] = field(default_factory=dict)  # by (point, owner)
     asked_until_s: Mapping[str, float] = field(default_factory=dict)  # of the last lease of each setpoint
     limits: Mapping[str, StandingLimit] = field(default_factory=dict)

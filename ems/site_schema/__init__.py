@@ -11,6 +11,7 @@ from ems.site import Site
 from ems.site_schema.build import build_site
 from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_control import check_control
+from ems.site_schema.checks_identity import check_identity
 from ems.site_schema.checks_loads import check_deferrables
 from ems.site_schema.checks_plant import check_plant
 from ems.site_schema.checks_tariff import check_tariff
@@ -19,7 +20,7 @@ from ems.site_schema.checks_worst import check_worst_cases
 from ems.site_schema.draft import Draft, read_draft
 from ems.site_schema.forms import MapForm, SiteForm
 
-__all__ = ["load_site", "map_json_schema", "site_json_schema"]
+__all__ = ["files_of", "load_site", "map_json_schema", "site_json_schema"]
 
 
 def load_site(path: Path | str) -> Site:
@@ -38,6 +39,7 @@ def load_site(path: Path | str) -> Site:
     check_tariff(draft)
     check_deferrables(draft)
     check_wire(draft)
+    check_identity(draft)
     check_authority(draft)
     check_control(draft)
     check_worst_cases(draft)
@@ -45,6 +47,11 @@ def load_site(path: Path | str) -> Site:
     if problems:
         raise ConfigError(problems)
     return build_site(draft)
+
+
+def files_of(path: Path) -> tuple[str, ...]:
+    """Names of the files a site is made of, relative to its folder: the site file and the maps it names."""
+    return (path.name, *read_draft(path).map_documents)
 
 
 def _problems(draft: Draft) -> list[Problem]:

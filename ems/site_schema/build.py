@@ -51,6 +51,7 @@ from ems.site import (
     WeatherSource,
 )
 from ems.site_schema.build_control import control_params
+from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
@@ -463,7 +464,8 @@ def _connections(draft: Draft) -> tuple[Connection, ...]:
             points=tuple(point_map(p) for p in draft.points if p.connection_id == connection_id),
             port=0 if form.port is None else form.port,
             serial=None if form.serial is None else SerialLine(**form.serial.model_dump()),
-            **form.model_dump(exclude={"asset", "map", "port", "serial"}),
+            identity=identity_fields(draft, connection_id, form),
+            **form.model_dump(exclude={"asset", "map", "port", "serial", "serial_number"}),
         )
         for connection_id, form in draft.connections.items()
     )

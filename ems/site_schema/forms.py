@@ -182,6 +182,7 @@ class ConnectionForm(Form):
     heartbeat_in: PointId | None = Field(default=None, description="point that counts while the device lives")
     heartbeat_in_s_max: SecondsPositive = Field(default=3.0, description="longest it may stand still")
     stamps_sampled: bool = Field(default=False, description="an old OPC UA source stamp is an old value")
+    serial_number: Text | None = Field(default=None, description="what the device must tell")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text = Field(description="point map file, relative to this file")
 
@@ -204,6 +205,22 @@ class PointForm(Form):
     word_order: Literal["big", "little"] | None = None
 
 
+class IdentityForm(Form):
+    """Where a device tells one part of what it is, and what this map was written for."""
+
+    address: int | str
+    table: Literal["holding", "input", "node"] | None = None
+    type: Text = "string"
+    length: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="registers of a modbus text"
+    )
+    expect: Text | None = Field(default=None, description="the text it must tell")
+    low: Text | None = Field(default=None, alias="from", description="lowest firmware this map is right for")
+    high: Text | None = Field(default=None, alias="to", description="highest firmware this map is right for")
+    byte_order: Literal["big", "little"] | None = None
+    word_order: Literal["big", "little"] | None = None
+
+
 class MapForm(Form):
     """A point map: a file of its own, for one kind of device."""
 
@@ -211,6 +228,7 @@ class MapForm(Form):
     protocol: Protocol = Field(strict=False)
     byte_order: Literal["big", "little"] = "big"
     word_order: Literal["big", "little"] = "big"
+    identity: dict[Literal["manufacturer", "model", "firmware", "serial"], IdentityForm] = {}
     points: dict[str, PointForm] = Field(min_length=1)
 
 

@@ -1,6 +1,6 @@
 """What an oracle sees, and what it says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,6 +69,7 @@ class TickSeen:
     at : record time of the edge.
     beats : heartbeat registers as the devices hold them.
     flows : truth from this tick to the next.
+    strangers : connections whose device is another one than was commissioned: nothing is written there.
     """
 
     t_s: float
@@ -84,6 +85,7 @@ class TickSeen:
     entered: Sequence[Entered]
     beats: Mapping[str, float]
     flows: PlantFlows
+    strangers: Collection[str] = ()
 
     def untouched(self, asset: str) -> bool:
         """Nothing may be written to it: its selector is not in remote, or a person has switched it off."""

@@ -108,6 +108,7 @@ class HeartbeatOfTheLoop(Oracle):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._points = [c.watchdog_point for c in site.connections if c.watchdog_point is not None]
+        self._device = {c.watchdog_point: c.id for c in site.connections}
         self._period_s = {c.watchdog_point: c.watchdog_period_s for c in site.connections}
         highs = {m.point: m.high for c in site.connections for m in c.points}
         self._wrap = {p: int(min(highs.get(p, WRAP - 1.0), WRAP - 1.0)) + 1 for p in self._points}
@@ -128,6 +129,8 @@ class HeartbeatOfTheLoop(Oracle):
                 wrong = wrong or f"{point} moved from {before:g} to {at_device:g} without a completed cycle"
             if result is not None and (t.held_safe or t.decisions is None):
                 wrong = wrong or f"{point} was written without a completed safe cycle"
+            if result is not None and self._device[point] in t.strangers:
+                wrong = wrong or f"{point} was written to a device that was not commissioned"
             wrong = wrong or self._gap(t, point, result is not None)
             if result is None or result.outcome is not WriteOutcome.CONFIRMED or t.decisions is None:
                 continue
@@ -145,7 +148,7 @@ class HeartbeatOfTheLoop(Oracle):
 
     def _gap(self, t: TickSeen, point: str, tried: bool) -> str | None:
         asset = split_point_id(point)[0]
-        if t.decisions is None or t.held_safe or t.untouched(asset):
+        if t.decisions is None or t.held_safe or t.untouched(asset) or self._device[point] in t.strangers:
             self._tried_s.pop(point, None)
             off = t.decisions is not None and t.decisions.control.get(asset) is ControlMode.OFF
             return f"{point} written while {asset} is switched off" if tried and off else None

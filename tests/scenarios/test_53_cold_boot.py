@@ -7,7 +7,7 @@ from sim.faults import Fault
 from sim.rig import Rig
 
 pytestmark = pytest.mark.scenario(
-    53, left="a changed point map or serial number is told at commissioning, not at start"
+    53, left="a changed point map is not compared with a commissioning record yet"
 )
 LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
 

@@ -58,6 +58,9 @@ class QuickLink:
 
     async def disconnect(self) -> None: ...
 
+    async def identify(self) -> dict[str, str | None]:
+        return {}
+
     async def read(self) -> dict[str, PointValue]:
         self.waiting += 1
         self.most = max(self.most, self.waiting)

@@ -1,0 +1,98 @@
+"""Identity blocks of point maps: where a device tells what it is, checked and built."""
+
+import re
+from collections.abc import Iterator
+
+from ems.site import IdentityField, Protocol
+from ems.site_schema.draft import Draft, PlacedPoint
+from ems.site_schema.forms import ConnectionForm, IdentityForm
+from ems.site_schema.text import Loc
+
+_REGISTERS = ("u16", "u32", "u64")
+_NODES = ("Byte", "UInt16", "UInt32", "UInt64", "Int16", "Int32", "Int64")
+LAST_REGISTER = 65535
+
+
+def check_identity(draft: Draft) -> None:
+    """Each identity block of each map, and the serial number of each connection."""
+    checked: set[str] = set()
+    for connection_id, form in draft.connections.items():
+        placed = _first(draft, connection_id)
+        if placed is None:
+            continue
+        if form.serial_number is not None and "serial" not in placed.map.identity:
+            draft.add(
+                ("connections", connection_id, "serial_number"),
+                repr(form.serial_number),
+                f"left out, or `identity: serial:` in {form.map}",
+                "the map does not say where the device tells it",
+            )
+        if placed.document.file in checked:
+            continue
+        checked.add(placed.document.file)
+        for name, field in placed.map.identity.items():
+            _field(placed, name, field)
+
+
+def identity_fields(draft: Draft, connection_id: str, form: ConnectionForm) -> tuple[IdentityField, ...]:
+    """The identity block of a connection's map; the serial number is that of the connection."""
+    placed = _first(draft, connection_id)
+    return () if placed is None else tuple(_built(placed, form))
+
+
+def _built(placed: PlacedPoint, form: ConnectionForm) -> Iterator[IdentityField]:
+    usual = "holding" if form.protocol.is_modbus else "node"
+    for name, field in placed.map.identity.items():
+        order, words = field.byte_order, field.word_order
+        yield IdentityField(
+            name=name,
+            address=str(field.address),
+            table=field.table if field.table is not None else usual,
+            data_type=field.type,
+            length=field.length if field.length is not None else 0,
+            byte_order=order if order is not None else placed.map.byte_order,
+            word_order=words if words is not None else placed.map.word_order,
+            expected=form.serial_number if name == "serial" else field.expect,
+            low=field.low,
+            high=field.high,
+        )
+
+
+def _first(draft: Draft, connection_id: str) -> PlacedPoint | None:
+    return next((p for p in draft.points if p.connection_id == connection_id), None)
+
+
+def _field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
+    loc, doc, protocol = ("identity", name), placed.document, placed.connection.protocol
+    known = ("string", *(_REGISTERS if protocol.is_modbus else _NODES))
+    if form.type not in known:
+        doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}")
+    if protocol is Protocol.OPC_UA:
+        if not (isinstance(form.address, str) and re.fullmatch(r"(nsu=[^;]+;|)[isgb]=.+", form.address)):
+            doc.add((*loc, "address"), repr(form.address), "a node id: nsu=<namespace URI>;s=<name>")
+    else:
+        _registers(placed, loc, form)
+    if name == "serial" and form.expect is not None:
+        why = "several devices share a map"
+        doc.add(
+            (*loc, "expect"), repr(form.expect), "`serial_number` at the connection in the site file", why
+        )
+    for key, text in (("from", form.low), ("to", form.high)):
+        if text is not None and name != "firmware":
+            doc.add((*loc, key), repr(text), f"only at firmware; here `expect`, not at {name}")
+        elif text is not None and re.search(r"\d", text) is None:
+            doc.add((*loc, key), repr(text), "a version such as 2.10")
+    if form.expect is not None and (form.low is not None or form.high is not None):
+        doc.add((*loc, "expect"), repr(form.expect), "either `expect`, or `from` and `to`")
+
+
+def _registers(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
+    doc = placed.document
+    if form.type == "string" and form.length is None:
+        doc.add((*loc, "length"), "nothing", "how many registers the text has, two letters each")
+    if form.type != "string" and form.length is not None:
+        doc.add((*loc, "length"), str(form.length), "only with type: string")
+    if not (isinstance(form.address, int) and 0 <= form.address <= LAST_REGISTER):
+        doc.add((*loc, "address"), repr(form.address), f"0 to {LAST_REGISTER}, zero-based")
+    if form.table not in (None, "holding", "input"):
+        doc.add((*loc, "table"), repr(form.table), "holding or input")
