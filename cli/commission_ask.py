@@ -54,12 +54,12 @@ def commission_plant(args: argparse.Namespace) -> int:
         tell=tell,
     )
     code = asyncio.run(commission(task))
-    _conclude(console, site, record)
-    return code
+    whole = _conclude(console, site, record)
+    return code if code or whole else 1
 
 
-def _conclude(console: Console, site: Site, record: Path) -> None:
-    """Whether the plant may be written to now, and what is missing."""
+def _conclude(console: Console, site: Site, record: Path) -> bool:
+    """Whether the plant may be written to now; says so, and what is missing."""
     from connectors.stores.commissioning import read_record
     from connectors.stores.permit import missing
 
@@ -70,6 +70,7 @@ def _conclude(console: Console, site: Site, record: Path) -> None:
         console.print(f"{len(left)} points are neither shown nor accepted by hand: ems run --write refuses")
     else:
         console.print(f"every point is shown or accepted by hand: {record}")
+    return not left
 
 
 def _agreed(site: Site, consents: Sequence[str]) -> list[str]:

@@ -101,7 +101,7 @@ class _Ear(SqliteRecorder):
 
 
 async def commission(task: Task) -> int:
-    """Run it; 0: every row passed or was accepted, 1: not, 130: stopped by the engineer."""
+    """Run it; 0: no row failed that is not accepted, 1: one did, 130: stopped by the engineer."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -135,8 +135,6 @@ def _loosen(
     if break_glass:
         return _carried_out(scene, memory, waiting, who.user, None)
     token = _token(scene, waiting, who)
-    if token in memory.pending:
-        return no(memory, "asked_before", "the same waits for its second person already")
     after = replace(memory, pending={**memory.pending, token: waiting})
     text = f"waits for a second person: confirm {token} within {CONFIRM_S:.0f} s"
     new = ask.value if isinstance(ask, SetLimit) else None

@@ -14,7 +14,9 @@ from dispatch.authority.select_operate import state_hash
 from dispatch.authority.stage import restored
 from dispatch.authority.state import AuthorityMemory, Chosen, InputSeen, Lease
 from dispatch.authority.view import Look, shown
+from dispatch.authority.withheld import stranger_alarms, withheld
 from dispatch.state import Written
+from dispatch.vocabulary import TickInput
 from ems.commands import Cause, Proposal
 from ems.condition import PlantCondition
 from ems.control import ControlMode, Role
@@ -30,8 +32,11 @@ from ems.requests import (
     SwitchMode,
 )
 from ems.site import GridMode
+from ems.telemetry import Snapshot
 from tests.unit.dispatch.test_authority_gate import LAYOUT, NOW, condition, proposal
 from tests.unit.dispatch.test_control import DOOR, P_LIMIT, P_SET, RUN, USERS, loop, manual, utility
+
+GIVEN = TickInput(snapshot=Snapshot(at=NOW, monotonic_s=0.0, readings={}), plan=None, outages=(), dt_s=1.0)
 
 
 def test_held_safe_is_not_released_by_somebody_who_looked_at_an_earlier_start():
@@ -39,6 +44,31 @@ def test_held_safe_is_not_released_by_somebody_who_looked_at_an_earlier_start():
     one.edge = replace(one.edge, held_safe=True)
     assert one.ask("ann", ReleaseHeldSafe(), epoch=0).code == "other_epoch"
     assert one.edge.held_safe
+
+
+def test_loosening_asked_anew_under_the_same_id_does_not_change_what_is_agreed_to():
+    one = loop()
+    one.ask("ann", SetLimit(subject="import", value=100.0))
+    mild = one.ask("eve", SetLimit(subject="import", value=110.0), key="same")
+    wide = one.ask("eve", SetLimit(subject="import", value=400.0), key="same")
+    other = one.ask("eve", SetLimit(subject="import", value=400.0))
+    assert wide.token == mild.token != other.token
+    assert one.ask("dan", Confirm(proposal=str(mild.token))).done
+    assert one.edge.authority.limits["import"].value == 110.0
+
+
+def test_strangers_and_what_nobody_agreed_to_are_withheld_with_the_reason():
+    given = replace(GIVEN, untouched=frozenset({"gen1"}), strangers={"pv1": "its serial number is 7"})
+    held = withheld(LAYOUT, given)
+    assert held["gen1"] == "nobody has agreed to its being written"
+    assert held["pv1"] == "pv1 is not the device commissioned: its serial number is 7"
+    assert set(held) == {"gen1", "pv1"}
+    assert withheld(LAYOUT, GIVEN) == {}
+
+
+def test_strangers_are_alarmed_where_they_are_devices_of_the_site():
+    told = list(stranger_alarms(LAYOUT, {"pv1": "its serial number is 7", "nobody": "gone"}))
+    assert [(a.code, a.asset) for a in told] == [("device.identity", "pv1")]
 
 
 def test_confirm_by_somebody_who_looked_at_an_earlier_start_is_refused():
