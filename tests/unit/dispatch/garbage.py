@@ -238,7 +238,7 @@ def garbage(site: Site, start: datetime, rng: Rng) -> tuple[Plan, str]:
         names.append(change.__name__)
         try:
             plan = change(plan, rng, site)
-        except (TypeError, ValueError, KeyError, OverflowError):
+        except (TypeError, ValueError, LookupError, OverflowError):
             break  # a second change of what is no plan any more
     return plan, "+".join(names)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dispatch.authority.layers import live_bound, resolve, static_bound
+from dispatch.authority.layers import intersect, live_bound, resolve, static_bound
 from dispatch.authority.leases import in_force
 from dispatch.authority.manual import in_hand
 from dispatch.authority.modes import switches
@@ -17,7 +17,7 @@ from dispatch.authority.view import Look, shown
 from dispatch.authority.withheld import stranger_alarms, withheld
 from dispatch.state import Written
 from dispatch.vocabulary import TickInput
-from ems.commands import Cause, Proposal
+from ems.commands import Bound, Cause, Proposal
 from ems.condition import PlantCondition
 from ems.control import ControlMode, Role
 from ems.requests import (
@@ -317,3 +317,31 @@ def test_shown_stop_that_is_not_read_yet_and_a_limit_of_a_person_at_a_setpoint()
     assert (bess["mode"], bess["why"]) == ("off", "emergency stop: not read yet")
     (people,) = [x for x in bess["setpoints"][P_SET]["limits"] if x["layer"] == "people"]
     assert (people["low"], people["high"]) == (-30.0, 500.0)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("rows", "low", "high", "binding"),
+    [
+        (
+            [("a", -5.0, 9.0), ("b", NAN, 3.0)],
+            0.0,
+            0.0,
+            "a+b",
+        ),  # no number: what is nearest to zero
+        ([("a", 4.0, 9.0), ("b", NAN, 3.0)], 4.0, 4.0, "a+b"),
+        ([("a", -9.0, -4.0), ("b", 2.0, float("inf"))], -4.0, -4.0, "a+b"),
+        ([("a", -5.0, 9.0), ("b", 3.0, 1.0)], 0.0, 0.0, "a+b"),  # upside down
+        ([("a", -5.0, 9.0), ("b", -5.0, 3.0)], -5.0, 3.0, "a+b"),  # one side alone
+        ([("a", -5.0, 9.0), ("b", -2.0, 9.0)], -2.0, 9.0, "a+b"),
+        ([("a", -5.0, 9.0), ("b", -5.0, 9.0)], -5.0, 9.0, "a"),  # binds nothing that was free
+        ([("a", -5.0, 9.0), ("b", -8.0, 12.0)], -5.0, 9.0, "a"),
+        ([("a", -5.0, 9.0), ("b", 20.0, 30.0)], 9.0, 9.0, "a+b"),  # contradicts: the nearest
+    ],
+)
+def test_intersect_known_answers(rows, low, high, binding):
+    bounds = [Bound(point=P_SET, low=x, high=y, layer=name, reason="") for name, x, y in rows]
+    limits = intersect(bounds)
+    assert (limits.low, limits.high, limits.binding) == (low, high, binding)
