@@ -9,6 +9,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from cli.day import choose_ports
 from cli.result_table import compare, result_rows
 from connectors.point_map import point_codecs
+from dispatch.supervision.watched import WatchedIO
 from ems.commands import Command, WriteResult
 from sim.direct_io import WorldIO
 from sim.harness import ControllerName, Run, SimulateOptions
@@ -45,7 +46,8 @@ class WildDriver(WorldIO):
 def run_with(driver: type[WorldIO]) -> RunResult:
     """The rules through half an hour of a night, over a driver."""
     run = Run(NIGHT, ControllerName.RULES, SimulateOptions(steps=DEMO_STEPS))
-    run.runtime._io = run.runtime._sender._io = driver(run.world, run.clock)
+    edge, io = run.runtime, driver(run.world, run.clock)
+    edge._io, edge._sender._io = io, WatchedIO(io, edge.setup.layout, edge.invariants)
     return run.go()
 
 

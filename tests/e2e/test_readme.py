@@ -31,8 +31,6 @@ NOT_RUN = {
     "ems alarms unshelve device.silent.pv_controller": "the same",
     'ems alarms remove genset.unavailable.gen1 --why "permit 4711" --engineer': "the same",
     "make test": "the test command itself: .ci/run runs it",
-    "make coverage": "the same",
-    "make mutate": "it takes an hour; a tool for those who change these parts",
 }
 # What is asked of an edge needs one that runs: tests/unit/cli/test_operator.py runs every such line.
 OPERATOR = "ems operator "
