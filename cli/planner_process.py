@@ -3,13 +3,14 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from cli.clocks import PLANNER_PHASE, open_clock
 from cli.explaining import Explaining
-from cli.past import load_past
+from cli.past import PastKeeper, load_past
 from cli.priorities import PLANNER_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
@@ -21,7 +22,6 @@ from ems.outage import OutageNotice, known_outages
 from ems.plan import Plan
 from ems.ports import Forecaster, HistoryReader
 from ems.records import StatusRow
-from ems.series import UniformSeries
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from forecasting.history import ForecastOptions, HistoryForecaster
@@ -49,6 +49,7 @@ class PlannerLoop:
     outlooks: OutlookKeeper
     notices: tuple[OutageNotice, ...]
     explaining: Explaining | None = None
+    keep_past: Callable[[], None] = lambda: None
     last: Plan | None = None
     made: int = 0
 
@@ -84,6 +85,7 @@ class PlannerLoop:
         plan, posed = await solve
         self.store.publish(plan)
         self.last, self.made = plan, self.made + 1
+        self.keep_past()
         if self.explaining is not None:
             self.explaining.ask(posed, plan)
 
@@ -122,12 +124,14 @@ class PlannerLoop:
         await self.clock.sleep_until(mono_s + look_s)
 
 
-def make_forecaster(site: Site, history: HistoryReader, config: ProcessConfig) -> HistoryForecaster:
+def make_forecaster(
+    site: Site, history: HistoryReader, config: ProcessConfig
+) -> tuple[HistoryForecaster, MeasuredHistory]:
     """A forecaster over the stored past, joined with what the historian measures."""
-    past: dict[str, UniformSeries] = {} if config.past is None else load_past(config.past)
+    past = PastKeeper(config.directory).load() if config.past is None else load_past(config.past)
     measured = MeasuredHistory(site=site, reader=history, before=past)
     options = ForecastOptions(scenarios=config.scenarios)
-    return history_forecaster(site, measured, [*site.outages, *config.notices], options)
+    return history_forecaster(site, measured, [*site.outages, *config.notices], options), measured
 
 
 def uncertainty_of(config: ProcessConfig) -> Uncertainty:
@@ -153,7 +157,8 @@ async def serve(config: ProcessConfig) -> None:
     options = PlannerOptions(uncertainty=uncertainty_of(config))
     if config.solve_limit_s is not None:
         options = replace(options, time_limit_s=config.solve_limit_s, node_limit=None)
-    forecaster = make_forecaster(site, history, config)
+    forecaster, measured = make_forecaster(site, history, config)
+    keeper = PastKeeper(config.directory)
     planner = Planner(site, options)
     planner.prepare(SystemClock().now())  # the first deadline is all solver
     clock = await open_clock(config, "planner", PLANNER_PHASE)
@@ -168,6 +173,7 @@ async def serve(config: ProcessConfig) -> None:
         outlooks=OutlookKeeper(site, forecaster, options),
         notices=(*site.outages, *config.notices),
         explaining=Explaining(store=store, hours=config.explain_h) if config.explain_h > 0.0 else None,
+        keep_past=(lambda: keeper.keep(measured)) if config.past is None else lambda: None,
     )
     try:
         await loop.run()

@@ -125,6 +125,11 @@ class LoadModel:
         if not len(near):
             repairs.append(f"{self._name}: nothing measured in the last {o.stale_slots / SLOTS_PER_HOUR:g} h")
             return np.zeros(len(targets))
+        if (behind := o.stale_slots - 1 - int(near[-1])) >= o.recent_slots:
+            repairs.append(
+                f"{self._name}: nothing measured in the last {behind / SLOTS_PER_HOUR:g} h; "
+                "what was before counts"
+            )
         at = cut - o.stale_slots + near
         local = self._calendar.local(int(at[0]), int(at[-1]) + 1)[at - at[0]]
         gaps = [

@@ -3,6 +3,7 @@
 The planner process asks the historian, a run on a virtual clock the samples it has just kept: one rule.
 """
 
+import math
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,10 @@ from forecasting.slots import slot_start, to_slots
 _PAGE = 20_000  # samples read at once
 _STEP_S = 900.0
 HOLD_S_MAX = 60.0  # so long a sample stands at most where the next one is missing [s]
+LOOK_BACK_S = (
+    86400.0  # so far before the first question the samples are asked, where nothing else is known [s]
+)
+LATE_STEPS = 16  # so many of the newest steps are asked again while nothing is known of them
 
 
 class SampleSource(Protocol):
@@ -41,6 +46,7 @@ class MeasuredHistory:
     `before` holds series that end where the samples begin; all have the same step.
     A feeder's measurement counts as demand only while its breaker is closed.
     A sample counts for the time until the next one, at most `hold_s_max` [s].
+    A recorder that was held up writes late: steps of the last hours that were empty are asked again.
     """
 
     site: Site
@@ -49,6 +55,7 @@ class MeasuredHistory:
     hold_s_max: float = HOLD_S_MAX
     grown: dict[str, "array[float]"] = field(default_factory=dict)
     _begin: datetime | None = None
+    _bases: dict[str, UniformSeries] = field(default_factory=dict)
 
     def source(self, asset_id: str) -> Callable[[datetime], UniformSeries]:
         """What a forecaster asks at each time of issue."""
@@ -57,18 +64,36 @@ class MeasuredHistory:
     def series(self, asset_id: str, issued_at: datetime) -> UniformSeries:
         """Everything known of one feeder's demand or one PV plant's available power before `issued_at`."""
         base = self.before[asset_id] if asset_id in self.before else self._nothing(issued_at)
+        self._bases[asset_id] = base
         grown = self.grown.setdefault(asset_id, array("d"))
         wanted = int((issued_at - base.end).total_seconds() // base.step_s)
-        while len(grown) < wanted:
-            start = base.end + timedelta(seconds=base.step_s * len(grown))
-            grown.append(self._mean(asset_id, start, start + timedelta(seconds=base.step_s)))
+        if not grown:  # what lies further back would take too long to read
+            grown.extend([math.nan] * max(0, wanted - round(LOOK_BACK_S / base.step_s)))
+        late = range(max(0, wanted - LATE_STEPS), min(wanted, len(grown)))
+        new = range(len(grown), wanted)
+        grown.extend([math.nan] * len(new))
+        for n in [*(n for n in late if math.isnan(grown[n])), *new]:
+            start = base.end + timedelta(seconds=base.step_s * n)
+            grown[n] = self._mean(asset_id, start, start + timedelta(seconds=base.step_s))
         values: FloatArray = np.concatenate([base.values, np.asarray(grown)[: max(0, wanted)]])
         return UniformSeries(start=base.start, step_s=base.step_s, values=values)
 
+    def known(self, steps_max: int) -> dict[str, UniformSeries]:
+        """The newest `steps_max` means of each asset that was asked for: fit to be `before` of another."""
+        out = {}
+        for asset_id, grown in self.grown.items():
+            base = self._bases[asset_id]
+            values = np.concatenate([base.values, np.asarray(grown)])
+            first = max(0, len(values) - steps_max)
+            start = base.start + timedelta(seconds=base.step_s * first)
+            out[asset_id] = UniformSeries(start=start, step_s=base.step_s, values=values[first:])
+        return out
+
     def _nothing(self, issued_at: datetime) -> UniformSeries:
-        """A site without a past: its history begins with the quarter of an hour it is first asked in."""
+        """Nothing is known from before: its history begins a day before it is first asked."""
         if self._begin is None:
-            self._begin = issued_at.replace(minute=issued_at.minute // 15 * 15, second=0, microsecond=0)
+            quarter = issued_at.replace(minute=issued_at.minute // 15 * 15, second=0, microsecond=0)
+            self._begin = quarter - timedelta(seconds=LOOK_BACK_S)
         return UniformSeries(start=self._begin, step_s=_STEP_S, values=np.zeros(0))
 
     def _mean(self, asset_id: str, start: datetime, end: datetime) -> float:

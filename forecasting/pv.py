@@ -99,6 +99,11 @@ class PvModel:
         if not len(good) or int((lit > good[-1]).sum()) >= o.stale_slots:
             repairs.append(f"{self._name}: the present sky is not measured; climatology alone used")
             return np.zeros(len(targets)), np.zeros(len(targets))
+        if (behind := int((lit > good[-1]).sum())) >= o.recent_slots:
+            repairs.append(
+                f"{self._name}: nothing measured in the last {behind / SLOTS_PER_HOUR:g} h of sun; "
+                "the sky before counts"
+            )
         newest = good[-o.recent_slots :]
         now = float(last_day[newest].sum() / envelope[newest].sum())
         of_day = float(last_day[good].sum() / envelope[good].sum())

@@ -9,7 +9,7 @@ import pytest
 from ems.records import Sample
 from ems.series import UniformSeries
 from ems.telemetry import Quality, Reading, Snapshot
-from forecasting.measured import MeasuredHistory, MemorySamples, held_mean, quarter_hours
+from forecasting.measured import LOOK_BACK_S, MeasuredHistory, MemorySamples, held_mean, quarter_hours
 from tests.builders import T0, site
 from tests.unit.sim.sim_builders import flat
 
@@ -83,8 +83,29 @@ def test_measured_history_pv_means_what_was_available_else_what_was_fed_in():
     both = {"pv1.p_kw": 20.0, "pv1.p_available_kw": 70.0}
     rows = [(10.0 * i, both if i < 90 else {"pv1.p_kw": 20.0}) for i in range(180)]
     history, _ = measured(rows)
-    history.series("pv1", at(0.0))  # a plant without a past: its history begins here
-    assert history.series("pv1", at(1800.0)).values.tolist() == [70.0, 20.0]
+    history.series("pv1", at(0.0))  # a plant without a past: its history begins a day before
+    series = history.series("pv1", at(1800.0))
+    assert series.start == at(-LOOK_BACK_S)
+    assert series.values.tolist() == pytest.approx([NAN] * 96 + [70.0, 20.0], nan_ok=True)
+
+
+def test_measured_history_late_samples_are_taken_when_they_come():
+    """A recorder that was held up writes a quarter of an hour that had been asked for already."""
+    history, kept = measured([])
+    assert history.series("essential", at(905.0)).values.tolist() == pytest.approx(
+        [50.0] * 4 + [NAN], nan_ok=True
+    )
+    for i in range(90):
+        kept.add(snapshot(*feeder(10.0 * i, 80.0, 1.0)))
+    assert history.series("essential", at(910.0)).values.tolist() == [50.0] * 4 + [80.0]
+
+
+def test_measured_history_known_is_where_another_one_goes_on():
+    history, kept = measured([feeder(10.0 * i, 80.0, 1.0) for i in range(200)])
+    first = history.series("essential", at(905.0))
+    other = MeasuredHistory(site=site(), reader=kept, before=history.known(3))
+    assert other.before["essential"].end == first.end
+    assert other.series("essential", at(1805.0)).values.tolist() == [50.0, 50.0, 80.0, 80.0]
 
 
 def test_memory_samples_forgotten_rows_stay_in_the_means_made_of_them():
