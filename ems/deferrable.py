@@ -1,7 +1,7 @@
 """Deferrable work: devices whose energy is due by a deadline, not at a time (pumps, chillers, EV depots)."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from ems.tariff import HOLIDAY
@@ -38,9 +38,13 @@ class DailyWork:
 
 
 def _local(day: date, hour: float, zone: ZoneInfo) -> datetime:
-    """A local hour of a day; 24 is the next day's midnight."""
+    """A local hour of a day in UTC; 24 is the next day's midnight.
+
+    Of an hour that the clock repeats, the first. Not in local time: two times of one zone are subtracted by
+    the wall clock, an hour off where it changes between; one in a repeated hour equals none of another zone.
+    """
     midnight = datetime.combine(day + timedelta(days=int(hour // 24.0)), datetime.min.time())
-    return (midnight + timedelta(hours=hour % 24.0)).replace(tzinfo=zone)
+    return (midnight + timedelta(hours=hour % 24.0)).replace(tzinfo=zone).astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
