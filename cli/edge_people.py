@@ -49,6 +49,11 @@ class People:
         """What must outlive a restart, whenever it changes."""
         self._store.keep(standing)
 
+    @property
+    def unwritten(self) -> bool:
+        """Whether a restart would find other orders than stand now."""
+        return self._store.unwritten
+
     def serve(self, runtime: EdgeRuntime) -> None:
         """Before the first cycle: what stood before the restart."""
         runtime.release = self._alarms.release  # the first cycle must not write

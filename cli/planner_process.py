@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import structlog
+
 from cli.clocks import PLANNER_PHASE, open_clock
 from cli.explaining import Explaining
 from cli.past import PastKeeper, load_past
@@ -15,6 +17,7 @@ from cli.priorities import PLANNER_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.sqlite_file import StoreError
 from connectors.stores.plans import SqlitePlanStore
 from ems.clock import Clock, SystemClock
 from ems.condition import PlantCondition
@@ -32,6 +35,8 @@ from optimizer.outlook import OutlookKeeper
 from optimizer.rolling import Planner
 from optimizer.trigger import next_look, replan_reason
 from optimizer.uncertainty import Uncertainty, UncertaintyKind
+
+log = structlog.get_logger()
 
 _SPACING_S = 60.0
 
@@ -52,16 +57,37 @@ class PlannerLoop:
     keep_past: Callable[[], None] = lambda: None
     last: Plan | None = None
     made: int = 0
+    sign_of_life: Callable[[], None] = lambda: None
+    _unpublished: Plan | None = None
+    _told: str = ""
 
     async def run(self) -> None:
         """Look, plan, publish, wait."""
         self.last = self.store.current()
         while True:
-            condition = self.history.condition()
-            if condition is not None and self._reason(condition) is not None:
-                await self._plan(condition)
-            self._report()
+            try:
+                await self._look()
+                self._told = ""
+            except StoreError as error:  # tried again with the next look
+                if str(error) != self._told:
+                    log.error("planner.store.failed", why=str(error))
+                self._told = str(error)
             await self._wait()
+
+    async def _look(self) -> None:
+        """Plan if there is a reason to. A plan that could not be published comes before another one.
+
+        Raises
+        ------
+        StoreError : the historian cannot be read, or the plan store not be written.
+        """
+        self.sign_of_life()
+        if self._unpublished is not None:
+            self._publish(self._unpublished)
+        condition = self.history.condition()
+        if condition is not None and self._reason(condition) is not None:
+            await self._plan(condition)
+        self._report()
 
     def _reason(self, condition: PlantCondition) -> str | None:
         if condition.grid_mode is GridMode.UNKNOWN:
@@ -83,11 +109,15 @@ class PlannerLoop:
         if self.config.keeper_port is not None:
             await self.clock.sleep_until(began_s + self.config.solve_allowance_s)
         plan, posed = await solve
-        self.store.publish(plan)
-        self.last, self.made = plan, self.made + 1
+        self.last, self.made, self._unpublished = plan, self.made + 1, plan
+        self._publish(plan)
         self.keep_past()
         if self.explaining is not None:
             self.explaining.ask(posed, plan)
+
+    def _publish(self, plan: Plan) -> None:
+        self.store.publish(plan)
+        self._unpublished = None
 
     def _solve(self, now: datetime, condition: PlantCondition) -> tuple[Plan, Posed]:
         horizon = self.planner.horizon(now, known_outages(self.notices, now), condition)

@@ -6,12 +6,14 @@ import signal
 import sys
 from collections.abc import Coroutine
 
+from cli import logs
 from ems.errors import EmsError
 from sim.clock import ClockStoppedError
 
 
 def run_until_stopped(main: Coroutine[object, object, None]) -> None:
     """Run to the end, to a signal or to the end of plant time; an EmsError ends the process with status 2."""
+    logs.configure()
     try:
         asyncio.run(_cancel_on_signal(main))
     except ClockStoppedError:

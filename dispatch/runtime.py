@@ -27,7 +27,7 @@ from dispatch.supervision.safe_stop import (
     tried,
 )
 from dispatch.supervision.watched import WatchedIO, WatchedRecorder
-from dispatch.vocabulary import Controller, Decisions, TickInput
+from dispatch.vocabulary import Alarm, Controller, Decisions, TickInput
 from dispatch.writing.last_line import Newest
 from dispatch.writing.sending import Decided, Sender, Sent, has_loop
 from ems.alarms import AlarmAction, AlarmBook
@@ -68,6 +68,7 @@ class EdgeRuntime:
     newest : what has arrived since the last cycle, asked for just before each write; None: nothing arrives
         between two cycles.
     strangers : connections whose device is not the one that may be written to, and why.
+    beside : alarms of what lies beside the cycle, such as files that cannot be written.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -92,6 +93,7 @@ class EdgeRuntime:
         newest: Callable[[], Newest] | None = None,
         keep: Callable[[Standing], None] = lambda standing: None,
         strangers: Callable[[], Mapping[str, str]] = dict,
+        beside: Callable[[], Sequence[Alarm]] = tuple,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -134,7 +136,7 @@ class EdgeRuntime:
         watched = WatchedIO(device_io, layout, self.invariants)
         record = WatchedRecorder(recorder, self.invariants)
         self._sender = Sender(layout, clock=clock, io=watched, recorder=record, newest=newest)
-        self._expecting, self._strangers = expecting, strangers
+        self._expecting, self._strangers, self._beside = expecting, strangers, beside
         self.untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
         self._stopped = False
         self.synchronised = synchronised
@@ -185,7 +187,7 @@ class EdgeRuntime:
             alarm_actions=tuple(self.alarm_actions),
             release=self.release,
             received=(*self.received, *received),
-            found=self.invariants.alarms(),
+            found=(*self.invariants.alarms(), *self._beside()),
             strangers=self._strangers(),
             untouched=self.untouched,
         )

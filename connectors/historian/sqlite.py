@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from connectors.historian.backlog import BATCH_MAX, Backlog
 from connectors.historian.reader import SqliteHistoryReader
 from connectors.historian.rows import DURABLE, Entry, Event, Kind, Payload, RowWriter
 from connectors.historian.schema import HISTORY
@@ -31,7 +32,8 @@ log = structlog.get_logger()
 
 LINGER_S = 0.05  # wall time a batch waits for company
 RETRY_S = 1.0  # wall time between attempts while the file cannot be written
-SNAPSHOTS_MAX = 3600
+SNAPSHOTS_MAX = 6000  # 72 h of one a minute, and the newest half hour whole
+SLOW_S = 5.0  # a commit that takes longer is told
 AUDIT_MAX = 100_000
 # An entry that no retry will make writable: a bug in whoever recorded it.
 UNWRITABLE = (
@@ -54,8 +56,8 @@ class SqliteRecorder:
     ----------
     path : the file; made if it is not there.
     clock : record time of the recorder's own events.
-    snapshots_max : snapshots that may wait; more are dropped, counted, and told as an event.
-    audit_max : commands, outcomes, refusals and events that may wait before `audit_full`; none is dropped.
+    snapshots_max : snapshots that may wait; more are thinned, counted, and told as an event.
+    audit_max : commands, outcomes, refusals and events that may wait; see `backlog` for what goes then.
     sync : False trades the sync of audit rows for speed, for simulated plants only.
 
     Raises
@@ -74,7 +76,6 @@ class SqliteRecorder:
     ) -> None:
         self._path, self._sync = path, sync
         self._clock: Clock = clock if clock is not None else SystemClock()
-        self._snapshots_max, self._audit_max = snapshots_max, audit_max
         self._lock_file = WriterLock(path)
         try:
             self._db = open_writer(path, HISTORY)
@@ -86,12 +87,13 @@ class SqliteRecorder:
             self._lock_file.release()
             raise
         self._mutex = threading.Lock()
-        self._queue: list[Entry] = []
-        self._queued_snapshots = 0
+        self._backlog = Backlog(snapshots_max, audit_max)
+        self._budget: dict[str, JsonValue] = {"snapshots_max": snapshots_max, "audit_max": audit_max}
         self._n = 0  # entries ever queued
-        self._done = 0  # all entries up to this number are committed
-        self._dropped = self._dropped_in_a_row = self._write_errors = self._unwritable = 0
+        self._recorded = self._write_errors = self._unwritable = 0
         self._last_error = ""
+        self._attempt_s: float | None = None  # when the commit began that is under way
+        self._failing_s: float | None = None  # when the first of the commits failed that failed in a row
         self._broken = False  # the file must be opened anew before the next batch
         self._closing, self._work, self._hurry = threading.Event(), threading.Event(), threading.Event()
         self._progress = threading.Condition(self._mutex)
@@ -99,16 +101,8 @@ class SqliteRecorder:
         self._thread.start()
 
     def readings(self, snapshot: Snapshot) -> None:
-        """Store every reading of a snapshot, or drop it whole where too many wait already."""
-        with self._mutex:
-            full = self._queued_snapshots >= self._snapshots_max
-            self._dropped += full
-            self._dropped_in_a_row += full
-            first = full and self._dropped_in_a_row == 1
-        if first:
-            self.event(self._clock.now(), "historian.queue.full", {"snapshots_max": self._snapshots_max})
-        if not full:
-            self._put(Kind.SNAPSHOT, snapshot)
+        """Store every reading of a snapshot."""
+        self._put(Kind.SNAPSHOT, snapshot)
 
     def intent(self, command: Command) -> None:
         """A command is about to be sent."""
@@ -139,18 +133,31 @@ class SqliteRecorder:
         self._put(Kind.ALARMS, book)
 
     @property
-    def audit_full(self) -> bool:
-        """Whether so many rows wait that only protective writes should pass, and an alarm is due."""
+    def trouble(self) -> str | None:
+        """What is wrong with the file, for an alarm; None: nothing is."""
+        now_s = self._clock.monotonic_s()
         with self._mutex:
-            return self._n - self._done - self._queued_snapshots >= self._audit_max
+            waiting, lost = len(self._backlog), sum(self._backlog.lost.values())
+            if self._failing_s is not None:
+                what = f"cannot be written for {now_s - self._failing_s:.0f} s ({self._last_error})"
+            elif self._attempt_s is not None and now_s - self._attempt_s > SLOW_S:
+                what = f"has taken {now_s - self._attempt_s:.0f} s for what waits"
+            elif lost:
+                what = "is behind"
+            else:
+                return None
+        return f"the historian's file {what}: {waiting} entries wait, {lost} are lost"
 
     def counts(self) -> dict[str, JsonValue]:
         """Figures for the status row."""
         with self._mutex:
+            lost = self._backlog.lost_ever
+            snapshots = {k: lost.get(k, 0) for k in ("thinned_snapshots", "dropped_snapshots")}
             return {
-                "recorded": self._done,
-                "queued": self._n - self._done,
-                "dropped_snapshots": self._dropped,
+                "recorded": self._recorded,
+                "queued": len(self._backlog),
+                **snapshots,
+                "dropped_audit": sum(n for k, n in lost.items() if k not in snapshots),
                 "unwritable": self._unwritable,
                 "bad_conditions": self._rows.bad_conditions,
                 "write_errors": self._write_errors,
@@ -163,7 +170,7 @@ class SqliteRecorder:
             target = self._n
             self._hurry.set()
             self._work.set()
-            return self._progress.wait_for(lambda: self._done >= target, timeout_s)
+            return self._progress.wait_for(lambda: self._written_to(target), timeout_s)
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Flush, stop the thread, close the file. False when something could not be written."""
@@ -174,9 +181,13 @@ class SqliteRecorder:
             self._work.set()
             self._thread.join(timeout_s + 2 * RETRY_S)
             self._lock_file.release()
-            if self._done < self._n:
-                log.error("historian.close.incomplete", lost=self._n - self._done, error=self._last_error)
-        return self._done >= self._n
+            if len(self._backlog):
+                log.error("historian.close.incomplete", lost=len(self._backlog), error=self._last_error)
+        return not len(self._backlog)
+
+    def _written_to(self, n: int) -> bool:
+        oldest = self._backlog.oldest
+        return oldest is None or oldest > n
 
     def _put(self, kind: Kind, payload: Payload) -> None:
         with self._mutex:
@@ -186,21 +197,40 @@ class SqliteRecorder:
 
     def _append(self, kind: Kind, payload: Payload) -> None:
         """Queue an entry; the caller holds the mutex."""
+        before = bool(self._backlog.lost)
         self._n += 1
-        self._queue.append((self._n, kind, payload))
-        self._queued_snapshots += kind is Kind.SNAPSHOT
+        self._backlog.add((self._n, kind, payload))
+        if self._backlog.lost and not before:
+            self._append(
+                Kind.EVENT, Event(self._clock.now(), "historian.queue.full", json_text(self._budget))
+            )
 
     def _run(self) -> None:
         while not self._closing.is_set():
             self._work.wait()
             self._hurry.wait(LINGER_S)
-            with self._mutex:
-                batch, self._queue = self._queue, []
-                self._work.clear()
-                self._hurry.clear()
-            while batch and not self._commit(batch) and not self._closing.wait(RETRY_S):
+            self._work.clear()
+            self._hurry.clear()
+            while self._one_batch():
                 pass
         self._db.close()
+
+    def _one_batch(self) -> bool:
+        """Write what waits; True: there is more, or it has to be tried again."""
+        with self._mutex:
+            batch = self._backlog.take()
+            self._attempt_s = self._clock.monotonic_s() if batch else None
+        if not batch:
+            return False
+        done = self._commit(batch)
+        with self._mutex:
+            self._attempt_s = None
+            if not done:
+                self._backlog.give_back()
+        if not done:
+            return not self._closing.wait(RETRY_S)
+        self._committed(len(batch))
+        return len(batch) >= BATCH_MAX
 
     def _commit(self, batch: list[Entry]) -> bool:
         """Write one batch in one transaction; False when the file cannot be written now."""
@@ -220,20 +250,17 @@ class SqliteRecorder:
         except (sqlite3.Error, StoreError) as error:
             self._failed(error)
             return False
-        self._committed(batch)
         return True
 
-    def _committed(self, batch: list[Entry]) -> None:
+    def _committed(self, count: int) -> None:
         now = self._clock.now()
         with self._progress:
-            fresh = (kind for n, kind, _ in batch if n > self._done)  # a retry may hold what is done already
-            self._queued_snapshots -= sum(kind is Kind.SNAPSHOT for kind in fresh)
-            self._done = max(self._done, batch[-1][0])
+            self._backlog.written()
+            self._recorded += count
             recovered = bool(self._last_error)
-            dropped, self._dropped_in_a_row = self._dropped_in_a_row, 0
-            self._last_error = ""
-            if dropped:
-                fields = json_text({"dropped_snapshots": dropped})
+            self._last_error, self._failing_s = "", None
+            if lost := self._backlog.told():
+                fields = json_text(dict(lost))
                 self._append(Kind.EVENT, Event(now, "historian.queue.recovered", fields))
                 self._work.set()
             self._progress.notify_all()
@@ -254,5 +281,7 @@ class SqliteRecorder:
             first = not self._last_error
             self._write_errors += 1
             self._last_error = str(error)
+            if self._failing_s is None:
+                self._failing_s = self._clock.monotonic_s()
         if first:
             log.error("historian.write.failed", file=str(self._path), error=str(error))

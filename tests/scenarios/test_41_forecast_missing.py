@@ -117,24 +117,29 @@ def record(path: Path, spans_h: list[tuple[float, float]]) -> None:
     assert recorder.close()
 
 
-def planned(directory: Path, for_s: float) -> list[Plan]:
-    """The planner of `ems run`, on virtual time from AT for so long."""
+def planner_loop(directory: Path, clock: VirtualClock) -> PlannerLoop:
+    """The planner of `ems run` on a folder."""
     config = ProcessConfig(site=directory / "site.yaml", directory=directory)
-    clock = LimitedClock(AT, for_s)
     history = Living(config.history, clock)
     forecaster, measured = make_forecaster(site(), history, config)
-    keeper, store = PastKeeper(directory), SqlitePlanStore(config.plans)
-    loop = PlannerLoop(
-        config=config, clock=clock, history=history, store=store, forecaster=forecaster,
-        planner=Planner(site(), OPTIONS), outlooks=OutlookKeeper(site(), forecaster, OPTIONS), notices=(),
-        keep_past=lambda: keeper.keep(measured),
+    keeper = PastKeeper(directory)
+    return PlannerLoop(
+        config=config, clock=clock, history=history, store=SqlitePlanStore(config.plans),
+        forecaster=forecaster, planner=Planner(site(), OPTIONS),
+        outlooks=OutlookKeeper(site(), forecaster, OPTIONS),
+        notices=(), keep_past=lambda: keeper.keep(measured),
     )  # fmt: skip
+
+
+def planned(directory: Path, for_s: float) -> list[Plan]:
+    """What it publishes on virtual time from AT for so long."""
+    loop = planner_loop(directory, LimitedClock(AT, for_s))
+    store = loop.store
     with pytest.raises(EndOfTestError):
         asyncio.run(loop.run())
     found = store.summaries(AT, AT + timedelta(seconds=for_s + 1.0), 1000)
     plans = [store.get(s.plan_id) for s in reversed(found)]
     store.close()
-    history.close()
     return [p for p in plans if p is not None]
 
 

@@ -1,0 +1,16 @@
+"""The alarm of an edge whose files cannot be written: it goes on, and nobody would see it in the files."""
+
+from dispatch.vocabulary import Alarm
+
+
+def unwritten(history: str | None, *, standing_kept: bool) -> tuple[Alarm, ...]:
+    """One alarm for everything that is not on the disk.
+
+    Parameters
+    ----------
+    history : what is wrong with the historian's file; None: nothing.
+    standing_kept : a restart would find the orders that stand now.
+    """
+    orders = None if standing_kept else "what people have ordered would not outlive a restart"
+    told = [text for text in (history, orders) if text is not None]
+    return (Alarm(code="records.unwritten", text="; ".join(told)),) if told else ()
