@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 from dispatch.authority.layout import ControlLayout, control_layout
 from dispatch.observing.plausible_range import default_ranges
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
-from ems.points import POINTS, Access, AssetKind, point_id
+from ems.phases import PhaseParams
+from ems.points import AssetKind, point_id
 from ems.site import Connection, PointMap, SetpointAuthority, Site
 
 DEFAULT_AGE_S_MAX = 30.0  # for points that no connection maps
@@ -78,6 +79,7 @@ class Layout:
     needed: Mapping[str, tuple[str, ...]]  # asset id -> points its setpoints depend on
     devices: Mapping[str, tuple[str, ...]]  # connection id (without connections: asset id) -> its read points
     served: Mapping[str, frozenset[str]]  # device -> assets it reads or writes
+    phased: Mapping[str, PhaseParams]  # assets whose phases are read, and how they are held
     pv_ac_kw: float
     poi_bias_kw: float  # distance kept from both POI caps
     control: ControlLayout
@@ -137,9 +139,7 @@ def layout_of(site: Site) -> Layout:
     """Work out every look-up of a site."""
     kinds = site.asset_kinds()
     maps = [m for c in site.connections for m in c.points]
-    reads = {
-        a: tuple(point_id(a, s.name) for s in POINTS[k] if s.access is Access.READ) for a, k in kinds.items()
-    }
+    reads = {a: tuple(point_id(a, n) for n in names) for a, names in site.read_names().items()}
     devices = _devices(site, reads)
     writable = {p for p, a in site.authority.setpoints.items() if a.writer == "edge"}
     setpoint_of = {}
@@ -171,6 +171,7 @@ def layout_of(site: Site) -> Layout:
         needed={a: tuple(point_id(a, n) for n in NEEDED.get(k, ())) for a, k in kinds.items()},
         devices=devices,
         served=_served(site, devices),
+        phased=site.phased(),
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
         poi_bias_kw=site.grid.poi_bias_kw,
         device_of={m.point: c.id for c in site.connections for m in c.points},

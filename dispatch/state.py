@@ -115,6 +115,7 @@ class ProtectionMemory:
     reserve_short_since_s: float | None = None
     surplus_since_s: float | None = None
     black_since_s: float | None = None
+    unbalance_since_s: float | None = None  # phases of gensets too far apart
     reverse_since_s: float | None = None  # a genset is driven backwards
     poi_kw: float | None = None  # expected at the POI by the last decisions, where its ramp is limited
     last_restore_s: float = -1e9

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
+from ems.phases import EVEN, PhaseParams
 from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams, TransitionPolicy
 from ems.sources import StrengthPolicy
 
@@ -77,6 +78,7 @@ class PcsParams:
     overload_ratio: float  # short-time apparent power over rating that the forming source survives
     overload_s: float
     restart_s: float  # time from trip to ready
+    phases: PhaseParams | None = None  # None: its phases are not read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +229,7 @@ class GensetParams:
     ramp_down_kw_s: float | None = None  # None: as upwards
     start_up_kw: float | None = None  # highest output in the first step of a run; None: the rating
     shut_down_kw: float | None = None  # in the last
+    phases: PhaseParams | None = None  # None: its phases are not read
 
     @property
     def ramp_down_or_up_kw_s(self) -> float:
@@ -322,6 +325,7 @@ class GridParams:
     load_guaranteed_kw: float = 0.0  # there is never less load; counted on when the meter is lost
     supervision: Supervision = field(default_factory=Supervision)
     transitions: TransitionPolicy = field(default_factory=TransitionPolicy)
+    phases: PhaseParams | None = None  # None: the meter tells the sum of all phases
 
     @property
     def poi_bias_kw(self) -> float:
@@ -347,6 +351,7 @@ class FeederParams:
     sheds_per_day_max: int | None = None  # planned in any 24 h, today's counted; None: free
     shed_per_day_s_max: float | None = None  # the same for the time it is open
     shed_stretch_s_max: float | None = None  # the longest planned shedding
+    phase_share: tuple[float, float, float] = EVEN  # of its load, in simulations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

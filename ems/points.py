@@ -45,10 +45,15 @@ def _w(name: str, unit: str, meaning: str, *, required: bool = True) -> PointSpe
     return PointSpec(name=name, unit=unit, access=Access.WRITE, required=required, meaning=meaning)
 
 
+def _phases(measures: str) -> tuple[PointSpec, ...]:
+    return tuple(_r(f"p_l{n}_kw", "kW", f"{measures}, phase {n} alone", required=False) for n in (1, 2, 3))
+
+
 _REMOTE = _r("remote", "", "selector of the device: 1 remote, 0 local (nothing is written)", required=False)
 POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
     AssetKind.BESS: (
         _r("p_kw", "kW", "measured active power, discharge positive"),
+        *_phases("measured active power, discharge positive"),
         _r("q_kvar", "kvar", "measured reactive power", required=False),
         _r("soc", "", "state of charge, 0 to 1"),
         _r("p_charge_kw_max", "kW", "live charge limit of the BMS, a positive number"),
@@ -60,6 +65,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
     ),
     AssetKind.GENSET: (
         _r("p_kw", "kW", "measured active power"),
+        *_phases("measured active power"),
         _r("state", "", "GensetState as an integer"),
         _r("fuel_l", "L", "fuel in the tank", required=False),
         _r("run_h", "h", "running hours", required=False),
@@ -76,6 +82,11 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
     ),
     AssetKind.GRID: (
         _r("p_kw", "kW", "measured active power at the POI, import positive"),
+        *_phases("measured active power at the POI, import positive"),
+        *(
+            _r(f"i_l{n}_a", "A", f"current of phase {n} at the POI, 0 or more", required=False)
+            for n in (1, 2, 3)
+        ),
         _r("q_kvar", "kvar", "measured reactive power at the POI", required=False),
         _r("v_pu", "pu", "mains voltage at the POI"),
         *(_r(f"v{n}_pu", "pu", f"mains voltage of phase {n} at the POI", required=False) for n in (1, 2, 3)),

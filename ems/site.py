@@ -9,7 +9,8 @@ from ems.assets import ActuatorSafety, BessParams, FeederParams, GensetParams, G
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
 from ems.outage import OutageNotice
-from ems.points import AssetKind
+from ems.phases import PHASE_POINTS, PhaseParams
+from ems.points import POINTS, Access, AssetKind
 from ems.sources import SourceSets
 from ems.tariff import Tariff
 
@@ -177,6 +178,23 @@ class Site:
         kinds |= {p.id: AssetKind.PV for p in self.pv}
         kinds |= {f.id: AssetKind.FEEDER for f in self.feeders}
         return kinds
+
+    def phased(self) -> dict[str, PhaseParams]:
+        """asset id -> how its phases are held, of those whose phases are read."""
+        own = [(self.grid.id, self.grid.phases), *((b.id, b.pcs.phases) for b in self.bess)]
+        return {i: p for i, p in (*own, *((g.id, g.phases) for g in self.gensets)) if p is not None}
+
+    def read_names(self) -> dict[str, tuple[str, ...]]:
+        """asset id -> names of the points that can be read of it; phases only where they are held."""
+        phased = self.phased()
+        return {
+            a: tuple(
+                s.name
+                for s in POINTS[k]
+                if s.access is Access.READ and (a in phased or s.name not in PHASE_POINTS)
+            )
+            for a, k in self.asset_kinds().items()
+        }
 
 
 class Protocol(StrEnum):

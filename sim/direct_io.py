@@ -13,7 +13,7 @@ from connectors.raw_types import Kind, Raw
 from ems.clock import Clock
 from ems.commands import Command, WriteOutcome, WriteResult
 from ems.errors import BadValue
-from ems.points import POINTS, Access, point_id
+from ems.points import point_id
 from ems.site import Site
 from ems.telemetry import Quality, Reading
 from sim.writes import WriteVerdict
@@ -52,12 +52,7 @@ def mapped_points(site: Site) -> tuple[str, ...]:
     if site.connections:
         beats = {c.watchdog_point for c in site.connections}
         return tuple(m.point for c in site.connections for m in c.points if m.point not in beats)
-    return tuple(
-        point_id(asset, spec.name)
-        for asset, kind in site.asset_kinds().items()
-        for spec in POINTS[kind]
-        if spec.access is Access.READ
-    )
+    return tuple(point_id(asset, name) for asset, names in site.read_names().items() for name in names)
 
 
 class _Point:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from ems.kpi import EnergyCounters
 from ems.points import AssetKind, GensetState, is_binary, split_point_id
 from ems.site import Site
+from plant_models.phases import phase_readings
 from plant_models.plant import PlantFlows, PlantInput, PlantState, initial_state, step
 from sim.meter import Meter
 from sim.noise import NoiseTable, chance
@@ -282,6 +283,7 @@ class World:
         """What the devices measure now, noise included; setpoints read back; silent devices are left out."""
         if self._readings is None:
             out = self._noise.measured(self._flows.readings(), self.now_s)
+            out |= phase_readings(self.site, self._flows)
             out |= self._at_rest
             out |= self.setpoints.values
             out |= self.heartbeats

@@ -27,6 +27,7 @@ from dispatch.observing.evidence import (
 )
 from dispatch.observing.import_meter import count_import
 from dispatch.observing.modes import Evidence, ModeState, confirm, judge, unanimous
+from dispatch.observing.phases import Phases
 from dispatch.observing.plausibility import check_balance
 from dispatch.observing.readings import (
     BESS_STATES,
@@ -66,6 +67,7 @@ class Observed:
         default_factory=dict
     )  # what plants whose limit is lost may give
     pv_ceiling_kw: Mapping[str, float] = field(default_factory=dict)  # of plants that come back
+    phases: Mapping[str, Phases] = field(default_factory=dict)  # of assets whose phases are read
     caps: PoiCaps | None = None  # that hold at the POI now; None: not worked out yet
 
 

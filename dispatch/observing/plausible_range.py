@@ -13,6 +13,7 @@ from ems.site import Site
 POWER_RATIO = 2.0  # of the rating: overload, inrush and the error of a meter are inside
 PU_MAX = 2.0
 HZ_MAX = 100.0
+AMPS_MAX = 20_000.0
 DEGC = (-60.0, 150.0)
 RUN_H_MAX = 1e6
 _STATES = {AssetKind.BESS: len(BessState), AssetKind.GENSET: len(GensetState), AssetKind.PV: 2}
@@ -29,6 +30,7 @@ def default_ranges(site: Site) -> dict[str, tuple[float, float]]:
             "kvar": (-power_kw, power_kw),
             "pu": (0.0, PU_MAX),
             "Hz": (0.0, HZ_MAX),
+            "A": (0.0, AMPS_MAX),
             "degC": DEGC,
             "h": (0.0, RUN_H_MAX),
         }

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dispatch.observing.phases import Phases
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -90,5 +92,6 @@ class BalancingMemory:
     soc: Mapping[str, SocWatch] = field(default_factory=dict)  # by battery
     fuel: Mapping[str, FuelWatch] = field(default_factory=dict)  # by genset
     poi: PoiMemory = field(default_factory=PoiMemory)
+    phases: Mapping[str, Phases] = field(default_factory=dict)  # by asset, as last known
     pv_unsure_s: Mapping[str, float] = field(default_factory=dict)  # since when writes have no known outcome
     pv_ceiling_kw: Mapping[str, float] = field(default_factory=dict)  # plants that wait or are let in

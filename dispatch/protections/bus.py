@@ -8,7 +8,7 @@ from dispatch.observing.condition import Observed
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw, usable_kwh
 from dispatch.protections.reserve import hold_s
 from dispatch.state import FeederShed
-from ems.assets import BatteryParams
+from ems.assets import BatteryParams, BessParams
 from ems.condition import BessCondition
 from ems.points import BessState
 from ems.site import GridMode
@@ -39,7 +39,7 @@ class Bus:
     stored_kwh: float  # of all available batteries, above their minimum, at the lowest charge they may have
     carries_kwh: float  # as counted where readings contradict: what sheds go by
     genset_kw: float
-    genset_rated_kw: float  # of those on load
+    genset_rated_kw: float  # of those on load, less three times what their worst phases carry more
     genset_min_kw: float  # of those on load
     follow_up_kw: float
     follow_down_kw: float
@@ -66,14 +66,14 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
             discharge_kw, charge_kw = state.p_discharge_kw_max, state.p_charge_kw_max
             if not state.available and discharge_kw + charge_kw <= 0.0:
                 discharge_kw, charge_kw = battery.p_discharge_kw_max, battery.p_charge_kw_max
-            pcs_kw = PCS_P_RATIO * params.pcs.s_kva
-            up_kw, down_kw = up_kw + min(discharge_kw, pcs_kw), down_kw + min(charge_kw, pcs_kw)
+            pcs_kw, less_kw = _pcs_kw(params, observed)
+            up_kw, down_kw = up_kw + min(discharge_kw, pcs_kw), down_kw + min(charge_kw, less_kw)
             up_later_kw += min(discharge_kw, pcs_kw)
         elif b in forming:
-            pcs_kw = PCS_P_RATIO * params.pcs.s_kva
+            pcs_kw, less_kw = _pcs_kw(params, observed)
             up_kw += min(discharge_kw, pcs_kw, tapered_kw(battery, state, dt_s))
             up_later_kw += min(discharge_kw, pcs_kw, tapered_kw(battery, state, later_s))
-            down_kw += min(charge_kw, pcs_kw)
+            down_kw += min(charge_kw, less_kw)
         elif b in following:
             follow_up_kw += discharge_kw
             follow_down_kw += charge_kw
@@ -97,7 +97,7 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         stored_kwh=stored_kwh,
         carries_kwh=carries_kwh,
         genset_kw=observed.power.genset_kw,
-        genset_rated_kw=sum(layout.gensets[g].p_rated_kw for g in running),
+        genset_rated_kw=sum(layout.gensets[g].p_rated_kw - more_kw(observed, g) for g in running),
         genset_min_kw=sum(layout.gensets[g].p_min_kw for g in running),
         follow_up_kw=follow_up_kw,
         follow_down_kw=follow_down_kw,
@@ -105,6 +105,20 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         export_cap_kw=grid.p_export_kw_max if caps is None else caps.export_kw,
         waiting_kw=sum(observed.demand_kw[f] for f, s in shed.items() if s.protective),
     )
+
+
+def more_kw(observed: Observed, asset: str) -> float:
+    """Three times what the worst phase of a source gives beyond a third; 0 where phases are not read."""
+    known = observed.phases.get(asset)
+    return 0.0 if known is None else known.more_kw
+
+
+def _pcs_kw(params: BessParams, observed: Observed) -> tuple[float, float]:
+    """What a converter gives and takes while no phase of it is over a third of its rating [kW]."""
+    rated_kw, phases = PCS_P_RATIO * params.pcs.s_kva, observed.phases.get(params.id)
+    if phases is None:
+        return rated_kw, rated_kw
+    return max(0.0, rated_kw - phases.more_kw), max(0.0, rated_kw - phases.less_kw)
 
 
 def _carries_kwh(battery: BatteryParams, state: BessCondition, forming: bool) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
+from dispatch.observing.phases import unbalance_ratio
 from dispatch.protections.bus import Bus
 from dispatch.protections.reserve import hold_s
 from dispatch.protections.reverse_power import driven_backwards
@@ -22,6 +23,7 @@ ENERGY_FACTOR = 2.0  # on the energy that carries the load through failed starts
 ENERGY_MARGIN_S = 120.0
 RESERVE_SHORT_RATIO = 0.05  # of the required reserve: less is noise
 RESERVE_CONFIRM_S = 60.0
+UNBALANCE_CONFIRM_S = 60.0
 IMPORT_CONFIRM_S = 10.0
 SURPLUS_CONFIRM_S = 3.0
 RELEASE_RATIO = 0.6  # the forming battery could carry everything at this share of its power
@@ -57,12 +59,15 @@ def emergency(
 ) -> Emergency:
     """Force a start where the bus would fail, and a stop where a set has nowhere to put its load."""
     memory = _timers(layout, bus, reserve, memory, now_s)
+    apart = _unbalanced(layout, observed, bus)
+    memory = replace(memory, unbalance_since_s=_since(memory.unbalance_since_s, apart, now_s))
     reverse = bool(driven_backwards(layout, observed, bus, wanted))
     memory = replace(memory, reverse_since_s=_since(memory.reverse_since_s, reverse, now_s))
     kept = tuple(
         g
         for g in memory.emergency_gensets
-        if observed.condition.gensets[g].available and not _released(layout, bus, reserve, wanted, g)
+        if observed.condition.gensets[g].available
+        and (_unbalanced(layout, observed, bus, g) or not _released(layout, bus, reserve, wanted, g))
     )
     why = _start_reason(layout, bus, reserve, memory, now_s, dt_s)
     if why is not None and not _on_its_way(observed):
@@ -147,6 +152,8 @@ def _start_reason(
         return None
     if bus.mode is not GridMode.ISLANDED:
         return None
+    if lasting(memory.unbalance_since_s, UNBALANCE_CONFIRM_S, now_s, dt_s):
+        return "the phases of the gensets are too far apart: one more shares that"
     if not bus.forming_bess:
         if bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.follow_up_kw > 0.95 * bus.genset_rated_kw:
             return f"gensets carry {bus.genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
@@ -165,6 +172,17 @@ def _start_reason(
     if lasting(memory.reserve_short_since_s, RESERVE_CONFIRM_S, now_s, dt_s):
         return f"reserve is short by {reserve.short_kw:.0f} kW"
     return None
+
+
+def _unbalanced(layout: Layout, observed: Observed, bus: Bus, without: str | None = None) -> bool:
+    """Whether the phases of an island's gensets are too far apart, or would be `without` one of them."""
+    if bus.mode is not GridMode.ISLANDED or not observed.phases:
+        return False
+    sets = [layout.gensets[g] for g in bus.running]
+    limits = [g.phases.unbalance_ratio_max for g in sets if g.phases is not None]
+    least = min((x for x in limits if x is not None), default=None)
+    apart = unbalance_ratio(layout, observed.phases, bus.running, without)
+    return least is not None and apart is not None and apart > least
 
 
 def _on_its_way(observed: Observed) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
+from dispatch.observing.phases import Phases
 from dispatch.protections.balancing_memory import PoiCaps, PoiMemory
 from ems.site import GridMode
 from ems.telemetry import Snapshot
@@ -36,6 +37,7 @@ def at_poi(
     windows = [w for w in grid.caps if w.holds(local, day_type)]
     import_kw = _least(grid.p_import_kw_max, told[0], *(w.p_import_kw_max for w in windows))
     export_kw = _least(grid.p_export_kw_max, told[1], *(w.p_export_kw_max for w in windows))
+    import_kw, export_kw = _on_each_phase(layout, observed.phases.get(grid.id), import_kw, export_kw)
     now_s = snapshot.monotonic_s
     reading = snapshot.readings.get(layout.p[grid.id])
     fresh = reading is not None and now_s - reading.arrived_s <= max(METER_AGE_S, METER_CYCLES * dt_s)
@@ -52,6 +54,22 @@ def at_poi(
     )
     after = PoiMemory(told_import_kw=told[0], told_export_kw=told[1], over=over)
     return after, replace(observed, caps=caps, meter_ok=meter_ok)
+
+
+def _on_each_phase(
+    layout: Layout, phases: Phases | None, import_kw: float, export_kw: float
+) -> tuple[float, float]:
+    """Caps on the total that keep the worst phase inside a third of them, and inside its current [kW].
+
+    An export cap may turn into import that must be there, as far as the import cap lets it.
+    """
+    params = layout.phased.get(layout.site.grid.id)
+    if phases is None or params is None:
+        return import_kw, export_kw
+    if params.worst:
+        import_kw, export_kw = import_kw - phases.more_kw, export_kw - phases.less_kw
+    import_kw = max(0.0, min(import_kw, phases.most_kw))
+    return import_kw, max(-import_kw, min(export_kw, -phases.least_kw))
 
 
 def _least(contract_kw: float, *others_kw: float | None) -> float:

@@ -6,6 +6,7 @@ from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.observing.duty import duty_alarms
 from dispatch.observing.fuel_watch import fuel_alarms, fuelled
+from dispatch.observing.phases import phase_alarms, phases_now
 from dispatch.observing.pv_lost import pv_alarms, unsure_since, with_lost
 from dispatch.observing.pv_return import ceilings_kw, with_ceilings
 from dispatch.observing.soc_guard import soc_alarms
@@ -14,6 +15,7 @@ from dispatch.protections.net_demand import aligned
 from dispatch.protections.poi import at_poi
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Alarm
+from ems.frozen import replace
 from ems.telemetry import Snapshot
 
 
@@ -39,11 +41,19 @@ def second_look(
     observed = with_lost(layout, unsure_s, snapshot, observed, dt_s)
     ceiling_kw = ceilings_kw(layout, before.pv_ceiling_kw, observed, dt_s)
     observed = with_ceilings(observed, ceiling_kw)
+    phases = phases_now(layout, before.phases, snapshot) if layout.phased else {}
+    observed = replace(observed, phases=phases) if layout.phased else observed
     poi, observed = at_poi(layout, before.poi, snapshot, observed, dt_s)
     sent = {p: w.value for p, w in state.written.items()}
     net_demand, observed = aligned(layout, before.net_demand, observed, sent, snapshot.monotonic_s, dt_s)
     after = BalancingMemory(
-        net_demand=net_demand, soc=soc, fuel=fuel, poi=poi, pv_unsure_s=unsure_s, pv_ceiling_kw=ceiling_kw
+        net_demand=net_demand,
+        soc=soc,
+        fuel=fuel,
+        poi=poi,
+        phases=phases,
+        pv_unsure_s=unsure_s,
+        pv_ceiling_kw=ceiling_kw,
     )
     return after, observed
 
@@ -51,4 +61,9 @@ def second_look(
 def balance_alarms(layout: Layout, memory: BalancingMemory, observed: Observed) -> tuple[Alarm, ...]:
     """Readings of charge and fuel that are wrong, tanks that will be empty, runs that gensets ask for."""
     told = (*soc_alarms(memory.soc), *fuel_alarms(layout, memory.fuel, observed.condition.gensets))
-    return (*told, *duty_alarms(layout.gensets, observed.condition), *pv_alarms(observed))
+    return (
+        *told,
+        *duty_alarms(layout.gensets, observed.condition),
+        *pv_alarms(observed),
+        *phase_alarms(layout, memory.phases),
+    )

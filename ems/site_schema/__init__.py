@@ -13,6 +13,7 @@ from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_control import check_control
 from ems.site_schema.checks_identity import check_identity
 from ems.site_schema.checks_loads import check_deferrables
+from ems.site_schema.checks_phases import check_phases
 from ems.site_schema.checks_plant import check_plant
 from ems.site_schema.checks_tariff import check_tariff
 from ems.site_schema.checks_wire import check_wire
@@ -39,6 +40,7 @@ def load_site(path: Path | str) -> Site:
     check_tariff(draft)
     check_deferrables(draft)
     check_wire(draft)
+    check_phases(draft)
     check_identity(draft)
     check_authority(draft)
     check_control(draft)

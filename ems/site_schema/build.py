@@ -9,11 +9,9 @@ from ems.assets import (
     BurnOff,
     DeviceBehaviour,
     Exercise,
-    FeederParams,
     GensetParams,
     GridParams,
     LowLoad,
-    PcsParams,
     PvParams,
     QuietHours,
     Rating,
@@ -51,6 +49,7 @@ from ems.site import (
     WeatherSource,
 )
 from ems.site_schema.build_control import control_params
+from ems.site_schema.build_phases import feeder, genset_phases, pcs, poi_phases
 from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.draft import Draft, PlacedPoint
@@ -105,12 +104,11 @@ def build_site(draft: Draft) -> Site:
         **draft.money.model_dump(),
         grid=_grid(draft.grid),
         bess=tuple(
-            BessParams(id=i, battery=_battery(b.battery), pcs=PcsParams(**b.pcs.model_dump()))
-            for i, b in draft.bess.items()
+            BessParams(id=i, battery=_battery(b.battery), pcs=pcs(b.pcs)) for i, b in draft.bess.items()
         ),
         gensets=tuple(_genset(i, g, draft.location.altitude_m) for i, g in draft.gensets.items()),
         pv=tuple(PvParams(id=i, **p.model_dump()) for i, p in draft.pv.items()),
-        feeders=tuple(FeederParams(id=i, **f.model_dump()) for i, f in draft.feeders.items()),
+        feeders=tuple(feeder(i, f) for i, f in draft.feeders.items()),
         tariff=_tariff(draft.tariff),
         forming=FormingOrder(
             grid_tied=tuple(draft.forming.grid_tied), islanded=tuple(draft.forming.islanded)
@@ -154,7 +152,16 @@ def _sources(form: SourcesForm | None) -> SourceSets | None:
     )
 
 
-_GRID_PARTS = {"reactive", "caps", "transformer", "flapping", "strength", "supervision", "transitions"}
+_GRID_PARTS = {
+    "reactive",
+    "caps",
+    "transformer",
+    "flapping",
+    "strength",
+    "supervision",
+    "transitions",
+    "phases",
+}
 
 
 def _grid(form: GridForm) -> GridParams:
@@ -167,6 +174,7 @@ def _grid(form: GridForm) -> GridParams:
         strength=None if form.strength is None else StrengthPolicy(**form.strength.model_dump()),
         transitions=TransitionPolicy(**form.transitions.model_dump()),
         supervision=Supervision(**form.supervision.model_dump()),
+        phases=poi_phases(form),
         **form.model_dump(exclude=_GRID_PARTS),
     )
 
@@ -263,6 +271,7 @@ def _genset(genset_id: str, form: GensetForm, altitude_m: float) -> GensetParams
         "derating",
         "p_rated_kw",
         "step_load_kw_max",
+        "phases",
     }
     return GensetParams(
         id=genset_id,
@@ -274,6 +283,7 @@ def _genset(genset_id: str, form: GensetForm, altitude_m: float) -> GensetParams
         low_load=None if form.low_load is None else _low_load(form.low_load),
         reverse_power=None if form.reverse_power is None else ReversePower(**form.reverse_power.model_dump()),
         rating=None if form.rating is None else _rating(form.rating),
+        phases=genset_phases(form.phases, rated_kw),
         exercise=None if form.exercise is None else _exercise(form.exercise),
         **form.model_dump(exclude=built),
     )

@@ -96,6 +96,27 @@ class TransitionsForm(Form):
     island_before_s: Annotated[float, Quantity("s", gt=0, le=86400)] | None = None
 
 
+class PoiPhasesForm(Form):
+    """How the phases are held at the point of interconnection."""
+
+    caps: Literal["worst_phase", "total"] = "worst_phase"
+    margin_kw: Kw | None = None
+    i_a_max: Annotated[float, Quantity("A", gt=0)] | None = None
+
+
+class PcsPhasesForm(Form):
+    """How the phases of a converter are held."""
+
+    margin_kw: Kw | None = None
+
+
+class GensetPhasesForm(Form):
+    """How the phases of a genset are held."""
+
+    margin_kw: Kw | None = None
+    unbalance_ratio_max: Annotated[float, Quantity("", gt=0, le=1)] | None = None
+
+
 class GridForm(Form):
     """The point of interconnection."""
 
@@ -120,6 +141,7 @@ class GridForm(Form):
     load_guaranteed_kw: Kw = 0.0
     supervision: SupervisionForm = SupervisionForm()
     transitions: TransitionsForm = TransitionsForm()
+    phases: PoiPhasesForm | None = None
 
 
 class CycleLifePointForm(Form):
@@ -227,6 +249,7 @@ class PcsForm(Form):
     overload_ratio: Annotated[float, Quantity("", ge=1, le=3)]
     overload_s: Seconds
     restart_s: Seconds
+    phases: PcsPhasesForm | None = None
 
 
 class BessForm(Form):
@@ -341,6 +364,7 @@ class GensetForm(Form):
     balance_per_h: Annotated[float, Quantity("CUR/h", gt=0)] | None = None
     derating: EngineDeratingForm | None = None
     tank_unusable_l: Annotated[float, Quantity("L", ge=0)] = 0.0
+    phases: GensetPhasesForm | None = None
 
 
 class PvForm(Form):
@@ -373,3 +397,6 @@ class FeederForm(Form):
     sheds_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None
     shed_per_day_s_max: SecondsPositive | None = None
     shed_stretch_s_max: SecondsPositive | None = None
+    phase_share: list[Ratio] | None = Field(
+        default=None, min_length=3, max_length=3, description="of its load on each phase, in simulations"
+    )

@@ -111,6 +111,8 @@ NOT_MODELLED = {
     "grid1.p_export_kw_max",
     "bess1.temp_degc",
     *(f"grid1.v{n}_pu" for n in (1, 2, 3)),
+    *(f"{a}.p_l{n}_kw" for a in ("grid1", "bess1", "gen1", "gen2") for n in (1, 2, 3)),
+    *(f"grid1.i_l{n}_a" for n in (1, 2, 3)),
     *(f"grid1.{n}" for n in ("p_pv_kw_max", "p_charge_kw_max", "p_discharge_kw_max", "limits_heartbeat")),
     *(f"{a}.remote" for a in ("bess1", "gen1", "gen2", "pv1", "critical", "essential", "deferrable", "bus")),
     "bus.emergency_stop",

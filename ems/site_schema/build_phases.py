@@ -1,0 +1,49 @@
+"""Phases of a site file: forms become what the edge and the plant look at."""
+
+from ems.assets import FeederParams, PcsParams
+from ems.phases import MARGIN_RATIO, PhaseParams
+from ems.site_schema.forms_assets import (
+    FeederForm,
+    GensetPhasesForm,
+    GridForm,
+    PcsForm,
+)
+
+
+def poi_phases(form: GridForm) -> PhaseParams | None:
+    """Phases at the POI; the margin is of the larger cap unless it is said."""
+    own, rated_kw = form.phases, max(form.p_import_kw_max, form.p_export_kw_max)
+    if own is None:
+        return None
+    return PhaseParams(
+        margin_kw=_margin_kw(own.margin_kw, rated_kw), worst=own.caps == "worst_phase", i_a_max=own.i_a_max
+    )
+
+
+def genset_phases(form: GensetPhasesForm | None, rated_kw: float) -> PhaseParams | None:
+    """Phases of a genset, with its rating at the place."""
+    if form is None:
+        return None
+    return PhaseParams(
+        margin_kw=_margin_kw(form.margin_kw, rated_kw), unbalance_ratio_max=form.unbalance_ratio_max
+    )
+
+
+def pcs(form: PcsForm) -> PcsParams:
+    """A converter with its phases."""
+    own = form.phases
+    phases = None if own is None else PhaseParams(margin_kw=_margin_kw(own.margin_kw, form.s_kva))
+    return PcsParams(phases=phases, **form.model_dump(exclude={"phases"}))
+
+
+def feeder(feeder_id: str, form: FeederForm) -> FeederParams:
+    """A feeder with the shares of its phases, even ones unless they are said."""
+    params = FeederParams(id=feeder_id, **form.model_dump(exclude={"phase_share"}))
+    if form.phase_share is None:
+        return params
+    a, b, c = form.phase_share
+    return FeederParams(id=feeder_id, phase_share=(a, b, c), **form.model_dump(exclude={"phase_share"}))
+
+
+def _margin_kw(said_kw: float | None, rated_kw: float) -> float:
+    return MARGIN_RATIO * rated_kw if said_kw is None else said_kw
