@@ -1,6 +1,7 @@
 """The safe value of every actuator in every grid mode, as the site file states it. Zero is not universal."""
 
 from collections.abc import Mapping
+from typing import assert_never
 
 from dispatch.layout import Layout
 from ems.assets import ActuatorSafety
@@ -20,6 +21,8 @@ def safe_value(safety: ActuatorSafety, mode: GridMode) -> float | None:
             return safety.black
         case GridMode.UNKNOWN:
             return safety.grid_tied if safety.grid_tied == safety.islanded else None
+        case other:
+            assert_never(other)
 
 
 def safe_proposals(

@@ -194,6 +194,15 @@ def test_resolve_bad_wish_leaves_the_next_in_rank():
     assert refusal.code == "not_finite"
 
 
+def test_resolve_order_of_wishes_does_not_matter_and_a_strange_point_is_refused():
+    wishes = [proposal(Cause.OPERATOR, 30.0), proposal(Cause.PLAN, 40.0)]
+    strange = replace(wishes[0], point="nobody.p_set_kw")
+    for order in (wishes, wishes[::-1]):
+        (s,), (refusal,) = resolve(LAYOUT, condition(True), [*order, strange], {}, {}, NOW)
+        assert (s.value, s.cause) == (30.0, Cause.OPERATOR)
+        assert (refusal.point, refusal.code) == ("nobody.p_set_kw", "not_authorised")
+
+
 def test_resolve_live_limit_narrows_and_says_so():
     (s,), _ = resolve(LAYOUT, condition(True, discharge=80.0), [proposal(Cause.PLAN, 200.0)], {}, {}, NOW)
     assert s.value == 80.0

@@ -1,10 +1,29 @@
 """Following a setpoint: by one judged unit, without a plant around it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from dispatch.state import Written
-from dispatch.writing.effect import _judged, _Unit
-from dispatch.writing.effect_memory import Following
+from dispatch.layout import layout_of
+from dispatch.observing.condition import observe
+from dispatch.state import ObserverMemory, Written
+from dispatch.writing.effect import (
+    RETRIES,
+    WELL_S,
+    WELL_S_MAX,
+    _judged,
+    _Unit,
+    _well,
+    check_effect,
+    effect_alarms,
+    marks_of,
+)
+from dispatch.writing.effect_memory import EffectMemory, Following
+from ems.condition import UnitState
+from tests.builders import T0, site
+from tests.unit.dispatch.test_condition import snapshot
 
 
 def judged_for(power_kw, seconds: int, settle_s: float = 3.0) -> tuple[list[Following], int]:
@@ -45,3 +64,122 @@ def test_judged_power_polled_seldom_is_waited_for():
     memories, again = judged_for(lambda t: 100.0 if t < 20 else 0.0, 60, settle_s=23.0)
     assert again == 0
     assert not any(m.marked for m in memories)
+
+
+BESS, PV = "bess1.p_set_kw", "pv1.p_limit_kw"
+LAYOUT = layout_of(site())
+GIVES: dict[str, Any] = {"bess1__p_kw": 0.0, "pv1__p_kw": 0.0}
+
+
+def checked(
+    memory: Mapping[str, Following],
+    *,
+    written: Mapping[str, Written] | None = None,
+    asked: Sequence[str] = ("bess1", "pv1"),
+    suspect: bool = False,
+    **changes: Any,
+) -> tuple[Mapping[str, Following], Mapping[str, Written]]:
+    """One look: (memory by point, what is written)."""
+    shot = snapshot(T0, 100.0, **(GIVES | changes))
+    _, observed = observe(LAYOUT, ObserverMemory(), shot, {}, 1.0, {})
+    stands = {BESS: Written(value=100.0, at_s=0.0, known=True)} if written is None else written
+    before = EffectMemory(following=memory)
+    after, out = check_effect(LAYOUT, before, stands, shot, replace(observed, suspect=suspect), asked)
+    return after.following, out
+
+
+OFF = Following(held=((0.0, 100.0),), off_since_s=90.0, off_kw=100.0)
+
+
+def test_effect_write_that_is_not_followed_counts_as_not_confirmed():
+    following, out = checked({BESS: OFF})
+    assert following[BESS].retries == 1
+    assert out[BESS] == Written(value=100.0, at_s=0.0, known=False)
+    following, out = checked({BESS: OFF}, bess1__p_kw=100.0)
+    assert following[BESS].retries == 0
+    assert out[BESS].known
+
+
+@pytest.mark.parametrize("limit_kw", [0.0, -20.0])
+def test_effect_live_limit_is_what_it_may_be_asked_for(limit_kw: float):
+    """A battery that may not discharge follows by giving nothing, whatever its setpoint says."""
+    following, out = checked({BESS: OFF}, bess1__p_discharge_kw_max=limit_kw)
+    assert following[BESS].off_since_s is None
+    assert out[BESS].known
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"suspect": True},
+        {"asked": ("pv1",)},
+        {"written": {}},
+        {"bess1__p_kw": None},
+        {"bess1__p_charge_kw_max": None},
+        {"bess1__p_discharge_kw_max": None},
+        {"bess1__state": 0.0},
+    ],
+)
+def test_effect_what_cannot_be_judged_is_forgotten_but_not_its_mark(changes):
+    marked = replace(OFF, marked=True, times=2, retries=RETRIES, well_since_s=1.0)
+    following, out = checked({BESS: marked}, **changes)
+    assert following[BESS] == Following(off_kw=100.0, marked=True, times=2)
+    assert all(w.known for w in out.values())
+    assert BESS not in checked({}, **changes)[0]  # nothing is remembered of nothing
+
+
+def test_effect_battery_that_forms_has_no_mark_and_its_times_are_kept():
+    following, _ = checked({BESS: replace(OFF, marked=True, times=2)}, bess1__state=2.0)
+    assert following[BESS] == Following(times=2)
+
+
+def test_effect_write_in_doubt_is_not_judged_and_nothing_is_forgotten():
+    doubt = {BESS: Written(value=100.0, at_s=0.0, known=False)}
+    following, out = checked({BESS: OFF}, written=doubt)
+    assert following[BESS] == OFF
+    assert out == doubt
+
+
+@pytest.mark.parametrize(("gives_kw", "off"), [(100.0, False), (129.9, False), (130.1, True), (0.0, False)])
+def test_effect_pv_limit_is_a_limit_and_below_it_all_is_well(gives_kw: float, off: bool):
+    """5 % of 600 kW are 30 kW."""
+    stands = {PV: Written(value=100.0, at_s=0.0, known=True)}
+    held = Following(held=((0.0, 100.0),))
+    following, _ = checked({PV: held}, written=stands, pv1__p_kw=gives_kw)
+    assert (following[PV].off_since_s is not None) is off
+
+
+def test_effect_gensets_and_breakers_are_not_judged():
+    stands = {p: Written(value=1.0, at_s=0.0, known=True) for p in ("gen1.run_request", "gen1.p_set_kw")}
+    assert checked({}, written=stands, asked=("gen1",))[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("times", "needed_s"),
+    [(0, WELL_S), (1, WELL_S), (2, 120.0), (3, 240.0), (7, WELL_S_MAX), (99, WELL_S_MAX)],
+)
+def test_effect_each_further_mark_takes_twice_as_long_to_lose(times: int, needed_s: float):
+    marked = Following(marked=True, times=times, well_since_s=10.0, retries=3, off_since_s=5.0)
+    assert _well(marked, 10.0 + needed_s - 0.1).marked
+    well = _well(marked, 10.0 + needed_s)
+    assert (well.marked, well.retries, well.off_since_s, well.well_since_s) == (False, 0, None, 10.0)
+    assert _well(replace(marked, well_since_s=None), 70.0).well_since_s == 70.0
+
+
+def test_effect_mark_is_told_and_known_against_the_unit():
+    memory = EffectMemory(following={BESS: Following(marked=True), PV: Following(times=3)})
+    assert marks_of(memory) == {"bess1": (UnitState.NOT_EFFECTIVE,)}
+    (alarm,) = effect_alarms(memory)
+    assert (alarm.code, alarm.asset) == ("setpoint.not_effective", BESS)
+    assert marks_of(EffectMemory()) == {}
+
+
+def test_judged_goes_off_is_tried_three_times_and_then_marked():
+    """Each step at its second: settled after 3 s, off for 5 s, a write each 3 s, then the mark."""
+    memories, again = judged_for(lambda t: 100.0, 30)
+    by_s = dict(zip(range(-10, 30), memories, strict=True))
+    assert [t for t in range(30) if by_s[t].retries > by_s[t - 1].retries] == [8, 11, 14]
+    assert by_s[2].off_since_s is None
+    assert by_s[3].off_since_s == 3.0
+    assert min(t for t in by_s if by_s[t].marked) == 17
+    assert (again, memories[-1].times) == (3, 1)

@@ -1,0 +1,172 @@
+"""Another master at a setpoint: whose value is read back, and who waits for whom."""
+
+from dataclasses import replace
+
+import pytest
+
+from dispatch.layout import layout_of
+from dispatch.state import Written
+from dispatch.writing.contention import (
+    AGAIN_S,
+    KEPT,
+    LAG_S,
+    contention_alarms,
+    ours_of,
+    watch,
+    yields,
+)
+from dispatch.writing.contention_memory import ContentionMemory, Contest
+from ems.commands import Cause
+from ems.telemetry import Quality, Reading, Snapshot
+from tests.builders import T0, site
+from tests.unit.dispatch.test_authority_gate import setpoint
+
+BESS, PV = "bess1.p_set_kw", "pv1.p_limit_kw"
+LAYOUT = layout_of(site())
+SLACK_KW = 0.005 * 1000.0  # of the battery's span
+
+
+def told(value: float | None, at_s: float, *, point: str = BESS, quality: Quality = Quality.GOOD) -> Snapshot:
+    reading = Reading(point=point, value=value, quality=quality, source_time=T0, arrived_s=at_s)
+    return Snapshot(at=T0, monotonic_s=at_s, readings={point: reading})
+
+
+def wrote(value: float, at_s: float, *, known: bool = True) -> Written:
+    return Written(value=value, at_s=at_s, known=known)
+
+
+def seen(*steps: tuple[Written, Snapshot], point: str = BESS) -> tuple[ContentionMemory, Written]:
+    """(memory, what the setpoint stands at) after these ticks."""
+    memory, stands = ContentionMemory(), {point: steps[0][0]}
+    for w, snapshot in steps:
+        memory, after = watch(LAYOUT, memory, {point: w}, snapshot)
+        stands = dict(after)
+    return memory, stands[point]
+
+
+def test_watch_value_nobody_here_wrote_is_contended_and_what_the_setpoint_stands_at():
+    first = wrote(40.0, 0.0), told(40.0, 1.0)
+    memory, stands = seen(first, (wrote(40.0, 0.0), told(-100.0, 10.0)))
+    assert memory.contests == {BESS: Contest(value=-100.0, rewritten_s=10.0)}
+    assert stands == wrote(-100.0, 0.0)
+    (alarm,) = contention_alarms(memory)
+    assert (alarm.code, alarm.asset) == ("setpoint.contention", BESS)
+    assert "holds -100" in alarm.text
+    assert "(40)" in alarm.text
+    assert list(contention_alarms(seen(first)[0])) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "contended"),
+    [
+        (40.0 + SLACK_KW, False),  # what the register rounds
+        (40.0 - SLACK_KW, False),
+        (40.0 + SLACK_KW + 0.01, True),
+        (40.0 - SLACK_KW - 0.01, True),
+    ],
+)
+def test_watch_register_rounds_and_is_nobody_else(value: float, contended: bool):
+    memory, _ = seen((wrote(40.0, 0.0), told(40.0, 1.0)), (wrote(40.0, 0.0), told(value, 20.0)))
+    assert bool(memory.contests) is contended
+
+
+@pytest.mark.parametrize(
+    ("value", "after_s", "contended"),
+    [
+        (90.0, LAG_S, False),  # it was on its way from one of ours to the next
+        (90.0, LAG_S + 0.1, True),
+        (40.0, 60.0, False),  # an old value of ours: deaf, and not contended
+        (140.0, 60.0, False),
+        (150.0, 1.0, True),
+    ],
+)
+def test_watch_on_the_way_between_two_of_ours_is_ours_for_a_while(
+    value: float, after_s: float, contended: bool
+):
+    second = wrote(140.0, 30.0)
+    memory, _ = seen(
+        (wrote(40.0, 0.0), told(40.0, 1.0)), (second, told(40.0, 30.0)), (second, told(value, 30.0 + after_s))
+    )
+    assert bool(memory.contests) is contended
+
+
+def test_watch_before_anything_was_written_what_is_read_is_the_start():
+    """What stood there when the edge came is on its way to the first of ours."""
+    memory, _ = seen((wrote(100.0, 10.0), told(-100.0, 10.0)), (wrote(100.0, 10.0), told(0.0, 12.0)))
+    assert memory.contests == {}
+    assert memory.sent[BESS][-1] == (10.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        told(-100.0, 10.0, quality=Quality.STALE),
+        told(None, 10.0),
+        Snapshot(at=T0, monotonic_s=10.0, readings={}),
+    ],
+)
+def test_watch_without_a_good_read_back_nobody_is_accused(snapshot: Snapshot):
+    memory, stands = seen((wrote(40.0, 0.0), told(40.0, 1.0)), (wrote(40.0, 0.0), snapshot))
+    assert memory.contests == {}
+    assert stands == wrote(40.0, 0.0)
+
+
+def test_watch_write_in_doubt_and_points_that_are_no_setpoint_accuse_nobody():
+    memory, _ = seen((wrote(40.0, 0.0), told(40.0, 1.0)), (wrote(0.0, 5.0, known=False), told(-100.0, 10.0)))
+    assert memory.contests == {}
+    assert memory.sent[BESS][-1] == (0.0, 40.0)  # what is in doubt was not ours yet
+    memory, _ = watch(
+        LAYOUT, ContentionMemory(), {"bess1.beat": wrote(1.0, 0.0)}, told(9.0, 1.0, point="bess1.beat")
+    )
+    assert memory == ContentionMemory()
+
+
+def test_watch_keeps_the_last_values_and_counts_rewrites_from_the_last_of_ours():
+    steps = [(wrote(float(i), 10.0 * i), told(float(i), 10.0 * i + 1.0)) for i in range(KEPT + 5)]
+    memory, _ = seen(*steps)
+    assert len(memory.sent[BESS]) == KEPT
+    last_s = steps[-1][0].at_s
+    against = told(-100.0, last_s + 10.0)
+    memory, _ = watch(LAYOUT, memory, {BESS: wrote(20.0, last_s)}, against)
+    assert memory.contests[BESS].rewritten_s == last_s + 10.0  # first seen: it waits from now on
+    later = told(-100.0, last_s + 90.0)
+    memory, _ = watch(LAYOUT, memory, {BESS: wrote(20.0, last_s + 80.0)}, later)
+    assert memory.contests[BESS].rewritten_s == last_s + 80.0
+
+
+def test_watch_other_master_gone_ends_the_contest():
+    memory, stands = seen(
+        (wrote(40.0, 0.0), told(40.0, 1.0)),
+        (wrote(40.0, 0.0), told(-100.0, 10.0)),
+        (wrote(40.0, 0.0), told(40.0, 20.0)),
+    )
+    assert memory.contests == {}
+    assert stands == wrote(40.0, 0.0)
+
+
+CONTESTED = ContentionMemory(contests={BESS: Contest(value=-100.0, rewritten_s=100.0)})
+
+
+@pytest.mark.parametrize(
+    ("now_s", "waits"), [(100.0, True), (100.0 + AGAIN_S - 0.1, True), (100.0 + AGAIN_S, False)]
+)
+def test_yields_for_a_minute_and_then_tries_again(now_s: float, waits: bool):
+    assert yields(CONTESTED, setpoint(BESS, 40.0), now_s) is waits
+    assert yields(ContentionMemory(), setpoint(BESS, 40.0), now_s) is False
+    assert yields(CONTESTED, setpoint(PV, 40.0), now_s) is False
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_yields_never_with_what_protects(cause: Cause):
+    forced = cause in (Cause.EMERGENCY_STOP, Cause.SAFE_TABLE, Cause.PROTECTION)
+    assert yields(CONTESTED, setpoint(BESS, 40.0, cause=cause), 101.0) is not forced
+    assert yields(CONTESTED, setpoint(BESS, 40.0, cause=cause, protective=True), 101.0) is False
+
+
+def test_ours_of_pv_limits_alone_and_as_they_were_sent_last():
+    both = ContentionMemory(
+        sent={BESS: ((0.0, 1.0),), PV: ((0.0, 200.0), (5.0, 300.0)), "pv2.p_limit_kw": ((0.0, 7.0),)},
+        contests={p: Contest(value=9.0, rewritten_s=0.0) for p in (BESS, PV)},
+    )
+    assert ours_of(both) == {PV: 300.0}
+    assert ours_of(replace(both, contests={})) == {}
