@@ -38,13 +38,13 @@ types: $(VENV)/.dev ## mypy, strict
 contracts: $(VENV)/.dev ## who may import whom
 	@$(BIN)/lint-imports --no-logo
 
-# Without PYTEST_ARGS: on two cores what only computes, then alone what keeps real time.
+# Without PYTEST_ARGS: what only computes, then what keeps real time; both two at a time.
 TIMED := tests/e2e tests/contract $(wildcard tests/scenarios/test_2[5-9]_*.py)
 
 pytest: $(VENV)/.dev ## the tests alone
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(BIN)/pytest -n 2 $(TIMED:%=--ignore=%)
-	@$(BIN)/pytest $(TIMED)
+	@$(BIN)/pytest -n 2 --dist loadscope $(TIMED:%=--ignore=%)
+	@$(BIN)/pytest -n 2 --dist loadscope $(TIMED)
 else
 	@$(BIN)/pytest $(PYTEST_ARGS)
 endif

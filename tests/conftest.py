@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.groups import GroupScheduling
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -30,6 +32,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} needs an outside program and was skipped: {text}"
     return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    """Two at a time, a long run that several tests look at is made once."""
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

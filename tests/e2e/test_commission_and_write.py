@@ -40,9 +40,10 @@ def copied_site(folder: Path) -> Path:
     for path in (DEMO / "maps").iterdir():
         (folder / "maps" / path.name).write_bytes(path.read_bytes())
     text = (DEMO / "site.yaml").read_text()
-    ports, _ = choose_ports(load_site(DEMO / "site.yaml"), 0, free=True)
-    for c in load_site(DEMO / "site.yaml").connections:
-        text = text.replace(f"port: {c.port}\n", f"port: {ports[c.id]}\n")
+    site = load_site(DEMO / "site.yaml")
+    ports, _ = choose_ports(site, 0, free=True)
+    free = {str(c.port): str(ports[c.id]) for c in site.connections}
+    text = re.sub(r"(?<=port: )\d+$", lambda port: free[port[0]], text, flags=re.MULTILINE)  # all at once
     for price in ("0.16", "0.28"):  # so dear by day that a battery has something to do at any hour
         text = text.replace(f"import_per_kwh: {price}", "import_per_kwh: 0.7")
     text = text.replace("poll_s: 1\n", f"poll_s: {PERIOD_S}\n")

@@ -14,7 +14,7 @@ from cli.result_table import compare, result_rows
 from sim.result import RunResult, load_result
 from sim.scenario import Scenario
 from sim.steps import DEMO_STEPS
-from tests.e2e.days import Lived, around_outage, demo_day, live_through
+from tests.e2e.days import Lived, around_outage, demo_day
 from tests.e2e.live import LiveDemo
 from tests.e2e.virtual import killed_s, virtual, virtual_demo
 
@@ -28,12 +28,6 @@ def table(result: RunResult) -> list[tuple[object, ...]]:
     """The rows of the printed table, without the times this machine took."""
     rows = result_rows(compare(around_outage().site, [result]))
     return [(r.label, r.unit, r.values) for r in rows if not r.label.startswith(OF_THE_MACHINE)]
-
-
-@pytest.fixture(scope="module")
-def again(tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    """The quiet half hour a second time: other ports, other process ids, another hash seed."""
-    return live_through(tmp_path_factory.mktemp("again"), around_outage())
 
 
 def lived_events(result: RunResult, scenario: Scenario) -> list[tuple[float, str, str]]:
@@ -80,22 +74,22 @@ def test_virtual_run_same_seed_gives_the_same_everything(controller: str):
     assert first == second
 
 
-def test_socket_run_same_seed_gives_the_same_table_and_trace(quiet: Lived, again: Lived):
-    assert quiet.run.ports != again.run.ports
-    assert asdict(quiet.result.counters) == asdict(again.result.counters)
-    assert table(quiet.result) == table(again.result)
-    assert quiet.result.trace.t_s.tolist() == again.result.trace.t_s.tolist()
-    assert np.array_equal(quiet.result.trace.values, again.result.trace.values, equal_nan=True)
-    assert np.array_equal(quiet.result.edge.values, again.result.edge.values, equal_nan=True)
+def test_socket_run_same_seed_gives_the_same_table_and_trace(quiet: Lived, without_api: Lived):
+    assert quiet.run.ports != without_api.run.ports
+    assert asdict(quiet.result.counters) == asdict(without_api.result.counters)
+    assert table(quiet.result) == table(without_api.result)
+    assert quiet.result.trace.t_s.tolist() == without_api.result.trace.t_s.tolist()
+    assert np.array_equal(quiet.result.trace.values, without_api.result.trace.values, equal_nan=True)
+    assert np.array_equal(quiet.result.edge.values, without_api.result.edge.values, equal_nan=True)
 
 
-def test_socket_run_every_reading_and_command_is_the_same_again(quiet: Lived, again: Lived):
+def test_socket_run_every_reading_and_command_is_the_same_again(quiet: Lived, without_api: Lived):
     for point in quiet.reader.points():
-        one, two = quiet.series(point), again.series(point)
+        one, two = quiet.series(point), without_api.series(point)
         assert [(t, x.value, x.quality) for t, x in one] == [(t, x.value, x.quality) for t, x in two], point
     # the devices are written side by side: rows of one cycle stand in the order of their replies
     mine, theirs = (
-        sorted((t, c.seq, c.point, c.value, c.reason) for t, c in x.commands()) for x in (quiet, again)
+        sorted((t, c.seq, c.point, c.value, c.reason) for t, c in x.commands()) for x in (quiet, without_api)
     )
     assert mine == theirs
 

@@ -31,13 +31,6 @@ def without_plant(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     return live_through(tmp_path_factory.mktemp("without_plant"), around_outage(end=(17, 27)), kills)
 
 
-@pytest.fixture(scope="module")
-def without_api(tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    """Killed before the outage and again in the island."""
-    kills = [PlannedKill(name="api", at_s=t, back_s=None) for t in (300.0, 1000.0)]
-    return live_through(tmp_path_factory.mktemp("without_api"), around_outage(), kills)
-
-
 def cycles_s(lived: Lived) -> list[float]:
     """When the edge cycled, as the historian has it [s after start]."""
     return [t for t, _ in lived.series("bess1.p_kw")]

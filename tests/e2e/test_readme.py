@@ -58,7 +58,7 @@ INSTEAD = (
     ),
     (
         r"ems simulate demo --dataset ucsd_eskom --data FOLDER .*",
-        "ems simulate demo --days 1 --coarse --replan 6h --controllers mpc_two_stage,mpc_robust",
+        "ems simulate demo --days 1 --coarse --replan 12h --controllers mpc_two_stage,mpc_robust",
         "FOLDER stands for data sets that are not everywhere; a week takes many minutes",
     ),
 )

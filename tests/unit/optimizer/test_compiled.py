@@ -275,7 +275,9 @@ def test_fast_algebra_is_the_pyomo_model_row_by_row(
     }
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(k, marks=pytest.mark.soak if k >= 6 else []) for k in range(12)]
+)
 def test_compiled_model_has_the_optimum_of_the_readable_model(seed: int, tmp_path: Path) -> None:
     p = problem_of(random_pose(seed))
     way = Exclusivity.BINARY if p.exclusive.any() else Exclusivity.HULL
