@@ -1,6 +1,7 @@
 """The planner process: condition and history in, plan out, on schedule and whenever the plant has changed."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -179,6 +180,12 @@ def uncertainty_of(config: ProcessConfig) -> Uncertainty:
     )
 
 
+def touched(file: Path) -> None:
+    """A sign of life, where the disk takes it."""
+    with contextlib.suppress(OSError):
+        file.touch()
+
+
 async def serve(config: ProcessConfig) -> None:
     """Compose the planner of a site and run it."""
     site = load_site(config.site)
@@ -203,6 +210,7 @@ async def serve(config: ProcessConfig) -> None:
         outlooks=OutlookKeeper(site, forecaster, options),
         notices=(*site.outages, *config.notices),
         explaining=Explaining(store=store, hours=config.explain_h) if config.explain_h > 0.0 else None,
+        sign_of_life=lambda: touched(config.planner_sign),
         keep_past=(lambda: keeper.keep(measured)) if config.past is None else lambda: None,
     )
     try:

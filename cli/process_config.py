@@ -62,6 +62,11 @@ class ProcessConfig:
         return self.directory / "plans.sqlite"
 
     @property
+    def planner_sign(self) -> Path:
+        """What the planner touches each time it looks."""
+        return self.directory / "planner.alive"
+
+    @property
     def alarm_desk(self) -> Path:
         """Where people hand in what they do to alarms."""
         return self.directory / "alarm-desk"

@@ -24,6 +24,7 @@ from ems.site_schema import load_site
 
 HELP = """Run the EMS against a site. In shadow it reads, plans and decides, and writes nothing to any device.
 With --write it commands the plant, if the whole site was commissioned as it is now (ems commission)."""
+SILENT_S = 180.0  # a planner that gives no sign of life for so long hangs; a plan takes a third of it at most
 MODULES = {
     "edge": "cli.edge_process",
     "planner": "cli.planner_process",
@@ -123,7 +124,10 @@ async def _run(config: ProcessConfig, console: Console, seconds: float | None) -
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     for name, module in MODULES.items():
         log = config.directory / f"{name}.log"
-        supervisor.start(ChildSpec(name=name, module=module, config=path, log=log))
+        sign = config.planner_sign if name == "planner" else None
+        supervisor.start(
+            ChildSpec(name=name, module=module, config=path, log=log, sign=sign, silent_s_max=SILENT_S)
+        )
     watcher = asyncio.create_task(supervisor.watch())
     reporter = asyncio.create_task(_report(config, console))
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -19,12 +20,18 @@ _STEADY_S = 30.0  # a process that lived so long starts again at the shortest ba
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSpec:
-    """One process: a module run with the path of its configuration."""
+    """One process: a module run with the path of its configuration.
+
+    One that gives signs of life touches the file `sign`; left untouched for `silent_s_max` [s], the process
+    hangs or was stopped, is killed and started again.
+    """
 
     name: str
     module: str
     config: Path
     log: Path
+    sign: Path | None = None
+    silent_s_max: float = math.inf
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,20 +41,27 @@ class _Child:
     started_s: float
     deaths: int = 0
     restart_at_s: float | None = None
+    sign_ns: int = 0
+    signed_s: float = 0.0  # when its sign was seen to move last
 
 
 @dataclass(slots=True, kw_only=True)
 class Supervisor:
-    """Keeps a set of child processes alive. `restarts` counts per name how often one came back."""
+    """Keeps a set of child processes alive.
+
+    `restarts` counts per name how often one came back, `silenced` how often one was killed because it hung.
+    """
 
     children: dict[str, _Child] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
+    silenced: dict[str, int] = field(default_factory=dict)
     _stopping: bool = False
 
     def start(self, spec: ChildSpec) -> None:
         """Start one process in a group of its own, so that a Ctrl-C reaches only us."""
         self.children[spec.name] = _Child(spec=spec, process=_spawn(spec), started_s=wall_s())
         self.restarts.setdefault(spec.name, 0)
+        self.silenced.setdefault(spec.name, 0)
 
     def pid(self, name: str) -> int:
         """Process id of a child."""
@@ -71,6 +85,10 @@ class Supervisor:
 
     def _look_after(self, child: _Child) -> None:
         if child.process.poll() is None:
+            if _is_silent(child):
+                self.silenced[child.spec.name] += 1
+                child.process.kill()
+                child.process.wait()
             return
         if child.restart_at_s is None:
             steady = wall_s() - child.started_s > _STEADY_S
@@ -78,6 +96,7 @@ class Supervisor:
             child.restart_at_s = wall_s() + _BACK_OFF_S[min(child.deaths, len(_BACK_OFF_S)) - 1]
         elif wall_s() >= child.restart_at_s:
             child.process, child.started_s, child.restart_at_s = _spawn(child.spec), wall_s(), None
+            child.signed_s = child.started_s
             self.restarts[child.spec.name] += 1
 
     async def stop(self, order: Sequence[str], grace_s: float = 15.0) -> None:
@@ -88,6 +107,20 @@ class Supervisor:
             for name in [*[n for n in order if n in self.children], *rest]:
                 await _end(self.children[name].process, grace_s)
         self.children.clear()
+
+
+def _is_silent(child: _Child) -> bool:
+    """Whether its sign has not moved for too long; a file that is not there says nothing."""
+    if child.spec.sign is None:
+        return False
+    try:
+        sign_ns = child.spec.sign.stat().st_mtime_ns
+    except OSError:
+        return False
+    now_s = wall_s()
+    if sign_ns != child.sign_ns:
+        child.sign_ns, child.signed_s = sign_ns, now_s
+    return now_s - max(child.signed_s, child.started_s) > child.spec.silent_s_max
 
 
 @contextlib.contextmanager

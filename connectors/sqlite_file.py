@@ -185,11 +185,13 @@ def lock_path(path: Path) -> Path:
 
 
 def writer_alive(path: Path) -> bool:
-    """Tell whether some process holds the writer's lock of this file."""
+    """Tell whether some process holds the writer's lock of this file; where nobody can look, it may."""
     try:
         file = os.open(lock_path(path), os.O_RDONLY)
     except FileNotFoundError:
         return False
+    except OSError:  # no descriptor is left, or the disk fails: that is nobody's death
+        return True
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

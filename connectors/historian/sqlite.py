@@ -247,7 +247,7 @@ class SqliteRecorder:
                 return all(self._commit([entry]) for entry in batch)
             self._unwritable += 1
             log.error("historian.entry.unwritable", kind=batch[0][1].value, error=str(error))
-        except (sqlite3.Error, StoreError) as error:
+        except (sqlite3.Error, StoreError, OSError, MemoryError) as error:  # the thread must outlive them
             self._failed(error)
             return False
         return True
@@ -280,7 +280,7 @@ class SqliteRecorder:
         with self._mutex:
             first = not self._last_error
             self._write_errors += 1
-            self._last_error = str(error)
+            self._last_error = str(error) or type(error).__name__
             if self._failing_s is None:
                 self._failing_s = self._clock.monotonic_s()
         if first:

@@ -98,7 +98,11 @@ class RequestDesk:
         with self._opened() as folder:
             if folder is None:
                 return []
-            found = self._listed(folder)
+            try:
+                found = self._listed(folder)
+            except OSError as error:  # no descriptor is left
+                self._judge(f"it cannot be read: {error.strerror}")
+                return []
             taken: Counter[int] = Counter()
             out: list[Received] = []
             for one in found:

@@ -56,6 +56,7 @@ def test_planner_killed_last_plan_is_shown_within_one_cycle(planner_then_edge: L
     assert PLANNER_BACK_S <= back_s <= PLANNER_BACK_S + 1.0
 
 
+@pytest.mark.scenario(45)
 def test_planner_killed_comes_back_and_plans_the_island(planner_then_edge: Lived):
     assert planner_then_edge.run.supervisor.restarts["planner"] == 1
     accepted = [(t, e.fields["seq"]) for t, e in planner_then_edge.events("plan.accepted") if t < EDGE_S]

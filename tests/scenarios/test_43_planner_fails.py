@@ -24,7 +24,7 @@ def planned(demo: Site, *faults: Fault) -> Rig:
     return rig
 
 
-@pytest.mark.scenario(43, left="which constraints clash is told by the planner, and tested there")
+@pytest.mark.scenario(43)
 def test_infeasible_model_rules_decide_within_two_seconds(demo: Site):
     """The planner publishes that it found no plan: the plan before it is not followed on."""
     rig = planned(demo, Fault(kind="planner_dead", from_s=GONE_S))
@@ -41,8 +41,8 @@ def test_infeasible_model_rules_decide_within_two_seconds(demo: Site):
     assert "no plan" in refused
 
 
-@pytest.mark.scenario(44, left="a solver at its limit is the planner's, and tested there")
-@pytest.mark.scenario(45, left="the restart of the process is timed in tests/e2e/test_kills.py")
+@pytest.mark.scenario(44)
+@pytest.mark.scenario(45)
 def test_planner_gone_last_plan_goes_on_and_rules_follow_its_end(demo: Site):
     """No cycle is missed; the last plan is followed while it is valid, and rules take over within 2 s."""
     rig = planned(demo, Fault(kind="planner_dead", from_s=GONE_S))

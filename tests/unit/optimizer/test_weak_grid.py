@@ -97,6 +97,7 @@ def test_live_cap_holds_for_an_hour_and_is_named() -> None:
         with_live(pose, export_cap_kw=float("nan"))
 
 
+@pytest.mark.scenario(43)
 def test_a_cap_below_what_cannot_be_shed_is_missed_by_name() -> None:
     """No plan is infeasible: 50 kW behind no breaker, 20 kW allowed, nothing else there."""
     load = replace(feeder("load", 50.0), has_breaker=False)

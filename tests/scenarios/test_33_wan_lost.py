@@ -1,0 +1,128 @@
+"""33: the WAN is lost for 72 h: nothing of ours needs anybody outside the plant's own network."""
+
+import ast
+import asyncio
+import socket
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.field import FieldIO
+from dispatch.observing.utc import HOLDOVER_S, UtcMemory, record_time
+from ems.clock import SystemClock
+from ems.site import Site
+from ems.telemetry import UtcState
+from sim.rig_scenario import MONDAY
+from tests.scenarios.test_41_forecast_missing import planned, record
+
+pytestmark = pytest.mark.scenario(
+    33,
+    left="there is no cloud side: no backfill to it and no forecast from it, whose loss could cost anything",
+)
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ("ems", "plant_models", "optimizer", "forecasting", "dispatch", "connectors", "api", "cli", "sim")
+# Who may open or accept a connection, and to whom.
+WIRE = {
+    "connectors/systemd.py": "the service manager, on a local datagram socket",
+    "cli/day.py": "free ports of this machine, for a demonstration",
+    "api/server.py": "serves the page on this machine",
+    "connectors/modbus/client.py": "the devices of the site file",
+    "connectors/modbus/rtu_link.py": "the devices of the site file",
+    "connectors/opcua/client.py": "the devices of the site file",
+    "sim/clock.py": "the time keeper on this machine",
+    "sim/ua_device.py": "simulated devices on this machine",
+}
+SPEAKERS = {
+    "socket", "ssl", "http", "urllib", "ftplib", "smtplib", "imaplib", "telnetlib", "xmlrpc", "requests",
+    "httpx", "aiohttp", "urllib3", "websockets", "paho", "asyncua", "uvicorn", "ntplib", "boto3",
+}  # fmt: skip
+CALLS = {"open_connection", "create_connection", "start_server", "create_server", "create_datagram_endpoint"}
+
+
+def speaks(file: Path) -> set[str]:
+    """What of a module's source can reach beyond this process over a network."""
+    found, text = set[str](), file.read_text()
+    if not any(word in text for word in SPEAKERS | CALLS):
+        return found
+    for node in ast.walk(ast.parse(text)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [node.module]
+        elif isinstance(node, ast.Attribute) and node.attr in CALLS:
+            found.add(node.attr)
+        found |= {n for n in names if n.partition(".")[0] in SPEAKERS and not n.startswith("urllib.parse")}
+    return found
+
+
+def test_only_these_modules_can_reach_anybody_at_all():
+    found = {str(f.relative_to(ROOT)) for top in OURS for f in (ROOT / top).rglob("*.py") if speaks(f)}
+    assert found == WIRE.keys()
+
+
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Whom anybody wants to reach, by name or by address; nobody answers."""
+    asked: list[Any] = []
+
+    def nobody(*args: Any, **kwargs: Any) -> Any:
+        asked.append(args[:2])
+        raise OSError(101, "Network is unreachable")
+
+    async def nobody_answers(
+        self: Any, factory: Any, host: Any = None, port: Any = None, **kwargs: Any
+    ) -> Any:
+        nobody(host, port)
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    monkeypatch.setattr(socket.socket, "connect", lambda self, to: nobody(*to))
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "create_connection", nobody_answers)
+    return asked
+
+
+def test_edge_reaches_for_the_devices_of_its_site_file_alone(demo: Site, reached: list[Any]):
+    async def some_cycles() -> None:
+        clock = SystemClock()
+        io = FieldIO(demo, clock=clock, on_event=lambda at, kind, fields: None)
+        for _ in range(3):
+            await io.read_all()
+            await asyncio.sleep(0.05)
+        await io.close()
+
+    asyncio.run(some_cycles())
+    known = {(c.host, c.port) for c in demo.connections}
+    assert reached
+    assert {tuple(to) for to in reached} <= known
+
+
+def test_planner_reaches_for_nobody(tmp_path: Path, reached: list[Any]):
+    """Loads and sun are foreseen from the plant's own past, prices are in the site file."""
+    record(tmp_path / "history.sqlite", [(3.0, 0.0)])
+    assert planned(tmp_path, 1800.0)
+    assert not reached
+
+
+@pytest.mark.parametrize(
+    ("synchronised", "valid_s"), [(None, 72 * 3600.0), (False, HOLDOVER_S)], ids=["trusted", "kernel"]
+)
+def test_record_time_goes_on_without_time_from_outside(synchronised: bool | None, valid_s: float):
+    """A clock that nobody vouches for is trusted throughout, one whose source is lost for four hours.
+
+    After that no plan is followed. The record's times ascend all the while.
+    """
+    memory, at, _ = record_time(UtcMemory(), MONDAY, 0.0, None if synchronised is None else True)
+    until_s = 0.0
+    for t_s in range(60, 72 * 3600 + 1, 60):
+        memory, now, state = record_time(memory, drifting(t_s), float(t_s), synchronised)
+        assert now > at
+        at = now
+        until_s = float(t_s) if state is not UtcState.INVALID else until_s
+    assert until_s == pytest.approx(valid_s, abs=120.0)
+
+
+def drifting(t_s: float) -> datetime:
+    """The machine's own clock, 20 ppm fast."""
+    return MONDAY + timedelta(seconds=t_s * (1.0 + 20e-6))
