@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from dispatch.alarms.memory import remembered as alarms_known
 from dispatch.authority.ruling import standing_of
 from dispatch.authority.stage import restored
-from dispatch.cycle import EdgeSetup, safe_commands, tick
+from dispatch.cycle import EdgeSetup, safe_commands
 from dispatch.observing.bess_use import of_today
 from dispatch.observing.deferrables import work_known
 from dispatch.observing.process_image import ProcessImage
@@ -19,6 +19,7 @@ from dispatch.observing.utc import UtcMemory, record_time
 from dispatch.pacing import Pace
 from dispatch.state import EdgeState, ObserverMemory, Written
 from dispatch.supervision.invariants_now import Cycle, InvariantsNow
+from dispatch.supervision.mind import CORE, Mind
 from dispatch.supervision.safe_stop import (
     SAFE_RETRY_S,
     SAFE_TRIES,
@@ -69,6 +70,7 @@ class EdgeRuntime:
         between two cycles.
     strangers : connections whose device is not the one that may be written to, and why.
     beside : alarms of what lies beside the cycle, such as files that cannot be written.
+    mind : what decides; a rig hands in one that remembers.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -94,6 +96,7 @@ class EdgeRuntime:
         keep: Callable[[Standing], None] = lambda standing: None,
         strangers: Callable[[], Mapping[str, str]] = dict,
         beside: Callable[[], Sequence[Alarm]] = tuple,
+        mind: Mind = CORE,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -135,11 +138,10 @@ class EdgeRuntime:
         self.invariants = InvariantsNow(layout, shadow=shadow)
         watched = WatchedIO(device_io, layout, self.invariants)
         record = WatchedRecorder(recorder, self.invariants)
-        self._sender = Sender(layout, clock=clock, io=watched, recorder=record, newest=newest)
+        self._sender = Sender(layout, clock=clock, io=watched, recorder=record, newest=newest, line=mind.line)
         self._expecting, self._strangers, self._beside = expecting, strangers, beside
         self.untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
-        self._stopped = False
-        self.synchronised = synchronised
+        self._stopped, self._mind, self.synchronised = False, mind, synchronised
         self._utc, self._utc_state = UtcMemory(), UtcState.VALID
 
     async def cycle(
@@ -194,7 +196,7 @@ class EdgeRuntime:
         self.alarm_actions.clear()
         self.received.clear()
         before = self.state
-        after, decisions = tick(self.setup, before, given)
+        after, decisions = self._mind.decide(self.setup, before, given)
         self.invariants.decided(
             Cycle(snapshot=snapshot, before=before, after=after, decisions=decisions, dt_s=dt_s)
         )

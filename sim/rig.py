@@ -20,20 +20,21 @@ from dispatch.controllers.rules import Rules
 from dispatch.controllers.rules_tou import RulesTou
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Controller, Decisions
-from ems.commands import Cause, Command, Proposal, WriteResult
+from ems.commands import Cause, Command, Proposal
 from ems.errors import EmsError
 from ems.outage import OutageNotice
 from ems.plan import Plan
 from ems.requests import Ask, Received, Request
 from ems.site import Site
-from ems.telemetry import Snapshot
 from plant_models.plant import PlantState, initial_state
-from plant_models.state import PlantFlows
 from sim.drive import drive
 from sim.faults import EPSILON_S, Entry, Fault, entry_of
 from sim.faults.face import DeviceFace
 from sim.oracles import TickSeen, Violation, Watch, WriteSeen
 from sim.rig_io import Journal, RigClock, RigIO, RigPlans
+from sim.rig_mind import RigMind
+from sim.rig_row import Row as Row
+from sim.rig_row import line_of
 from sim.rig_scenario import MONDAY, Mains, Power, rig_scenario, told_beside
 from sim.world import World, WorldOptions
 from sim.writes import WriteVerdict
@@ -56,38 +57,6 @@ EPOCH = 1  # of the edge
 
 class OracleError(EmsError):
     """Oracles did not hold in a run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One tick: what was decided and written at `t_s`, and the truth of the plant until the next tick.
-
-    Parameters
-    ----------
-    results : every command that was sent, with what is known of it.
-    flows : truth from `t_s` to the next tick.
-    held : what the devices hold after the writes, by setpoint [unit of the point].
-    """
-
-    t_s: float
-    decisions: Decisions
-    results: tuple[WriteResult, ...]
-    snapshot: Snapshot
-    flows: PlantFlows
-    held: Mapping[str, float]
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        """What was sent."""
-        return tuple(r.command for r in self.results)
-
-    def wrote(self, point: str) -> float | None:
-        """Value sent to a point in this tick; None: nothing was."""
-        return next((c.value for c in self.commands if c.point == point), None)
-
-    def alarmed(self, code: str) -> bool:
-        """Whether an alarm whose code begins so is active."""
-        return any(a.code.startswith(code) for a in self.decisions.alarms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +103,7 @@ class Rig:
         plans beside it), or a controller.
     seed : of measurement noise.
     dt_s : cycle time [s].
+    mind : what the edge decides with; a twin's asks its original's.
     """
 
     def __init__(  # noqa: PLR0913  what a test says about a plant, in one line
@@ -148,6 +118,7 @@ class Rig:
         seed: int = 0,
         dt_s: float = 1.0,
         options: RigOptions | None = None,
+        mind: RigMind | None = None,
     ) -> None:
         self._given: dict[str, Any] = {
             "load_kw": load_kw,
@@ -181,20 +152,9 @@ class Rig:
         self.journal = Journal(self.clock, self.faults)
         self.plans = RigPlans(site, self.clock, self.faults)
         self.io = RigIO(self.face, self.clock, self.faults, self._on_write)
+        self.mind = RigMind() if mind is None else mind
         self.strangers: dict[str, str] = {}  # device -> why it is another one than was commissioned
-        self.runtime = EdgeRuntime(
-            site,
-            clock=self.clock,
-            device_io=self.io,
-            plans=self.plans,
-            recorder=self.journal,
-            controller=CONTROLLERS[controller]() if isinstance(controller, str) else controller,
-            shadow=o.shadow,
-            epoch=EPOCH,
-            notices=o.notices,
-            planner_alive=self.plans.producer_alive,
-            strangers=lambda: self.strangers,
-        )
+        self.runtime = self._edge(CONTROLLERS[controller]() if isinstance(controller, str) else controller)
         self.turns = None if controller != "mpc" else _turns(self.scenario, self.faults)
         self.watch = Watch(site)
         self.log: deque[Row] = deque(maxlen=o.keep)
@@ -207,12 +167,30 @@ class Rig:
         self._held: dict[str, float] = {}
         self._hash = hashlib.sha256()
 
+    def _edge(self, controller: Controller) -> EdgeRuntime:
+        """The production edge on the ports of this rig."""
+        return EdgeRuntime(
+            self.site,
+            clock=self.clock,
+            device_io=self.io,
+            plans=self.plans,
+            recorder=self.journal,
+            controller=controller,
+            shadow=self.options.shadow,
+            epoch=EPOCH,
+            notices=self.options.notices,
+            planner_alive=self.plans.producer_alive,
+            strangers=lambda: self.strangers,
+            mind=self.mind,
+        )
+
     # ---- what a test does -----------------------------------------------------------------------
 
     def like(self, faults: Sequence[Fault]) -> "Rig":
         """A rig of the same plant with other faults, at its start; it judges nothing and makes no plans."""
         options = replace(self.options, judge=False, keep=1)
-        return Rig(self.site, faults=faults, controller=self._controller, options=options, **self._given)
+        mind, controller = RigMind(self.mind), self._controller
+        return Rig(self.site, faults=faults, controller=controller, options=options, mind=mind, **self._given)
 
     def at(self, t_s: float, action: "Callable[[Rig], object]") -> "Rig":
         """Do something right before the first tick at or after `t_s`."""
@@ -462,25 +440,6 @@ class Rig:
         """Devices that nobody has agreed to being written."""
         layout, no = self.runtime.setup.layout, self.runtime.untouched
         return [layout.device(p) for p in layout.watchdogs if p.partition(".")[0] in no]
-
-
-def line_of(row: Row) -> str:
-    """A tick as one line of text, with every digit."""
-    d, f = row.decisions, row.flows
-    sent = " ".join(
-        f"{r.command.seq}:{r.command.point}={r.command.value!r}/{r.command.cause}/{r.outcome}"
-        for r in row.results
-    )
-    alarms = ",".join(sorted(a.code for a in d.alarms))
-    truth = (
-        f.grid_p_kw,
-        *f.bess_p_kw.values(),
-        *f.genset_p_kw.values(),
-        *f.pv_p_kw.values(),
-        *f.bess_soc.values(),
-    )
-    powers = " ".join(repr(p) for p in truth)
-    return f"{row.t_s:.3f} {d.mode} {d.source} [{sent}] [{alarms}] {f.forming} {powers}\n"
 
 
 def _world_options(o: RigOptions) -> WorldOptions:

@@ -3,6 +3,7 @@
 import copy
 
 from dispatch.supervision.invariants_now import InvariantsNow
+from dispatch.supervision.mind import Mind
 from dispatch.writing.sending import Sender
 from sim.faults import Fault
 from sim.rig import Rig, Row
@@ -34,7 +35,7 @@ def _adopt(rig: Rig, twin: Rig) -> None:
     """The twin's edge remembers what the original's does; its ports are its own."""
     ports = {id(p) for p in (rig.clock, rig.io, rig.plans, rig.journal)}
     for name, value in vars(rig.runtime).items():
-        if id(value) in ports or callable(value) or isinstance(value, Sender | InvariantsNow):
+        if id(value) in ports or callable(value) or isinstance(value, Sender | InvariantsNow | Mind):
             continue
         setattr(twin.runtime, name, value if name in SHARED else copy.deepcopy(value))
     twin.runtime.invariants.adopt(rig.runtime.invariants)

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from dispatch.alarms.memory import Tracked
 from dispatch.vocabulary import Event, event
 from ems.alarms import Act, AlarmAction, AlarmEntry, AlarmRow, AlarmState, Hold
+from ems.frozen import replace
 
 _S = AlarmState
 ACKNOWLEDGED: Mapping[AlarmState, AlarmState] = {

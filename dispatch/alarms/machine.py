@@ -6,7 +6,7 @@ by design and removal from service lie over it, and never stop its evaluation. E
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
@@ -16,6 +16,7 @@ from dispatch.alarms.memory import LEAD_S, AlarmMemory, Tracked
 from dispatch.vocabulary import Alarm, Event
 from ems.alarm_table import alarm_table, code_of
 from ems.alarms import HIDDEN, LIVE, AlarmAction, AlarmClass, AlarmEntry, AlarmKind, AlarmRow, AlarmState
+from ems.frozen import replace
 
 QUIET_S = 10.0  # an alarm whose condition is gone for longer explains nothing new, whatever its off-delay
 

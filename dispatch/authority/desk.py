@@ -6,7 +6,7 @@ is a lease, a limit or a mode, which the layers of authority then narrow like ev
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import assert_never
 
@@ -18,6 +18,7 @@ from dispatch.authority.modes import before_of
 from dispatch.authority.state import AuthorityMemory, Chosen
 from dispatch.vocabulary import Event, event
 from ems.control import Act, ControlMode, Role
+from ems.frozen import replace
 from ems.requests import (
     Answer,
     Bypass,

@@ -2,13 +2,13 @@
 
 import hashlib
 import math
-from dataclasses import replace
 
 from dispatch.authority.desk_scene import Asker, Scene, Verdict, no, no_right, stale
 from dispatch.authority.interlocks import bypass_of
 from dispatch.authority.people_limits import Subject, in_force, is_tighter, subject_of
 from dispatch.authority.state import AuthorityMemory, Loosened, Pending, Told
 from ems.control import Act, ControlMode, Role
+from ems.frozen import replace
 from ems.records import JsonValue
 from ems.requests import Bypass, Confirm, SetLimit, StandingLimit, TellLimit
 

@@ -2,7 +2,6 @@
 
 import math
 import zlib
-from dataclasses import replace
 from itertools import chain
 
 from dispatch.authority.desk_scene import EXPIRY_S_MAX, Asker, Scene, Verdict, no, no_right, stale
@@ -10,6 +9,7 @@ from dispatch.authority.leases import grant
 from dispatch.authority.select_operate import SELECT_S, refused, state_hash
 from dispatch.authority.state import AuthorityMemory, Lease, Selection
 from ems.control import Act, ControlMode
+from ems.frozen import replace
 from ems.records import JsonValue
 from ems.requests import Operate, Release, Select, SetSetpoint
 

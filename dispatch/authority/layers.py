@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from dispatch.authority.ruling import Ruling
@@ -12,6 +12,7 @@ from dispatch.state import Written
 from ems.commands import Bound, Cause, Proposal, Refusal, Setpoint
 from ems.condition import PlantCondition
 from ems.control import ControlMode, may_write
+from ems.frozen import replace
 from ems.invariants import clamp
 from ems.points import AssetKind, is_binary
 
@@ -130,8 +131,9 @@ def resolve(
         layers = layers_of(layout, condition, point, bounds, ruling)
         last = written.get(point)
         transfer = _transfer(ruling, p, last)
-        limits = intersect([*layers, *transfer])
-        setpoint = _setpoint(p, limits, last, limits_hash(intersect(layers)))
+        own = intersect(layers)
+        limits = intersect([*layers, *transfer]) if transfer else own
+        setpoint = _setpoint(p, limits, last, limits_hash(own))
         setpoints.append(_with_cause(setpoint, ruling))
     return setpoints, refusals
 

@@ -6,7 +6,6 @@ off nobody wishes anything.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from dispatch.authority.ruling import Ruling
@@ -16,6 +15,7 @@ from dispatch.vocabulary import Target, Targets
 from dispatch.writing.safe_table import safe_value
 from ems.commands import Cause
 from ems.control import ControlMode
+from ems.frozen import replace
 from ems.site import GridMode
 
 

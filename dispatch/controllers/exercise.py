@@ -4,7 +4,6 @@ A set that has had no run like it for so long is asked to run, with its base loa
 the run or it has taken twice its time. Where nobody could take that load it waits, and stays told as due.
 """
 
-from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 from dispatch.observing.duty import exercise_due
@@ -12,6 +11,7 @@ from dispatch.protections.balance import charge_room_kw
 from dispatch.vocabulary import Context, Target, Targets
 from ems.assets import Exercise, GensetParams
 from ems.commands import Cause
+from ems.frozen import replace
 
 ABOVE_RATIO = 0.02  # of the rating, above the load that counts: readings have noise
 LONGEST = 2.0  # times its length: then it is given up

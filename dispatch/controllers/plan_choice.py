@@ -1,13 +1,14 @@
 """Which plan, and which of its steps, may be followed now: expiry, grid mode, forming source, units."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from dispatch.controllers.plan_check import EARLY_MAX_S, PLAN_AGE_MAX, check_plan
 from dispatch.state import PlanMemory
 from dispatch.vocabulary import Event, event
 from ems.condition import PlantCondition
+from ems.frozen import replace
 from ems.plan import Plan, PlanLabel
 from ems.site import GridMode, Site
 from ems.telemetry import UtcState

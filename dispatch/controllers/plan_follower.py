@@ -7,7 +7,7 @@ by a battery the battery's power is a result: the gensets are loaded so that its
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from dispatch.controllers.plan_check import stored_change_kwh
@@ -24,6 +24,7 @@ from dispatch.protections.balance import (
 from dispatch.vocabulary import Context, Controller, ControlMemory, Source, Target, Targets
 from ems.assets import GensetParams
 from ems.commands import Cause
+from ems.frozen import replace
 from ems.plan import Plan, PlanLabel
 from ems.site import GridMode
 

@@ -6,7 +6,7 @@ charge; below the floor the battery must first recharge before it may discharge 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dispatch.controllers.exercise import with_exercise
 from dispatch.protections.balance import (
@@ -21,6 +21,7 @@ from dispatch.protections.balance import (
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.assets import BatteryParams, GensetParams
 from ems.commands import Cause
+from ems.frozen import replace
 from ems.site import GridMode
 
 GRID_ALONE_RATIO = 0.9  # a peak-lopping genset stops when the net load is below this share of the import cap

@@ -1,7 +1,6 @@
 """One battery, one genset: from readings and history to its condition."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.observing.availability import Marks, bess_states, genset_states
@@ -10,6 +9,7 @@ from dispatch.observing.readings import GENSET_STATES, state_of
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from ems.assets import GensetParams
 from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty, UnitState, usable
+from ems.frozen import replace
 from ems.points import BessState, GensetState
 from ems.telemetry import Snapshot
 

@@ -3,10 +3,10 @@
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from dispatch.layout import DEFAULT_AGE_S_MAX, HeartbeatIn
+from ems.frozen import replace
 from ems.telemetry import Quality, Reading, Snapshot
 
 LARGEST = sys.float_info.max

@@ -5,7 +5,6 @@ on, and what it gives now, where its own meter is silent too, is what the other 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -13,6 +12,7 @@ from dispatch.observing.sun import dark
 from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from ems.condition import UnitState
+from ems.frozen import replace
 from ems.site import GridMode
 from ems.telemetry import Snapshot, UtcState
 

@@ -6,11 +6,11 @@ within half a minute.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from ems.condition import UnitState
+from ems.frozen import replace
 
 RELEASE_S = 30.0  # in which all PV of the site is let in
 

@@ -1,7 +1,7 @@
 """Key figures of the bus that protections decide on: what carries it, what is left of that, for how long."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -10,6 +10,7 @@ from dispatch.protections.reserve import hold_s
 from dispatch.state import FeederShed
 from ems.assets import BatteryParams, BessParams
 from ems.condition import BessCondition
+from ems.frozen import replace
 from ems.points import BessState
 from ems.site import GridMode
 from plant_models.battery import taper_limits_kw

@@ -1,12 +1,13 @@
 """Shedding and restoring whole feeders: least critical first out, most critical first back, step by step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.state import FeederShed
 from dispatch.vocabulary import Event, Target, event
 from ems.commands import Cause
+from ems.frozen import replace
 
 SETTLE_S = 5.0  # between two restored feeders: the plant must show what the first one did
 OPEN_AT_LEAST_S = 10.0  # the feeder's own controller keeps the rest of its dwell

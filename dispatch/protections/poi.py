@@ -6,12 +6,11 @@ than it is asked for: what is left at the meter is owed until it is gone. It for
 that there is no integral to wind up.
 """
 
-from dataclasses import replace
-
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.observing.phases import Phases
 from dispatch.protections.balancing_memory import PoiCaps, PoiMemory
+from ems.frozen import replace
 from ems.site import GridMode
 from ems.telemetry import Snapshot
 

@@ -6,7 +6,6 @@ them the power may move as fast as it can.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -14,6 +13,7 @@ from dispatch.protections.power_parts import bess_rooms, genset_span_kw, genset_
 from dispatch.protections.protect import Protected
 from dispatch.vocabulary import Target
 from ems.commands import Cause
+from ems.frozen import replace
 from ems.site import GridMode
 
 WHY = "the power at the POI moves by no more than the contract's ramp"

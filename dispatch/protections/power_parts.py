@@ -1,7 +1,7 @@
 """What the power stages of all grid modes share: outcome, targets of sets, rooms of batteries, limits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -16,6 +16,7 @@ from dispatch.protections.balance import (
 from dispatch.protections.bus import SHORT_S, Bus
 from dispatch.vocabulary import Target, Targets
 from ems.commands import Bound, Cause
+from ems.frozen import replace
 
 RELIEF_S = 5.0  # what gensets on load can ramp up in this time needs no feeder shed
 CHANGED_KW = 0.5  # a wish that was moved by less keeps its own cause

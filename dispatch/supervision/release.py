@@ -5,7 +5,7 @@ present condition, with less and more load, without and with full sun, and with 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 from dispatch.layout import Layout
@@ -14,6 +14,7 @@ from dispatch.state import EdgeState, Written
 from dispatch.supervision.release_memory import ReleaseMemory
 from dispatch.supervision.silence_told import differing
 from dispatch.vocabulary import Event, event
+from ems.frozen import replace
 from ems.release import ReleaseWish
 from ems.silence import when_silent
 from ems.site import GridMode

@@ -1,10 +1,10 @@
 """Taking over without a step from devices that fell back by themselves while they were out of reach."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.state import EdgeState, Written
+from ems.frozen import replace
 from ems.silence import when_silent
 from ems.site import SetpointAuthority
 from ems.telemetry import Snapshot

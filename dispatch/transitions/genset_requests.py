@@ -6,7 +6,6 @@ adopted, a set that was stopped at its panel is left alone for a while.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.state import GensetRequest, GensetSeen
@@ -14,6 +13,7 @@ from dispatch.vocabulary import Event, Target, event
 from ems.assets import GensetParams, StartsFor
 from ems.commands import Cause, Proposal
 from ems.condition import PlantCondition
+from ems.frozen import replace
 from ems.points import GensetState
 from ems.site import GridMode
 

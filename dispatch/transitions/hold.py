@@ -1,7 +1,5 @@
 """What a transition holds back: nothing acts on a bus that has just come up, the POI stays in a band."""
 
-from dataclasses import replace
-
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balance import reached
@@ -11,6 +9,7 @@ from dispatch.protections.protect import Protected
 from dispatch.transitions.stage import Moves
 from dispatch.vocabulary import Target
 from ems.commands import Bound, Cause
+from ems.frozen import replace
 
 BLOCKED = "the bus is not stable yet"
 STEERED = "the POI is steered to {:+.0f} kW"

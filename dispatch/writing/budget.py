@@ -6,7 +6,6 @@ refuses those, and counts them all the same. The count starts anew with the edge
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from dispatch.authority.layers import FORCED
 from dispatch.layout import Layout
@@ -14,6 +13,7 @@ from dispatch.state import EdgeState
 from dispatch.vocabulary import Alarm, Decisions
 from dispatch.writing.budget_memory import BudgetMemory
 from ems.commands import Setpoint
+from ems.frozen import replace
 from ems.telemetry import Snapshot
 
 

@@ -3,7 +3,7 @@
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from ems.commands import Bound, Cause, Command, Proposal, Refusal
 from ems.condition import PlantCondition
 from ems.control import ControlMode, may_write
 from ems.errors import InvariantBroken
+from ems.frozen import replace
 from ems.points import AssetKind, BessState
 from ems.telemetry import Snapshot
 

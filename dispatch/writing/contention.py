@@ -6,7 +6,6 @@ registers and shake the plant. What protects is written all the same. Ramps star
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from dispatch.authority.layers import FORCED
 from dispatch.layout import Layout
@@ -15,6 +14,7 @@ from dispatch.vocabulary import Alarm
 from dispatch.writing.contention_memory import ContentionMemory, Contest
 from dispatch.writing.outcomes import slack_of
 from ems.commands import Setpoint
+from ems.frozen import replace
 from ems.telemetry import Snapshot
 
 AGAIN_S = 60.0  # between two rewrites against the other master

@@ -11,7 +11,7 @@ again (off, test, local, held safe), and anything while the measured powers cont
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -19,6 +19,7 @@ from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from dispatch.writing.effect_memory import EffectMemory, Following
 from ems.condition import UnitState
+from ems.frozen import replace
 from ems.invariants import clamp
 from ems.points import AssetKind, BessState
 from ems.telemetry import Snapshot
@@ -31,6 +32,8 @@ RETRY_EVERY_S = 3.0
 RETRIES = 3
 WELL_S = 60.0  # so long well after a first mark; doubled with each further one
 WELL_S_MAX = 3600.0
+JUDGED = {AssetKind.BESS: "p_set_kw", AssetKind.PV: "p_limit_kw"}  # the setpoints that a power follows
+NOT_YET = Following()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +64,14 @@ def check_effect(
     """
     now_s, out = snapshot.monotonic_s, dict(written)
     following: dict[str, Following] = {}
-    for point in layout.setpoint_of.values():
-        before = memory.following.get(point, Following())
-        asset = point.partition(".")[0]
+    for (asset, name), point in layout.setpoint_of.items():
+        if JUDGED.get(layout.kinds[asset]) != name:
+            continue
+        before = memory.following.get(point, NOT_YET)
         if observed.bess_state.get(asset) is BessState.FORMING:
             following[point] = Following(times=before.times)
             continue
-        unit, w = _unit(layout, snapshot, observed, point), written.get(point)
+        unit, w = _unit(layout, snapshot, observed, asset), written.get(point)
         if unit is None or w is None or observed.suspect or asset not in asked:
             following[point] = replace(before, held=(), off_since_s=None, well_since_s=None, retries=0)
             continue
@@ -78,23 +82,20 @@ def check_effect(
         if after.retries > before.retries:
             out[point] = replace(w, known=False)
         following[point] = after
-    return EffectMemory(following={p: f for p, f in following.items() if f != Following()}), out
+    return EffectMemory(following={p: f for p, f in following.items() if f != NOT_YET}), out
 
 
-def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, point: str) -> _Unit | None:
+def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, asset: str) -> _Unit | None:
     """The unit behind a setpoint; None where its power need not follow, or cannot be read."""
-    asset, _, name = point.partition(".")
-    p_kw = snapshot.value(layout.p[asset]) if asset in layout.p else None
+    p_kw = snapshot.value(layout.p[asset])
     if p_kw is None:
         return None
     kind, settle_s = layout.kinds[asset], SETTLE_S + layout.poll_s.get(asset, 0.0)
-    if kind is AssetKind.PV and name == "p_limit_kw":
+    if kind is AssetKind.PV:
         return _Unit(
             p_kw=p_kw, low_kw=0.0, high_kw=layout.pv[asset].p_ac_kw, rated_kw=layout.pv[asset].p_ac_kw,
             is_limit=True, settle_s=settle_s,
         )  # fmt: skip
-    if kind is not AssetKind.BESS or name != "p_set_kw":
-        return None
     charge = snapshot.value(f"{asset}.p_charge_kw_max")
     discharge = snapshot.value(f"{asset}.p_discharge_kw_max")
     if observed.bess_state[asset] is not BessState.FOLLOWING or charge is None or discharge is None:

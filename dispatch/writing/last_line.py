@@ -6,7 +6,7 @@ command comes out as it was, narrower, or as a Refusal. It never comes out wider
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatch.authority.layers import FORCED, Limits, intersect, layers_of, limits_hash
 from dispatch.authority.ruling import Ruling
@@ -21,6 +21,7 @@ from dispatch.writing.rounding import inside
 from ems.commands import Bound, Cause, Command, Refusal, Setpoint
 from ems.condition import PlantCondition
 from ems.control import ControlMode, may_write
+from ems.frozen import replace
 from ems.invariants import clamp
 from ems.site import GridMode
 from ems.telemetry import Reading, Snapshot

@@ -6,11 +6,11 @@ the setpoint counts as the nearer to zero of the two, so that no ramp starts bey
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dispatch.layout import Layout
 from dispatch.state import Written
 from ems.commands import Command, WriteOutcome
+from ems.frozen import replace
 from ems.invariants import clamp
 from ems.points import is_binary
 from ems.telemetry import Snapshot

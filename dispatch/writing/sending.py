@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.state import NEVER_S, EdgeState, Written
@@ -10,11 +10,13 @@ from dispatch.writing.last_line import NOTHING_NEW, Line, Newest, last_line, lin
 from dispatch.writing.outcomes import after_write
 from ems.clock import Clock
 from ems.commands import Bound, Cause, Command, Refusal, WriteOutcome, WriteResult
+from ems.frozen import replace
 from ems.ports import DeviceIO, Recorder
 from ems.site import GridMode
 from ems.telemetry import Reading, Snapshot
 
 Arrived = Callable[[Sequence[Reading]], Snapshot]
+Draw = Callable[[Layout, EdgeState, Snapshot, GridMode, Mapping[str, Sequence[Bound]]], Line]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Sender:
     ----------
     newest : what has arrived since the last cycle, asked for just before each write; None: nothing arrives
         between two cycles.
+    line : draws the line that commands are held against.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Sender:
         io: DeviceIO,
         recorder: Recorder,
         newest: Callable[[], Newest] | None,
+        line: Draw = line_now,
     ) -> None:
         self._layout = layout
         self._clock = clock
@@ -59,6 +63,7 @@ class Sender:
         self._recorder = recorder
         self._newest = newest
         self._line: Line | None = None
+        self._draw = line
 
     async def send(
         self,
@@ -153,7 +158,7 @@ class Sender:
         now_s, known = self._clock.monotonic_s(), self._line
         if known is None or not known.holds(newest, state, now_s):
             snapshot = arrived(newest.readings)
-            known = line_now(self._layout, state, snapshot, decided.mode, decided.bounds)
+            known = self._draw(self._layout, state, snapshot, decided.mode, decided.bounds)
             self._line = known
         return known
 

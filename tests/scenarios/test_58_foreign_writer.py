@@ -7,7 +7,8 @@ import pytest
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.commands import Cause
 from ems.site import Site
-from sim.rig import Rig, Row
+from sim.faults import Fault
+from sim.rig import Rig, RigOptions, Row
 
 pytestmark = pytest.mark.scenario(58)
 BESS, PV = "bess1.p_set_kw", "pv1.p_limit_kw"
@@ -85,3 +86,28 @@ def test_foreign_writer_protection_is_written_all_the_same(demo: Site):
 def test_own_writes_late_read_back_and_deaf_device_are_no_contention(demo: Site):
     rig = Rig(demo, load_kw=LOAD, pv_kw=30.0, controller="rules").run(300.0)
     assert rig.raised("setpoint.contention") == 0
+
+
+def test_own_limit_whose_read_back_is_frozen_rises_by_its_ramp_from_what_was_sent(demo: Site):
+    """Seed 6 of the soak: the registers of a PV plant stood still at a high limit while a lower one was sent.
+
+    The read-back looks like another master's. Ramps that started there let the limit jump upwards (I4).
+    """
+    frozen = Fault(kind="device_frozen", target="pv1", from_s=95.0, until_s=300.0)
+    rig = Rig(
+        demo,
+        load_kw={"critical": lambda t_s: 160.0 if t_s < 100.0 else 40.0, "essential": 5.0, "deferrable": 5.0},
+        pv_kw=300.0,
+        mains=[(10.0, 400.0)],
+        faults=[frozen],
+        options=RigOptions(soc=0.93),
+    ).run(125.0)
+    sent = [row.held["pv1.p_limit_kw"] for row in rig.rows(100.0)]
+    rises = [b - a for a, b in pairwise(sent) if b > a]
+    ramp_kw = demo.authority.setpoints["pv1.p_limit_kw"].ramp_per_s
+    assert ramp_kw is not None
+    assert len(rises) >= 3
+    assert max(rises) <= ramp_kw + 0.1
+    told_kw = rig.last.snapshot.value("pv1.p_limit_kw")
+    assert told_kw is not None
+    assert told_kw - sent[-1] > 10.0 * ramp_kw

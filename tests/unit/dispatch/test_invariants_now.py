@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import dispatch.runtime
+import dispatch.supervision.mind
 from dispatch.cycle import EdgeSetup, tick
 from dispatch.layout import layout_of
 from dispatch.observing.process_image import ProcessImage
@@ -44,7 +44,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, bug: Callable[[Decisions], Decision
         after, decisions = tick(setup, state, given)
         return after, bug(decisions) if given.snapshot.monotonic_s >= AT_S else decisions
 
-    monkeypatch.setattr(dispatch.runtime, "tick", spoilt)
+    monkeypatch.setattr(dispatch.supervision.mind, "tick", spoilt)
 
 
 def command(point: str, value: float, cause: Cause = Cause.RULES, *, seq: int = 900) -> Command:

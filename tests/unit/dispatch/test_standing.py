@@ -56,7 +56,7 @@ def test_runtime_invariant_broken_is_kept_so_that_a_restart_comes_up_held_safe(m
     def broken(*_: object) -> object:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("dispatch.runtime.tick", broken)
+    monkeypatch.setattr("dispatch.supervision.mind.tick", broken)
     rig.run(6.0, judge=False)
     assert isinstance(rig.broken, RuntimeError)
     assert kept[-1].held_safe

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dispatch.cycle import tick
 from dispatch.layout import layout_of
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
@@ -104,6 +105,28 @@ def test_fork_without_a_fault_shows_what_it_changed(base: Site):
         twin.step()
     assert differs(rig.last, twin.last)
     assert twin.last.flows.bess_state["bess1"] != rig.last.flows.bess_state["bess1"]
+
+
+def test_fork_thinks_for_itself_only_from_where_it_sees_something_else(
+    base: Site, monkeypatch: pytest.MonkeyPatch
+):
+    fault = Fault(kind="device_silent", target="pv1", from_s=30.0, until_s=90.0)
+    later = Fault(kind="bess_trips", target="bess1", from_s=25.0)
+    rig = Rig(base, faults=[fault, later], options=RigOptions(keep=10)).run(20.0)
+    twin = fork(rig, fault)
+    asked: list[float] = []
+
+    def counted(setup, state, given):
+        asked.append(given.snapshot.monotonic_s)
+        return tick(setup, state, given)
+
+    monkeypatch.setattr("dispatch.supervision.mind.tick", counted)
+    while rig.t_s < 35.0:
+        rig.step()
+        twin.step()
+    assert asked == [*range(20, 31), *(t for t in range(31, 35) for _ in range(2))]
+    assert rig.last.snapshot.value("pv1.p_kw") is None
+    assert twin.last.snapshot.value("pv1.p_kw") is not None
 
 
 def test_run_episode_counts_what_was_injected_and_what_mattered(base: Site):

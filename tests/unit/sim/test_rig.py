@@ -198,7 +198,7 @@ def test_oracle_edge_that_breaks_is_found_and_held_safe(monkeypatch: pytest.Monk
     r = rig()
 
     def nonsense(rig: Rig) -> None:
-        monkeypatch.setattr("dispatch.runtime.tick", lambda setup, state, given: 1 / 0)
+        monkeypatch.setattr("dispatch.supervision.mind.tick", lambda setup, state, given: 1 / 0)
 
     with pytest.raises(OracleError, match="tick: the edge raised ZeroDivisionError"):
         r.at(5.0, nonsense).run(20.0)
