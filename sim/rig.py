@@ -50,6 +50,7 @@ CONTROLLERS: Mapping[str, Callable[[], Controller]] = {
     "mpc": PlanFollower,
 }
 WISHES_KEPT_S = 60.0  # a wish whose time is over is still handed in: to drop it is the edge's
+RECORDER_SHARE = 0.9  # of a cycle, that a slow recorder takes at most
 AFTER_BREAK_S = 10.0  # the plant goes on so long after the edge broke, for what its devices do
 
 EPOCH = 1  # of the edge
@@ -336,6 +337,7 @@ class Rig:
         self._ask(t_s)
         self.journal.entered.clear()
         self.journal.refusals.clear()
+        self.journal.spare_s = RECORDER_SHARE * self.dt_s
         self.io.results.clear()
         self._held_safe = self.runtime.state.held_safe
         self._at = self.clock.now()

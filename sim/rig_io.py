@@ -140,6 +140,8 @@ class Journal:
     def __init__(self, clock: RigClock, faults: Active) -> None:
         self._clock = clock
         self._faults = [f for f, e in faults if e.lose]
+        self._slow = [(f, e) for f, e in faults if e.slow]
+        self.spare_s = 0.0  # how long it may take until the next cycle is due: no cycle is late here
         self.entered: list[Entered] = []  # of this tick
         self.events: list[EventRecord] = []
         self.lost = 0
@@ -169,6 +171,11 @@ class Journal:
         if self.full:
             self.lost += 1
         self.entered.append(Entered(kind, command.epoch, command.seq, command.point))
+        for fault, entry in self._slow:
+            if fault.holds(self._clock.monotonic_s()):
+                takes_s = min(fault.given(entry.value), self.spare_s)
+                self.spare_s -= takes_s
+                self._clock.advance(takes_s)
 
     def refusal(self, refusal: Refusal) -> None:
         """A write that the gate refused."""

@@ -97,6 +97,7 @@ class Entry:
     found_until_s : the edge finds only plans that were published until then [s].
     asks : who asks what of the edge now, after the answers of the last tick.
     lose : the recorder does not take what it is given.
+    slow : the recorder takes `value` seconds for each intent and outcome, while control time goes on.
     blinds : oracles that judge by truth and cannot hold meanwhile, with the reason.
     lasts_s : shortest and longest duration when drawn [s].
     point : name of the one point it is about, when the target is a point.
@@ -122,6 +123,7 @@ class Entry:
     found_until_s: Callable[[Fault, float], float] | None = None
     asks: Callable[[Fault, Site, float, Sequence[Answer]], Sequence[tuple[str, Ask]]] | None = None
     lose: bool = False
+    slow: bool = False
     blinds: tuple[tuple[str, str], ...] = ()
     lasts_s: tuple[float, float] = (30.0, 600.0)
     point: str | None = None

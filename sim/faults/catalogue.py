@@ -293,6 +293,10 @@ INPUTS = (
         name="recorder_full", modes=NEVER, layer=Layer.RECORDER, lose=True,
         does="historian and audit take nothing: their queue is full",
     ),
+    Entry(
+        name="recorder_slow", modes=NEVER, layer=Layer.RECORDER, slow=True, value=0.15, unit="s",
+        does="each intent and each outcome takes long to record, between a decision and its writes",
+    ),
 )  # fmt: skip
 
 CATALOGUE = {e.name: e for e in (*PLANT, *FACE, *ARRIVAL, *INPUTS)}

@@ -84,7 +84,8 @@ def test_rig_each_fault_acts_without_breaking_the_edge(kind: str):
 def test_faults_every_layer_has_entries_that_hook_into_it():
     hooks = ("shape", "tell", "take", "act", "arrive", "offer", "foresee", "utc", "found_until_s", "asks")
     for entry in CATALOGUE.values():
-        assert any(getattr(entry, h) is not None for h in hooks) or entry.planner_dead or entry.lose
+        told = entry.planner_dead or entry.lose or entry.slow
+        assert told or any(getattr(entry, h) is not None for h in hooks)
     assert {e.layer for e in CATALOGUE.values()} == set(Layer)
 
 
@@ -162,6 +163,17 @@ def test_fault_foreign_writer_writes_past_the_edge():
     fault = Fault(kind="foreign_writer", target="pv1.p_limit_kw", from_s=3.0, value=7.0)
     r = rig(fault).run(4.0, judge=False)
     assert r.last.held["pv1.p_limit_kw"] == 7.0
+
+
+def test_fault_recorder_slow_writes_later_and_decides_the_same():
+    """Between a decision and its writes the line is drawn again, in which time has passed."""
+    outage = [(20.0, 60.0)]
+    slow, quick = rig(Fault(kind="recorder_slow"), mains=outage).run(40.0), rig(mains=outage).run(40.0)
+    assert slow.digest() == quick.digest()
+    rows = [row for row in slow.rows(5.0) if row.results]
+    late_s = [(row.results[-1].finished_at - row.decisions.at).total_seconds() for row in rows]
+    assert max(late_s) >= 0.5
+    assert max(late_s) < slow.dt_s
 
 
 @pytest.mark.parametrize(
