@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -182,21 +183,22 @@ def test_processor_wanted_by_many_every_slot_is_a_cycle_or_counted(demo: Site, t
     """In real time: nothing locks up, no cycle is made up for, the heartbeat counts the cycles that were."""
     rig, recorder = recording(Rig(demo, load_kw=LOAD, pv_kw=100.0), tmp_path)
     rig.clock.__class__ = Real
-    seen: list[float] = []
+    dues: list[tuple[float, int]] = []  # when each cycle was due, slots missed by then
+    pace = rig.runtime.pace
 
     def period(_: object) -> float:
         rig.world.advance(max(rig.world.now_s, rig.clock.monotonic_s()))
-        seen.append(rig.clock.monotonic_s())
         return CYCLE_S
+
+    def told(_: object, dt_s: float) -> None:
+        dues.append((pace.due_s, pace.missed))
 
     with wanted_by_many():
         BEGAN_S[0] = time.monotonic()
-        asyncio.run(rig.runtime.run(period, lambda: len(seen) >= CYCLES))
-    pace = rig.runtime.pace
-    assert pace.cycles == CYCLES == len(seen)
-    slots = [int(t_s / CYCLE_S + 1e-6) for t_s in seen]
-    assert len(set(slots)) == CYCLES, "no slot twice"
-    assert abs((slots[-1] - slots[0] + 1) - (pace.cycles + pace.missed)) <= 1
+        asyncio.run(rig.runtime.run(period, lambda: len(dues) >= CYCLES, told))
+    assert pace.cycles == CYCLES == len(dues)
+    for (due_s, missed), (next_s, missed_then) in pairwise(dues):
+        assert next_s - due_s == pytest.approx((1 + missed_then - missed) * CYCLE_S, abs=1e-6)
     assert rig.runtime.state.held_safe, "stopped in order, by the safe table"
     beats = [r.command.value for r in rig.io.results if "heartbeat" in r.command.point]
     assert beats
