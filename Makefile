@@ -52,7 +52,7 @@ endif
 # Who may command, and the plan check: the quick tests that are about them, and every branch taken.
 AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,control.py authority_gate.py authority_edges.py \
 	authority_layers.py last_line.py leases.py desk_rights.py plan_check.py plan_check_edges.py plan_moves.py \
-	standing.py) \
+	standing.py safe_stop.py) \
 	tests/scenarios/test_67_select_before_operate.py
 
 coverage: $(VENV)/.dev ## every branch of authority and plan check is taken by a test, or it fails

@@ -86,10 +86,13 @@ class InterlockOut(BaseModel):
 
 
 class RulesOut(BaseModel):
-    """What authority rules by. `lost`: what held before the last start is not known."""
+    """What authority rules by. `lost`: what held before the last start is not known; `orphans`: what people
+    set about something that the site file has no more.
+    """
 
     emergency_stop: str
     lost: bool
+    orphans: dict[str, str] = {}
     plant: ModeOut
     devices: dict[str, DeviceOut]
     caps: list[CapOut]

@@ -1,16 +1,18 @@
 """The edge's dealings with people and services: what they hand in, what outlives a restart, what they see."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cli.process_config import ProcessConfig
 from connectors.stores.alarm_desk import AlarmDesk
-from connectors.stores.request_desk import RequestDesk
+from connectors.stores.failing import Failing, Told
+from connectors.stores.owner_names import OwnerNames
+from connectors.stores.request_desk import RequestDesk, stood_before
 from connectors.stores.standing import StandingStore
 from dispatch.authority.view import Look, counts, shown
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Decisions
 from ems.clock import Clock
+from ems.control_site import ControlParams
 from ems.records import JsonValue
 from ems.requests import Standing
 
@@ -31,19 +33,28 @@ class People:
     config : of the running plant.
     clock : the edge's own.
     told : told of events beside the cycle.
+    control : who may ask, and the mode of a first start.
+    ran_before : whether an edge has recorded something in this folder before.
     """
 
     def __init__(
-        self, config: ProcessConfig, clock: Clock, told: Callable[[str, Mapping[str, JsonValue]], None]
+        self, config: ProcessConfig, clock: Clock, told: Told, control: ControlParams, *, ran_before: bool
     ) -> None:
         self._clock = clock
-        self._alarms = AlarmDesk(config.alarm_desk, told)
+        self._users = Failing("users", told)
+        names = OwnerNames(self._users)
+        names.learn(control.users)
+        self._names = names
+        self._alarms = AlarmDesk(config.alarm_desk, told, name_of=names)
         # in lock-step the clock begins anew with each run of its keeper
         self._store = StandingStore(
             config.directory, clock=clock, epoch_of_clock=str(config.keeper_port), told=told
         )
-        self._desk = RequestDesk(config.directory, clock=clock, told=told)
-        self.standing: Standing | None = self._store.load(ran_before=self._desk.asked_before)
+        ran_before = ran_before or stood_before(config.directory)
+        self.standing: Standing | None = self._store.load(ran_before=ran_before)
+        if self.standing is None:  # from now on a file that is gone was taken away
+            self._store.keep(Standing(plant=control.start_mode))
+        self._desk = RequestDesk(config.directory, clock=clock, told=told, name_of=names)
 
     def keep(self, standing: Standing) -> None:
         """What must outlive a restart, whenever it changes."""
@@ -63,6 +74,16 @@ class People:
         runtime.alarm_actions += self._alarms.collect()
         runtime.release = self._alarms.release
         runtime.received += self._desk.collect()
+        self._names.settle()
+
+    def failing(self) -> dict[str, str]:
+        """What is wrong with the desks and with who asks, for the alarm; empty: nothing."""
+        found = {
+            "requests": self._desk.wrong or self._desk.failing.now,
+            "alarm-desk": self._alarms.failing.now,
+            "users": self._users.now,
+        }
+        return {place: why for place, why in found.items() if why is not None}
 
     def shown(self, runtime: EdgeRuntime, decisions: Decisions) -> Shown:
         """Who commands what after a cycle."""
@@ -78,7 +99,7 @@ class People:
             counts={
                 "epoch": state.epoch,
                 "held_safe": state.held_safe,
-                "requests_refused": self._desk.wrong,
+                "requests_refused": self._desk.wrong or self._desk.failing.now,
                 "standing_unwritten": self._store.unwritten,
                 **counts(state.authority),
             },

@@ -12,7 +12,7 @@ import numpy as np
 from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_people import People, Shown
-from cli.edge_records import unwritten
+from cli.edge_records import deaf, unwritten
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
@@ -20,6 +20,7 @@ from cli.stopping import run_until_stopped
 from cli.writing_permit import identities_to_write
 from connectors.field import FieldIO
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
+from connectors.stores.failing import Failing
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
 from dispatch.controllers.plan_follower import PlanFollower
@@ -59,7 +60,11 @@ async def serve(config: ProcessConfig) -> None:
     flushing.append(recorder)
     plans = PlanReader(config.plans, on_event=recorder.event, clock=clock)
     io = _field(config, site, clock, recorder, commissioned)
-    people = People(config, clock, lambda kind, fields: recorder.event(clock.now(), kind, fields))
+
+    def event(kind: str, fields: Mapping[str, JsonValue]) -> None:
+        recorder.event(clock.now(), kind, fields)
+
+    people = People(config, clock, event, site.control, ran_before=recorder.boot > 1)
     runtime = EdgeRuntime(
         site,
         clock=clock,
@@ -79,7 +84,10 @@ async def serve(config: ProcessConfig) -> None:
         standing=people.standing,
         keep=people.keep,
         strangers=io.strangers,
-        beside=lambda: unwritten(recorder.trouble, standing_kept=not people.unwritten),
+        beside=lambda: (
+            *unwritten(recorder.trouble, standing_kept=not people.unwritten),
+            *deaf(people.failing()),
+        ),
     )
     people.serve(runtime)
 
@@ -100,9 +108,10 @@ async def serve(config: ProcessConfig) -> None:
     finally:
         signs.close()
         await io.close()
+        with Failing("figures", event).trying("keep what the report looks at"):
+            pacer.close()
         recorder.close()
         plans.close()
-        pacer.close()
 
 
 def _field(

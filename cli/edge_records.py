@@ -1,4 +1,6 @@
-"""The alarm of an edge whose files cannot be written: it goes on, and nobody would see it in the files."""
+"""Alarms of an edge whose files cannot be written or read: it goes on, and people hear of it here."""
+
+from collections.abc import Mapping
 
 from dispatch.vocabulary import Alarm
 
@@ -14,3 +16,9 @@ def unwritten(history: str | None, *, standing_kept: bool) -> tuple[Alarm, ...]:
     orders = None if standing_kept else "what people have ordered would not outlive a restart"
     told = [text for text in (history, orders) if text is not None]
     return (Alarm(code="records.unwritten", text="; ".join(told)),) if told else ()
+
+
+def deaf(failing: Mapping[str, str]) -> tuple[Alarm, ...]:
+    """One alarm for everything that keeps people from being heard: it is one disk, or one user database."""
+    text = "; ".join(f"{place}: {why}" for place, why in failing.items())
+    return (Alarm(code="edge.desk.failing", text=text),) if text else ()

@@ -72,6 +72,8 @@ def _head(row: StatusRow, shown: Fields) -> Iterator[str]:
         yield "HELD SAFE: nothing is decided until a person has looked (ems operator resume --why ...)"
     if shown.get("lost"):
         yield "MODES AND LIMITS OF BEFORE THE RESTART ARE LOST: off until a person chooses a mode"
+    for subject, held in _map(shown.get("orphans")).items():
+        yield f"SET BY PEOPLE, NOT IN THE SITE FILE: {subject} ({held})"
     if f.get("standing_unwritten"):
         yield "WHAT HOLDS NOW CANNOT BE WRITTEN: a restart would not find it (is the disk full?)"
     if f.get("requests_refused") is not None:

@@ -98,11 +98,15 @@ class ReleaseHeldSafe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TellLimit:
-    """The value of a limit of the site file, from a utility or plant controller; also its sign of life."""
+    """The value of a limit of the site file, from a utility or plant controller; also its sign of life.
+
+    `seq`: once a limit was told with one, what has none or no higher one is old and loosens nothing.
+    """
 
     kind: Literal["tell"] = "tell"
     limit: str
     value_kw: float
+    seq: int | None = None
 
 
 Ask = (

@@ -5,18 +5,18 @@ kernel knows it: `operators` and `engineers` are folders with the sticky bit, wr
 readable for the edge alone. The edge opens no listener for it. Every file is taken once and removed.
 """
 
-import contextlib
 import os
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from connectors.json_codec import dumps, loads
 from connectors.stores.drop_folder import drop_file, owner_name, read_plain
+from connectors.stores.failing import Failing, Told
+from connectors.stores.kept_file import put_whole
 from ems.alarms import AlarmAction, AlarmRequest
 from ems.errors import BadValue, EmsError
-from ems.records import JsonValue
 from ems.release import ReleaseRequest, ReleaseWish
 
 ROLES = {"operators": "operator", "engineers": "engineer"}
@@ -26,7 +26,7 @@ REMEMBERED = 4096
 SUFFIX = ".json"
 OF_RELEASE = ".release.json"
 RELEASED = "released.json"  # the wish that stands; the edge's own file
-Told = Callable[[str, Mapping[str, JsonValue]], None]
+KEEP, MAKE = "keep for a restart who let go", "make its folders"
 
 
 class DeskError(EmsError):
@@ -39,27 +39,36 @@ class AlarmDesk:
     Parameters
     ----------
     folder : made if it is not there, with a folder for each role.
-    told : told of files that are not requests, as an event.
+    told : told of files that are not requests, and of what fails at the disk, as events.
+    name_of : user of an owner's number; None: not known yet, the file is left for the next cycle.
     """
 
-    def __init__(self, folder: Path, told: Told) -> None:
+    def __init__(
+        self, folder: Path, told: Told, *, name_of: Callable[[int], str | None] = owner_name
+    ) -> None:
+        self._folder = folder
         self._folders = {folder / name: role for name, role in ROLES.items()}
-        self._told = told
+        self._told, self._name_of = told, name_of
         self._seen: deque[str] = deque(maxlen=REMEMBERED)
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o711)
+        self._stuck: set[Path] = set()  # taken, or not ours to take, and still there
+        self.failing = Failing("alarm-desk", told)
         self._standing = folder / RELEASED
-        self.release = _wish(self._standing)  # outlives a restart
+        self.release = self._wish()  # outlives a restart
+        self._unkept = False
+        self._make()
         for each in self._folders:
-            if not each.exists():
-                each.mkdir()
-                each.chmod(FOLDER_MODE)
-            for name in _names(each):
-                _remove(each / name)
+            for name in self._names(each):
+                self._remove(each / name)
 
     def collect(self) -> list[AlarmAction]:
         """What was handed in since the last call, oldest first, at most 32. Never waits for anybody."""
-        found = [(f, name) for f in self._folders for name in _names(f)]
+        if self._unkept:
+            self._keep()
+        if self.failing.on(MAKE):
+            self._make()
+        for file in tuple(self._stuck):
+            self._remove(file)
+        found = [(f, name) for f in self._folders for name in self._names(f) if f / name not in self._stuck]
         taken = sorted(found, key=lambda x: (_modified_ns(x[0] / x[1]), x[1]))[:PER_CYCLE]
         actions = (self._take(folder / name, self._folders[folder]) for folder, name in taken)
         return [a for a in actions if a is not None]
@@ -72,19 +81,22 @@ class AlarmDesk:
             request = loads(ReleaseRequest, text) if of_release else loads(AlarmRequest, text)
         except (OSError, BadValue) as error:
             self._told("alarm.request.unreadable", {"file": file.name, "role": role, "why": str(error)})
+            self._remove(file)
             return None
-        finally:
-            _remove(file)
+        who = self._name_of(status.st_uid)
+        if who is None:
+            return None
+        self._remove(file)
         if request.id in self._seen:
             return None  # handed in twice, done once
         self._seen.append(request.id)
         if isinstance(request, ReleaseRequest):
-            self._let_go(request, owner_name(status.st_uid), role)
+            self._let_go(request, who, role)
             return None
         return AlarmAction(
             act=request.act,
             key=request.key,
-            who=owner_name(status.st_uid),
+            who=who,
             role=role,
             why=request.why,
             for_s=request.for_s,
@@ -92,22 +104,57 @@ class AlarmDesk:
         )
 
     def _let_go(self, request: ReleaseRequest, who: str, role: str) -> None:
-        """Keep the wish where a restart finds it."""
+        """Done at once, also where it cannot be kept for a restart: that is told, and tried in each cycle."""
         if role != "engineer":
             self._told("edge.release.refused", {"who": who, "against": ["an engineer may"]})
-        elif request.let_go:
-            self.release = ReleaseWish(who=who, why=request.why)
-            self._standing.write_text(dumps(self.release))
-        else:
-            self.release = None
-            _remove(self._standing)
+            return
+        self.release = ReleaseWish(who=who, why=request.why) if request.let_go else None
+        self._keep()
 
+    def _keep(self) -> None:
+        """Keep the wish, or that there is none, where a restart finds it."""
+        with self.failing.trying(KEEP):
+            if self.release is None:
+                self._standing.unlink(missing_ok=True)
+            else:
+                put_whole(self._standing, dumps(self.release).encode())
+        self._unkept = self.failing.on(KEEP)
 
-def _wish(file: Path) -> ReleaseWish | None:
-    try:
-        return loads(ReleaseWish, file.read_text())
-    except (OSError, BadValue):
-        return None
+    def _wish(self) -> ReleaseWish | None:
+        """What a person wanted before the restart. Not readable: somebody may be at work on the devices."""
+        try:
+            return loads(ReleaseWish, self._standing.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, BadValue, UnicodeDecodeError) as error:
+            self._told("edge.release.unreadable", {"file": RELEASED, "why": str(error)})
+            return ReleaseWish(who="unknown", why=f"{RELEASED} cannot be read: {error}")
+
+    def _make(self) -> None:
+        """The folders, where they are not there."""
+        with self.failing.trying(MAKE):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.chmod(0o711)
+            for each in self._folders:
+                if not each.exists():
+                    each.mkdir()
+                    each.chmod(FOLDER_MODE)
+
+    def _names(self, folder: Path) -> list[str]:
+        names: list[str] = []
+        with self.failing.trying(f"read {folder.name}"), os.scandir(folder) as entries:
+            names = [e.name for e in entries if _is_request(e)]
+        return names
+
+    def _remove(self, file: Path) -> None:
+        """Away with it, or never looked at again."""
+        self._stuck.discard(file)
+        with self.failing.trying(f"empty {file.parent.name}"):
+            try:
+                file.unlink(missing_ok=True)
+            except OSError:
+                self._stuck.add(file)
+                raise
 
 
 def hand_in(folder: Path, role: str, request: AlarmRequest | ReleaseRequest) -> Path:
@@ -132,14 +179,6 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return [e.name for e in entries if _is_request(e)]
-    except OSError:
-        return []
-
-
 def _is_request(entry: "os.DirEntry[str]") -> bool:
     hidden = entry.name.startswith(".")  # not whole yet
     return entry.name.endswith(SUFFIX) and not hidden and not entry.is_dir(follow_symlinks=False)
@@ -150,8 +189,3 @@ def _modified_ns(file: Path) -> int:
         return file.lstat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _remove(file: Path) -> None:
-    with contextlib.suppress(OSError):
-        file.unlink()

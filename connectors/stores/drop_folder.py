@@ -56,7 +56,7 @@ def read_plain(file: Path | str, *, dir_fd: int | None = None) -> tuple[os.stat_
 
 
 def owner_name(uid: int) -> str:
-    """The user of a number; a number that nobody has is no name of a user."""
+    """The user of a number; a number that nobody has is no name of a user. May wait for another machine."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -67,7 +67,9 @@ def insecure(folder: os.stat_result) -> str | None:
     """Why nobody knows who put a file into such a folder, or who took one out; None: it is well kept."""
     mode = stat.S_IMODE(folder.st_mode)
     if folder.st_uid != os.geteuid():
-        return f"it belongs to {owner_name(folder.st_uid)}, not to {owner_name(os.geteuid())}"
+        return (
+            f"it belongs to uid {folder.st_uid}, not to uid {os.geteuid()}"  # asked in each cycle: no names
+        )
     if mode & stat.S_IWOTH:
         return f"its mode is {mode:04o}: everybody may write; allowed: 1730"
     if mode & stat.S_IWGRP and not mode & stat.S_ISVTX:

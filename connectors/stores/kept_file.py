@@ -19,7 +19,16 @@ def keep(file: Path, body: Mapping[str, JsonValue]) -> None:
     OSError : it cannot be written; the old one is as it was.
     """
     text = json.dumps(body, allow_nan=False, sort_keys=True)
-    raw = json.dumps({"crc32": _sum(text), "body": text}).encode()
+    put_whole(file, json.dumps({"crc32": _sum(text), "body": text}).encode())
+
+
+def put_whole(file: Path, raw: bytes) -> None:
+    """Replace the file, so that a crash at any moment leaves the old one or the new one.
+
+    Raises
+    ------
+    OSError : it cannot be written; the old one is as it was.
+    """
     draft = file.with_name(f".{file.name}.new")
     with contextlib.suppress(FileNotFoundError):
         draft.unlink()

@@ -92,7 +92,7 @@ class PlanReader:
                 self._seen, self._plan = newest, None
                 self._plan = loads(Plan, body[0][0]) if body else None
             self._complaint = ""
-        except StoreError as error:  # the plan in hand says itself how long it is good
+        except (StoreError, OSError) as error:  # the plan in hand says itself how long it is good
             self._complain("plan.store.unreadable", str(error))
         except BadValue as error:
             self._complain("plan.current.corrupt", str(error))

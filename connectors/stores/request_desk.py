@@ -11,12 +11,13 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from connectors.stores.drop_folder import insecure, owner_name, read_plain
+from connectors.stores.failing import Failing, Told
 from connectors.stores.kept_file import keep, kept
 from connectors.stores.request_text import ID, request_of
 from ems.clock import Clock, SystemClock
@@ -36,7 +37,7 @@ ASIDE_BYTES_MAX = 65536
 ASIDE_MAX = 32  # files set aside; the next ones take the place of the oldest
 SUFFIX = ".json"
 FOLDER, ASIDE, IDS = "requests", "requests-aside", "request-ids.json"
-Told = Callable[[str, Mapping[str, JsonValue]], None]
+MAKE, EMPTY = "make its folder", "take files out of its folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class RequestDesk:
     directory : of the running plant; the folder is made in it.
     clock : the edge's own, by which a request's time to live counts.
     told : told of what is no request, and of what is wrong with the folder, as events.
-    name_of : user of an owner's number.
+    name_of : user of an owner's number; None: not known yet, the file is left for the next cycle.
     """
 
     def __init__(
@@ -69,21 +70,18 @@ class RequestDesk:
         *,
         clock: Clock,
         told: Told,
-        name_of: Callable[[int], str] = owner_name,
+        name_of: Callable[[int], str | None] = owner_name,
     ) -> None:
         self._folder, self._ids = directory / FOLDER, directory / IDS
         self._aside = directory / ASIDE
         self._clock, self._tell, self._name_of = clock, told, name_of
         self._wall = SystemClock()  # the kernel's stamps are in wall time, whatever time the edge lives in
-        self.asked_before = self._ids.exists()  # somebody has asked an edge of this folder for something
+        self.failing = Failing("requests", told)
         self._known = self._remembered()
         self._stuck: set[str] = set()
         self._wrong: str | None = None  # what is wrong with the folder, told once
         self._set_aside = self._n = 0
-        with contextlib.suppress(FileExistsError):
-            self._folder.mkdir()
-            self._folder.chmod(FOLDER_MODE)
-        self._aside.mkdir(mode=0o700, exist_ok=True)
+        self._make()
         self._throw_away()
 
     @property
@@ -95,14 +93,12 @@ class RequestDesk:
         """What was handed in since the last call, in the order it came, at most 32. Waits for nobody."""
         if len(self._stuck) > STUCK_MAX:
             self._renew()
+        if self.failing.on(MAKE):
+            self._make()
         with self._opened() as folder:
             if folder is None:
                 return []
-            try:
-                found = self._listed(folder)
-            except OSError as error:  # no descriptor is left
-                self._judge(f"it cannot be read: {error.strerror}")
-                return []
+            found = self._listed(folder)
             taken: Counter[int] = Counter()
             out: list[Received] = []
             for one in found:
@@ -119,6 +115,14 @@ class RequestDesk:
         return out
 
     # ---- the folder ---------------------------------------------------------------------------------
+
+    def _make(self) -> None:
+        """What is not there yet; again in each cycle while the disk does not let it."""
+        with self.failing.trying(MAKE):
+            with contextlib.suppress(FileExistsError):
+                self._folder.mkdir()
+                self._folder.chmod(FOLDER_MODE)
+            self._aside.mkdir(mode=0o700, exist_ok=True)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int | None]:
@@ -144,7 +148,7 @@ class RequestDesk:
     def _listed(self, folder: int) -> list[_Found]:
         """What lies there, by arrival. Of an owner with too many only the first are left."""
         found: list[_Found] = []
-        with os.scandir(folder) as entries:
+        with self.failing.trying("read its folder"), os.scandir(folder) as entries:
             for entry in islice((e for e in entries if e.name not in self._stuck), LISTED_MAX):
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
@@ -168,7 +172,7 @@ class RequestDesk:
                 left.append(one)
         for uid, count in waiting.items():
             if count > OWNER_WAITING_MAX:
-                self._tell("request.desk.flooded", {"user": self._name_of(uid), "count": count})
+                self._tell("request.desk.flooded", {"user": self._user(uid), "count": count})
         return left
 
     def _throw_away(self) -> None:
@@ -213,8 +217,10 @@ class RequestDesk:
                 os.rmdir(name, dir_fd=folder)
             except OSError:
                 return False
-        except OSError:
+        except OSError as error:
+            self.failing.failed(EMPTY, str(error.strerror))
             return False
+        self.failing.done(EMPTY)
         return True
 
     # ---- one file -----------------------------------------------------------------------------------
@@ -230,10 +236,10 @@ class RequestDesk:
         except (OSError, BadValue) as error:
             self._put_aside(folder, one, str(error))
             return None
-        if not self._remove(folder, one.name):
-            return None  # taken back, or it could be read again: not done
         one = replace(one, uid=status.st_uid, arrived_ns=status.st_ctime_ns)
         user, age_s = self._name_of(one.uid), self._age_s(one)
+        if user is None or not self._remove(folder, one.name):
+            return None  # asked again in the next cycle, taken back, or it could be read again: not done
         if not -AGE_S_MAX <= age_s <= AGE_S_MAX:
             text = f"handed in {age_s:.0f} s ago by this machine's clock; allowed: {AGE_S_MAX:.0f} s"
             self._refuse(one, "too_old", text)
@@ -248,12 +254,17 @@ class RequestDesk:
     def _refuse(self, one: _Found, code: str, text: str) -> None:
         self._tell(
             "authority.request.refused",
-            {"user": self._name_of(one.uid), "request_id": stem(one.name), "code": code, "text": text},
+            {"user": self._user(one.uid), "request_id": stem(one.name), "code": code, "text": text},
         )
+
+    def _user(self, uid: int) -> str:
+        """For records: the user, or the number where nobody knows the user yet."""
+        name = self._name_of(uid)
+        return f"uid {uid}" if name is None else name
 
     def _put_aside(self, folder: int, one: _Found, why: str) -> None:
         """For whoever looks into it later; it is not tried again."""
-        user, name = self._name_of(one.uid), printable(one.name)
+        user, name = self._user(one.uid), printable(one.name)
         fields: dict[str, JsonValue] = {"file": name, "request_id": stem(one.name), "user": user, "why": why}
         place = self._aside / f"{self._set_aside % ASIDE_MAX:02}"
         try:
@@ -285,10 +296,16 @@ class RequestDesk:
         """Before anything is done. Where it cannot be written, what is asked is done all the same."""
         newest = list(self._known)[-REMEMBERED:]
         self._known = {k: self._known[k] for k in newest}
-        try:
+        with self.failing.trying(f"write {IDS}"):
             keep(self._ids, {"asked": [list(k) for k in newest]})
-        except OSError as error:
-            self._tell("request.desk.forgot", {"file": IDS, "why": str(error.strerror)})
+
+
+def stood_before(directory: Path) -> bool:
+    """Whether a desk has stood in this folder: its traces are the edge's own, and nobody else makes them."""
+    try:
+        return any(os.path.lexists(directory / name) for name in (ASIDE, IDS))
+    except OSError:
+        return True
 
 
 def stem(name: str) -> str | None:

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from connectors.json_codec import dumps, json_text, loads
 from ems.errors import BadValue
 from ems.records import JsonValue
-from ems.requests import Ask, Request
+from ems.requests import Ask, Request, TellLimit
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -73,6 +73,9 @@ def _bounded(request: Request) -> None:
         raise BadValue(f"ttl_s: found {request.ttl_s:g}; allowed: more than 0, at most {TTL_S_MAX:g} s")
     if not 0 <= request.epoch <= EPOCH_MAX:
         raise BadValue("epoch: allowed: the number of a start of the edge")
+    seq = request.ask.seq if isinstance(request.ask, TellLimit) else None
+    if seq is not None and not 0 <= seq <= EPOCH_MAX:
+        raise BadValue(f"ask.seq: found {_short(seq)}; allowed: 0 to {EPOCH_MAX}")
     texts: dict[str, object] = {"session": request.session, "reason": request.reason}
     texts |= {f.name: getattr(request.ask, f.name) for f in fields(request.ask)}
     for key, value in texts.items():

@@ -46,14 +46,15 @@ class StandingStore:
     def load(self, *, ran_before: bool) -> Standing | None:
         """What was kept; None: no edge ever ran here. Unreadable, or gone: off until a person chooses.
 
-        An older copy would be no better: it may be looser than what held last.
+        An edge writes it before its first cycle, so where anything tells of an edge before it was deleted: it
+        may have held a stop, a limit or a mode. An older copy would be no better: it may be looser.
         """
         try:
             body = kept(self._file)
             if body is None and not ran_before:
                 return None
             if body is None:
-                return self._lost("it is gone, though people have asked this edge for something")
+                return self._lost("it is gone, though an edge has run in this folder")
             standing = loads(Standing, json.dumps(body.get("standing")))
         except BadValue as error:
             with contextlib.suppress(OSError):

@@ -1,6 +1,7 @@
 """What authority tells: alarms while something needs a person, events when something has changed."""
 
 from dispatch.authority.interlocks import bypass_of
+from dispatch.authority.orphans import orphans
 from dispatch.authority.ruling import Ruling
 from dispatch.authority.state import AuthorityMemory
 from dispatch.layout import Layout
@@ -18,6 +19,10 @@ def alarms_of(layout: Layout, memory: AuthorityMemory, ruling: Ruling) -> tuple[
     if memory.standing_lost:
         text = "modes and limits of before the restart cannot be read: off until a person chooses a mode"
         out.append(Alarm(code="control.standing_lost", text=text))
+    gone = orphans(layout, memory)
+    if gone:
+        what = "; ".join(f"{subject} ({held})" for subject, held in gone.items())
+        out.append(Alarm(code="control.orphaned", text=f"set by people, not in the site file: {what}"))
     for interlock in layout.control.params.interlocks:
         if bypass_of(interlock.id) in memory.loosened:
             text = f"{interlock.id} ({interlock.cause}) does not count for a time"

@@ -15,6 +15,7 @@ from dispatch.authority.desk_scene import EXPIRY_S_MAX, Asker, Scene, Verdict, n
 from dispatch.authority.desk_setpoints import operate, release, select, set_setpoint
 from dispatch.authority.leases import asked_anew
 from dispatch.authority.modes import before_of
+from dispatch.authority.orphans import against_auto, settled
 from dispatch.authority.state import AuthorityMemory, Chosen
 from dispatch.vocabulary import Event, event
 from ems.control import Act, ControlMode, Role
@@ -156,6 +157,9 @@ def _switch(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SwitchMode) 
     stop = scene.switches.stop_pressed or scene.switches.stop_unknown
     if ask.device is None and stop and not is_off:
         return no(memory, "still_pressed", "the emergency stop is still open: close it first")
+    against = against_auto(scene.layout, memory)
+    if ask.device is None and ask.mode in (ControlMode.AUTO, ControlMode.TEST) and against is not None:
+        return no(memory, "orphaned", against)
     until_s = None
     if ask.for_s is not None:
         if not (math.isfinite(ask.for_s) and 0.0 < ask.for_s <= EXPIRY_S_MAX) or ask.mode is ControlMode.OFF:
@@ -171,6 +175,7 @@ def _switch(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SwitchMode) 
             stopped=memory.stopped and is_off,
             standing_lost=memory.standing_lost and is_off,
         )
+        after = settled(scene.layout, after) if ask.mode is ControlMode.AUTO else after
     else:
         after = replace(memory, devices={**memory.devices, ask.device: chosen})
     if ask.mode is ControlMode.MANUAL:

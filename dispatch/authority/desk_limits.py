@@ -19,6 +19,9 @@ GLASS_S_MAX = 4 * 3600.0  # broken glass and bypasses end after this at the late
 def set_limit(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SetLimit) -> Verdict:
     """Tighten at once; anything wider waits for a second person or breaks the glass."""
     subject = subject_of(scene.layout, ask.subject)
+    if subject is None and ask.subject in memory.limits and ask.value is None:
+        mode = scene.plant_mode(memory)  # about nothing at this site: what is left to do is to take it away
+        return _loosen(scene, memory, who, ask, mode, ask.break_glass, ask.for_s)
     if subject is None:
         allowed = "import, export, pv, bess_charge, bess_discharge, or <setpoint>.low / .high"
         return no(memory, "unknown_subject", f"limit {ask.subject!r}; allowed: {allowed}")
@@ -83,7 +86,13 @@ def tell(scene: Scene, memory: AuthorityMemory, who: Asker, ask: TellLimit) -> V
     if not (math.isfinite(ask.value_kw) and ask.value_kw >= 0.0):
         return no(memory, "out_of_bounds", f"{ask.value_kw!r}; allowed: 0 kW or more")
     known = memory.told.get(ask.limit)
-    after = replace(memory, told={**memory.told, ask.limit: Told(value_kw=ask.value_kw, valid_s=scene.now_s)})
+    told = Told(value_kw=ask.value_kw, valid_s=scene.now_s, seq=ask.seq)
+    old = _old(known, who, ask)
+    if old is not None:  # only where it tightens, and it is no sign of life
+        if known is None or ask.value_kw >= known.value_kw:
+            return no(memory, *old)
+        told = replace(known, value_kw=ask.value_kw)
+    after = replace(memory, told={**memory.told, ask.limit: told})
     fields: dict[str, JsonValue] = {
         "limit": ask.limit,
         "old": None if known is None else known.value_kw,
@@ -91,6 +100,19 @@ def tell(scene: Scene, memory: AuthorityMemory, who: Asker, ask: TellLimit) -> V
     }
     text = f"{ask.limit}: {ask.value_kw:g} kW"
     return Verdict(memory=after, done=True, code="done", text=text, fields=fields)
+
+
+def _old(known: Told | None, who: Asker, ask: TellLimit) -> tuple[str, str] | None:
+    """(code, why) of what was told of another start of the edge, or overtaken by a newer one."""
+    if not who.current:
+        return (
+            "other_epoch",
+            "the edge has started anew since this was told: look at its epoch, and tell it again",
+        )
+    if known is not None and known.seq is not None and (ask.seq is None or ask.seq <= known.seq):
+        found = "without a number" if ask.seq is None else f"number {ask.seq}"
+        return "out_of_order", f"{ask.limit}: {found}; allowed: more than {known.seq}"
+    return None
 
 
 def _mode_for(scene: Scene, memory: AuthorityMemory, subject: Subject) -> ControlMode:
@@ -160,9 +182,7 @@ def _carried_out(
     value = waiting.ask.value if isinstance(waiting.ask, SetLimit) else None
     old = in_force(memory.limits, memory.loosened, name)
     if waiting.for_s is None:
-        subject = subject_of(scene.layout, name)
-        assert subject is not None, "proposed for a subject that there was"
-        return _stands(memory, user, waiting.reason, subject, value, second)
+        return _stands(memory, user, waiting.reason, name, value, second)
     loose = Loosened(
         value=value, user=user, second=second, reason=waiting.reason, until_s=scene.now_s + waiting.for_s
     )
@@ -183,7 +203,7 @@ def _tightened(memory: AuthorityMemory, who: Asker, subject: Subject, value: flo
     """At once. While a loosening is in force, what is wider than the standing limit narrows it alone."""
     loose, standing = memory.loosened.get(subject.name), memory.limits.get(subject.name)
     if loose is None or is_tighter(subject, None if standing is None else standing.value, value):
-        return _stands(memory, who.user, who.reason, subject, value)
+        return _stands(memory, who.user, who.reason, subject.name, value)
     narrowed = {**memory.loosened, subject.name: replace(loose, value=value)}
     after = replace(memory, loosened=narrowed, pending=_without(memory, subject.name))
     fields: dict[str, JsonValue] = {"subject": subject.name, "old": loose.value, "new": value}
@@ -199,17 +219,17 @@ def _stands(
     memory: AuthorityMemory,
     user: str,
     reason: str,
-    subject: Subject,
+    name: str,
     value: float | None,
     second: str | None = None,
 ) -> Verdict:
     """A limit that holds until it is changed; it also ends a loosening of the same subject."""
-    old = in_force(memory.limits, memory.loosened, subject.name)
-    limits = {k: v for k, v in memory.limits.items() if k != subject.name}
+    old = in_force(memory.limits, memory.loosened, name)
+    limits = {k: v for k, v in memory.limits.items() if k != name}
     if value is not None:
-        limits[subject.name] = StandingLimit(subject=subject.name, value=value, user=user, reason=reason)
-    loosened = {k: v for k, v in memory.loosened.items() if k != subject.name}
-    after = replace(memory, limits=limits, loosened=loosened, pending=_without(memory, subject.name))
-    text = f"{subject.name}: no limit" if value is None else f"{subject.name}: {value:g}"
-    fields: dict[str, JsonValue] = {"subject": subject.name, "old": old, "new": value, "second": second}
+        limits[name] = StandingLimit(subject=name, value=value, user=user, reason=reason)
+    loosened = {k: v for k, v in memory.loosened.items() if k != name}
+    after = replace(memory, limits=limits, loosened=loosened, pending=_without(memory, name))
+    text = f"{name}: no limit" if value is None else f"{name}: {value:g}"
+    fields: dict[str, JsonValue] = {"subject": name, "old": old, "new": value, "second": second}
     return Verdict(memory=after, done=True, code="done", text=text, fields=fields)

@@ -28,12 +28,18 @@ def interlocks_now(
     now_s: float,
 ) -> tuple[dict[str, bool], dict[str, str], dict[str, list[Bound]]]:
     """(tripped by id, why a setpoint is blocked, bounds by setpoint); a bypassed one binds nothing."""
-    states: dict[str, bool] = {}
+    states = {i.id: tripped(i, inputs, now_s) for i in control.params.interlocks}
+    return (states, *effects_of(control, states, loosened))
+
+
+def effects_of(
+    control: ControlLayout, states: Mapping[str, bool], loosened: Mapping[str, Loosened]
+) -> tuple[dict[str, str], dict[str, list[Bound]]]:
+    """(why a setpoint is blocked, bounds by setpoint) while interlocks are tripped; not known: it is."""
     blocked: dict[str, str] = {}
     bounds: dict[str, list[Bound]] = {}
     for interlock in control.params.interlocks:
-        states[interlock.id] = tripped(interlock, inputs, now_s)
-        if not states[interlock.id] or bypass_of(interlock.id) in loosened:
+        if not states.get(interlock.id, True) or bypass_of(interlock.id) in loosened:
             continue
         why = f"interlock {interlock.id}: {interlock.cause}"
         for effect in interlock.effects:
@@ -42,7 +48,7 @@ def interlocks_now(
             else:
                 bound = Bound(point=effect.point, low=effect.low, high=effect.high, layer=LAYER, reason=why)
                 bounds.setdefault(effect.point, []).append(bound)
-    return states, blocked, bounds
+    return blocked, bounds
 
 
 def bypass_of(interlock_id: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dispatch.authority.alarms import alarms_of, changes_of
 from dispatch.authority.desk import hear
 from dispatch.authority.desk_scene import Scene
-from dispatch.authority.interlocks import interlocks_now
+from dispatch.authority.interlocks import effects_of, interlocks_now
 from dispatch.authority.leases import (
     adopt,
     asked_now,
@@ -17,6 +17,7 @@ from dispatch.authority.leases import (
     standing_values,
 )
 from dispatch.authority.modes import Switches, expired, modes_now, switches, watch
+from dispatch.authority.orphans import come_up
 from dispatch.authority.people_limits import bounds_of, people_now
 from dispatch.authority.ruling import STOP, Ruling
 from dispatch.authority.state import AuthorityMemory, Chosen, Told, memory_of
@@ -73,6 +74,7 @@ def chosen_before(standing: Standing, where: str, mode: ControlMode) -> Chosen:
 def rule(layout: Layout, memory: AuthorityMemory, given: Given) -> tuple[AuthorityMemory, Ruling]:
     """One cycle of authority: (memory for the next, what it rules for this one)."""
     control, now_s = layout.control, given.snapshot.monotonic_s
+    memory, lost = come_up(layout, memory)
     before = memory
     memory = _looked(layout, memory, given.snapshot)
     memory = memory if given.withheld is None else replace(memory, withheld=given.withheld)
@@ -109,7 +111,7 @@ def rule(layout: Layout, memory: AuthorityMemory, given: Given) -> tuple[Authori
         standing=standing,
     )
     memory, ruling = _limited(layout, memory, ruling, at, now_s)
-    events = (*heard.events, *changes_of(before, memory, ruling))
+    events = (*lost, *heard.events, *changes_of(before, memory, ruling))
     memory = replace(memory, modes=modes)
     return memory, replace(ruling, events=events, alarms=alarms_of(layout, memory, ruling))
 
@@ -125,6 +127,23 @@ def rule_safe(layout: Layout, memory: AuthorityMemory, snapshot: Snapshot) -> Ru
         stopping=at.stop_pressed,
     )
     return _limited(layout, memory, ruling, at, snapshot.monotonic_s)[1]
+
+
+def rule_known(layout: Layout, memory: AuthorityMemory) -> Ruling:
+    """What held in the last cycle, where the inputs cannot be judged any more; never judged: it forbids."""
+    blocked, strong = effects_of(layout.control, memory.tripped, memory.loosened)
+    if memory.stopped:
+        none: frozenset[str] = frozenset()
+        blocked, strong = _stopped(
+            layout, Switches(stop_pressed=True, stop_unknown=False, local=none, lost=none)
+        )
+    return Ruling(
+        plant=ControlMode.OFF,
+        modes=dict.fromkeys(layout.control.points_of, ControlMode.OFF),
+        stopping=memory.stopped,
+        blocked=blocked,
+        strong=strong,
+    )
 
 
 def _looked(layout: Layout, memory: AuthorityMemory, snapshot: Snapshot) -> AuthorityMemory:

@@ -54,6 +54,7 @@ class Told:
 
     value_kw: float
     valid_s: float  # edge monotonic
+    seq: int | None = None  # of the message; None: it had none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

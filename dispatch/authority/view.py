@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from dispatch.authority.interlocks import bypass_of, interlocks_now
 from dispatch.authority.leases import in_force
 from dispatch.authority.modes import Switches, modes_now, switches
+from dispatch.authority.orphans import orphans
 from dispatch.authority.people_limits import bounds_of, people_now
 from dispatch.authority.state import AuthorityMemory, Chosen, Loosened, Pending
 from dispatch.authority.told_limits import caps_now
@@ -53,6 +54,7 @@ def shown(look: Look) -> Shown:
     return {
         "emergency_stop": _stop(look, at),
         "lost": memory.standing_lost,
+        "orphans": dict(orphans(look.layout, memory)),
         "plant": {"mode": memory.plant.mode.value, "why": _chosen(look, memory.plant)},
         "devices": devices,
         "caps": _caps(look),

@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeVar
 
-from dispatch.authority.stage import rule_safe
+from dispatch.authority.layers import intersect, static_bound
+from dispatch.authority.stage import rule_known, rule_safe
 from dispatch.layout import Layout
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Decisions
+from dispatch.writing.commands import demanded
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Command
 from ems.control import ControlMode
@@ -41,24 +43,30 @@ def bare_safe_commands(
 ) -> tuple[Command, ...]:
     """The safe table from what the last cycle knew: its grid mode, who formed, who was in local.
 
-    For when the ordinary way to it raises. A device in local, a setpoint held by an interlock and a battery
-    that forms the bus are left alone, as far as that is known.
+    For when the ordinary way to it raises. An open emergency stop, interlocks and selectors hold here too:
+    what cannot be judged now is as it was in the last cycle. A battery that forms the bus is left alone.
     """
     mode = state.observer.mode if last is None else last.mode
     forming = None if last is None or mode is GridMode.GRID_TIED else last.condition.forming
     bess_state = {b: BessState.FORMING if b == forming else None for b in layout.bess}
     control: Mapping[str, ControlMode] = {} if last is None else last.control
     ruling = tried(lambda: rule_safe(layout, state.authority, snapshot), [])
-    blocked: Mapping[str, str] = {} if ruling is None else ruling.blocked
+    if ruling is None:
+        ruling = rule_known(layout, state.authority)
+    away = {d for d, m in control.items() if m is ControlMode.LOCAL} | ruling.local
+    wanted = demanded(layout) if ruling.stopping else safe_proposals(layout, mode, bess_state, why)
+    wanted = [p for p in wanted if p.point != f"{forming}.p_set_kw"]  # its power is a result
     out: list[Command] = []
-    for p in safe_proposals(layout, mode, bess_state, why):
-        if p.point in blocked or control.get(p.point.partition(".")[0]) is ControlMode.LOCAL:
-            continue
+    for p in wanted:
         a = layout.setpoints[p.point]
+        bounds = intersect([*ruling.strong.get(p.point, ()), *filter(None, [static_bound(layout, p.point)])])
+        value = clamp(p.value, bounds.low, bounds.high)
+        if p.point in ruling.blocked or p.point.partition(".")[0] in away or not a.low <= value <= a.high:
+            continue
         out.append(
             Command(
                 point=p.point,
-                value=clamp(p.value, a.low, a.high),
+                value=value,
                 cause=p.cause,
                 reason=p.reason,
                 owner=p.owner,

@@ -72,7 +72,7 @@ def test_without_descriptors_the_edge_decides_as_ever(demo: Site, tmp_path: Path
     rig, recorder = recording(Rig(demo, load_kw=LOAD, pv_kw=100.0), tmp_path)
     config = ProcessConfig(site=tmp_path / "site.yaml", directory=tmp_path)
     store, reader = SqlitePlanStore(config.plans), PlanReader(config.plans)
-    people = People(config, rig.clock, lambda kind, fields: None)
+    people = People(config, rig.clock, lambda kind, fields: None, demo.control, ran_before=False)
     rig.runtime._keep = people.keep
     rig.runtime._planner_alive = reader.producer_alive
 

@@ -4,9 +4,11 @@ import json
 import os
 import pwd
 import stat
+from pathlib import Path
 
 import pytest
 
+from connectors.stores import alarm_desk
 from connectors.stores.alarm_desk import AlarmDesk, DeskError, hand_in
 from ems.alarms import Act, AlarmRequest
 from ems.release import ReleaseRequest, ReleaseWish
@@ -128,3 +130,82 @@ def test_desk_release_by_an_operator_is_refused(desk, tmp_path, told):
     desk.collect()
     assert desk.release is None
     assert [kind for kind, _ in told] == ["edge.release.refused"]
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_desk_full_disk_lets_go_all_the_same_is_told_and_is_kept_when_there_is_room(
+    desk, tmp_path, told, monkeypatch
+):
+    """A full disk once ended the edge here: the wish could not be written, and nobody caught it."""
+    hand_in(tmp_path / "desk", "engineer", ReleaseRequest(id="a", let_go=True, why="firmware"))
+    with monkeypatch.context() as patch:
+        patch.setattr(alarm_desk, "put_whole", full)
+        for _ in range(3):
+            desk.collect()
+        assert desk.release == ReleaseWish(who=ME, why="firmware")
+        assert "No space left" in str(desk.failing.now)
+        assert [kind for kind, _ in told] == ["store.failing"]
+    desk.collect()
+    assert desk.failing.now is None
+    assert [kind for kind, _ in told] == ["store.failing", "store.recovered"]
+    assert AlarmDesk(tmp_path / "desk", lambda kind, fields: None).release == desk.release
+
+
+def test_desk_wish_that_cannot_be_removed_is_told_and_removed_later(desk, tmp_path, told, monkeypatch):
+    hand_in(tmp_path / "desk", "engineer", ReleaseRequest(id="a", let_go=True, why="firmware"))
+    desk.collect()
+    hand_in(tmp_path / "desk", "engineer", ReleaseRequest(id="b", let_go=False, why=""))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", full)
+        desk.collect()
+        assert desk.release is None
+        assert desk.collect() == []
+        assert desk.failing.now is not None
+    desk.collect()
+    assert AlarmDesk(tmp_path / "desk", lambda kind, fields: None).release is None
+    assert desk.failing.now is None
+
+
+def test_desk_wish_that_cannot_be_read_stands(desk, tmp_path, told):
+    """Somebody may be at work on the devices: it is for a person to take the plant back."""
+    (tmp_path / "desk" / "released.json").write_bytes(b"\xff\x00")
+    again = AlarmDesk(tmp_path / "desk", lambda kind, fields: told.append((kind, fields)))
+    assert again.release is not None
+    assert again.release.who == "unknown"
+    assert [kind for kind, _ in told] == ["edge.release.unreadable"]
+
+
+def test_desk_file_that_cannot_be_removed_is_done_once_and_told_once(desk, tmp_path, told, monkeypatch):
+    hand_in(tmp_path / "desk", "operator", ask(1))
+    (tmp_path / "desk" / "operators" / "x.json").write_bytes(b"certainly not")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", full)
+        assert [len(desk.collect()) for _ in range(3)] == [1, 0, 0]
+        assert sorted(kind for kind, _ in told) == ["alarm.request.unreadable", "store.failing"]
+        again = AlarmDesk(tmp_path / "desk", lambda kind, fields: None)
+        assert again.collect() == [], "what lay there before the start is never done"
+    assert desk.collect() == []
+    assert desk.failing.now is None
+
+
+@pytest.mark.parametrize("name", ["mkdir", "chmod"])
+def test_desk_full_disk_at_the_start_makes_its_folders_later(tmp_path, told, monkeypatch, name):
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, name, full)
+        desk = AlarmDesk(tmp_path / "desk", lambda kind, fields: told.append((kind, fields)))
+        assert desk.collect() == []
+        assert desk.failing.now is not None
+    desk.collect()
+    hand_in(tmp_path / "desk", "operator", ask(1))
+    assert len(desk.collect()) == 1
+    assert desk.failing.now is None
+
+
+def test_desk_folder_that_is_taken_away_is_told(desk, tmp_path, told):
+    (tmp_path / "desk" / "operators").rmdir()
+    assert desk.collect() == []
+    assert "read operators" in str(desk.failing.now)
+    assert [kind for kind, _ in told] == ["store.failing"]

@@ -187,7 +187,8 @@ def test_desk_ids_that_cannot_be_kept_stop_nobody(place, monkeypatch):
     monkeypatch.setattr(request_desk, "keep", full)
     place.hand_in(request(1))
     assert len(place.desk.collect()) == 1
-    assert place.kinds() == ["request.desk.forgot"]
+    assert place.kinds() == ["store.failing"]
+    assert "No space left" in str(place.desk.failing.now)
 
 
 def test_desk_ids_that_cannot_be_read_are_told(place):
@@ -494,3 +495,51 @@ def test_request_text_with_one_byte_changed_is_refused_or_is_a_request(at, byte)
     except (BadValue, UnicodeDecodeError):
         return
     assert request_of(text_of(one)) == one
+
+
+# --- a disk that fails, a user database that hangs --------------------------------------------------------
+
+
+def refusing(number: int, message: str) -> Callable[..., Any]:
+    def fails(*_: object, **__: object) -> Any:
+        raise OSError(number, message)
+
+    return fails
+
+
+@pytest.mark.parametrize("name", ["scandir", "unlink", "rename"])
+def test_desk_whatever_the_disk_refuses_nothing_is_raised_and_it_is_told_both_ways(place, monkeypatch, name):
+    place.hand_in(request(1))
+    place.put("r2.json", b"no request")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, refusing(30, "Read-only file system"))
+        taken = [r.request.id for _ in range(3) for r in place.desk.collect()]
+        assert (taken == ["r1"]) is (name == "rename"), "what cannot be taken away is not done"
+        assert (place.desk.failing.now is None) is (name == "rename")
+        assert place.kinds().count("store.failing") == (0 if name == "rename" else 1)
+    taken += [r.request.id for r in place.desk.collect()]
+    assert taken == ["r1"]
+    assert place.desk.failing.now is None
+
+
+def test_desk_disk_is_full_at_the_start_and_the_folder_is_made_when_there_is_room(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refusing(28, "No space left on device"))
+        place = Place(tmp_path)
+        assert place.desk.collect() == []
+        assert "make its folder" in str(place.desk.failing.now)
+    place.desk.collect()
+    place.hand_in(request(1))
+    assert len(place.desk.collect()) == 1
+    assert place.desk.failing.now is None
+
+
+def test_desk_owner_who_is_not_known_yet_waits_in_the_folder_and_keeps_nobody_else(place):
+    names = iter([None, None, "ann"])
+    place.desk._name_of = lambda uid: next(names)
+    file = place.hand_in(request(1))
+    for _ in range(2):
+        assert place.desk.collect() == []
+        assert file.exists()
+    assert [r.user for r in place.desk.collect()] == ["ann"]
+    assert place.told == []

@@ -209,13 +209,16 @@ def test_device_without_a_selector_is_in_local_by_that_of_the_site_alone():
     assert switches(control, site, 10.0).local == frozenset(control.points_of)
 
 
-def test_restored_limit_of_a_device_that_is_gone_binds_nothing_and_breaks_nothing():
+def test_restored_limit_of_a_device_that_is_gone_breaks_nothing_and_the_others_hold():
     old = StandingLimit(subject="bess9.p_set_kw.high", value=1.0, user="ann", reason="")
     kept = StandingLimit(subject="bess1.p_set_kw.low", value=-30.0, user="ann", reason="")
     one = loop()
     standing = Standing(plant=ControlMode.AUTO, limits={old.subject: old, kept.subject: kept})
     one.edge = replace(one.edge, authority=restored(one.site.control, standing, one.t))
     one.world.pv_kw = {"pv1": 300.0}
+    one.run(3.0)
+    assert one.ask("ann", SwitchMode(device=None, mode=ControlMode.MANUAL)).done
+    assert one.ask("ann", SetSetpoint(point=P_SET, value=-80.0)).done
     one.run(30.0)
     assert one.set[P_SET] == -30.0
 

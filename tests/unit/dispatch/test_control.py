@@ -635,7 +635,8 @@ def test_utility_limit_told_by_messages_holds_and_their_silence_has_a_value():
     one = loop(limits=(utility(point=None, kind=LimitKind.EXPORT, on_loss_kw=0.0),))
     assert one.ask("ann", TellLimit(limit="dso", value_kw=50.0)).code == "no_right"
     assert one.ask("dso", TellLimit(limit="dso", value_kw=float("inf"))).code == "out_of_bounds"
-    assert one.ask("dso", TellLimit(limit="dso", value_kw=50.0), epoch=0).done, "also after a restart"
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=50.0), epoch=0).code == "other_epoch"
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=50.0)).done
     assert one.log[-1][1].condition.export_cap_kw == 50.0
     one.run(12.0)
     assert one.log[-1][1].condition.export_cap_kw == 0.0

@@ -9,11 +9,16 @@ import pytest
 import dispatch.cycle
 import dispatch.supervision.safe_stop
 import dispatch.writing.last_line
+from dispatch.authority.state import memory_of
+from dispatch.layout import layout_of
+from dispatch.state import EdgeState
 from dispatch.supervision import safe_stop
 from dispatch.supervision.safe_stop import SAFE_TRIES
 from ems.commands import Cause, Command, WriteOutcome, WriteResult
 from ems.control import ControlMode
+from ems.control_site import ControlParams, Interlock, InterlockEffect
 from ems.site import GridMode
+from tests.unit.dispatch.loop import site_with
 from tests.unit.dispatch.test_runtime import Bench, drive
 
 FAILURES = (WriteOutcome.UNKNOWN, WriteOutcome.NOT_SENT, WriteOutcome.REJECTED)
@@ -195,3 +200,55 @@ def test_first_cycle_breaks_with_nothing_known_nothing_unknown_is_touched(monkey
         if a.safety.grid_tied is not None and a.safety.grid_tied == a.safety.islanded
     }
     assert safe_of(bench.io.sent) == unknown
+
+
+# --- what interlocks and the emergency stop forbid ---------------------------------------------------------
+
+BAND = Interlock(
+    id="room",
+    point="room.hot",
+    low=0.5,
+    high=None,
+    effects=(InterlockEffect(point="pv1.p_limit_kw", low=10.0, high=20.0),),
+    cause="the room is hot",
+)
+SHUT = replace(BAND, effects=(InterlockEffect(point="pv1.p_limit_kw", low=None, high=None),))
+OUTSIDE = replace(BAND, effects=(InterlockEffect(point="pv1.p_limit_kw", low=-20.0, high=-10.0),))
+STOP = {"bess1.p_set_kw": 0.0}
+
+
+def bare(
+    control: ControlParams, *, rules: bool, stopped: bool = False, islanded: bool = False
+) -> list[Command]:
+    """The bare table of a plant whose interlocks are tripped."""
+    layout = layout_of(site_with(control=control))
+    state = EdgeState(epoch=1, authority=replace(memory_of(ControlMode.AUTO), stopped=stopped))
+    bench = running()
+    last = bench.edge.last
+    assert last is not None
+    if islanded:
+        seen = replace(last.condition, grid_mode=GridMode.ISLANDED, forming="bess1")
+        last = replace(last, mode=GridMode.ISLANDED, condition=seen)
+    snapshot = safe_stop.bare_snapshot(last, last.at, 9.0)
+    with pytest.MonkeyPatch.context() as patch:
+        if not rules:
+            patch.setattr(safe_stop, "rule_safe", breaks)
+        return list(safe_stop.bare_safe_commands(layout, state, last, snapshot, "a test"))
+
+
+@pytest.mark.parametrize("rules", [True, False], ids=["judged now", "as in the last cycle"])
+@pytest.mark.parametrize(
+    ("interlock", "limit_kw"), [(BAND, 10.0), (SHUT, None), (OUTSIDE, None)], ids=["band", "shut", "outside"]
+)
+def test_bare_table_keeps_to_interlocks(rules: bool, interlock: Interlock, limit_kw: float | None):
+    """The fallback of a safe stop once wrote 0 to a setpoint that an interlock bounds."""
+    commands = bare(ControlParams(interlocks=(interlock,)), rules=rules)
+    assert {c.point: c.value for c in commands}.get("pv1.p_limit_kw") == limit_kw
+    assert "bess1.p_set_kw" in {c.point for c in commands}
+
+
+@pytest.mark.parametrize("islanded", [False, True])
+def test_bare_table_of_an_open_emergency_stop_is_what_the_stop_demands_alone(islanded: bool):
+    commands = bare(ControlParams(emergency_stop=STOP), rules=False, stopped=True, islanded=islanded)
+    wanted = [] if islanded else [("bess1.p_set_kw", 0.0, Cause.EMERGENCY_STOP)]
+    assert [(c.point, c.value, c.cause) for c in commands] == wanted

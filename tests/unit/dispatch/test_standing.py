@@ -15,6 +15,7 @@ from ems.requests import (
     SetLimit,
     SetSetpoint,
     Standing,
+    StandingLimit,
     SwitchMode,
     TellLimit,
 )
@@ -149,3 +150,110 @@ def test_view_shows_leases_limits_with_their_origin_proposals_and_interlocks():
     now = shown(look(one))
     assert now["interlocks"] == {"door": {"state": "bypassed", "cause": DOOR.cause}}
     assert list(now["loosened"]) == ["interlock.door"]  # type: ignore[arg-type]
+
+
+# --- what the site file has no more -----------------------------------------------------------------------
+
+GONE = "bess9.p_set_kw.high"
+RENAMED = Standing(
+    plant=ControlMode.AUTO,
+    limits={GONE: StandingLimit(subject=GONE, value=20.0, user="ann", reason="hot room")},
+    devices={"gen9": ControlMode.OFF},
+    chosen_by={"gen9": "eve"},
+)
+
+
+def renamed(standing: Standing = RENAMED) -> Loop:
+    """A plant whose site file has other names than what people had set before the restart."""
+    one = loop(50.0)
+    one.edge = replace(one.edge, authority=restored(one.site.control, standing, one.t), written={})
+    one.run(3.0)
+    return one
+
+
+def test_limit_about_nothing_keeps_the_plant_off_until_two_persons_have_taken_it_away():
+    """A renamed setpoint once freed the plant of its limit without a word."""
+    one = renamed()
+    d = one.log[-1][1]
+    assert d.plant_control is ControlMode.OFF
+    (alarm,) = [a for a in d.alarms if a.code == "control.orphaned"]
+    assert GONE in alarm.text
+    assert "gen9" in alarm.text
+    assert [e["subject"] for e in one.events("standing.orphaned")] == [GONE, "gen9"], "once"
+    assert shown(look(one))["orphans"] == {
+        GONE: "limit of ann at 20: hot room", "gen9": "off, chosen by eve",
+    }  # fmt: skip
+    standing = d.standing
+    assert standing is not None
+    assert (standing.limits, standing.devices) == (RENAMED.limits, RENAMED.devices), "and after the next one"
+    assert one.ask("ann", SwitchMode(device=None, mode=ControlMode.AUTO)).code == "orphaned"
+    assert one.ask("eve", SwitchMode(device=None, mode=ControlMode.TEST)).code == "orphaned"
+    assert one.ask("eve", SetLimit(subject=GONE, value=None)).code == "no_right", "off is off"
+    assert one.ask("ann", SwitchMode(device=None, mode=ControlMode.MANUAL)).done
+    assert one.ask("ann", SetLimit(subject=GONE, value=None)).code == "no_right", "of no operator"
+    assert one.ask("eve", SetLimit(subject=GONE, value=30.0)).code == "unknown_subject"
+    proposed = one.ask("eve", SetLimit(subject=GONE, value=None), reason="it is bess1 now")
+    assert one.ask("eve", Confirm(proposal=str(proposed.token))).code == "same_person"
+    assert one.ask("bob", Confirm(proposal=str(proposed.token))).done
+    assert one.ask("ann", SwitchMode(device=None, mode=ControlMode.AUTO)).done
+    assert "control.orphaned" not in {a.code for a in one.run(1.0).alarms}
+    standing = one.log[-1][1].standing
+    assert standing is not None
+    assert (standing.limits, standing.devices) == ({}, {}), "the mode of a device that is not there as well"
+
+
+def test_limit_about_nothing_under_broken_glass_is_told_again_when_the_glass_is_whole():
+    one = renamed(replace(RENAMED, devices={}))
+    one.ask("ann", SwitchMode(device=None, mode=ControlMode.MANUAL))
+    glass = SetLimit(subject=GONE, value=None, break_glass=True, for_s=60.0)
+    assert one.ask("eve", glass, reason="nobody else is here").done
+    assert one.ask("ann", SwitchMode(device=None, mode=ControlMode.AUTO)).done
+    assert "control.orphaned" not in {a.code for a in one.run(5.0).alarms}
+    d = one.run(60.0)
+    assert "control.orphaned" in {a.code for a in d.alarms}
+    assert d.plant_control is ControlMode.AUTO, "nobody is blacked out by a clock"
+
+
+def test_mode_of_a_device_that_is_not_there_keeps_the_plant_off_until_a_person_chooses():
+    one = renamed(replace(RENAMED, limits={}))
+    assert one.log[-1][1].plant_control is ControlMode.OFF
+    assert one.ask("ann", SwitchMode(device=None, mode=ControlMode.AUTO)).done
+    assert "control.orphaned" not in {a.code for a in one.run(1.0).alarms}
+
+
+def test_limit_of_none_about_nothing_is_shown_as_such():
+    none = {GONE: StandingLimit(subject=GONE, value=None, user="ann", reason="")}
+    assert shown(look(renamed(replace(RENAMED, limits=none))))["orphans"][GONE] == "limit of ann at none: "  # type: ignore[index,call-overload]
+
+
+# --- what was told before -----------------------------------------------------------------------------------
+
+
+def told_kw(one: Loop) -> float:
+    return one.edge.authority.told["dso"].value_kw
+
+
+def test_tell_of_another_start_only_tightens_and_is_no_sign_of_life():
+    one = loop(limits=(utility(point=None),))
+    old = one.ask("dso", TellLimit(limit="dso", value_kw=10.0), epoch=0)
+    assert (old.code, "dso" in one.edge.authority.told) == ("other_epoch", False), "its value on loss holds"
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=50.0)).done
+    heard_s = one.edge.authority.told["dso"].valid_s
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=80.0), epoch=0).code == "other_epoch"
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=50.0), epoch=0).code == "other_epoch"
+    assert told_kw(one) == 50.0
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=40.0), epoch=0).done
+    assert (told_kw(one), one.edge.authority.told["dso"].valid_s) == (40.0, heard_s)
+
+
+def test_tell_that_was_overtaken_only_tightens():
+    one = loop(limits=(utility(point=None),))
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=50.0, seq=7)).done
+    for seq in (7, 6, None):
+        assert one.ask("dso", TellLimit(limit="dso", value_kw=90.0, seq=seq)).code == "out_of_order"
+    assert told_kw(one) == 50.0
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=30.0, seq=6)).done
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=60.0, seq=7)).code == "out_of_order"
+    assert told_kw(one) == 30.0
+    assert one.ask("dso", TellLimit(limit="dso", value_kw=90.0, seq=8)).done
+    assert told_kw(one) == 90.0
