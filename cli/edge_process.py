@@ -27,6 +27,7 @@ from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.pacing import figures
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Decisions
+from dispatch.writing.budget import going_on
 from dispatch.writing.last_line import Newest
 from ems.clock import Clock, kernel_synchronised
 from ems.records import JsonValue
@@ -90,6 +91,7 @@ async def serve(config: ProcessConfig) -> None:
         ),
     )
     people.serve(runtime)
+    runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), reader.writes)
 
     memory.settle()
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})

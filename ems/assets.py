@@ -82,6 +82,18 @@ class PcsParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DroopParams:
+    """Power that a grid-following unit gives or takes back by itself, by frequency.
+
+    The default is what any such unit may do, and so what is held against none: the smallest dead band and the
+    steepest slope of IEEE Std 1547-2018, table 24, category III.
+    """
+
+    dead_band_hz: float = 0.017
+    droop_ratio: float = 0.02  # change of frequency over the nominal one that moves it by its whole rating
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BessParams:
     """One battery system: battery and PCS, one device on the wire."""
 

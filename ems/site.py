@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from ems.assets import ActuatorSafety, BessParams, FeederParams, GensetParams, GridParams, PvParams
+from ems.assets import (
+    ActuatorSafety,
+    BessParams,
+    DroopParams,
+    FeederParams,
+    GensetParams,
+    GridParams,
+    PvParams,
+)
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
 from ems.outage import OutageNotice
@@ -154,6 +162,8 @@ class Site:
     deferrables: tuple[DeferrableParams, ...] = ()
     sources: SourceSets | None = None  # which may feed the bus together; None: not limited
     cycle_s: float = 1.0  # of the edge
+    plan_soc_tolerance: float = 0.1  # a plan whose charge of now is further off the measured one is refused
+    droop: Mapping[str, DroopParams] = field(default_factory=dict)  # battery or PV plant -> its own P(f)
     control: ControlParams = field(default_factory=ControlParams)
 
     @property

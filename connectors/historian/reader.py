@@ -102,6 +102,15 @@ class SqliteHistoryReader:
         )
         return [_command_record(row) for row in rows]
 
+    def writes(self, point: str, start: datetime, end: datetime, count_max: int) -> int:
+        """How often a point was written in [start, end), counted no further than `count_max`."""
+        rows = self._file.rows(
+            "SELECT count(*) FROM (SELECT 1 FROM command WHERE at_ms >= :start AND at_ms < :end "
+            "AND point_id = (SELECT id FROM point WHERE name = :point) LIMIT :most)",
+            {"start": to_ms(start), "end": to_ms(end), "point": point, "most": count_max},
+        )
+        return int(rows[0][0]) if rows else 0
+
     def events(self, start: datetime, end: datetime, kind: str | None, limit: int) -> Sequence[EventRecord]:
         """Events in [start, end), newest first; `kind` picks one kind, or with a dot at its end a family."""
         begins = kind is not None and kind.endswith(".")

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
+from numpy import interp
+
 from dispatch.controllers.plan_moves import KW_TOLERANCE, check_moves
 from ems.assets import BatteryParams
 from ems.plan import Plan, Series
@@ -33,6 +35,30 @@ def check_plan(site: Site, plan: Plan, now: datetime, highest_seq: int) -> tuple
         return _problems(site, plan, now, highest_seq)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as broken:
         return (f"malformed: {type(broken).__name__}: {broken}",)  # never a reason for the edge to stop
+
+
+def check_charge(site: Site, plan: Plan, soc: Mapping[str, float], now: datetime) -> tuple[str, ...]:
+    """Whether a plan without other problems counts on a charge at this moment that is there; else why not.
+
+    A plan takes its time: what counts is its charge of now along its own way, not the one it began with.
+    While its first step is still to come, the batteries have until then to get there.
+    """
+    return tuple(_charge(site, plan, soc, now))
+
+
+def _charge(site: Site, plan: Plan, soc: Mapping[str, float], now: datetime) -> Iterator[str]:
+    for b in site.bess:
+        ends, hours, params = plan.bess_soc_end[b.id], plan.grid.step_h, b.battery
+        p_kw = plan.bess_p_kw[b.id][0]
+        start = ends[0] - stored_change_kwh(params, p_kw, ends[0], float(hours[0])) / params.energy_kwh
+        now_s = (now - plan.grid.start).total_seconds()
+        planned = float(interp(now_s, plan.grid.offset_s, [start, *ends]))
+        ahead = max(0.0, -now_s) / 3600.0 * params.p_nominal_kw / params.energy_kwh
+        if abs(planned - soc[b.id]) > site.plan_soc_tolerance + ahead:
+            yield (
+                f"counts on {b.id} at {planned:.3f} of its charge now, it is at {soc[b.id]:.3f}: "
+                f"allowed is {site.plan_soc_tolerance:g} between them (dispatch.plan_soc_tolerance)"
+            )
 
 
 def _problems(site: Site, plan: Plan, now: datetime, highest_seq: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dispatch.controllers.plan_check import EARLY_MAX_S, PLAN_AGE_MAX, check_plan
+from dispatch.controllers.plan_check import EARLY_MAX_S, PLAN_AGE_MAX, check_charge, check_plan
 from dispatch.state import PlanMemory
 from dispatch.vocabulary import Event, event
 from ems.condition import PlantCondition
@@ -45,7 +45,7 @@ def choose(
     """
     if condition.utc is UtcState.INVALID:
         return memory, NO_UTC
-    memory, events = _offer(site, memory, offered, condition.at)
+    memory, events = _offer(site, memory, offered, condition)
     plan = memory.accepted
     why, step, drop = _fit(site, plan, condition, dt_s)
     if why is None:
@@ -61,7 +61,7 @@ def choose(
 
 
 def _offer(
-    site: Site, memory: PlanMemory, offered: Plan | None, now: datetime
+    site: Site, memory: PlanMemory, offered: Plan | None, condition: PlantCondition
 ) -> tuple[PlanMemory, tuple[Event, ...]]:
     if offered is None or offered.plan_id == memory.checked_id:
         return memory, ()
@@ -69,7 +69,10 @@ def _offer(
         note = "the planner found no plan: rules"
         memory = replace(memory, checked_id=offered.plan_id, refusal=note, accepted=None)
         return memory, (_event("plan.refused", offered, note),)
-    problems = check_plan(site, offered, now, memory.highest_seq)
+    problems = check_plan(site, offered, condition.at, memory.highest_seq)
+    if not problems:
+        soc = {b: c.soc for b, c in condition.bess.items()}
+        problems = check_charge(site, offered, soc, condition.at)
     if problems:
         memory = replace(memory, checked_id=offered.plan_id, refusal=problems[0])
         return memory, (_event("plan.refused", offered, *problems[:5]),)

@@ -2,10 +2,12 @@
 
 Where a point map says `writes_per_day`, writes of a local day are counted. Once they are spent nothing is
 written to the point until midnight but what protects, the safe table and the emergency stop: the budget never
-refuses those, and counts them all the same. The count starts anew with the edge.
+refuses those, and counts them all the same. A restart goes on with what the audit trail holds of this day, so
+that an edge that dies and comes back again and again wears nothing out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, time
 
 from dispatch.authority.layers import FORCED
 from dispatch.layout import Layout
@@ -15,6 +17,8 @@ from dispatch.writing.budget_memory import BudgetMemory
 from ems.commands import Setpoint
 from ems.frozen import replace
 from ems.telemetry import Snapshot
+
+Count = Callable[[str, datetime, datetime, int], int]
 
 
 def spent_points(layout: Layout, memory: BudgetMemory, snapshot: Snapshot) -> frozenset[str]:
@@ -27,6 +31,26 @@ def spent_points(layout: Layout, memory: BudgetMemory, snapshot: Snapshot) -> fr
 def over_budget(spent: frozenset[str], s: Setpoint) -> bool:
     """Whether this write has to wait for tomorrow."""
     return s.point in spent and not s.protective and s.cause not in FORCED
+
+
+def going_on(layout: Layout, state: EdgeState, now: datetime, count: Count) -> EdgeState:
+    """The state of an edge that starts, with what those before it have written today."""
+    return replace(state, budget=counted_before(layout, now, count))
+
+
+def counted_before(layout: Layout, now: datetime, count: Count) -> BudgetMemory:
+    """What edges before this one have written today.
+
+    Parameters
+    ----------
+    count : writes to a point in [start, end) in the audit trail, not more than a number.
+    """
+    if not layout.writes_per_day:
+        return BudgetMemory()
+    day = now.astimezone(layout.zone).date()
+    start = datetime.combine(day, time(), layout.zone).astimezone(UTC)
+    spent = {p: count(p, start, now, n) for p, n in layout.writes_per_day.items()}
+    return BudgetMemory(day=day, spent={p: n for p, n in spent.items() if n > 0})
 
 
 def counted(layout: Layout, after: EdgeState, known: BudgetMemory, decisions: Decisions) -> EdgeState:

@@ -5,11 +5,15 @@ than its limit. A unit that does not, by more than 5 % of its rating for more th
 is written to again, three times; then it is told, and not counted on any more (`UnitState.NOT_EFFECTIVE`). It
 is counted on again when its power has followed for a minute, for twice as long after each further time.
 
+A unit that gives more at low frequency, or less at high, by its own droop (`dispatch.droop` of the site file)
+follows as well, where the frequency is measured.
+
 Not judged: a genset (its controller shares load by itself), a battery that forms (it carries the island:
 what was known against it is forgotten), a setpoint whose write is not confirmed or that is not sent again and
 again (off, test, local, held safe), and anything while the measured powers contradict each other.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +22,7 @@ from dispatch.observing.condition import Observed
 from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from dispatch.writing.effect_memory import EffectMemory, Following
+from ems.assets import DroopParams
 from ems.condition import UnitState
 from ems.frozen import replace
 from ems.invariants import clamp
@@ -34,6 +39,8 @@ WELL_S = 60.0  # so long well after a first mark; doubled with each further one
 WELL_S_MAX = 3600.0
 JUDGED = {AssetKind.BESS: "p_set_kw", AssetKind.PV: "p_limit_kw"}  # the setpoints that a power follows
 NOT_YET = Following()
+NOMINAL_HZ = (50.0, 60.0)
+ANY_DROOP = DroopParams()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,7 @@ class _Unit:
     rated_kw: float
     is_limit: bool
     settle_s: float
+    droop_kw: float = 0.0  # what its own droop may add to the setpoint at this frequency; negative: take away
 
 
 def check_effect(
@@ -95,6 +103,7 @@ def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, asset: str) ->
         return _Unit(
             p_kw=p_kw, low_kw=0.0, high_kw=layout.pv[asset].p_ac_kw, rated_kw=layout.pv[asset].p_ac_kw,
             is_limit=True, settle_s=settle_s,
+            droop_kw=_droop_kw(layout, snapshot, asset, layout.pv[asset].p_ac_kw),
         )  # fmt: skip
     charge = snapshot.value(f"{asset}.p_charge_kw_max")
     discharge = snapshot.value(f"{asset}.p_discharge_kw_max")
@@ -104,7 +113,24 @@ def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, asset: str) ->
         p_kw=p_kw, low_kw=-max(0.0, charge), high_kw=max(0.0, discharge),
         rated_kw=layout.bess[asset].battery.p_nominal_kw, is_limit=False,
         settle_s=settle_s,
+        droop_kw=_droop_kw(layout, snapshot, asset, layout.bess[asset].battery.p_nominal_kw),
     )  # fmt: skip
+
+
+def _droop_kw(layout: Layout, snapshot: Snapshot, asset: str, rated_kw: float) -> float:
+    """What a unit may do by itself at the measured frequency; 0 where none is measured [kW].
+
+    Of a unit of which the site file says nothing, as much as any may: nobody is called deaf who helps.
+    """
+    f_hz = snapshot.value("bus.f_hz")
+    f_hz = snapshot.value(f"{layout.site.grid.id}.f_hz") if f_hz is None else f_hz
+    if f_hz is None or not math.isfinite(f_hz):
+        return 0.0
+    droop = layout.site.droop.get(asset, ANY_DROOP)
+    nominal_hz = min(NOMINAL_HZ, key=lambda n: abs(f_hz - n))
+    beyond_hz = max(0.0, abs(f_hz - nominal_hz) - droop.dead_band_hz)
+    kw = min(1.0, beyond_hz / (nominal_hz * droop.droop_ratio)) * rated_kw
+    return kw if f_hz < nominal_hz else -kw
 
 
 def _judged(before: Following, unit: _Unit, w: Written, now_s: float) -> Following:
@@ -132,8 +158,8 @@ def _judged(before: Following, unit: _Unit, w: Written, now_s: float) -> Followi
 def _off_kw(unit: _Unit, held: tuple[tuple[float, float], ...]) -> float:
     """How far the power lies outside of what the setpoints of the last seconds ask for [kW]."""
     asked_kw = [clamp(kw, unit.low_kw, unit.high_kw) for _, kw in held]
-    under_kw = 0.0 if unit.is_limit else min(asked_kw) - unit.p_kw
-    return max(0.0, unit.p_kw - max(asked_kw), under_kw)
+    under_kw = 0.0 if unit.is_limit else min(asked_kw) + min(0.0, unit.droop_kw) - unit.p_kw
+    return max(0.0, unit.p_kw - max(asked_kw) - max(0.0, unit.droop_kw), under_kw)
 
 
 def _well(seen: Following, now_s: float) -> Following:

@@ -8,6 +8,7 @@ from ems.assets import (
     BessParams,
     BurnOff,
     DeviceBehaviour,
+    DroopParams,
     Exercise,
     GensetParams,
     GridParams,
@@ -97,6 +98,7 @@ def build_site(draft: Draft) -> Site:
     assert draft.tariff is not None
     assert draft.forming is not None
     assert draft.reserve is not None
+    dispatch = DispatchForm() if draft.dispatch is None else draft.dispatch
     return Site(
         name=draft.name,
         hierarchy=_hierarchy(draft.hierarchy),
@@ -126,7 +128,9 @@ def build_site(draft: Draft) -> Site:
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
         sources=_sources(draft.sources),
-        cycle_s=DispatchForm().cycle_s if draft.dispatch is None else draft.dispatch.cycle_s,
+        cycle_s=dispatch.cycle_s,
+        plan_soc_tolerance=dispatch.plan_soc_tolerance,
+        droop={i: DroopParams(**d.model_dump()) for i, d in dispatch.droop.items()},
         control=control_params(draft),
         deliveries=tuple(FuelDelivery(**d.model_dump()) for d in draft.deliveries.values()),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,

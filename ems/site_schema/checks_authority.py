@@ -18,6 +18,7 @@ _MODES = ("grid_tied", "islanded", "black")
 
 def check_authority(draft: Draft) -> None:
     """Every setpoint of every asset, and nothing else, is under authority."""
+    _droop(draft)
     for point, form in draft.authority.items():
         spec = draft.spec(point)
         if spec is None or spec.access is not Access.WRITE:
@@ -87,6 +88,14 @@ def _setpoint(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str
         )
     _silence(draft, point, form, numbers)
     _island(draft, point, form, numbers)
+
+
+def _droop(draft: Draft) -> None:
+    """A droop is that of a battery or a PV plant."""
+    there = [*draft.bess, *draft.pv]
+    for asset in () if draft.dispatch is None else draft.dispatch.droop:
+        if asset not in there:
+            draft.add(("dispatch", "droop", asset), asset, f"a battery or a PV plant: {', '.join(there)}")
 
 
 def _silence(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str, float]) -> None:

@@ -232,10 +232,19 @@ class MapForm(Form):
     points: dict[str, PointForm] = Field(min_length=1)
 
 
+class DroopForm(Form):
+    """What a grid-following unit does by itself when the frequency is off."""
+
+    dead_band_hz: Annotated[float, Quantity("Hz", ge=0, le=2)]
+    droop_ratio: Annotated[float, Quantity("", gt=0, le=1)]
+
+
 class DispatchForm(Form):
-    """How the edge is called."""
+    """How the edge is called, and what it judges by."""
 
     cycle_s: Annotated[float, Quantity("s", ge=0.1, le=60)] = 1.0
+    plan_soc_tolerance: Annotated[float, Quantity("", ge=0.02, le=1)] = 0.1
+    droop: dict[Id, DroopForm] = {}
 
 
 class SiteForm(Form):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dispatch.controllers.plan_check import check_plan, stored_change_kwh
+from dispatch.controllers.plan_check import check_charge, check_plan, stored_change_kwh
 from ems.deferrable import DeferrableParams
 from ems.plan import Plan
 from ems.site import Site
@@ -258,3 +258,38 @@ def test_check_first_step_is_judged_by_where_the_battery_stands_before_it():
     assert told(plan, "bess_soc_end[bess1] is") == 1
     gentle = plan_of(SITE, bess_kw=[40.0, 0.0], soc=0.09, load_kw=250.0)
     assert told(gentle, "bess_soc_end[bess1] is") == 0
+
+
+# --- the charge that is there -------------------------------------------------------------------------------
+
+CHARGE_PLAN = plan_of(site(), bess_kw=[200.0] * 4, soc=0.6)
+
+
+def charge_problems(at_s: float, soc: float, tolerance: float = 0.1) -> tuple[str, ...]:
+    used = replace(site(), plan_soc_tolerance=tolerance)
+    return check_charge(used, CHARGE_PLAN, {"bess1": soc}, T0 + timedelta(seconds=at_s))
+
+
+def test_charge_of_now_is_that_of_the_plans_own_way():
+    """A late plan has gone on without us: what it began with says nothing any more."""
+    ends = CHARGE_PLAN.bess_soc_end["bess1"]
+    for at_s, planned in ((0.0, 0.6), (450.0, (0.6 + ends[0]) / 2.0), (900.0, ends[0]), (2700.0, ends[2])):
+        for off in (-0.11, 0.11):
+            (problem,) = charge_problems(at_s, planned + off)
+            assert "counts on bess1" in problem
+            assert "plan_soc_tolerance" in problem
+        for off in (-0.09, 0.0, 0.09):
+            assert charge_problems(at_s, planned + off) == ()
+    assert charge_problems(2700.0, 0.6) != (), "the battery has not followed this plan"
+
+
+def test_charge_tolerance_is_the_sites():
+    assert charge_problems(0.0, 0.75) != ()
+    assert charge_problems(0.0, 0.75, tolerance=0.2) == ()
+
+
+def test_charge_before_the_first_step_may_still_get_there():
+    battery = site().bess[0].battery
+    gap = 600.0 / 3600.0 * battery.p_nominal_kw / battery.energy_kwh
+    assert charge_problems(-600.0, 0.6 - 0.09 - gap) == ()
+    assert charge_problems(-600.0, 0.6 - 0.11 - gap) != ()

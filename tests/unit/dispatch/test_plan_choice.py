@@ -13,7 +13,7 @@ from ems.site import GridMode
 from tests.builders import T0, site
 from tests.unit.dispatch.plans import ISLAND, TIED, plan_of
 
-SITE = site()
+SITE = replace(site(), plan_soc_tolerance=1.0)  # what is here is about other things than charge
 BATTERY = BessCondition(available=True, soc=0.6, p_kw=0.0, p_charge_kw_max=500.0, p_discharge_kw_max=500.0)
 GENSET = GensetCondition(
     available=True, on_load=False, starting=False, ready_in_s=0.0, age_s=1e9, p_kw=0.0, fuel_l=None,
@@ -158,3 +158,17 @@ def test_choose_no_plan_asks_once_a_minute():
         memory, choice = pick(None, T0 + timedelta(seconds=i), TIED, memory)
         asked.append(choice.replan)
     assert [i for i, a in enumerate(asked) if a] == [0, 60, 120]
+
+
+def test_choose_plan_that_counts_on_a_charge_that_is_not_there_is_refused_and_told():
+
+    def offered(soc: float) -> tuple[PlanMemory, Choice]:
+        now = condition(T0, bess={"bess1": replace(BATTERY, soc=soc)})
+        return choose(site(), PlanMemory(), PLAN, now, 0.0, 1.0)
+
+    memory, choice = offered(0.3)
+    assert choice.plan is None
+    assert "counts on bess1 at 0.6" in str(choice.refused)
+    assert [e.kind for e in choice.events] == ["plan.refused"]
+    assert memory.highest_seq == -1, "the next one may have its number"
+    assert offered(0.55)[1].plan is PLAN

@@ -2,13 +2,16 @@
 
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 
+from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from dispatch.layout import layout_of
-from dispatch.writing.budget import over_budget
-from ems.commands import Cause, Setpoint
+from dispatch.writing.budget import counted_before, going_on, over_budget
+from dispatch.writing.budget_memory import BudgetMemory
+from ems.commands import Cause, Command, Setpoint
 from ems.errors import ConfigError
 from ems.site import PointMap, Site
 from ems.site_schema import load_site
@@ -91,3 +94,43 @@ def test_budget_smaller_than_its_refreshes_is_refused_by_key(tmp_path: Path):
     (problem,) = found.value.problems
     assert "pv1.p_limit_kw.refresh_s" in str(problem)
     assert "86.4 s or more" in str(problem)
+
+
+# --- over a restart -----------------------------------------------------------------------------------------
+
+
+def test_budget_goes_on_over_restarts_with_what_the_audit_trail_holds_of_today(tmp_path: Path):
+    """An edge that died and came back again and again once had a new budget each time."""
+    layout = layout_of(worn(5))
+    midnight = datetime.combine(T0.astimezone(layout.zone).date(), time(), layout.zone).astimezone(UTC)
+    now = midnight + timedelta(hours=20)
+    history = tmp_path / "history.sqlite"
+    for start, points in enumerate([(POINT, POINT), (POINT, "pv1.p_limit_kw")]):
+        recorder = SqliteRecorder(history, sync=False)
+        for seq, point in enumerate(points):
+            recorder.intent(written(point, now - timedelta(hours=2), start, seq))
+        recorder.intent(written(POINT, midnight - timedelta(seconds=1), start, 9))
+        assert recorder.close()
+    reader = SqliteHistoryReader(history)
+    memory = counted_before(layout, now, reader.writes)
+    assert (memory.day, memory.spent) == (T0.astimezone(layout.zone).date(), {POINT: 3}), "yesterday is over"
+    assert reader.writes(POINT, midnight, now, 2) == 2, "no further than it matters"
+    assert counted_before(layout, now + timedelta(hours=12), reader.writes).spent == {}
+    r = rig(worn(5), options=RigOptions(start=now))
+    r.runtime.state = going_on(layout, r.runtime.state, now, reader.writes)
+    assert r.runtime.state.budget == memory
+    r.run(60.0)
+    passed = [c for row in r.rows() for c in row.commands if c.point == POINT and not c.protective]
+    assert len(passed) <= 2
+    assert r.last.alarmed("setpoint.budget_spent")
+
+
+def test_site_without_budgets_asks_no_audit_trail():
+    assert counted_before(layout_of(demo()), T0, lambda *_: 1 // 0) == BudgetMemory()
+
+
+def written(point: str, at: datetime, epoch: int, seq: int) -> Command:
+    return Command(
+        point=point, value=0.0, cause=Cause.PLAN, reason="", owner="plan", plan_id=None, epoch=epoch, seq=seq,
+        limits_hash="", decided_at=at, decided_s=0.0, protective=False,
+    )  # fmt: skip

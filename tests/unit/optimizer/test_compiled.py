@@ -379,7 +379,7 @@ NOT_IN_THE_MODEL = {
     "feeder": {"restore_dwell_s", "phase_share"},  # the edge's and the simulation's
     "tariff": {"default_import_per_kwh"},  # a window holds throughout
     "reserve": set(),
-    "site": {"latitude_deg", "longitude_deg", "altitude_m", "cycle_s"},  # the cycle is the edge's
+    "site": {"latitude_deg", "longitude_deg", "altitude_m", "cycle_s", "plan_soc_tolerance"},  # the edge's
     "notified": {"ratchet_ratio", "ratchet_count"},  # it has no past peaks
     "ratchet": {"contracted_ratio", "excess_per_kw"},  # it has no contract
     "block": set(),
