@@ -66,6 +66,8 @@ class Layout:
     shed_order: tuple[str, ...]  # feeders with a breaker the edge may open, least critical first
     age_s_max: Mapping[str, float]
     range_of: Mapping[str, tuple[float, float]]
+    rate_of: Mapping[str, float]  # point -> most it can move in a second, where a map says so
+    stamped: frozenset[str]  # points whose stamp is the moment the device took the sample
     setpoints: Mapping[str, SetpointAuthority]
     watchdogs: Mapping[str, Watchdog]  # by the point that is written
     heartbeats_in: tuple[HeartbeatIn, ...]
@@ -158,6 +160,8 @@ def layout_of(site: Site) -> Layout:
         shed_order=tuple(f.id for f in sorted(shed, key=lambda f: (-f.tier, f.voll_per_kwh))),
         age_s_max={m.point: m.age_s_max for m in maps},
         range_of={**default_ranges(site), **{m.point: (m.low, m.high) for m in maps}},
+        rate_of={m.point: m.rate_per_s_max for m in maps if m.rate_per_s_max is not None},
+        stamped=frozenset(m.point for c in site.connections if c.stamps_sampled for m in c.points),
         setpoints={p: a for p, a in site.authority.setpoints.items() if p in writable},
         watchdogs={c.watchdog_point: _watchdog(c) for c in site.connections if c.watchdog_point is not None},
         heartbeats_in=tuple(_heartbeat_in(c) for c in site.connections if c.heartbeat_in is not None),

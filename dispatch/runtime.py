@@ -134,7 +134,7 @@ class EdgeRuntime:
         self._notices = site.outages if notices is None else notices
         self._planner_alive = planner_alive
         self.pace, layout = Pace(due_s=clock.monotonic_s()), self.setup.layout
-        self._image = ProcessImage(layout.age_s_max, layout.range_of, layout.heartbeats_in)
+        self._image = ProcessImage.of(layout)
         self.invariants = InvariantsNow(layout, shadow=shadow)
         watched = WatchedIO(device_io, layout, self.invariants)
         record = WatchedRecorder(recorder, self.invariants)
@@ -218,7 +218,7 @@ class EdgeRuntime:
             fields = {"before": self._utc_state.value, "now": utc.value, "synchronised": known}
             self._recorder.event(at, "utc.state.changed", fields)
             self._utc_state = utc
-        return replace(self._image.latch(at, now_s), utc=utc)
+        return self._image.latch(at, now_s, utc)
 
     async def safe_stop(self, reason: str = "the edge is stopping") -> None:
         """Write the safe table of the present grid mode through the gate, once, and latch held safe.
@@ -321,8 +321,8 @@ class EdgeRuntime:
     def _arrived(self, readings: Sequence[Reading]) -> Snapshot:
         """The image with what has arrived between two cycles."""
         self._image.update(readings)
-        latched = self.invariants.admitted(self._image.latch(self._clock.now(), self._clock.monotonic_s()))
-        return replace(latched, utc=self._utc_state)
+        now, now_s = self._clock.now(), self._clock.monotonic_s()
+        return self.invariants.admitted(self._image.latch(now, now_s, self._utc_state))
 
     async def _send(
         self,

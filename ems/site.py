@@ -259,6 +259,7 @@ class PointMap:
     age_s_max: float
     writable: bool
     writes_per_day: int | None = None  # of a register that wears out; None: as many as are needed
+    rate_per_s_max: float | None = None  # most it can move in a second, in the point's unit; None: any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

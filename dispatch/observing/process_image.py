@@ -5,9 +5,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from dispatch.layout import DEFAULT_AGE_S_MAX, HeartbeatIn
+from dispatch.layout import DEFAULT_AGE_S_MAX, HeartbeatIn, Layout
+from dispatch.observing.arrivals import Arrivals
 from ems.frozen import replace
-from ems.telemetry import Quality, Reading, Snapshot
+from ems.telemetry import Quality, Reading, Snapshot, UtcState
 
 LARGEST = sys.float_info.max
 
@@ -20,6 +21,7 @@ class ProcessImage:
     age_s_max : maximum age by point [s]; points not named get `DEFAULT_AGE_S_MAX`.
     range_of : plausible (low, high) by point, in the point's unit.
     heartbeats : of devices; while one stands still its own reading is FROZEN and its device's are STALE.
+    arrivals : how a reading is held against the one before it; None: it is not.
     """
 
     def __init__(
@@ -27,31 +29,45 @@ class ProcessImage:
         age_s_max: Mapping[str, float],
         range_of: Mapping[str, tuple[float, float]],
         heartbeats: Sequence[HeartbeatIn] = (),
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._age_s_max = age_s_max
         self._range_of = range_of
         self._readings: dict[str, Reading] = {}
         self._heartbeats = heartbeats
+        self._arrivals = Arrivals({}, frozenset()) if arrivals is None else arrivals
         self._beats: dict[str, tuple[float | None, float]] = {}  # point -> value, since when [s]
+
+    @classmethod
+    def of(cls, layout: Layout) -> "ProcessImage":
+        """The image of one plant."""
+        arrivals = Arrivals(layout.rate_of, layout.stamped)
+        return cls(layout.age_s_max, layout.range_of, layout.heartbeats_in, arrivals)
 
     def update(self, readings: Iterable[Reading]) -> None:
         """Take readings in. An older arrival never replaces a newer one; a bad one replaces a good one."""
         for reading in readings:
             known = self._readings.get(reading.point)
             if known is None or reading.arrived_s >= known.arrived_s:
-                self._readings[reading.point] = self._checked(reading)
+                checked = self._checked(reading)
+                self._readings[reading.point] = self._arrivals.judged(checked) if checked.is_good else checked
 
-    def latch(self, at: datetime, monotonic_s: float) -> Snapshot:
-        """What one tick sees. The door has checked finite and range before; it is checked again here."""
+    def latch(self, at: datetime, monotonic_s: float, utc: UtcState = UtcState.VALID) -> Snapshot:
+        """What one tick sees. The door has checked finite and range before; it is checked again here.
+
+        Stamps ahead of `at` are refused while the edge's own time may be relied on (`utc`), and not else.
+        """
         out = {}
         for point, reading in self._readings.items():
             age_s = monotonic_s - reading.arrived_s
             limit_s = self._age_s_max.get(point, DEFAULT_AGE_S_MAX)
+            if reading.is_good and utc is not UtcState.INVALID and self._arrivals.ahead(reading, at):
+                reading = self._readings[point] = replace(reading, quality=Quality.DEVICE_BAD)
             out[point] = reading if 0.0 <= age_s <= limit_s else _stale(reading)
         for heartbeat in self._heartbeats:
             if self._stands_still(heartbeat, out, monotonic_s):
                 out |= {p: _stale(out[p]) for p in heartbeat.points if p in out}
-        return Snapshot(at=at, monotonic_s=monotonic_s, readings=out)
+        return Snapshot(at=at, monotonic_s=monotonic_s, readings=out, utc=utc)
 
     def _stands_still(self, heartbeat: HeartbeatIn, image: dict[str, Reading], now_s: float) -> bool:
         """Whether a device's counter has not moved for too long; without a good reading it does not move."""

@@ -468,6 +468,7 @@ def point_map(placed: PlacedPoint) -> PointMap:
         age_s_max=form.age_s_max,
         writable=form.writable,
         writes_per_day=form.writes_per_day,
+        rate_per_s_max=None if form.rate_per_s_max is None else in_unit(form.rate_per_s_max, unit),
     )
 
 

@@ -26,6 +26,10 @@ _INTEGERS = {  # is it Modbus -> name -> (bits, signed)
 _OTHERS = {True: ("f32", "f64"), False: ("Boolean", "Float", "Double")}
 
 DAY_S = 86400.0
+MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
+    s.name for specs in POINTS.values() for s in specs if s.name in ("p_kw", "soc", "p_available_kw")
+    or (s.access is Access.READ and s.unit in ("kvar", "pu", "Hz", "degC", "L"))
+)  # fmt: skip
 
 
 def check_wire(draft: Draft) -> None:
@@ -106,10 +110,32 @@ def _row(placed: PlacedPoint) -> None:
     except BadValue as error:
         doc.add((*loc, "range"), str(form.range), f"two numbers in {unit or 'no unit'}", str(error))
         return
+    if not _rate(placed, unit):
+        return
     if not low < high:
         doc.add((*loc, "range"), f"[{low:g}, {high:g}]", "low before high")
     elif form.type in known:
         _representable(placed, point_map(placed))
+
+
+def _rate(placed: PlacedPoint, unit: str) -> bool:
+    """Whether the largest move in a second can be read, is more than none, and belongs to a measurement."""
+    told, at = placed.form.rate_per_s_max, (*placed.loc, "rate_per_s_max")
+    if told is None:
+        return True
+    if placed.form.writable or placed.name not in MEASURED:
+        wanted = f"nothing: only measurements move steadily ({', '.join(sorted(MEASURED))})"
+        placed.document.add(at, str(told), wanted)
+        return False
+    try:
+        rate = in_unit(told, unit)
+    except BadValue as error:
+        placed.document.add(at, str(told), f"one number in {unit or 'no unit'}", str(error))
+        return False
+    if not rate > 0.0:
+        placed.document.add(at, f"{rate:g}", "more than 0: a point that may never move is no measurement")
+        return False
+    return True
 
 
 def _address(placed: PlacedPoint) -> None:

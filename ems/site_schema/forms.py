@@ -198,6 +198,7 @@ class PointForm(Form):
     sign: Literal[1, -1] = 1
     unit: str | None = Field(default=None, description="unit of the device; default: the point's own")
     range: list[PointQuantity] = Field(min_length=2, max_length=2, description="plausible [low, high]")
+    rate_per_s_max: PointQuantity | None = Field(default=None, description="most it can move in a second")
     age_s_max: SecondsPositive
     writable: bool = False
     writes_per_day: Annotated[int, Field(ge=1)] | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatch.layout import layout_of
 from ems.errors import ConfigError
 from ems.site import Protocol, SerialLine
 from ems.site_schema import load_site
@@ -52,5 +53,46 @@ def test_device_twice_or_placed_wrongly_refused_by_key(tmp_path, gen1, gen2, key
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, gen1, gen2)
     found = [p for p in caught.value.problems if p.key == f"connections.{key}"]
+    assert found, caught.value.problems
+    assert allowed in found[0].allowed
+
+
+def with_meter(folder: Path, changed: str) -> Path:
+    """The demonstration site with another word on the meter's power."""
+    shutil.copytree(DEMO, folder, dirs_exist_ok=True)
+    for path in sorted((folder / "maps").glob("*.yaml")):
+        lines = path.read_text().splitlines()
+        mine = [i for i, x in enumerate(lines) if x.strip().startswith(changed.partition(":")[0] + ":")]
+        for i in mine:
+            lines[i] = lines[i].replace("age_s_max:", f"{changed.partition(':')[2].strip()}, age_s_max:")
+        path.write_text("\n".join(lines))
+    return folder / "site.yaml"
+
+
+def test_rate_of_a_measurement_is_read_in_its_own_unit(tmp_path):
+    site = load_site(with_meter(tmp_path, "soc: rate_per_s_max: 1 %"))
+    rates = {m.point: m.rate_per_s_max for c in site.connections for m in c.points if m.rate_per_s_max}
+    assert rates == {"bess1.soc": pytest.approx(0.01)}
+    site = load_site(with_meter(tmp_path / "other", "p_kw: rate_per_s_max: 0.3 MW"))
+    rates = {m.point: m.rate_per_s_max for c in site.connections for m in c.points if m.rate_per_s_max}
+    assert rates["bess1.p_kw"] == pytest.approx(300.0)
+    assert layout_of(site).rate_of == rates
+
+
+@pytest.mark.parametrize(
+    ("changed", "allowed"),
+    [
+        ("p_kw: rate_per_s_max: 0 kW", "more than 0"),
+        ("p_kw: rate_per_s_max: -5 kW", "more than 0"),
+        ("p_kw: rate_per_s_max: 5 Hz", "one number in kW"),
+        ("state: rate_per_s_max: 1", "only measurements move steadily"),
+        ("p_set_kw: rate_per_s_max: 1 kW", "only measurements move steadily"),
+        ("p_discharge_kw_max: rate_per_s_max: 1 kW", "only measurements move steadily"),
+    ],
+)
+def test_rate_that_makes_no_sense_is_refused_by_key(tmp_path, changed, allowed):
+    with pytest.raises(ConfigError) as caught:
+        load_site(with_meter(tmp_path, changed))
+    found = [p for p in caught.value.problems if p.key.endswith("rate_per_s_max")]
     assert found, caught.value.problems
     assert allowed in found[0].allowed
