@@ -1,6 +1,7 @@
 """From targets to commands: proposals, what the gate must know, authority and gate for every point."""
 
 import math
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from ems.frozen import replace
 from ems.points import AssetKind, BessState
 from ems.telemetry import Snapshot
 
+LARGEST = sys.float_info.max
 REPEAT_REFUSAL_S = 60.0  # the same refusal of the same point is told again so often
 _FIELDS = (
     ("bess_p_kw", "p_set_kw"),
@@ -42,13 +44,14 @@ def only_numbers(owner: str, wishes: Targets, now: datetime) -> tuple[Targets, l
     for group, name in _FIELDS:
         targets: Mapping[str, Target] = getattr(wishes, group)
         for asset, t in targets.items():
-            if not math.isfinite(t.value):
-                changed[group] = {a: v for a, v in targets.items() if math.isfinite(v.value)}
-                reason = f"{owner} wants {t.value!r}"
+            told: object = t.value
+            if not _is_number(told):
+                changed[group] = {a: v for a, v in targets.items() if _is_number(v.value)}
+                reason = f"{owner} wants {str(told)[:40]!r}"
                 refusals.append(
                     Refusal(
                         point=f"{asset}.{name}",
-                        value=t.value,
+                        value=told if isinstance(told, float) else math.nan,
                         cause=t.cause,
                         code="not_finite",
                         reason=reason,
@@ -56,6 +59,11 @@ def only_numbers(owner: str, wishes: Targets, now: datetime) -> tuple[Targets, l
                     )
                 )
     return (replace(wishes, **changed) if changed else wishes), refusals
+
+
+def _is_number(value: object) -> bool:
+    """Whether it can be written at all, whatever a controller returned."""
+    return isinstance(value, int | float) and -LARGEST <= value <= LARGEST
 
 
 def proposals_of(

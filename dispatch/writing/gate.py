@@ -56,9 +56,10 @@ def gate(
         return None
     authority = layout.setpoints[s.point]
     value, reason = s.value, s.reason
-    if authority.ramp_per_s is not None and last is not None and not s.protective:
+    start = None if last is None else _ramp_start(s, last)
+    if authority.ramp_per_s is not None and start is not None:
         step = max(0.0, authority.ramp_per_s) * given.dt_s
-        ramped = min(last.value + step, max(last.value - step, value))
+        ramped = min(start + step, max(start - step, value))
         ramped = clamp(ramped, max(s.low, authority.low), min(s.high, authority.high))
         if abs(ramped - value) > 1e-9:
             value, reason = ramped, f"{reason}; on its way to {s.value:.1f} at the allowed ramp"
@@ -92,6 +93,19 @@ def gate(
         protective=s.protective,
         state_hash=given.state_hash.get(asset, "") if s.point.endswith("_request") else "",
     )
+
+
+def _ramp_start(s: Setpoint, last: Written) -> float | None:
+    """From where the ramp counts; None: the move is free.
+
+    What stands outside its bounds comes back to the nearest of them at once, and from there by its ramp.
+    """
+    if not s.protective:
+        return last.value
+    if s.cause in FORCED or s.low <= last.value <= s.high:
+        return None
+    bound = clamp(last.value, s.low, s.high)
+    return None if abs(s.value) <= abs(bound) and s.value * bound >= 0.0 else bound
 
 
 def _due(

@@ -271,6 +271,23 @@ class TestRamp:
         assert isinstance(out, Command)
         assert out.value == -300.0
 
+    @pytest.mark.parametrize(
+        ("value", "sent"),
+        [
+            (-50.0, -50.0),  # the bound itself, at once
+            (-20.0, -20.0),  # and towards zero
+            (40.0, -40.0),  # beyond zero by the ramp, from the bound
+            (-50.0 + 5.0, -45.0),
+        ],
+    )
+    def test_gate_ramp_of_what_stood_outside_counts_from_the_bound(self, value: float, sent: float):
+        """It came back from -400 and went on to +40 in the same write."""
+        s = setpoint("bess1.p_set_kw", value, low=-50.0, high=100.0, protective=True)
+        stood = Written(value=-400.0, at_s=99.0, known=True)
+        out = gate(self.layout, s, stood, gate_input(dt_s=1.0), 1)
+        assert isinstance(out, Command)
+        assert out.value == pytest.approx(sent)
+
     @settings(max_examples=200, deadline=None)
     @given(st.floats(-500, 500), st.floats(-500, 500), st.floats(0.1, 900.0))
     def test_gate_ramp_never_exceeds_rate(self, last_kw, value, dt_s):
