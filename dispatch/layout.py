@@ -9,6 +9,7 @@ from dispatch.observing.plausible_range import default_ranges
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
 from ems.phases import PhaseParams
 from ems.points import AssetKind, point_id
+from ems.reactive import ReactiveControl
 from ems.site import Connection, PointMap, SetpointAuthority, Site
 
 DEFAULT_AGE_S_MAX = 30.0  # for points that no connection maps
@@ -82,6 +83,8 @@ class Layout:
     devices: Mapping[str, tuple[str, ...]]  # connection id (without connections: asset id) -> its read points
     served: Mapping[str, frozenset[str]]  # device -> assets it reads or writes
     phased: Mapping[str, PhaseParams]  # assets whose phases are read, and how they are held
+    reactive: Mapping[str, ReactiveControl]  # converters whose reactive setpoint the edge writes
+    reactive_kva: Mapping[str, float]  # and their rating
     pv_ac_kw: float
     poi_bias_kw: float  # distance kept from both POI caps
     control: ControlLayout
@@ -124,6 +127,14 @@ def _devices(site: Site, reads: Mapping[str, tuple[str, ...]]) -> dict[str, tupl
     return {device: points for device, points in read.items() if points}
 
 
+def _reactive(
+    site: Site, setpoint_of: Mapping[tuple[str, str], str]
+) -> dict[str, tuple[ReactiveControl | None, float]]:
+    own = {b.id: (b.pcs.reactive, b.pcs.s_kva) for b in site.bess}
+    own |= {p.id: (p.reactive, p.p_ac_kw if p.s_kva is None else p.s_kva) for p in site.pv}
+    return {a: x for a, x in own.items() if (a, "q_set_kvar") in setpoint_of}
+
+
 def _poll_s(site: Site) -> dict[str, float]:
     out: dict[str, float] = {}
     for c in site.connections:
@@ -148,6 +159,7 @@ def layout_of(site: Site) -> Layout:
     for point in writable:
         asset, _, name = point.partition(".")
         setpoint_of[(asset, name)] = point
+    reactive = _reactive(site, setpoint_of)
     shed = [f for f in site.feeders if f.has_breaker and (f.id, "close_request") in setpoint_of]
     return Layout(
         site=site,
@@ -176,6 +188,8 @@ def layout_of(site: Site) -> Layout:
         devices=devices,
         served=_served(site, devices),
         phased=site.phased(),
+        reactive={a: r for a, (r, _) in reactive.items() if r is not None},
+        reactive_kva={a: s_kva for a, (r, s_kva) in reactive.items() if r is not None},
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
         poi_bias_kw=site.grid.poi_bias_kw,
         device_of={m.point: c.id for c in site.connections for m in c.points},

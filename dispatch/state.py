@@ -8,7 +8,7 @@ from dispatch.alarms.memory import AlarmMemory
 from dispatch.authority.state import AuthorityMemory, memory_of
 from dispatch.observing.deferrables import WorkSeen
 from dispatch.observing.plausibility import BalanceSeen
-from dispatch.protections.balancing_memory import BalancingMemory
+from dispatch.protections.balancing_memory import BalancingMemory, ReactivePace
 from dispatch.supervision.release_memory import ReleaseMemory
 from dispatch.transitions.table import TransitionMemory
 from dispatch.vocabulary import ControlMemory
@@ -119,6 +119,7 @@ class ProtectionMemory:
     reverse_since_s: float | None = None  # a genset is driven backwards
     poi_kw: float | None = None  # expected at the POI by the last decisions, where its ramp is limited
     last_restore_s: float = -1e9
+    reactive: Mapping[str, ReactivePace] = field(default_factory=dict)  # by converter
     emergency_gensets: tuple[str, ...] = ()  # started by protection, kept until the rules or a plan take over
 
 

@@ -57,7 +57,7 @@ Wanted = Mapping[str, Target]
 class Targets:
     """Wishes per asset id. A setpoint nobody names is left alone (its device keeps or times out).
 
-    Units: kW for powers, 1 run / 0 stop for gensets, 1 close / 0 open for feeders.
+    Units: kW and kvar for powers, 1 run / 0 stop for gensets, 1 close / 0 open for feeders.
     """
 
     source: Source
@@ -67,6 +67,7 @@ class Targets:
     genset_p_kw: Wanted = field(default_factory=dict)
     pv_limit_kw: Wanted = field(default_factory=dict)
     feeder_close: Wanted = field(default_factory=dict)
+    q_kvar: Wanted = field(default_factory=dict)  # of converters, given into the bus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, Temp
 from ems.cycle_life import CycleLife
 from ems.phases import EVEN, PhaseParams
 from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams, TransitionPolicy
+from ems.reactive import ReactiveControl, VoltageRule
 from ems.sources import StrengthPolicy
 
 
@@ -78,6 +79,7 @@ class PcsParams:
     overload_ratio: float  # short-time apparent power over rating that the forming source survives
     overload_s: float
     restart_s: float  # time from trip to ready
+    reactive: ReactiveControl | None = None  # None: it has no reactive setpoint
     phases: PhaseParams | None = None  # None: its phases are not read
 
 
@@ -297,6 +299,7 @@ class PvParams:
     azimuth_deg: float
     reconnect_s: float
     s_kva: float | None = None  # rating of the inverters for reactive power; None: they give none
+    reactive: ReactiveControl | None = None  # None: it has no reactive setpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +340,7 @@ class GridParams:
     load_guaranteed_kw: float = 0.0  # there is never less load; counted on when the meter is lost
     supervision: Supervision = field(default_factory=Supervision)
     transitions: TransitionPolicy = field(default_factory=TransitionPolicy)
+    voltage: VoltageRule | None = None  # None: no power gives way to it
     phases: PhaseParams | None = None  # None: the meter tells the sum of all phases
 
     @property

@@ -62,6 +62,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("temp_degc", "degC", "temperature of the cells, or of the air around them", required=False),
         _REMOTE,
         _w("p_set_kw", "kW", "active power setpoint while following, discharge positive"),
+        _w("q_set_kvar", "kvar", "reactive setpoint, positive: given into the bus", required=False),
     ),
     AssetKind.GENSET: (
         _r("p_kw", "kW", "measured active power"),
@@ -79,6 +80,8 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("state", "", "0 off or waiting to reconnect, 1 producing"),
         _REMOTE,
         _w("p_limit_kw", "kW", "active power limit"),
+        _r("q_kvar", "kvar", "measured reactive power", required=False),
+        _w("q_set_kvar", "kvar", "reactive setpoint, positive: given into the bus", required=False),
     ),
     AssetKind.GRID: (
         _r("p_kw", "kW", "measured active power at the POI, import positive"),

@@ -24,12 +24,13 @@ class Powers:
 
     __slots__ = (
         "aux", "bess", "bess_q", "gen", "gen_end", "gen_q", "grid_p", "grid_q", "load",
-        "overload_s", "pv", "q_load", "v_pu", "violations",
+        "overload_s", "pv", "pv_q", "q_load", "v_pu", "violations",
     )  # fmt: skip
 
     def __init__(self, w: Work) -> None:
         self.load = dict.fromkeys(w.feeders, 0.0)
         self.pv = dict.fromkeys(w.pv, 0.0)
+        self.pv_q = dict.fromkeys(w.pv, 0.0)
         self.bess = dict.fromkeys(w.bess, 0.0)
         self.bess_q = dict.fromkeys(w.bess, 0.0)
         self.aux = dict.fromkeys(w.bess, 0.0)
@@ -88,6 +89,11 @@ def _pv(w: Work, pw: Powers) -> float:
                 p = cap if cap > 0.0 else 0.0
             pw.pv[i] = p
             total += p
+            q, s_kva = w.inputs.q_set_kvar.get(i, 0.0), w.t.pv[i].s_kva
+            if q and s_kva is not None:
+                room = math.sqrt(max(0.0, s_kva * s_kva - p * p))
+                pw.pv_q[i] = q = max(-room, min(room, q))
+                pw.q_load -= q
     return total
 
 
@@ -103,6 +109,11 @@ def _following(w: Work, pw: Powers, h: float) -> float:
             p = max(low, -s_kva, min(high, s_kva, p))
             pw.bess[i] = p
             total += p
+            q = w.inputs.q_set_kvar.get(i, 0.0)
+            if q:
+                room = pcs.p_limit_kw(params.pcs, p)  # what the circle leaves beside active power
+                pw.bess_q[i] = q = max(-room, min(room, q))
+                pw.q_load -= q
     return total
 
 

@@ -177,6 +177,7 @@ def record(w: Work, pw: Powers, led: Ledger, h: float, found: list[Violation]) -
         grid_id=w.t.site.grid.id,
         bess_p_kw=pw.bess,
         bess_q_kvar=pw.bess_q,
+        pv_q_kvar=pw.pv_q,
         bess_soc=soc,
         bess_stored_kwh={i: b.stored_kwh for i, b in w.bess.items()},
         bess_p_charge_kw_max=charge,
@@ -213,7 +214,7 @@ def record(w: Work, pw: Powers, led: Ledger, h: float, found: list[Violation]) -
 
 
 _MEANS = (
-    "bess_p_kw", "bess_q_kvar", "bess_loss_kw", "bess_aux_kw", "genset_p_kw", "genset_q_kvar",
+    "bess_p_kw", "bess_q_kvar", "pv_q_kvar", "bess_loss_kw", "bess_aux_kw", "genset_p_kw", "genset_q_kvar",
     "genset_fuel_l_h", "pv_p_kw", "feeder_p_kw",
 )  # fmt: skip
 _SUMS = ("genset_starts", "genset_failed_starts")

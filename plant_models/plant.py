@@ -146,7 +146,13 @@ def _tables(site: Site) -> Tables:
 def _check(inputs: PlantInput, dt_s: float) -> None:
     """NaN is refused at the door; one sum finds any, and only then is it looked for."""
     demand, potential = inputs.demand_kw.values(), inputs.pv_potential_kw.values()
-    setpoints = (inputs.bess_p_set_kw, inputs.genset_p_set_kw, inputs.pv_limit_kw, inputs.refuel_l)
+    setpoints = (
+        inputs.bess_p_set_kw,
+        inputs.genset_p_set_kw,
+        inputs.pv_limit_kw,
+        inputs.refuel_l,
+        inputs.q_set_kvar,
+    )
     total = dt_s + inputs.mains_v_pu + sum(demand) + sum(potential)
     for values in setpoints:
         total += sum(values.values())

@@ -72,6 +72,7 @@ class PlantInput:
     genset_p_set_kw: Mapping[str, float] = field(default_factory=dict)
     pv_limit_kw: Mapping[str, float] = field(default_factory=dict)
     feeder_close: Mapping[str, bool] = field(default_factory=dict)
+    q_set_kvar: Mapping[str, float] = field(default_factory=dict)  # of converters, given into the bus
     poi_open_request: bool = False  # open the POI breaker in a planned way and keep it open
     poi_close_permit: bool = True  # the synchronising device may close it when the mains have been good
     refuel_l: Mapping[str, float] = field(
@@ -142,6 +143,7 @@ class PlantFlows:
     islanded_s: float  # part of the step fed by another source than the grid
     energy_residual_kwh: float  # what the energy balance fails to close by; zero but for rounding
     violations: tuple[Violation, ...]
+    pv_q_kvar: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bus_alive(self) -> bool:
@@ -183,6 +185,7 @@ class PlantFlows:
             out[f"{i}.p_kw"] = p
             out[f"{i}.p_available_kw"] = self.pv_potential_kw[i] if producing else 0.0
             out[f"{i}.state"] = 1.0 if producing else 0.0
+            out[f"{i}.q_kvar"] = self.pv_q_kvar.get(i, 0.0)
         for i, p in self.feeder_p_kw.items():
             out[f"{i}.p_kw"] = p
             out[f"{i}.closed"] = 1.0 if self.feeder_closed[i] else 0.0

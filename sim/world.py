@@ -233,6 +233,10 @@ class World:
             genset_run_request={g: v >= 0.5 for g, v in run.items()},
             genset_p_set_kw=by_name.get((AssetKind.GENSET, "p_set_kw"), {}),
             pv_limit_kw=by_name.get((AssetKind.PV, "p_limit_kw"), {}),
+            q_set_kvar={
+                **by_name.get((AssetKind.BESS, "q_set_kvar"), {}),
+                **by_name.get((AssetKind.PV, "q_set_kvar"), {}),
+            },
             feeder_close={f: v >= 0.5 for f, v in close.items()},
             poi_open_request=opened.get(grid, 0.0) >= 0.5,
             poi_close_permit=permit.get(grid, 1.0) >= 0.5,
@@ -397,6 +401,7 @@ def setpoints_at_rest(site: Site) -> dict[str, float]:
     for g in site.gensets:
         out |= {f"{g.id}.run_request": 0.0, f"{g.id}.p_set_kw": g.p_min_kw}
     out |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
+    out |= {f"{b.id}.q_set_kvar": 0.0 for b in site.bess} | {f"{p.id}.q_set_kvar": 0.0 for p in site.pv}
     out |= {f"{f.id}.close_request": 1.0 for f in site.feeders if f.has_breaker}
     out |= {f"{site.grid.id}.open_request": 0.0, f"{site.grid.id}.open_permit": 0.0}
     out |= {f"{site.grid.id}.close_permit": 1.0}

@@ -108,4 +108,5 @@ def _groups(layout: Layout) -> tuple[tuple[str, str, Mapping[str, object]], ...]
         ("genset_p_kw", "p_set_kw", layout.gensets),
         ("pv_limit_kw", "p_limit_kw", layout.pv),
         ("feeder_close", "close_request", layout.feeders),
+        ("q_kvar", "q_set_kvar", layout.reactive),
     )

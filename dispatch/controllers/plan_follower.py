@@ -69,6 +69,7 @@ class PlanFollower:
             genset_run=run,
             genset_p_kw=gensets,
             feeder_close=feeders,
+            q_kvar=_reactive(context, plan),
         )
         return targets, memory
 
@@ -105,6 +106,13 @@ def _runs(context: Context, plan: Plan) -> dict[str, Target]:
         else:
             out[g.id] = _as_planned(0.0, f"the plan does without {g.id}")
     return out
+
+
+def _reactive(context: Context, plan: Plan) -> dict[str, Target]:
+    """Reactive power as planned; the protections choose from it at their own pace."""
+    k = context.step
+    planned = {**plan.bess_q_kvar, **plan.pv_q_kvar}
+    return {a: _as_planned(q[k], f"planned: {q[k]:+.0f} kvar") for a, q in planned.items()}
 
 
 def _feeders(context: Context, plan: Plan) -> dict[str, Target]:

@@ -68,6 +68,8 @@ class Observed:
     )  # what plants whose limit is lost may give
     pv_ceiling_kw: Mapping[str, float] = field(default_factory=dict)  # of plants that come back
     phases: Mapping[str, Phases] = field(default_factory=dict)  # of assets whose phases are read
+    export_kw_max: float | None = None  # that the voltage at the POI leaves; None: it leaves all
+    full: frozenset[str] = frozenset()  # batteries that were full a moment ago: no room to charge
     caps: PoiCaps | None = None  # that hold at the POI now; None: not worked out yet
 
 

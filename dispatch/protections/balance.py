@@ -8,6 +8,7 @@ from ems.assets import BatteryParams, GensetParams
 from ems.condition import BessCondition, PlantCondition
 
 BIG_KW = 1e9
+FULL_BAND_SOC = 0.002  # a battery so close to full may refuse charge at any moment
 
 
 def discharge_room_kw(params: BatteryParams, c: BessCondition, floor: float, dt_s: float) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatch.observing.phases import Phases
+from ems.commands import Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,31 @@ class PoiMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VoltageMemory:
+    """The open period, and what the rule has taken away so far; None: nothing."""
+
+    since_s: float | None = None
+    v_pu: float = 0.0  # means of the period until now
+    export_kw: float = 0.0
+    charge_kw: float = 0.0
+    passed_s: float = 0.0
+    export_kw_max: float | None = None
+    charge_kw_max: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReactivePace:
+    """The setpoint of one converter as it was chosen, and what has been measured since."""
+
+    q_kvar: float
+    why: str
+    cause: Cause
+    chosen_s: float
+    mean_kw: float = 0.0
+    passed_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BalancingMemory:
     """All of it."""
 
@@ -93,5 +119,7 @@ class BalancingMemory:
     fuel: Mapping[str, FuelWatch] = field(default_factory=dict)  # by genset
     poi: PoiMemory = field(default_factory=PoiMemory)
     phases: Mapping[str, Phases] = field(default_factory=dict)  # by asset, as last known
+    voltage: VoltageMemory = field(default_factory=VoltageMemory)
+    full: frozenset[str] = frozenset()  # batteries that came to full and have not been used since
     pv_unsure_s: Mapping[str, float] = field(default_factory=dict)  # since when writes have no known outcome
     pv_ceiling_kw: Mapping[str, float] = field(default_factory=dict)  # plants that wait or are let in

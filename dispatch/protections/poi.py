@@ -35,7 +35,9 @@ def at_poi(
     day_type = layout.site.tariff.day_type(local)
     windows = [w for w in grid.caps if w.holds(local, day_type)]
     import_kw = _least(grid.p_import_kw_max, told[0], *(w.p_import_kw_max for w in windows))
-    export_kw = _least(grid.p_export_kw_max, told[1], *(w.p_export_kw_max for w in windows))
+    export_kw = _least(
+        grid.p_export_kw_max, told[1], observed.export_kw_max, *(w.p_export_kw_max for w in windows)
+    )
     import_kw, export_kw = _on_each_phase(layout, observed.phases.get(grid.id), import_kw, export_kw)
     now_s = snapshot.monotonic_s
     reading = snapshot.readings.get(layout.p[grid.id])

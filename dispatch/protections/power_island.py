@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
-from dispatch.protections.balance import share_load
+from dispatch.protections.balance import FULL_BAND_SOC, share_load
 from dispatch.protections.bus import Bus
 from dispatch.protections.emergency import HEADROOM_RATIO
 from dispatch.protections.power_parts import (
@@ -26,7 +26,6 @@ from ems.commands import Cause
 
 MIN_LOAD_RATIO = 1.05  # gensets that form are kept this far above their minimum load
 MAX_LOAD_RATIO = 0.95  # and this far below their rating
-FULL_BAND_SOC = 0.002  # a battery so close to full may refuse charge at any moment: no PV is let in for it
 CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
 TRIP_ROOM_RATIO = 0.3  # of its discharge: so far the forming battery is pushed up to make room for a trip

@@ -10,6 +10,7 @@ from dispatch.protections.emergency import critical_at_risk, emergency, lasting
 from dispatch.protections.feeders import COLD_LOAD_RATIO, LadderInput, adopt, dropped_out, ladder
 from dispatch.protections.power import power_stage
 from dispatch.protections.power_parts import Power
+from dispatch.protections.reactive import reactive
 from dispatch.protections.reserve import hold_s, reserve_now
 from dispatch.protections.reverse_power import relieve, reverse_s
 from dispatch.state import EdgeState, FeederShed, GensetRequest, ProtectionMemory
@@ -78,8 +79,10 @@ def protect(
         last_restore_s=state.protection.last_restore_s,
     )
     steps = ladder(layout, shed, given)
+    paces, q_kvar = reactive(layout, state.protection.reactive, observed, wishes.q_kvar, (now_s, dt_s))
     targets = replace(
         wishes,
+        q_kvar=q_kvar,
         bess_p_kw=power.bess,
         genset_run=runs,
         genset_p_kw=power.genset,
@@ -93,7 +96,7 @@ def protect(
         reserve=reserve,
         requests=requests,
         shed=steps.shed,
-        memory=replace(forced.memory, last_restore_s=steps.last_restore_s),
+        memory=replace(forced.memory, last_restore_s=steps.last_restore_s, reactive=paces),
         events=(*events, *steps.events),
         alarms=driven,
     )

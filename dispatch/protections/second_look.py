@@ -10,9 +10,11 @@ from dispatch.observing.phases import phase_alarms, phases_now
 from dispatch.observing.pv_lost import pv_alarms, unsure_since, with_lost
 from dispatch.observing.pv_return import ceilings_kw, with_ceilings
 from dispatch.observing.soc_guard import soc_alarms
+from dispatch.protections.balance import FULL_BAND_SOC
 from dispatch.protections.balancing_memory import BalancingMemory, SocWatch
 from dispatch.protections.net_demand import aligned
 from dispatch.protections.poi import at_poi
+from dispatch.protections.voltage import by_voltage, voltage_alarms
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Alarm
 from ems.frozen import replace
@@ -43,6 +45,9 @@ def second_look(
     observed = with_ceilings(observed, ceiling_kw)
     phases = phases_now(layout, before.phases, snapshot) if layout.phased else {}
     observed = replace(observed, phases=phases) if layout.phased else observed
+    full = full_now(layout, before.full, observed)
+    observed = replace(observed, full=full) if full else observed
+    voltage, observed = by_voltage(layout, before.voltage, snapshot, observed, dt_s)
     poi, observed = at_poi(layout, before.poi, snapshot, observed, dt_s)
     sent = {p: w.value for p, w in state.written.items()}
     net_demand, observed = aligned(layout, before.net_demand, observed, sent, snapshot.monotonic_s, dt_s)
@@ -52,10 +57,26 @@ def second_look(
         fuel=fuel,
         poi=poi,
         phases=phases,
+        voltage=voltage,
+        full=full,
         pv_unsure_s=unsure_s,
         pv_ceiling_kw=ceiling_kw,
     )
     return after, observed
+
+
+def full_now(layout: Layout, before: frozenset[str], observed: Observed) -> frozenset[str]:
+    """Batteries that came to full, until their charge is a little lower.
+
+    Without this the noise of a reading at the edge of full is a room of hundreds of kW in one cycle and none
+    in the next, and battery and PV take turns.
+    """
+    out = set()
+    for b, c in observed.condition.bess.items():
+        soc = c.soc if c.soc_high is None else c.soc_high
+        if soc >= layout.bess[b].battery.soc_max - (FULL_BAND_SOC if b in before else 0.0):
+            out.add(b)
+    return frozenset(out)
 
 
 def balance_alarms(layout: Layout, memory: BalancingMemory, observed: Observed) -> tuple[Alarm, ...]:
@@ -66,4 +87,5 @@ def balance_alarms(layout: Layout, memory: BalancingMemory, observed: Observed) 
         *duty_alarms(layout.gensets, observed.condition),
         *pv_alarms(observed),
         *phase_alarms(layout, memory.phases),
+        *voltage_alarms(layout, observed),
     )

@@ -34,6 +34,7 @@ _FIELDS = (
     ("genset_p_kw", "p_set_kw"),
     ("pv_limit_kw", "p_limit_kw"),
     ("feeder_close", "close_request"),
+    ("q_kvar", "q_set_kvar"),
 )
 
 

@@ -15,6 +15,7 @@ from ems.site_schema.checks_identity import check_identity
 from ems.site_schema.checks_loads import check_deferrables
 from ems.site_schema.checks_phases import check_phases
 from ems.site_schema.checks_plant import check_plant
+from ems.site_schema.checks_reactive import check_reactive_control
 from ems.site_schema.checks_tariff import check_tariff
 from ems.site_schema.checks_wire import check_wire
 from ems.site_schema.checks_worst import check_worst_cases
@@ -41,6 +42,7 @@ def load_site(path: Path | str) -> Site:
     check_deferrables(draft)
     check_wire(draft)
     check_phases(draft)
+    check_reactive_control(draft)
     check_identity(draft)
     check_authority(draft)
     check_control(draft)

@@ -13,7 +13,6 @@ from ems.assets import (
     GensetParams,
     GridParams,
     LowLoad,
-    PvParams,
     QuietHours,
     Rating,
     ReactivePolicy,
@@ -34,6 +33,7 @@ from ems.derating import EngineDerating, cut_curve, derated_ratio
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams, TransitionPolicy
 from ems.points import PointSpec
+from ems.reactive import VoltageRule
 from ems.site import (
     Authority,
     Connection,
@@ -50,7 +50,7 @@ from ems.site import (
     WeatherSource,
 )
 from ems.site_schema.build_control import control_params
-from ems.site_schema.build_phases import feeder, genset_phases, pcs, poi_phases
+from ems.site_schema.build_phases import feeder, genset_phases, pcs, poi_phases, pv_plant
 from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.draft import Draft, PlacedPoint
@@ -109,7 +109,7 @@ def build_site(draft: Draft) -> Site:
             BessParams(id=i, battery=_battery(b.battery), pcs=pcs(b.pcs)) for i, b in draft.bess.items()
         ),
         gensets=tuple(_genset(i, g, draft.location.altitude_m) for i, g in draft.gensets.items()),
-        pv=tuple(PvParams(id=i, **p.model_dump()) for i, p in draft.pv.items()),
+        pv=tuple(pv_plant(i, p) for i, p in draft.pv.items()),
         feeders=tuple(feeder(i, f) for i, f in draft.feeders.items()),
         tariff=_tariff(draft.tariff),
         forming=FormingOrder(
@@ -165,6 +165,7 @@ _GRID_PARTS = {
     "supervision",
     "transitions",
     "phases",
+    "voltage",
 }
 
 
@@ -179,6 +180,7 @@ def _grid(form: GridForm) -> GridParams:
         transitions=TransitionPolicy(**form.transitions.model_dump()),
         supervision=Supervision(**form.supervision.model_dump()),
         phases=poi_phases(form),
+        voltage=None if form.voltage is None else VoltageRule(**form.voltage.model_dump()),
         **form.model_dump(exclude=_GRID_PARTS),
     )
 

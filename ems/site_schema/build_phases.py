@@ -1,12 +1,15 @@
-"""Phases of a site file: forms become what the edge and the plant look at."""
+"""Phases and reactive power of a site file: forms become what the edge and the plant look at."""
 
-from ems.assets import FeederParams, PcsParams
+from ems.assets import FeederParams, PcsParams, PvParams
 from ems.phases import MARGIN_RATIO, PhaseParams
+from ems.reactive import ReactiveAtPower, ReactiveControl
 from ems.site_schema.forms_assets import (
     FeederForm,
     GensetPhasesForm,
     GridForm,
     PcsForm,
+    PvForm,
+    ReactiveControlForm,
 )
 
 
@@ -33,7 +36,29 @@ def pcs(form: PcsForm) -> PcsParams:
     """A converter with its phases."""
     own = form.phases
     phases = None if own is None else PhaseParams(margin_kw=_margin_kw(own.margin_kw, form.s_kva))
-    return PcsParams(phases=phases, **form.model_dump(exclude={"phases"}))
+    return PcsParams(
+        phases=phases,
+        reactive=reactive_control(form.reactive),
+        **form.model_dump(exclude={"phases", "reactive"}),
+    )
+
+
+def pv_plant(pv_id: str, form: PvForm) -> PvParams:
+    """A PV plant with where its reactive setpoint comes from."""
+    return PvParams(
+        id=pv_id, reactive=reactive_control(form.reactive), **form.model_dump(exclude={"reactive"})
+    )
+
+
+def reactive_control(form: ReactiveControlForm | None) -> ReactiveControl | None:
+    """Where a converter's reactive setpoint comes from."""
+    if form is None:
+        return None
+    return ReactiveControl(
+        every_s=form.every_s,
+        follow_plan=form.follow_plan,
+        by_power=tuple(ReactiveAtPower(p_kw=x.p_kw, q_kvar=x.q_kvar) for x in form.by_power),
+    )
 
 
 def feeder(feeder_id: str, form: FeederForm) -> FeederParams:

@@ -159,6 +159,9 @@ def _ratings(draft: Draft, point: str, numbers: Mapping[str, float]) -> None:
     limits: tuple[float, float] | None = None
     if is_binary(name):
         limits = (0.0, 1.0)
+    elif name == "q_set_kvar":
+        s_kva = draft.bess[asset].pcs.s_kva if asset in draft.bess else _pv_kva(draft, asset)
+        limits = None if s_kva is None else (-s_kva, s_kva)
     elif asset in draft.bess:
         battery = draft.bess[asset].battery
         limits = (-battery.p_charge_kw_max, battery.p_discharge_kw_max)
@@ -179,6 +182,10 @@ def _ratings(draft: Draft, point: str, numbers: Mapping[str, float]) -> None:
             except BadValue:
                 continue  # already a problem of the map
             _inside(draft, point, numbers, (row.low, row.high), f"the range in {placed.document.file}")
+
+
+def _pv_kva(draft: Draft, asset: str) -> float | None:
+    return draft.pv[asset].s_kva if asset in draft.pv else None
 
 
 def _inside(

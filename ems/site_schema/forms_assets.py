@@ -96,6 +96,31 @@ class TransitionsForm(Form):
     island_before_s: Annotated[float, Quantity("s", gt=0, le=86400)] | None = None
 
 
+class ReactiveAtPowerForm(Form):
+    """A corner of reactive over active power."""
+
+    p_kw: Annotated[float, Quantity("kW")]
+    q_kvar: Annotated[float, Quantity("kvar")]
+
+
+class ReactiveControlForm(Form):
+    """Where a converter's reactive setpoint comes from."""
+
+    every_s: Annotated[float, Quantity("s", ge=60, le=86400)] = 60.0
+    follow_plan: bool = True
+    by_power: list[ReactiveAtPowerForm] = Field(default=[], description="ascending in p_kw")
+
+
+class VoltageRuleForm(Form):
+    """What active power gives way to a voltage outside its band."""
+
+    low_pu: Annotated[float, Quantity("", gt=0.5, lt=1)]
+    high_pu: Annotated[float, Quantity("", gt=1, lt=1.5)]
+    every_s: Annotated[float, Quantity("s", ge=60, le=3600)] = 60.0
+    step_kw: KwPositive
+    back_pu: Annotated[float, Quantity("", gt=0, lt=0.2)]
+
+
 class PoiPhasesForm(Form):
     """How the phases are held at the point of interconnection."""
 
@@ -142,6 +167,7 @@ class GridForm(Form):
     supervision: SupervisionForm = SupervisionForm()
     transitions: TransitionsForm = TransitionsForm()
     phases: PoiPhasesForm | None = None
+    voltage: VoltageRuleForm | None = None
 
 
 class CycleLifePointForm(Form):
@@ -250,6 +276,7 @@ class PcsForm(Form):
     overload_s: Seconds
     restart_s: Seconds
     phases: PcsPhasesForm | None = None
+    reactive: ReactiveControlForm | None = None
 
 
 class BessForm(Form):
@@ -381,6 +408,7 @@ class PvForm(Form):
     )
     reconnect_s: Seconds
     s_kva: Kva | None = None
+    reactive: ReactiveControlForm | None = None
 
 
 class FeederForm(Form):

@@ -9,6 +9,7 @@ import pytest
 from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions, Row
+from tests.unit.dispatch.lagging import reversals
 
 pytestmark = pytest.mark.scenario(7)
 AT_S = 60.0
@@ -39,6 +40,16 @@ def test_export_cap_lowered_while_exporting_is_met_on_the_mean(small: Site, cap_
     mean_kw, over_s = judge(rig, AT_S, cap_kw, 350.0)
     assert mean_kw <= cap_kw
     assert over_s <= 5.0
+
+
+@pytest.mark.parametrize("cap_kw", [100.0, 0.0])
+def test_full_battery_beside_the_grid_does_not_take_turns_with_pv(small: Site, cap_kw: float):
+    """The noise of its charge once was a room of 180 kW in one second and none in the next: 52 turns."""
+    site = replace(small, grid=replace(small.grid, p_export_kw_max=cap_kw))
+    rig = Rig(site, load_kw=LOAD, pv_kw=560.0, options=RigOptions(soc=0.9495)).run(240.0)
+    given_kw = [r.flows.bess_p_kw["bess1"] for r in rig.rows(60.0)]
+    assert reversals(given_kw, 2.0) <= 1
+    assert rig.last.flows.bess_soc["bess1"] >= 0.95 - 0.0025
 
 
 @pytest.mark.parametrize("soc", [0.6, 0.949], ids=["battery", "battery full"])

@@ -1,0 +1,79 @@
+"""Reactive setpoints and the voltage rule: slow, inside the converters' circles, and never to and fro."""
+
+import math
+from itertools import pairwise
+
+from ems.points import point_id
+from ems.reactive import PACE_S_MIN, step_pu
+from ems.site_schema.draft import Draft
+from ems.site_schema.forms_assets import ReactiveControlForm
+from ems.site_schema.text import Loc
+
+BACK_STEPS = 1.2  # inside the band by so many steps before one is taken back
+
+
+def check_reactive_control(draft: Draft) -> None:
+    """Each converter with a reactive setpoint says where it comes from, and the other way round."""
+    own: dict[str, tuple[Loc, ReactiveControlForm | None, float | None]] = {}
+    for i, b in draft.bess.items():
+        own[i] = (("bess", i, "pcs", "reactive"), b.pcs.reactive, b.pcs.s_kva)
+    for i, p in draft.pv.items():
+        own[i] = (("pv", i, "reactive"), p.reactive, p.s_kva)
+    for asset, (loc, form, s_kva) in own.items():
+        point = point_id(asset, "q_set_kvar")
+        authority = draft.authority.get(point)
+        if form is None:
+            if authority is not None:
+                said = f"{'.'.join(str(k) for k in loc)}, which says where its value comes from"
+                draft.add(("authority", point), "a reactive setpoint", said)
+            continue
+        if authority is None:
+            draft.add(loc, f"no authority over {point}", f"an entry for {point} in authority")
+        elif authority.refresh_s < PACE_S_MIN:
+            draft.add(
+                ("authority", point, "refresh_s"),
+                f"{authority.refresh_s:g} s",
+                f"{PACE_S_MIN:g} s or more",
+                "reactive power is set slowly: the fast loop is the converter's own",
+            )
+        if s_kva is None:
+            draft.add(loc, "a plant without s_kva", "s_kva with it, the rating for reactive power")
+        else:
+            _curve(draft, (*loc, "by_power"), form, s_kva)
+    _voltage(draft)
+
+
+def _curve(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float) -> None:
+    for i, (before, after) in enumerate(pairwise(form.by_power), 1):
+        if not before.p_kw < after.p_kw:
+            draft.add(
+                (*loc, i, "p_kw"), f"{after.p_kw:g} kW", f"more than the one before, {before.p_kw:g} kW"
+            )
+    for i, corner in enumerate(form.by_power):
+        if math.hypot(corner.p_kw, corner.q_kvar) > s_kva + 1e-9:
+            found = f"{corner.p_kw:g} kW and {corner.q_kvar:g} kvar"
+            draft.add((*loc, i, "q_kvar"), found, f"at most s_kva, {s_kva:g} kVA, together")
+
+
+def _voltage(draft: Draft) -> None:
+    grid = draft.grid
+    if grid is None or grid.voltage is None:
+        return
+    own, loc = grid.voltage, ("grid", "voltage")
+    for key, value, edge, inside in (
+        ("low_pu", own.low_pu, grid.v_min_pu, own.low_pu >= grid.v_min_pu),
+        ("high_pu", own.high_pu, grid.v_max_pu, own.high_pu <= grid.v_max_pu),
+    ):
+        if not inside:
+            draft.add((*loc, key), f"{value:g}", f"inside v_min_pu and v_max_pu, here {edge:g}")
+    moves_pu = BACK_STEPS * step_pu(own.step_kw, grid.r_ohm, grid.x_ohm, grid.v_nominal_v)
+    if own.back_pu <= moves_pu:
+        draft.add(
+            (*loc, "back_pu"),
+            f"{own.back_pu:g}",
+            f"more than {moves_pu:.4f}, {BACK_STEPS:g} times what step_kw moves the voltage",
+            "or power would go to and fro",
+        )
+    elif own.high_pu - own.low_pu <= 2.0 * own.back_pu:
+        found = f"{own.back_pu:g} in a band of {own.high_pu - own.low_pu:g}"
+        draft.add((*loc, "back_pu"), found, "less than half of the band")

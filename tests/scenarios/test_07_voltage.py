@@ -1,0 +1,123 @@
+"""7: a weak interconnection whose voltage leaves its band; reactive power by parameters, no loop of ours."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from ems.assets import ActuatorSafety, DeviceBehaviour, OnSilence
+from ems.reactive import ReactiveAtPower, ReactiveControl, VoltageRule
+from ems.site import Authority, SetpointAuthority, Site
+from sim.rig import Rig, RigOptions
+
+pytestmark = pytest.mark.scenario(7)
+LOAD = {"critical": 20.0, "essential": 20.0, "deferrable": 10.0}
+RULE = VoltageRule(low_pu=0.94, high_pu=1.05, step_kw=50.0, back_pu=0.03)
+
+
+def weak(site: Site, **grid: object) -> Site:
+    """Behind 0.05 + j0.05 ohm at 400 V: 300 kW of export lift the voltage by some 8 %."""
+    values: dict[str, object] = {"r_ohm": 0.05, "x_ohm": 0.05, "v_nominal_v": 400.0, "v_max_pu": 1.15}
+    return replace(site, grid=replace(site.grid, **{**values, "p_export_kw_max": 300.0, **grid}))  # type: ignore[arg-type]
+
+
+def with_q(site: Site, control: ReactiveControl, islanded: float | None = 0.0) -> Site:
+    """The battery's converter and the inverters of the PV plant take a reactive setpoint."""
+    setpoints = dict(site.authority.setpoints)
+    for point in ("bess1.q_set_kvar", "pv1.q_set_kvar"):
+        setpoints[point] = SetpointAuthority(
+            point=point, low=-300.0, high=300.0, ramp_per_s=None, deadband=1.0, refresh_s=60.0,
+            safety=ActuatorSafety(
+                grid_tied=0.0, islanded=islanded, black=None,
+                behaviour=DeviceBehaviour(timeout_s=300.0, on_silence=OnSilence.VALUE, value=0.0),
+            ),
+        )  # fmt: skip
+    bess = replace(site.bess[0], pcs=replace(site.bess[0].pcs, reactive=control))
+    pv = replace(site.pv[0], s_kva=700.0, reactive=control)
+    return replace(site, bess=(bess,), pv=(pv,), authority=Authority(setpoints=setpoints))
+
+
+def reversals(values: list[float], least: float) -> int:
+    """How often a series turns round by more than `least`."""
+    turns, last, way = 0, values[0], 0
+    for v in values:
+        if abs(v - last) > least:
+            now = 1 if v > last else -1
+            turns += way not in (0, now)
+            way, last = now, v
+    return turns
+
+
+def test_export_lifts_the_voltage_it_gives_way_in_steps_and_stands_still(small: Site):
+    site = weak(small, voltage=RULE)
+    rig = Rig(site, load_kw=LOAD, pv_kw=400.0, options=RigOptions(soc=0.949)).run(720.0)
+    v_pu = [r.flows.poi_v_pu for r in rig.rows()]
+    assert v_pu[30] > RULE.high_pu
+    assert rig.raised("grid.voltage.band") == 1
+    assert all(v <= RULE.high_pu + 0.005 for v in v_pu[420:])
+    export_kw = [-r.flows.grid_p_kw for r in rig.rows()]
+    assert 100.0 < export_kw[-1] < 290.0  # no more than it must
+    minutes = [sum(export_kw[i : i + 60]) / 60.0 for i in range(60, 720, 60)]
+    assert max(a - b for a, b in pairwise(minutes)) <= RULE.step_kw * 1.25
+    assert reversals(minutes, 0.5 * RULE.step_kw) == 0
+    assert max(minutes[-4:]) - min(minutes[-4:]) <= 0.25 * RULE.step_kw
+
+
+def test_voltage_that_is_good_again_gives_the_steps_back(small: Site):
+    site = weak(small, voltage=RULE)
+    low = [(200.0, 3600.0, 0.94)]  # the network operator changes a tap
+    rig = Rig(site, load_kw=LOAD, pv_kw=400.0, mains=low, options=RigOptions(soc=0.949)).run(600.0)
+    cut_kw = min(-r.flows.grid_p_kw for r in rig.rows(150.0, 200.0))
+    assert cut_kw < 250.0
+    assert -rig.last.flows.grid_p_kw > 270.0
+    assert "grid.voltage.band" not in {a.code for a in rig.last.decisions.alarms}
+
+
+def test_low_voltage_charging_gives_way_and_no_feeder_does(small: Site):
+    rule = replace(RULE, low_pu=0.97)
+    site = weak(small, voltage=rule, v_min_pu=0.85)
+    load_kw = {"critical": 60.0, "essential": 60.0, "deferrable": 30.0}
+    rig = Rig(site, load_kw=load_kw, options=RigOptions(soc=0.2)).run(480.0)
+    charge_kw = [-r.flows.bess_p_kw["bess1"] for r in rig.rows()]
+    assert max(charge_kw[:60]) > 100.0
+    assert rig.last.flows.poi_v_pu >= rule.low_pu - 0.003 or charge_kw[-1] < 1.0
+    assert max(charge_kw[-100:]) < 0.7 * max(charge_kw[:60])
+    assert rig.raised("feeder.shed") == 0
+    assert all(f.unserved_kw() == {x.id: 0.0 for x in site.feeders} for f in (r.flows for r in rig.rows()))
+
+
+CURVE = ReactiveControl(
+    by_power=(ReactiveAtPower(p_kw=0.0, q_kvar=0.0), ReactiveAtPower(p_kw=400.0, q_kvar=-150.0))
+)
+
+
+def clouds(t_s: float) -> float:
+    return 250.0 + 150.0 * math.sin(t_s / 7.0)
+
+
+@pytest.mark.parametrize("sun", [400.0, clouds], ids=["steady", "fast clouds"])
+def test_reactive_setpoint_moves_once_a_minute_and_lowers_the_voltage(
+    small: Site, sun: float | Callable[[float], float]
+):
+    options = RigOptions(soc=0.949)
+    plain = Rig(weak(small), load_kw=LOAD, pv_kw=sun, options=options).run(400.0)
+    rig = Rig(with_q(weak(small), CURVE), load_kw=LOAD, pv_kw=sun, options=options).run(400.0)
+    before = sum(r.flows.poi_v_pu for r in plain.rows(200.0)) / 200.0
+    assert sum(r.flows.poi_v_pu for r in rig.rows(200.0)) / 200.0 < before - 0.02
+    for point in ("bess1.q_set_kvar", "pv1.q_set_kvar"):
+        at_s = [r.t_s for r in rig.rows() for x in r.results if x.command.point == point]
+        assert 6 <= len(at_s) <= 8
+        assert all(b - a >= 59.0 for a, b in pairwise(at_s))
+    sent = [r.held["pv1.q_set_kvar"] for r in rig.rows()]
+    assert reversals(sent[180:], 40.0) == 0  # the mean of a minute, and not the clouds
+
+
+def test_island_converters_get_the_value_that_is_safe_there(small: Site):
+    site = with_q(weak(small), CURVE)
+    rig = Rig(site, load_kw=LOAD, pv_kw=200.0, mains=[(100.0, 400.0)], options=RigOptions(soc=0.6))
+    rig.run(180.0)
+    assert rig.first(99.0, lambda r: r.held["pv1.q_set_kvar"] < -30.0).t_s < 100.0
+    assert rig.after(100.0, lambda r: r.held["pv1.q_set_kvar"] == 0.0) <= 5.0
+    assert rig.held(lambda r: r.held["pv1.q_set_kvar"] == 0.0, 110.0, 180.0)
