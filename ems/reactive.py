@@ -1,5 +1,6 @@
 """Reactive power by parameters: what the edge sets at a converter, slowly; the fast loop is its own."""
 
+import math
 from dataclasses import dataclass
 
 PACE_S_MIN = 60.0  # the edge regulates no voltage: nothing of this moves faster
@@ -49,4 +50,4 @@ class VoltageRule:
 
 def step_pu(rule_step_kw: float, r_ohm: float, x_ohm: float, v_nominal_v: float) -> float:
     """How far a step of active power moves the voltage at the POI, at most [pu]."""
-    return rule_step_kw * 1000.0 * (r_ohm * r_ohm + x_ohm * x_ohm) ** 0.5 / (v_nominal_v * v_nominal_v)
+    return rule_step_kw * 1000.0 * math.hypot(r_ohm, x_ohm) / (v_nominal_v * v_nominal_v)

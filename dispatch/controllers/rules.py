@@ -8,6 +8,7 @@ charge; below the floor the battery must first recharge before it may discharge 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dispatch.controllers.burn_off import with_burn_off
 from dispatch.controllers.exercise import with_exercise
 from dispatch.protections.balance import (
     Store,
@@ -79,7 +80,7 @@ class Rules:
             bess[b] = self._bess(context, memory, b, share_kw)
         run, load, memory = peak_lopping(self.params, replace(context, memory=memory))
         wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load)
-        return with_exercise(context, wishes), memory
+        return with_burn_off(context, with_exercise(context, wishes), stores), memory
 
     def _bess(self, context: Context, memory: ControlMemory, bess: str, want_kw: float) -> Target:
         p = self.params
@@ -188,7 +189,8 @@ def islanded(params: RulesParams, context: Context) -> tuple[Targets, ControlMem
     running = [g for g in available if context.condition.gensets[g.id].on_load and g.id in wanted]
     load = _genset_loads(params, context, running) if forming_bess else {}
     bess = _beside_forming(context) if forming_bess else _following_bess(params, context, running)
-    return Targets(source=Source.RULES, genset_run=run, genset_p_kw=load, bess_p_kw=bess), memory
+    wishes = Targets(source=Source.RULES, genset_run=run, genset_p_kw=load, bess_p_kw=bess)
+    return with_burn_off(context, wishes, stores), memory
 
 
 def ordered_gensets(context: Context) -> list[GensetParams]:

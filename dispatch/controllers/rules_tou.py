@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from dispatch.controllers.burn_off import with_burn_off
 from dispatch.controllers.exercise import with_exercise
-from dispatch.controllers.rules import RulesParams, islanded, peak_lopping, rule, shares
+from dispatch.controllers.rules import RulesParams, islanded, peak_lopping, rule, shares, stores
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.outage import OutageNotice
@@ -85,7 +86,7 @@ class RulesTou:
             bess[b] = self._bess(context, b, want_kw, place, outage)
         run, load, memory = peak_lopping(self.params.base, context)
         wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load)
-        return with_exercise(context, wishes), memory
+        return with_burn_off(context, with_exercise(context, wishes), stores), memory
 
     def _bess(
         self,

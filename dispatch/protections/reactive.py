@@ -5,6 +5,7 @@ converter regulates by itself. Beside the grid alone: in an island the forming s
 the others get the value that the site file says is safe there.
 """
 
+import math
 from collections.abc import Mapping
 
 from dispatch.layout import Layout
@@ -82,7 +83,7 @@ def _paced(
         q_kvar, why = control.q_kvar(mean_kw), f"{mean_kw:+.0f} kW in the mean of {control.every_s:.0f} s"
         cause = Cause.RULES
     s_kva = layout.reactive_kva[asset]
-    room_kvar = max(0.0, s_kva * s_kva - mean_kw * mean_kw) ** 0.5
+    room_kvar = math.sqrt(max(0.0, s_kva * s_kva - mean_kw * mean_kw))
     q_kvar = max(-room_kvar, min(room_kvar, q_kvar))
     return ReactivePace(q_kvar=q_kvar, why=why, cause=cause, chosen_s=now_s)
 

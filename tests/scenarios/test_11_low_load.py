@@ -77,6 +77,49 @@ def test_low_load_is_counted_and_the_hot_run_is_asked_for(small: Site):
     assert not any(r.alarmed("genset.low_load") for r in rig.rows())
 
 
+HOT = LowLoad(below_ratio=0.4, burn_off=BurnOff(after_h=0.1, for_h=0.1, above_ratio=0.7))
+
+
+def test_hot_run_in_an_island_is_made_by_rules_on_batteries_that_charge(small: Site):
+    """Rules charge no further with fuel than to 82 %: the set stays at low load until its hot run is due."""
+    load: dict[str, Power] = {"critical": 60.0, "essential": 75.0, "deferrable": 0.0}
+    rig = island(with_gen1(small, low_load=HOT), load, 0.0, 0.85, dt_s=5.0).run(1000.0)
+    due_s = rig.after(0.0, lambda r: r.alarmed("genset.burn_off.due"))
+    assert due_s <= 400.0
+    hot_s = [r.t_s for r in rig.rows() if gen1(r) >= 0.7 * 400.0]
+    assert hot_s[0] - due_s <= 30.0
+    assert 360.0 <= rig.dt_s * len(hot_s) <= 400.0  # long enough, and over
+    assert hot_s[-1] - hot_s[0] < rig.dt_s * len(hot_s)  # one run
+    assert not rig.last.alarmed("genset.burn_off.due")
+    assert rig.unserved_kwh() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_hot_run_nobody_can_take_is_not_begun(small: Site):
+    load: dict[str, Power] = {"critical": 60.0, "essential": 75.0, "deferrable": 0.0}
+    rig = island(with_gen1(small, low_load=HOT), load, 0.0, 0.949, dt_s=5.0).run(600.0)
+    assert rig.held(lambda r: r.alarmed("genset.burn_off.due"), 400.0)
+    assert rig.held(lambda r: gen1(r) < 0.5 * 400.0, 300.0)
+
+
+def test_hot_run_that_is_due_is_made_beside_the_grid_after_a_rest(small: Site):
+    """The mains come back before the island could do it: the set rests for an hour and is then loaded."""
+    load: dict[str, Power] = {"critical": 60.0, "essential": 75.0, "deferrable": 0.0}
+    sets = tuple(replace(g, low_load=HOT, min_up_s=60.0) for g in small.gensets)
+    site = following_only(replace(small, gensets=sets))
+    options = RigOptions(soc=0.6, islanded_by="gen1", gensets_on_kw={"gen1": 135.0}, horizon_s=6000.0)
+    rig = Rig(site, load_kw=load, mains=[(0.0, 390.0)], dt_s=10.0, options=options)
+    rig.at(0.0, lambda r: r.tell("bess1.p_charge_kw_max", 0.0))  # nothing to load the set with
+    rig.at(430.0, lambda r: r.tell_truth("bess1.p_charge_kw_max"))
+    rig.run(5400.0)
+    assert rig.first(0.0, lambda r: r.alarmed("genset.burn_off.due")).t_s < 450.0
+    off = rig.first(390.0, lambda r: r.flows.genset_p_kw["gen1"] < 1.0)
+    hot_s = [r.t_s for r in rig.rows(off.t_s) if gen1(r) >= 0.7 * 400.0]
+    assert 3600.0 <= hot_s[0] - off.t_s <= 3700.0
+    assert 360.0 <= rig.dt_s * len(hot_s) <= 420.0
+    assert rig.last.flows.genset_state["gen1"] is not GensetState.RUNNING
+    assert not rig.last.alarmed("genset.burn_off.due")
+
+
 def test_low_load_beyond_its_budget_is_told(small: Site):
     site = with_gen1(small, low_load=LowLoad(below_ratio=0.4, budget_h=0.05, window_h=6.0))
     load: dict[str, Power] = {"critical": 60.0, "essential": falls(160.0, 75.0), "deferrable": 0.0}

@@ -1,12 +1,15 @@
 """18: the converter is derated to 40 %, and to nothing with its contactor open."""
 
+from datetime import UTC, datetime
+
 import pytest
 
+from dispatch.vocabulary import Source
 from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
 
-pytestmark = pytest.mark.scenario(18, left="the plan after it: the planner is told by the condition")
+pytestmark = pytest.mark.scenario(18)
 AT_S = 60.0
 LOAD = {"critical": 120.0, "essential": 220.0, "deferrable": 120.0}
 
@@ -23,3 +26,25 @@ def test_converter_derated_next_write_is_inside_the_new_limit(small: Site, pv_kw
     assert abs(rows[0].held["bess1.p_set_kw"]) <= limit_kw + 1e-6
     assert max(abs(r.held["bess1.p_set_kw"]) for r in rows) <= 1.02 * limit_kw + 1e-6
     assert abs(rig.first(AT_S - 1.0, lambda r: True).held["bess1.p_set_kw"]) > 400.0
+
+
+def test_converter_derated_the_next_plan_is_inside_the_new_limit(demo: Site):
+    """The production planner, half an hour apart; a live limit is planned with for the next hour."""
+    fault = Fault(kind="bess_derated", target="bess1", from_s=120.0, value=0.15)
+    rig = Rig(
+        demo,
+        load_kw={"critical": 180.0, "essential": 330.0, "deferrable": 150.0},
+        controller="mpc",
+        faults=[fault],
+        dt_s=10.0,
+        options=RigOptions(soc=0.85, start=datetime(2026, 3, 2, 15, 5, tzinfo=UTC), horizon_s=3600.0),
+    ).run(1900.0)
+    limit_kw = 0.15 * demo.bess[0].battery.p_discharge_kw_max
+    (_, first), (at_s, after) = rig.plans.published
+    assert max(abs(kw) for kw in first.bess_p_kw["bess1"][:4]) > limit_kw
+    assert max(abs(kw) for kw in after.bess_p_kw["bess1"][:4]) <= limit_kw + 1e-6
+    assert at_s <= 120.0 + 1800.0  # one replan
+    assert rig.last.decisions.source is Source.PLAN
+    assert rig.last.decisions.plan_id == after.plan_id
+    rows = list(rig.rows(130.0))
+    assert max(abs(r.held["bess1.p_set_kw"]) for r in rows) <= 1.02 * limit_kw
