@@ -143,7 +143,7 @@ def bess_rooms(
         battery, c = layout.bess[b].battery, observed.condition.bess[b]
         dt_s = max(dt_s, SHORT_S)
         out[b] = (
-            0.0 if b in observed.full else charge_room_kw(battery, c, battery.soc_max - band_soc, dt_s),
+            charge_room_kw(battery, c, battery.soc_max - band_soc, dt_s),
             discharge_room_kw(battery, c, battery.soc_min, dt_s),
         )
     return out

@@ -43,7 +43,8 @@ def tied(
     bottom_kw = -bus.export_cap_kw + layout.poi_bias_kw + owed_kw[1]
     targets = genset_targets(layout, bus, wishes, runs)
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
-    rooms = bess_rooms(layout, observed, bus.following_bess, dt_s)
+    able = bess_rooms(layout, observed, bus.following_bess, dt_s)
+    rooms = {b: (0.0 if b in observed.full else room[0], room[1]) for b, room in able.items()}
     bess = wished_bess(wishes, rooms)
     lost_kw = sum(bus.lost_pv_kw.values())
     charge_kw = sum(r[0] for r in rooms.values())
@@ -69,7 +70,7 @@ def tied(
         raise_gensets(layout, targets, max(0.0, highest_kw - sum(bess.values()) - top_kw))
     elif under_kw > 0.0:
         why = f"the POI is kept at {bottom_kw:+.0f} kW: the export cap and its bias"
-        move_bess(bess, rooms, -under_kw)
+        move_bess(bess, able, -under_kw)  # what a full battery still takes for a moment helps here
         lower_gensets(layout, targets, max(0.0, bottom_kw - (lowest_kw - sum(bess.values()))))
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     import_kw = bus.load_kw - least_kw - pv_kw - sum(bess.values())
