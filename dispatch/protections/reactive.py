@@ -14,6 +14,7 @@ from dispatch.protections.balancing_memory import ReactivePace
 from dispatch.vocabulary import Target
 from dispatch.writing.safe_table import safe_value
 from ems.commands import Cause
+from ems.invariants import clamp
 from ems.reactive import ReactiveControl
 from ems.site import GridMode
 
@@ -84,7 +85,7 @@ def _paced(
         cause = Cause.RULES
     s_kva = layout.reactive_kva[asset]
     room_kvar = math.sqrt(max(0.0, s_kva * s_kva - mean_kw * mean_kw))
-    q_kvar = max(-room_kvar, min(room_kvar, q_kvar))
+    q_kvar = clamp(q_kvar, -room_kvar, room_kvar)
     return ReactivePace(q_kvar=q_kvar, why=why, cause=cause, chosen_s=now_s)
 
 
