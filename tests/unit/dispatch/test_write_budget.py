@@ -9,7 +9,7 @@ import pytest
 
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from dispatch.layout import layout_of
-from dispatch.writing.budget import counted_before, going_on, over_budget
+from dispatch.writing.budget import budget_alarms, counted_before, going_on, over_budget, spent_points
 from dispatch.writing.budget_memory import BudgetMemory
 from ems.commands import Cause, Command, Setpoint
 from ems.errors import ConfigError
@@ -18,6 +18,7 @@ from ems.site_schema import load_site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
 from tests.builders import T0
+from tests.unit.dispatch.test_condition import snapshot
 from tests.unit.dispatch.test_read_back import PEAK_KW, ROOT, demo
 
 POINT = "bess1.p_set_kw"
@@ -62,6 +63,21 @@ def test_budget_is_new_at_local_midnight():
     assert at_night[0].alarmed("setpoint.budget_spent")
     assert not at_night[-1].alarmed("setpoint.budget_spent")
     assert sum(row.wrote(POINT) is not None for row in r.rows(60.0)) >= 3
+
+
+def test_budget_is_spent_with_its_last_write_and_not_before():
+    layout = layout_of(worn(5))
+    shot = snapshot(T0, 0.0)
+    today = shot.at.astimezone(layout.zone).date()
+    for n, spent in ((4, frozenset()), (5, {POINT}), (6, {POINT})):
+        memory = BudgetMemory(day=today, spent={POINT: n})
+        assert spent_points(layout, memory, shot) == spent
+        assert len(list(budget_alarms(layout, memory))) == len(spent)
+
+
+def test_no_write_before_this_edge_is_nothing_known():
+    assert counted_before(layout_of(worn(5)), T0, lambda *_: 0).spent == {}
+    assert counted_before(layout_of(worn(5)), T0, lambda *_: 1).spent == {POINT: 1}
 
 
 def test_site_without_budgets_counts_nothing():

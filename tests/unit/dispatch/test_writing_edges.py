@@ -83,6 +83,11 @@ class TestProposals:
         got = self.asked(wishes=replace(self.wishes, plan_id=None))
         assert {p.cause for p in got} == {Cause.RULES}
 
+    def test_what_a_person_or_a_protection_wants_without_a_plan_stays_theirs(self):
+        bess = {"bess1": Target(value=80.0, cause=Cause.PROTECTION, reason="a cap")}
+        got = self.asked(wishes=replace(self.wishes, plan_id=None, bess_p_kw=bess))
+        assert {p.point: p.cause for p in got} == {BESS: Cause.PROTECTION, PV: Cause.RULES}
+
     def test_emergency_stop_speaks_alone_whatever_else_holds(self):
         ruling = replace(RULING, stopping=True, blocked={BESS: "a door"})
         for held_safe in (False, True):
@@ -387,6 +392,16 @@ def test_wish_that_is_no_number_is_refused_by_name_and_the_others_stay(value: fl
     assert wishes.pv_limit_kw.keys() == {"pv1"}
     assert (refusal.point, refusal.code, refusal.cause) == (BESS, "not_finite", Cause.PLAN)
     assert "planner" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"), [("full", math.nan), (None, math.nan), (10**400, math.nan), (math.inf, math.inf)]
+)
+def test_wish_of_whatever_kind_is_refused_and_shown_as_it_was(told: Any, shown: float):
+    """A number is shown in the refusal as it was wanted; what is none, as not a number."""
+    _, (refusal,) = only_numbers("planner", wanting(told), T0)
+    assert refusal.value == shown or (math.isnan(shown) and math.isnan(refusal.value))
+    assert str(told)[:40] in refusal.reason
 
 
 def test_wishes_that_are_numbers_pass_as_they_are():
