@@ -7,7 +7,7 @@ from sim.faults import Fault
 from sim.rig import Rig
 
 pytestmark = pytest.mark.scenario(
-    53, left="a changed point map is not compared with a commissioning record yet"
+    53, left="a changed point map is refused where the edge is to write, and looked at by nobody in shadow"
 )
 LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
 
