@@ -9,7 +9,7 @@ _ONE_RUN = (
     (re.compile(r"tests/e2e/(test_(demo|readme|real_time)\.py|test_determinism\.py.*demo)"), "demo day"),
     (re.compile(r"tests/e2e/(test_kills\.py.*api|test_determinism\.py.*socket_run)"), "the quiet half hour"),
 )
-_APART = re.compile(r"tests/(contract|scenarios/test_2[5-9]|unit/optimizer)")  # each for itself
+_APART = re.compile(r"tests/unit/optimizer")  # each for itself: they are long, and share nothing
 
 
 def group_of(nodeid: str) -> str:
