@@ -40,7 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--mattered",
         type=_count,
         default=0,
-        help="fail unless each fault mattered so often where it claims",
+        help="fail unless each fault mattered so often where it claims; one that did has no twin any more",
     )
     parser.add_argument("--jobs", type=int, default=1, help="episodes side by side, in processes (1)")
     parser.add_argument("--out", type=Path, help="folder for one line per finished episode")
@@ -67,7 +67,14 @@ def run(args: argparse.Namespace) -> int:
         return print_replay(console, load_site(site_file), args.replay, options)
     wanted = args.seeds if args.seeds is not None else range(args.first, args.first + args.episodes)
     done, whole = run_all(
-        site_file, wanted, options, console, workers=args.jobs, out=args.out, resume=args.resume
+        site_file,
+        wanted,
+        options,
+        console,
+        workers=args.jobs,
+        out=args.out,
+        resume=args.resume,
+        times=args.mattered,
     )
     print_table(console, done, options, replay=_replay(args))
     if not whole:

@@ -3,10 +3,13 @@
 import gc
 import json
 import signal
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -26,6 +29,8 @@ from ems.site import Site
 from ems.site_schema import load_site
 from sim.episodes import EpisodeOptions, EpisodeResult, episode_of, run_episode
 
+Settled = Callable[[], frozenset[str]]
+
 LOOK_S = 0.5
 FILE = "episodes.jsonl"
 GARBAGE = (50_000, 20, 100)  # a tick makes many objects and hardly a cycle of them: a quarter of the time
@@ -44,8 +49,14 @@ def run_all(
     workers: int,
     out: Path | None,
     resume: bool,
+    times: int = 0,
 ) -> tuple[list[EpisodeResult], bool]:
-    """(results in the order of the seeds, whether all of them ran)."""
+    """(results in the order of the seeds, whether all of them ran).
+
+    Parameters
+    ----------
+    times : a fault that mattered so often in a grid mode has no twin there any more; 0: it always has one.
+    """
     wanted = list(seeds)
     known = {} if out is None else _stored(out, options, resume)
     done: dict[int, EpisodeResult] = {s: known[s] for s in wanted if s in known}
@@ -59,8 +70,9 @@ def run_all(
     with Progress(*columns, console=console) as progress, _interrupts() as stop:
         bar = progress.add_task("episodes", total=len(wanted), completed=len(done))
         todo = [s for s in wanted if s not in done]
-        results = _alone(site_file, todo, options, stop) if workers <= 1 else _side_by_side(
-            site_file, todo, options, stop, workers
+        settled = partial(_settled, done, times)
+        results = _alone(site_file, todo, options, stop, settled) if workers <= 1 else _side_by_side(
+            site_file, todo, options, stop, settled, workers
         )  # fmt: skip
         for result in results:
             done[result.seed] = result
@@ -71,11 +83,20 @@ def run_all(
     return [done[s] for s in wanted if s in done], len(done) == len(wanted)
 
 
-def _alone(site_file: Path, todo: list[int], options: EpisodeOptions, stop: _Stop) -> Iterator[EpisodeResult]:
+def _settled(done: dict[int, EpisodeResult], times: int) -> frozenset[str]:
+    mattered = Counter[str]()
+    for result in done.values():
+        mattered.update(result.mattered)
+    return frozenset(key for key, count in mattered.items() if 0 < times <= count)
+
+
+def _alone(
+    site_file: Path, todo: list[int], options: EpisodeOptions, stop: _Stop, settled: Settled
+) -> Iterator[EpisodeResult]:
     base = load_site(site_file)
     gc.set_threshold(*GARBAGE)
     for seed in todo:
-        result = run_episode(episode_of(base, seed, options), stop=lambda: stop.asked)
+        result = run_episode(episode_of(base, seed, options), settled=settled(), stop=lambda: stop.asked)
         gc.collect()
         if result is None:
             return
@@ -95,33 +116,36 @@ def _begin(site_file: Path, halt: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _work(seed: int, options: EpisodeOptions) -> EpisodeResult | None:
+def _work(seed: int, options: EpisodeOptions, settled: frozenset[str]) -> EpisodeResult | None:
     assert _base is not None
     assert _halt is not None
-    result = run_episode(episode_of(_base, seed, options), stop=_halt.is_set)
+    result = run_episode(episode_of(_base, seed, options), settled=settled, stop=_halt.is_set)
     gc.collect()
     return result
 
 
 def _side_by_side(
-    site_file: Path, todo: list[int], options: EpisodeOptions, stop: _Stop, workers: int
+    site_file: Path, todo: list[int], options: EpisodeOptions, stop: _Stop, settled: Settled, workers: int
 ) -> Iterator[EpisodeResult]:
     context = get_context("spawn")
     halt = context.Event()
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin, initargs=(site_file, halt)
     ) as pool:
-        left: set[Future[EpisodeResult | None]] = {pool.submit(_work, s, options) for s in todo}
-        while left:
+        seeds = iter(todo)
+        left: set[Future[EpisodeResult | None]] = set()
+        while True:
+            wanted = 0 if stop.asked else workers - len(left)
+            left |= {pool.submit(_work, s, options, settled()) for s in islice(seeds, wanted)}
+            if not left:
+                return
             over, left = wait(left, timeout=LOOK_S, return_when=FIRST_COMPLETED)
             for future in over:
-                result = None if future.cancelled() else future.result()
+                result = future.result()
                 if result is not None:
                     yield result
             if stop.asked and not halt.is_set():
                 halt.set()
-                for future in left:
-                    future.cancel()
 
 
 @contextmanager

@@ -1,12 +1,12 @@
 """What a soak prints: totals, evaluations by oracle, faults by grid mode, violations with their replay."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from ems.site import GridMode, Site
+from ems.site import Site
 from sim.episodes import EpisodeOptions, EpisodeResult, episode_of, run_episode
 from sim.episodes.draw import MODES, aims_of
 from sim.faults import CATALOGUE
@@ -68,19 +68,22 @@ def _oracles(console: Console, done: Sequence[EpisodeResult]) -> None:
 
 
 def _faults(console: Console, done: Sequence[EpisodeResult]) -> None:
-    injected, mattered = Counter[str](), Counter[str]()
+    injected, compared, mattered = Counter[str](), Counter[str](), Counter[str]()
     for r in done:
         injected.update(r.injected)
+        compared.update(r.compared)
         mattered.update(r.mattered)
     table = Table(
-        title="Faults: injected / changed a setpoint, an alarm or a mode against the twin without it"
+        title="Faults: injected / had a twin without it / differed from it: setpoint, alarm or mode"
     )
     table.add_column("fault", no_wrap=True)
     for mode in MODES:
         table.add_column(str(mode), justify="right")
     for name, entry in CATALOGUE.items():
         if any(injected[f"{name}|{m}"] for m in MODES):
-            table.add_row(name, *(_cell(injected, mattered, name, m, entry.modes) for m in MODES))
+            table.add_row(
+                name, *(_cell(f"{name}|{m}", injected, compared, mattered, m in entry.modes) for m in MODES)
+            )
     console.print(table)
 
 
@@ -102,11 +105,10 @@ def print_short(console: Console, short: Mapping[str, int], times: int) -> None:
 
 
 def _cell(
-    injected: Counter[str], mattered: Counter[str], name: str, mode: GridMode, modes: Iterable[GridMode]
+    key: str, injected: Counter[str], compared: Counter[str], mattered: Counter[str], claimed: bool
 ) -> str:
-    key = f"{name}|{mode}"
-    text = f"{injected[key]} / {mattered[key]}"
-    return text if mode in modes else f"({text})" if injected[key] else "-"
+    text = f"{injected[key]} / {compared[key]} / {mattered[key]}"
+    return text if claimed else f"({text})" if injected[key] else "-"
 
 
 def _violations(console: Console, done: Sequence[EpisodeResult], replay: str) -> None:

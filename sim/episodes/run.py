@@ -1,7 +1,7 @@
 """Runs an episode with every oracle on, and for each fault a twin without it until it matters."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from ems.clock import wall_s
@@ -22,8 +22,8 @@ class EpisodeResult:
 
     Parameters
     ----------
-    injected, mattered : by "fault|grid mode": how often it came, and how often it changed a setpoint, an
-        alarm, the mode or the rung of the ladder against the twin without it.
+    injected, compared, mattered : by "fault|grid mode": how often it came, how often a twin without it was
+        asked, and how often a setpoint, an alarm, the mode or the rung of the ladder differed there.
     digest : hash over everything decided, written and true.
     """
 
@@ -36,9 +36,17 @@ class EpisodeResult:
     evaluations: dict[str, int] = field(default_factory=dict)
     excused: dict[str, int] = field(default_factory=dict)
     injected: dict[str, int] = field(default_factory=dict)
+    compared: dict[str, int] = field(default_factory=dict)
     mattered: dict[str, int] = field(default_factory=dict)
     violations: list[tuple[float, str, str]] = field(default_factory=list)
     digest: str = ""
+
+
+@dataclass(slots=True)
+class _Counts:
+    injected: Counter[str] = field(default_factory=Counter)
+    compared: Counter[str] = field(default_factory=Counter)
+    mattered: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -69,6 +77,7 @@ def run_episode(
     episode: Episode,
     *,
     twins: bool = True,
+    settled: Collection[str] = (),
     stop: Callable[[], bool] | None = None,
     each: Callable[[Rig], None] | None = None,
 ) -> EpisodeResult | None:
@@ -77,33 +86,37 @@ def run_episode(
     Parameters
     ----------
     twins : find out which faults made a difference.
+    settled : "fault|grid mode" of which it is known well enough: no twin is asked.
     each : called after each tick.
     """
     began_s = wall_s()
     rig = rig_of(episode)
-    counted, waiting = (Counter[str](), Counter[str]()), sorted(episode.faults, key=lambda f: f.from_s)
+    counts, waiting = _Counts(), sorted(episode.faults, key=lambda f: f.from_s)
     live: list[_Twin] = []
     while rig.t_s < episode.options.length_s - 1e-6 and rig.broken is None:
         if stop is not None and stop():
             return None
         if twins:
-            live += _born(rig, waiting, counted[0])
+            live += _born(rig, waiting, counts, settled)
         rig.step()
-        live = [t for t in live if _goes_on(t, rig, counted[1])]
+        live = [t for t in live if _goes_on(t, rig, counts.mattered)]
         if each is not None:
             each(rig)
     if rig.broken is not None:
         rig.after_break()
-    return _result(episode, rig, counted, wall_s() - began_s)
+    return _result(episode, rig, counts, wall_s() - began_s)
 
 
-def _born(rig: Rig, waiting: list[Fault], injected: Counter[str]) -> list[_Twin]:
-    """A twin for each fault that begins now."""
+def _born(rig: Rig, waiting: list[Fault], counts: _Counts, settled: Collection[str]) -> list[_Twin]:
+    """A twin for each fault that begins now and is not settled."""
     out: list[_Twin] = []
     while waiting and waiting[0].from_s <= rig.t_s + 1e-6:
         fault = waiting.pop(0)
         key = f"{fault.kind}|{mode_of(rig.world)}"
-        injected[key] += 1
+        counts.injected[key] += 1
+        if key in settled:
+            continue
+        counts.compared[key] += 1
         out.append(_Twin(fault, fork(rig, fault), key, fault.until_s + TWIN_TAIL_S))
     return out
 
@@ -126,9 +139,7 @@ def mode_of(world: World) -> GridMode:
     return GridMode.ISLANDED if world.state.forming is not None else GridMode.BLACK
 
 
-def _result(
-    episode: Episode, rig: Rig, counted: tuple[Counter[str], Counter[str]], took_s: float
-) -> EpisodeResult:
+def _result(episode: Episode, rig: Rig, counts: _Counts, took_s: float) -> EpisodeResult:
     s = episode.site
     return EpisodeResult(
         seed=episode.seed,
@@ -139,8 +150,9 @@ def _result(
         wall_s=took_s,
         evaluations=dict(rig.watch.evaluations),
         excused=dict(rig.watch.excused),
-        injected=dict(counted[0]),
-        mattered=dict(counted[1]),
+        injected=dict(counts.injected),
+        compared=dict(counts.compared),
+        mattered=dict(counts.mattered),
         violations=[_plain(v) for v in rig.violations],
         digest=rig.digest(),
     )

@@ -22,7 +22,9 @@ RSS_RATIO_MAX = 1.01  # growth in a day
 
 def soak(seeds: Sequence[int], options: EpisodeOptions) -> list[EpisodeResult]:
     console = Console(width=140)
-    done, whole = run_all(SITE, seeds, options, console, workers=os.cpu_count() or 1, out=None, resume=False)
+    done, whole = run_all(
+        SITE, seeds, options, console, workers=os.cpu_count() or 1, out=None, resume=False, times=TIMES_MIN
+    )
     print_table(console, done, options, replay="ems soak demo --replay")
     assert whole
     return done
@@ -50,7 +52,7 @@ def test_thirty_days_hold_every_oracle_and_grow_by_nothing():
     base = load_site(SITE)
     rss, files = [], []
     for seed in range(DAYS):
-        result = run_episode(episode_of(base, seed, DAY))
+        result = run_episode(episode_of(base, seed, DAY), twins=False)
         assert result is not None
         assert result.violations == [], f"ems soak demo --days --replay {seed}"
         rss.append(int(Path("/proc/self/statm").read_text().split()[1]))

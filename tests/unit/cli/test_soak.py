@@ -46,6 +46,20 @@ def test_soak_fault_that_mattered_too_seldom_fails_and_is_told(capsys: pytest.Ca
     assert re.search(r"pv_trips, islanded: \d", out)
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_soak_fault_that_mattered_often_enough_has_no_twin_any_more(tmp_path: Path, jobs: str):
+    out = tmp_path / "soak"
+    asked = [*SHORT, "--seeds", "0..4", "--faults", "mains_lost", "--out", str(out), "--jobs", jobs]
+    main([*asked, "--mattered", "1"])
+    rows = [json.loads(x)["result"] for x in (out / "episodes.jsonl").read_text().splitlines()]
+    assert sorted(r["seed"] for r in rows) == [0, 1, 2, 3, 4]
+    key = "mains_lost|grid_tied"
+    first = next(k for k, r in enumerate(rows) if r["mattered"].get(key))
+    # What ran beside the first that mattered was asked before it was known.
+    assert all(key not in r["compared"] for r in rows[first + int(jobs) :])
+    assert sum(r["injected"].get(key, 0) for r in rows) > sum(r["compared"].get(key, 0) for r in rows)
+
+
 def test_soak_resume_leaves_out_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "soak"
     main([*SHORT, "--seeds", "0", "--out", str(out)])

@@ -134,7 +134,14 @@ def test_run_episode_counts_what_was_injected_and_what_mattered(base: Site):
     assert result is not None
     assert result.ticks == 900
     assert sum(result.injected.values()) == len(episode_of(base, 3, SHORT).faults)
+    assert result.compared == result.injected
     assert set(result.mattered) <= set(result.injected)
+    some, *others = result.injected
+    less = run_episode(episode_of(base, 3, SHORT), settled=[some])
+    assert less is not None
+    assert less.injected == result.injected
+    assert less.compared == {key: result.compared[key] for key in others}
+    assert less.mattered == {key: n for key, n in result.mattered.items() if key != some}
     assert result.evaluations["I12"] == 900
 
 
