@@ -80,7 +80,24 @@ def summary(site: "Site") -> Iterator[str]:
     points = sum(len(c.points) for c in site.connections)
     writable = len(site.authority.setpoints)
     yield f"wire        {len(site.connections)} connections, {points} points, {writable} setpoints"
+    yield from (f"protection  {line}" for line in protection(site))
     yield f"outages     {len(site.outages)} announced"
+
+
+def protection(site: "Site") -> Iterator[str]:
+    """How each OPC UA connection is protected, and what it costs where it is not."""
+    for c in site.connections:
+        if (security := c.security) is None:
+            continue
+        if not security.is_on:
+            yield (
+                f"{c.id}: NONE, as the site file says: whoever is on its network can read and write "
+                f"{c.host}:{c.port} as we do, and can show us false values"
+            )
+            continue
+        who = security.user if security.user is not None else "no user"
+        who = who if security.user_certificate is None else "a user certificate"
+        yield f"{c.id}: {security.policy}, {security.mode}, {who}"
 
 
 def _short_circuit_mva(site: "Site") -> float:

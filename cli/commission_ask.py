@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cli._sites import find_site
+from cli.check import protection
 from cli.commission_plant import Task, commission, engineer
 from cli.run import cycle_length, refuse_without_connections
 from dispatch.commissioning.conditions import SOC_HIGH, SOC_LOW, never_probed
@@ -30,6 +31,8 @@ def commission_plant(args: argparse.Namespace) -> int:
     accepted = _accepted(site, args.accept)
     agreed = _agreed(site, args.consent) if args.consent or not sys.stdin.isatty() else _ask(console, site)
     record: Path = args.dir / "commissioning.json" if args.record is None else args.record
+    for line in protection(site):
+        console.print(f"protection of {line}", markup=False)
     console.print(
         f"commissioning {site.name} as {user}: in test, on the grid, charge {SOC_LOW:.0%} to {SOC_HIGH:.0%}; "
         f"may be moved: {', '.join(agreed) if agreed else 'nothing'}; Ctrl-C brings back what was moved"

@@ -12,7 +12,7 @@ import numpy as np
 from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_people import People, Shown
-from cli.edge_records import deaf, unwritten
+from cli.edge_records import trouble, unwritten
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
@@ -87,7 +87,7 @@ async def serve(config: ProcessConfig) -> None:
         strangers=io.strangers,
         beside=lambda: (
             *unwritten(recorder.trouble, standing_kept=not people.unwritten),
-            *deaf(people.failing()),
+            *trouble(people.failing(), io.expiring()),
         ),
     )
     people.serve(runtime)

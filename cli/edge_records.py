@@ -18,7 +18,20 @@ def unwritten(history: str | None, *, standing_kept: bool) -> tuple[Alarm, ...]:
     return (Alarm(code="records.unwritten", text="; ".join(told)),) if told else ()
 
 
+def trouble(failing: Mapping[str, str], certificates: Mapping[str, str]) -> tuple[Alarm, ...]:
+    """What keeps people from being heard, and what will keep devices from being connected to."""
+    return (*deaf(failing), *ending(certificates))
+
+
 def deaf(failing: Mapping[str, str]) -> tuple[Alarm, ...]:
     """One alarm for everything that keeps people from being heard: it is one disk, or one user database."""
     text = "; ".join(f"{place}: {why}" for place, why in failing.items())
     return (Alarm(code="edge.desk.failing", text=text),) if text else ()
+
+
+def ending(certificates: Mapping[str, str]) -> tuple[Alarm, ...]:
+    """One alarm for each connection with a certificate that ends soon, or has ended."""
+    return tuple(
+        Alarm(code="device.certificate.expires", asset=connection, text=text)
+        for connection, text in certificates.items()
+    )

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "operator": "ask a running edge for a mode, a setpoint, a limit; see who commands what",
     "run": "run the EMS against a site: in shadow, or writing where it was commissioned",
     "release": "let go of a running plant for work on its controllers, and take it back",
+    "certificate": "make and trust the certificates of OPC UA connections",
     "alarms": "show the alarms of a running plant; acknowledge, reset, shelve them",
 }
 EXIT_ERROR = 2

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from connectors.identity import Told, unlike_before, unlike_map
-from connectors.link import DeviceLink, LinkError, WriteReply
+from connectors.link import DeviceLink, LinkError, Refused, Untrusted, WriteReply
 from connectors.point_map import PointCodec
 from connectors.readings import reading
 from ems.clock import Clock, wall_s, wall_sleep
@@ -17,6 +17,7 @@ from ems.records import JsonValue
 from ems.site import Connection
 from ems.telemetry import Quality, Reading
 
+REFUSED_PAUSE_S = 30.0  # before a user that was refused is tried again, wall time
 BACK_OFF_S = 0.05  # first pause between two attempts to connect, wall time; each is twice as long
 # A poll starts so long before its tick: its smoothed length, four mean deviations of it, and a margin.
 # The weights are those of a retransmission timer (RFC 6298, section 2): one slow poll is soon forgotten.
@@ -83,6 +84,7 @@ class Device:
         self._foreign = False  # not even the map is right: its values mean nothing
         self.commissioned: Mapping[str, str] | None = None  # what it said when it was commissioned
         self._down_wall_s = 0.0
+        self._untrusted = False  # it was told of this outage that somebody is not trusted
         self._ending = False
 
     def request_poll(self) -> asyncio.Future[None] | None:
@@ -184,7 +186,9 @@ class Device:
                         if self._start_s > -math.inf:
                             await self._clock.sleep_until(self._start_s)
                 except LinkError as error:
-                    self._fail(str(error))
+                    self._fail(str(error), untrusted=isinstance(error, Untrusted))
+                    if isinstance(error, Refused):
+                        await wall_sleep(REFUSED_PAUSE_S)
                 await wall_sleep(pause_s)
                 pause_s = min(2.0 * pause_s, self._back_off_s_max)
         finally:
@@ -228,13 +232,18 @@ class Device:
         self._spread_s += DEVIATION_RATIO * (abs(took_s - self._took_s) - self._spread_s)
         self._took_s += MEAN_RATIO * (took_s - self._took_s)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, *, untrusted: bool = False) -> None:
+        """Told when it goes down, and once more where it stays down because somebody is not trusted."""
         self.counters.failures += 1
+        at, fields = self._clock.now().astimezone(UTC), {"device": self.connection.id, "reason": reason}
+        self.reason = reason
         if self.health is not Health.DOWN:
-            self.health, self.reason = Health.DOWN, reason
+            self.health, self._untrusted = Health.DOWN, untrusted
             self._down_wall_s = wall_s()
-            at = self._clock.now().astimezone(UTC)
-            self._on_event(at, "device.link.down", {"device": self.connection.id, "reason": reason})
+            self._on_event(at, "device.link.down", {**fields})
+        elif untrusted and not self._untrusted:
+            self._untrusted = True
+            self._on_event(at, "device.link.untrusted", {**fields})
         self._settle()
 
     def _settle(self) -> None:

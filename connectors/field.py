@@ -15,6 +15,7 @@ from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
 from connectors.modbus.rtu_link import RtuLink, bus_key, make_bus
 from connectors.opcua.client import OpcUaLink
+from connectors.opcua.security import ending
 from connectors.point_map import PointCodec, point_codecs
 from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
@@ -24,6 +25,7 @@ from ems.telemetry import Reading
 
 log = structlog.get_logger()
 
+EXPIRY_DAYS = 30.0  # before a certificate ends it is told
 BUDGET_RATIO = 0.9  # of the time left before the next tick may be spent on waiting for writes
 BUSY = WriteReply(WriteOutcome.NOT_SENT, "the device has not answered its last write yet")
 LATE = WriteReply(WriteOutcome.UNKNOWN, "no answer before the cycle was over")
@@ -67,6 +69,7 @@ class FieldIO:
         self._on_event = on_event
         self._devices: dict[str, Device] = {}
         self._device_of: dict[str, Device] = {}
+        self._certified: dict[str, OpcUaLink] = {}  # connections that may have certificates
         deadlines: list[float] = []
         buses: dict[tuple[str, int], Bus] = {}
         shares: dict[tuple[str, int], list[float]] = {}  # time-outs of the units of each bus
@@ -81,7 +84,9 @@ class FieldIO:
                 shares.setdefault(key, [wait_s]).append(wait_s)
                 link: DeviceLink = RtuLink(connection, list(codecs.values()), bus=bus, timeout_s=wait_s)
             else:
-                link = _link(connection, codecs, host, port, wait_s)
+                link = _link(connection, codecs, host, port, wait_s, clock)
+                if isinstance(link, OpcUaLink):
+                    self._certified[connection.id] = link
             device = Device(
                 connection,
                 codecs,
@@ -212,6 +217,12 @@ class FieldIO:
         """What each device said it is, when it was connected last; only those with an identity block."""
         return {i: d.told for i, d in self._devices.items() if d.connection.identity}
 
+    def expiring(self) -> dict[str, str]:
+        """Connections with a certificate that ends within `EXPIRY_DAYS`, or has ended, and which it is."""
+        now = self._clock.now()
+        texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._certified.items()}
+        return {i: text for i, text in texts.items() if text}
+
     def links(self) -> dict[str, dict[str, JsonValue]]:
         """State and counters of each connection, for the status row."""
         return {
@@ -263,13 +274,18 @@ class FieldIO:
 
 
 def _link(
-    connection: Connection, codecs: Mapping[str, PointCodec], host: str, port: int, timeout_s: float
+    connection: Connection,
+    codecs: Mapping[str, PointCodec],
+    host: str,
+    port: int,
+    timeout_s: float,
+    clock: Clock,
 ) -> DeviceLink:
     rows = list(codecs.values())
     match connection.protocol:
         case Protocol.MODBUS_TCP:
             return ModbusLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
         case Protocol.OPC_UA:
-            return OpcUaLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
+            return OpcUaLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
             raise AssertionError("units of a bus are linked through it")

@@ -13,6 +13,14 @@ class LinkError(Exception):
     """The connection cannot be used any more; it is closed and made anew."""
 
 
+class Untrusted(LinkError):
+    """Who is there is not proved, or we cannot prove who we are; a person has to look."""
+
+
+class Refused(Untrusted):
+    """The device refuses who we are. It is asked again slowly: accounts are locked after a few tries."""
+
+
 class NotSent(LinkError):
     """Nothing was sent: the connection was down already, or it was too late for it."""
 

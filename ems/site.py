@@ -283,6 +283,38 @@ class IdentityField:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UaSecurity:
+    """How an OPC UA connection is protected, and who we are there. Files are whole paths; no secrets."""
+
+    policy: str  # None | Basic256Sha256 | Aes128Sha256RsaOaep | Aes256Sha256RsaPss
+    mode: str = "SignAndEncrypt"  # | Sign; nothing with None
+    certificate: str = ""  # ours, DER or PEM
+    key: str = ""  # its private key, PEM, readable by its owner alone
+    trusted: str = ""  # folder of the server certificates we believe
+    server_name: str | None = None  # host its certificate is made out to, where that is not `host`
+    user: str | None = None
+    password_env: str | None = None  # name of the variable of the environment that holds the password
+    password_file: str | None = None  # or of the file, readable by its owner alone
+    user_certificate: str | None = None  # instead of a name and a password
+    user_key: str | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether messages are signed at all."""
+        return self.policy != "None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UaSubscription:
+    """What is asked of the server of an OPC UA connection that is told changes instead of being polled."""
+
+    publishing_s: float
+    sampling_s: float
+    keep_alive_s: float  # with nothing to tell, it says so often that it is there
+    queue: int  # samples it keeps of each point between two messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """One device on the wire."""
 
@@ -304,3 +336,5 @@ class Connection:
     )
     serial: SerialLine | None = None  # modbus_rtu: instead of host (then empty) and port (then 0)
     identity: tuple[IdentityField, ...] = ()
+    security: UaSecurity | None = None  # OPC UA; None: none, on a loopback address alone
+    subscription: UaSubscription | None = None  # OPC UA; None: it is polled

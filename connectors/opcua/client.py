@@ -5,7 +5,7 @@ import contextlib
 import logging
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from asyncua import ua
@@ -13,7 +13,8 @@ from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaError
 
-from connectors.link import LinkError, PointValue, WriteReply
+from connectors.link import LinkError, PointValue, Untrusted, WriteReply
+from connectors.opcua.security import Expiry, SafeClient, explained, protect, url_of
 from connectors.point_map import PointCodec
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
@@ -24,7 +25,10 @@ from ems.telemetry import Quality
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs every lost connection; we report links
 
 NEVER_S = 1e6  # asyncua's own server watchdog: our polls see a dead server sooner
+CHANNEL_MS = 3_600_000  # keys of a channel are changed after three quarters of it
+SESSION_S_MIN, SESSION_POLLS = 30.0, 5.0  # how long a server keeps a session that is silent
 CONNECT_ROUND_TRIPS = 6
+DISCOVERY_ROUND_TRIPS = 4  # where the server is asked for its certificate first
 NAMESPACES = ua.NodeId.from_string("i=2255")  # Server.NamespaceArray
 TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
 # Whatever a broken server can make the decoder raise; each means that the stream is not to be trusted.
@@ -51,6 +55,7 @@ class OpcUaLink:
     codecs : its points; addresses name their namespace by URI and are resolved once per session.
     host, port : where it listens.
     timeout_s : deadline of each request, wall time [s]; the connect may take a few of them.
+    now : aware time, to compare the validity of certificates with.
     """
 
     def __init__(
@@ -61,10 +66,14 @@ class OpcUaLink:
         host: str,
         port: int,
         timeout_s: float,
+        now: Callable[[], datetime],
     ) -> None:
-        path = connection.endpoint if connection.endpoint.startswith("/") else f"/{connection.endpoint}"
-        self._url = f"opc.tcp://{host}:{port}{path}"
+        self._url = url_of(connection.endpoint, host, port)
         self._timeout_s = timeout_s
+        self._host, self._now = host, now
+        self._security = connection.security
+        self._session_s = max(SESSION_S_MIN, SESSION_POLLS * connection.poll_s)
+        self.expiries: tuple[Expiry, ...] = ()  # of the certificates of the last attempt to connect
         self._codecs = tuple(codecs)
         self._identity = connection.identity
         self._sampled = connection.stamps_sampled
@@ -80,15 +89,24 @@ class OpcUaLink:
 
     async def connect(self) -> None:
         await self.disconnect()
-        client = Client(self._url, timeout=self._timeout_s, watchdog_intervall=NEVER_S)
+        client = SafeClient(self._url, timeout=self._timeout_s, watchdog_intervall=NEVER_S)
+        client.secure_channel_timeout = CHANNEL_MS
+        client.session_timeout = int(1000.0 * self._session_s)
         try:
+            await self._protect(client)
             async with asyncio.timeout(CONNECT_ROUND_TRIPS * self._timeout_s):
                 await client.connect()
                 self._namespaces = list(await client.get_namespace_array())
                 self._nodes = self._resolve(self._namespaces)
         except FAULTS as error:
             self._tear_down(client)
+            told = explained(error, self._security)
+            if told is not None:
+                raise type(told)(f"cannot connect to {self._url}: {told}") from None
             raise LinkError(f"cannot connect to {self._url}: {_words(error)}") from None
+        except Untrusted as error:
+            self._tear_down(client)
+            raise Untrusted(f"cannot connect to {self._url}: {error}") from None
         except BaseException:
             self._tear_down(client)
             raise
@@ -99,6 +117,20 @@ class OpcUaLink:
             MaxAge=0,
         )
         self._client = client
+
+    async def _protect(self, client: SafeClient) -> None:
+        """Settle who is there, where the site file asks for it."""
+        if self._security is None or not self._security.is_on:
+            return
+        noted: list[Expiry] = []
+        discovery = Client(self._url, timeout=self._timeout_s, watchdog_intervall=NEVER_S)
+        try:
+            async with asyncio.timeout(DISCOVERY_ROUND_TRIPS * self._timeout_s):
+                await protect(client, discovery, self._security, host=self._host, now=self._now, noted=noted)
+        finally:
+            self._tear_down(discovery)
+            if noted:
+                self.expiries = tuple(noted)
 
     async def identify(self) -> dict[str, str | None]:
         if not self._identity:

@@ -53,6 +53,7 @@ from ems.site_schema.build_control import control_params
 from ems.site_schema.build_phases import feeder, genset_phases, pcs, poi_phases, pv_plant
 from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_loads import deferrable
+from ems.site_schema.checks_opcua import ua_security, ua_subscription
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
 from ems.site_schema.forms_assets import (
@@ -474,6 +475,11 @@ def point_map(placed: PlacedPoint) -> PointMap:
     )
 
 
+_BUILT = {
+    "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription",
+}  # fmt: skip
+
+
 def _connections(draft: Draft) -> tuple[Connection, ...]:
     return tuple(
         Connection(
@@ -482,7 +488,9 @@ def _connections(draft: Draft) -> tuple[Connection, ...]:
             port=0 if form.port is None else form.port,
             serial=None if form.serial is None else SerialLine(**form.serial.model_dump()),
             identity=identity_fields(draft, connection_id, form),
-            **form.model_dump(exclude={"asset", "map", "port", "serial", "serial_number"}),
+            security=ua_security(draft, form),
+            subscription=ua_subscription(form),
+            **form.model_dump(exclude=_BUILT),
         )
         for connection_id, form in draft.connections.items()
     )

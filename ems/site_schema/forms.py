@@ -10,7 +10,7 @@ from pydantic import Field
 from ems.assets import OnSilence
 from ems.site import Protocol
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
-from ems.site_schema.forms_base import Currency, Form, Id, PathId, PointId, Text
+from ems.site_schema.forms_base import ENV_PATTERN, Currency, Form, Id, PathId, PointId, Text
 from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_tariff import TariffForm
@@ -166,6 +166,33 @@ class SerialForm(Form):
     stop_bits: Literal[1, 2] = 1
 
 
+class UaSecurityForm(Form):
+    """Protection of an OPC UA connection, and who we are there. Files are relative to the site file."""
+
+    policy: Literal["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]
+    mode: Literal["Sign", "SignAndEncrypt"] = "SignAndEncrypt"
+    certificate: Text = Field(default="pki/own.der", description="ours, DER or PEM")
+    key: Text = Field(default="pki/own.key", description="its private key, PEM, mode 0600")
+    trusted: Text = Field(default="pki/trusted", description="folder of server certificates")
+    server_name: Text | None = Field(default=None, description="host in its certificate, if not `host`")
+    user: Text | None = None
+    password_env: Annotated[str, Field(pattern=ENV_PATTERN)] | None = Field(
+        default=None, description="variable of the environment that holds the password"
+    )
+    password_file: Text | None = Field(default=None, description="or the file that holds it, mode 0600")
+    user_certificate: Text | None = Field(default=None, description="instead of user and password")
+    user_key: Text | None = Field(default=None, description="its private key, PEM, mode 0600")
+
+
+class UaSubscriptionForm(Form):
+    """What is asked of the server with `updates: subscribe`."""
+
+    publishing_s: SecondsPositive | None = Field(default=None, description="half of poll_s")
+    sampling_s: SecondsPositive | None = Field(default=None, description="as publishing_s")
+    keep_alive_s: SecondsPositive | None = Field(default=None, description="twice publishing_s")
+    queue: Annotated[int, Field(ge=1, le=1000)] = 4
+
+
 class ConnectionForm(Form):
     """One device on the wire."""
 
@@ -183,6 +210,9 @@ class ConnectionForm(Form):
     heartbeat_in_s_max: SecondsPositive = Field(default=3.0, description="longest it may stand still")
     stamps_sampled: bool = Field(default=False, description="an old OPC UA source stamp is an old value")
     serial_number: Text | None = Field(default=None, description="what the device must tell")
+    security: UaSecurityForm | None = Field(default=None, description="of opc_ua")
+    updates: Literal["poll", "subscribe"] = Field(default="poll", description="subscribe: opc_ua only")
+    subscription: UaSubscriptionForm | None = Field(default=None, description="with updates: subscribe")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text = Field(description="point map file, relative to this file")
 

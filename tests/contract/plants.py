@@ -207,8 +207,12 @@ class OpcUaPlant:
             if codec.point.writable:
                 await node.set_writable()
             self.nodes[name] = node
+        await self.prepare(server)
         await server.start()
         self.server = server
+
+    async def prepare(self, server: Server) -> None:
+        """What a kind of it wants before it starts."""
 
     async def stop(self) -> None:
         if self.server is not None:

@@ -12,6 +12,7 @@ from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
+from tests.contract.node_plant import NodeUaPlant
 from tests.contract.plants import START, ModbusPlant, OpcUaPlant, Plant, RtuTcpPlant, command, reset, site_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -51,8 +52,13 @@ class Rig:
 @pytest_asyncio.fixture(
     loop_scope="module",
     scope="module",
-    params=[ModbusPlant, RtuTcpPlant, OpcUaPlant],
-    ids=["modbus", "rtu_tcp", "opc_ua"],
+    params=[
+        ModbusPlant,
+        RtuTcpPlant,
+        OpcUaPlant,
+        pytest.param(NodeUaPlant, marks=pytest.mark.needs_server),
+    ],
+    ids=["modbus", "rtu_tcp", "opc_ua", "node_opcua_protected"],
 )
 async def plant(request) -> AsyncIterator[Plant]:
     """A running plant; an OPC UA server takes over a second to start, so it serves the whole module."""

@@ -1,0 +1,149 @@
+"""`ems certificate`: make ours for OPC UA servers, show one, ask a server for its own and trust it."""
+
+import argparse
+import asyncio
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli._sites import find_site
+from ems.clock import SystemClock
+from ems.errors import EmsError
+from ems.site import Connection, Protocol, UaSecurity
+from ems.site_schema import load_site
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+HELP = """Certificates of OPC UA connections. make: a key and a self-signed certificate for this machine,
+where the site file wants them; its fingerprint is for each server's list of trusted clients. show: what a
+certificate says. fetch: ask a server for its certificate; with --trust and the fingerprint that the device
+itself shows, it is put into the folder of trusted servers."""
+YEARS_5 = 1826
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    make = actions.add_parser("make", help="a key and a certificate for this machine")
+    make.add_argument("site", help="name of a shipped site, or the path of a site file")
+    make.add_argument("--days", type=int, default=YEARS_5, help=f"how long it is valid ({YEARS_5})")
+    make.add_argument("--host", default=socket.gethostname(), help="name of this machine (its host name)")
+    make.add_argument("--into", type=Path, help="another folder: a successor of the pair that is in use")
+    show = actions.add_parser("show", help="what a certificate says, and its fingerprints")
+    show.add_argument("file", nargs="+", type=Path, help="file of a certificate, DER or PEM")
+    fetch = actions.add_parser("fetch", help="ask a server for its certificate")
+    fetch.add_argument("site", help="name of a shipped site, or the path of a site file")
+    fetch.add_argument("connection", help="its name in the site file")
+    fetch.add_argument(
+        "--trust", metavar="FINGERPRINT", help="as the device shows it, SHA-256 or SHA-1: trust it"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked for; 1 when a certificate is not as it must be."""
+    match args.action:
+        case "make":
+            return _make(args)
+        case "show":
+            return _show(args.file)
+        case _:
+            return _fetch(args)
+
+
+def _protected(path: Path) -> dict[str, tuple[Connection, UaSecurity]]:
+    """OPC UA connections of a site that have certificates. Raises EmsError where there are none."""
+    found = {
+        c.id: (c, c.security)
+        for c in load_site(path).connections
+        if c.protocol is Protocol.OPC_UA and c.security is not None and c.security.is_on
+    }
+    if not found:
+        raise EmsError(f"{path}: found no OPC UA connection with a `security` whose policy is not None")
+    return found
+
+
+def _make(args: argparse.Namespace) -> int:
+    from connectors.opcua import certificates
+
+    path = find_site(args.site)
+    if args.days < 1:
+        raise EmsError(f"--days: found {args.days}; allowed: 1 or more")
+    pairs = {(s.certificate, s.key): s for _, s in _protected(path).values()}
+    for certificate_name, key_name in pairs:
+        certificate_file, key_file = Path(certificate_name), Path(key_name)
+        if args.into is not None:
+            certificate_file, key_file = args.into / certificate_file.name, args.into / key_file.name
+        for there in (certificate_file, key_file):
+            if there.exists():
+                raise EmsError(f"{there} is there already; --into FOLDER makes its successor beside it")
+        uri = f"urn:{args.host}:hybrid-ems:{load_site(path).name}"
+        der, key = certificates.make(uri, args.host, now=SystemClock().now(), days=args.days)
+        certificates.store(key_file, key, mode=0o600)
+        certificates.store(certificate_file, der, mode=0o644)
+        print(f"key          {key_file} (mode 0600: never leaves this machine)")
+        print(f"certificate  {certificate_file}")
+        print("\n".join(certificates.shown(certificates.parse(der))))
+        print("Put the certificate into each server's list of trusted clients, and compare it there.")
+    return 0
+
+
+def _show(files: list[Path]) -> int:
+    from connectors.opcua import certificates
+
+    late = False
+    for path in files:
+        certificate = certificates.read_certificate(path)
+        print("\n".join([str(path), *certificates.shown(certificate)]))
+        if why := certificates.out_of_date(certificate, SystemClock().now()):
+            late = True
+            print(f"It {why}.")
+    return 1 if late else 0
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from connectors.link import LinkError
+    from connectors.opcua import certificates
+    from connectors.opcua.security import ask
+
+    protected = _protected(find_site(args.site))
+    if args.connection not in protected:
+        raise EmsError(f"connection: found {args.connection!r}; allowed: {', '.join(protected)}")
+    connection, security = protected[args.connection]
+    try:
+        certificate, uri = asyncio.run(ask(connection, security))
+    except LinkError as error:
+        raise EmsError(f"{args.connection}: {error}") from None
+    print("\n".join(certificates.shown(certificate)))
+    host = security.server_name if security.server_name is not None else connection.host
+    if why := certificates.unfit(certificate, now=SystemClock().now(), uri=uri, host=host):
+        print(f"It would be refused: it {why}.")
+        return 1
+    if args.trust is None:
+        print("Nobody has vouched for it: read the fingerprint at the device, then add --trust FINGERPRINT.")
+        return 0
+    return _trust(certificate, args.trust, Path(security.trusted), args.connection)
+
+
+def _trust(certificate: "Certificate", told: str, folder: Path, connection: str) -> int:
+    from connectors.opcua import certificates
+
+    wanted = _digits(told)
+    shown = (certificates.fingerprint(certificate), certificates.thumbprint(certificate))
+    prints = {_digits(p) for p in shown}
+    if wanted not in prints:
+        raise EmsError(f"--trust: found {told}; the server showed the fingerprints above: it is not trusted")
+    short = certificates.thumbprint(certificate).replace(":", "")[:8].lower()
+    path = folder / f"{connection}-{short}.der"
+    if path.exists():
+        print(f"It is trusted already: {path}")
+        return 0
+    certificates.store(path, certificates.der(certificate), mode=0o644)
+    print(f"Trusted from the next attempt to connect on: {path}")
+    if others := [p.name for p in sorted(folder.glob(f"{connection}-*.der")) if p != path]:
+        print(f"Still trusted from before: {', '.join(others)}; take away what is not used any more.")
+    return 0
+
+
+def _digits(text: str) -> str:
+    return "".join(c for c in text.lower() if c in "0123456789abcdef")

@@ -1,0 +1,140 @@
+"""OPC UA connections: protected unless it is said that they are not, polled or told; checked and built."""
+
+import os
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+from ems.site import Protocol, UaSecurity, UaSubscription
+from ems.site_schema.draft import Draft
+from ems.site_schema.forms import ConnectionForm, UaSecurityForm
+from ems.site_schema.text import Loc
+
+COST = "with None whoever is on this network can read and write the device as we do"
+_POLICIES = "Basic256Sha256, Aes128Sha256RsaOaep or Aes256Sha256RsaPss"
+_PROTECTED = ("mode", "user", "password_env", "password_file", "user_certificate", "user_key", "server_name")
+
+
+def check_opcua(draft: Draft) -> None:
+    """Security and updates of each connection."""
+    for connection_id, form in draft.connections.items():
+        loc = ("connections", connection_id)
+        if form.protocol is not Protocol.OPC_UA:
+            _not_here(draft, loc, form)
+            continue
+        if form.security is not None:
+            _security(draft, (*loc, "security"), form.security)
+        elif form.host and not is_loopback(form.host):
+            wanted = f"a policy ({_POLICIES}), or `security: {{policy: None}}`"
+            draft.add((*loc, "security"), f"nothing, for {form.host}", wanted, COST)
+        if form.updates == "subscribe":
+            _subscription(draft, loc, connection_id, form)
+        elif form.subscription is not None:
+            draft.add((*loc, "subscription"), "a value", "only with `updates: subscribe`")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, so that nobody else hears what is said."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _not_here(draft: Draft, loc: Loc, form: ConnectionForm) -> None:
+    for key, given in (
+        ("security", form.security is not None),
+        ("updates", form.updates != "poll"),
+        ("subscription", form.subscription is not None),
+    ):
+        if given:
+            draft.add((*loc, key), "a value", f"no {key} with {form.protocol}")
+
+
+def _security(draft: Draft, loc: Loc, form: UaSecurityForm) -> None:
+    if form.policy == "None":
+        for key in _PROTECTED:
+            if key in form.model_fields_set:
+                why = "a password would cross the network unprotected" if "password" in key else ""
+                draft.add((*loc, key), "a value", f"nothing with policy None, or a policy ({_POLICIES})", why)
+        return
+    for key, found, allowed in _contradictions(form):
+        draft.add((*loc, key), found, allowed)
+
+
+def _contradictions(form: UaSecurityForm) -> Iterator[tuple[str, str, str]]:
+    passwords = [k for k in ("password_env", "password_file") if getattr(form, k) is not None]
+    if form.user is None and passwords:
+        yield passwords[0], "a password without a user", "`user` beside it"
+    elif form.user is not None and not passwords:
+        yield "user", repr(form.user), "`password_env` or `password_file` beside it"
+    elif len(passwords) > 1:
+        yield "password_file", "a second place for the password", "password_env or password_file"
+    if (form.user_certificate is None) is not (form.user_key is None):
+        given = "user_key" if form.user_certificate is None else "user_certificate"
+        yield given, "one of two files", "`user_certificate` and `user_key`"
+    elif form.user is not None and form.user_certificate is not None:
+        yield "user_certificate", "a second way to say who we are", "user or user_certificate"
+
+
+def _subscription(draft: Draft, loc: Loc, connection_id: str, form: ConnectionForm) -> None:
+    asked = ua_subscription(form)
+    assert asked is not None, "told, not polled"
+    if asked.keep_alive_s < asked.publishing_s:
+        draft.add(
+            (*loc, "subscription", "keep_alive_s"),
+            f"{asked.keep_alive_s:g} s",
+            f"publishing_s, {asked.publishing_s:g} s, or more",
+        )
+    longest_s = asked.keep_alive_s + asked.publishing_s
+    for placed in draft.points:
+        if placed.connection_id == connection_id and placed.form.age_s_max <= longest_s:
+            placed.document.add(
+                (*placed.loc, "age_s_max"),
+                f"{placed.form.age_s_max:g} s",
+                f"more than keep_alive_s and publishing_s of {connection_id!r} together, {longest_s:g} s",
+                "a value that does not change is proved so often",
+            )
+
+
+def ua_security(draft: Draft, form: ConnectionForm) -> UaSecurity | None:
+    """The security of a connection, its files as whole paths."""
+    s = form.security
+    if s is None:
+        return None
+    folder = Path(draft.document.file).parent
+    return UaSecurity(
+        policy=s.policy,
+        mode=s.mode,
+        certificate=_whole(folder, s.certificate),
+        key=_whole(folder, s.key),
+        trusted=_whole(folder, s.trusted),
+        server_name=s.server_name,
+        user=s.user,
+        password_env=s.password_env,
+        password_file=None if s.password_file is None else _whole(folder, s.password_file),
+        user_certificate=None if s.user_certificate is None else _whole(folder, s.user_certificate),
+        user_key=None if s.user_key is None else _whole(folder, s.user_key),
+    )
+
+
+def _whole(folder: Path, name: str) -> str:
+    return os.path.normpath((folder / name).absolute())
+
+
+def ua_subscription(form: ConnectionForm) -> UaSubscription | None:
+    """What is asked of the server; None where it is polled."""
+    if form.updates == "poll":
+        return None
+    s = form.subscription
+    publishing_s = s.publishing_s if s is not None and s.publishing_s is not None else 0.5 * form.poll_s
+    sampling_s = s.sampling_s if s is not None else None
+    keep_alive_s = s.keep_alive_s if s is not None else None
+    return UaSubscription(
+        publishing_s=publishing_s,
+        sampling_s=publishing_s if sampling_s is None else sampling_s,
+        keep_alive_s=2.0 * publishing_s if keep_alive_s is None else keep_alive_s,
+        queue=4 if s is None else s.queue,
+    )
