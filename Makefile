@@ -52,7 +52,8 @@ endif
 # Who may command, the plan check and the gate before the wire: the quick tests that are about them, and every
 # branch taken. The random ones among them are left to "make test": no branch hangs on luck.
 AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,control.py authority_gate.py authority_edges.py \
-	authority_layers.py contention.py desk_rights.py droop.py effect.py last_line.py leases.py plan_check.py \
+	authority_layers.py commands_edges.py contention.py desk_rights.py droop.py effect.py effect_edges.py \
+	gate_edges.py last_line.py last_line_edges.py leases.py plan_check.py \
 	plan_check_edges.py plan_moves.py rounding.py safe_stop.py standing.py write_budget.py \
 	write_outcomes.py writing_edges.py) \
 	tests/scenarios/test_67_select_before_operate.py

@@ -45,8 +45,9 @@ AUTHORITY_TESTS = (
     "control", "authority_gate", "authority_edges", "authority_layers", "leases", "desk_rights", "standing",
 )  # fmt: skip
 WRITING_TESTS = (
-    "authority_gate", "contention", "effect", "last_line", "rounding", "safe_stop", "write_budget",
-    "write_outcomes", "writing_edges",
+    "authority_gate", "commands_edges", "contention", "droop", "effect", "effect_edges", "gate_edges",
+    "last_line", "last_line_edges", "rounding", "safe_stop", "write_budget", "write_outcomes",
+    "writing_edges",
 )  # fmt: skip
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "authority": (

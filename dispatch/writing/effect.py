@@ -142,16 +142,14 @@ def _judged(before: Following, unit: _Unit, w: Written, now_s: float) -> Followi
     off_kw = _off_kw(unit, held)
     if off_kw <= TOLERANCE_RATIO * unit.rated_kw or (before.off_since_s is None and not settled):
         return _well(seen, now_s)
-    nearer = before.off_since_s is None or off_kw <= before.off_kw - NEARER_RATIO * unit.rated_kw
-    since_s = now_s if nearer or before.off_since_s is None else before.off_since_s
-    seen = replace(seen, off_since_s=since_s, off_kw=off_kw if nearer else before.off_kw, well_since_s=None)
-    if now_s - since_s < OFF_S or before.marked:
+    since_s, least_kw = before.off_since_s, before.off_kw
+    if since_s is None or off_kw <= least_kw - NEARER_RATIO * unit.rated_kw:
+        since_s, least_kw = now_s, off_kw
+    seen = replace(seen, off_since_s=since_s, off_kw=least_kw, well_since_s=None)
+    if now_s - since_s < OFF_S or now_s - before.retried_s < RETRY_EVERY_S or before.marked:
         return seen
     if before.retries < RETRIES:
-        again = before.retries == 0 or now_s - before.retried_s >= RETRY_EVERY_S
-        return replace(seen, retries=before.retries + 1, retried_s=now_s) if again else seen
-    if now_s - before.retried_s < RETRY_EVERY_S:
-        return seen
+        return replace(seen, retries=before.retries + 1, retried_s=now_s)
     return replace(seen, marked=True, times=before.times + 1)
 
 

@@ -8,7 +8,7 @@ command comes out as it was, narrower, or as a Refusal. It never comes out wider
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dispatch.authority.layers import FORCED, Limits, intersect, layers_of, limits_hash
+from dispatch.authority.layers import Limits, intersect, layers_of, limits_hash
 from dispatch.authority.ruling import Ruling
 from dispatch.authority.stage import Given as AuthorityInput
 from dispatch.authority.stage import rule, rule_safe
@@ -185,7 +185,7 @@ def _narrowed(command: Command, limits: Limits, step: float | None) -> Command:
 
 
 def _setpoint(command: Command, limits: Limits) -> Setpoint:
-    """The command as the gate knows it; nothing in it is protective but what is forced."""
+    """The command as the gate knows it."""
     return Setpoint(
         point=command.point,
         value=command.value,
@@ -195,7 +195,7 @@ def _setpoint(command: Command, limits: Limits) -> Setpoint:
         reason=command.reason,
         owner=command.owner,
         plan_id=command.plan_id,
-        protective=command.cause in FORCED or command.protective,
+        protective=command.protective,
         limits_hash=command.limits_hash,
     )
 

@@ -27,7 +27,7 @@ def after_write(command: Command, outcome: WriteOutcome, last: Written | None) -
     value = command.value
     if last is not None and not is_binary(command.point):
         value = _nearer(last.value, value) if outcome is WriteOutcome.UNKNOWN else last.value
-    tries = 1 if last is None or last.known else last.tries + 1
+    tries = 1 if last is None else last.tries + 1
     return Written(
         value=value, at_s=command.decided_s, known=False, wanted=command.value, tries=tries
     )  # fmt: skip
@@ -48,7 +48,7 @@ def read_back(layout: Layout, written: Mapping[str, Written], snapshot: Snapshot
     out = dict(written)
     for point, w in written.items():
         reading = snapshot.readings.get(point)
-        if w.known or w.wanted is None or point not in layout.setpoints or reading is None:
+        if w.wanted is None or point not in layout.setpoints or reading is None:
             continue
         if reading.value is None or not reading.is_good or reading.arrived_s <= w.at_s:
             continue

@@ -298,7 +298,8 @@ class Hostile:
     def bases(self, point: str) -> list[float]:
         """Where a ramp may start: at what the device holds, where that was told; else at what it may."""
         held, sent = self.holds[point], self.confirmed.get(point, [])
-        if self.good(point) == held and point not in self.masked:
+        since = not sent or self.told[point][1] > sent[-1][0]  # told after our last write, not before it
+        if self.good(point) == held and since and point not in self.masked:
             return [held, *([0.0] if self.in_doubt(point) else [])]
         read = self.good(point)
         return [held, sent[-1][1], *([] if read is None else [read])] if sent else []

@@ -121,6 +121,62 @@ def test_watch_write_in_doubt_and_points_that_are_no_setpoint_accuse_nobody():
     assert memory == ContentionMemory()
 
 
+def test_watch_takes_each_write_once_however_often_it_is_looked_at():
+    steady = [(wrote(40.0, 5.0), told(40.0, 6.0 + i)) for i in range(3)]
+    memory, _ = seen(*steady)
+    assert [v for _, v in memory.sent[BESS]] == [40.0, 40.0]  # what stood there, and the write
+    memory, _ = seen((wrote(40.0, 5.0), told(10.0, 5.0)), *steady)
+    assert [v for _, v in memory.sent[BESS]] == [10.0, 40.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "contended"),
+    [
+        (205.0, False),  # the newest, and what its register rounds
+        (195.0, False),
+        (205.1, True),
+        (194.9, True),
+        (105.0, False),  # an older one
+        (95.0, False),
+        (45.0, False),
+        (35.0, False),
+        (105.1, True),
+        (34.9, True),
+        (150.0, True),  # between two old ones is nobody of ours
+    ],
+)
+def test_watch_old_values_count_each_by_itself(value: float, contended: bool):
+    memory, _ = seen(
+        (wrote(40.0, 0.0), told(40.0, 1.0)),
+        (wrote(100.0, 30.0), told(100.0, 31.0)),
+        (wrote(200.0, 60.0), told(200.0, 61.0)),
+        (wrote(200.0, 60.0), told(value, 90.0)),
+    )
+    assert bool(memory.contests) is contended
+
+
+@pytest.mark.parametrize(
+    ("value", "contended"),
+    [(-105.0, False), (-105.1, True), (0.0, False), (-97.0, False), (45.0, False), (45.1, True)],
+)
+def test_watch_between_two_of_ours_its_ends_are_rounded_too(value: float, contended: bool):
+    second = wrote(-100.0, 30.0)
+    memory, _ = seen(
+        (wrote(40.0, 0.0), told(40.0, 1.0)), (second, told(40.0, 30.0)), (second, told(value, 32.0))
+    )
+    assert bool(memory.contests) is contended
+    memory, _ = seen((wrote(-200.0, 0.0), told(-200.0, 1.0)), (wrote(-100.0, 30.0), told(-94.9, 32.0)))
+    assert memory.contests
+
+
+def test_ours_and_the_alarm_tell_the_newest_of_ours():
+    sent = dict.fromkeys((PV, BESS), ((0.0, 10.0), (5.0, 20.0), (9.0, 30.0)))
+    contests = {p: Contest(value=90.0, rewritten_s=9.0) for p in (PV, BESS)}
+    memory = ContentionMemory(sent=sent, contests=contests)
+    assert ours_of(memory) == {PV: 30.0}  # of a battery the ramp starts at what is read
+    assert all("(30)" in a.text for a in contention_alarms(memory))
+
+
 def test_watch_keeps_the_last_values_and_counts_rewrites_from_the_last_of_ours():
     steps = [(wrote(float(i), 10.0 * i), told(float(i), 10.0 * i + 1.0)) for i in range(KEPT + 5)]
     memory, _ = seen(*steps)

@@ -25,6 +25,7 @@ from tests.unit.dispatch.hostile import (
     OTHERS,
     OWN,
     PV,
+    RAMP,
     REMOTE,
     STATE,
     STOP,
@@ -151,6 +152,31 @@ def test_sequence_goes_on_from_what_is_known_and_only_what_is_right_reaches_the_
         assert run([*opening, *given_steps]).seen[reached] > 0
 
     go_on()
+
+
+def test_sequence_ramp_starts_at_the_last_write_where_the_read_back_is_older():
+    """A PV limit went from 0 to 35 kW in one write, at a ramp of 28.
+
+    The read-back stood still at 0, from before the write of 7 that was confirmed. Then another master put 0
+    there, which nobody could see. What the edge knows is the 7, and its ramp starts there.
+    """
+
+    def wanted(kw: float, **rest: Any) -> dict[str, Any]:
+        return {**CALM_STEP, "ask": SetSetpoint(point=PV, value=kw, for_s=5.0), **rest}
+
+    world = run(
+        [
+            {**CALM_STEP, "ask": SwitchMode(device="pv1", mode="manual")},  # type: ignore[arg-type]
+            wanted(0.0, outcome=(WriteOutcome.UNKNOWN, True)),
+            wanted(0.0),
+            wanted(7.0, changes=[("frozen", "pv1")]),
+            wanted(7.0),
+            wanted(7.0, dt_s=4.0),
+            wanted(600.0, dt_s=4.0, foreign=(PV, 0.0)),
+        ]
+    )
+    assert world.holds[PV] == 7.0 + 4.0 * RAMP[PV]
+    assert world.told[PV][0] == 0.0
 
 
 @settings(QUICK, max_examples=10)

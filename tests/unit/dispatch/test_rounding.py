@@ -35,7 +35,35 @@ def test_rounding_device_never_holds_more_than_the_bounds(
         assert abs(held) <= abs(value) + 1e-5 * step
 
 
-@pytest.mark.parametrize("step", [None, 0.0])
+@pytest.mark.parametrize(
+    ("value", "low", "high", "step", "protective", "asked"),
+    [
+        (1.1, 1.0, 5.0, 0.5, False, 1.1),  # the device rounds to 1.0, which is a bound and inside
+        (1.9, 0.0, 2.0, 0.5, False, 1.9),
+        (1.9, 0.0, 5.0, 0.5, False, 1.9),
+        (1.9, 0.0, 5.0, 0.5, True, 1.5),  # 2.0 would be more than what protects
+        (1.1, 0.0, 5.0, 0.5, True, 1.1),
+        (-1.9, -5.0, 0.0, 0.5, True, -1.5),
+        (-1.1, -5.0, 0.0, 0.5, True, -1.1),
+        (1.9, 0.0, 1.95, 0.5, False, 1.5),
+        (1.1, 1.05, 5.0, 0.5, False, 1.5),
+        (-1.9, -1.95, 0.0, 0.5, False, -1.5),
+        (-1.1, -5.0, -1.05, 0.5, False, -1.5),
+        (1.1, 1.05, 1.2, 0.5, False, 1.1),  # no count at all between the bounds
+        (1.9, 1.6, 2.0, 0.5, True, 2.0),  # the only count there is
+        (1.6, 1.5, 1.7, 0.5, True, 1.6),
+        (0.3, 0.0, 0.3, 0.1, False, 0.3),  # 3 * 0.1 is more than 0.3 in the last bit
+        (1e-6, 1e-6, 5.0, 1.0, False, 1e-6),  # whole, but for noise
+        (3.0, 3.0, 3.0, 2.0, False, 3.0),
+    ],
+)
+def test_register_is_asked_for_a_count_inside(
+    value: float, low: float, high: float, step: float, protective: bool, asked: float
+):
+    assert inside(value, low, high, step, protective=protective) == asked
+
+
+@pytest.mark.parametrize("step", [None, 0.0, -1.0])
 def test_register_that_holds_every_number_changes_nothing(step: float | None):
     assert inside(1.23456, 0.0, 2.0, step, protective=True) == 1.23456
 

@@ -1,10 +1,12 @@
 """What a setpoint stands at after a write that was not confirmed, and after its read-back."""
 
+from dataclasses import replace
+
 import pytest
 
 from dispatch.layout import layout_of
 from dispatch.state import Written
-from dispatch.writing.outcomes import after_write, read_back, repeat_after_s
+from dispatch.writing.outcomes import after_write, read_back, repeat_after_s, slack_of
 from ems.commands import Cause, Command, WriteOutcome
 from ems.telemetry import Quality, Reading, Snapshot
 from sim.faults import Fault
@@ -60,6 +62,37 @@ def test_unconfirmed_write_repetitions_grow_rarer():
         w = after_write(command(BESS, 10.0), WriteOutcome.UNKNOWN, w)
         waits.append(repeat_after_s(w))
     assert waits == [2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_unconfirmed_write_first_of_all_or_after_one_that_held_is_the_first_try():
+    for last in (None, Written(value=0.0, at_s=0.0, known=True)):
+        w = after_write(command(BESS, 10.0), WriteOutcome.UNKNOWN, last)
+        assert (w.tries, w.at_s, w.wanted, repeat_after_s(w)) == (1, 5.0, 10.0, 2.0)
+    assert repeat_after_s(Written(value=0.0, at_s=0.0, known=False)) == 2.0  # tried again for its effect
+
+
+@pytest.mark.parametrize(("point", "slack"), [(PV, 3.0), (BESS, 5.0), (RUN, 0.5)])
+def test_read_back_may_lie_as_far_off_as_registers_round(point: str, slack: float):
+    assert slack_of(LAYOUT, point) == slack
+    wide = replace(LAYOUT.setpoints[point], deadband=8.0)
+    layout = replace(LAYOUT, setpoints={**LAYOUT.setpoints, point: wide})
+    assert slack_of(layout, point) == (0.5 if point == RUN else 8.0)
+    w = Written(value=0.0, at_s=5.0, known=False, wanted=1.0, tries=3)
+    for off, known in ((slack, True), (-slack, True), (slack + 0.01, False), (-slack - 0.01, False)):
+        reading = Reading(point=point, value=1.0 + off, quality=Quality.GOOD, source_time=T0, arrived_s=6.0)
+        after = read_back(LAYOUT, {point: w}, Snapshot(at=T0, monotonic_s=7.0, readings={point: reading}))
+        assert after[point] == (Written(value=1.0, at_s=5.0, known=True) if known else w)
+
+
+def test_read_back_of_what_nobody_wants_or_is_no_setpoint_confirms_nothing():
+    doubt = Written(value=4.0, at_s=5.0, known=False)  # written again for its effect
+    beat = Written(value=4.0, at_s=5.0, known=False, wanted=4.0)
+    readings = {
+        p: Reading(point=p, value=4.0, quality=Quality.GOOD, source_time=T0, arrived_s=6.0)
+        for p in (BESS, "bess1.heartbeat")
+    }
+    written = {BESS: doubt, "bess1.heartbeat": beat, PV: replace(beat, wanted=5.0)}
+    assert read_back(LAYOUT, written, Snapshot(at=T0, monotonic_s=7.0, readings=readings)) == written
 
 
 @pytest.mark.parametrize(
