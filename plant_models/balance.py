@@ -140,9 +140,11 @@ def _tied(w: Work, pw: Powers, net: float, h: float) -> Powers | None:
     v = poi_voltage_pu(t.r_pu, t.x_pu, w.inputs.mains_v_pu, pw.grid_p, pw.grid_q)
     grid = t.site.grid
     if not grid.v_min_pu <= v <= grid.v_max_pu:
-        edge = grid.v_min_pu if v < grid.v_min_pu else grid.v_max_pu
-        w.violations.append(Violation(ViolationKind.POI_VOLTAGE, grid.id, v - edge, "pu"))
-        return None
+        if w.usable:  # it is our own P and Q that push
+            edge = grid.v_min_pu if v < grid.v_min_pu else grid.v_max_pu
+            w.violations.append(Violation(ViolationKind.POI_VOLTAGE, grid.id, v - edge, "pu"))
+        if w.inputs.poi_relay or v <= 0.0:
+            return None
     pw.v_pu = v
     return pw
 

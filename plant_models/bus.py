@@ -12,7 +12,7 @@ from ems.points import BessState, GensetState
 from ems.site import Site
 from plant_models import battery, genset, load, pcs, pv
 from plant_models.genset import GensetUnit
-from plant_models.grid import impedance_pu_per_kw, usable
+from plant_models.grid import impedance_pu_per_kw, nominal_f_hz, usable
 from plant_models.load import FeederSwitch
 from plant_models.pcs import BessUnit
 from plant_models.pv import PvUnit
@@ -40,6 +40,7 @@ class Tables:
     feeders: dict[str, FeederParams]
     r_pu: float
     x_pu: float
+    f_nominal_hz: float
     tan_phi_ratio: dict[str, float]
     fuel_kw_l_h: dict[str, tuple[tuple[float, ...], tuple[float, ...]]]
     idle_l_h: dict[str, float]
@@ -64,6 +65,7 @@ def tables(site: Site) -> Tables:
         feeders={f.id: f for f in site.feeders},
         r_pu=r_pu,
         x_pu=x_pu,
+        f_nominal_hz=nominal_f_hz(site.grid),
         tan_phi_ratio={f.id: load.tan_phi(f) for f in site.feeders},
         fuel_kw_l_h={g.id: genset.fuel_points(g) for g in site.gensets},
         idle_l_h={g.id: genset.no_load_l_h(g) for g in site.gensets},
@@ -90,7 +92,7 @@ class Work:
         self.good_s = state.mains_good_s
         self.dip_s = state.transfer_left_s
         self.forming = state.forming
-        self.usable = usable(t.site.grid, inputs.mains_present, inputs.mains_v_pu)
+        self.usable = usable(t.site.grid, inputs.mains_present, inputs.mains_v_pu, inputs.mains_f_hz)
         self.begin()
 
     def begin(self) -> None:
@@ -129,7 +131,8 @@ def switch(w: Work) -> None:
         _faults(w)
     _reverse_relays(w)
     if w.closed:
-        if not w.usable or w.inputs.poi_open_request:
+        tolerated = w.inputs.mains_present and not w.inputs.poi_relay
+        if not (w.usable or tolerated) or w.inputs.poi_open_request:
             lose_mains(w, planned=w.usable)
     elif w.usable and w.good_s >= w.t.site.grid.reconnect_dwell_s - _EPS and _may_close(w):
         _connect(w)

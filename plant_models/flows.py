@@ -203,6 +203,8 @@ def record(w: Work, pw: Powers, led: Ledger, h: float, found: list[Violation]) -
         grid_q_kvar=pw.grid_q,
         grid_closed=w.closed,
         mains_present=w.inputs.mains_present,
+        mains_f_hz=w.t.f_nominal_hz if w.inputs.mains_f_hz is None else w.inputs.mains_f_hz,
+        nominal_f_hz=w.t.f_nominal_hz,
         poi_v_pu=pw.v_pu,
         bus_v_pu=(pw.v_pu if w.closed else 1.0) if live else 0.0,
         forming=w.forming,
@@ -221,7 +223,8 @@ _SUMS = ("genset_starts", "genset_failed_starts")
 _LAST = (
     "grid_id", "bess_soc", "bess_stored_kwh", "bess_p_charge_kw_max", "bess_p_discharge_kw_max", "bess_state",
     "genset_state", "genset_tank_l", "genset_run_h", "pv_potential_kw", "pv_producing", "feeder_demand_kw",
-    "feeder_closed", "grid_closed", "mains_present", "poi_v_pu", "bus_v_pu", "forming",
+    "feeder_closed", "grid_closed", "mains_present", "mains_f_hz", "nominal_f_hz", "poi_v_pu",
+    "bus_v_pu", "forming",
 )  # fmt: skip
 
 

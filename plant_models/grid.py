@@ -4,10 +4,18 @@ import math
 
 from ems.assets import GridParams
 
+SYNC_F_HZ = 0.2  # largest slip a synchronism check closes on, IEEE 1547-2018, table 5
 
-def usable(params: GridParams, present: bool, v_source_pu: float) -> bool:
-    """Present, and the open-circuit voltage inside the quality band."""
-    return present and params.v_min_pu <= v_source_pu <= params.v_max_pu
+
+def nominal_f_hz(params: GridParams) -> float:
+    """50 Hz, or 60 Hz where the site's band of frequency says so."""
+    return 60.0 if params.supervision.f_ok(50.0) is False else 50.0
+
+
+def usable(params: GridParams, present: bool, v_source_pu: float, f_hz: float | None = None) -> bool:
+    """Present, and open-circuit voltage and frequency inside their bands, as far as these are given."""
+    in_band = params.v_min_pu <= v_source_pu <= params.v_max_pu
+    return present and in_band and params.supervision.f_ok(f_hz) is not False
 
 
 def impedance_pu_per_kw(params: GridParams) -> tuple[float, float]:

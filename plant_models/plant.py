@@ -153,14 +153,15 @@ def _check(inputs: PlantInput, dt_s: float) -> None:
         inputs.refuel_l,
         inputs.q_set_kvar,
     )
-    total = dt_s + inputs.mains_v_pu + sum(demand) + sum(potential)
+    total = dt_s + inputs.mains_v_pu + (inputs.mains_f_hz or 0.0) + sum(demand) + sum(potential)
     for values in setpoints:
         total += sum(values.values())
     if not math.isfinite(total):
         for values in (inputs.demand_kw, inputs.pv_potential_kw, *setpoints):
             for i, v in values.items():
                 require_finite(i, v)
-        raise BadValue(f"dt_s {dt_s!r} or mains_v_pu {inputs.mains_v_pu!r} is not finite")
+        mains = f"mains_v_pu {inputs.mains_v_pu!r} or mains_f_hz {inputs.mains_f_hz!r}"
+        raise BadValue(f"dt_s {dt_s!r}, {mains} is not finite")
     if dt_s <= 0.0 or min(demand, default=0.0) < 0.0 or min(potential, default=0.0) < 0.0:
         raise BadValue("dt_s must be positive; demand_kw and pv_potential_kw must not be negative")
 

@@ -6,11 +6,10 @@ from enum import StrEnum
 
 from ems.points import BessState, GensetState
 from plant_models.genset import GensetUnit
+from plant_models.grid import SYNC_F_HZ
 from plant_models.load import FeederSwitch
 from plant_models.pcs import BessUnit
 from plant_models.pv import PvUnit
-
-NOMINAL_F_HZ = 50.0
 
 
 class ViolationKind(StrEnum):
@@ -67,6 +66,8 @@ class PlantInput:
     demand_kw: Mapping[str, float]  # by feeder: what would be drawn if served
     pv_potential_kw: Mapping[str, float]  # AC, before any limit
     mains_v_pu: float = 1.0  # voltage of the source behind the impedance
+    mains_f_hz: float | None = None  # None: nominal
+    poi_relay: bool = True  # the plant's own relay opens the POI breaker on mains that are not usable
     bess_p_set_kw: Mapping[str, float] = field(default_factory=dict)
     genset_run_request: Mapping[str, bool] = field(default_factory=dict)
     genset_p_set_kw: Mapping[str, float] = field(default_factory=dict)
@@ -144,6 +145,8 @@ class PlantFlows:
     energy_residual_kwh: float  # what the energy balance fails to close by; zero but for rounding
     violations: tuple[Violation, ...]
     pv_q_kvar: Mapping[str, float] = field(default_factory=dict)
+    mains_f_hz: float = 50.0
+    nominal_f_hz: float = 50.0
 
     @property
     def bus_alive(self) -> bool:
@@ -152,8 +155,10 @@ class PlantFlows:
 
     @property
     def bus_f_hz(self) -> float:
-        """Frequency of the bus [Hz]; 0 when dead."""
-        return NOMINAL_F_HZ if self.bus_alive else 0.0
+        """Frequency of the bus [Hz]: that of the mains while tied, nominal in an island, 0 when dead."""
+        if not self.bus_alive:
+            return 0.0
+        return self.mains_f_hz if self.grid_closed else self.nominal_f_hz
 
     def unserved_kw(self) -> dict[str, float]:
         """By feeder: demand that was not served, mean over the step [kW]."""
@@ -193,9 +198,10 @@ class PlantFlows:
         out[f"{grid}.p_kw"] = self.grid_p_kw
         out[f"{grid}.q_kvar"] = self.grid_q_kvar
         out[f"{grid}.v_pu"] = self.poi_v_pu
-        out[f"{grid}.f_hz"] = NOMINAL_F_HZ if self.mains_present else 0.0
+        out[f"{grid}.f_hz"] = self.mains_f_hz if self.mains_present else 0.0
         out[f"{grid}.breaker_closed"] = 1.0 if self.grid_closed else 0.0
-        out[f"{grid}.sync_ok"] = 1.0 if self.mains_present else 0.0
+        in_step = self.mains_present and abs(self.mains_f_hz - self.nominal_f_hz) <= SYNC_F_HZ
+        out[f"{grid}.sync_ok"] = 1.0 if in_step else 0.0
         out["bus.alive"] = 1.0 if self.bus_alive else 0.0
         out["bus.v_pu"] = self.bus_v_pu
         out["bus.f_hz"] = self.bus_f_hz

@@ -9,6 +9,7 @@ import numpy as np
 from ems.kpi import EnergyCounters
 from ems.timegrid import FloatArray, TimeGrid
 from optimizer.bound import Bound, PeriodTruth, period_bound
+from plant_models.grid import usable
 from sim.scenario import Scenario
 
 FINE_DAYS = 45.0  # up to here the bound has quarter-hour steps, beyond hourly ones
@@ -50,7 +51,8 @@ def _grid_share(scenario: Scenario, grid: TimeGrid) -> FloatArray:
     edges = grid.offset_s
     out = np.ones(len(grid))
     for event in scenario.mains:
-        if event.v_pu >= scenario.site.grid.v_min_pu:
+        v_pu = 1.0 if event.v_pu is None else event.v_pu
+        if usable(scenario.site.grid, v_pu > 0.0, v_pu, event.f_hz):
             continue
         lo, hi = scenario.offset_s(event.start), scenario.offset_s(event.end)
         lost_s = np.clip(np.minimum(edges[1:], hi) - np.maximum(edges[:-1], lo), 0.0, None)

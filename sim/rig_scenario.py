@@ -1,6 +1,7 @@
 """From a few numbers to a scenario: loads, sun and mains as constants, functions of time or series."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,7 +13,27 @@ from sim.faults import Entry, Fault
 from sim.scenario import MainsEvent, Scenario
 
 Power = float | Callable[[float], float] | UniformSeries  # [kW], or kW at seconds after the start
-Mains = Sequence[tuple[float, float] | tuple[float, float, float]]  # from, until [s], voltage [pu]
+
+
+@dataclass(frozen=True, slots=True)
+class Excursion:
+    """Mains whose voltage or frequency leaves its band in [from_s, until_s); the rest is as without it.
+
+    Parameters
+    ----------
+    relay : whether the plant's own relay opens the POI breaker on it; a relay set wider or slower does not.
+    """
+
+    from_s: float
+    until_s: float
+    v_pu: float | None = None
+    f_hz: float | None = None
+    relay: bool = True
+
+
+Mains = Sequence[
+    tuple[float, float] | tuple[float, float, float] | Excursion
+]  # from, until [s], voltage [pu]; without one they are gone
 MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 LOAD_SHARE = 0.3  # of its peak, for a feeder whose load is not given
 COARSE_S = 900.0
@@ -66,14 +87,17 @@ def _series(power: Power, start: datetime, horizon_s: float) -> UniformSeries:
     )
 
 
-def _event(window: tuple[float, ...], start: datetime, horizon_s: float) -> MainsEvent:
-    from_s, until_s = window[0], min(window[1], horizon_s)
+def _event(window: "tuple[float, ...] | Excursion", start: datetime, horizon_s: float) -> MainsEvent:
+    if not isinstance(window, Excursion):
+        window = Excursion(window[0], window[1], v_pu=window[2] if len(window) > 2 else 0.0)
     return MainsEvent(
-        id=f"mains-{from_s:g}",
-        start=start + timedelta(seconds=from_s),
-        end=start + timedelta(seconds=until_s),
+        id=f"mains-{window.from_s:g}",
+        start=start + timedelta(seconds=window.from_s),
+        end=start + timedelta(seconds=min(window.until_s, horizon_s)),
         announced=False,
-        v_pu=window[2] if len(window) > 2 else 0.0,
+        v_pu=window.v_pu,
+        f_hz=window.f_hz,
+        relay=window.relay,
     )
 
 

@@ -16,18 +16,29 @@ from ems.series import UniformSeries
 from ems.site import Site
 
 FORMAT = 2  # of the .npz file
+MAINS_FIELDS = ("id", "start", "end", "announced", "v_pu", "f_hz", "relay")
 NOTICE_FIELDS = ("id", "issued_at", "start", "end", "cancelled", "source")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MainsEvent:
-    """A window [start, end) in which the mains is absent (`v_pu` 0) or present but unusable (`v_pu` > 0)."""
+    """A window [start, end) in which the mains are absent (`v_pu` 0) or in an excursion.
+
+    Parameters
+    ----------
+    v_pu : no higher than this where it is 1 or less, no lower where it is more; None: as without the event.
+    f_hz : their frequency; None: nominal [Hz].
+    relay : whether the plant's own relay opens the POI breaker when they are not usable; without it the
+        breaker stays closed until they are gone.
+    """
 
     id: str
     start: datetime
     end: datetime
     announced: bool
-    v_pu: float = 0.0
+    v_pu: float | None = 0.0
+    f_hz: float | None = None
+    relay: bool = True
 
 
 class FaultKind(StrEnum):
@@ -169,7 +180,7 @@ def save_scenario(path: Path, scenario: Scenario) -> None:
         "seed": scenario.seed,
         "labels": dict(scenario.labels),
         "series": {n: {"start": s.start.isoformat(), "step_s": s.step_s} for n, s in series.items()},
-        "mains": [_plain(e, "id", "start", "end", "announced", "v_pu") for e in scenario.mains],
+        "mains": [_plain(e, *MAINS_FIELDS) for e in scenario.mains],
         "notices": [_plain(n, *NOTICE_FIELDS) for n in scenario.notices],
         "faults": [_plain(f, "kind", "asset", "start", "end", "value") for f in scenario.faults],
     }

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,8 @@ class Cell:
     demand_kw: dict[str, float]
     pv_kw: dict[str, float]
     mains_v_pu: float  # source voltage behind the impedance; 0 while absent
+    mains_f_hz: float | None  # None: nominal
+    poi_relay: bool  # of the plant, opens on mains that are not usable
     import_per_kwh: float
     faults: dict[tuple[FaultKind, str], float | None]  # (kind, asset) -> its size, where it has one
 
@@ -79,9 +82,19 @@ class Timeline:
             demand_kw={f: v[i] for f, v in self._load.items()},
             pv_kw={p: v[i] for p, v in self._pv.items()},
             mains_v_pu=self._v[i],
+            **self._excursion(0.5 * (start_s + end_s)),
             import_per_kwh=self._price[i],
             faults=self._faults(0.5 * (start_s + end_s)),
         )
+
+    def _excursion(self, t_s: float) -> dict[str, Any]:
+        when = self._scenario.at(t_s)
+        events = [e for e in self._scenario.mains if e.start <= when < e.end]
+        f_hz = [e.f_hz for e in events if e.f_hz is not None]
+        return {
+            "mains_f_hz": f_hz[-1] if f_hz else None,
+            "poi_relay": all(e.relay for e in events),
+        }
 
     def _faults(self, t_s: float) -> dict[tuple[FaultKind, str], float | None]:
         if not self._scenario.faults:
@@ -139,7 +152,9 @@ def _mains(scenario: Scenario, edges_s: FloatArray) -> FloatArray:
     middle_s = 0.5 * (edges_s[:-1] + edges_s[1:])
     for event in scenario.mains:
         inside = (middle_s >= scenario.offset_s(event.start)) & (middle_s < scenario.offset_s(event.end))
-        v[inside] = np.minimum(v[inside], event.v_pu)
+        if event.v_pu is not None:
+            towards = np.maximum if event.v_pu > 1.0 else np.minimum
+            v[inside] = towards(v[inside], event.v_pu)
     return v
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from ems.kpi import EnergyCounters
 from ems.points import AssetKind, GensetState, is_binary, split_point_id
 from ems.site import Site
+from plant_models.grid import usable
 from plant_models.phases import phase_readings
 from plant_models.plant import PlantFlows, PlantInput, PlantState, initial_state, step
 from sim.meter import Meter
@@ -144,11 +145,13 @@ class World:
         self._cell_index = self.timeline.index_at(self.now_s)
         self._cell = self.timeline.cell(self._cell_index)
         self._inputs = None
-        usable = self.site.grid.v_min_pu
-        if (before.mains_v_pu >= usable) != (
-            self._cell.mains_v_pu >= usable
-        ) or before.faults != self._cell.faults:
+        if self._mains(before) != self._mains(self._cell) or before.faults != self._cell.faults:
             self._disturbed()
+
+    def _mains(self, cell: Cell) -> tuple[bool, bool]:
+        """Whether they are usable, and whether the plant leaves them if not."""
+        good = usable(self.site.grid, cell.mains_v_pu > 0.0, cell.mains_v_pu, cell.mains_f_hz)
+        return good, cell.poi_relay
 
     def _step(self, dt_s: float) -> None:
         inputs = self._plant_input() if self._inputs is None else self._inputs
@@ -227,6 +230,8 @@ class World:
         return PlantInput(
             mains_present=cell.mains_v_pu > 0.0,
             mains_v_pu=cell.mains_v_pu,
+            mains_f_hz=cell.mains_f_hz,
+            poi_relay=cell.poi_relay,
             demand_kw=cell.demand_kw,
             pv_potential_kw=cell.pv_kw,
             bess_p_set_kw=by_name.get((AssetKind.BESS, "p_set_kw"), {}),

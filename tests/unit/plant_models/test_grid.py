@@ -1,9 +1,11 @@
 import cmath
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ems.poi import Supervision
 from plant_models import grid
 from tests import builders
 
@@ -52,3 +54,20 @@ def test_poi_voltage_beyond_the_nose_has_no_operating_point():
 )
 def test_usable_needs_presence_and_a_voltage_in_band(present, v, expected):
     assert grid.usable(GRID, present, v) is expected
+
+
+@pytest.mark.parametrize(
+    ("low_hz", "high_hz", "f_hz", "expected"),
+    [
+        (49.0, 51.0, 48.99, False), (49.0, 51.0, 49.0, True), (49.0, 51.0, 51.1, False),
+        (49.0, None, 55.0, True), (None, None, 40.0, True), (49.0, 51.0, None, True),
+    ],
+)  # fmt: skip
+def test_usable_judges_the_frequency_by_the_band_of_the_site(low_hz, high_hz, f_hz, expected):
+    band = replace(GRID, supervision=Supervision(f_min_hz=low_hz, f_max_hz=high_hz))
+    assert grid.usable(band, True, 1.0, f_hz) is expected
+
+
+@pytest.mark.parametrize(("low_hz", "nominal_hz"), [(None, 50.0), (49.0, 50.0), (59.0, 60.0)])
+def test_nominal_frequency_is_the_one_in_the_band(low_hz, nominal_hz):
+    assert grid.nominal_f_hz(replace(GRID, supervision=Supervision(f_min_hz=low_hz))) == nominal_hz

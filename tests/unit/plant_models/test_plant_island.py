@@ -75,6 +75,37 @@ def test_mains_present_but_unusable_are_left(v):
     assert flows[-1].readings()["grid1.breaker_closed"] == 0.0
 
 
+BANDED = replace(
+    SITE, grid=replace(SITE.grid, supervision=replace(SITE.grid.supervision, f_min_hz=49.0, f_max_hz=51.0))
+)
+
+
+@pytest.mark.parametrize("f_hz", [48.9, 51.1])
+def test_mains_of_wrong_frequency_are_left_for_an_island_of_nominal_frequency(f_hz):
+    _, flows = run(BANDED, initial_state(BANDED), inputs(mains_f_hz=f_hz), 120)
+    assert flows[-1].forming == "bess1"
+    told = flows[-1].readings()
+    assert (told["grid1.f_hz"], told["bus.f_hz"], told["grid1.sync_ok"]) == (f_hz, 50.0, 0.0)
+
+
+@pytest.mark.parametrize("excursion", [{"mains_f_hz": 48.9}, {"mains_v_pu": 0.8}, {"mains_v_pu": 1.15}])
+def test_mains_outside_are_kept_where_the_relay_is_set_wider_and_are_not_closed_to(excursion):
+    given = inputs(poi_relay=False, **excursion)
+    _, flows = run(BANDED, initial_state(BANDED), given, 120)
+    told = flows[-1].readings()
+    assert flows[-1].forming == "grid1"
+    assert told["bus.f_hz"] == excursion.get("mains_f_hz", 50.0)
+    assert abs(told["bus.v_pu"] - excursion.get("mains_v_pu", 1.0)) < 0.05
+    assert not any(f.violations for f in flows)
+    _, flows = run(BANDED, ISLAND, given, 120)
+    assert flows[-1].forming == "bess1"
+
+
+def test_mains_gone_are_left_whatever_the_relay_is_set_to():
+    _, flows = run(BANDED, initial_state(BANDED), replace(OFF, poi_relay=False), 2)
+    assert flows[-1].forming == "bess1"
+
+
 def test_mains_pulled_below_the_band_by_our_own_import_are_left_and_counted():
     heavy = inputs(mains_v_pu=0.88, bess_p_set_kw={"bess1": -200.0})
     _, flows = run(SITE, initial_state(SITE), heavy, 2)

@@ -146,6 +146,7 @@ def test_readings_hold_every_read_point_of_every_asset():
         {"genset_p_set_kw": {"gen1": float("nan")}},
         {"pv_limit_kw": {"pv1": float("nan")}},
         {"mains_v_pu": float("nan")},
+        {"mains_f_hz": float("inf")},
     ],
 )
 def test_step_refuses_numbers_that_must_not_be_used(changes):

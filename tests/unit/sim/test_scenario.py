@@ -8,6 +8,7 @@ import pytest
 
 from ems.errors import DataError
 from ems.outage import known_outages
+from ems.series import UniformSeries
 from ems.timegrid import TimeGrid
 from sim.checkpoint import fingerprint
 from sim.outages import OutageModel, drawn_outages
@@ -47,7 +48,8 @@ def test_scenario_unknown_feeder_is_refused():
 
 def test_save_scenario_loaded_again_is_the_same_run(tmp_path):
     fault = FaultEvent(kind=FaultKind.PV_TRIPS, asset="pv1", start=T0, end=T0 + timedelta(minutes=1))
-    before = scenario(6.0, mains=(outage(1.0, 2.0), outage(3.0, 4.0, v_pu=0.7)), faults=(fault,))
+    swing = replace(outage(4.5, 5.0), v_pu=None, f_hz=48.6, relay=False)
+    before = scenario(6.0, mains=(outage(1.0, 2.0), outage(3.0, 4.0, v_pu=0.7), swing), faults=(fault,))
     save_scenario(tmp_path / "run.npz", before)
     after = load_scenario(tmp_path / "run.npz", site())
     assert fingerprint(after) == fingerprint(before)
@@ -138,7 +140,7 @@ def test_drawn_outages_many_seeds_follow_the_stated_rate_and_limits():
     assert model.duration_h_min <= min(hours)
     assert max(hours) <= model.duration_h_max
     assert np.median(hours) == pytest.approx(model.duration_median_h, rel=0.15)
-    assert any(e.v_pu > 0.0 for events in found for e in events)
+    assert any(e.v_pu is not None and e.v_pu > 0.0 for events in found for e in events)
 
 
 def test_drawn_outages_announced_ones_have_a_notice_from_the_day_before():
@@ -170,6 +172,17 @@ def test_timeline_mains_change_on_their_own_second():
     low = [(c.start_s, c.end_s) for c in cells if 0.0 < c.mains_v_pu < 1.0]
     assert (round(absent[0][0], 3), absent[-1][1]) == (3603.6, 7200.0)
     assert (low[0][0], low[-1][1]) == (9000.0, 9360.0)
+
+
+def test_timeline_excursions_of_voltage_up_and_of_frequency():
+    low_f = replace(outage(1.0, 2.0), v_pu=None, f_hz=48.6)
+    high_v = replace(outage(3.0, 4.0), v_pu=1.2, relay=False)
+    base = UniformSeries(start=T0, step_s=3600.0, values=np.full(5, 1.03))
+    timeline = Timeline(replace(scenario(5.0, mains=(low_f, high_v)), mains_v_pu=base))
+    seen = [timeline.cell(timeline.index_at(3600.0 * h + 1.0)) for h in range(5)]
+    assert [c.mains_v_pu for c in seen] == pytest.approx([1.03, 1.03, 1.03, 1.2, 1.03])
+    assert [c.mains_f_hz for c in seen] == [None, 48.6, None, None, None]
+    assert [c.poi_relay for c in seen] == [True, True, True, False, True]
 
 
 def test_timeline_prices_are_those_of_the_tariff_at_each_time():
