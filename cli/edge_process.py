@@ -12,7 +12,7 @@ import numpy as np
 from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_people import People, Shown
-from cli.edge_records import trouble, unwritten
+from cli.edge_records import before, trouble, unwritten
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
@@ -47,8 +47,7 @@ async def serve(config: ProcessConfig) -> None:
     """Compose the edge of a site and run it; on the way out the plant is left at its safe values."""
     site = load_site(config.site)
     commissioned = identities_to_write(config, site)
-    reader = SqliteHistoryReader(config.history)
-    known, known_alarms = reader.condition(), reader.alarms()
+    past = before(SqliteHistoryReader(config.history))
     lockstep = config.keeper_port is not None
     flushing: list[SqliteRecorder] = []
 
@@ -65,7 +64,7 @@ async def serve(config: ProcessConfig) -> None:
     def event(kind: str, fields: Mapping[str, JsonValue]) -> None:
         recorder.event(clock.now(), kind, fields)
 
-    people = People(config, clock, event, site.control, ran_before=recorder.boot > 1)
+    people = People(config, clock, event, site.control, ran_before=recorder.boot > 1 or not past.readable)
     runtime = EdgeRuntime(
         site,
         clock=clock,
@@ -77,9 +76,9 @@ async def serve(config: ProcessConfig) -> None:
         epoch=recorder.boot,
         notices=[*site.outages, *config.notices],
         planner_alive=plans.producer_alive,
-        known=known,
+        known=past.condition,
         expecting=io.expect_tick,
-        known_alarms=known_alarms,
+        known_alarms=past.alarms,
         synchronised=kernel_synchronised if config.ask_kernel else lambda: None,
         newest=lambda: Newest(readings=io.newest()),
         standing=people.standing,
@@ -91,7 +90,7 @@ async def serve(config: ProcessConfig) -> None:
         ),
     )
     people.serve(runtime)
-    runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), reader.writes)
+    runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), past.writes)
 
     memory.settle()
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})

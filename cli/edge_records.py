@@ -1,8 +1,50 @@
 """Alarms of an edge whose files cannot be written or read: it goes on, and people hear of it here."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
+import structlog
+
+from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.sqlite_file import DiskError
 from dispatch.vocabulary import Alarm
+from ems.alarms import AlarmBook
+from ems.condition import PlantCondition
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What edges before this one have recorded, as far as their file can be read now."""
+
+    reader: SqliteHistoryReader
+    condition: PlantCondition | None
+    alarms: AlarmBook | None
+    readable: bool  # False: an edge may have run here, and nobody knows what it did
+
+    def writes(self, point: str, start: datetime, end: datetime, count_max: int) -> int:
+        """How often a point was written in [start, end), no further than `count_max`; that, if unknown."""
+        try:
+            return self.reader.writes(point, start, end, count_max)
+        except DiskError:
+            return count_max
+
+
+def before(reader: SqliteHistoryReader) -> Before:
+    """Look at the file. A disk that fails is no reason not to start: the edge begins as on its first day.
+
+    Raises
+    ------
+    StoreError : the file is of another kind or version.
+    """
+    try:
+        condition, alarms = reader.condition(), reader.alarms()
+    except DiskError as error:
+        log.error("historian.past.unreadable", error=str(error))
+        return Before(reader=reader, condition=None, alarms=None, readable=False)
+    return Before(reader=reader, condition=condition, alarms=alarms, readable=True)
 
 
 def unwritten(history: str | None, *, standing_kept: bool) -> tuple[Alarm, ...]:

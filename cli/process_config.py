@@ -87,8 +87,9 @@ _ADAPTER = TypeAdapter(ProcessConfig)
 
 def write_config(config: ProcessConfig, path: Path) -> Path:
     """Store a configuration and return its path."""
-    path.write_bytes(_ADAPTER.dump_json(config, indent=2))
-    return path
+    part = path.with_name(path.name + ".part")  # a full disk must not cost the one before
+    part.write_bytes(_ADAPTER.dump_json(config, indent=2))
+    return part.replace(path)
 
 
 def read_config(path: Path) -> ProcessConfig:

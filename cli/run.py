@@ -12,9 +12,11 @@ from cli._sites import find_site
 from cli._uncertainty import add_uncertainty_options, uncertainty_of
 from cli.day import STOP_ORDER
 from cli.process_config import ProcessConfig, write_config
+from cli.small_files import with_room
 from cli.supervisor import ChildSpec, Supervisor
 from cli.writing_permit import kept_copy
 from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.sqlite_file import StoreError
 from connectors.stores.commissioning import read_record
 from connectors.stores.permit import require_commissioned
 from ems.clock import wall_s, wall_sleep
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     args.dir.mkdir(parents=True, exist_ok=True)
     config = ProcessConfig(
-        site=kept_copy(path, args.dir.resolve()),
+        site=with_room(args.dir.resolve(), lambda folder: kept_copy(path, folder)),
         directory=args.dir.resolve(),
         shadow=record is None,
         record=record,
@@ -118,7 +120,7 @@ def refuse_without_connections(site: Site, file: str) -> None:
 
 
 async def _run(config: ProcessConfig, console: Console, seconds: float | None) -> None:
-    path = write_config(config, config.directory / "process.json")
+    path = with_room(config.directory, lambda folder: write_config(config, folder / "process.json"))
     supervisor, stop = Supervisor(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -148,7 +150,10 @@ async def _report(config: ProcessConfig, console: Console) -> None:
     reader = SqliteHistoryReader(config.history)
     shown, at_s = "", 0.0
     while True:
-        row = reader.statuses().get("edge")
+        try:
+            row = reader.statuses().get("edge")
+        except StoreError:  # the processes say so themselves
+            row = None
         if row is not None:
             now = f"{row.fields['mode']} by {row.fields['source']}"
             if now != shown or wall_s() - at_s > REPORT_S:

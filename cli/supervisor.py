@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from ems.clock import wall_s, wall_sleep
 
@@ -135,7 +136,11 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 def _spawn(spec: ChildSpec) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
-    with spec.log.open("ab") as log:
+    with contextlib.ExitStack() as stack:
+        try:
+            log: BinaryIO | None = stack.enter_context(spec.log.open("ab"))
+        except OSError:  # the disk takes no file: its lines go where ours go, and the process runs
+            log = None
         return subprocess.Popen(
             [sys.executable, "-m", spec.module, str(spec.config)],
             stdin=subprocess.DEVNULL,

@@ -24,6 +24,27 @@ class StoreError(EmsError):
     """A database file that cannot be used: another format, another version, or another writer."""
 
 
+class DiskError(StoreError):
+    """A database file that cannot be read or written now: the disk is full, read-only or failing."""
+
+
+# Primary result codes of SQLite that are the disk's fault and not the file's.
+OF_DISK = frozenset(
+    [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN]
+)
+
+
+def disk_fails(error: BaseException) -> bool:
+    """Whether an error is one of the disk, which may be over later."""
+    if isinstance(error, sqlite3.Error):
+        return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in OF_DISK
+    return isinstance(error, DiskError | OSError)
+
+
+def _store_error(text: str, error: BaseException) -> StoreError:
+    return DiskError(text) if disk_fails(error) else StoreError(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """Tables of one kind of file. `application_id` and `version` are stamped into the file's header."""
@@ -50,13 +71,14 @@ def open_writer(path: Path, schema: Schema, *, synchronous: str = "FULL") -> sql
 
     Raises
     ------
-    StoreError : the file is of another kind or version, or cannot be written.
+    StoreError : the file is of another kind or version.
+    DiskError : it cannot be read or written now.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"{path}: {error}") from None
+        raise _store_error(f"{path}: {error}", error) from None
     try:
         found = _check(connection, path, schema)
         if found is None:
@@ -75,7 +97,7 @@ def open_writer(path: Path, schema: Schema, *, synchronous: str = "FULL") -> sql
         connection.execute(f"PRAGMA journal_size_limit={WAL_BYTES_MAX}")
     except sqlite3.Error as error:
         connection.close()
-        raise StoreError(f"{path}: {error}") from None
+        raise _store_error(f"{path}: {error}", error) from None
     except BaseException:
         connection.close()
         raise
@@ -92,7 +114,7 @@ def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | 
         (kind,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path}: not a readable {schema.name} file ({error})") from None
+        raise _store_error(f"{path}: not a readable {schema.name} file ({error})", error) from None
     if (version, kind, tables) == (0, 0, 0):
         return None
     if kind != schema.application_id:
@@ -108,7 +130,8 @@ def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | 
 class ReadOnlyFile:
     """Read side of a file that another process writes: short queries, never a transaction left open.
 
-    A file that is not there yet, or still empty, reads as empty. Safe to use from several threads.
+    A file that is not there yet, or still empty, reads as empty. A disk without room for what SQLite keeps
+    beside a file is no obstacle where nobody writes the file. Safe to use from several threads.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
@@ -117,28 +140,58 @@ class ReadOnlyFile:
         self._connection: sqlite3.Connection | None = None
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-        """All rows of one SELECT. Raises StoreError where the file is of another kind or cannot be read."""
+        """All rows of one SELECT.
+
+        Raises
+        ------
+        StoreError : the file is of another kind or version.
+        DiskError : it cannot be read now.
+        """
         with self._lock:
-            connection = self._open()
-            if connection is None:
-                return []
             try:
-                return connection.execute(sql, parameters).fetchall()
-            except sqlite3.Error as error:
-                connection.close()
-                self._connection = None
-                raise StoreError(f"{self._path}: {error}") from None
+                connection = self._open("mode=ro")
+            except DiskError:
+                if not self._at_rest():
+                    raise
+                connection = self._open("mode=ro&immutable=1")
+                try:
+                    return self._select(connection, sql, parameters)
+                finally:
+                    self._close()  # it would not see what is written from now on
+            return self._select(connection, sql, parameters)
+
+    def _select(
+        self, connection: sqlite3.Connection | None, sql: str, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> list[Any]:
+        if connection is None:
+            return []
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            self._close()
+            raise _store_error(f"{self._path}: {error}", error) from None
+
+    def _at_rest(self) -> bool:
+        """Whether everything is in the file itself: no log of writes lies beside it."""
+        log = self._path.with_name(self._path.name + "-wal")
+        try:
+            return not (log.exists() and log.stat().st_size)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close the file; the next query opens it again."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._close()
 
-    def _open(self) -> sqlite3.Connection | None:
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self, how: str) -> sqlite3.Connection | None:
         if self._connection is None and self._path.exists():
-            uri = f"{self._path.resolve().as_uri()}?mode=ro"
+            uri = f"{self._path.resolve().as_uri()}?{how}"
             connection: sqlite3.Connection | None = None
             try:
                 connection = sqlite3.connect(
@@ -148,7 +201,7 @@ class ReadOnlyFile:
                     connection.execute("PRAGMA query_only=ON")
                     self._connection = connection
             except sqlite3.Error as error:
-                raise StoreError(f"{self._path}: {error}") from None
+                raise _store_error(f"{self._path}: {error}", error) from None
             finally:
                 if self._connection is None and connection is not None:
                     connection.close()

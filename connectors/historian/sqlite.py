@@ -18,7 +18,15 @@ from connectors.historian.reader import SqliteHistoryReader
 from connectors.historian.rows import DURABLE, Entry, Event, Kind, Payload, RowWriter
 from connectors.historian.schema import HISTORY
 from connectors.json_codec import json_text
-from connectors.sqlite_file import StoreError, WriterLock, open_writer, to_ms, transaction
+from connectors.sqlite_file import (
+    ReadOnlyFile,
+    StoreError,
+    WriterLock,
+    disk_fails,
+    open_writer,
+    to_ms,
+    transaction,
+)
 from ems.alarms import AlarmBook
 from ems.clock import Clock, SystemClock
 from ems.commands import Command, Refusal, WriteResult
@@ -50,7 +58,8 @@ UNWRITABLE = (
 
 
 class SqliteRecorder:
-    """`ems.ports.Recorder` on one file. Nothing here blocks the caller or raises for a full or failing disk.
+    """`ems.ports.Recorder` on one file. Nothing here blocks the caller or raises for a full or failing disk,
+    at its start either: then everything waits in memory until the file can be opened.
 
     Parameters
     ----------
@@ -76,16 +85,10 @@ class SqliteRecorder:
     ) -> None:
         self._path, self._sync = path, sync
         self._clock: Clock = clock if clock is not None else SystemClock()
-        self._lock_file = WriterLock(path)
-        try:
-            self._db = open_writer(path, HISTORY)
-            cursor = self._db.execute("INSERT INTO boot (opened_ms) VALUES (?)", (to_ms(self._clock.now()),))
-            assert cursor.lastrowid is not None
-            self.boot = cursor.lastrowid  # grows with each opening: fit to be the edge's epoch
-            self._rows = RowWriter(self._db, self.boot)
-        except BaseException:
-            self._lock_file.release()
-            raise
+        self._opened_ms = to_ms(self._clock.now())
+        self._lock_file: WriterLock | None = None
+        self._db: sqlite3.Connection | None = None
+        self._rows: RowWriter | None = None
         self._mutex = threading.Lock()
         self._backlog = Backlog(snapshots_max, audit_max)
         self._budget: dict[str, JsonValue] = {"snapshots_max": snapshots_max, "audit_max": audit_max}
@@ -97,6 +100,7 @@ class SqliteRecorder:
         self._broken = False  # the file must be opened anew before the next batch
         self._closing, self._work, self._hurry = threading.Event(), threading.Event(), threading.Event()
         self._progress = threading.Condition(self._mutex)
+        self.boot = self._open()  # grows with each opening: fit to be the edge's epoch
         self._thread = threading.Thread(target=self._run, name="historian", daemon=True)
         self._thread.start()
 
@@ -159,7 +163,7 @@ class SqliteRecorder:
                 **snapshots,
                 "dropped_audit": sum(n for k, n in lost.items() if k not in snapshots),
                 "unwritable": self._unwritable,
-                "bad_conditions": self._rows.bad_conditions,
+                "bad_conditions": 0 if self._rows is None else self._rows.bad_conditions,
                 "write_errors": self._write_errors,
                 "last_error": self._last_error,
             }
@@ -180,7 +184,8 @@ class SqliteRecorder:
             self._hurry.set()
             self._work.set()
             self._thread.join(timeout_s + 2 * RETRY_S)
-            self._lock_file.release()
+            if self._lock_file is not None:
+                self._lock_file.release()
             if len(self._backlog):
                 log.error("historian.close.incomplete", lost=len(self._backlog), error=self._last_error)
         return not len(self._backlog)
@@ -213,7 +218,8 @@ class SqliteRecorder:
             self._hurry.clear()
             while self._one_batch():
                 pass
-        self._db.close()
+        if self._db is not None:
+            self._db.close()
 
     def _one_batch(self) -> bool:
         """Write what waits; True: there is more, or it has to be tried again."""
@@ -236,13 +242,13 @@ class SqliteRecorder:
         """Write one batch in one transaction; False when the file cannot be written now."""
         durable = self._sync and any(kind in DURABLE for _, kind, _ in batch)
         try:
-            if self._broken:
-                self._open_anew()
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            with transaction(self._db):
-                self._rows.write(batch)
+            db, rows = self._opened()
+            db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with transaction(db):
+                rows.write(batch)
         except UNWRITABLE as error:
-            self._rows.forget()
+            if self._rows is not None:
+                self._rows.forget()
             if len(batch) > 1:
                 return all(self._commit([entry]) for entry in batch)
             self._unwritable += 1
@@ -267,13 +273,42 @@ class SqliteRecorder:
         if recovered:
             log.info("historian.write.recovered", file=str(self._path))
 
-    def _open_anew(self) -> None:
-        """After a failed sync nothing in memory can be trusted: let SQLite recover from the file."""
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
-        self._db = open_writer(self._path, HISTORY)
-        self._rows = RowWriter(self._db, self.boot)
-        self._broken = False
+    def _open(self) -> int:
+        """Open the file for the first time; the number of this opening, written or not."""
+        try:
+            self._lock_file = WriterLock(self._path)
+            db = open_writer(self._path, HISTORY)
+            self._db = db
+            cursor = db.execute("INSERT INTO boot (opened_ms) VALUES (?)", (self._opened_ms,))
+            assert cursor.lastrowid is not None
+            self._rows = RowWriter(db, cursor.lastrowid)
+        except (StoreError, OSError, sqlite3.Error) as error:
+            if not disk_fails(error):
+                if self._lock_file is not None:
+                    self._lock_file.release()
+                raise
+            self._failed(error)
+            return next_boot(self._path, self._opened_ms)
+        return cursor.lastrowid
+
+    def _opened(self) -> tuple[sqlite3.Connection, RowWriter]:
+        """The open file and what writes rows into it.
+
+        After a failed sync nothing in memory can be trusted: the file is opened anew, and SQLite recovers
+        from what is in it.
+        """
+        if self._broken or self._db is None or self._rows is None:
+            if self._db is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.close()
+            if self._lock_file is None:
+                self._lock_file = WriterLock(self._path)
+            self._db = open_writer(self._path, HISTORY)
+            known = (self.boot, self._opened_ms)  # there already, unless the disk was full at the start
+            self._db.execute("INSERT INTO boot VALUES (?, ?) ON CONFLICT DO NOTHING", known)
+            self._rows = RowWriter(self._db, self.boot)
+            self._broken = False
+        return self._db, self._rows
 
     def _failed(self, error: Exception) -> None:
         self._broken = True
@@ -285,3 +320,19 @@ class SqliteRecorder:
                 self._failing_s = self._clock.monotonic_s()
         if first:
             log.error("historian.write.failed", file=str(self._path), error=str(error))
+
+
+def next_boot(path: Path, now_ms: int) -> int:
+    """The number of the opening after all that a file knows of.
+
+    Where the file cannot be read it is the time in seconds: more than any count of openings, and the openings
+    after it count on from there.
+    """
+    file = ReadOnlyFile(path, HISTORY)
+    try:
+        rows = file.rows("SELECT max(boot) FROM boot")
+    except StoreError:
+        return now_ms // 1000
+    finally:
+        file.close()
+    return 1 if not rows or rows[0][0] is None else int(rows[0][0]) + 1

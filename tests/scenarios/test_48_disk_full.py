@@ -1,26 +1,39 @@
 """48: the disk is full, read-only, or fails: control goes on, it is told, nothing that waits is lost."""
 
 import asyncio
+import contextlib
 import errno
 import os
+import signal
+import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from cli.edge_records import before
 from cli.logs import Lines
+from cli.process_config import ProcessConfig, read_config, write_config
+from cli.small_files import with_room
+from cli.supervisor import ChildSpec, Supervisor
+from cli.writing_permit import kept_copy
 from connectors.historian.rows import RowWriter
-from connectors.historian.sqlite import SqliteHistoryReader
-from connectors.sqlite_file import StoreError
+from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder, next_boot
+from connectors.sqlite_file import EPOCH, DiskError, StoreError, to_ms
 from connectors.stores.kept_file import keep, kept
 from ems.control import ControlMode, Role
 from ems.plan import PlanLabel
 from ems.requests import SwitchMode
 from ems.site import Site
+from ems.site_schema import load_site
 from sim.rig import Rig
 from sim.rig_scenario import MONDAY, Power
+from tests.scenarios.conftest import DEMO
 from tests.scenarios.recording import fill, recording, small_disk, until
 from tests.scenarios.test_41_forecast_missing import (
     AT,
@@ -32,14 +45,14 @@ from tests.scenarios.test_41_forecast_missing import (
 
 pytestmark = pytest.mark.scenario(
     48,
-    left="an edge that is started anew on a full disk does not come up; the page, which reads the files, "
-    "does not show the alarm while they cannot be written",
+    left="the page, which reads the files, does not show the alarm while they cannot be written",
 )
 LOAD: Mapping[str, Power] = {
     "critical": 60.0,
     "essential": lambda t: 80.0 + 60.0 * (int(t / 7.0) % 2),
     "deferrable": 40.0,
 }
+ROOT = Path(__file__).resolve().parents[2]
 FULL_S, FREE_S, END_S = 30.0, 60.0, 90.0
 
 
@@ -113,6 +126,152 @@ def test_disk_full_orders_hold_at_once_and_are_told_until_they_are_kept(demo: Si
     assert after is not None
     assert after != before
     assert recorder.close()
+
+
+def open_once(directory: Path, crash: bool) -> int:
+    """A recorder of an earlier run, closed or killed; the number of its opening."""
+    code = (
+        "import os, sys; from pathlib import Path; from connectors.historian.sqlite import SqliteRecorder\n"
+        "from ems.clock import SystemClock\n"
+        "clock = SystemClock(); r = SqliteRecorder(Path(sys.argv[1]), clock=clock)\n"
+        "for i in range(50): r.event(clock.now(), 'edge.before.done', {'i': i})\n"
+        "assert r.flush(); print(r.boot, flush=True)\n"
+        f"{'os._exit(0)' if crash else 'r.close()'}"
+    )
+    file = str(directory / "history.sqlite")
+    done = subprocess.run([sys.executable, "-c", code, file], cwd=ROOT, capture_output=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("earlier", ["never", "closed", "killed"])
+def test_edge_started_on_a_full_disk_controls_is_told_and_records_when_there_is_room(
+    demo: Site, disk: Path, earlier: str
+):
+    """Every command is as without the fault; nothing is lost, and no number of a start comes twice."""
+    plain = Rig(demo, load_kw=LOAD, pv_kw=100.0).run(END_S)
+    ran = 0 if earlier == "never" else open_once(disk, crash=earlier == "killed")
+    ballast = fill(disk)
+    rig, recorder = recording(Rig(demo, load_kw=LOAD, pv_kw=100.0), disk)
+    assert recorder.boot == ran + 1
+    rig.run(10.0)
+    assert rig.after(0.0, lambda row: row.alarmed("records.unwritten")) <= 10.0
+    rig.run(FREE_S)
+    assert rig.last.alarmed("records.unwritten")
+    ballast.unlink()
+    assert recorder.flush(8.0)
+    rig.run(END_S)
+    assert not rig.last.alarmed("records.unwritten")
+    assert commands(rig) == commands(plain)
+    assert recorder.close()
+    sent = [(c.seq, c.point, c.value) for row in rig.rows() for c in row.commands]
+    assert in_file(disk) == sent
+    assert open_once(disk, crash=False) == ran + 2
+
+
+def test_past_of_an_edge_that_closed_is_read_on_a_full_disk(disk: Path):
+    """SQLite makes a file beside the one it reads; there is no room for it."""
+    open_once(disk, crash=False)
+    fill(disk)
+    reader = SqliteHistoryReader(disk / "history.sqlite")
+    past = before(reader)
+    assert past.readable
+    assert len(reader.events(EPOCH, datetime.max.replace(tzinfo=UTC), "edge.before.done", 100)) == 50
+
+
+def test_past_that_cannot_be_read_is_no_reason_not_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Then a file of orders that is gone was taken away, and no register of flash is worn out."""
+    open_once(tmp_path, crash=False)
+
+    def fails(*args: object, **kwargs: object) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("connectors.sqlite_file._check", fails)
+        past = before(SqliteHistoryReader(tmp_path / "history.sqlite"))
+        assert (past.readable, past.condition, past.alarms) == (False, None, None)
+        assert past.writes("bess1.p_set_kw", MONDAY, MONDAY, 500) == 500
+        now_ms = to_ms(MONDAY)
+        assert next_boot(tmp_path / "history.sqlite", now_ms) == now_ms // 1000
+    assert next_boot(tmp_path / "history.sqlite", now_ms) == 2
+
+
+def test_file_of_another_kind_is_no_full_disk(tmp_path: Path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "history.sqlite")) as other:
+        other.executescript("PRAGMA application_id=7; CREATE TABLE a (b)")
+    with pytest.raises(StoreError, match="application id 0x7") as refused:
+        SqliteRecorder(tmp_path / "history.sqlite")
+    assert not isinstance(refused.value, DiskError)
+    with pytest.raises(StoreError, match="application id 0x7"):
+        before(SqliteHistoryReader(tmp_path / "history.sqlite"))
+
+
+@pytest.mark.timeout(400)
+def test_run_on_a_full_disk_comes_up_and_tells(disk: Path, tmp_path: Path):
+    """The whole command. Each completed cycle is a datagram, as for a service manager."""
+    folder = disk / "data"
+    folder.mkdir()
+    ballast = fill(disk)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    beats = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    beats.bind(str(tmp_path / "notify"))
+    beats.settimeout(240.0)  # a crowded machine
+    command = [sys.executable, "-m", "cli.main", "run", "demo", "--dir", str(folder), "--api-port", str(port)]
+    env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    run = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        cycles = [beats.recv(4096) for _ in range(11)]
+        assert all(b"WATCHDOG=1" in cycle for cycle in cycles)
+        freed_at = datetime.now(UTC)
+        ballast.unlink()
+        reader = SqliteHistoryReader(folder / "history.sqlite")
+        until(lambda: "edge" in reader.statuses(), 30.0)
+        told = reader.events(EPOCH, datetime.max.replace(tzinfo=UTC), "alarm.raised", 100)
+        kept_at = [e.at for e in told if e.fields["code"] == "records.unwritten"]
+        assert len(kept_at) == 1
+        assert kept_at[0] < freed_at
+        edges = reader.events(EPOCH, datetime.max.replace(tzinfo=UTC), "edge.source.changed", 100)
+        assert edges[-1].at < freed_at
+    finally:
+        run.send_signal(signal.SIGINT)
+        out, _ = run.communicate(timeout=60.0)
+        beats.close()
+    assert run.returncode == 0, out.decode()
+
+
+def test_run_on_a_full_disk_keeps_what_its_processes_are_told_in_memory(disk: Path, tmp_path: Path):
+    fill(disk)
+    config = ProcessConfig(site=DEMO, directory=disk)
+    told = with_room(disk, lambda folder: write_config(config, folder / "process.json"), tmp_path)
+    copied = with_room(disk, lambda folder: kept_copy(DEMO, folder), tmp_path)
+    assert disk not in told.parents
+    assert read_config(told) == config
+    assert load_site(copied) == load_site(DEMO)
+    assert (told.parent.stat().st_mode & 0o777, copied.is_relative_to(tmp_path)) == (0o700, True)
+
+
+@pytest.mark.parametrize(("number", "held"), [(errno.EROFS, True), (errno.EIO, True), (errno.EACCES, False)])
+def test_run_on_a_failing_disk_a_missing_right_stays_an_error(tmp_path: Path, number: int, held: bool):
+    def write(folder: Path) -> Path:
+        if folder == tmp_path:
+            raise OSError(number, os.strerror(number))
+        return folder
+
+    if held:
+        assert with_room(tmp_path, write, tmp_path).parent == tmp_path
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            with_room(tmp_path, write, tmp_path)
+
+
+def test_process_whose_log_cannot_be_opened_runs(tmp_path: Path):
+    """Its lines go where the supervisor's go."""
+    supervisor = Supervisor()
+    log = tmp_path / "no such folder" / "edge.log"
+    supervisor.start(ChildSpec(name="edge", module="timeit", config=Path("1"), log=log))
+    assert supervisor.children["edge"].process.wait(30.0) == 0
 
 
 def failing(real, number: int, nth: int):
