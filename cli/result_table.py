@@ -192,6 +192,9 @@ def _genset_rows(compared: Sequence[Compared]) -> list[Row]:
     ]
 
 
+OVER_CAP = ("import_over_cap", "export_over_cap")
+
+
 def _violation_rows(compared: Sequence[Compared]) -> list[Row]:
     kinds = sorted({k for c in compared for k, n in c.costs.violations.items() if n})
     return [
@@ -208,6 +211,18 @@ def _violation_rows(compared: Sequence[Compared]) -> list[Row]:
                 indent=True,
             )
             for kind in kinds
+        ),
+        *(
+            _row(
+                compared,
+                f"{kind.replace('_', ' ')}, by at most",
+                "kW",
+                lambda c, k=kind: float(c.run.violation_max.get(k, 0.0)),  # type: ignore[misc]
+                digits=1,
+                indent=True,
+            )
+            for kind in OVER_CAP
+            if kind in kinds
         ),
     ]
 

@@ -153,7 +153,8 @@ def _check(inputs: PlantInput, dt_s: float) -> None:
         inputs.refuel_l,
         inputs.q_set_kvar,
     )
-    total = dt_s + inputs.mains_v_pu + (inputs.mains_f_hz or 0.0) + sum(demand) + sum(potential)
+    f_hz = 0.0 if inputs.mains_f_hz is None else inputs.mains_f_hz
+    total = dt_s + inputs.mains_v_pu + f_hz + sum(demand) + sum(potential)
     for values in setpoints:
         total += sum(values.values())
     if not math.isfinite(total):

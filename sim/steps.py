@@ -30,8 +30,9 @@ class StepOptions:
     step_s : when nothing happens, on the clock's multiples [s].
     island_step_s : longest cycle while not grid-tied [s].
     busy_step_s : longest cycle while a genset starts, loads or unloads [s].
-    settle_s : extra cycles so long after each multiple of `step_s`, where the truth changes: they stand for
-        the real loop, which sees the new load a second later. Only where `step_s` is longer.
+    settle_s : extra cycles so long after each change of the truth: they stand for the real loop, which sees
+        the new load a second later. Only where the step is longer.
+    truth_s : the truth changes on the clock's multiples of it; None: of `step_s` [s].
     phases : around each change of the mains.
     """
 
@@ -39,6 +40,7 @@ class StepOptions:
     island_step_s: float = 60.0
     busy_step_s: float = 10.0
     settle_s: tuple[float, ...] = (1.0, 11.0)
+    truth_s: float | None = None
     phases: tuple[Phase, ...] = (
         Phase(from_s=-10.0, to_s=30.0, step_s=1.0),
         Phase(from_s=30.0, to_s=600.0, step_s=10.0),
@@ -48,7 +50,8 @@ class StepOptions:
 DEMO_STEPS = StepOptions(
     step_s=10.0,
     island_step_s=10.0,
-    settle_s=(),
+    settle_s=(1.0,),
+    truth_s=60.0,
     phases=(Phase(from_s=-60.0, to_s=600.0, step_s=1.0),),
 )
 SIMULATE_STEPS = StepOptions()
@@ -113,9 +116,10 @@ class StepPolicy:
         return self.next_s(t_s, mode, busy) - t_s
 
     def _next_settling(self, t_s: float, step_s: float) -> float:
-        """The next extra cycle after the truth has changed: on multiples of the slow step, after windows."""
+        """The next extra cycle after the truth has changed: on its multiples, after windows."""
         at_s = t_s + self._lead_s
-        changed = [math.floor(at_s / self.options.step_s + EPSILON_S) * self.options.step_s - self._lead_s]
+        truth_s = self.options.step_s if self.options.truth_s is None else self.options.truth_s
+        changed = [math.floor(at_s / truth_s + EPSILON_S) * truth_s - self._lead_s]
         ended = bisect_right(self._ends, t_s + EPSILON_S) - 1
         if ended >= 0:
             changed.append(self._ends[ended])

@@ -205,11 +205,17 @@ def walk(policy: StepPolicy, mode, until_s: float, busy: bool = False) -> list[f
 
 
 def test_step_policy_demo_is_ten_seconds_and_one_second_around_events():
+    """And a second after each full minute, when load and sun have changed: as the real loop sees it."""
     times = walk(StepPolicy(DEMO_STEPS, (1000.0,)), GridMode.GRID_TIED, 2000.0)
     steps = np.diff(times)
     at = np.asarray(times[:-1])
-    assert set(steps[(at >= 940.0) & (at < 1600.0)]) == {1.0}
-    assert set(steps[(at < 940.0) | (at >= 1600.0)]) == {10.0}
+    near = (at >= 940.0) & (at < 1600.0)
+    assert set(steps[near]) == {1.0}
+    assert [t for t in times if 1600.0 <= t <= 1620.0] == [1600.0, 1601.0, 1610.0, 1620.0]
+    near |= (at >= 1600.0) & (at < 1610.0)
+    assert set(steps[~near & (at % 60.0 >= 10.0)]) == {10.0}
+    assert set(steps[~near & (at % 60.0 == 0.0)]) == {1.0}
+    assert set(steps[~near & (at % 60.0 == 1.0)]) == {9.0}
 
 
 def test_step_policy_simulate_settles_after_each_quarter_hour():

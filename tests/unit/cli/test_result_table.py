@@ -52,6 +52,18 @@ def test_rows_money_parts_add_up_to_the_total():
     assert whole.values[0] == pytest.approx((total.values[0] or 0.0) + (lost.values[0] or 0.0))
 
 
+def test_rows_of_a_cap_say_how_long_and_by_how_much():
+    over = replace(
+        run("mpc"), violation_s={"import_over_cap": 12.0}, violation_max={"import_over_cap": 18.25}
+    )
+    over = replace(over, counters=replace(over.counters, violations={"import_over_cap": 12}))
+    rows = {r.label: r for r in result_rows(compare(site(), [over, run("rules")]))}
+    long, most = rows["import over cap"], rows["import over cap, by at most"]
+    assert (long.unit, long.values[0]) == ("s", 12.0)
+    assert (most.unit, most.values[0]) == ("kW", 18.25)
+    assert "export over cap, by at most" not in rows
+
+
 def test_savings_parts_add_up_to_the_difference():
     ems, rival = compare(site(), [run("mpc"), run("rules")])
     *parts, (name, total) = savings_parts(ems, rival)
