@@ -213,8 +213,8 @@ class Device:
         self._learn(wall_s() - began_s)
         now, now_s = self._clock.now(), self._clock.monotonic_s()
         self._readings = {
-            point: reading(point, value, quality, now if told is None else told, now_s)
-            for point, (value, quality, told) in values.items()
+            point: reading(point, value, quality, now if told is None else told, now_s - age_s)
+            for point, (value, quality, told, age_s) in values.items()
         }
         self.counters.polls += 1
         if self.health is not Health.UP:

@@ -69,7 +69,7 @@ class FieldIO:
         self._on_event = on_event
         self._devices: dict[str, Device] = {}
         self._device_of: dict[str, Device] = {}
-        self._certified: dict[str, OpcUaLink] = {}  # connections that may have certificates
+        self._opc_ua: dict[str, OpcUaLink] = {}  # connections with certificates, or subscriptions
         deadlines: list[float] = []
         buses: dict[tuple[str, int], Bus] = {}
         shares: dict[tuple[str, int], list[float]] = {}  # time-outs of the units of each bus
@@ -86,7 +86,7 @@ class FieldIO:
             else:
                 link = _link(connection, codecs, host, port, wait_s, clock)
                 if isinstance(link, OpcUaLink):
-                    self._certified[connection.id] = link
+                    self._opc_ua[connection.id] = link
             device = Device(
                 connection,
                 codecs,
@@ -220,7 +220,7 @@ class FieldIO:
     def expiring(self) -> dict[str, str]:
         """Connections with a certificate that ends within `EXPIRY_DAYS`, or has ended, and which it is."""
         now = self._clock.now()
-        texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._certified.items()}
+        texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._opc_ua.items()}
         return {i: text for i, text in texts.items() if text}
 
     def links(self) -> dict[str, dict[str, JsonValue]]:
@@ -236,6 +236,7 @@ class FieldIO:
                 "unknown_writes": d.counters.unknown_writes,
                 "late_polls": d.counters.late_polls,
                 "late_writes": d.counters.late_writes,
+                **(self._opc_ua[device_id].counts if device_id in self._opc_ua else {}),
             }
             for device_id, d in self._devices.items()
         }

@@ -26,11 +26,16 @@ class NotSent(LinkError):
 
 
 class PointValue(NamedTuple):
-    """What one point was read as. `source_time` is the device's own time where it tells one."""
+    """What one point was read as.
+
+    `source_time` is the device's own time where it tells one; `age_s` is how long ago the device proved that
+    it is still so [s wall]: 0 where it was asked just now.
+    """
 
     value: float | None
     quality: Quality
     source_time: datetime | None
+    age_s: float = 0.0
 
 
 class WriteReply(NamedTuple):

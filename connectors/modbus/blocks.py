@@ -37,7 +37,7 @@ class ReadBlock:
         for (codec, point, missing, factor, offset, low, high), raw in zip(self.usual, raws, strict=True):
             value: float = raw * factor + offset
             if low <= value <= high and raw != missing:  # nearly always; NaN is in no range
-                out[point] = _pack(PointValue, (value, Quality.GOOD, None))
+                out[point] = _pack(PointValue, (value, Quality.GOOD, None, 0.0))
             else:
                 out[point] = PointValue(*codec.from_raw(raw), None)
 

@@ -1,26 +1,24 @@
-"""OPC UA link: asyncua underneath, all points in one read, all setpoints in one write, nothing retried."""
+"""OPC UA link: asyncua underneath, all points in one read or told by a subscription, nothing retried."""
 
 import asyncio
 import contextlib
 import logging
-import math
-import struct
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
-from asyncua.ua.uaerrors import UaError
 
-from connectors.link import LinkError, PointValue, Untrusted, WriteReply
+from connectors.link import LinkError, PointValue, WriteReply
 from connectors.opcua.security import Expiry, SafeClient, explained, protect, url_of
+from connectors.opcua.subscription import Book, subscribe
+from connectors.opcua.values import FAULTS, aware, node_id, point_value, sampled_value, text_of, words
 from connectors.point_map import PointCodec
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import Connection
-from ems.telemetry import Quality
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs every lost connection; we report links
 
@@ -31,19 +29,6 @@ CONNECT_ROUND_TRIPS = 6
 DISCOVERY_ROUND_TRIPS = 4  # where the server is asked for its certificate first
 NAMESPACES = ua.NodeId.from_string("i=2255")  # Server.NamespaceArray
 TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
-# Whatever a broken server can make the decoder raise; each means that the stream is not to be trusted.
-FAULTS = (
-    OSError,
-    TimeoutError,
-    UaError,
-    struct.error,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    AssertionError,
-)
 
 
 class OpcUaLink:
@@ -81,6 +66,10 @@ class OpcUaLink:
         self._client: Client | None = None
         self._nodes: dict[str, ua.NodeId] = {}
         self._request = ua.ReadParameters()
+        self._asked = connection.subscription
+        self._read: tuple[PointCodec, ...] = self._codecs  # read at each poll; the others are told
+        self._book: Book | None = None
+        self._counted = (0, 0)  # overflows and repeated messages of the subscriptions before
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -98,25 +87,44 @@ class OpcUaLink:
                 await client.connect()
                 self._namespaces = list(await client.get_namespace_array())
                 self._nodes = self._resolve(self._namespaces)
+            await self._subscribe(client)
         except FAULTS as error:
             self._tear_down(client)
             told = explained(error, self._security)
             if told is not None:
                 raise type(told)(f"cannot connect to {self._url}: {told}") from None
-            raise LinkError(f"cannot connect to {self._url}: {_words(error)}") from None
-        except Untrusted as error:
+            raise LinkError(f"cannot connect to {self._url}: {words(error)}") from None
+        except LinkError as error:
             self._tear_down(client)
-            raise Untrusted(f"cannot connect to {self._url}: {error}") from None
+            raise type(error)(f"cannot connect to {self._url}: {error}") from None
         except BaseException:
             self._tear_down(client)
             raise
-        nodes = [NAMESPACES, *(self._nodes[c.point.point] for c in self._codecs)]
+        nodes = [NAMESPACES, *(self._nodes[c.point.point] for c in self._read)]
         self._request = ua.ReadParameters(
             NodesToRead=[ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes],
             TimestampsToReturn=ua.TimestampsToReturn.Both,
             MaxAge=0,
         )
         self._client = client
+
+    async def _subscribe(self, client: SafeClient) -> None:
+        """Have the points that are only read told; what the server does not tell well is read.
+
+        Setpoints are read, so that what is read back after a write is never from before it.
+        """
+        self._read, self._book = self._codecs, None
+        if self._asked is None:
+            return
+        nodes = [(c, self._nodes[c.point.point]) for c in self._codecs if not c.point.writable]
+        if not nodes:
+            return
+        within_s = CONNECT_ROUND_TRIPS * self._timeout_s + 2.0 * self._asked.keep_alive_s
+        async with asyncio.timeout(within_s):
+            self._book = await subscribe(
+                client, self._asked, nodes, sampled=self._sampled, timeout_s=self._timeout_s, now_s=wall_s
+            )
+        self._read = tuple(c for c in self._codecs if c.point.point not in self._book.values)
 
     async def _protect(self, client: SafeClient) -> None:
         """Settle who is there, where the site file asks for it."""
@@ -137,17 +145,17 @@ class OpcUaLink:
             return {}
         client = self._usable()
         try:
-            nodes = [_node_id(f.address, self._namespaces) for f in self._identity]
+            nodes = [node_id(f.address, self._namespaces) for f in self._identity]
             wanted = [ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes]
             async with asyncio.timeout(self._timeout_s):
                 results = await client.uaclient.session.read(ua.ReadParameters(NodesToRead=wanted))
         except FAULTS as error:
             self._drop()
-            raise LinkError(f"identity: {_words(error)}") from None
+            raise LinkError(f"identity: {words(error)}") from None
         if len(results) != len(self._identity):
             self._drop()
             raise LinkError(f"identity: {len(results)} results for {len(self._identity)} nodes")
-        return {f.name: _text(r) for f, r in zip(self._identity, results, strict=True)}
+        return {f.name: text_of(r) for f, r in zip(self._identity, results, strict=True)}
 
     async def read(self) -> dict[str, PointValue]:
         client = self._usable()
@@ -156,29 +164,47 @@ class OpcUaLink:
                 results = await client.uaclient.session.read(self._request)
         except FAULTS as error:
             self._drop()
-            raise LinkError(f"read: {_words(error)}") from None
-        if len(results) != len(self._codecs) + 1:
+            raise LinkError(f"read: {words(error)}") from None
+        if len(results) != len(self._read) + 1:
             self._drop()
-            raise LinkError(f"read: {len(results) - 1} results for {len(self._codecs)} nodes")
+            raise LinkError(f"read: {len(results) - 1} results for {len(self._read)} nodes")
         namespaces, *values = results
         if namespaces.Value is None or namespaces.Value.Value != self._namespaces:
             self._drop()  # the indices our node ids were made with may mean others now
             raise LinkError("the namespaces of the server have changed")
+        out = {
+            codec.point.point: self._value(codec, value, aware(value.ServerTimestamp))
+            for codec, value in zip(self._read, values, strict=True)
+        }
+        return out if self._book is None else self._told(self._book) | out
+
+    def _told(self, book: Book) -> dict[str, PointValue]:
+        """What the subscription told last, as old as its last proof. Raises LinkError where it is dead."""
+        now_s = wall_s()
+        try:
+            book.check(now_s)
+        except LinkError:
+            self._drop()
+            raise
+        age_s, told = book.age_s(now_s), book.values
         return {
-            codec.point.point: self._point_value(codec, value)
-            for codec, value in zip(self._codecs, values, strict=True)
+            c.point.point: self._value(c, told[c.point.point], book.served)._replace(age_s=age_s)
+            for c in self._codecs
+            if c.point.point in told
         }
 
-    def _point_value(self, codec: PointCodec, result: ua.DataValue) -> PointValue:
-        value = _point_value(codec, result)
-        if not self._sampled or value.quality is not Quality.GOOD:
-            return value
-        told, served = value.source_time, _aware(result.ServerTimestamp)
-        if told is None or served is None:
-            return PointValue(None, Quality.DEVICE_BAD, told)
-        if (served - told).total_seconds() > codec.point.age_s_max:
-            return PointValue(value.value, Quality.STALE, told)
-        return value
+    @property
+    def counts(self) -> dict[str, int]:
+        """What happened to its subscriptions since the start; empty where it is polled."""
+        if self._asked is None:
+            return {}
+        overflows, repeated = self._counted
+        if self._book is not None:
+            overflows, repeated = overflows + self._book.overflows, repeated + self._book.repeated
+        return {"queue_overflows": overflows, "repeated_messages": repeated}
+
+    def _value(self, codec: PointCodec, result: ua.DataValue, served: datetime | None) -> PointValue:
+        return sampled_value(codec, result, served) if self._sampled else point_value(codec, result)
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
         if wall_s() >= until_s:
@@ -209,7 +235,7 @@ class OpcUaLink:
                 codes = await client.uaclient.session.write(ua.WriteParameters(NodesToWrite=wanted))
         except FAULTS as error:
             self._drop()
-            return [WriteReply(WriteOutcome.UNKNOWN, f"write: {_words(error)}")] * len(wanted)
+            return [WriteReply(WriteOutcome.UNKNOWN, f"write: {words(error)}")] * len(wanted)
         if len(codes) != len(wanted):
             self._drop()
             detail = f"write: {len(codes)} results for {len(wanted)} values"
@@ -232,7 +258,7 @@ class OpcUaLink:
 
     def _resolve(self, namespaces: Sequence[str]) -> dict[str, ua.NodeId]:
         """Node ids of this session: the index of a namespace may differ after every restart of the server."""
-        return {c.point.point: _node_id(c.point.address, namespaces) for c in self._codecs}
+        return {c.point.point: node_id(c.point.address, namespaces) for c in self._codecs}
 
     def _usable(self) -> Client:
         if self._client is None:
@@ -241,6 +267,9 @@ class OpcUaLink:
 
     def _drop(self) -> None:
         client, self._client = self._client, None
+        if self._book is not None:
+            self._counted = (self._counted[0] + self._book.overflows, self._counted[1] + self._book.repeated)
+            self._book = None
         self._nodes = {}
         if client is not None:
             self._tear_down(client)
@@ -256,51 +285,7 @@ class OpcUaLink:
         task.add_done_callback(self._closing.discard)
 
 
-def _node_id(address: str, namespaces: Sequence[str]) -> ua.NodeId:
-    if address.startswith("nsu="):
-        uri, _, identifier = address.removeprefix("nsu=").partition(";")
-        if uri not in namespaces:
-            raise UaError(f"the server has no namespace {uri}")
-        address = f"ns={namespaces.index(uri)};{identifier}"
-    return ua.NodeId.from_string(address)
-
-
-def _text(result: ua.DataValue) -> str | None:
-    """A text or a whole number, as text; None for anything else, and with a bad status."""
-    status, raw = result.StatusCode, None if result.Value is None else result.Value.Value
-    if status is not None and not status.is_good():
-        return None
-    if isinstance(raw, str):
-        return raw.strip() if raw.strip() else None
-    return str(raw) if isinstance(raw, int) and not isinstance(raw, bool) else None
-
-
 async def _clear_up(client: Client, timeout_s: float) -> None:
     with contextlib.suppress(*FAULTS):
         async with asyncio.timeout(timeout_s):
             await client.disconnect()
-
-
-def _point_value(codec: PointCodec, result: ua.DataValue) -> PointValue:
-    """Value, quality and the device's own time of one read result."""
-    source_time = _aware(result.SourceTimestamp)
-    status = result.StatusCode
-    if status is not None and not status.is_good():
-        return PointValue(None, Quality.DEVICE_BAD, source_time)
-    raw = result.Value.Value if result.Value is not None else None
-    if isinstance(raw, float) and not math.isfinite(raw):
-        return PointValue(None, Quality.NOT_FINITE, source_time)
-    if not isinstance(raw, bool | int | float):
-        return PointValue(None, Quality.DEVICE_BAD, source_time)
-    return PointValue(*codec.from_raw(raw), source_time)
-
-
-def _aware(stamp: datetime | None) -> datetime | None:
-    if stamp is None:
-        return None
-    return stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp.astimezone(UTC)
-
-
-def _words(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -73,6 +73,11 @@ class NodeUaPlant:
         async with asyncio.timeout(PATIENCE_S):
             return await self._answer()
 
+    def send(self, signal: int) -> None:
+        """To its process."""
+        assert self._process is not None
+        self._process.send_signal(signal)
+
     async def stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:

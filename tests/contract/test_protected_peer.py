@@ -1,6 +1,7 @@
 """Our protected OPC UA side against node-opcua: every policy and mode, and what it refuses."""
 
 import dataclasses
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,14 +9,15 @@ import pytest_asyncio
 
 from connectors.field import FieldIO
 from connectors.opcua import certificates
-from ems.clock import VirtualClock, wall_sleep
+from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
-from ems.site import UaSecurity
+from ems.site import UaSecurity, UaSubscription
 from tests.builders import T0
 from tests.contract.node_plant import NodeUaPlant
 from tests.contract.pki import CLIENT_URI, LONG, NOW
 from tests.contract.plants import START, command, reset, site_of
 
+ASKED = UaSubscription(publishing_s=0.2, sampling_s=0.05, keep_alive_s=0.4, queue=2)
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.needs_server]
 
 
@@ -28,15 +30,23 @@ async def plant() -> AsyncIterator[NodeUaPlant]:
 
 
 class Rig:
-    def __init__(self, plant: NodeUaPlant, security: UaSecurity) -> None:
+    def __init__(self, plant: NodeUaPlant, security: UaSecurity, told: UaSubscription | None = None) -> None:
         self.clock = VirtualClock(T0)
-        connection = dataclasses.replace(plant.connection, security=security, timeout_s=5.0)
+        connection = dataclasses.replace(
+            plant.connection, security=security, timeout_s=5.0 if told is None else 2.0, subscription=told
+        )
         self.reasons: list[str] = []
         self.io = FieldIO(
             site_of(connection),
             clock=self.clock,
             on_event=lambda at, kind, fields: self.reasons.append(str(fields.get("reason", "up"))),
         )
+
+    async def until(self, name: str, value: float | None, within_s: float = 20.0) -> None:
+        began_s = wall_s()
+        while (found := (await self.read())[name]) != pytest.approx(value):
+            assert wall_s() - began_s < within_s, (name, found, self.reasons)
+            await wall_sleep(0.02)
 
     async def read(self) -> dict[str, float | None]:
         """What is read once the link has come up or said why it does not."""
@@ -98,3 +108,67 @@ async def test_channel_renewed_many_times_under_a_session_values_go_on(plant, mo
         await wall_sleep(0.1)
     assert rig.reasons == ["up"]
     await rig.io.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def told(plant) -> AsyncIterator[Rig]:
+    """A rig that is told changes."""
+    await reset(plant)
+    rig = Rig(plant, plant.pki.security(), ASKED)
+    assert await rig.read() == pytest.approx(START), rig.reasons
+    yield rig
+    await rig.io.close()
+
+
+async def test_changes_are_told_bad_ones_too_and_what_stands_still_is_proved(told, plant):
+    await plant.put("p_kw", -250.0)
+    await told.until("p_kw", -250.0)
+    await plant.put("soc", None)
+    await told.until("soc", None)
+    began_s = wall_s()
+    while wall_s() - began_s < 1.5:
+        assert (await told.read())["p_kw"] == -250.0
+        await wall_sleep(0.05)
+    assert told.reasons == ["up"]
+
+
+async def test_setpoint_written_is_read_back_at_the_next_poll(told):
+    for value in (12.0, -40.0):
+        (result,) = await told.io.write([command("dev.p_set_kw", value)])
+        assert result.outcome is WriteOutcome.CONFIRMED
+        assert (await told.read())["p_set_kw"] == pytest.approx(value)
+
+
+async def test_queue_that_overflows_is_counted_and_the_newest_value_stands(told, plant):
+    for i in range(40):
+        await plant.put("p_kw", float(i))
+        await wall_sleep(0.02)
+    await told.until("p_kw", 39.0)
+    assert told.io.links()["dev_link"]["queue_overflows"] > 0
+    assert told.reasons == ["up"]
+
+
+@pytest.mark.parametrize("how", ["close_sessions", "delete_subscriptions"])
+async def test_session_or_subscription_ended_by_the_server_is_noticed_and_made_anew(told, plant, how):
+    assert await plant.ask(how) >= 1
+    await told.until("p_kw", None)
+    await plant.put("p_kw", 77.0)
+    await told.until("p_kw", 77.0)
+    assert told.reasons[0] == told.reasons[-1] == "up"
+
+
+async def test_namespaces_renumbered_noticed_and_resolved_anew(told, plant):
+    await plant.ask("namespace", uri=f"urn:later:{wall_s()}")
+    await told.until("p_kw", None)
+    (result,) = await told.io.write([command("dev.p_set_kw", 55.0)])
+    assert result.outcome is WriteOutcome.NOT_SENT
+    await told.until("p_kw", START["p_kw"])
+    assert any("namespaces" in r for r in told.reasons)
+
+
+async def test_server_that_freezes_is_lost_and_comes_back_with_what_it_holds_now(told, plant):
+    plant.send(signal.SIGSTOP)
+    await told.until("p_kw", None)
+    plant.send(signal.SIGCONT)
+    await plant.put("p_kw", 5.0)
+    await told.until("p_kw", 5.0)

@@ -18,7 +18,7 @@ from tests.contract.plants import START, OpcUaPlant, command, free_port, reset, 
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.scenario(29, left="subscriptions: it polls; times are wall time, 1 s at most"),
+    pytest.mark.scenario(29),
 ]
 
 

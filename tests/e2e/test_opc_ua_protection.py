@@ -29,7 +29,7 @@ from tests.contract.plants import START, OpcUaPlant, command, site_of
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.scenario(29, left="certificates are believed one by one, not by an issuer"),
+    pytest.mark.scenario(29),
 ]
 URI = "urn:test:server"
 GOOD = Path(__file__).parents[1] / "unit" / "ems" / "broken_sites"

@@ -407,5 +407,5 @@ def test_read_block_whole_reply_decoded_as_each_point_by_itself(rows, payload, f
         block.decode_into(out, bytes(DATA_AT) + data)
         for c, offset in block.points:
             expected = c.decode_at(data, offset)
-            assert out[c.point.point] == (*expected, None)
+            assert out[c.point.point] == PointValue(*expected, None)
             assert (out[c.point.point].value is None) == (expected.value is None)
