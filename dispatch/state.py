@@ -34,7 +34,7 @@ class GensetSeen:
     starts_today: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ObserverMemory:
     """Memory behind the plant condition: mode confirmation, ages, demand counters, last good values."""
 
@@ -107,7 +107,7 @@ class FeederShed:
     closing: bool = False  # asked to close again
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ProtectionMemory:
     """Timers of the common protections [s, edge monotonic]; None while the cause is absent."""
 
@@ -137,7 +137,7 @@ class Written:
     tries: int = 0  # so often, one after the other
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EdgeState:
     """Everything a tick depends on beside its inputs."""
 

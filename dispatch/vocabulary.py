@@ -41,7 +41,7 @@ class LadderStatus:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """What a controller or a protection wants one setpoint to be, with one true sentence why."""
 
@@ -53,7 +53,7 @@ class Target:
 Wanted = Mapping[str, Target]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Targets:
     """Wishes per asset id. A setpoint nobody names is left alone (its device keeps or times out).
 
@@ -70,7 +70,7 @@ class Targets:
     q_kvar: Wanted = field(default_factory=dict)  # of converters, given into the bus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PowerBalance:
     """Sums of one snapshot [kW]; `net_kw` is what grid, gensets and batteries must cover together."""
 
@@ -87,7 +87,7 @@ class PowerBalance:
         return self.load_kw - self.pv_kw
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ControlMemory:
     """What controllers remember between ticks."""
 
@@ -98,7 +98,7 @@ class ControlMemory:
     high_load_since_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Context:
     """Everything a controller may look at. `dt_s` is how long its decisions will stand [s]."""
 
@@ -202,7 +202,7 @@ class Alarm:
         return self.code if self.asset is None else f"{self.code}.{self.asset}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TickInput:
     """What the shell hands to one tick beside its state."""
 
@@ -221,7 +221,7 @@ class TickInput:
     untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Decisions:
     """Outcome of one tick. The shell sends `commands`, each once, and nothing else."""
 

@@ -70,7 +70,7 @@ class GensetDuty:
     exercised_at: datetime | None = None  # when the last such run was long enough; None: never seen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GensetCondition:
     """One genset as the edge sees it."""
 
@@ -98,7 +98,7 @@ class BessUse:
     full_h: float = 0.0  # full on end until now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BessCondition:
     """One battery system as the edge sees it."""
 
@@ -134,7 +134,7 @@ class FeederUse:
     stretch_s: float = 0.0  # open now, since when
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PlantCondition:
     """Everything the planner needs that only the edge knows. Built every tick from good readings only."""
 

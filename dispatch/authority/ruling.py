@@ -27,7 +27,7 @@ AWAY = (
 )  # modes in which a device is not there to be dispatched
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Ruling:
     """Authority's view of one cycle. `strong` layers stand above those of the devices, `weak` ones below."""
 

@@ -91,7 +91,7 @@ class Selection:
     until_s: float  # edge monotonic
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AuthorityMemory:
     """Everything authority carries from one tick to the next."""
 

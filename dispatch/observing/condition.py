@@ -48,7 +48,7 @@ from ems.site import GridMode
 from ems.telemetry import Snapshot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """What the edge makes of one snapshot. `demand_kw` is what each feeder would draw if it were closed."""
 

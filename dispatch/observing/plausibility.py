@@ -18,7 +18,7 @@ CLOSED_FOR_S = 60.0  # the balance must close so long before it is believed, at 
 SKEW_S = 3.0  # readings may be so much apart in age: what moved in that time is no contradiction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BalanceSeen:
     """What was seen of the balance so far. Times are the edge's monotonic clock [s]."""
 

@@ -29,7 +29,7 @@ IMPORT_PATIENCE_S = 60.0  # the import cap is a contract, not a fuse: so long be
 DROP_OUT_S = 10.0  # feeders found open so soon after a change of mode dropped out with the bus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Protected:
     """What is left of the wishes, and what the protections did and remember."""
 

@@ -45,7 +45,7 @@ BLOCKED = frozenset((Step.DEAD, Step.STARTING, Step.ENERGISED))  # PV and follow
 STEERED = frozenset((Step.BALANCING, Step.OPENING))  # power at the POI is brought to zero
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TransitionMemory:
     """Where the plant is between grid modes. Times are edge monotonic [s]."""
 
