@@ -25,7 +25,6 @@ import sys
 import time
 import types
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,9 @@ WALL_S, WALL_TIMES = 60.0, 30.0  # one that waits for ever is found too, on a ma
 FINDERS = 12  # tests that come first since they found a fault of the same function
 UNPLANTED = 77
 AUTHORITY_TESTS = (
-    "control", "authority_gate", "authority_edges", "authority_layers", "leases", "desk_rights", "standing",
+    "authority_edges", "authority_gate", "authority_layers", "control", "desk_edges", "desk_limits_edges",
+    "desk_rights", "layers_edges", "leases", "limits_edges", "modes_edges", "ruling_edges", "stage_edges",
+    "standing",
 )  # fmt: skip
 WRITING_TESTS = (
     "authority_gate", "commands_edges", "contention", "droop", "effect", "effect_edges", "gate_edges",
@@ -118,8 +119,11 @@ class Session:
                 out[(path, line)] = sorted(items, key=lambda i: self.cpu_s[i.nodeid])
         return out
 
-    def _asked(self, path: Path, name: str) -> Iterator[tuple[str, Fault]]:
-        """The faults of a module that are to be planted, each with the key it is kept under."""
+    def _asked(self, path: Path, name: str) -> list[tuple[str, Fault]]:
+        """The faults of a module that are to be planted, each with the key it is kept under.
+
+        What is known of places that are no more is forgotten.
+        """
         source = path.read_text()
         tree = ast.parse(source)
         by_function: dict[str, str] = {"": source}
@@ -127,18 +131,24 @@ class Session:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 by_function[node.name] = ast.get_source_segment(source, node) or ""
         count: dict[str, int] = {}
+        asked: list[tuple[str, Fault]] = []
+        every: set[str] = set()
         for fault in faults_of(tree):
             body = by_function.get(fault.function.rpartition(".")[2], source)
             what = f"{body}{fault.operator}{fault.was}{fault.becomes}"
             stem = hashlib.sha256(what.encode()).hexdigest()[:12]
             count[stem] = count.get(stem, 0) + 1
             key = f"{name}:{fault.function}:{stem}:{count[stem]}"
+            every.add(key)
             if (self.options.only and self.options.only not in key) or not self._in_sample(key):
                 continue
             if self._settled(key):
                 self.known[key]["line"] = fault.line
             else:
-                yield key, fault
+                asked.append((key, fault))
+        for gone in [k for k in self.known if k.startswith(f"{name}:") and k not in every]:
+            del self.known[gone]
+        return asked
 
     def _in_sample(self, key: str) -> bool:
         """A share of all faults that the seed alone decides, whatever else changes."""

@@ -4,7 +4,6 @@ Each handler takes the memory and gives back the next one with a verdict. Nothin
 is a lease, a limit or a mode, which the layers of authority then narrow like everything else.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -162,7 +161,7 @@ def _switch(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SwitchMode) 
         return no(memory, "orphaned", against)
     until_s = None
     if ask.for_s is not None:
-        if not (math.isfinite(ask.for_s) and 0.0 < ask.for_s <= EXPIRY_S_MAX) or ask.mode is ControlMode.OFF:
+        if not 0.0 < ask.for_s <= EXPIRY_S_MAX or ask.mode is ControlMode.OFF:  # nor where it is no number
             allowed = f"more than 0, at most {EXPIRY_S_MAX:.0f} s, and not for off"
             return no(memory, "bad_time", f"{ask.for_s!r} s; allowed: {allowed}")
         until_s = scene.now_s + ask.for_s

@@ -26,7 +26,7 @@ def set_limit(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SetLimit) 
         allowed = "import, export, pv, bess_charge, bess_discharge, or <setpoint>.low / .high"
         return no(memory, "unknown_subject", f"limit {ask.subject!r}; allowed: {allowed}")
     value = ask.value
-    if value is not None and not (math.isfinite(value) and subject.low <= value <= subject.high):
+    if value is not None and not subject.low <= value <= subject.high:  # nor where it is no number
         allowed = f"{subject.low:g} to {subject.high:g}"
         return no(memory, "out_of_bounds", f"{ask.subject}: {value!r}; allowed: {allowed}")
     mode = _mode_for(scene, memory, subject)
@@ -145,7 +145,7 @@ def _loosen(
     if not who.reason.strip():
         return no(memory, "no_reason", "a loosening needs its reason")
     timed = break_glass or isinstance(ask, str) or for_s is not None
-    if timed and (for_s is None or not (math.isfinite(for_s) and 0.0 < for_s <= GLASS_S_MAX)):
+    if timed and (for_s is None or not 0.0 < for_s <= GLASS_S_MAX):  # nor where it is no number
         return no(memory, "bad_time", f"{for_s!r} s; allowed: more than 0, at most {GLASS_S_MAX:.0f} s")
     waiting = Pending(
         ask=ask,

@@ -1,6 +1,5 @@
 """People's setpoints: set and release, select and operate, and an engineer's probe."""
 
-import math
 import zlib
 from itertools import chain
 
@@ -30,7 +29,7 @@ def set_setpoint(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SetSetp
     if not who.current:
         return stale(memory)
     for_s = scene.layout.control.params.setpoint_expiry_s if ask.for_s is None else ask.for_s
-    if not (math.isfinite(for_s) and 0.0 < for_s <= EXPIRY_S_MAX):
+    if not 0.0 < for_s <= EXPIRY_S_MAX:  # nor where it is no number
         return no(memory, "bad_time", f"{for_s!r} s; allowed: more than 0, at most {EXPIRY_S_MAX:.0f} s")
     return _granted(scene, memory, who, ask.point, ask.value, for_s)
 
@@ -91,12 +90,13 @@ def operate(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Operate) -> 
     A probe is judged anew: another may have begun since, or the setpoint may have moved.
     """
     selection = memory.selections.get(ask.token)
-    mode = None if selection is None else scene.modes(memory)[_device(selection.point)]
-    state = ""
-    if selection is not None and mode is not None:
-        state = state_hash(scene.condition, selection.point, mode)
+    if selection is None:
+        why = "nothing is selected under this token, or it was operated already"
+        return no(memory, "not_selected", why)
+    mode = scene.modes(memory)[_device(selection.point)]
+    state = state_hash(scene.condition, selection.point, mode)
     code, why = refused(selection, who.user, who.session, state, scene.now_s)
-    if selection is None or mode is None or code:
+    if code:
         return no(memory, code, why)
     is_probe = mode is ControlMode.TEST
     act = Act.PROBE if is_probe else Act.OPERATE
@@ -140,7 +140,7 @@ def _wrong_value(scene: Scene, memory: AuthorityMemory, point: str, value: float
     if a is None:
         allowed = ", ".join(sorted(chain.from_iterable(scene.layout.control.points_of.values())))
         return no(memory, "unknown_point", f"setpoint {point!r}; allowed: {allowed}")
-    if not (math.isfinite(value) and a.low <= value <= a.high):
+    if not a.low <= value <= a.high:  # nor where it is no number
         return no(memory, "out_of_bounds", f"{value!r}; allowed for {point}: {a.low:g} to {a.high:g}")
     return None
 

@@ -42,7 +42,7 @@ def closed(
         return seen.value >= 0.5
     if seen is None and point not in control.mapped:
         return True
-    if seen is None and now_s - first_s <= INPUT_HOLD_S:
+    if now_s - first_s <= INPUT_HOLD_S:  # what was seen in so short a time is fresh
         return None
     return False
 

@@ -31,12 +31,8 @@ def state_hash(condition: PlantCondition, point: str, mode: ControlMode) -> str:
     return f"{zlib.crc32(repr(parts).encode()):08x}"
 
 
-def refused(
-    selection: Selection | None, user: str, session: str, state: str, now_s: float
-) -> tuple[str, str]:
+def refused(selection: Selection, user: str, session: str, state: str, now_s: float) -> tuple[str, str]:
     """(code, why) of a refusal to operate; ("", "") when it may be done."""
-    if selection is None:
-        return "not_selected", "nothing is selected under this token, or it was operated already"
     if now_s > selection.until_s:
         return "selection_expired", f"operate within {SELECT_S:.0f} s of select"
     if user != selection.user:

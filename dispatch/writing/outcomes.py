@@ -50,8 +50,9 @@ def read_back(layout: Layout, written: Mapping[str, Written], snapshot: Snapshot
         reading = snapshot.readings.get(point)
         if w.wanted is None or point not in layout.setpoints or reading is None:
             continue
-        if reading.value is None or not reading.is_good or reading.arrived_s <= w.at_s:
+        if not reading.is_good or reading.arrived_s <= w.at_s:
             continue
+        assert reading.value is not None  # of a good one
         if abs(reading.value - w.wanted) <= slack_of(layout, point):
             out[point] = replace(w, value=w.wanted, known=True, wanted=None, tries=0)
     return out

@@ -34,7 +34,7 @@ def safe_proposals(
         asset = point.partition(".")[0]
         forming = bess_state.get(asset) is BessState.FORMING
         value = safe_value(authority.safety, mode)
-        if value is None and mode is GridMode.UNKNOWN and bess_state.get(asset) is BessState.FOLLOWING:
+        if mode is GridMode.UNKNOWN and bess_state.get(asset) is BessState.FOLLOWING:
             value = authority.safety.grid_tied
         if value is None or forming:
             continue

@@ -160,11 +160,13 @@ def test_watch_old_values_count_each_by_itself(value: float, contended: bool):
     [(-105.0, False), (-105.1, True), (0.0, False), (-97.0, False), (45.0, False), (45.1, True)],
 )
 def test_watch_between_two_of_ours_its_ends_are_rounded_too(value: float, contended: bool):
-    second = wrote(-100.0, 30.0)
-    memory, _ = seen(
-        (wrote(40.0, 0.0), told(40.0, 1.0)), (second, told(40.0, 30.0)), (second, told(value, 32.0))
-    )
+    first, second = (wrote(40.0, 0.0), told(40.0, 1.0)), wrote(-100.0, 30.0)
+    memory, _ = seen(first, (second, told(40.0, 30.0)), (second, told(value, 32.0)))
     assert bool(memory.contests) is contended
+    up = wrote(140.0, 30.0)
+    for top, others in ((145.0, False), (143.0, False), (145.1, True)):
+        memory, _ = seen(first, (up, told(40.0, 30.0)), (up, told(top, 32.0)))
+        assert bool(memory.contests) is others
     memory, _ = seen((wrote(-200.0, 0.0), told(-200.0, 1.0)), (wrote(-100.0, 30.0), told(-94.9, 32.0)))
     assert memory.contests
 

@@ -40,6 +40,7 @@ def sent(layout: Layout, s: Setpoint, last: Written | None, **given: Any) -> Com
         (0.5, 1.0, 140.0, 100.5),
         (0.5, 1.0, 60.0, 99.5),
         (0.5, 4.0, 140.0, 102.0),
+        (0.5, 1.0, 101.0, 100.5),
         (0.5, 4.0, 101.5, 101.5),  # nearer than a step
         (-3.0, 1.0, 140.0, 100.0),  # a rate that makes no sense moves nothing
     ],
@@ -49,6 +50,12 @@ def test_ramp_is_the_rate_times_the_time(per_s: float, dt_s: float, value: float
     out = sent(with_setpoint(BESS, ramp_per_s=per_s), setpoint(BESS, value), last, dt_s=dt_s)
     assert out.value == pytest.approx(becomes)
     assert ("at the allowed ramp" in out.reason) is (becomes != value)
+
+
+def test_ramp_does_not_speak_of_what_no_register_holds():
+    still = with_setpoint(BESS, ramp_per_s=-1.0)
+    out = sent(still, setpoint(BESS, 1e-9), stood(0.0, 0.0))
+    assert (out.value, out.reason) == (1e-9, "r")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +124,7 @@ def protective(value: float, cause: Cause = Cause.PLAN) -> Setpoint:
     ("value", "stands", "start"),
     [
         (40.0, -50.0, None),  # inside, its bounds included: free
-        (40.0, 100.0, None),
+        (-40.0, 100.0, None),
         (40.0, 0.0, None),
         (40.0, -51.0, -50.0),  # outside: to the bound at once, and from there
         (-20.0, -51.0, None),  # less than the bound is: free
@@ -168,7 +175,8 @@ def test_due_first_write_and_repetition_of_one_in_doubt():
 
 
 @pytest.mark.parametrize(
-    ("value", "stands", "yes"), [(5.0, 5.0, False), (5.0, -5.0, True), (5.0, 4.5, True), (0.0, 0.0, False)]
+    ("value", "stands", "yes"),
+    [(5.0, 5.0, False), (5.0, -5.0, True), (5.0, 4.5, True), (0.0, 0.0, False), (1e-9, 0.0, False)],
 )
 def test_due_safe_table_is_written_where_it_differs_and_never_again(value: float, stands: float, yes: bool):
     s = setpoint(BESS, value, cause=Cause.SAFE_TABLE)
@@ -198,6 +206,7 @@ def test_due_a_switch_is_written_when_it_turns(value: float, stands: float, yes:
 def test_due_again_for_the_watchdog_of_the_device(now_s: float, yes: bool):
     assert due(100.0, stood(100.0), now_s=now_s) is yes
     assert due(100.0, stood(100.0, 99.0 + 5e-7), now_s=now_s) is yes  # time is no finer than that
+    assert due(100.0, stood(100.0, 0.0), now_s=5.0 - 1e-6)
 
 
 # ---- what is forbidden -----------------------------------------------------------------------------------

@@ -52,6 +52,8 @@ def test_rounding_device_never_holds_more_than_the_bounds(
         (1.1, 1.05, 1.2, 0.5, False, 1.1),  # no count at all between the bounds
         (1.9, 1.6, 2.0, 0.5, True, 2.0),  # the only count there is
         (1.6, 1.5, 1.7, 0.5, True, 1.6),
+        (1.4, 1.0, 5.0, 0.5, True, 1.0),  # down to the bound itself
+        (-1.4, -5.0, -1.0, 0.5, True, -1.0),
         (0.3, 0.0, 0.3, 0.1, False, 0.3),  # 3 * 0.1 is more than 0.3 in the last bit
         (1e-6, 1e-6, 5.0, 1.0, False, 1e-6),  # whole, but for noise
         (3.0, 3.0, 3.0, 2.0, False, 3.0),

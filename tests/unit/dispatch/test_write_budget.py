@@ -4,12 +4,22 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from dispatch.layout import layout_of
-from dispatch.writing.budget import budget_alarms, counted_before, going_on, over_budget, spent_points
+from dispatch.state import EdgeState
+from dispatch.writing.budget import (
+    budget_alarms,
+    counted,
+    counted_before,
+    going_on,
+    over_budget,
+    spent_points,
+)
 from dispatch.writing.budget_memory import BudgetMemory
 from ems.commands import Cause, Command, Setpoint
 from ems.errors import ConfigError
@@ -63,6 +73,27 @@ def test_budget_is_new_at_local_midnight():
     assert at_night[0].alarmed("setpoint.budget_spent")
     assert not at_night[-1].alarmed("setpoint.budget_spent")
     assert sum(row.wrote(POINT) is not None for row in r.rows(60.0)) >= 3
+
+
+def test_budget_counts_each_command_to_its_register_of_this_day():
+    layout = layout_of(worn(5))
+    shot = snapshot(T0, 0.0)
+    today = shot.at.astimezone(layout.zone).date()
+    command = Command(
+        point=POINT, value=1.0, cause=Cause.PROTECTION, reason="r", owner="o", plan_id=None, epoch=1, seq=1,
+        limits_hash="", decided_at=T0, decided_s=0.0,
+    )  # fmt: skip
+    commands = (command, command, replace(command, point="pv1.p_limit_kw"))
+    sent = cast(Any, SimpleNamespace(at=shot.at, commands=commands))
+    state = EdgeState(epoch=1, budget=BudgetMemory(day=today, spent={POINT: 4}))
+    for known, spent in (
+        (BudgetMemory(day=today, spent={POINT: 1}), 3),
+        (BudgetMemory(day=today - timedelta(days=1), spent={POINT: 1}), 2),
+        (BudgetMemory(), 2),
+    ):
+        after = counted(layout, state, known, sent)
+        assert after.budget == BudgetMemory(day=today, spent={POINT: spent})
+    assert counted(layout_of(demo()), state, BudgetMemory(), sent) is state  # a site without budgets
 
 
 def test_budget_is_spent_with_its_last_write_and_not_before():

@@ -1,5 +1,6 @@
 """The gate before the wire at its edges: what no plant of a scenario brings about, and what must hold."""
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from dispatch.writing.contention_memory import ContentionMemory, Contest
 from dispatch.writing.gate import gate
 from dispatch.writing.last_line import LINE_AGE_S, Line, Newest
 from dispatch.writing.safe_table import safe_proposals
-from dispatch.writing.sending import Decided, Sender
+from dispatch.writing.sending import Decided, Sender, has_loop
 from ems.assets import ActuatorSafety
 from ems.clock import VirtualClock
 from ems.commands import Cause, Command, Proposal, Refusal, WriteOutcome, WriteResult
@@ -372,6 +373,33 @@ def test_sending_what_was_not_confirmed_is_named(outcome: WriteOutcome):
     sent = drive(sender.send(commands, decided, lambda: state, lambda readings: snapshot(T0, 0.0)))
     assert sent.unconfirmed == (BESS,)
     assert (sent.written[BESS].value, sent.written[BESS].wanted) == (5.0, 20.0)
+
+
+async def test_sending_devices_do_not_wait_for_one_another():
+    """With a loop the devices are written side by side; without one, one after the other."""
+    assert has_loop()
+    gate, order = asyncio.Event(), []
+
+    class Slow(FakeIO):
+        async def write(self, commands: Sequence[Command]) -> Sequence[WriteResult]:
+            order.append(commands[0].point)
+            if commands[0].point == BESS:
+                await asyncio.wait_for(gate.wait(), 5.0)
+            gate.set()
+            return await super().write(commands)
+
+    clock = VirtualClock(T0)
+    sender = Sender(LAYOUT, clock=clock, io=Slow(clock, []), recorder=FakeRecorder([]), newest=None)
+    state = EdgeState(epoch=1, observer=ObserverMemory(mode=GridMode.GRID_TIED))
+    decided = Decided(before={}, mode=GridMode.GRID_TIED, bounds={})
+    commands = [command(BESS, 20.0), command(PV, 300.0, seq=2)]
+    sent = await sender.send(commands, decided, lambda: state, lambda readings: snapshot(T0, 0.0))
+    assert order == [BESS, PV]
+    assert {p: w.known for p, w in sent.written.items()} == {BESS: True, PV: True}
+
+
+def test_sending_without_a_loop_there_is_none():
+    assert not has_loop()
 
 
 def wanting(value: float) -> Targets:
