@@ -136,7 +136,10 @@ def faults_of(tree: ast.Module) -> list[Fault]:
             changed = copy.deepcopy(node)
             apply(changed)
             text = "pass" if operator == "deletion" else _unparsed(changed)
-            line = getattr(node, "lineno", None) or getattr(getattr(node, "target", None), "lineno", 0)
+            at = getattr(node, "test", None) or getattr(
+                node, "target", node
+            )  # of a condition: where it begins
+            line = int(getattr(at, "lineno", 0))
             fault = Fault(operator, line, inside.get(id(node), ""), k, _unparsed(node), text, apply)
             out.append(fault)
     return sorted(out, key=lambda f: (f.line, f.node))

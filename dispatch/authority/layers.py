@@ -64,8 +64,9 @@ def live_bound(layout: Layout, condition: PlantCondition, point: str) -> Bound |
     kind = layout.kinds.get(asset)
     if kind is AssetKind.BESS and name == "p_set_kw":
         c = condition.bess[asset]
-        low, high = (-c.p_charge_kw_max, c.p_discharge_kw_max) if c.available else (0.0, 0.0)
-        low, high = min(0.0, low), max(0.0, high)  # a limit below zero is no order to move the other way
+        # a limit below zero is no order to move the other way
+        low = min(0.0, -c.p_charge_kw_max) if c.available else 0.0
+        high = max(0.0, c.p_discharge_kw_max) if c.available else 0.0
         return Bound(point=point, low=low, high=high, layer="bms", reason="live limits of the BMS")
     if kind is AssetKind.GENSET and name == "p_set_kw":
         high = layout.gensets[asset].p_rated_kw

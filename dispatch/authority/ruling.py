@@ -117,7 +117,7 @@ def _bounded(
     ranges = [(b.low, b.high) for b in (*ruling.strong.get(point, ()), *ruling.weak.get(point, ()))]
     wanted = people.get(point)
     if wanted is not None:
-        ranges.append((min(0.0, wanted.value), max(0.0, wanted.value)))
+        ranges.append((wanted.value, wanted.value))
     if point in ruling.step and tied:
         stands = ruling.standing.get(point, c.p_kw)
         ranges.append((stands - ruling.step[point], stands + ruling.step[point]))

@@ -133,10 +133,7 @@ def rule_known(layout: Layout, memory: AuthorityMemory) -> Ruling:
     """What held in the last cycle, where the inputs cannot be judged any more; never judged: it forbids."""
     blocked, strong = effects_of(layout.control, memory.tripped, memory.loosened)
     if memory.stopped:
-        none: frozenset[str] = frozenset()
-        blocked, strong = _stopped(
-            layout, Switches(stop_pressed=True, stop_unknown=False, local=none, lost=none)
-        )
+        blocked, strong = _stopped(layout, pressed=True)
     return Ruling(
         plant=ControlMode.OFF,
         modes=dict.fromkeys(layout.control.points_of, ControlMode.OFF),
@@ -209,7 +206,7 @@ def _limited(
     control = layout.control
     tripped, blocked, strong = interlocks_now(control, memory.inputs, memory.loosened, now_s)
     if at.stop_pressed or at.stop_unknown:
-        blocked, strong = _stopped(layout, at)
+        blocked, strong = _stopped(layout, pressed=at.stop_pressed)
     told, lost = caps_now(control, memory.told, first_s, now_s)
     people_caps, people = people_now(layout, memory.limits, memory.loosened)
     weak = bounds_of(control, layout, told)
@@ -223,10 +220,10 @@ def _limited(
     return memory, replace(ruling, blocked=blocked, strong=strong, weak=weak, caps=(*told, *people_caps))
 
 
-def _stopped(layout: Layout, at: Switches) -> tuple[dict[str, str], dict[str, list[Bound]]]:
+def _stopped(layout: Layout, *, pressed: bool) -> tuple[dict[str, str], dict[str, list[Bound]]]:
     """Nothing but what the emergency stop demands; while it is not read yet, nothing at all."""
-    demands = layout.control.params.emergency_stop if at.stop_pressed else {}
-    why = "the emergency stop is open" if at.stop_pressed else "the emergency stop is not read yet"
+    demands = layout.control.params.emergency_stop if pressed else {}
+    why = "the emergency stop is open" if pressed else "the emergency stop is not read yet"
     blocked = {p: why for p in layout.setpoints if p not in demands}
     strong = {
         point: [Bound(point=point, low=value, high=value, layer=STOP, reason=why)]

@@ -119,6 +119,7 @@ def test_more_pv_is_let_through_on_good_readings_only(
         ({"low": -500.0, "high": 80.5}, 1.0, 80.5),  # its device rounds it to 80
         ({"low": -500.0, "high": 80.6}, 1.0, 80.0),  # and this to 81
         ({"low": 120.5, "high": 500.0}, 1.0, 121.0),
+        ({"low": 120.6, "high": 500.0}, 1.0, 121.0),
         ({"low": 80.2, "high": 80.8}, 1.0, 80.8),  # no count between the bounds
         ({"low": -500.0, "high": 100.0}, 1.0, 100.0),
     ],
