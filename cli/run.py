@@ -124,40 +124,53 @@ async def _run(config: ProcessConfig, console: Console, seconds: float | None) -
     supervisor, stop = Supervisor(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    for name, module in MODULES.items():
-        log = config.directory / f"{name}.log"
-        sign = config.planner_sign if name == "planner" else None
-        supervisor.start(
-            ChildSpec(name=name, module=module, config=path, log=log, sign=sign, silent_s_max=SILENT_S)
-        )
-    watcher = asyncio.create_task(supervisor.watch())
-    reporter = asyncio.create_task(_report(config, console))
+    tasks: list[asyncio.Task[None]] = []
     try:
+        for name, module in MODULES.items():
+            log = config.directory / f"{name}.log"
+            sign = config.planner_sign if name == "planner" else None
+            supervisor.start(
+                ChildSpec(name=name, module=module, config=path, log=log, sign=sign, silent_s_max=SILENT_S)
+            )
+        tasks = [
+            asyncio.create_task(supervisor.watch()),
+            asyncio.create_task(_report(config, console, supervisor)),
+        ]
         async with asyncio.timeout(seconds):
             await stop.wait()
     except TimeoutError:
         console.print("time is up")
-    finally:
-        for task in (watcher, reporter):
+    finally:  # whatever broke on the way: no process of the plant goes on with nobody over it
+        for task in tasks:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         await supervisor.stop(STOP_ORDER)
 
 
-async def _report(config: ProcessConfig, console: Console) -> None:
-    """One line every ten seconds, and at once when the source of decisions changes."""
+async def _report(config: ProcessConfig, console: Console, supervisor: Supervisor) -> None:
+    """One line every ten seconds, and at once when the source of decisions or a trouble changes."""
     reader = SqliteHistoryReader(config.history)
     shown, at_s = "", 0.0
     while True:
-        try:
-            row = reader.statuses().get("edge")
-        except StoreError:  # the processes say so themselves
-            row = None
-        if row is not None:
-            now = f"{row.fields['mode']} by {row.fields['source']}"
-            if now != shown or wall_s() - at_s > REPORT_S:
-                alarms = row.fields["alarms"]
-                console.print(f"{row.at:%H:%M:%S} UTC {now}, plan {row.fields['plan_id']}, alarms {alarms}")
-                shown, at_s = now, wall_s()
+        now, line = _state_line(reader, supervisor)
+        if line and (now != shown or wall_s() - at_s > REPORT_S):
+            shown, at_s = now, wall_s()
+            with contextlib.suppress(OSError):  # a terminal that has gone away ends nothing
+                console.print(line)
         await wall_sleep(0.5)
+
+
+def _state_line(reader: SqliteHistoryReader, supervisor: Supervisor) -> tuple[str, str]:
+    """(what is worth a line when it changes, the line); nothing before the edge has told anything."""
+    if supervisor.unstarted:
+        now = "; ".join(f"{name} cannot be started: {why}" for name, why in supervisor.unstarted.items())
+        return now, now
+    try:
+        row = reader.statuses().get("edge")
+    except StoreError as error:
+        return str(error), str(error)
+    if row is None:
+        return "", ""
+    now = f"{row.fields['mode']} by {row.fields['source']}"
+    alarms = row.fields["alarms"]
+    return now, f"{row.at:%H:%M:%S} UTC {now}, plan {row.fields['plan_id']}, alarms {alarms}"

@@ -50,12 +50,14 @@ class _Child:
 class Supervisor:
     """Keeps a set of child processes alive.
 
-    `restarts` counts per name how often one came back, `silenced` how often one was killed because it hung.
+    `restarts` counts per name how often one came back, `silenced` how often one was killed because it hung;
+    `unstarted` says why one cannot be started now (no memory, no disk): it is tried again and again.
     """
 
     children: dict[str, _Child] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     silenced: dict[str, int] = field(default_factory=dict)
+    unstarted: dict[str, str] = field(default_factory=dict)
     _stopping: bool = False
 
     def start(self, spec: ChildSpec) -> None:
@@ -88,17 +90,29 @@ class Supervisor:
         if child.process.poll() is None:
             if _is_silent(child):
                 self.silenced[child.spec.name] += 1
-                child.process.kill()
-                child.process.wait()
+                child.process.kill()  # not waited for: one that waits for a dead disk dies when that answers
+                child.signed_s = wall_s()
             return
         if child.restart_at_s is None:
             steady = wall_s() - child.started_s > _STEADY_S
             child.deaths = 1 if steady else child.deaths + 1
-            child.restart_at_s = wall_s() + _BACK_OFF_S[min(child.deaths, len(_BACK_OFF_S)) - 1]
+            child.restart_at_s = wall_s() + _back_off_s(child)
         elif wall_s() >= child.restart_at_s:
-            child.process, child.started_s, child.restart_at_s = _spawn(child.spec), wall_s(), None
-            child.signed_s = child.started_s
-            self.restarts[child.spec.name] += 1
+            self._start_again(child)
+
+    def _start_again(self, child: _Child) -> None:
+        name = child.spec.name
+        try:
+            child.process = _spawn(child.spec)
+        except OSError as error:  # the others are watched on
+            self.unstarted[name] = str(error)
+            child.deaths += 1
+            child.restart_at_s = wall_s() + _back_off_s(child)
+            return
+        self.unstarted.pop(name, None)
+        child.started_s, child.restart_at_s = wall_s(), None
+        child.signed_s = child.started_s
+        self.restarts[name] += 1
 
     async def stop(self, order: Sequence[str], grace_s: float = 15.0) -> None:
         """SIGTERM each process, the named ones first and in turn; SIGKILL after `grace_s` [s]."""
@@ -108,6 +122,10 @@ class Supervisor:
             for name in [*[n for n in order if n in self.children], *rest]:
                 await _end(self.children[name].process, grace_s)
         self.children.clear()
+
+
+def _back_off_s(child: _Child) -> float:
+    return _BACK_OFF_S[min(child.deaths, len(_BACK_OFF_S)) - 1]
 
 
 def _is_silent(child: _Child) -> bool:
