@@ -2,13 +2,18 @@
 
 Who may hand something in is the permission of the folder, and who did is the owner of the file, as the
 kernel knows it: `operators` and `engineers` are folders with the sticky bit, writable for their group and
-readable for the edge alone. The edge opens no listener for it. Every file is taken once and removed.
+readable for the edge alone. The edge opens no listener for it. Every file is taken once and removed. Whoever
+hands in very many costs no cycle and keeps nobody waiting: few are looked at, and owners take turns.
 """
 
+import contextlib
 import os
+import stat
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from connectors.json_codec import dumps, loads
@@ -16,12 +21,16 @@ from connectors.stores.drop_folder import drop_file, owner_name, read_plain
 from connectors.stores.failing import Failing, Told
 from connectors.stores.kept_file import put_whole
 from ems.alarms import AlarmAction, AlarmRequest
+from ems.clock import SystemClock
 from ems.errors import BadValue, EmsError
 from ems.release import ReleaseRequest, ReleaseWish
 
 ROLES = {"operators": "operator", "engineers": "engineer"}
 FOLDER_MODE = 0o1730  # members of the group drop, nobody but the edge looks
 PER_CYCLE = 32  # more are taken in the next cycle
+LISTED_MAX = 512  # names looked at in one folder in one cycle
+OWNER_WAITING_MAX = 128  # of those; more of one owner's are thrown away unread
+DRAFT_S = 30.0  # what is no request for so long is thrown away
 REMEMBERED = 4096
 SUFFIX = ".json"
 OF_RELEASE = ".release.json"
@@ -31,6 +40,13 @@ KEEP, MAKE = "keep for a restart who let go", "make its folders"
 
 class DeskError(EmsError):
     """Something cannot be handed in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    file: Path
+    turn: int  # how many of its owner came before it
+    arrived_ns: int  # the kernel's: when it got this name
 
 
 class AlarmDesk:
@@ -66,11 +82,11 @@ class AlarmDesk:
             self._keep()
         if self.failing.on(MAKE):
             self._make()
-        for file in tuple(self._stuck):
+        for file in tuple(self._stuck)[:LISTED_MAX]:
             self._remove(file)
-        found = [(f, name) for f in self._folders for name in self._names(f) if f / name not in self._stuck]
-        taken = sorted(found, key=lambda x: (_modified_ns(x[0] / x[1]), x[1]))[:PER_CYCLE]
-        actions = (self._take(folder / name, self._folders[folder]) for folder, name in taken)
+        found = [one for f in self._folders for one in self._listed(f)]
+        taken = sorted(found, key=lambda one: (one.turn, one.arrived_ns, one.file.name))[:PER_CYCLE]
+        actions = (self._take(one.file, self._folders[one.file.parent]) for one in taken)
         return [a for a in actions if a is not None]
 
     def _take(self, file: Path, role: str) -> AlarmAction | None:
@@ -146,6 +162,41 @@ class AlarmDesk:
             names = [e.name for e in entries if _is_request(e)]
         return names
 
+    def _listed(self, folder: Path) -> list["_Found"]:
+        """What lies there, of each owner by arrival; all but the first of an owner with too many are gone."""
+        found: list[tuple[int, str, int]] = []
+        with self.failing.trying(f"read {folder.name}"), os.scandir(folder) as entries:
+            for entry in islice(entries, LISTED_MAX):
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if not _is_request(entry):
+                        self._tidy(folder / entry.name, status)
+                    elif folder / entry.name not in self._stuck:
+                        found.append((status.st_ctime_ns, entry.name, status.st_uid))
+        turns: Counter[int] = Counter()
+        out: list[_Found] = []
+        for arrived_ns, name, uid in sorted(found):
+            if turns[uid] < OWNER_WAITING_MAX:
+                out.append(_Found(file=folder / name, turn=turns[uid], arrived_ns=arrived_ns))
+            else:
+                self._remove(folder / name)
+            turns[uid] += 1
+        for uid, count in turns.items():
+            if count > OWNER_WAITING_MAX:
+                who = self._name_of(uid)
+                user = f"uid {uid}" if who is None else who
+                self._told("alarm.desk.flooded", {"folder": folder.name, "user": user, "count": count})
+        return out
+
+    def _tidy(self, file: Path, status: os.stat_result) -> None:
+        """Away with drafts that nobody finished and with what else lies there: it hides requests."""
+        if SystemClock().now().timestamp() - status.st_ctime_ns / 1e9 > DRAFT_S:
+            with contextlib.suppress(OSError):
+                if stat.S_ISDIR(status.st_mode):
+                    file.rmdir()
+                else:
+                    file.unlink()
+
     def _remove(self, file: Path) -> None:
         """Away with it, or never looked at again."""
         self._stuck.discard(file)
@@ -182,10 +233,3 @@ def new_id() -> str:
 def _is_request(entry: "os.DirEntry[str]") -> bool:
     hidden = entry.name.startswith(".")  # not whole yet
     return entry.name.endswith(SUFFIX) and not hidden and not entry.is_dir(follow_symlinks=False)
-
-
-def _modified_ns(file: Path) -> int:
-    try:
-        return file.lstat().st_mtime_ns
-    except OSError:
-        return 0

@@ -108,6 +108,39 @@ def test_desk_flood_is_taken_in_portions_oldest_first(desk, tmp_path):
     assert taken == [32, 32, 6, 0]
 
 
+def test_desk_very_many_files_of_one_owner_cost_no_cycle_and_are_thrown_away(desk, tmp_path, told):
+    """Each file was looked at in each cycle: 30,000 of them took half a second of it."""
+    for i in range(3000):
+        (tmp_path / "desk" / "operators" / f"x{i}.json").write_text("{}")
+    desk.collect()
+    left = sum(1 for _ in (tmp_path / "desk" / "operators").iterdir())
+    assert left == 3000 - (alarm_desk.LISTED_MAX - alarm_desk.OWNER_WAITING_MAX) - 32
+    assert [kind for kind, _ in told].count("alarm.desk.flooded") == 1
+    for _ in range(9):
+        desk.collect()
+    assert not any((tmp_path / "desk" / "operators").iterdir())
+
+
+def test_desk_what_is_no_request_hides_none_for_long(desk, tmp_path, monkeypatch):
+    folder = tmp_path / "desk" / "operators"
+    for i in range(600):
+        (folder / f".draft{i}").write_text("{")
+        (folder / f"folder{i}").mkdir()
+    desk.collect()
+    assert sum(1 for _ in folder.iterdir()) == 1200  # a draft has its time
+    monkeypatch.setattr(alarm_desk, "DRAFT_S", -1.0)
+    hand_in(tmp_path / "desk", "operator", ask(1))
+    assert [a.request for _ in range(4) for a in desk.collect()] == ["r1"]
+    assert not any(folder.iterdir())
+
+
+def test_desk_flood_of_operators_with_old_dates_keeps_no_engineer_waiting(desk, tmp_path):
+    for i in range(60):
+        os.utime(hand_in(tmp_path / "desk", "operator", ask(i)), (0.0, 0.0))
+    hand_in(tmp_path / "desk", "engineer", ask(99, act=Act.REMOVE, why="permit 4711"))
+    assert "r99" in {a.request for a in desk.collect()}
+
+
 def test_hand_in_no_edge_ever_ran_here_says_so(tmp_path):
     with pytest.raises(DeskError, match="has the edge of this folder ever run"):
         hand_in(tmp_path, "operator", ask())

@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 
 from connectors.stores import request_desk
 from connectors.stores.drop_folder import drop_file
-from connectors.stores.request_desk import ASIDE, FOLDER, IDS, OWNER_PER_CYCLE, OWNER_WAITING_MAX, RequestDesk
+from connectors.stores.request_desk import (
+    ASIDE,
+    EMPTY,
+    FOLDER,
+    IDS,
+    OWNER_PER_CYCLE,
+    OWNER_WAITING_MAX,
+    RequestDesk,
+)
 from connectors.stores.request_text import request_of, text_of
 from ems.clock import SystemClock, VirtualClock
 from ems.control import ControlMode
@@ -543,3 +551,21 @@ def test_desk_owner_who_is_not_known_yet_waits_in_the_folder_and_keeps_nobody_el
         assert file.exists()
     assert [r.user for r in place.desk.collect()] == ["ann"]
     assert place.told == []
+
+
+def test_desk_file_that_could_not_be_taken_and_is_gone_is_no_fault_any_more(tmp_path, monkeypatch):
+    """The alarm stood until the next request: its owner had taken the file back meanwhile."""
+    told: list[str] = []
+    desk = RequestDesk(tmp_path, clock=VirtualClock(T0), told=lambda kind, _: told.append(kind))
+    file = drop_file(tmp_path / FOLDER, "r1.json", text_of(request(1)))
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", read_only)
+        assert desk.collect() == []
+        assert desk.failing.on(EMPTY)
+    file.unlink()
+    assert desk.collect() == []
+    assert told == ["store.failing", "store.recovered"]
