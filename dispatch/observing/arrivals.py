@@ -29,6 +29,7 @@ class Arrivals:
         self._rate_of, self._stamped = rate_of, stamped
         self._moved: dict[str, tuple[float, float]] = {}  # point -> (value, arrived [s])
         self._sample: dict[str, Reading] = {}  # the newest sample
+        self._overtaken: dict[str, Reading] = {}  # an older one that came after it
 
     def judged(self, reading: Reading) -> Reading:
         """A good reading, or the same with the quality that it really has."""
@@ -45,14 +46,18 @@ class Arrivals:
         return reading
 
     def _by_stamp(self, reading: Reading) -> Reading:
-        known = self._sample.get(reading.point)
+        known, before = self._sample.get(reading.point), self._overtaken.get(reading.point)
+        if known is not None and reading.source_time < known.source_time:
+            # a device whose clock was set back is believed again from its next sample on; two samples that
+            # are served by turns are none that move on
+            if before is None or reading.source_time <= before.source_time:
+                self._overtaken[reading.point] = reading
+                return replace(reading, quality=Quality.STALE)
+            known = None
         if known is None or reading.source_time > known.source_time:
             self._sample[reading.point] = reading
+            self._overtaken.pop(reading.point, None)
             return reading
-        if reading.source_time < known.source_time:
-            # a device whose clock was set back is believed again from its next sample on
-            self._sample[reading.point] = reading
-            return replace(reading, quality=Quality.STALE)
         if reading.value != known.value:
             return replace(reading, quality=Quality.DEVICE_BAD)
         return replace(reading, arrived_s=known.arrived_s)

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dispatch.layout import layout_of
+from dispatch.observing.process_image import ProcessImage
 from ems.site import PointMap, Site
 from ems.telemetry import Quality, Reading
 from sim.direct_io import mapped_points
@@ -188,3 +190,33 @@ def test_true_step_is_believed_as_soon_as_there_was_time_for_it(demo: Site):
     good = [r.snapshot.readings[METER].is_good for r in rig.rows(5.0)]
     assert good == [False, False, True, True]  # two seconds and a half, and the time of a reading
     assert next(rig.rows(5.0)).snapshot.readings[METER].quality is Quality.OUT_OF_RANGE
+
+
+def test_two_samples_served_by_turns_grow_old_like_one(demo: Site):
+    """A cache before the device serves its last two samples again and again: neither is a new one."""
+    site = stamped(demo)
+    image, layout = ProcessImage.of(layout_of(site)), layout_of(site)
+    age_s, start = layout.age_s_max[METER], datetime(2025, 1, 1, tzinfo=UTC)
+
+    def served(stamp_s: float, now_s: float, kw: float) -> Quality:
+        reading = Reading(
+            point=METER, value=kw, quality=Quality.GOOD, arrived_s=now_s,
+            source_time=start + timedelta(seconds=stamp_s),
+        )  # fmt: skip
+        image.update([reading])
+        return image.latch(start + timedelta(seconds=now_s), now_s).readings[METER].quality
+
+    assert served(0.0, 0.0, 50.0) is Quality.GOOD
+    assert served(1.0, 1.0, 51.0) is Quality.GOOD
+    last_s = 1.0 + age_s + 5.0
+    for now_s in range(2, int(last_s)):
+        assert served(0.0, float(now_s), 50.0) is Quality.STALE
+        quality = served(1.0, now_s + 0.5, 51.0)
+        assert (quality is Quality.GOOD) is (now_s + 0.5 - 1.0 <= age_s)
+    assert served(last_s, last_s, 52.0) is Quality.GOOD
+    # a device whose clock is set back is believed from its second sample on
+    assert [served(s, last_s + 1.0 + s, 52.0 + s) for s in (2.0, 3.0, 4.0)] == [
+        Quality.STALE,
+        Quality.GOOD,
+        Quality.GOOD,
+    ]
