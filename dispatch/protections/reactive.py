@@ -14,6 +14,7 @@ from dispatch.protections.balancing_memory import ReactivePace
 from dispatch.vocabulary import Target
 from dispatch.writing.safe_table import safe_value
 from ems.commands import Cause
+from ems.frozen import replace
 from ems.invariants import clamp
 from ems.reactive import ReactiveControl
 from ems.site import GridMode
@@ -42,8 +43,8 @@ def reactive(
             paces[asset] = pace = _paced(layout, control, asset, known, observed, wish, times)
             targets[asset] = Target(value=pace.q_kvar, cause=pace.cause, reason=pace.why)
         else:
-            if known is not None:
-                paces[asset] = known
+            if known is not None:  # what it gave before says nothing of what it will give beside the grid
+                paces[asset] = replace(known, mean_kw=0.0, passed_s=0.0)
             targets |= _away_from_grid(layout, asset, observed)
     return paces, targets
 

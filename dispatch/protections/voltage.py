@@ -2,7 +2,8 @@
 
 No loop regulates the voltage. The mean of each period is judged once: above the band export is cut by a step
 from what it was, below it charging is. Inside, by more than a step moves the voltage, a step is given back.
-So one step forward is never the reason for one back.
+So one step forward is never the reason for one back. What was taken stays taken while the plant is not beside
+the grid, or nobody knows: it comes back by steps like everything.
 """
 
 from dispatch.layout import Layout
@@ -23,8 +24,10 @@ def by_voltage(
     """The observation with what the rule leaves of export and of charging."""
     rule, c = layout.site.grid.voltage, observed.condition
     v_pu, now_s = snapshot.value(f"{layout.site.grid.id}.v_pu"), snapshot.monotonic_s
-    if rule is None or c.grid_mode is not GridMode.GRID_TIED:
-        return VoltageMemory(), observed
+    if rule is None:
+        return memory, observed
+    if c.grid_mode is not GridMode.GRID_TIED:  # nothing is judged, and nothing given back
+        return VoltageMemory(export_kw_max=memory.export_kw_max, charge_kw_max=memory.charge_kw_max), observed
     if memory.since_s is None:
         memory = replace(memory, since_s=now_s)
     if v_pu is not None and c.grid_p_kw is not None:
