@@ -73,10 +73,9 @@ def _islanded(
     context: Context, wishes: Targets, stores: Mapping[str, Store], params: GensetParams, hot: BurnOff
 ) -> Targets:
     """The set at the load of a hot run, where batteries take what the others do not need."""
-    others_kw = sum(c.p_kw for g, c in context.condition.gensets.items() if c.on_load and g != params.id)
-    charge_kw = _load_kw(params, hot) - (context.power.net_kw - others_kw)
+    charge_kw, least_kw = _charge_kw(context, params, hot)
     why = _why(params, hot)
-    if charge_kw > 0.0 and sum(s.charge_kw for s in stores.values()) < USEFUL_RATIO * charge_kw:
+    if charge_kw > 0.0 and sum(s.charge_kw for s in stores.values()) < USEFUL_RATIO * least_kw:
         return wishes
     run = {**wishes.genset_run, params.id: _rule(1.0, why)}
     wishes = replace(wishes, genset_run=run)
@@ -88,6 +87,24 @@ def _islanded(
         return wishes
     shares = balanced(-charge_kw, stores)
     return replace(wishes, bess_p_kw={**wishes.bess_p_kw, **{b: _rule(v, why) for b, v in shares.items()}})
+
+
+def _charge_kw(context: Context, params: GensetParams, hot: BurnOff) -> tuple[float, float]:
+    """What batteries must take in an island for the load of a hot run, and what is enough for it [kW].
+
+    Gensets that form share by their ratings: with this one at its load the others are at as much of theirs.
+    Where a battery forms, they stay where they are. A run that goes on needs no more than the load that
+    counts, so that the noise of readings does not end and begin it again.
+    """
+    c = context.condition
+    others = [g for g in context.site.gensets if c.gensets[g.id].on_load and g.id != params.id]
+    shared = c.forming not in c.bess
+    wanted_kw, counts_kw = _load_kw(params, hot), hot.above_ratio * params.p_rated_kw
+    per_kw = 1.0 + (sum(g.p_rated_kw for g in others) / params.p_rated_kw if shared else 0.0)
+    held_kw = 0.0 if shared else sum(c.gensets[g.id].p_kw for g in others)
+    charge_kw = per_kw * wanted_kw + held_kw - context.power.net_kw
+    goes_on = c.gensets[params.id].p_kw >= counts_kw
+    return charge_kw, charge_kw - (per_kw * max(0.0, wanted_kw - counts_kw) if goes_on else 0.0)
 
 
 def _load_kw(params: GensetParams, hot: BurnOff) -> float:

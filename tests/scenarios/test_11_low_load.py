@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
-from ems.assets import BurnOff, Exercise, GensetParams, LowLoad, ReversePower
+from ems.assets import BurnOff, Exercise, GensetParams, LowLoad, ReversePower, Sharing
 from ems.points import GensetState
 from ems.site import Site
 from sim.rig import Rig, RigOptions, Row
@@ -99,6 +100,26 @@ def test_hot_run_nobody_can_take_is_not_begun(small: Site):
     rig = island(with_gen1(small, low_load=HOT), load, 0.0, 0.949, dt_s=5.0).run(600.0)
     assert rig.held(lambda r: r.alarmed("genset.burn_off.due"), 400.0)
     assert rig.held(lambda r: gen1(r) < 0.5 * 400.0, 300.0)
+
+
+@pytest.mark.parametrize("sharing", list(Sharing))
+@pytest.mark.parametrize(("charge_kw", "enough"), [(250.0, False), (281.0, True)])
+def test_hot_run_of_sets_that_share_is_made_whole_or_left_and_never_by_turns(
+    small: Site, charge_kw: float, enough: bool, sharing: Sharing
+):
+    """What is put on one is put on both: 280 kW make 72 % of it, not the 165 of the first look."""
+    hot = replace(HOT, below_ratio=0.6, burn_off=BurnOff(after_h=0.05, for_h=0.1, above_ratio=0.7))
+    sets = tuple(replace(g, low_load=hot, min_up_s=7200.0, sharing=sharing) for g in small.gensets)
+    options = RigOptions(soc=0.83, islanded_by="gen1", gensets_on_kw={"gen1": 100.0, "gen2": 100.0})
+    load: dict[str, Power] = {"critical": 60.0, "essential": 90.0, "deferrable": 0.0}
+    rig = Rig(following_only(replace(small, gensets=sets)), load_kw=load, options=options)
+    rig.tell("bess1.p_charge_kw_max", charge_kw)
+    rig.run(700.0)
+    assert rig.after(0.0, lambda r: r.alarmed("genset.burn_off.due")) <= 190.0
+    kw = [r.flows.bess_p_kw["bess1"] for r in rig.rows(150.0)]
+    assert sum(abs(b - a) > 20.0 for a, b in pairwise(kw)) <= (6 if enough else 0)
+    hot_s = rig.dt_s * sum(gen1(r) >= 0.7 * 400.0 for r in rig.rows())
+    assert hot_s >= 355.0 if enough else hot_s == 0.0
 
 
 def test_hot_run_that_is_due_is_made_beside_the_grid_after_a_rest(small: Site):
