@@ -3,7 +3,7 @@
 All sources that are steered are balanced, so that no move of theirs changes this difference, and none of it
 echoes in a command. A limit for the worst phase is therefore one for the total, less three times what that
 phase carries more. Readings that are missing or do not make the total are no readings: what was known counts
-for a few seconds more, then the declared margin.
+for a few seconds more, then the declared margin, or what was known last where that is more.
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.vocabulary import Alarm
+from ems.frozen import replace
 from ems.phases import CURRENT_OF_PHASE, PHASES, POWER_OF_PHASE, PhaseParams
 from ems.telemetry import Snapshot
 
@@ -30,7 +31,7 @@ class Phases:
     most_kw: float = math.inf  # highest total at which no phase is over its current
     least_kw: float = -math.inf  # and the lowest
     at_s: float = 0.0  # when they were read
-    lost: bool = False  # not read: the declared margin
+    lost: bool = False  # not read: the declared margin, or more where more was known last
 
 
 def phases_now(layout: Layout, before: Mapping[str, Phases], snapshot: Snapshot) -> Mapping[str, Phases]:
@@ -41,7 +42,7 @@ def phases_now(layout: Layout, before: Mapping[str, Phases], snapshot: Snapshot)
         read, known = _read(layout, params, asset, snapshot), before.get(asset)
         if read is None and known is not None and not known.lost and now_s - known.at_s < HOLD_S:
             read = known
-        out[asset] = _lost(layout, params, asset, now_s) if read is None else read
+        out[asset] = _lost(layout, params, known, now_s) if read is None else read
     return out
 
 
@@ -51,7 +52,7 @@ def phase_alarms(layout: Layout, phases: Mapping[str, Phases]) -> tuple[Alarm, .
         Alarm(
             code="phases.lost",
             asset=a,
-            text=f"{a}: {layout.phased[a].margin_kw:.0f} kW are kept free instead",
+            text=f"{a}: {max(p.more_kw, p.less_kw):.0f} kW are kept free instead",
         )
         for a, p in phases.items()
         if p.lost
@@ -75,12 +76,17 @@ def phase_alarms(layout: Layout, phases: Mapping[str, Phases]) -> tuple[Alarm, .
 def unbalance_ratio(
     layout: Layout, phases: Mapping[str, Phases], sets: tuple[str, ...], without: str | None = None
 ) -> float | None:
-    """Highest less lowest phase of gensets that share it, of a third of their rating; None: not read."""
-    known = [phases[g] for g in sets if g in phases and not phases[g].lost]
-    rated_kw = sum(layout.gensets[g].p_rated_kw for g in sets if g in phases and g != without)
-    if not known or rated_kw <= 0.0:
+    """Highest less lowest phase of gensets that share it, of a third of their rating; None: not read.
+
+    A set among them that is not read has its share of it all the same, by its rating.
+    """
+    rated_kw = {g: layout.gensets[g].p_rated_kw for g in sets if g in phases}
+    known = {g: phases[g] for g in rated_kw if not phases[g].lost}
+    left_kw = sum(kw for g, kw in rated_kw.items() if g != without)
+    if not known or left_kw <= 0.0:
         return None
-    return sum(p.more_kw + p.less_kw for p in known) / rated_kw
+    apart_kw = sum(p.more_kw + p.less_kw for p in known.values())
+    return apart_kw * sum(rated_kw.values()) / sum(rated_kw[g] for g in known) / left_kw
 
 
 def _read(layout: Layout, params: PhaseParams, asset: str, snapshot: Snapshot) -> Phases | None:
@@ -89,8 +95,8 @@ def _read(layout: Layout, params: PhaseParams, asset: str, snapshot: Snapshot) -
         return None
     kva = None if params.i_a_max is None else _apparent_kva(layout, asset, snapshot)
     powers_kw = _three(snapshot, asset, POWER_OF_PHASE)
-    if powers_kw is None and not params.worst and kva is not None and sum(kva) > 0.0:
-        powers_kw = [total_kw * s / sum(kva) for s in kva]  # of one cosine: its current is held
+    if powers_kw is None and not params.worst and kva is not None:  # of one cosine: its current is held
+        powers_kw = [total_kw * s / sum(kva) for s in kva] if sum(kva) > 0.0 else [0.0] * len(PHASES)
     if powers_kw is None or abs(math.fsum(powers_kw) - total_kw) > SUM_RATIO * _rated_kw(layout, asset):
         return None
     beyond_kw = [kw - math.fsum(powers_kw) / 3.0 for kw in powers_kw]
@@ -127,18 +133,28 @@ def _rooms_kw(
     return [math.sqrt(max(0.0, s * s - q)) for s, q in zip(limits_kva, squares, strict=True)]
 
 
-def _lost(layout: Layout, params: PhaseParams, asset: str, now_s: float) -> Phases:
+def _lost(layout: Layout, params: PhaseParams, known: Phases | None, now_s: float) -> Phases:
+    """The declared margin. Where more was known last, or less room, it is no looser than that."""
     most_kw = math.inf
     if params.i_a_max is not None:
         kv = layout.site.grid.v_nominal_v / math.sqrt(3.0) / 1000.0
         most_kw = max(0.0, 3.0 * COS_ASSUMED * params.i_a_max * kv - params.margin_kw)
-    return Phases(
+    margin = Phases(
         more_kw=params.margin_kw,
         less_kw=params.margin_kw,
         most_kw=most_kw,
         least_kw=-most_kw,
         at_s=now_s,
         lost=True,
+    )
+    if known is None:
+        return margin
+    return replace(
+        margin,
+        more_kw=max(margin.more_kw, known.more_kw),
+        less_kw=max(margin.less_kw, known.less_kw),
+        most_kw=min(margin.most_kw, known.most_kw),
+        least_kw=max(margin.least_kw, known.least_kw),
     )
 
 

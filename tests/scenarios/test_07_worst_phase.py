@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from dispatch.layout import layout_of
+from dispatch.observing.phases import Phases, unbalance_ratio
 from ems.phases import PhaseParams
 from ems.site import Site
 from plant_models.phases import phase_readings
@@ -109,6 +111,39 @@ def test_phases_lost_the_declared_margin_is_kept_and_told(small: Site, wrong: Ca
     rig.run(AT_S + 180.0)
     assert "phases.lost" not in {a.code for a in rig.last.decisions.alarms}
     assert rig.last.flows.grid_p_kw > cap_kw - 80.0
+
+
+@pytest.mark.parametrize("told_kw", [0.0, None])
+def test_phases_lost_no_cap_is_looser_than_what_was_known_of_them(small: Site, told_kw: float | None):
+    """One phase carries 200 kW more than a third; 35 kW of margin would let it 40 % over its cap."""
+    site = uneven(small, PhaseParams(margin_kw=35.0), critical=ONE)
+    rig = Rig(site, load_kw={**LOAD, "critical": 100.0}, options=RigOptions(soc=0.2))
+    rig.at(AT_S, lambda r: r.tell("grid1.p_l1_kw", told_kw)).run(AT_S + 60.0)
+    assert rig.raised("phases.lost") == 1
+    assert rig.held(lambda r: max(poi(site, r)) <= site.grid.p_import_kw_max / 3.0, 20.0)
+
+
+def test_fuse_held_by_currents_alone_nothing_is_lost_while_none_flows(small: Site):
+    """The POI is open in an island: three currents of nothing are readings, and no alarm."""
+    site = uneven(small, PhaseParams(margin_kw=35.0, worst=False, i_a_max=400.0))
+    rig = Rig(site, load_kw=LOAD, mains=[(AT_S, 300.0)], options=RigOptions(soc=0.7))
+    for n in (1, 2, 3):
+        rig.tell(f"grid1.p_l{n}_kw", None)
+    rig.run(AT_S + 60.0)
+    assert rig.last.flows.grid_p_kw == 0.0
+    assert rig.raised("phases.lost") == 0
+
+
+def test_unbalance_of_gensets_one_that_is_not_read_has_its_share(small: Site):
+    """What the others share without it was taken for half of what it is: it was let go, and asked again."""
+    layout = layout_of(in_gensets(small, unbalance_ratio_max=0.25))
+    both = {g: Phases(more_kw=kw, less_kw=0.5 * kw) for g, kw in (("gen1", 60.0), ("gen2", 30.0))}
+    lost = {**both, "gen2": replace(both["gen2"], lost=True)}
+    for phases in (both, lost):
+        assert unbalance_ratio(layout, phases, ("gen1", "gen2")) == pytest.approx(135.0 / 600.0)
+        assert unbalance_ratio(layout, phases, ("gen1", "gen2"), "gen2") == pytest.approx(135.0 / 400.0)
+        assert unbalance_ratio(layout, phases, ("gen1",), "gen1") is None
+    assert unbalance_ratio(layout, lost, ("gen2",)) is None
 
 
 def in_gensets(site: Site, unbalance_ratio_max: float | None = None) -> Site:
