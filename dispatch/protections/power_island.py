@@ -1,6 +1,6 @@
 """Islands: the forming source's power is a result; it is steered through the others, with headroom."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
@@ -22,6 +22,7 @@ from dispatch.protections.power_parts import (
     wished_bess,
 )
 from dispatch.vocabulary import Target, Targets
+from ems.assets import GensetParams, Sharing
 from ems.commands import Cause
 
 MIN_LOAD_RATIO = 1.05  # gensets that form are kept this far above their minimum load
@@ -30,6 +31,7 @@ CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
 TRIP_ROOM_RATIO = 0.3  # of its discharge: so far the forming battery is pushed up to make room for a trip
 HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
+STEP_RATIO = 0.5  # of the step of load a set survives: so much of it a battery may put on the sets in a cycle
 
 
 def battery_island(
@@ -124,6 +126,12 @@ def genset_island(
     elif genset_kw < bottom_kw:
         why = f"the gensets would carry {genset_kw:.0f} kW, their minimum is {bus.genset_min_kw:.0f} kW"
         move_bess(bess, rooms, genset_kw - bottom_kw)
+    most_kw = _survived_kw(layout, observed, bus, STEP_RATIO)
+    rise_kw = bus.load_kw - pv_kw - sum(bess.values()) - most_kw
+    ours_kw = sum(max(0.0, observed.condition.bess[b].p_kw - kw) for b, kw in bess.items())
+    if min(rise_kw, ours_kw) > 0.0:
+        why = f"the gensets survive a step to {most_kw:.0f} kW: batteries charge no faster"
+        move_bess(bess, rooms, min(rise_kw, ours_kw))
     genset_kw = bus.load_kw - pv_kw - sum(bess.values())
     for b, value in bess.items():
         out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
@@ -141,7 +149,32 @@ def genset_island(
     out.shortage_kw = max(0.0, genset_kw - bus.genset_rated_kw)
     if out.shortage_kw > 0.0:
         out.shortage_kw += bus.genset_rated_kw - rated_kw
-    jump_kw = max((g.step_load_kw_max for g in running), default=0.0)
+    jump_kw = _survived_kw(layout, observed, bus, 1.0) - max(genset_kw, bus.genset_kw)
     out.headroom_kw = min(jump_kw, rated_kw - genset_kw)  # the battery helps only a cycle later
     out.why = f"the gensets would carry {genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
     return out
+
+
+def _survived_kw(layout: Layout, observed: Observed, bus: Bus, ratio: float) -> float:
+    """Power of all sets on load after `ratio` of the largest step they survive, no less than now [kW].
+
+    The set that forms and those that share with it take a step by their ratings; the others stay where they
+    are. Who forms no device tells: the first in order or the one longest on load, whichever bears less.
+    """
+    c, sets = observed.condition, [layout.gensets[g] for g in bus.running]
+    longest = max(bus.running, key=lambda g: c.gensets[g].age_s)
+    cases = [_leading(sets, g) for g in bus.running if g in (c.forming, longest)]
+    most_kw = min(
+        sum(c.gensets[g.id].p_kw for g in sets if g not in leaders)
+        + (c.gensets[own.id].p_kw + ratio * own.step_load_kw_max)
+        * sum(g.p_rated_kw for g in leaders)
+        / own.p_rated_kw
+        for leaders in cases
+        for own in leaders
+    )
+    return max(bus.genset_kw, most_kw)
+
+
+def _leading(sets: Sequence[GensetParams], first: str) -> list[GensetParams]:
+    """The sets among which a step of load is shared, where `first` forms."""
+    return [g for g in sets if g.id == first or g.sharing is Sharing.PROPORTIONAL]

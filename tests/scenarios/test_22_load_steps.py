@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from ems.site import Site
+from ems.assets import Sharing
+from ems.site import GridMode, Site
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import Power
+from tests.scenarios.poi import following_only
 
 pytestmark = pytest.mark.scenario(
     22, left="frequency and voltage in the transient: the plant model has steady states"
@@ -69,3 +72,36 @@ def test_reserve_no_source_is_counted_twice(small: Site):
             if c.kind in ("genset", "bess"):
                 assert c.name not in c.by
             assert c.held_kw <= 500.0 + 600.0
+
+
+@pytest.mark.parametrize("sharing", list(Sharing))
+def test_battery_that_fills_gensets_up_puts_no_larger_step_on_them_than_they_survive(
+    small: Site, sharing: Sharing
+):
+    """Rules want 480 kW on two sets that carry 230: at once it is more than the one that forms survives."""
+    sets = tuple(replace(g, sharing=sharing) for g in small.gensets)
+    site = following_only(replace(small, gensets=sets))
+    options = RigOptions(soc=0.6, islanded_by="gen1", gensets_on_kw={"gen1": 100.0, "gen2": 100.0})
+    load: dict[str, Power] = {"critical": 100.0, "essential": 130.0, "deferrable": 0.0}
+    rig = Rig(site, load_kw=load, options=options).run(30.0)
+    assert rig.held(lambda r: r.decisions.mode is GridMode.ISLANDED)
+    assert rig.unserved_kwh() == pytest.approx(0.0, abs=1e-9)
+    assert min(r.flows.bess_p_kw["bess1"] for r in rig.rows()) < -200.0  # and yet it comes to that
+    steps = [
+        b.flows.genset_p_kw[g.id] - a.flows.genset_p_kw[g.id] for g in sets for a, b in pairwise(rig.rows())
+    ]
+    assert max(steps) <= 0.6 * max(g.step_load_kw_max for g in sets)
+
+
+def test_second_set_that_comes_on_load_brings_no_charge_that_kills_the_first(small: Site):
+    """A dead bus is brought back by both sets; what the second could carry is not put on the first."""
+    site = following_only(small)
+    options = RigOptions(soc=0.6, islanded_by="gen1", gensets_on_kw={"gen1": 380.0}, horizon_s=2400.0)
+    load: dict[str, Power] = {
+        "critical": lambda t_s: 100.0 if t_s > 20.0 else 900.0, "essential": 130.0, "deferrable": 0.0,
+    }  # fmt: skip
+    rig = Rig(site, load_kw=load, options=options).run(900.0, judge=False)
+    dead = [r.decisions.mode is GridMode.BLACK for r in rig.rows()]
+    assert dead[10]
+    assert sum(a and not b for a, b in pairwise(dead)) == 1  # once back, it stays
+    assert not dead[-1]
