@@ -13,7 +13,6 @@ what was known against it is forgotten), a setpoint whose write is not confirmed
 again (off, test, local, held safe), and anything while the measured powers contradict each other.
 """
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -40,6 +39,9 @@ WELL_S_MAX = 3600.0
 JUDGED = {AssetKind.BESS: "p_set_kw", AssetKind.PV: "p_limit_kw"}  # the setpoints that a power follows
 NOT_YET = Following()
 NOMINAL_HZ = (50.0, 60.0)
+BEYOND_RATIO = (
+    0.06  # of the nominal frequency: who is further off is tripped, and a reading that is, is wrong
+)
 ANY_DROOP = DroopParams()
 
 
@@ -120,14 +122,15 @@ def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, asset: str) ->
 def _droop_kw(layout: Layout, snapshot: Snapshot, asset: str, rated_kw: float) -> float:
     """What a unit may do by itself at the measured frequency; 0 where none is measured [kW].
 
-    Of a unit of which the site file says nothing, as much as any may: nobody is called deaf who helps.
+    Of a unit of which the site file says nothing, as much as any may: nobody is called deaf who helps. A
+    frequency at which nothing stays connected is none: with 0 Hz from a dead transducer nobody would be deaf.
     """
-    f_hz = snapshot.value("bus.f_hz")
-    f_hz = snapshot.value(f"{layout.site.grid.id}.f_hz") if f_hz is None else f_hz
-    if f_hz is None or not math.isfinite(f_hz):
+    told = (snapshot.value(p) for p in ("bus.f_hz", f"{layout.site.grid.id}.f_hz"))
+    known = [(f, n) for f in told if f is not None for n in NOMINAL_HZ if abs(f - n) <= BEYOND_RATIO * n]
+    if not known:
         return 0.0
+    f_hz, nominal_hz = known[0]
     droop = layout.site.droop.get(asset, ANY_DROOP)
-    nominal_hz = min(NOMINAL_HZ, key=lambda n: abs(f_hz - n))
     beyond_hz = max(0.0, abs(f_hz - nominal_hz) - droop.dead_band_hz)
     kw = min(1.0, beyond_hz / (nominal_hz * droop.droop_ratio)) * rated_kw
     return kw if f_hz < nominal_hz else -kw

@@ -61,11 +61,16 @@ def test_unit_that_follows_again_is_counted_on_after_a_minute_and_no_sooner(smal
     assert not rig.last.alarmed("setpoint.not_effective")
 
 
-def test_limit_that_a_pv_plant_does_not_keep_is_told(small: Site):
+@pytest.mark.parametrize("f_hz", [None, 0.0])
+def test_limit_that_a_pv_plant_does_not_keep_is_told(small: Site, f_hz: float | None):
+    """Also beside a frequency of 0 Hz, of a transducer without supply: its droop was an excuse for all."""
     load = {f: (lambda t, kw=kw: kw if t < AT_S + 2.0 else 0.05 * kw) for f, kw in LOAD.items()}
     fault = Fault(kind="pv_limit_lost", target="pv1", from_s=AT_S)
     away = Fault(kind="bess_trips", target="bess1")
-    rig = Rig(small, load_kw=load, pv_kw=400.0, faults=[fault, away]).run(AT_S + 60.0, judge=False)
+    rig = Rig(small, load_kw=load, pv_kw=400.0, faults=[fault, away])
+    if f_hz is not None:
+        rig.tell("bus.f_hz", f_hz)
+    rig.run(AT_S + 60.0, judge=False)
     rated_kw = small.pv[0].p_ac_kw
     over = [r for r in rig.rows(AT_S) if r.flows.pv_p_kw["pv1"] > r.held["pv1.p_limit_kw"] + 0.06 * rated_kw]
     assert over

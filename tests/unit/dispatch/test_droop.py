@@ -33,7 +33,12 @@ def at_frequency(f_hz: float | None, point: str, droop: DroopParams | None) -> f
         (49.3, OWN, 20.0),  # 0.5 Hz beyond, of 2.5 Hz
         (50.7, OWN, -20.0),
         (59.4, DroopParams(dead_band_hz=0.0, droop_ratio=0.05), 20.0),  # a 60 Hz grid
-        (40.0, OWN, 100.0),  # never more than its rating
+        (47.1, OWN, 100.0),  # never more than its rating
+        (52.9, OWN, -100.0),
+        (46.9, OWN, 0.0),  # nothing is connected at such a frequency: the reading is wrong
+        (0.0, OWN, 0.0),
+        (0.0, None, 0.0),
+        (55.0, OWN, 0.0),
         (49.983, None, 0.0),
         (49.883, None, 10.0),  # of which nobody says anything: as much as any may
         (None, OWN, 0.0),
