@@ -2,8 +2,10 @@
 
 The cycle asks and never waits: it gets the name, or that it is not known yet, and from a deadline on a
 number, which nobody has a right as. Each look-up has its own thread, so that one that hangs delays no other.
+Where the machine has no thread left, that is told, and whoever asks is asked for again in the next cycle.
 """
 
+import contextlib
 import pwd
 import threading
 from collections.abc import Callable, Iterable
@@ -61,7 +63,8 @@ class OwnerNames:
                 except (KeyError, OSError):
                     continue  # told when they ask
 
-        threading.Thread(target=all_of_them, args=(tuple(users),), name="users", daemon=True).start()
+        with contextlib.suppress(RuntimeError, MemoryError):  # told when they ask
+            threading.Thread(target=all_of_them, args=(tuple(users),), name="users", daemon=True).start()
 
     def settle(self) -> None:
         """Take in what was answered, and say what was not."""
@@ -79,8 +82,13 @@ class OwnerNames:
     def _ask(self, uid: int, now_s: float) -> None:
         if uid in self._asked:
             return
+        try:
+            threading.Thread(target=self._answer, args=(uid,), name=f"uid {uid}", daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            self._failing.failed(_what(uid), str(error) or type(error).__name__)
+            return
+        self._failing.done(_what(uid))
         self._asked[uid] = now_s
-        threading.Thread(target=self._answer, args=(uid,), name=f"uid {uid}", daemon=True).start()
 
     def _answer(self, uid: int) -> None:
         name = _number(uid)

@@ -119,3 +119,21 @@ def test_alarm_desk_leaves_a_request_until_its_owner_is_known(tmp_path, database
     database.open.set()
     database.answered(7)
     assert [a.who for a in desk.collect()] == ["ann"]
+
+
+def test_no_thread_left_is_told_and_asked_again_and_ends_no_cycle(monkeypatch):
+    """It ended the cycle, and with it the edge."""
+    database = Database()
+    database.open.set()
+
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        database.names.learn(["ann"])
+        assert [database.names(7) for _ in range(3)] == [None, None, None]
+        assert database.failing.on("look up uid 7")
+    database.names(7)
+    assert database.answered(7) == "ann"
+    assert [kind for kind, _ in database.told] == ["store.failing", "store.recovered"]
