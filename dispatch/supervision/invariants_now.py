@@ -23,6 +23,7 @@ from ems.telemetry import Quality, Snapshot
 
 BEATS = 65536
 AROUND = timedelta(seconds=361)  # a plan may be followed so long before and after a planned change of mode
+AHEAD = timedelta(seconds=60)  # the planner's clock may be so far ahead of the edge's
 HOUR_S = 3600.0
 SHORT_S = 3.0  # an island may be short of reserve for so long before an alarm must say so
 SHORT_RATIO, SHORT_KW = 0.07, 2.0  # of the reserve required; a little more than the alarm's own threshold
@@ -141,8 +142,9 @@ class InvariantsNow:
             b = self._bess[command.point]
             charge = snapshot.value(f"{b.id}.p_charge_kw_max")
             discharge = snapshot.value(f"{b.id}.p_discharge_kw_max")
-            low = max(low, -b.battery.p_charge_kw_max, 0.0 if charge is None else -charge)
-            high = min(high, b.battery.p_discharge_kw_max, 0.0 if discharge is None else discharge)
+            # a limit below zero is none to move the other way: zero is inside whatever a BMS tells
+            low = max(low, -b.battery.p_charge_kw_max, 0.0 if charge is None else min(0.0, -charge))
+            high = min(high, b.battery.p_discharge_kw_max, 0.0 if discharge is None else max(0.0, discharge))
         elif command.point in self._most:
             low, high = max(low, 0.0), min(high, self._most[command.point])
         slack = SLACK * max(1.0, abs(low), abs(high))
@@ -172,7 +174,7 @@ class InvariantsNow:
         plan, at = c.after.plans.accepted, c.snapshot.at
         if plan is None or plan.plan_id != command.plan_id:
             return f"{command.point} decided by plan {command.plan_id}, which is not the accepted one"
-        if not plan.issued_at <= at < plan.valid_until:
+        if not plan.issued_at - AHEAD <= at < plan.valid_until:
             return f"{command.point} decided by plan {command.plan_id} outside its validity"
         if self._steps is None or self._steps[0] != plan.plan_id:
             starts = plan.grid.starts()

@@ -15,6 +15,7 @@ from sim.oracles.base import Oracle, TickSeen, WriteSeen
 
 NOT_MAPPED_AGE_S = 30.0  # maximum age of a point no map states one for
 MODE_GRACE_S = 360.0  # a plan's step may be followed so long on either side of a planned change of mode
+AHEAD = timedelta(seconds=60)  # the planner's clock may be so far ahead of the edge's
 PROTECTIVE = (Cause.SAFE_TABLE, Cause.PROTECTION)
 
 
@@ -50,13 +51,13 @@ class Limits:
         return low, high
 
     def _live(self, point: str, told: Mapping[str, Reading], t_s: float) -> float:
-        """The last limit the device told, if it is one; else none is left [kW]."""
+        """The last limit the device told, if it is one; else none is left, as where it is below zero [kW]."""
         r, m = told.get(point), self._maps.get(point)
         if r is None or not r.is_good or r.value is None or not math.isfinite(r.value):
             return 0.0
         plausible = m is None or m.low <= r.value <= m.high
         fresh = t_s - r.arrived_s <= (NOT_MAPPED_AGE_S if m is None else m.age_s_max) + 1e-6
-        return r.value if plausible and fresh else 0.0
+        return max(0.0, r.value) if plausible and fresh else 0.0
 
 
 class InsideLimits(Oracle):
@@ -143,7 +144,7 @@ class MayWrite(Oracle):
         plan = None if c.plan_id is None else w.plans.get(c.plan_id)
         if plan is None:
             return f"{c.point} written for plan {c.plan_id}, which was never offered"
-        if not plan.issued_at <= w.at < plan.valid_until:
+        if not plan.issued_at - AHEAD <= w.at < plan.valid_until:
             return f"{c.point} written for plan {c.plan_id} outside its validity, at {w.at}"
         return None
 

@@ -28,6 +28,17 @@ def test_converter_derated_next_write_is_inside_the_new_limit(small: Site, pv_kw
     assert abs(rig.first(AT_S - 1.0, lambda r: True).held["bess1.p_set_kw"]) > 400.0
 
 
+@pytest.mark.parametrize("name", ["p_charge_kw_max", "p_discharge_kw_max"])
+@pytest.mark.parametrize("told_kw", [-0.5, -300.0])
+def test_live_limit_below_zero_is_no_power_and_no_reason_to_stop(small: Site, name: str, told_kw: float):
+    """The edge's own invariant took it for an order to move: zero broke it, and the plant was held safe."""
+    rig = Rig(small, load_kw=LOAD, pv_kw=700.0, options=RigOptions(soc=0.5))
+    rig.at(AT_S, lambda r: r.tell(f"bess1.{name}", told_kw)).run(AT_S + 60.0)
+    sign = -1.0 if name == "p_charge_kw_max" else 1.0
+    assert rig.held(lambda r: sign * r.held["bess1.p_set_kw"] <= 0.0, AT_S + 1.0)
+    assert not rig.runtime.state.held_safe
+
+
 def test_converter_derated_the_next_plan_is_inside_the_new_limit(demo: Site):
     """The production planner, half an hour apart; a live limit is planned with for the next hour."""
     fault = Fault(kind="bess_derated", target="bess1", from_s=120.0, value=0.15)

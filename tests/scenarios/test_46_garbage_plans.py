@@ -1,6 +1,7 @@
 """Scenario 46: the plan store hands the edge garbage. None of it is followed, and the good plan goes on."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -70,3 +71,16 @@ def test_garbage_plan_of_each_fault_is_refused_in_the_cycle_it_is_offered(small:
     assert {row.decisions.plan_id for row in rig.rows(FROM_S)} == {"plan-1"}
     assert rig.events("plan.refused")
     assert rig.first(FROM_S, lambda row: True).decisions.plan_refused is not None
+
+
+@pytest.mark.scenario(46)
+@pytest.mark.parametrize("ahead_s", [3.0, 59.0])
+def test_plan_issued_a_moment_ahead_of_the_edge_is_followed(small: Site, ahead_s: float):
+    """Clocks differ: the check lets a minute pass. Its own invariant did not, and stopped the plant."""
+    issued_at = MONDAY + timedelta(seconds=FROM_S + ahead_s)
+    plan = plan_of(small, bess_kw=[20.0] * 8, start=MONDAY, seq=2)
+    plan = replace(plan, issued_at=issued_at, valid_until=issued_at + timedelta(hours=1))
+    rig = following(small)
+    rig.publish(plan)
+    rig.run(FROM_S + 90.0)
+    assert rig.held(lambda row: row.decisions.plan_id == "plan-2", FROM_S + 1.0)
