@@ -58,24 +58,28 @@ def test_run_that_ends_leaves_no_process_behind(
 def test_process_that_cannot_be_started_again_is_tried_again_and_the_others_are_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """No memory for a new process, or no disk for its log: the watch itself ended, for all of them."""
+    """No memory for a new process: the watch itself ended, for all of them."""
     monkeypatch.setattr(supervisor, "_BACK_OFF_S", (0.01,))
-    own = Supervisor()
+    own, short, spawn = Supervisor(), {"planner"}, supervisor._spawn
     for name in ("edge", "planner"):
-        (tmp_path / name).mkdir()
-        own.start(ChildSpec(name=name, module=SLEEPER, config=tmp_path, log=tmp_path / name / "log"))
+        own.start(ChildSpec(name=name, module=SLEEPER, config=tmp_path, log=tmp_path / f"{name}.log"))
+
+    def no_memory(spec: ChildSpec) -> "subprocess.Popen[bytes]":
+        if spec.name in short:
+            raise OSError(12, "Cannot allocate memory")
+        return spawn(spec)
+
+    monkeypatch.setattr(supervisor, "_spawn", no_memory)
 
     async def scene() -> None:
         watching = asyncio.create_task(own.watch())
-        (tmp_path / "planner" / "log").unlink()
-        (tmp_path / "planner").rmdir()
         own.kill("planner")
         own.kill("edge")
         async with asyncio.timeout(20.0):
             while not (own.restarts["edge"] and own.unstarted):
                 await asyncio.sleep(0.02)
             assert own.unstarted.keys() == {"planner"}
-            (tmp_path / "planner").mkdir()
+            short.clear()
             while not own.restarts["planner"]:
                 await asyncio.sleep(0.02)
         assert own.unstarted == {}
