@@ -53,8 +53,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _protected(path: Path) -> dict[str, tuple[Connection, UaSecurity]]:
     """OPC UA connections of a site that have certificates. Raises EmsError where there are none."""
+    from connectors.opcua.security import located
+
     found = {
-        c.id: (c, c.security)
+        c.id: (c, located(c.security, path.parent))
         for c in load_site(path).connections
         if c.protocol is Protocol.OPC_UA and c.security is not None and c.security.is_on
     }

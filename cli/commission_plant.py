@@ -110,7 +110,9 @@ async def commission(task: Task) -> int:
     book = RecordBook(task.record_file, task.site, task.site_file, user=task.user, clock=clock)
     edge = WriterLock(task.directory / "history.sqlite")  # no edge runs there meanwhile
     ear = _Ear(task.directory / "commissioning.sqlite", clock)  # nobody plans with what a test looks like
-    io = FieldIO(task.site, clock=clock, on_event=ear.event, phased=True)
+    io = FieldIO(
+        task.site, clock=clock, on_event=ear.event, phased=True, folder=task.site_file.parent.absolute()
+    )
     run = _Run(task, book, ear, io, clock)
     try:
         await run.go(stop)

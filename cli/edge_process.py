@@ -128,6 +128,7 @@ def _field(
             on_event=recorder.event,
             phased=True,
             commissioned=commissioned,
+            folder=config.site.parent if config.site_folder is None else config.site_folder,
         )
     return FieldIO(
         site,

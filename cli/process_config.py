@@ -30,6 +30,9 @@ class ProcessConfig:
 
     site: Path
     directory: Path
+    site_folder: Path | None = (
+        None  # files named in the site file are relative to it; None: where the file is
+    )
     keeper_port: int | None = None
     ports: Mapping[str, int] = field(default_factory=dict)
     shadow: bool = True

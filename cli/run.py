@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     args.dir.mkdir(parents=True, exist_ok=True)
     config = ProcessConfig(
         site=with_room(args.dir.resolve(), lambda folder: kept_copy(path, folder)),
+        site_folder=path.parent.resolve(),
         directory=args.dir.resolve(),
         shadow=record is None,
         record=record,

@@ -3,8 +3,10 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
+from pathlib import Path
 
 import structlog
 
@@ -15,7 +17,7 @@ from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
 from connectors.modbus.rtu_link import RtuLink, bus_key, make_bus
 from connectors.opcua.client import OpcUaLink
-from connectors.opcua.security import ending
+from connectors.opcua.security import ending, located
 from connectors.point_map import PointCodec, point_codecs
 from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
@@ -44,6 +46,7 @@ class FieldIO:
     phased : devices poll by themselves just before each tick they are told of (`expect_tick`), and nobody
         waits for them: `read_all` gives what has arrived, `write` comes back before the next tick. Needs a
         clock that runs by itself. False: `read_all` polls and waits, as lock-step time needs it.
+    folder : that files named in the site file are relative to.
     commissioned : connection id -> what its device said it is when it was commissioned; a device that says
         something else is read, and not written to.
     on_event : told once when a link is lost and once when it is back; `Recorder.event` fits.
@@ -53,7 +56,7 @@ class FieldIO:
     ConfigError : the point maps cannot be worked with; carries every Problem.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is a port or a choice of the composition root
         self,
         site: Site,
         *,
@@ -64,6 +67,7 @@ class FieldIO:
         back_off_s_max: float = 2.0,
         phased: bool = False,
         commissioned: Mapping[str, Mapping[str, str]] | None = None,
+        folder: Path = Path(),
     ) -> None:
         self._clock = clock
         self._on_event = on_event
@@ -84,6 +88,8 @@ class FieldIO:
                 shares.setdefault(key, [wait_s]).append(wait_s)
                 link: DeviceLink = RtuLink(connection, list(codecs.values()), bus=bus, timeout_s=wait_s)
             else:
+                if connection.security is not None:
+                    connection = replace(connection, security=located(connection.security, folder))
                 link = _link(connection, codecs, host, port, wait_s, clock)
                 if isinstance(link, OpcUaLink):
                     self._opc_ua[connection.id] = link

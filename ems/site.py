@@ -284,7 +284,10 @@ class IdentityField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UaSecurity:
-    """How an OPC UA connection is protected, and who we are there. Files are whole paths; no secrets."""
+    """How an OPC UA connection is protected, and who we are there. No secrets.
+
+    Files are as the site file says: relative to its folder, or whole paths.
+    """
 
     policy: str  # None | Basic256Sha256 | Aes128Sha256RsaOaep | Aes256Sha256RsaPss
     mode: str = "SignAndEncrypt"  # | Sign; nothing with None

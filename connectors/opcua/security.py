@@ -7,7 +7,7 @@ and revocation lists are not looked at: what is not in the folder is refused, wh
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -93,6 +93,23 @@ class SafeClient(Client):
         raise UaError(f"the server takes no {token_type.name} safely here (it offers {names or 'none'})")
 
 
+def located(security: UaSecurity, folder: Path) -> UaSecurity:
+    """The same with whole paths: files are relative to the folder of the site file."""
+
+    def whole(name: str | None) -> str | None:
+        return None if name is None else str((folder / name).absolute())
+
+    return replace(
+        security,
+        certificate=str((folder / security.certificate).absolute()),
+        key=str((folder / security.key).absolute()),
+        trusted=str((folder / security.trusted).absolute()),
+        password_file=whole(security.password_file),
+        user_certificate=whole(security.user_certificate),
+        user_key=whole(security.user_key),
+    )
+
+
 def read_credentials(security: UaSecurity) -> Credentials:
     """Everything a connection needs from files and environment. Blocks. Raises CertificateError."""
     certificate = certificates.read_certificate(Path(security.certificate))
@@ -126,6 +143,8 @@ def read_credentials(security: UaSecurity) -> Credentials:
 def _files(folder: Path) -> list[Path]:
     try:
         return sorted(p for p in folder.iterdir() if p.suffix.lower() in certificates.SUFFIXES)
+    except FileNotFoundError:
+        return []  # nobody is trusted yet
     except OSError as error:
         raise CertificateError(f"the folder {folder} cannot be read: {error.strerror}") from None
 
@@ -284,7 +303,7 @@ def _short(uri: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}"
+    return type(error).__name__ if isinstance(error, UaError) else "it gives no reason"
 
 
 def ending(noted: Sequence[Expiry], now: datetime, days: float) -> Iterator[str]:

@@ -488,7 +488,7 @@ def _connections(draft: Draft) -> tuple[Connection, ...]:
             port=0 if form.port is None else form.port,
             serial=None if form.serial is None else SerialLine(**form.serial.model_dump()),
             identity=identity_fields(draft, connection_id, form),
-            security=ua_security(draft, form),
+            security=ua_security(form),
             subscription=ua_subscription(form),
             **form.model_dump(exclude=_BUILT),
         )

@@ -1,9 +1,7 @@
 """OPC UA connections: protected unless it is said that they are not, polled or told; checked and built."""
 
-import os
 from collections.abc import Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 from ems.site import Protocol, UaSecurity, UaSubscription
 from ems.site_schema.draft import Draft
@@ -99,29 +97,9 @@ def _subscription(draft: Draft, loc: Loc, connection_id: str, form: ConnectionFo
             )
 
 
-def ua_security(draft: Draft, form: ConnectionForm) -> UaSecurity | None:
-    """The security of a connection, its files as whole paths."""
-    s = form.security
-    if s is None:
-        return None
-    folder = Path(draft.document.file).parent
-    return UaSecurity(
-        policy=s.policy,
-        mode=s.mode,
-        certificate=_whole(folder, s.certificate),
-        key=_whole(folder, s.key),
-        trusted=_whole(folder, s.trusted),
-        server_name=s.server_name,
-        user=s.user,
-        password_env=s.password_env,
-        password_file=None if s.password_file is None else _whole(folder, s.password_file),
-        user_certificate=None if s.user_certificate is None else _whole(folder, s.user_certificate),
-        user_key=None if s.user_key is None else _whole(folder, s.user_key),
-    )
-
-
-def _whole(folder: Path, name: str) -> str:
-    return os.path.normpath((folder / name).absolute())
+def ua_security(form: ConnectionForm) -> UaSecurity | None:
+    """The security of a connection, its files as they are named."""
+    return None if form.security is None else UaSecurity(**form.security.model_dump())
 
 
 def ua_subscription(form: ConnectionForm) -> UaSubscription | None:

@@ -16,6 +16,7 @@ from asyncua.server.server import Server
 
 from cli.edge_records import ending
 from cli.main import main
+from cli.writing_permit import kept_copy
 from connectors.device import REFUSED_PAUSE_S
 from connectors.field import FieldIO
 from connectors.opcua import certificates
@@ -86,7 +87,12 @@ class ProtectedPlant(OpcUaPlant):
 
 class Rig:
     def __init__(
-        self, plant: OpcUaPlant, security: UaSecurity | None, at: dt.datetime = NOW, timeout_s: float = 4.0
+        self,
+        plant: OpcUaPlant,
+        security: UaSecurity | None,
+        at: dt.datetime = NOW,
+        timeout_s: float = 4.0,
+        folder: Path = Path(),
     ) -> None:
         self.clock = VirtualClock(at)
         self.reasons: list[str] = []
@@ -94,6 +100,7 @@ class Rig:
         self.io = FieldIO(
             site_of(self.connection),
             clock=self.clock,
+            folder=folder,
             on_event=lambda at, kind, fields: self.reasons.append(str(fields.get("reason", "up"))),
         )
 
@@ -352,9 +359,11 @@ async def test_site_engineer_makes_trusts_and_connects_by_the_commands_of_the_do
     code, said = await ems("fetch", str(site_file), "mter")
     assert (code, "allowed: meter" in said) == (2, True)
 
-    (connection,) = (c for c in load_site(site_file).connections if c.id == "meter")
+    # A run has a copy of the site of its own; the files stay where they are.
+    in_force = load_site(kept_copy(site_file, tmp_path / "data"))
+    (connection,) = (c for c in in_force.connections if c.id == "meter")
     monkeypatch.setenv("METER", "secret")
-    rig = Rig(plant, connection.security)
+    rig = Rig(plant, connection.security, folder=tmp_path)
     assert await rig.good()
     await rig.io.close()
 

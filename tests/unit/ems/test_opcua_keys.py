@@ -1,11 +1,13 @@
 """Site keys of OPC UA connections: protected unless it is said that they are not; polled or told."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 
 from cli.check import protection
+from connectors.opcua.security import located
 from ems.errors import ConfigError
 from ems.site import Connection, Site, UaSubscription
 from ems.site_schema import load_site
@@ -58,13 +60,18 @@ def test_none_must_be_said_and_is_told_each_time(loaded):
     assert "10.0.0.5:48401" in line
 
 
-def test_files_are_relative_to_the_site_file_and_have_usual_places(loaded, tmp_path):
+def test_files_have_usual_places_and_are_relative_to_the_site_file(loaded, tmp_path):
     security = meter(loaded(AWAY, PROTECTED)).security
     assert security is not None
     assert (security.mode, security.user, security.password_env) == ("SignAndEncrypt", "ems", "METER")
-    folder = tmp_path / "pki"
-    assert (security.certificate, security.key) == (str(folder / "own.der"), str(folder / "own.key"))
-    assert security.trusted == str(folder / "trusted")
+    assert (security.certificate, security.key, security.trusted) == (
+        "pki/own.der",
+        "pki/own.key",
+        "pki/trusted",
+    )
+    whole = located(dataclasses.replace(security, password_file="/etc/secret"), tmp_path)
+    assert whole.certificate == str(tmp_path / "pki" / "own.der")
+    assert (whole.password_file, whole.user_key) == ("/etc/secret", None)
     assert list(protection(loaded(AWAY, PROTECTED))) == ["meter: Basic256Sha256, SignAndEncrypt, ems"]
 
 
