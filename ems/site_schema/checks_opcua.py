@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from ems.points import AssetKind
 from ems.site import Protocol, UaSecurity, UaSubscription
-from ems.site_schema.draft import Draft
+from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm, UaSecurityForm
 from ems.site_schema.text import Loc
 
+LOST_S, LOST_CYCLES = 3.0, 2.5  # meter at the POI and PV: older readings are none (docs/edge.md)
+LOST_RATIO = 0.8  # of that may pass between two proofs: the rest is for the way and the tick
 COST = "with None whoever is on this network can read and write the device as we do"
 _POLICIES = "Basic256Sha256, Aes128Sha256RsaOaep or Aes256Sha256RsaPss"
 _PROTECTED = ("mode", "user", "password_env", "password_file", "user_certificate", "user_key", "server_name")
@@ -87,6 +90,18 @@ def _subscription(draft: Draft, loc: Loc, connection_id: str, form: ConnectionFo
             f"publishing_s, {asked.publishing_s:g} s, or more",
         )
     longest_s = asked.keep_alive_s + asked.publishing_s
+    cycle_s = draft.dispatch.cycle_s if draft.dispatch is not None else 1.0
+    allowed_s = LOST_RATIO * max(LOST_S, LOST_CYCLES * cycle_s)
+    watched = sorted(
+        {p.asset for p in draft.points if p.connection_id == connection_id and _watched(draft, p)}
+    )
+    if watched and longest_s > allowed_s:
+        draft.add(
+            (*loc, "subscription", "keep_alive_s"),
+            f"{longest_s:g} s together with publishing_s",
+            f"{allowed_s:g} s or less",
+            f"{', '.join(watched)} would be taken for lost while nothing changes",
+        )
     for placed in draft.points:
         if placed.connection_id == connection_id and placed.form.age_s_max <= longest_s:
             placed.document.add(
@@ -95,6 +110,11 @@ def _subscription(draft: Draft, loc: Loc, connection_id: str, form: ConnectionFo
                 f"more than keep_alive_s and publishing_s of {connection_id!r} together, {longest_s:g} s",
                 "a value that does not change is proved so often",
             )
+
+
+def _watched(draft: Draft, placed: PlacedPoint) -> bool:
+    """Whether the edge takes the device for lost after `LOST_S`, whatever its map says."""
+    return draft.kinds.get(placed.asset) in (AssetKind.GRID, AssetKind.PV)
 
 
 def ua_security(form: ConnectionForm) -> UaSecurity | None:
