@@ -159,14 +159,18 @@ def _survived_kw(layout: Layout, observed: Observed, bus: Bus, ratio: float) -> 
     """Power of all sets on load after `ratio` of the largest step they survive, no less than now [kW].
 
     The set that forms and those that share with it take a step by their ratings; the others stay where they
-    are. Who forms no device tells: the first in order or the one longest on load, whichever bears less.
+    are. None is brought beyond its rating while another is on its way up. Who forms no device tells: the
+    first in order or the one longest on load, whichever bears less.
     """
     c, sets = observed.condition, [layout.gensets[g] for g in bus.running]
     longest = max(bus.running, key=lambda g: c.gensets[g].age_s)
     cases = [_leading(sets, g) for g in bus.running if g in (c.forming, longest)]
     most_kw = min(
         sum(c.gensets[g.id].p_kw for g in sets if g not in leaders)
-        + (c.gensets[own.id].p_kw + ratio * own.step_load_kw_max)
+        + max(
+            c.gensets[own.id].p_kw,
+            min(c.gensets[own.id].p_kw + ratio * own.step_load_kw_max, MAX_LOAD_RATIO * own.p_rated_kw),
+        )
         * sum(g.p_rated_kw for g in leaders)
         / own.p_rated_kw
         for leaders in cases

@@ -105,3 +105,13 @@ def test_second_set_that_comes_on_load_brings_no_charge_that_kills_the_first(sma
     assert dead[10]
     assert sum(a and not b for a, b in pairwise(dead)) == 1  # once back, it stays
     assert not dead[-1]
+
+
+def test_while_a_second_set_takes_load_the_first_is_not_filled_up_for_it(small: Site):
+    """Both at 80 % are 160 kW of charge; until the second carries its part the first would carry it all."""
+    options = RigOptions(soc=0.2, islanded_by="gen1", gensets_on_kw={"gen1": 320.0})
+    load: dict[str, Power] = {"critical": 100.0, "essential": 150.0, "deferrable": 70.0}
+    rig = Rig(following_only(small), load_kw=load, options=options).run(90.0)
+    assert rig.last.flows.genset_p_kw["gen2"] > 150.0
+    assert max(r.flows.genset_p_kw["gen1"] for r in rig.rows()) <= 385.0  # of 400
+    assert rig.last.flows.bess_p_kw["bess1"] < -140.0
