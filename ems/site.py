@@ -163,7 +163,7 @@ class Site:
     sources: SourceSets | None = None  # which may feed the bus together; None: not limited
     cycle_s: float = 1.0  # of the edge
     plan_soc_tolerance: float = 0.1  # a plan whose charge of now is further off the measured one is refused
-    droop: Mapping[str, DroopParams] = field(default_factory=dict)  # battery or PV plant -> its own P(f)
+    droop: Mapping[str, DroopParams] = field(default_factory=dict)  # by source: its own P(f)
     control: ControlParams = field(default_factory=ControlParams)
 
     @property

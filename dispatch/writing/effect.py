@@ -8,9 +8,13 @@ is counted on again when its power has followed for a minute, for twice as long 
 A unit that gives more at low frequency, or less at high, by its own droop (`dispatch.droop` of the site file)
 follows as well, where the frequency is measured.
 
-Not judged: a genset (its controller shares load by itself), a battery that forms (it carries the island:
-what was known against it is forgotten), a setpoint whose write is not confirmed or that is not sent again and
-again (off, test, local, held safe), and anything while the measured powers contradict each other.
+A genset beside the mains or a forming battery that has room gives what its setpoint says, after its own ramp.
+One that is off has nothing to follow: it is tried again after the same times as a unit that follows.
+
+Not judged: whatever forms (it carries the island: what was known against it is forgotten), a genset beside
+another one (their controllers share load by themselves) or on its way out, a setpoint whose write is not
+confirmed or that is not sent again and again (off, test, local, held safe), and anything while the measured
+powers contradict each other.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -26,6 +30,7 @@ from ems.condition import UnitState
 from ems.frozen import replace
 from ems.invariants import clamp
 from ems.points import AssetKind, BessState
+from ems.site import GridMode
 from ems.telemetry import Snapshot
 
 TOLERANCE_RATIO = 0.05  # of the rating
@@ -36,7 +41,8 @@ RETRY_EVERY_S = 3.0
 RETRIES = 3
 WELL_S = 60.0  # so long well after a first mark; doubled with each further one
 WELL_S_MAX = 3600.0
-JUDGED = {AssetKind.BESS: "p_set_kw", AssetKind.PV: "p_limit_kw"}  # the setpoints that a power follows
+# The setpoints that a power follows.
+JUDGED = {AssetKind.BESS: "p_set_kw", AssetKind.PV: "p_limit_kw", AssetKind.GENSET: "p_set_kw"}
 NOT_YET = Following()
 NOMINAL_HZ = (50.0, 60.0)
 BEYOND_RATIO = (
@@ -78,10 +84,17 @@ def check_effect(
         if JUDGED.get(layout.kinds[asset]) != name:
             continue
         before = memory.following.get(point, NOT_YET)
-        if observed.bess_state.get(asset) is BessState.FORMING:
+        if observed.bess_state.get(asset) is BessState.FORMING or _shares(observed, asset):
             following[point] = Following(times=before.times)
             continue
-        unit, w = _unit(layout, snapshot, observed, asset), written.get(point)
+        if asset in layout.gensets and not observed.condition.gensets[asset].on_load:
+            following[point] = _well(replace(before, held=()), now_s) if before.times else before
+            continue
+        w = written.get(point)
+        if asset in layout.gensets:
+            unit = _genset(layout, written, snapshot, observed, asset)
+        else:
+            unit = _unit(layout, snapshot, observed, asset)
         if unit is None or w is None or observed.suspect or asset not in asked:
             following[point] = replace(before, held=(), off_since_s=None, well_since_s=None, retries=0)
             continue
@@ -116,6 +129,39 @@ def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, asset: str) ->
         rated_kw=layout.bess[asset].battery.p_nominal_kw, is_limit=False,
         settle_s=settle_s,
         droop_kw=_droop_kw(layout, snapshot, asset, layout.bess[asset].battery.p_nominal_kw),
+    )  # fmt: skip
+
+
+def _shares(observed: Observed, asset: str) -> bool:
+    """A genset on load in an island that gensets form: together they carry what there is."""
+    c = observed.condition
+    island = c.grid_mode is GridMode.ISLANDED and c.forming in c.gensets
+    return island and asset in c.gensets and c.gensets[asset].on_load
+
+
+def _genset(
+    layout: Layout, written: Mapping[str, Written], snapshot: Snapshot, observed: Observed, asset: str
+) -> _Unit | None:
+    """A set on load beside the mains or a forming battery, asked to run, that has had time to take load.
+
+    Where the forming battery is near its limits the governors carry what it cannot: nothing is judged then.
+    """
+    params, c = layout.gensets[asset], observed.condition
+    p_kw, run = snapshot.value(layout.p[asset]), written.get(f"{asset}.run_request")
+    ramp_kw_s = min(params.ramp_kw_s, params.ramp_down_or_up_kw_s)
+    settle_s = SETTLE_S + layout.poll_s.get(asset, 0.0) + params.p_rated_kw / ramp_kw_s
+    if p_kw is None or run is None or run.value < 0.5 or c.gensets[asset].age_s < settle_s:
+        return None
+    if c.grid_mode is not GridMode.GRID_TIED:
+        former = c.bess.get(c.forming or "")
+        if former is None:
+            return None
+        room_kw = TOLERANCE_RATIO * layout.bess[c.forming or ""].battery.p_nominal_kw
+        if not room_kw - former.p_charge_kw_max < former.p_kw < former.p_discharge_kw_max - room_kw:
+            return None
+    return _Unit(
+        p_kw=p_kw, low_kw=0.0, high_kw=params.p_rated_kw, rated_kw=params.p_rated_kw, is_limit=False,
+        settle_s=settle_s, droop_kw=_droop_kw(layout, snapshot, asset, params.p_rated_kw),
     )  # fmt: skip
 
 

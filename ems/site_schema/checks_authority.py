@@ -91,11 +91,13 @@ def _setpoint(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str
 
 
 def _droop(draft: Draft) -> None:
-    """A droop is that of a battery or a PV plant."""
-    there = [*draft.bess, *draft.pv]
+    """A droop is that of a source."""
+    there = [*draft.bess, *draft.pv, *draft.gensets]
     for asset in () if draft.dispatch is None else draft.dispatch.droop:
         if asset not in there:
-            draft.add(("dispatch", "droop", asset), asset, f"a battery or a PV plant: {', '.join(there)}")
+            draft.add(
+                ("dispatch", "droop", asset), asset, f"a battery, PV plant or genset: {', '.join(there)}"
+            )
 
 
 def _silence(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str, float]) -> None:

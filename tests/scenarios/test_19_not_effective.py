@@ -1,5 +1,6 @@
 """19: writes and read-backs are right, and the power does not follow."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -9,10 +10,14 @@ import pytest
 from ems.condition import UnitState
 from ems.control import ControlMode, Role
 from ems.control_site import ControlParams
+from ems.plan import Plan
 from ems.requests import SwitchMode
-from ems.site import Site
+from ems.site import GridMode, Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions, Row
+from sim.rig_scenario import MONDAY
+from tests.scenarios.poi import following_only
+from tests.unit.dispatch.plans import plan_of
 
 pytestmark = pytest.mark.scenario(19)
 AT_S = 60.0
@@ -99,6 +104,92 @@ def test_battery_that_forms_an_island_is_never_left_out_of_it(small: Site):
     assert all(r.decisions.condition.forming == "bess1" and not marked(r) for r in island)
     assert all(r.decisions.condition.bess["bess1"].p_discharge_kw_max > 0.0 for r in island)
     assert not any(r.decisions.targets.feeder_close["essential"].value < 0.5 for r in island)
+
+
+GEN = "gen1.p_set_kw"
+RUNS = {"critical": 120.0, "essential": 180.0, "deferrable": 60.0}
+
+
+def planned(site: Site, seq: int, gen1_kw: float, mode: GridMode, load_kw: float) -> Plan:
+    """The first set gives so much, in an island the battery the rest."""
+    bess_kw = 0.0 if mode is GridMode.GRID_TIED else load_kw - gen1_kw
+    return plan_of(
+        site, bess_kw=[bess_kw] * 4, load_kw=load_kw, gen1_kw=gen1_kw, modes=[mode] * 4, start=MONDAY, seq=seq
+    )
+
+
+def parallel(
+    site: Site, faults: Sequence[Fault] = (), *, after_kw: float = 300.0, island: bool = False, **given: Any
+) -> Rig:
+    """A plan lets the first set run beside the mains or a battery: 150 kW, then `after_kw`."""
+    mode = GridMode.ISLANDED if island else GridMode.GRID_TIED
+    options = RigOptions(gensets_on_kw={"gen1": 150.0}, islanded_by="bess1" if island else None)
+    load = given.pop("load_kw", RUNS)
+    rig = Rig(site, load_kw=load, faults=faults, options=options, controller="plan", **given)
+    first, second = (planned(site, n, kw, mode, sum(load.values())) for n, kw in ((1, 150.0), (2, after_kw)))
+    rig.at(0.0, lambda r: r.publish(first))
+    return rig.at(AT_S + 5.0, lambda r: r.publish(second))
+
+
+def set_marked(row: Row) -> bool:
+    return UnitState.NOT_EFFECTIVE in row.decisions.condition.gensets["gen1"].states
+
+
+def set_off_kw(row: Row) -> float:
+    return abs(row.flows.genset_p_kw["gen1"] - row.held[GEN])
+
+
+def test_genset_beside_the_mains_whose_power_does_not_follow_is_told(small: Site):
+    """It holds the new setpoint, and gives what the old one said."""
+    deaf = Fault(kind="setpoint_ignored", target="gen1", from_s=AT_S)
+    rig = parallel(small, [deaf]).run(AT_S)
+    while not rig.last.alarmed("setpoint.not_effective"):
+        rig.run(rig.t_s + 1.0)
+    assert rig.runtime.state.effect.following[GEN].retries == 3
+    rig.run(AT_S + 120.0)
+    held = rig.first(AT_S + 5.0, lambda r: set_off_kw(r) > 0.05 * small.gensets[0].p_rated_kw)
+    assert held.held[GEN] == pytest.approx(300.0)
+    ramp_s = small.gensets[0].p_rated_kw / small.gensets[0].ramp_kw_s
+    told_s = rig.after(held.t_s, lambda r: r.alarmed("setpoint.not_effective"))
+    assert ramp_s < told_s <= ramp_s + 20.0
+    assert rig.after(held.t_s, set_marked) <= told_s + 1.0
+    assert not rig.last.decisions.condition.gensets["gen1"].available
+    assert rig.raised("setpoint.not_effective") == 1
+
+
+def test_genset_that_follows_is_never_marked(small: Site):
+    rig = parallel(small).run(AT_S + 180.0)
+    assert rig.last.flows.genset_p_kw["gen1"] == pytest.approx(300.0, abs=1.0)
+    assert rig.raised("setpoint.not_effective") == 0
+    assert rig.runtime.state.effect.following[GEN].off_since_s is None
+
+
+def test_genset_that_follows_again_is_counted_on_again(small: Site):
+    deaf = Fault(kind="setpoint_ignored", target="gen1", from_s=AT_S, until_s=AT_S + 120.0)
+    rig = parallel(small, [deaf]).run(AT_S + 240.0)
+    assert set_marked(rig.first(AT_S + 119.0, lambda r: True))
+    assert rig.last.decisions.condition.gensets["gen1"].available
+    assert not rig.last.alarmed("setpoint.not_effective")
+
+
+def test_genset_that_was_deaf_is_not_left_out_of_its_island(small: Site):
+    """Without a battery that forms, it is the one that carries the island: its load is then a result."""
+    deaf = Fault(kind="setpoint_ignored", target="gen1", from_s=AT_S)
+    site = following_only(small)
+    lost_s = AT_S + 90.0
+    rig = parallel(site, [deaf], mains=[(lost_s, 3600.0)]).run(lost_s + 60.0)
+    assert set_marked(rig.first(lost_s - 1.0, lambda r: True))
+    island = list(rig.rows(lost_s + 2.0))
+    assert all(r.decisions.condition.forming == "gen1" and not set_marked(r) for r in island)
+    assert all(r.decisions.condition.gensets["gen1"].available for r in island)
+    assert all(r.held["gen1.run_request"] == 1.0 for r in island)
+
+
+def test_genset_beside_a_forming_battery_whose_power_does_not_follow_is_told(small: Site):
+    deaf = Fault(kind="setpoint_ignored", target="gen1", from_s=AT_S)
+    rig = parallel(small, [deaf], island=True).run(AT_S + 90.0)
+    assert rig.raised("setpoint.not_effective") == 1
+    assert rig.unserved_kwh() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_unit_that_is_off_is_not_blamed(small: Site):

@@ -22,6 +22,7 @@ from dispatch.writing.effect import (
 )
 from dispatch.writing.effect_memory import EffectMemory, Following
 from ems.condition import UnitState
+from ems.points import BessState, GensetState
 from tests.builders import T0, site
 from tests.unit.dispatch.test_condition import snapshot
 
@@ -149,9 +150,98 @@ def test_effect_pv_limit_is_a_limit_and_below_it_all_is_well(gives_kw: float, of
     assert (following[PV].off_since_s is not None) is off
 
 
-def test_effect_gensets_and_breakers_are_not_judged():
-    stands = {p: Written(value=1.0, at_s=0.0, known=True) for p in ("gen1.run_request", "gen1.p_set_kw")}
-    assert checked({}, written=stands, asked=("gen1",))[0] == {}
+GEN = "gen1.p_set_kw"
+RUNNING: dict[str, Any] = {"gen1__state": float(GensetState.RUNNING.code), "gen1__p_kw": 150.0}
+BESS_ISLAND: dict[str, Any] = {
+    "grid1__breaker_closed": 0.0, "grid1__v_pu": 0.0, "bess1__state": float(BessState.FORMING.code),
+    "bess1__p_kw": 100.0, "bess1__p_charge_kw_max": 400.0, "bess1__p_discharge_kw_max": 400.0,
+}  # fmt: skip
+GEN_ISLAND: dict[str, Any] = {**BESS_ISLAND, "bess1__state": float(BessState.FOLLOWING.code)}
+SET_OFF = Following(held=((0.0, 300.0),), off_since_s=90.0, off_kw=150.0)
+
+
+def set_checked(
+    before: Following = SET_OFF, run: float | None = 1.0, p_set_kw: float = 300.0, **changes: Any
+) -> Following | None:
+    """The first set, which is asked for 300 kW and gives 150, looked at once."""
+    stands = {GEN: Written(value=p_set_kw, at_s=0.0, known=True)}
+    if run is not None:
+        stands["gen1.run_request"] = Written(value=run, at_s=0.0, known=True)
+    return checked({GEN: before}, written=stands, asked=("gen1",), **(RUNNING | changes))[0].get(GEN)
+
+
+@pytest.mark.parametrize("where", [{}, BESS_ISLAND], ids=["beside the mains", "beside a battery"])
+def test_effect_genset_that_does_not_follow_is_written_to_again(where):
+    after = set_checked(**where)
+    assert after is not None
+    assert after.retries == 1
+    after = set_checked(**{**where, "gen1__p_kw": 285.0})
+    assert after is not None
+    assert (after.retries, after.off_since_s) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": 0.0},
+        {"run": None},
+        {"gen1__p_kw": None},
+        BESS_ISLAND | {"bess1__p_kw": 399.0},
+        BESS_ISLAND | {"bess1__p_kw": -399.0},
+        {"grid1__breaker_closed": None, "grid1__v_pu": None},
+    ],
+    ids=["on its way out", "run request unknown", "unread", "battery full out", "battery full in", "no mode"],
+)
+def test_effect_genset_is_not_judged_where_its_power_need_not_follow(changes):
+    after = set_checked(replace(SET_OFF, marked=True, times=1), **changes)
+    assert after is not None
+    assert (after.off_since_s, after.marked, after.retries) == (None, True, 0)
+
+
+def test_effect_genset_just_on_load_has_time_to_ramp(monkeypatch: pytest.MonkeyPatch):
+    """400 kW at 20 kW/s: 20 s, and the time a read takes."""
+    age = [22.0]
+
+    real = observe
+
+    def on_load(*args: Any) -> Any:
+        memory, observed = real(*args)
+        sets = observed.condition.gensets
+        young = {**sets, "gen1": replace(sets["gen1"], age_s=age[0])}
+        return memory, replace(observed, condition=replace(observed.condition, gensets=young))
+
+    monkeypatch.setattr("tests.unit.dispatch.test_effect.observe", on_load)
+    young = set_checked()
+    assert young is not None
+    assert young.off_since_s is None
+    age[0] = 30.0
+    old = set_checked()
+    assert old is not None
+    assert old.retries == 1
+
+
+def test_effect_genset_that_forms_has_no_mark_and_its_times_are_kept():
+    assert set_checked(replace(SET_OFF, marked=True, times=2), **GEN_ISLAND) == Following(times=2)
+
+
+def test_effect_genset_that_is_off_is_tried_again_after_a_while():
+    """It cannot follow while it stands still, and would never be asked again."""
+    off = {"gen1__state": float(GensetState.STOPPED.code), "gen1__p_kw": 0.0}
+    marked = replace(SET_OFF, marked=True, times=1, well_since_s=None)
+    first = set_checked(marked, **off)
+    assert first is not None
+    assert (first.marked, first.well_since_s) == (True, 100.0)
+    later = set_checked(replace(first, well_since_s=100.0 - WELL_S), **off)
+    assert later is not None
+    assert (later.marked, later.times) == (False, 1)
+    assert set_checked(Following(), **off) is None
+
+
+def test_effect_breakers_and_run_requests_are_not_judged():
+    stands = {
+        p: Written(value=1.0, at_s=0.0, known=True) for p in ("gen1.run_request", "essential.close_request")
+    }
+    assert checked({}, written=stands, asked=("gen1", "essential"))[0] == {}
 
 
 @pytest.mark.parametrize(
