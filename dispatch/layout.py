@@ -132,7 +132,7 @@ def _reactive(
 ) -> dict[str, tuple[ReactiveControl | None, float]]:
     own = {b.id: (b.pcs.reactive, b.pcs.s_kva) for b in site.bess}
     own |= {p.id: (p.reactive, p.p_ac_kw if p.s_kva is None else p.s_kva) for p in site.pv}
-    return {a: x for a, x in own.items() if (a, "q_set_kvar") in setpoint_of}
+    return {a: x for a, x in own.items() if x[0] is not None and (a, x[0].takes) in setpoint_of}
 
 
 def _poll_s(site: Site) -> dict[str, float]:

@@ -13,6 +13,7 @@ from ems.condition import PlantCondition
 from ems.control import ControlMode
 from ems.outage import OutageNotice
 from ems.plan import Plan
+from ems.reactive import ReactiveTakes
 from ems.records import JsonValue
 from ems.release import ReleaseWish
 from ems.requests import Answer, Received, Standing
@@ -53,6 +54,14 @@ class Target:
 Wanted = Mapping[str, Target]
 
 
+# Fields of Targets for the reactive parameter of a converter, and its point.
+REACTIVE = (
+    ("q_kvar", ReactiveTakes.KVAR),
+    ("power_factor", ReactiveTakes.POWER_FACTOR),
+    ("volt_var", ReactiveTakes.CURVE),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Targets:
     """Wishes per asset id. A setpoint nobody names is left alone (its device keeps or times out).
@@ -68,6 +77,8 @@ class Targets:
     pv_limit_kw: Wanted = field(default_factory=dict)
     feeder_close: Wanted = field(default_factory=dict)
     q_kvar: Wanted = field(default_factory=dict)  # of converters, given into the bus
+    power_factor: Wanted = field(default_factory=dict)  # of converters that take one instead
+    volt_var: Wanted = field(default_factory=dict)  # index of a curve, of those that take that
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,8 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _REMOTE,
         _w("p_set_kw", "kW", "active power setpoint while following, discharge positive"),
         _w("q_set_kvar", "kvar", "reactive setpoint, positive: given into the bus", required=False),
+        _w("pf_set", "", "power factor, its sign that of the kvar given into the bus", required=False),
+        _w("volt_var_curve", "", "index of a volt-var curve stored in the converter", required=False),
     ),
     AssetKind.GENSET: (
         _r("p_kw", "kW", "measured active power"),
@@ -82,6 +84,8 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _w("p_limit_kw", "kW", "active power limit"),
         _r("q_kvar", "kvar", "measured reactive power", required=False),
         _w("q_set_kvar", "kvar", "reactive setpoint, positive: given into the bus", required=False),
+        _w("pf_set", "", "power factor, its sign that of the kvar given into the bus", required=False),
+        _w("volt_var_curve", "", "index of a volt-var curve stored in the converter", required=False),
     ),
     AssetKind.GRID: (
         _r("p_kw", "kW", "measured active power at the POI, import positive"),

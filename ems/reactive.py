@@ -1,7 +1,9 @@
 """Reactive power by parameters: what the edge sets at a converter, slowly; the fast loop is its own."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 PACE_S_MIN = 60.0  # the edge regulates no voltage: nothing of this moves faster
 
@@ -14,27 +16,61 @@ class ReactiveAtPower:
     q_kvar: float
 
 
+class ReactiveTakes(StrEnum):
+    """Which reactive parameter a converter takes; the value is the name of its point."""
+
+    KVAR = "q_set_kvar"
+    POWER_FACTOR = "pf_set"
+    CURVE = "volt_var_curve"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReactiveAtVoltage:
+    """A corner of a curve of reactive power over voltage."""
+
+    v_pu: float
+    q_kvar: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoltVarCurve:
+    """A curve that is stored in a converter: it is named by its index and never written."""
+
+    index: int
+    corners: tuple[ReactiveAtVoltage, ...]  # ascending in v_pu; straight between, held beyond
+
+    def q_kvar(self, v_pu: float) -> float:
+        """What a converter on this curve gives into the bus at a voltage [kvar]."""
+        return _straight([(c.v_pu, c.q_kvar) for c in self.corners], v_pu)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReactiveControl:
-    """Where a converter's reactive setpoint comes from while it is beside the grid."""
+    """Where a converter's reactive setpoint comes from while it is beside the grid, and what it takes."""
 
     every_s: float = PACE_S_MIN  # it is chosen anew no sooner
     follow_plan: bool = True  # where a plan that is followed has one
     by_power: tuple[ReactiveAtPower, ...] = ()  # ascending; straight between corners, held beyond
+    takes: ReactiveTakes = ReactiveTakes.KVAR
+    pf_min: float = 0.9  # of a power factor: no smaller is written
+    curves: tuple[VoltVarCurve, ...] = ()  # stored in the converter
 
     def q_kvar(self, p_kw: float) -> float:
         """Reactive power for a mean active power [kvar]."""
-        if not self.by_power:
-            return 0.0
-        below = self.by_power[0]
-        for above in self.by_power:
-            if p_kw <= above.p_kw:
-                if above.p_kw <= below.p_kw:
-                    return above.q_kvar
-                part = max(0.0, (p_kw - below.p_kw) / (above.p_kw - below.p_kw))
-                return below.q_kvar + part * (above.q_kvar - below.q_kvar)
-            below = above
-        return below.q_kvar
+        return _straight([(c.p_kw, c.q_kvar) for c in self.by_power], p_kw) if self.by_power else 0.0
+
+
+def _straight(corners: Sequence[tuple[float, float]], x: float) -> float:
+    """Straight between corners ascending in their first part, held beyond."""
+    below = corners[0]
+    for above in corners:
+        if x <= above[0]:
+            if above[0] <= below[0]:
+                return above[1]
+            part = max(0.0, (x - below[0]) / (above[0] - below[0]))
+            return below[1] + part * (above[1] - below[1])
+        below = above
+    return below[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from ems.kpi import EnergyCounters
 from ems.points import AssetKind, GensetState, is_binary, split_point_id
+from ems.reactive import ReactiveControl
 from ems.site import Site
 from plant_models.grid import usable
 from plant_models.phases import phase_readings
@@ -22,6 +23,7 @@ from sim.timeline import Cell, Timeline, Window, WindowSet
 from sim.trace import PlantRows, Trace, TraceWriter, last_columns, plant_columns
 from sim.watchdog import Setpoints, told_silence
 from sim.world_faults import acted_on, plant_faults
+from sim.world_reactive import at_rest, by_parameter, converter_kvar
 from sim.writes import WriteVerdict
 
 EPSILON_S = 1e-6
@@ -106,8 +108,10 @@ class World:
         self._cell: Cell = self.timeline.cell(0)
         self._kinds = site.asset_kinds()
         self._acting: dict[str, float] = {}  # setpoints as the devices act on them
+        self._by_parameter: dict[str, ReactiveControl] = {}
         self._inputs: PlantInput | None = None
         self._flows: PlantFlows = step(site, self.state, self._plant_input(), self.options.fine_step_s)[1]
+        self._by_parameter = by_parameter(site)
         self._readings: Mapping[str, float] | None = None
 
     # ---- time ---------------------------------------------------------------------------------
@@ -154,7 +158,8 @@ class World:
         return good, cell.poi_relay
 
     def _step(self, dt_s: float) -> None:
-        inputs = self._plant_input() if self._inputs is None else self._inputs
+        stale = self._inputs is None or self._by_parameter
+        inputs = self._plant_input() if stale or self._inputs is None else self._inputs
         self._inputs = inputs
         before = self.state
         self.state, self._flows = step(self.site, before, inputs, dt_s)
@@ -241,6 +246,11 @@ class World:
             q_set_kvar={
                 **by_name.get((AssetKind.BESS, "q_set_kvar"), {}),
                 **by_name.get((AssetKind.PV, "q_set_kvar"), {}),
+                **(
+                    converter_kvar(self._by_parameter, self._acting, self._flows)
+                    if self._by_parameter
+                    else {}
+                ),
             },
             feeder_close={f: v >= 0.5 for f, v in close.items()},
             poi_open_request=opened.get(grid, 0.0) >= 0.5,
@@ -407,6 +417,7 @@ def setpoints_at_rest(site: Site) -> dict[str, float]:
         out |= {f"{g.id}.run_request": 0.0, f"{g.id}.p_set_kw": g.p_min_kw}
     out |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
     out |= {f"{b.id}.q_set_kvar": 0.0 for b in site.bess} | {f"{p.id}.q_set_kvar": 0.0 for p in site.pv}
+    out |= at_rest(site)
     out |= {f"{f.id}.close_request": 1.0 for f in site.feeders if f.has_breaker}
     out |= {f"{site.grid.id}.open_request": 0.0, f"{site.grid.id}.open_permit": 0.0}
     out |= {f"{site.grid.id}.close_permit": 1.0}

@@ -11,7 +11,7 @@ from typing import Any
 from dispatch.authority.ruling import Ruling
 from dispatch.layout import Layout
 from dispatch.state import Written
-from dispatch.vocabulary import Target, Targets
+from dispatch.vocabulary import REACTIVE, Target, Targets
 from dispatch.writing.safe_table import safe_value
 from ems.commands import Cause
 from ems.control import ControlMode
@@ -108,5 +108,5 @@ def _groups(layout: Layout) -> tuple[tuple[str, str, Mapping[str, object]], ...]
         ("genset_p_kw", "p_set_kw", layout.gensets),
         ("pv_limit_kw", "p_limit_kw", layout.pv),
         ("feeder_close", "close_request", layout.feeders),
-        ("q_kvar", "q_set_kvar", layout.reactive),
+        *((group, takes, layout.reactive) for group, takes in REACTIVE),
     )

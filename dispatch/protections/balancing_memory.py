@@ -102,7 +102,8 @@ class VoltageMemory:
 class ReactivePace:
     """The setpoint of one converter as it was chosen, and what has been measured since."""
 
-    q_kvar: float
+    q_kvar: float  # what is wished for; the parameter is as near to it as it can be
+    value: float  # of the converter's own point, in its unit
     why: str
     cause: Cause
     chosen_s: float

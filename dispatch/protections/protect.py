@@ -79,10 +79,12 @@ def protect(
         last_restore_s=state.protection.last_restore_s,
     )
     steps = ladder(layout, shed, given)
-    paces, q_kvar = reactive(layout, state.protection.reactive, observed, wishes.q_kvar, (now_s, dt_s))
+    paces, parameters = reactive(layout, state.protection.reactive, observed, wishes, (now_s, dt_s))
     targets = replace(
         wishes,
-        q_kvar=q_kvar,
+        q_kvar=parameters["q_kvar"],
+        power_factor=parameters["power_factor"],
+        volt_var=parameters["volt_var"],
         bess_p_kw=power.bess,
         genset_run=runs,
         genset_p_kw=power.genset,

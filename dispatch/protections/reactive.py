@@ -1,4 +1,8 @@
-"""Reactive setpoints of converters: chosen rarely, from the plan or from a curve over mean active power.
+"""Reactive parameters of converters: chosen rarely, from the plan or from a curve over mean active power.
+
+A converter takes one of three (`ReactiveTakes`): kvar; a power factor, whose sign is that of the kvar; or the
+index of one of its stored curves of reactive power over voltage, the one that gives the kvar most nearly at
+the voltage of now. A curve that is in force stays while no other is nearer by 5 % of the rating.
 
 This is no voltage loop. Between two choices the setpoint stands still, whatever the voltage does; the
 converter regulates by itself. Beside the grid alone: in an island the forming source holds the voltage, and
@@ -11,47 +15,110 @@ from collections.abc import Mapping
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balancing_memory import ReactivePace
-from dispatch.vocabulary import Target
+from dispatch.vocabulary import REACTIVE, Target, Targets
 from dispatch.writing.safe_table import safe_value
 from ems.commands import Cause
 from ems.frozen import replace
 from ems.invariants import clamp
-from ems.reactive import ReactiveControl
+from ems.reactive import ReactiveControl, ReactiveTakes
 from ems.site import GridMode
+
+LITTLE_RATIO = 0.05  # of the rating: less active power has no factor; a curve nearer by less is not taken
 
 
 def reactive(
     layout: Layout,
     before: Mapping[str, ReactivePace],
     observed: Observed,
-    wishes: Mapping[str, Target],
+    wishes: Targets,
     times: tuple[float, float],
-) -> tuple[Mapping[str, ReactivePace], Mapping[str, Target]]:
-    """Setpoints of this cycle, and what to remember.
+) -> tuple[Mapping[str, ReactivePace], dict[str, Mapping[str, Target]]]:
+    """What to remember, and the parameters of this cycle by field of `Targets`.
 
     Parameters
     ----------
-    wishes : what a plan or a person wants; a person's stands as it is.
+    wishes : kvar that a plan wants; what a person wants of the parameter itself stands, where it is one.
     times : now and length of the cycle [s].
     """
-    paces, targets = {}, {}
-    for asset, control in layout.reactive.items():
-        wish, known = wishes.get(asset), before.get(asset)
-        if wish is not None and wish.cause is Cause.OPERATOR:
-            targets[asset] = wish
+    paces: dict[str, ReactivePace] = {}
+    out: dict[str, Mapping[str, Target]] = {}
+    for group, takes in REACTIVE:
+        own = {a: c for a, c in layout.reactive.items() if c.takes is takes}
+        told = getattr(wishes, group)
+        out[group] = _of_one_kind(layout, own, before, observed, (told, wishes.q_kvar), times, paces)
+    return paces, out
+
+
+def _of_one_kind(
+    layout: Layout,
+    controls: Mapping[str, ReactiveControl],
+    before: Mapping[str, ReactivePace],
+    observed: Observed,
+    wishes: tuple[Mapping[str, Target], Mapping[str, Target]],
+    times: tuple[float, float],
+    paces: dict[str, ReactivePace],
+) -> dict[str, Target]:
+    """Targets of the converters that take the same parameter; what is remembered of each goes to `paces`."""
+    targets: dict[str, Target] = {}
+    told, planned = wishes
+    for asset, control in controls.items():
+        person, known = told.get(asset), before.get(asset)
+        wish = planned.get(asset)
+        if person is not None and person.cause is Cause.OPERATOR:
+            targets[asset] = replace(person, value=permitted(control, person.value))
         elif observed.condition.grid_mode is GridMode.GRID_TIED:
             paces[asset] = pace = _paced(layout, control, asset, known, observed, wish, times)
-            targets[asset] = Target(value=pace.q_kvar, cause=pace.cause, reason=pace.why)
+            targets[asset] = Target(value=pace.value, cause=pace.cause, reason=pace.why)
         else:
             if known is not None:  # what it gave before says nothing of what it will give beside the grid
                 paces[asset] = replace(known, mean_kw=0.0, passed_s=0.0)
-            targets |= _away_from_grid(layout, asset, observed)
-    return paces, targets
+            targets |= _away_from_grid(layout, asset, control, observed)
+    return targets
 
 
-def _away_from_grid(layout: Layout, asset: str, observed: Observed) -> dict[str, Target]:
+def permitted(control: ReactiveControl, value: float) -> float:
+    """The parameter next to `value` that the converter can be given."""
+    if control.takes is ReactiveTakes.POWER_FACTOR:
+        return math.copysign(clamp(abs(value), control.pf_min, 1.0), value)
+    if control.takes is ReactiveTakes.CURVE:
+        return float(min((c.index for c in control.curves), key=lambda i: abs(i - value)))
+    return value
+
+
+def parameter(
+    control: ReactiveControl,
+    q_kvar: float,
+    mean_kw: float,
+    s_kva: float,
+    v_pu: float | None,
+    now: float | None,
+) -> float:
+    """The converter's parameter that gives `q_kvar` most nearly, in the unit of its point.
+
+    Parameters
+    ----------
+    mean_kw : its active power, from which a power factor follows; with next to none of it the factor is 1.
+    v_pu : measured at the POI; None: nominal.
+    now : the parameter that is in force; None: none was chosen yet.
+    """
+    if control.takes is ReactiveTakes.POWER_FACTOR:
+        if abs(mean_kw) < LITTLE_RATIO * s_kva:
+            return 1.0
+        return permitted(control, math.copysign(abs(mean_kw) / math.hypot(mean_kw, q_kvar), q_kvar))
+    if control.takes is ReactiveTakes.CURVE:
+        at_pu = 1.0 if v_pu is None else v_pu
+        off_kvar = {c.index: abs(c.q_kvar(at_pu) - q_kvar) for c in control.curves}
+        best = min(off_kvar, key=lambda i: off_kvar[i])
+        stays = now is not None and off_kvar.get(int(now), math.inf) <= off_kvar[best] + LITTLE_RATIO * s_kva
+        return now if stays and now is not None else float(best)
+    return q_kvar
+
+
+def _away_from_grid(
+    layout: Layout, asset: str, control: ReactiveControl, observed: Observed
+) -> dict[str, Target]:
     mode = observed.condition.grid_mode
-    value = safe_value(layout.setpoints[f"{asset}.q_set_kvar"].safety, mode)
+    value = safe_value(layout.setpoints[f"{asset}.{control.takes}"].safety, mode)
     if value is None or mode is not GridMode.ISLANDED or asset == observed.condition.forming:
         return {}
     reason = "in an island the forming source holds the voltage"
@@ -72,6 +139,7 @@ def _paced(
     if known is not None and now_s - known.chosen_s < control.every_s - 1e-6:
         return ReactivePace(
             q_kvar=known.q_kvar,
+            value=known.value,
             why=known.why,
             cause=known.cause,
             chosen_s=known.chosen_s,
@@ -87,7 +155,9 @@ def _paced(
     s_kva = layout.reactive_kva[asset]
     room_kvar = math.sqrt(max(0.0, s_kva * s_kva - mean_kw * mean_kw))
     q_kvar = clamp(q_kvar, -room_kvar, room_kvar)
-    return ReactivePace(q_kvar=q_kvar, why=why, cause=cause, chosen_s=now_s)
+    in_force = None if known is None else known.value
+    value = parameter(control, q_kvar, mean_kw, s_kva, observed.condition.grid_v_pu, in_force)
+    return ReactivePace(q_kvar=q_kvar, value=value, why=why, cause=cause, chosen_s=now_s)
 
 
 def _power_kw(observed: Observed, asset: str) -> float:

@@ -13,7 +13,7 @@ from dispatch.authority.ruling import Ruling
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.state import NEVER_S, EdgeState, Written
-from dispatch.vocabulary import Target, Targets, TickInput
+from dispatch.vocabulary import REACTIVE, Target, Targets, TickInput
 from dispatch.writing.budget import spent_points
 from dispatch.writing.contention import ours_of, yields
 from dispatch.writing.gate import GateInput, gate
@@ -34,7 +34,7 @@ _FIELDS = (
     ("genset_p_kw", "p_set_kw"),
     ("pv_limit_kw", "p_limit_kw"),
     ("feeder_close", "close_request"),
-    ("q_kvar", "q_set_kvar"),
+    *REACTIVE,
 )
 
 

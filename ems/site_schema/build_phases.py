@@ -2,7 +2,13 @@
 
 from ems.assets import FeederParams, PcsParams, PvParams
 from ems.phases import MARGIN_RATIO, PhaseParams
-from ems.reactive import ReactiveAtPower, ReactiveControl
+from ems.reactive import (
+    ReactiveAtPower,
+    ReactiveAtVoltage,
+    ReactiveControl,
+    ReactiveTakes,
+    VoltVarCurve,
+)
 from ems.site_schema.forms_assets import (
     FeederForm,
     GensetPhasesForm,
@@ -50,6 +56,9 @@ def pv_plant(pv_id: str, form: PvForm) -> PvParams:
     )
 
 
+TAKES = {t.name.lower(): t for t in ReactiveTakes}  # as a site file says it
+
+
 def reactive_control(form: ReactiveControlForm | None) -> ReactiveControl | None:
     """Where a converter's reactive setpoint comes from."""
     if form is None:
@@ -58,6 +67,15 @@ def reactive_control(form: ReactiveControlForm | None) -> ReactiveControl | None
         every_s=form.every_s,
         follow_plan=form.follow_plan,
         by_power=tuple(ReactiveAtPower(p_kw=x.p_kw, q_kvar=x.q_kvar) for x in form.by_power),
+        takes=TAKES[form.takes],
+        pf_min=form.pf_min,
+        curves=tuple(
+            VoltVarCurve(
+                index=c.index,
+                corners=tuple(ReactiveAtVoltage(v_pu=x.v_pu, q_kvar=x.q_kvar) for x in c.corners),
+            )
+            for c in form.curves
+        ),
     )
 
 

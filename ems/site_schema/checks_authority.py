@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from ems.assets import OnSilence
 from ems.errors import BadValue
 from ems.points import POINTS, Access, AssetKind, PointSpec, is_binary, point_id, split_point_id
+from ems.reactive import ReactiveTakes
 from ems.site_schema.build import in_unit, point_map
 from ems.site_schema.checks_wire import wanted_points
 from ems.site_schema.draft import Draft
@@ -161,6 +162,10 @@ def _ratings(draft: Draft, point: str, numbers: Mapping[str, float]) -> None:
     limits: tuple[float, float] | None = None
     if is_binary(name):
         limits = (0.0, 1.0)
+    elif name == ReactiveTakes.POWER_FACTOR:
+        limits = (-1.0, 1.0)
+    elif name == ReactiveTakes.CURVE:
+        limits = (0.0, 65535.0)
     elif name == "q_set_kvar":
         s_kva = draft.bess[asset].pcs.s_kva if asset in draft.bess else _pv_kva(draft, asset)
         limits = None if s_kva is None else (-s_kva, s_kva)

@@ -4,8 +4,10 @@ import math
 from itertools import pairwise
 
 from ems.points import point_id
-from ems.reactive import PACE_S_MIN, step_pu
+from ems.reactive import PACE_S_MIN, ReactiveTakes, step_pu
+from ems.site_schema.build_phases import TAKES
 from ems.site_schema.draft import Draft
+from ems.site_schema.forms import SetpointForm
 from ems.site_schema.forms_assets import ReactiveControlForm
 from ems.site_schema.text import Loc
 
@@ -20,27 +22,73 @@ def check_reactive_control(draft: Draft) -> None:
     for i, p in draft.pv.items():
         own[i] = (("pv", i, "reactive"), p.reactive, p.s_kva)
     for asset, (loc, form, s_kva) in own.items():
-        point = point_id(asset, "q_set_kvar")
-        authority = draft.authority.get(point)
-        if form is None:
-            if authority is not None:
+        taken = None if form is None else TAKES[form.takes]
+        for name in ReactiveTakes:
+            other = point_id(asset, name)
+            if name is not taken and other in draft.authority:
                 said = f"{'.'.join(str(k) for k in loc)}, which says where its value comes from"
-                draft.add(("authority", point), "a reactive setpoint", said)
-            continue
-        if authority is None:
-            draft.add(loc, f"no authority over {point}", f"an entry for {point} in authority")
-        elif authority.refresh_s < PACE_S_MIN:
-            draft.add(
-                ("authority", point, "refresh_s"),
-                f"{authority.refresh_s:g} s",
-                f"{PACE_S_MIN:g} s or more",
-                "reactive power is set slowly: the fast loop is the converter's own",
-            )
-        if s_kva is None:
-            draft.add(loc, "a plant without s_kva", "s_kva with it, the rating for reactive power")
-        else:
-            _curve(draft, (*loc, "by_power"), form, s_kva)
+                draft.add(("authority", other), "a reactive setpoint", said)
+        if form is not None and taken is not None:
+            _control(draft, loc, form, s_kva, point_id(asset, taken))
     _voltage(draft)
+
+
+def _control(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float | None, point: str) -> None:
+    authority = draft.authority.get(point)
+    if authority is None:
+        draft.add(loc, f"no authority over {point}", f"an entry for {point} in authority")
+    elif authority.refresh_s < PACE_S_MIN:
+        draft.add(
+            ("authority", point, "refresh_s"),
+            f"{authority.refresh_s:g} s",
+            f"{PACE_S_MIN:g} s or more",
+            "reactive power is set slowly: the fast loop is the converter's own",
+        )
+    else:
+        _safe(draft, point, authority, form)
+    if s_kva is None:
+        draft.add(loc, "a plant without s_kva", "s_kva with it, the rating for reactive power")
+    else:
+        _curve(draft, (*loc, "by_power"), form, s_kva)
+        _stored(draft, loc, form, s_kva)
+
+
+def _safe(draft: Draft, point: str, authority: SetpointForm, form: ReactiveControlForm) -> None:
+    """What is written by itself is what the converter can be given: zero is no power factor, and no curve."""
+    if form.takes == "kvar":
+        return
+    loc: Loc = ("authority", point)
+    if authority.ramp_per_s is not None:
+        draft.add((*loc, "ramp_per_s"), f"{authority.ramp_per_s}", "none: what lies between means nothing")
+    indices = sorted({c.index for c in form.curves})
+    written = {("safe", mode): getattr(authority.safe, mode) for mode in ("grid_tied", "islanded", "black")}
+    written["silence", "value"] = authority.silence.value
+    for key, value in written.items():
+        if not isinstance(value, int | float):
+            continue
+        if form.takes == "power_factor" and not form.pf_min <= abs(value) <= 1.0:
+            draft.add((*loc, *key), f"{value:g}", f"{form.pf_min:g} to 1, of either sign")
+        if form.takes == "curve" and value not in indices:
+            draft.add((*loc, *key), f"{value:g}", f"a curve that is stored: {indices}")
+
+
+def _stored(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float) -> None:
+    if form.takes == "curve" and not form.curves:
+        draft.add((*loc, "curves"), "none", "the curves that are stored in the converter, one or more")
+    if form.takes != "curve" and form.curves:
+        draft.add((*loc, "curves"), f"curves of what takes {form.takes}", "none, or takes: curve")
+    seen: set[int] = set()
+    for k, curve in enumerate(form.curves):
+        if curve.index in seen:
+            draft.add((*loc, "curves", k, "index"), f"{curve.index} again", "each once")
+        seen.add(curve.index)
+        for i, corner in enumerate(curve.corners):
+            at = (*loc, "curves", k, "corners", i)
+            if i and not curve.corners[i - 1].v_pu < corner.v_pu:
+                before = curve.corners[i - 1].v_pu
+                draft.add((*at, "v_pu"), f"{corner.v_pu:g}", f"more than the one before, {before:g}")
+            if abs(corner.q_kvar) > s_kva + 1e-9:
+                draft.add((*at, "q_kvar"), f"{corner.q_kvar:g} kvar", f"at most s_kva, {s_kva:g} kVA")
 
 
 def _curve(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float) -> None:

@@ -103,12 +103,29 @@ class ReactiveAtPowerForm(Form):
     q_kvar: Annotated[float, Quantity("kvar")]
 
 
+class ReactiveAtVoltageForm(Form):
+    """A corner of reactive power over voltage."""
+
+    v_pu: Annotated[float, Quantity("", gt=0.5, lt=1.5)]
+    q_kvar: Annotated[float, Quantity("kvar")]
+
+
+class VoltVarCurveForm(Form):
+    """A curve stored in the converter."""
+
+    index: Annotated[int, Field(ge=0, le=65535)]
+    corners: list[ReactiveAtVoltageForm] = Field(min_length=1, description="ascending in v_pu")
+
+
 class ReactiveControlForm(Form):
-    """Where a converter's reactive setpoint comes from."""
+    """Where a converter's reactive setpoint comes from, and which of three it takes."""
 
     every_s: Annotated[float, Quantity("s", ge=60, le=86400)] = 60.0
     follow_plan: bool = True
     by_power: list[ReactiveAtPowerForm] = Field(default=[], description="ascending in p_kw")
+    takes: Literal["kvar", "power_factor", "curve"] = "kvar"
+    pf_min: Annotated[float, Quantity("", ge=0.5, le=1)] = 0.9
+    curves: list[VoltVarCurveForm] = []
 
 
 class VoltageRuleForm(Form):

@@ -8,9 +8,19 @@ from itertools import pairwise
 import pytest
 
 from ems.assets import ActuatorSafety, DeviceBehaviour, OnSilence
-from ems.reactive import ReactiveAtPower, ReactiveControl, VoltageRule
+from ems.commands import Cause, WriteOutcome
+from ems.reactive import (
+    ReactiveAtPower,
+    ReactiveAtVoltage,
+    ReactiveControl,
+    ReactiveTakes,
+    VoltageRule,
+    VoltVarCurve,
+)
 from ems.site import Authority, GridMode, SetpointAuthority, Site
 from sim.rig import Rig, RigOptions
+from sim.rig_scenario import MONDAY
+from tests.unit.dispatch.plans import plan_of
 
 pytestmark = pytest.mark.scenario(7)
 LOAD = {"critical": 20.0, "essential": 20.0, "deferrable": 10.0}
@@ -37,6 +47,23 @@ def with_q(site: Site, control: ReactiveControl, islanded: float | None = 0.0) -
     bess = replace(site.bess[0], pcs=replace(site.bess[0].pcs, reactive=control))
     pv = replace(site.pv[0], s_kva=700.0, reactive=control)
     return replace(site, bess=(bess,), pv=(pv,), authority=Authority(setpoints=setpoints))
+
+
+def with_parameter(site: Site, control: ReactiveControl, safe: float) -> Site:
+    """The inverters of the PV plant take the parameter that `control` says."""
+    point = f"pv1.{control.takes}"
+    low = 0.0 if control.takes is ReactiveTakes.CURVE else -1.0
+    high = 9.0 if control.takes is ReactiveTakes.CURVE else 1.0
+    authority = SetpointAuthority(
+        point=point, low=low, high=high, ramp_per_s=None, deadband=0.0, refresh_s=60.0,
+        safety=ActuatorSafety(
+            grid_tied=safe, islanded=safe, black=None,
+            behaviour=DeviceBehaviour(timeout_s=300.0, on_silence=OnSilence.VALUE, value=safe),
+        ),
+    )  # fmt: skip
+    setpoints = {**site.authority.setpoints, point: authority}
+    pv = replace(site.pv[0], s_kva=700.0, reactive=control)
+    return replace(site, pv=(pv,), authority=Authority(setpoints=setpoints))
 
 
 def reversals(values: list[float], least: float) -> int:
@@ -153,3 +180,100 @@ def test_island_converters_get_the_value_that_is_safe_there(small: Site):
     assert rig.first(99.0, lambda r: r.held["pv1.q_set_kvar"] < -30.0).t_s < 100.0
     assert rig.after(100.0, lambda r: r.held["pv1.q_set_kvar"] == 0.0) <= 5.0
     assert rig.held(lambda r: r.held["pv1.q_set_kvar"] == 0.0, 110.0, 180.0)
+
+
+BY_POWER = (ReactiveAtPower(p_kw=0.0, q_kvar=0.0), ReactiveAtPower(p_kw=400.0, q_kvar=-150.0))
+FACTOR = ReactiveControl(takes=ReactiveTakes.POWER_FACTOR, by_power=BY_POWER)
+CURVES = ReactiveControl(
+    takes=ReactiveTakes.CURVE,
+    by_power=BY_POWER,
+    curves=(
+        VoltVarCurve(index=2, corners=(ReactiveAtVoltage(v_pu=1.0, q_kvar=0.0),)),
+        VoltVarCurve(
+            index=5,
+            corners=(
+                ReactiveAtVoltage(v_pu=1.0, q_kvar=0.0),
+                ReactiveAtVoltage(v_pu=1.06, q_kvar=-250.0),
+            ),
+        ),
+    ),
+)
+
+
+def minutes_apart(rig: Rig, point: str) -> bool:
+    at_s = [r.t_s for r in rig.rows() for x in r.results if x.command.point == point]
+    return len(at_s) >= 2 and all(b - a >= 59.0 for a, b in pairwise(at_s))
+
+
+@pytest.mark.parametrize("sun", [400.0, clouds], ids=["steady", "fast clouds"])
+@pytest.mark.parametrize(
+    ("control", "safe", "wanted"),
+    [(FACTOR, 1.0, lambda v: -1.0 <= v <= -0.9), (CURVES, 2.0, lambda v: v == 5.0)],
+    ids=["power factor", "curve"],
+)
+def test_parameter_of_the_converter_is_set_once_a_minute_and_lowers_the_voltage(
+    small: Site,
+    control: ReactiveControl,
+    safe: float,
+    wanted: Callable[[float], bool],
+    sun: float | Callable[[float], float],
+):
+    options = RigOptions(soc=0.949)
+    plain = Rig(weak(small), load_kw=LOAD, pv_kw=sun, options=options).run(400.0)
+    rig = Rig(with_parameter(weak(small), control, safe), load_kw=LOAD, pv_kw=sun, options=options).run(400.0)
+    point = f"pv1.{control.takes}"
+    before = sum(r.flows.poi_v_pu for r in plain.rows(200.0)) / 200.0
+    assert sum(r.flows.poi_v_pu for r in rig.rows(200.0)) / 200.0 < before - 0.01
+    assert minutes_apart(rig, point)
+    assert all(wanted(r.held[point]) for r in rig.rows(200.0))
+    kvar = [r.flows.pv_q_kvar["pv1"] for r in rig.rows(200.0)]
+    assert max(kvar) < -5.0
+    assert all(
+        x.outcome is WriteOutcome.CONFIRMED for r in rig.rows() for x in r.results if x.command.point == point
+    )
+
+
+@pytest.mark.parametrize(("control", "safe"), [(FACTOR, 1.0), (CURVES, 2.0)], ids=["power factor", "curve"])
+def test_parameter_of_the_converter_is_the_safe_one_in_an_island(
+    small: Site, control: ReactiveControl, safe: float
+):
+    site, point = with_parameter(weak(small), control, safe), f"pv1.{control.takes}"
+    rig = Rig(site, load_kw=LOAD, pv_kw=400.0, mains=[(100.0, 400.0)], options=RigOptions(soc=0.6)).run(180.0)
+    assert rig.first(99.0, lambda r: True).held[point] != safe
+    assert rig.after(100.0, lambda r: r.held[point] == safe) <= 5.0
+    assert rig.held(lambda r: r.held[point] == safe, 110.0, 180.0)
+
+
+PLANNED_KVAR = -120.0
+
+
+@pytest.mark.parametrize(
+    ("control", "point", "value"),
+    [
+        (ReactiveControl(), "bess1.q_set_kvar", 60.0),
+        (ReactiveControl(), "pv1.q_set_kvar", PLANNED_KVAR),
+        (ReactiveControl(takes=ReactiveTakes.POWER_FACTOR), "pv1.pf_set", -200.0 / math.hypot(200.0, 120.0)),
+        (replace(CURVES, by_power=()), "pv1.volt_var_curve", 5.0),
+    ],
+    ids=["kvar of the battery", "kvar of PV", "power factor", "curve"],
+)
+def test_planned_kvar_reaches_the_register_of_the_converter(
+    small: Site, control: ReactiveControl, point: str, value: float
+):
+    """A factor no smaller than its least; the curve that comes nearest to the kvar now."""
+    site = weak(small)
+    site = (
+        with_q(site, control) if control.takes is ReactiveTakes.KVAR else with_parameter(site, control, 2.0)
+    )
+    plan = plan_of(site, bess_kw=[0.0] * 4, load_kw=50.0, pv_kw=200.0, start=MONDAY)
+    plan = replace(plan, bess_q_kvar={"bess1": (60.0,) * 4}, pv_q_kvar={"pv1": (PLANNED_KVAR,) * 4})
+    rig = Rig(site, load_kw=LOAD, pv_kw=200.0, controller="plan", options=RigOptions(noise_ratio=0.0))
+    rig.at(0.0, lambda r: r.publish(plan)).run(200.0)
+    assert rig.last.decisions.plan_id == plan.plan_id
+    wanted = max(abs(value), 0.9) * math.copysign(1.0, value) if point.endswith("pf_set") else value
+    assert rig.last.held[point] == pytest.approx(wanted, abs=0.5 if abs(wanted) > 10.0 else 1e-3)
+    asset = point.partition(".")[0]
+    sent = [x.command for r in rig.rows() for x in r.results if x.command.point == point]
+    assert sent[-1].cause is Cause.PLAN
+    given = rig.last.flows.bess_q_kvar if asset == "bess1" else rig.last.flows.pv_q_kvar
+    assert given[asset] * value > 0.0 or point.endswith("volt_var_curve")
