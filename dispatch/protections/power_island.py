@@ -1,5 +1,6 @@
 """Islands: the forming source's power is a result; it is steered through the others, with headroom."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from dispatch.layout import Layout
@@ -126,7 +127,7 @@ def genset_island(
     elif genset_kw < bottom_kw:
         why = f"the gensets would carry {genset_kw:.0f} kW, their minimum is {bus.genset_min_kw:.0f} kW"
         move_bess(bess, rooms, genset_kw - bottom_kw)
-    most_kw = _survived_kw(layout, observed, bus, STEP_RATIO)
+    most_kw = _survived_kw(layout, observed, bus, STEP_RATIO, MAX_LOAD_RATIO)
     rise_kw = bus.load_kw - pv_kw - sum(bess.values()) - most_kw
     ours_kw = sum(max(0.0, observed.condition.bess[b].p_kw - kw) for b, kw in bess.items())
     if min(rise_kw, ours_kw) > 0.0:
@@ -149,18 +150,18 @@ def genset_island(
     out.shortage_kw = max(0.0, genset_kw - bus.genset_rated_kw)
     if out.shortage_kw > 0.0:
         out.shortage_kw += bus.genset_rated_kw - rated_kw
-    jump_kw = _survived_kw(layout, observed, bus, 1.0) - max(genset_kw, bus.genset_kw)
+    jump_kw = _survived_kw(layout, observed, bus, 1.0, math.inf) - max(genset_kw, bus.genset_kw)
     out.headroom_kw = min(jump_kw, rated_kw - genset_kw)  # the battery helps only a cycle later
     out.why = f"the gensets would carry {genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
     return out
 
 
-def _survived_kw(layout: Layout, observed: Observed, bus: Bus, ratio: float) -> float:
+def _survived_kw(layout: Layout, observed: Observed, bus: Bus, ratio: float, most_ratio: float) -> float:
     """Power of all sets on load after `ratio` of the largest step they survive, no less than now [kW].
 
     The set that forms and those that share with it take a step by their ratings; the others stay where they
-    are. None is brought beyond its rating while another is on its way up. Who forms no device tells: the
-    first in order or the one longest on load, whichever bears less.
+    are. None is brought beyond `most_ratio` of its rating. Who forms no device tells: the first in order or
+    the one longest on load, whichever bears less.
     """
     c, sets = observed.condition, [layout.gensets[g] for g in bus.running]
     longest = max(bus.running, key=lambda g: c.gensets[g].age_s)
@@ -169,7 +170,7 @@ def _survived_kw(layout: Layout, observed: Observed, bus: Bus, ratio: float) -> 
         sum(c.gensets[g.id].p_kw for g in sets if g not in leaders)
         + max(
             c.gensets[own.id].p_kw,
-            min(c.gensets[own.id].p_kw + ratio * own.step_load_kw_max, MAX_LOAD_RATIO * own.p_rated_kw),
+            min(c.gensets[own.id].p_kw + ratio * own.step_load_kw_max, most_ratio * own.p_rated_kw),
         )
         * sum(g.p_rated_kw for g in leaders)
         / own.p_rated_kw
