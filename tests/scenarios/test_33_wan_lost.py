@@ -31,6 +31,10 @@ WIRE = {
     "connectors/modbus/client.py": "the devices of the site file",
     "connectors/modbus/rtu_link.py": "the devices of the site file",
     "connectors/opcua/client.py": "the devices of the site file",
+    "connectors/opcua/security.py": "the same, to ask for their certificates",
+    "connectors/opcua/subscription.py": "the same, to be told changes",
+    "connectors/opcua/values.py": "nobody: values as OPC UA has them",
+    "cli/certificate.py": "nobody by itself: the name of this machine",
     "sim/clock.py": "the time keeper on this machine",
     "sim/ua_device.py": "simulated devices on this machine",
 }

@@ -29,7 +29,7 @@ def accepted_s(scenario, options: SimulateOptions) -> list[float]:
 
 def test_turn_plan_is_seen_in_the_cycle_after_its_publication(two_hours):
     short = replace(two_hours, end=two_hours.at(1800.0))
-    assert accepted_s(short, DEMO) == [70.0, 970.0]
+    assert accepted_s(short, DEMO) == [61.0, 961.0]
 
 
 def test_turn_long_cycles_see_a_new_plan_a_second_later(two_hours):
@@ -40,7 +40,7 @@ def test_turn_long_cycles_see_a_new_plan_a_second_later(two_hours):
 def test_turn_planner_away_loses_its_plan_and_plans_when_it_is_back(two_hours):
     """Killed at 930 s with a plan on its way, back at 1530 s: renewed at once, then every 15 minutes."""
     options = replace(DEMO, planner_away=((930.0, 1530.0),))
-    assert accepted_s(replace(two_hours, end=two_hours.at(3600.0)), options) == [70.0, 1600.0, 2500.0, 3400.0]
+    assert accepted_s(replace(two_hours, end=two_hours.at(3600.0)), options) == [61.0, 1600.0, 2500.0, 3400.0]
 
 
 def test_turn_planner_away_edge_is_told(two_hours):
@@ -53,7 +53,7 @@ def test_turn_planner_away_edge_is_told(two_hours):
     events = [e for e in run.go().events if e.kind == "edge.source.changed"]
     assert [(short.offset_s(e.at), e.fields["now"]) for e in events] == [
         (0.0, "rules"),
-        (70.0, "plan"),
+        (61.0, "plan"),
         (930.0, "last_plan"),
         (1540.0, "plan"),
     ]
