@@ -14,6 +14,7 @@ from ems.points import BessState, GensetState
 from ems.telemetry import Snapshot
 
 LONG_AGO_S = 1e9
+_AT_WORK = frozenset((BessState.FORMING, BessState.FOLLOWING))
 _STARTING = frozenset((GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING))
 
 
@@ -53,13 +54,16 @@ def bess_condition(
     state: BessState | None,
     marks: Marks,
 ) -> BessCondition:
-    """One battery; limits of one that is not available are zero."""
+    """One battery; limits of one that is not available are zero. At work, what it gives is never unknown."""
     soc = snapshot.value(f"{bess}.soc")
     charge = snapshot.value(f"{bess}.p_charge_kw_max")
     discharge = snapshot.value(f"{bess}.p_discharge_kw_max")
     states = bess_states(layout, snapshot, bess, state, marks)
     available = usable(states)
-    battery, p_kw = layout.bess[bess].battery, snapshot.value(layout.p[bess])
+    battery, point = layout.bess[bess].battery, layout.p[bess]
+    p_kw = snapshot.value(point)
+    if p_kw is None and state in _AT_WORK:
+        p_kw = memory.last_good.get(point)
     if soc is None:
         soc = memory.last_good.get(f"{bess}.soc", battery.soc_min)
     return BessCondition(
@@ -95,6 +99,7 @@ def genset_conditions(
     snapshot: Snapshot,
     requests: Mapping[str, GensetRequest],
     duty: Mapping[str, GensetDuty],
+    last_good: Mapping[str, float],
     marks: Marks,
 ) -> dict[str, GensetCondition]:
     """Every set, with what the edge asks of it."""
@@ -102,7 +107,10 @@ def genset_conditions(
     for g, params in layout.gensets.items():
         state = state_of(snapshot, layout.state[g], GENSET_STATES)
         states = genset_states(layout, snapshot, g, state, requests.get(g), marks)
-        out[g] = _genset(params, seen[g], snapshot, requests.get(g), states, duty[g])
+        p_kw = snapshot.value(layout.p[g])
+        if p_kw is None and seen[g].on_load:  # what it gives is never taken for nothing
+            p_kw = last_good.get(layout.p[g])
+        out[g] = _genset(params, seen[g], snapshot, requests.get(g), states, duty[g], p_kw)
     return out
 
 
@@ -113,13 +121,13 @@ def _genset(
     request: GensetRequest | None,
     states: tuple[UnitState, ...],
     duty: GensetDuty,
+    p_kw: float | None,
 ) -> GensetCondition:
     state = state_of(snapshot, f"{params.id}.state", GENSET_STATES)
     now_s = snapshot.monotonic_s
     asked = request is not None and request.run
     available = usable(states)
     starting = available and not seen.on_load and (state in _STARTING or asked)
-    p_kw = snapshot.value(f"{params.id}.p_kw")
     return GensetCondition(
         available=available,
         on_load=seen.on_load,

@@ -97,6 +97,7 @@ def observe(
     known = mains_seen(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
     demand = count_import(layout, known, snapshot, power.grid_kw, kvar)
     demand = contracts_after(layout, memory, snapshot, demand, power.grid_kw, last_good)
+    demand = replace(demand, last_good=last_good)
     use, work = loads_seen(layout, memory, snapshot, feeder_kw, closed)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
     balance = check_balance(layout, memory.balance, snapshot)
@@ -105,7 +106,7 @@ def observe(
         grid_mode=mode.mode,
         forming=forming_source(layout, mode.mode, bess_state, gensets),
         bess={b: bess_condition(layout, demand, snapshot, b, bess_state[b], marks) for b in layout.bess},
-        gensets=genset_conditions(layout, gensets, snapshot, requests, duty, marks),
+        gensets=genset_conditions(layout, gensets, snapshot, requests, duty, last_good, marks),
         pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
         feeder_kw=feeder_kw,
         feeder_closed=closed,
@@ -122,7 +123,6 @@ def observe(
         with_mode(demand, mode),
         gensets=gensets,
         duty=duty,
-        last_good=last_good,
         feeder_use=use,
         feeder_demand_kw=demand_kw,
         work=work,

@@ -28,8 +28,13 @@ def state_of(snapshot: Snapshot, point: str, states: tuple[_S, ...]) -> _S | Non
 def powers(
     layout: Layout, memory: ObserverMemory, snapshot: Snapshot
 ) -> tuple[dict[str, float], list[str], PowerBalance]:
-    """Measured powers, the last good one where a reading is missing, and their sums."""
+    """Measured powers and their sums.
+
+    One source that is not read gives what the others leave of the load, where everything else is read.
+    Else, and for feeders, the last good reading stands.
+    """
     good = dict(memory.last_good)
+    good |= _left_over(layout, memory, snapshot)
     substituted: list[str] = []
     sums = dict.fromkeys(("feeder", "pv", "genset", "bess"), 0.0)
     groups = (
@@ -61,6 +66,22 @@ def powers(
         measured=not substituted,
     )
     return good, substituted, power
+
+
+def _left_over(layout: Layout, memory: ObserverMemory, snapshot: Snapshot) -> dict[str, float]:
+    """The power of the one source that is not read, by its point; none where more are missing or one lies."""
+    if not layout.feeders or memory.balance.suspect:
+        return {}
+    read = {a: snapshot.value(layout.p[a]) for a in layout.metered}
+    missing = [a for a, kw in read.items() if kw is None]
+    if len(missing) != 1 or missing[0] in layout.feeders or missing[0] == layout.site.grid.id:
+        return {}
+    load_kw = sum(b.battery.aux_kw for b in layout.bess.values())
+    load_kw += sum(kw for a, kw in read.items() if kw is not None and a in layout.feeders)
+    fed_kw = sum(kw for a, kw in read.items() if kw is not None and a not in layout.feeders)
+    left_kw = load_kw - fed_kw
+    # Readings of one moment are not of one instant: only a battery is believed to take power by that.
+    return {layout.p[missing[0]]: left_kw if missing[0] in layout.bess else max(0.0, left_kw)}
 
 
 def is_closed(layout: Layout, memory: ObserverMemory, snapshot: Snapshot, feeder: str) -> bool:

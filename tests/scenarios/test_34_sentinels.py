@@ -11,6 +11,7 @@ from ems.site import Site
 from ems.telemetry import Quality, Reading
 from sim.direct_io import mapped_points
 from sim.rig import Rig, RigOptions
+from sim.rig_scenario import Power
 from tests.builders import T0
 
 pytestmark = pytest.mark.scenario(34)
@@ -51,6 +52,25 @@ def test_sentinel_on_every_point_reaches_no_setpoint(small: Site, value: float, 
         for c in row.commands:
             assert math.isfinite(c.value)
             assert authority[c.point].low <= c.value <= authority[c.point].high
+
+
+@pytest.mark.parametrize("point", ["bess1.p_kw", "gen1.p_kw"])
+def test_power_of_what_forms_the_island_that_is_not_read_is_what_the_others_leave(small: Site, point: str):
+    """It was taken for 0 kW: a source that carries the island counted as reserve whole."""
+    forming = point.partition(".")[0]
+    options = RigOptions(islanded_by=forming, gensets_on_kw={"gen1": 200.0} if forming == "gen1" else {})
+    load: dict[str, Power] = {"critical": 60.0, "essential": lambda t_s: 100.0 + t_s, "deferrable": 40.0}
+    rig = Rig(small, load_kw=load, options=options).run(30.0)
+    held_kw = rig.last.decisions.reserve_held_kw
+    told(rig, point, math.inf)
+    for _ in range(60):
+        rig.step()
+        flows, condition = rig.last.flows, rig.last.decisions.condition
+        assert rig.last.snapshot.value(point) is None
+        true_kw = {**flows.bess_p_kw, **flows.genset_p_kw}[forming]
+        known = condition.bess[forming] if forming == "bess1" else condition.gensets[forming]
+        assert known.p_kw == pytest.approx(true_kw, abs=0.05 * 260.0)
+        assert rig.last.decisions.reserve_held_kw <= held_kw + 15.0
 
 
 @pytest.mark.parametrize("value", ["12", None, b"\x00", [1.0], 10**400])
