@@ -68,7 +68,7 @@ async def test_mbpoll_reads_what_was_written(require_program, plant, io):
     mbpoll = require_program("mbpoll")
     results = await io.write([command("dev.p_set_kw", 40.0, 1), command("dev.run_request", 1.0, 2)])
     assert {r.outcome for r in results} == {WriteOutcome.CONFIRMED}
-    common = ("-0", "-m", "tcp", "-p", str(plant.connection.port), "-a", "1", "-1", "-q")
+    common = ("-0", "-m", "tcp", "-p", str(plant.connection.port), "-a", "1", "-1", "-q", "-o", "10")
     text = await run(mbpoll, *common, "-r", "10", "-c", "2", "-t", "4", "127.0.0.1")
     assert values(text) == {10: -400.0, 11: 1.0}  # counts of 0.1 kW, charging positive on the device
     await io.write([command("dev.p_limit_kw", 333.25, 3)])

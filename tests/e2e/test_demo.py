@@ -20,7 +20,7 @@ ROUTES = ("/health", "/ready", "/api/v1/snapshot", "/api/v1/plan", "/metrics")
 
 def register_kw(mbpoll: str, port: int, table: str, address: int) -> float:
     """32 bits of the PCS in kW, read by mbpoll; the device counts 100 W, charging positive."""
-    command = [mbpoll, "-m", "tcp", "-p", str(port), "-a", "1", "-0", "-1", "-q", "-B"]
+    command = [mbpoll, "-m", "tcp", "-p", str(port), "-a", "1", "-0", "-1", "-q", "-B", "-o", "10"]
     command += ["-r", str(address), "-c", "1", "-t", table, "127.0.0.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -157,20 +157,23 @@ async def test_opc_ua_server_refuses_read_only_nodes_wrong_types_and_wrong_value
 async def test_device_silent_fault_reads_fail_and_come_back(rig):
     rig.clock.advance(3601.0 - rig.world.now_s)
     rig.world.advance(3601.0)
-    fast = FieldIO(rig.site, clock=rig.clock, addresses=rig.addresses, timeout_s=0.2)
+    fast = FieldIO(rig.site, clock=rig.clock, addresses=rig.addresses, timeout_s=0.5)
     await rig.servers.publish()
-    readings = {r.point: r for r in await fast.read_all()}
+
+    async def read_until_good(point: str) -> dict[str, Reading]:
+        for _ in range(100):
+            readings = {r.point: r for r in await fast.read_all()}
+            if readings[point].is_good:
+                return readings
+            rig.clock.advance(10.0)
+            await wall_sleep(0.02)
+        raise AssertionError(f"{point} did not come back")
+
+    readings = await read_until_good("bess1.soc")  # a slow machine may need more than one time-out to connect
     assert not readings["pv1.p_kw"].is_good
-    assert readings["bess1.soc"].is_good
     rig.world.advance(3600.0 + 310.0)
     await rig.servers.publish()
-    for _ in range(100):
-        rig.clock.advance(10.0)
-        await wall_sleep(0.02)
-        readings = {r.point: r for r in await fast.read_all()}
-        if readings["pv1.p_kw"].is_good:
-            break
-    assert readings["pv1.p_kw"].is_good
+    await read_until_good("pv1.p_kw")
     await fast.close()
 
 
@@ -179,7 +182,7 @@ async def test_mbpoll_reads_the_world_and_writes_into_it(rig, require_program):
     """mbpoll is built on libmodbus: an implementation that shares nothing with ours."""
     mbpoll = require_program("mbpoll")
     host, port = rig.addresses["pv_controller"]
-    common = [mbpoll, "-0", "-m", "tcp", "-p", str(port), "-a", "1", "-1"]
+    common = [mbpoll, "-0", "-m", "tcp", "-p", str(port), "-a", "1", "-1", "-o", "10"]
 
     async def call(*more: str) -> str:
         process = await asyncio.create_subprocess_exec(

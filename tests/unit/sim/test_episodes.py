@@ -20,7 +20,7 @@ from sim.faults.draw import targets_of
 from sim.rig import Rig, RigOptions
 from sim.rig_fork import differs, fork
 
-SHORT = EpisodeOptions(length_s=900.0)
+SHORT = EpisodeOptions(length_s=450.0)
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -75,7 +75,7 @@ def test_episode_same_seed_in_another_process_has_the_same_log(base: Site):
     code = (
         "from ems.site_schema import load_site\n"
         "from sim.episodes import EpisodeOptions, episode_of, run_episode\n"
-        "e = episode_of(load_site('sites/demo/site.yaml'), 5, EpisodeOptions(length_s=900.0))\n"
+        "e = episode_of(load_site('sites/demo/site.yaml'), 5, EpisodeOptions(length_s=450.0))\n"
         "print(run_episode(e, twins=False).digest)\n"
     )
     here = run_episode(episode_of(base, 5, SHORT), twins=False)
@@ -132,7 +132,7 @@ def test_fork_thinks_for_itself_only_from_where_it_sees_something_else(
 def test_run_episode_counts_what_was_injected_and_what_mattered(base: Site):
     result = run_episode(episode_of(base, 3, SHORT))
     assert result is not None
-    assert result.ticks == 900
+    assert result.ticks == 450
     assert sum(result.injected.values()) == len(episode_of(base, 3, SHORT).faults)
     assert result.compared == result.injected
     assert set(result.mattered) <= set(result.injected)
@@ -142,7 +142,7 @@ def test_run_episode_counts_what_was_injected_and_what_mattered(base: Site):
     assert less.injected == result.injected
     assert less.compared == {key: result.compared[key] for key in others}
     assert less.mattered == {key: n for key, n in result.mattered.items() if key != some}
-    assert result.evaluations["I12"] == 900
+    assert result.evaluations["I12"] == 450
 
 
 def test_run_episode_stops_when_asked(base: Site):
