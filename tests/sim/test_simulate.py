@@ -24,7 +24,7 @@ SEED = 5
 DAY = date(2026, 3, 18)
 # What only says that a controller needs time to react, or that there was an outage at all.
 REACTION = {"import_over_cap", "export_over_cap", "bus_dead"}
-QUICK = SimulateOptions(planner=PlannerOptions(blocks=((900.0, 16), (3600.0, 20)), integral_h=12.0))
+QUICK = SimulateOptions(planner=PlannerOptions(blocks=((900.0, 8), (3600.0, 16)), integral_h=6.0))
 
 
 @pytest.fixture(scope="session")

@@ -169,21 +169,21 @@ NASTY = (
 
 @pytest.mark.parametrize("file", ["good.yaml", "maps/field.yaml", "maps/meter.yaml"])
 def test_load_site_any_value_replaced_loads_or_is_refused(tmp_path, file):
-    """Sixty mutations per file, always the same: none may end in another exception."""
+    """Thirty mutations per file, always the same: none may end in another exception."""
     rng = random.Random(20260318)
     shutil.copytree(GOOD / "maps", tmp_path / "maps")
     shutil.copy(GOOD / "good.yaml", tmp_path / "good.yaml")
     text = (GOOD / file).read_text()
     spots = list(re.finditer(r"(?<=: )[^\s{\[,}\]][^,}\]\n]*|(?<=[\[ ])[\w.-]+(?=[:,\]])", text))
     refused = 0
-    for _ in range(60):
+    for _ in range(30):
         spot = rng.choice(spots)
         (tmp_path / file).write_text(text[: spot.start()] + rng.choice(NASTY) + text[spot.end() :])
         try:
             load_site(tmp_path / "good.yaml")
         except ConfigError as error:
             refused += len(error.problems) > 0
-    assert refused > 40
+    assert refused > 20
 
 
 def test_site_json_schema_closed_and_documented():
