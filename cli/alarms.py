@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.historian.live import LiveHistory
 from connectors.stores.alarm_desk import hand_in, new_id
 from ems.alarm_table import alarm_table
 from ems.alarms import HIDDEN, Act, AlarmBook, AlarmEntry, AlarmRequest
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show, or hand in and wait for the answer."""
-    reader = SqliteHistoryReader(args.dir / "history.sqlite")
+    reader = LiveHistory(args.dir)
     console = Console()
     if args.act is None:
         show(console, reader.alarms(), hidden=args.hidden)
@@ -99,7 +99,7 @@ def _cells(e: AlarmEntry) -> tuple[str, ...]:
     return e.priority.value, since, e.key, state, e.text + response
 
 
-async def _answer(reader: SqliteHistoryReader, request: AlarmRequest, began: datetime) -> EventRecord | None:
+async def _answer(reader: LiveHistory, request: AlarmRequest, began: datetime) -> EventRecord | None:
     """The event that says what became of a request."""
     until_s = wall_s() + ANSWER_S
     while wall_s() < until_s:

@@ -11,7 +11,7 @@ from api.server import ServerOptions, serve
 from cli.clocks import StatusClock
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
-from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.historian.live import LiveHistory
 from connectors.stores.plans import PlanReader
 from dispatch.supervision.ladder import ladder_rows
 from ems.clock import SystemClock
@@ -21,7 +21,7 @@ from ems.site_schema import load_site
 
 async def serve_api(config: ProcessConfig) -> None:
     """Compose the service of a site and run it."""
-    history, plans = SqliteHistoryReader(config.history), PlanReader(config.plans)
+    history, plans = LiveHistory(config.directory), PlanReader(config.plans)
     clock = SystemClock() if config.keeper_port is None else StatusClock(history)
 
     def more_statuses() -> Mapping[str, StatusRow]:

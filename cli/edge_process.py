@@ -19,6 +19,7 @@ from cli.signs_of_life import SignsOfLife
 from cli.stopping import run_until_stopped
 from cli.writing_permit import identities_to_write
 from connectors.field import FieldIO
+from connectors.historian.live import LiveFile, LiveRecorder
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.failing import Failing
 from connectors.stores.plans import PlanReader
@@ -26,11 +27,11 @@ from connectors.systemd import Notifier
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.pacing import figures
 from dispatch.runtime import EdgeRuntime
-from dispatch.vocabulary import Decisions
+from dispatch.vocabulary import Alarm, Decisions
 from dispatch.writing.budget import going_on
 from dispatch.writing.last_line import Newest
 from ems.clock import Clock, kernel_synchronised
-from ems.records import JsonValue
+from ems.records import JsonValue, StatusRow
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from sim.edge_trace import EdgeTrace
@@ -58,6 +59,7 @@ async def serve(config: ProcessConfig) -> None:
     clock = await open_clock(config, "edge", EDGE_PHASE, flush)
     recorder = SqliteRecorder(config.history, clock=clock, sync=not lockstep)
     flushing.append(recorder)
+    live = LiveRecorder(recorder, LiveFile(config.directory), clock)
     plans = PlanReader(config.plans, on_event=recorder.event, clock=clock)
     io = _field(config, site, clock, recorder, commissioned)
 
@@ -70,7 +72,7 @@ async def serve(config: ProcessConfig) -> None:
         clock=clock,
         device_io=io,
         plans=plans,
-        recorder=recorder,
+        recorder=live,
         controller=PlanFollower(),
         shadow=config.shadow,
         epoch=recorder.boot,
@@ -84,10 +86,7 @@ async def serve(config: ProcessConfig) -> None:
         standing=people.standing,
         keep=people.keep,
         strangers=io.strangers,
-        beside=lambda: (
-            *unwritten(recorder.trouble, standing_kept=not people.unwritten),
-            *trouble(people.failing(), io.expiring()),
-        ),
+        beside=lambda: _beside(recorder, people, io),
     )
     people.serve(runtime)
     runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), past.writes)
@@ -101,7 +100,7 @@ async def serve(config: ProcessConfig) -> None:
         return pacer.period_s(decisions)
 
     def told(decisions: Decisions, dt_s: float) -> None:
-        pacer.told(decisions, dt_s, people.shown(runtime, decisions))
+        live.status(pacer.told(decisions, dt_s, people.shown(runtime, decisions)))
         signs.told(decisions, dt_s)
 
     try:
@@ -112,7 +111,16 @@ async def serve(config: ProcessConfig) -> None:
         with Failing("figures", event).trying("keep what the report looks at"):
             pacer.close()
         recorder.close()
+        live.close()
         plans.close()
+
+
+def _beside(recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
+    """Alarms of what lies beside the plant: disk, desks, certificates."""
+    return (
+        *unwritten(recorder.trouble, standing_kept=not people.unwritten),
+        *trouble(people.failing(), io.expiring()),
+    )
 
 
 def _field(
@@ -171,15 +179,15 @@ class _Pacer:
         t_s = (self._clock.now() - pace.start).total_seconds()
         return self._policy.period_s(t_s, GridMode.UNKNOWN if decisions is None else decisions.mode)
 
-    def told(self, decisions: Decisions, dt_s: float, people: Shown) -> None:
-        """Keep what a cycle of `dt_s` [s] decided where the planner, the service and the report look."""
+    def told(self, decisions: Decisions, dt_s: float, people: Shown) -> StatusRow:
+        """What a cycle of `dt_s` [s] decided, for whoever looks; in a demo for the report too."""
         counts = {**self._recorder.counts(), **self._figures(), **people.counts}
         row = edge_status(decisions, dt_s, counts, shadow=self._config.shadow, authority=people.authority)
-        self._recorder.status(row)
         pace = self._config.pace
         if pace is not None and self._trace is not None:
             t_s = (decisions.at - pace.start).total_seconds()
             self._trace.add(t_s, dt_s, decisions, self._plans.current())
+        return row
 
     def _bin_s(self, t_s: float) -> float:
         fine = any(lo <= t_s < hi for lo, hi in self._policy.windows())

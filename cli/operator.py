@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.operator_desk import Outcome, ask_edge
 from cli.operator_screen import show_answer, show_status
-from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.historian.live import LiveHistory
 from ems.control import ControlMode
 from ems.control_site import LimitKind
 from ems.errors import BadValue, EmsError
@@ -47,7 +47,7 @@ def configure(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show, or ask and print the answer."""
-    reader = SqliteHistoryReader(args.dir / "history.sqlite")
+    reader = LiveHistory(args.dir)
     if args.act == "status":
         return show_status(reader, args.dir)
     outcome: Outcome = ask_edge(reader, args.dir, ask_of(args), why=args.why, session=session())

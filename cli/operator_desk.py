@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.drop_folder import drop_file
 from connectors.stores.request_desk import FOLDER, SUFFIX
 from connectors.stores.request_text import TEXT_MAX, text_of
 from ems.clock import wall_s, wall_sleep
 from ems.errors import EmsError
+from ems.ports import HistoryReader
 from ems.records import EventRecord, JsonValue, StatusRow
 from ems.requests import Ask, Request
 
@@ -38,7 +38,7 @@ class Outcome:
         return None if value is None else str(value)
 
 
-def edge_row(reader: SqliteHistoryReader, directory: Path) -> StatusRow:
+def edge_row(reader: HistoryReader, directory: Path) -> StatusRow:
     """What the edge of a folder last told of itself.
 
     Raises
@@ -51,7 +51,7 @@ def edge_row(reader: SqliteHistoryReader, directory: Path) -> StatusRow:
     return row
 
 
-def ask_edge(reader: SqliteHistoryReader, directory: Path, ask: Ask, *, why: str, session: str) -> Outcome:
+def ask_edge(reader: HistoryReader, directory: Path, ask: Ask, *, why: str, session: str) -> Outcome:
     """Hand a request in and wait.
 
     Raises
@@ -99,7 +99,7 @@ def _group(folder: Path) -> str:
         return ""
 
 
-def _answer(reader: SqliteHistoryReader, request_id: str, since: datetime) -> EventRecord | None:
+def _answer(reader: HistoryReader, request_id: str, since: datetime) -> EventRecord | None:
     """The event that says what became of it, in the edge's own time."""
     start, end = since - LOOK_BACK, since + LOOK_AHEAD
     for family in ("authority.request.", "request.file."):

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.operator_desk import Outcome, edge_row
-from connectors.historian.sqlite import SqliteHistoryReader
+from ems.ports import HistoryReader
 from ems.records import JsonValue, StatusRow
 
 DONE, REFUSED, WAITS, SILENT = 0, 1, 3, 4
@@ -47,7 +47,7 @@ def _typed(act: str, directory: Path) -> str:
     return f"ems operator {act}{where}"
 
 
-def show_status(reader: SqliteHistoryReader, directory: Path) -> int:
+def show_status(reader: HistoryReader, directory: Path) -> int:
     """Print who commands what; 1 where the edge has told nothing of it."""
     row, console = edge_row(reader, directory), Console()
     shown = row.fields.get("authority")

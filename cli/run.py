@@ -15,7 +15,7 @@ from cli.process_config import ProcessConfig, write_config
 from cli.small_files import with_room
 from cli.supervisor import ChildSpec, Supervisor
 from cli.writing_permit import kept_copy
-from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.historian.live import LiveHistory
 from connectors.sqlite_file import StoreError
 from connectors.stores.commissioning import read_record
 from connectors.stores.permit import require_commissioned
@@ -150,7 +150,7 @@ async def _run(config: ProcessConfig, console: Console, seconds: float | None) -
 
 async def _report(config: ProcessConfig, console: Console, supervisor: Supervisor) -> None:
     """One line every ten seconds, and at once when the source of decisions or a trouble changes."""
-    reader = SqliteHistoryReader(config.history)
+    reader = LiveHistory(config.directory)
     shown, at_s = "", 0.0
     while True:
         now, line = _state_line(reader, supervisor)
@@ -161,7 +161,7 @@ async def _report(config: ProcessConfig, console: Console, supervisor: Superviso
         await wall_sleep(0.5)
 
 
-def _state_line(reader: SqliteHistoryReader, supervisor: Supervisor) -> tuple[str, str]:
+def _state_line(reader: LiveHistory, supervisor: Supervisor) -> tuple[str, str]:
     """(what is worth a line when it changes, the line); nothing before the edge has told anything."""
     if supervisor.unstarted:
         now = "; ".join(f"{name} cannot be started: {why}" for name, why in supervisor.unstarted.items())

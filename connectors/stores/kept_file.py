@@ -22,7 +22,7 @@ def keep(file: Path, body: Mapping[str, JsonValue]) -> None:
     put_whole(file, json.dumps({"crc32": _sum(text), "body": text}).encode())
 
 
-def put_whole(file: Path, raw: bytes) -> None:
+def put_whole(file: Path, raw: bytes, *, mode: int = 0o600) -> None:
     """Replace the file, so that a crash at any moment leaves the old one or the new one.
 
     Raises
@@ -32,7 +32,7 @@ def put_whole(file: Path, raw: bytes) -> None:
     draft = file.with_name(f".{file.name}.new")
     with contextlib.suppress(FileNotFoundError):
         draft.unlink()
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     with os.fdopen(handle, "wb") as stream:
         stream.write(raw)
         stream.flush()

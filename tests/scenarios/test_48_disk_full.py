@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,10 +46,7 @@ from tests.scenarios.test_41_forecast_missing import (
     record,
 )
 
-pytestmark = pytest.mark.scenario(
-    48,
-    left="the page, which reads the files, does not show the alarm while they cannot be written",
-)
+pytestmark = pytest.mark.scenario(48)
 LOAD: Mapping[str, Power] = {
     "critical": 60.0,
     "essential": lambda t: 80.0 + 60.0 * (int(t / 7.0) % 2),
@@ -214,9 +214,31 @@ def test_file_of_another_kind_is_no_full_disk(tmp_path: Path):
         before(SqliteHistoryReader(tmp_path / "history.sqlite"))
 
 
+def told_by_page(port: int) -> bool:
+    """What the page asks its service for: the alarm with its text, and the plant as it is now."""
+
+    def ask(path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5.0) as answer:
+            return json.load(answer)
+
+    try:
+        alarms = ask("/api/v1/alarms")["alarms"]
+    except OSError:  # the service is not up yet
+        return False
+    if not any(a["code"] == "records.unwritten" and "disk is full" in a["text"] for a in alarms):
+        return False
+    ready = ask("/ready")
+    assert ready["reasons"] == []
+    assert ask("/api/v1/snapshot")["readings"]
+    return True
+
+
 @pytest.mark.timeout(400)
 def test_run_on_a_full_disk_comes_up_and_tells(disk: Path, tmp_path: Path):
-    """The whole command. Each completed cycle is a datagram, as for a service manager."""
+    """The whole command. Each completed cycle is a datagram, as for a service manager.
+
+    The page shows the alarm while nothing can be written.
+    """
     folder = disk / "data"
     folder.mkdir()
     ballast = fill(disk)
@@ -231,6 +253,7 @@ def test_run_on_a_full_disk_comes_up_and_tells(disk: Path, tmp_path: Path):
     try:
         cycles = [beats.recv(4096) for _ in range(11)]
         assert all(b"WATCHDOG=1" in cycle for cycle in cycles)
+        until(lambda: told_by_page(port), 60.0)
         freed_at = datetime.now(UTC)
         ballast.unlink()
         reader = SqliteHistoryReader(folder / "history.sqlite")
