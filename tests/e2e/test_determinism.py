@@ -108,12 +108,14 @@ def virtual_day() -> RunResult:
     return virtual_demo()
 
 
+@pytest.mark.soak
 def test_virtual_demo_day_has_the_cycles_and_plans_of_the_demo(virtual_day: RunResult):
     """Also: it is made while the demo still runs, for the test below."""
     assert virtual_day.plans.count >= 96
     assert virtual_day.counters.duration_s == 86400.0
 
 
+@pytest.mark.soak
 def test_demo_day_over_sockets_and_on_a_virtual_clock_agree(finished_demo: LiveDemo, virtual_day: RunResult):
     """The same plans at the same times, the same events, the same cost.
 
