@@ -84,11 +84,13 @@ class PastKeeper:
 def _series(asset: str, raw: JsonValue) -> UniformSeries:
     """Raises BadValue where it is no series."""
     try:
-        assert isinstance(raw, dict)
-        given, start = raw["kw"], datetime.fromisoformat(str(raw["start"]))
-        assert isinstance(given, list)
-        values = np.array([np.nan if kw is None else kw for kw in given], dtype=np.float64)
-    except (AssertionError, KeyError, TypeError, ValueError):
+        match raw:
+            case {"start": str(text), "kw": list(given)}:
+                start = datetime.fromisoformat(text)
+                values = np.array([np.nan if kw is None else kw for kw in given], dtype=np.float64)
+            case _:
+                raise TypeError(type(raw))
+    except (TypeError, ValueError):
         raise BadValue(f"{FILE}: {asset} is no series of means") from None
     if start.tzinfo is None or start.timestamp() % _STEP_S:
         raise BadValue(

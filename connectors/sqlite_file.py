@@ -1,6 +1,7 @@
 """How the project keeps a SQLite file: one writing process, read-only readers, a schema version."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -213,7 +214,7 @@ class WriterLock:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(lock_path(path), os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = _open_lock(lock_path(path))
         give_up = time.monotonic() + BUSY_S  # a reader that asks who lives holds it for a moment
         while True:
             try:
@@ -230,6 +231,16 @@ class WriterLock:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _open_lock(path: Path) -> int:
+    """A disk that became read-only must not let a second writer in: what lies there is locked as well."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        if error.errno != errno.EROFS or not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY)
 
 
 def lock_path(path: Path) -> Path:

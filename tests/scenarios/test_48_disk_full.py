@@ -271,6 +271,22 @@ def test_run_on_a_full_disk_comes_up_and_tells(disk: Path, tmp_path: Path):
     assert run.returncode == 0, out.decode()
 
 
+def test_second_writer_is_refused_where_the_disk_is_read_only(disk: Path, tmp_path: Path):
+    first = SqliteRecorder(disk / "history.sqlite")
+    same = tmp_path / "same disk"
+    same.mkdir()
+    for mount in (["--bind", str(disk), str(same)], ["-o", "remount,bind,ro", str(same)]):
+        subprocess.run(["mount", *mount], check=True)
+    try:
+        with pytest.raises(OSError, match="Read-only"):
+            (same / "new").touch()
+        with pytest.raises(StoreError, match="another process is writing"):
+            SqliteRecorder(same / "history.sqlite")
+    finally:
+        subprocess.run(["umount", "-l", str(same)], check=True)
+        first.close()
+
+
 def test_run_on_a_full_disk_keeps_what_its_processes_are_told_in_memory(disk: Path, tmp_path: Path):
     fill(disk)
     config = ProcessConfig(site=DEMO, directory=disk)
