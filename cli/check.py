@@ -85,7 +85,17 @@ def summary(site: "Site") -> Iterator[str]:
 
 
 def protection(site: "Site") -> Iterator[str]:
-    """How each OPC UA connection is protected, and what it costs where it is not."""
+    """How each OPC UA server and MQTT broker is known, and what it costs where it is not."""
+    brokers = [(c.id, c.host, c.port, c.mqtt) for c in site.connections if c.mqtt is not None]
+    brokers += [(t.id, t.host, t.port, t.broker) for t in site.telemetry]
+    for name, host, port, broker in brokers:
+        if broker.is_protected:
+            yield f"{name}: TLS, {broker.protection}, as {broker.client_id}"
+        else:
+            yield (
+                f"{name}: PLAIN, as the site file says: whoever is on its network can read what goes to and "
+                f"from {host}:{port}, and show us false values"
+            )
     for c in site.connections:
         if (security := c.security) is None:
             continue

@@ -11,13 +11,16 @@ from pathlib import Path
 import structlog
 
 from connectors.device import Device, Health, OnEvent
+from connectors.expiry import ending
 from connectors.identity import Told
 from connectors.link import DeviceLink, WriteReply
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
 from connectors.modbus.rtu_link import RtuLink, bus_key, make_bus
+from connectors.mqtt import session as mqtt
+from connectors.mqtt.client import MqttLink
 from connectors.opcua.client import OpcUaLink
-from connectors.opcua.security import ending, located
+from connectors.opcua.security import located
 from connectors.point_map import PointCodec, point_codecs
 from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
@@ -73,7 +76,7 @@ class FieldIO:
         self._on_event = on_event
         self._devices: dict[str, Device] = {}
         self._device_of: dict[str, Device] = {}
-        self._opc_ua: dict[str, OpcUaLink] = {}  # connections with certificates, or subscriptions
+        self._hearing: dict[str, OpcUaLink | MqttLink] = {}  # with certificates, or told by the other side
         deadlines: list[float] = []
         buses: dict[tuple[str, int], Bus] = {}
         shares: dict[tuple[str, int], list[float]] = {}  # time-outs of the units of each bus
@@ -90,9 +93,11 @@ class FieldIO:
             else:
                 if connection.security is not None:
                     connection = replace(connection, security=located(connection.security, folder))
+                if connection.mqtt is not None:
+                    connection = replace(connection, mqtt=mqtt.located(connection.mqtt, folder))
                 link = _link(connection, codecs, host, port, wait_s, clock)
-                if isinstance(link, OpcUaLink):
-                    self._opc_ua[connection.id] = link
+                if isinstance(link, OpcUaLink | MqttLink):
+                    self._hearing[connection.id] = link
             device = Device(
                 connection,
                 codecs,
@@ -226,7 +231,7 @@ class FieldIO:
     def expiring(self) -> dict[str, str]:
         """Connections with a certificate that ends within `EXPIRY_DAYS`, or has ended, and which it is."""
         now = self._clock.now()
-        texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._opc_ua.items()}
+        texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._hearing.items()}
         return {i: text for i, text in texts.items() if text}
 
     def links(self) -> dict[str, dict[str, JsonValue]]:
@@ -242,7 +247,7 @@ class FieldIO:
                 "unknown_writes": d.counters.unknown_writes,
                 "late_polls": d.counters.late_polls,
                 "late_writes": d.counters.late_writes,
-                **(self._opc_ua[device_id].counts if device_id in self._opc_ua else {}),
+                **(self._hearing[device_id].counts if device_id in self._hearing else {}),
             }
             for device_id, d in self._devices.items()
         }
@@ -294,5 +299,16 @@ def _link(
             return ModbusLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
         case Protocol.OPC_UA:
             return OpcUaLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
+        case Protocol.MQTT:
+            assert connection.mqtt is not None, "the site schema gives every MQTT connection its broker"
+            return MqttLink(
+                connection,
+                rows,
+                broker=connection.mqtt,
+                host=host,
+                port=port,
+                timeout_s=timeout_s,
+                now=clock.now,
+            )
         case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
             raise AssertionError("units of a bus are linked through it")

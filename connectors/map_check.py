@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from connectors.raw_types import MODBUS_TYPES, types_of
 from ems.errors import Problem
-from ems.site import Connection, PointMap
+from ems.site import Connection, PointMap, Protocol
 
 MODBUS_TABLES = ("holding", "input")
 ORDERS = ("big", "little")
@@ -52,6 +52,10 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
             row.address.isascii() and row.address.isdigit() and int(row.address) + count - 1 <= LAST_REGISTER
         )
         require(good, "address", f"0 to {LAST_REGISTER + 1 - count}, zero-based, as decimal digits")
+    elif connection.protocol is Protocol.MQTT:
+        require(not row.writable, "writable", "false: MQTT carries no setpoints")
+        require(row.payload is not None, "payload", "where in a message the value is")
+        require(bool(row.address) and not {"+", "#"} & set(row.address), "address", "a topic, no wildcards")
     else:
         good = row.address.startswith("nsu=") and ";" in row.address
         require(good or row.address.startswith("i="), "address", "nsu=<namespace URI>;s=... (or i=, g=, b=)")

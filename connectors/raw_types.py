@@ -1,4 +1,4 @@
-"""Data types on the wire: Modbus registers and OPC UA variants."""
+"""Data types on the wire: Modbus registers, OPC UA variants, values in MQTT messages."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -81,6 +81,13 @@ OPC_UA_TYPES: dict[str, RawType] = {
 }
 
 
+MQTT_TYPES: dict[str, RawType] = {
+    t.name: t
+    for t in (_float("number", 64), RawType(name="boolean", kind=Kind.BOOLEAN, raw_min=0, raw_max=1))
+}
+FAMILIES = {"modbus": MODBUS_TYPES, "opc_ua": OPC_UA_TYPES, "mqtt": MQTT_TYPES}
+
+
 def types_of(connection: Connection) -> dict[str, RawType]:
     """Data types a connection of this protocol may name in its point map."""
-    return MODBUS_TYPES if connection.protocol.is_modbus else OPC_UA_TYPES
+    return FAMILIES[connection.protocol.family]

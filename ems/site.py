@@ -165,6 +165,7 @@ class Site:
     plan_soc_tolerance: float = 0.1  # a plan whose charge of now is further off the measured one is refused
     droop: Mapping[str, DroopParams] = field(default_factory=dict)  # by source: its own P(f)
     control: ControlParams = field(default_factory=ControlParams)
+    telemetry: tuple["TelemetryLink", ...] = ()
 
     @property
     def carbon_per_l(self) -> float:
@@ -214,11 +215,17 @@ class Protocol(StrEnum):
     MODBUS_RTU = "modbus_rtu"  # on a serial line
     MODBUS_RTU_TCP = "modbus_rtu_tcp"  # serial frames through a TCP connection to a gateway
     OPC_UA = "opc_ua"
+    MQTT = "mqtt"  # told by a broker; never written to
 
     @property
     def is_modbus(self) -> bool:
         """Registers by number; a point map for one of these fits them all."""
-        return self is not Protocol.OPC_UA
+        return self.family == "modbus"
+
+    @property
+    def family(self) -> str:
+        """Protocols that share point maps and data types: modbus, opc_ua or mqtt."""
+        return "modbus" if self.value.startswith("modbus") else self.value
 
     @property
     def is_rtu(self) -> bool:
@@ -237,11 +244,62 @@ class SerialLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MqttPayload:
+    """Where in a message a value is, and what is told about it; places are JSON pointers (RFC 6901)."""
+
+    value: str | None = None  # None: the payload is the number itself
+    quality: str | None = None
+    good: tuple[bool | int | str, ...] = ()  # what stands at `quality` while the value is good
+    time: str | None = None  # when the sample was taken
+    time_form: str = "iso"  # iso | s | ms, the numbers since 1970 UTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MqttBroker:
+    """How a broker is reached and who we are there. No secrets; files as the site file says."""
+
+    client_id: str
+    protection: str = "mutual"  # mutual | password | anonymous | plain
+    ca: str = ""  # PEM: who signed the certificate of the broker
+    certificate: str = ""  # ours, PEM
+    key: str = ""  # its private key, PEM, readable by its owner alone
+    server_name: str | None = None  # host its certificate is made out to, where that is not the one called
+    user: str | None = None
+    password_env: str | None = None
+    password_file: str | None = None
+    keep_alive_s: int = 10
+    session_expiry_s: int = 0  # how long the broker keeps messages for us while we are away
+    payload_bytes_max: int = 65536
+    status_topic: str | None = None  # says `online`, and by our last will `offline`
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether messages are encrypted and the broker is known by its certificate."""
+        return self.protection != "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryLink:
+    """Where records of the historian are sent."""
+
+    id: str
+    host: str
+    port: int
+    topic: str  # what all topics begin with
+    broker: MqttBroker
+    timeout_s: float
+    message_bytes_max: int  # of rows in one message; one snapshot may be more
+    backfill_bytes_per_s: float | None  # of rows that are late; None: as fast as the broker takes them
+    backlog_s_max: float  # rows that wait longer than this are alarmed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PointMap:
     """Where one point lives on a device and how its raw value becomes the point's unit and sign.
 
     value = raw * scale * sign + offset. Modbus: `address` is the zero-based register as a number in text,
-    `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI.
+    `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI; MQTT: `address` is
+    the topic and `payload` says where in a message the value is.
     """
 
     point: str  # `<asset>.<name>`
@@ -260,6 +318,7 @@ class PointMap:
     writable: bool
     writes_per_day: int | None = None  # of a register that wears out; None: as many as are needed
     rate_per_s_max: float | None = None  # most it can move in a second, in the point's unit; None: any
+    payload: MqttPayload | None = None  # mqtt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,3 +400,4 @@ class Connection:
     identity: tuple[IdentityField, ...] = ()
     security: UaSecurity | None = None  # OPC UA; None: none, on a loopback address alone
     subscription: UaSubscription | None = None  # OPC UA; None: it is polled
+    mqtt: MqttBroker | None = None

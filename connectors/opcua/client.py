@@ -10,8 +10,9 @@ from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
 
+from connectors.expiry import Expiry
 from connectors.link import LinkError, PointValue, WriteReply
-from connectors.opcua.security import Expiry, SafeClient, explained, protect, url_of
+from connectors.opcua.security import SafeClient, explained, protect, url_of
 from connectors.opcua.subscription import Book, subscribe
 from connectors.opcua.values import FAULTS, aware, node_id, point_value, sampled_value, text_of, words
 from connectors.point_map import PointCodec

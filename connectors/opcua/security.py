@@ -6,7 +6,7 @@ and revocation lists are not looked at: what is not in the folder is refused, wh
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from asyncua.ua.uaerrors import UaError
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from connectors.expiry import Expiry
 from connectors.link import LinkError, Refused, Untrusted
 from connectors.opcua import certificates
 from connectors.opcua.certificates import CertificateError
@@ -63,14 +64,6 @@ class Credentials:
     password: str | None
     trusted: tuple[tuple[Path, x509.Certificate], ...]
     unreadable: tuple[Path, ...]  # files of `trusted` that look like certificates and are none
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """When one of the certificates of a connection ends."""
-
-    what: str
-    at: datetime
 
 
 class SafeClient(Client):
@@ -304,12 +297,3 @@ def _short(uri: str) -> str:
 
 def _words(error: BaseException) -> str:
     return type(error).__name__ if isinstance(error, UaError) else "it gives no reason"
-
-
-def ending(noted: Sequence[Expiry], now: datetime, days: float) -> Iterator[str]:
-    """What of a connection's certificates ends within so many days, or has ended."""
-    for expiry in noted:
-        left_days = (expiry.at - now).total_seconds() / 86400.0
-        if left_days < days:
-            word = "ends" if left_days >= 0.0 else "has expired,"
-            yield f"{expiry.what} {word} on {expiry.at:%Y-%m-%d %H:%M} UTC"

@@ -13,6 +13,7 @@ from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_control import check_control
 from ems.site_schema.checks_identity import check_identity
 from ems.site_schema.checks_loads import check_deferrables
+from ems.site_schema.checks_mqtt import check_mqtt
 from ems.site_schema.checks_opcua import check_opcua
 from ems.site_schema.checks_phases import check_phases
 from ems.site_schema.checks_plant import check_plant
@@ -46,6 +47,7 @@ def load_site(path: Path | str) -> Site:
     check_reactive_control(draft)
     check_identity(draft)
     check_opcua(draft)
+    check_mqtt(draft)
     check_authority(draft)
     check_control(draft)
     check_worst_cases(draft)

@@ -36,25 +36,21 @@ from ems.points import PointSpec
 from ems.reactive import VoltageRule
 from ems.site import (
     Authority,
-    Connection,
     FormingOrder,
     FuelDelivery,
     Hierarchy,
     Maintenance,
-    PointMap,
-    Protocol,
     ReservePolicy,
-    SerialLine,
     SetpointAuthority,
     Site,
     WeatherSource,
 )
 from ems.site_schema.build_control import control_params
 from ems.site_schema.build_phases import feeder, genset_phases, pcs, poi_phases, pv_plant
-from ems.site_schema.checks_identity import identity_fields
+from ems.site_schema.build_wire import connections, in_unit
 from ems.site_schema.checks_loads import deferrable
-from ems.site_schema.checks_opcua import ua_security, ua_subscription
-from ems.site_schema.draft import Draft, PlacedPoint
+from ems.site_schema.checks_mqtt import telemetry_links
+from ems.site_schema.draft import Draft
 from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
 from ems.site_schema.forms_assets import (
     BatteryForm,
@@ -78,7 +74,6 @@ from ems.site_schema.forms_tariff import (
 )
 from ems.sources import SourceSets, StrengthPolicy
 from ems.tariff import DemandCharge, EnergyBlock, LocalWindow, PowerFactorCharge, Tariff, TouWindow
-from ems.units import conversion_factor, parse_quantity, tidy
 
 _ISO_8528: dict[str, tuple[float | None, float | None]] = {  # mean over 24 h of operation, hours a year
     "continuous": (None, None),
@@ -125,7 +120,8 @@ def build_site(draft: Draft) -> Site:
         ),
         authority=Authority(setpoints={p: setpoint(draft.spec(p), p, s) for p, s in draft.authority.items()}),
         outages=tuple(OutageNotice(**o.model_dump()) for o in draft.outages.values()),
-        connections=_connections(draft),
+        connections=connections(draft),
+        telemetry=telemetry_links(draft),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
         sources=_sources(draft.sources),
@@ -401,11 +397,6 @@ def _demand_charge(form: DemandChargeForm) -> DemandCharge:
     )
 
 
-def in_unit(value: float | str, unit: str) -> float:
-    """A number as written, in the unit of its point."""
-    return parse_quantity(value, unit) if isinstance(value, str) else float(value)
-
-
 def setpoint(spec: PointSpec | None, point: str, form: SetpointForm) -> SetpointAuthority:
     """Authority over one setpoint, every number in the setpoint's unit.
 
@@ -439,58 +430,4 @@ def setpoint(spec: PointSpec | None, point: str, form: SetpointForm) -> Setpoint
             ),
         ),
         writer=form.writer,
-    )
-
-
-def point_map(placed: PlacedPoint) -> PointMap:
-    """Map of one point; the device's unit is converted to the point's own here, once.
-
-    Raises
-    ------
-    BadValue : unit unknown or of another dimension.
-    """
-    form = placed.form
-    unit = placed.spec.unit if placed.spec is not None else ""
-    factor = conversion_factor(form.unit if form.unit is not None else unit, unit)
-    table = form.table
-    if table is None:
-        table = "node" if placed.connection.protocol is Protocol.OPC_UA else "holding"
-    return PointMap(
-        point=placed.point,
-        address=str(form.address),
-        table=table,
-        data_type=form.type,
-        byte_order=form.byte_order if form.byte_order is not None else placed.map.byte_order,
-        word_order=form.word_order if form.word_order is not None else placed.map.word_order,
-        scale=tidy(form.scale * factor),
-        offset=tidy(form.offset * factor),
-        sign=form.sign,
-        unit=unit,
-        low=in_unit(form.range[0], unit),
-        high=in_unit(form.range[1], unit),
-        age_s_max=form.age_s_max,
-        writable=form.writable,
-        writes_per_day=form.writes_per_day,
-        rate_per_s_max=None if form.rate_per_s_max is None else in_unit(form.rate_per_s_max, unit),
-    )
-
-
-_BUILT = {
-    "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription",
-}  # fmt: skip
-
-
-def _connections(draft: Draft) -> tuple[Connection, ...]:
-    return tuple(
-        Connection(
-            id=connection_id,
-            points=tuple(point_map(p) for p in draft.points if p.connection_id == connection_id),
-            port=0 if form.port is None else form.port,
-            serial=None if form.serial is None else SerialLine(**form.serial.model_dump()),
-            identity=identity_fields(draft, connection_id, form),
-            security=ua_security(form),
-            subscription=ua_subscription(form),
-            **form.model_dump(exclude=_BUILT),
-        )
-        for connection_id, form in draft.connections.items()
     )

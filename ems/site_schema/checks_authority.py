@@ -6,7 +6,7 @@ from ems.assets import OnSilence
 from ems.errors import BadValue
 from ems.points import POINTS, Access, AssetKind, PointSpec, is_binary, point_id, split_point_id
 from ems.reactive import ReactiveTakes
-from ems.site_schema.build import in_unit, point_map
+from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_wire import wanted_points
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import SetpointForm

@@ -1,6 +1,7 @@
 """Connections: where each device is, and that it has one writer."""
 
 from ems.site import Protocol
+from ems.site_schema.checks_mqtt import client_id
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import ConnectionForm, SerialForm
 from ems.site_schema.text import Loc
@@ -21,7 +22,7 @@ def check_devices(draft: Draft) -> None:
         place = (c.host, c.port) if c.serial is None else (c.serial.device, None)
         where = f"{c.host}:{c.port}" if c.serial is None else c.serial.device
         key = "port" if c.serial is None else "serial"
-        device = (*place, str(c.unit_id) if c.protocol.is_modbus else c.endpoint)
+        device = (*place, _of_place(draft, connection_id, c))
         if device in seen:
             draft.add(
                 (*loc, key),
@@ -41,6 +42,13 @@ def check_devices(draft: Draft) -> None:
         _spare_keys(draft, loc, c)
         if c.asset is not None and c.asset not in draft.kinds:
             draft.add((*loc, "asset"), repr(c.asset), "an asset of this site", hint(c.asset, draft.kinds))
+
+
+def _of_place(draft: Draft, connection_id: str, c: ConnectionForm) -> str:
+    """What tells devices at one host and port apart: unit, endpoint, or our name at a broker."""
+    if c.protocol is Protocol.MQTT:
+        return client_id(draft, connection_id, c.mqtt)
+    return str(c.unit_id) if c.protocol.is_modbus else c.endpoint
 
 
 def _placed(draft: Draft, loc: Loc, c: ConnectionForm) -> bool:
@@ -71,7 +79,7 @@ def _same_line(draft: Draft, loc: Loc, mine: SerialForm, first: tuple[str, Seria
 def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
     if c.protocol.is_rtu and c.unit_id not in UNITS:
         draft.add((*loc, "unit_id"), str(c.unit_id), "1 to 247 on a bus", "nobody answers a broadcast")
-    if c.protocol.is_modbus and c.endpoint:
+    if c.protocol is not Protocol.OPC_UA and c.endpoint:
         draft.add((*loc, "endpoint"), repr(c.endpoint), f"no endpoint with {c.protocol}")
     if c.protocol.is_modbus and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from ems.errors import BadValue
 from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
 from ems.site import PointMap, Protocol
-from ems.site_schema.build import in_unit, point_map
+from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_devices import check_devices
+from ems.site_schema.checks_mqtt import mqtt_row, no_payload
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.text import Loc
@@ -16,14 +17,15 @@ from ems.units import conversion_factor
 
 LAST_REGISTER = 65535
 _NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
-_INTEGERS = {  # is it Modbus -> name -> (bits, signed)
-    True: {f"{s}{n}": (n, s == "s") for n in (16, 32, 64) for s in "us"},
-    False: {
+_INTEGERS: dict[str, dict[str, tuple[int, bool]]] = {  # family of protocols -> name -> (bits, signed)
+    "modbus": {f"{s}{n}": (n, s == "s") for n in (16, 32, 64) for s in "us"},
+    "opc_ua": {
         "SByte": (8, True), "Byte": (8, False), "Int16": (16, True), "UInt16": (16, False),
         "Int32": (32, True), "UInt32": (32, False), "Int64": (64, True), "UInt64": (64, False),
     },
+    "mqtt": {},
 }  # fmt: skip
-_OTHERS = {True: ("f32", "f64"), False: ("Boolean", "Float", "Double")}
+_OTHERS = {"modbus": ("f32", "f64"), "opc_ua": ("Boolean", "Float", "Double"), "mqtt": ("number", "boolean")}
 
 DAY_S = 86400.0
 MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
@@ -37,7 +39,7 @@ def check_wire(draft: Draft) -> None:
     check_devices(draft)
     first: dict[str, PlacedPoint] = {}
     for placed in draft.points:
-        if placed.map.protocol.is_modbus is not placed.connection.protocol.is_modbus:
+        if placed.map.protocol.family != placed.connection.protocol.family:
             _wrong_map(draft, placed)
             continue
         if _place(draft, placed):
@@ -85,11 +87,15 @@ def _place(draft: Draft, placed: PlacedPoint) -> bool:
 
 def _row(placed: PlacedPoint) -> None:
     form, loc, doc = placed.form, placed.loc, placed.document
-    modbus = placed.connection.protocol.is_modbus
-    known = (*_INTEGERS[modbus], *_OTHERS[modbus])
+    family = placed.connection.protocol.family
+    known = (*_INTEGERS[family], *_OTHERS[family])
     if form.type not in known:
         doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}", hint(form.type, known))
-    _address(placed)
+    if placed.connection.protocol is Protocol.MQTT:
+        mqtt_row(placed)
+    else:
+        no_payload(placed)
+        _address(placed)
     _access(placed)
     if form.writes_per_day is not None and not form.writable:
         doc.add((*loc, "writes_per_day"), str(form.writes_per_day), "nothing: this point is not writable")
@@ -165,7 +171,7 @@ def _address(placed: PlacedPoint) -> None:
 
 
 def _access(placed: PlacedPoint) -> None:
-    if placed.spec is None:
+    if placed.spec is None or placed.connection.protocol is Protocol.MQTT:
         return
     is_setpoint = placed.spec.access is Access.WRITE
     if is_setpoint != placed.form.writable:
@@ -178,7 +184,7 @@ def _access(placed: PlacedPoint) -> None:
 
 def _representable(placed: PlacedPoint, row: PointMap) -> None:
     """Both ends of the plausible range must fit the integer type."""
-    integers = _INTEGERS[placed.connection.protocol.is_modbus]
+    integers = _INTEGERS[placed.connection.protocol.family]
     if row.data_type not in integers:
         return
     bits, signed = integers[row.data_type]
@@ -238,16 +244,20 @@ def _registers(draft: Draft) -> None:
                 "registers that no other point uses",
                 f"{first.name!r} is in line {first.document.line(first.loc)}",
             )
-    nodes: dict[tuple[str, str], PlacedPoint] = {}
+    nodes: dict[tuple[str, str, str | None], PlacedPoint] = {}
     for placed in draft.points:
-        if placed.connection.protocol is Protocol.OPC_UA:
-            key = (placed.connection_id, str(placed.form.address))
+        if not placed.connection.protocol.is_modbus:
+            key = (placed.connection_id, str(placed.form.address), placed.form.value)
             if (earlier := nodes.setdefault(key, placed)) is not placed:
                 placed.document.add(
                     (*placed.loc, "address"),
-                    f"the node of {earlier.point!r} again",
-                    "a node that no other point uses",
+                    f"the {_place_word(placed)} of {earlier.point!r} again",
+                    f"a {_place_word(placed)} that no other point uses",
                 )
+
+
+def _place_word(placed: PlacedPoint) -> str:
+    return "node" if placed.connection.protocol is Protocol.OPC_UA else "topic and place"
 
 
 def _watchdog(draft: Draft, connection_id: str, connection: ConnectionForm) -> None:

@@ -32,6 +32,7 @@ from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridF
 from ems.site_schema.forms_base import IN_WORDS, Form
 from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_loads import DeferrableForm
+from ems.site_schema.forms_mqtt import TelemetryForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.text import Document, Key, Loc, Plain, read_document, show_value
 
@@ -42,6 +43,7 @@ _ITEMS: Mapping[str, type[Form]] = {
     "feeders": FeederForm,
     "authority": SetpointForm,
     "connections": ConnectionForm,
+    "telemetry": TelemetryForm,
     "outages": OutageForm,
     "maintenance": MaintenanceForm,
     "deliveries": DeliveryForm,
@@ -109,6 +111,7 @@ class Draft:
     deferrables: dict[str, DeferrableForm] = field(default_factory=dict)
     deliveries: dict[int, DeliveryForm] = field(default_factory=dict)  # by place in the file
     connections: dict[str, ConnectionForm] = field(default_factory=dict)
+    telemetry: dict[str, TelemetryForm] = field(default_factory=dict)
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form
     points: list[PlacedPoint] = field(default_factory=list)

@@ -13,6 +13,7 @@ from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridF
 from ems.site_schema.forms_base import ENV_PATTERN, Currency, Form, Id, PathId, PointId, Text
 from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_loads import DeferrableForm
+from ems.site_schema.forms_mqtt import BrokerForm, TelemetryForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.quantity import (
     Kw,
@@ -213,6 +214,7 @@ class ConnectionForm(Form):
     security: UaSecurityForm | None = Field(default=None, description="of opc_ua")
     updates: Literal["poll", "subscribe"] = Field(default="poll", description="subscribe: opc_ua only")
     subscription: UaSubscriptionForm | None = Field(default=None, description="with updates: subscribe")
+    mqtt: BrokerForm | None = Field(default=None, description="of mqtt; left out: both sides by certificate")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text = Field(description="point map file, relative to this file")
 
@@ -234,6 +236,11 @@ class PointForm(Form):
     writes_per_day: Annotated[int, Field(ge=1)] | None = None
     byte_order: Literal["big", "little"] | None = None
     word_order: Literal["big", "little"] | None = None
+    value: str | None = Field(default=None, description="mqtt: JSON pointer of the value in a message")
+    quality: str | None = Field(default=None, description="mqtt: JSON pointer of its quality")
+    good: list[bool | int | str] = Field(default=[], description="mqtt: what `quality` says of a good value")
+    time: str | None = Field(default=None, description="mqtt: JSON pointer of the time of the sample")
+    time_form: Literal["iso", "s", "ms"] | None = Field(default=None, description="mqtt: iso")
 
 
 class IdentityForm(Form):
@@ -304,3 +311,4 @@ class SiteForm(Form):
     sources: SourcesForm | None = None
     dispatch: DispatchForm = DispatchForm()
     connections: dict[Id, ConnectionForm] = {}
+    telemetry: dict[Id, TelemetryForm] = {}

@@ -30,6 +30,8 @@ WIRE = {
     "api/server.py": "serves the page on this machine",
     "connectors/modbus/client.py": "the devices of the site file",
     "connectors/modbus/rtu_link.py": "the devices of the site file",
+    "connectors/mqtt/client.py": "the brokers of the site file",
+    "connectors/mqtt/session.py": "the brokers of the site file",
     "connectors/opcua/client.py": "the devices of the site file",
     "connectors/opcua/security.py": "the same, to ask for their certificates",
     "connectors/opcua/subscription.py": "the same, to be told changes",

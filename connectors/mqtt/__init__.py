@@ -1,0 +1,1 @@
+"""MQTT 5: inputs from a broker, and records sent to one."""

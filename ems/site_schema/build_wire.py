@@ -1,0 +1,72 @@
+"""Devices on the wire, and where their points live, from the forms of a site file."""
+
+from ems.site import Connection, PointMap, Protocol, SerialLine
+from ems.site_schema.checks_identity import identity_fields
+from ems.site_schema.checks_mqtt import broker, is_stamped, mqtt_payload
+from ems.site_schema.checks_opcua import ua_security, ua_subscription
+from ems.site_schema.draft import Draft, PlacedPoint
+from ems.units import conversion_factor, parse_quantity, tidy
+
+
+def in_unit(value: float | str, unit: str) -> float:
+    """A number as written, in the unit of its point."""
+    return parse_quantity(value, unit) if isinstance(value, str) else float(value)
+
+
+def point_map(placed: PlacedPoint) -> PointMap:
+    """Map of one point; the device's unit is converted to the point's own here, once.
+
+    Raises
+    ------
+    BadValue : unit unknown or of another dimension.
+    """
+    form = placed.form
+    unit = placed.spec.unit if placed.spec is not None else ""
+    factor = conversion_factor(form.unit if form.unit is not None else unit, unit)
+    table: str | None = form.table
+    if table is None:
+        table = {"modbus": "holding", "opc_ua": "node", "mqtt": "topic"}[placed.connection.protocol.family]
+    return PointMap(
+        point=placed.point,
+        address=str(form.address),
+        table=table,
+        data_type=form.type,
+        byte_order=form.byte_order if form.byte_order is not None else placed.map.byte_order,
+        word_order=form.word_order if form.word_order is not None else placed.map.word_order,
+        scale=tidy(form.scale * factor),
+        offset=tidy(form.offset * factor),
+        sign=form.sign,
+        unit=unit,
+        low=in_unit(form.range[0], unit),
+        high=in_unit(form.range[1], unit),
+        age_s_max=form.age_s_max,
+        writable=form.writable,
+        writes_per_day=form.writes_per_day,
+        rate_per_s_max=None if form.rate_per_s_max is None else in_unit(form.rate_per_s_max, unit),
+        payload=mqtt_payload(placed),
+    )
+
+
+_BUILT = {
+    "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
+    "stamps_sampled",
+}  # fmt: skip
+
+
+def connections(draft: Draft) -> tuple[Connection, ...]:
+    """Every device on the wire, with its point map."""
+    return tuple(
+        Connection(
+            id=connection_id,
+            points=tuple(point_map(p) for p in draft.points if p.connection_id == connection_id),
+            port=0 if form.port is None else form.port,
+            serial=None if form.serial is None else SerialLine(**form.serial.model_dump()),
+            identity=identity_fields(draft, connection_id, form),
+            security=ua_security(form),
+            subscription=ua_subscription(form),
+            mqtt=None if form.protocol is not Protocol.MQTT else broker(draft, connection_id, form.mqtt),
+            stamps_sampled=form.stamps_sampled or is_stamped(draft, connection_id),
+            **form.model_dump(exclude=_BUILT),
+        )
+        for connection_id, form in draft.connections.items()
+    )
