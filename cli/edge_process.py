@@ -12,12 +12,12 @@ import numpy as np
 from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_people import People, Shown
-from cli.edge_records import before, trouble, unwritten
+from cli.edge_records import before, tell_site, trouble, unproven, unwritten
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
 from cli.stopping import run_until_stopped
-from cli.writing_permit import identities_to_write
+from cli.writing_permit import permit
 from connectors.field import FieldIO
 from connectors.historian.live import LiveFile, LiveRecorder
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
@@ -47,7 +47,7 @@ DEMO_FINE_BIN_S, DEMO_BIN_S = 1.0, 60.0  # length of a row of the demo's trace [
 async def serve(config: ProcessConfig) -> None:
     """Compose the edge of a site and run it; on the way out the plant is left at its safe values."""
     site = load_site(config.site)
-    commissioned = identities_to_write(config, site)
+    permitted = permit(config, site)
     past = before(SqliteHistoryReader(config.history))
     lockstep = config.keeper_port is not None
     flushing: list[SqliteRecorder] = []
@@ -61,7 +61,7 @@ async def serve(config: ProcessConfig) -> None:
     flushing.append(recorder)
     live = LiveRecorder(recorder, LiveFile(config.directory), clock)
     plans = PlanReader(config.plans, on_event=recorder.event, clock=clock)
-    io = _field(config, site, clock, recorder, commissioned)
+    io = _field(config, site, clock, recorder, permitted.identities)
 
     def event(kind: str, fields: Mapping[str, JsonValue]) -> None:
         recorder.event(clock.now(), kind, fields)
@@ -86,11 +86,12 @@ async def serve(config: ProcessConfig) -> None:
         standing=people.standing,
         keep=people.keep,
         strangers=io.strangers,
-        beside=lambda: _beside(recorder, people, io),
+        beside=lambda: (*unproven(permitted.doubts), *_beside(recorder, people, io)),
     )
     people.serve(runtime)
     runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), past.writes)
 
+    tell_site(event, past, site, permitted)
     memory.settle()
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})
     signs = SignsOfLife(Notifier(os.environ.get("NOTIFY_SOCKET")))

@@ -1,18 +1,26 @@
 """Alarms of an edge whose files cannot be written or read: it goes on, and people hear of it here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 
+from cli.writing_permit import Permit
 from connectors.historian.sqlite import SqliteHistoryReader
-from connectors.sqlite_file import DiskError
+from connectors.sqlite_file import EPOCH, DiskError
+from connectors.stores.permit import sections
 from dispatch.vocabulary import Alarm
 from ems.alarms import AlarmBook
 from ems.condition import PlantCondition
+from ems.records import JsonValue
+from ems.site import Site
 
 log = structlog.get_logger()
+
+DOUBTS_TOLD = 5
+LAST = datetime.max.replace(tzinfo=UTC)
+Tell = Callable[[str, Mapping[str, JsonValue]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,15 @@ class Before:
             return self.reader.writes(point, start, end, count_max)
         except DiskError:
             return count_max
+
+    def site_in_force(self) -> Mapping[str, JsonValue]:
+        """Short hashes of the parts of the site that the last edge ran with; empty: none is known."""
+        try:
+            found = self.reader.events(EPOCH, LAST, "edge.site.in_force", 1)
+        except DiskError:
+            return {}
+        parts = found[0].fields.get("sections") if found else None
+        return parts if isinstance(parts, Mapping) else {}
 
 
 def before(reader: SqliteHistoryReader) -> Before:
@@ -63,6 +80,29 @@ def unwritten(history: str | None, *, standing_kept: bool) -> tuple[Alarm, ...]:
 def trouble(failing: Mapping[str, str], certificates: Mapping[str, str]) -> tuple[Alarm, ...]:
     """What keeps people from being heard, and what will keep devices from being connected to."""
     return (*deaf(failing), *ending(certificates))
+
+
+def unproven(doubts: Sequence[str]) -> tuple[Alarm, ...]:
+    """One alarm for everything that would keep an edge in shadow from writing."""
+    more = len(doubts) - DOUBTS_TOLD
+    text = "; ".join([*doubts[:DOUBTS_TOLD], *([f"and {more} more"] if more > 0 else [])])
+    return (Alarm(code="edge.site.unproven", text=text),) if text else ()
+
+
+def tell_site(event: Tell, past: Before, site: Site, permitted: Permit) -> None:
+    """Which site is in force from now on, who vouches for it, and what is not as it was at the last start.
+
+    Prices and names may change (`connectors.stores.permit.FREE`); what decides what is written where is
+    compared, in shadow as well.
+    """
+    now: dict[str, JsonValue] = {**sections(site)}
+    fields: dict[str, JsonValue] = {"site": site.name, "sections": now, "vouched": permitted.vouched}
+    was = past.site_in_force()
+    changed = [key for key in sorted({*now, *was}) if now.get(key) != was.get(key)] if was else []
+    if changed:
+        event("edge.site.changed", {"changed": changed})
+        log.warning("edge.site.changed", changed=changed)
+    event("edge.site.in_force", fields)
 
 
 def deaf(failing: Mapping[str, str]) -> tuple[Alarm, ...]:

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "write the HTML report of a stored run",
     "operator": "ask a running edge for a mode, a setpoint, a limit; see who commands what",
     "run": "run the EMS against a site: in shadow, or writing where it was commissioned",
+    "sign": "sign a site file or a record of commissioning; check who signed",
     "release": "let go of a running plant for work on its controllers, and take it back",
     "certificate": "make and trust the certificates of OPC UA connections",
     "alarms": "show the alarms of a running plant; acknowledge, reset, shelve them",

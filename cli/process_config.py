@@ -37,6 +37,7 @@ class ProcessConfig:
     ports: Mapping[str, int] = field(default_factory=dict)
     shadow: bool = True
     record: Path | None = None  # of commissioning: without it nothing is written beyond this machine
+    trust: Path | None = None  # public keys of who may vouch for site file and record; None: nobody must
     cycle_s: float = 1.0
     pace: Pace | None = None  # None: every `cycle_s`
     ask_kernel: bool = False  # whether the machine's clock is synchronised

@@ -12,9 +12,10 @@ from cli._sites import find_site
 from cli._uncertainty import add_uncertainty_options, uncertainty_of
 from cli.day import STOP_ORDER
 from cli.process_config import ProcessConfig, write_config
+from cli.sign import TRUST
 from cli.small_files import with_room
 from cli.supervisor import ChildSpec, Supervisor
-from cli.writing_permit import kept_copy
+from cli.writing_permit import kept_copy, vouched
 from connectors.historian.live import LiveHistory
 from connectors.sqlite_file import StoreError
 from connectors.stores.commissioning import read_record
@@ -25,7 +26,8 @@ from ems.site import Site
 from ems.site_schema import load_site
 
 HELP = """Run the EMS against a site. In shadow it reads, plans and decides, and writes nothing to any device.
-With --write it commands the plant, if the whole site was commissioned as it is now (ems commission)."""
+With --write it commands the plant, if the whole site was commissioned as it is now (ems commission), and site
+file and record are signed by people who are trusted with it (ems sign)."""
 SILENT_S = 180.0  # a planner that gives no sign of life for so long hangs; a plan takes a third of it at most
 MODULES = {
     "edge": "cli.edge_process",
@@ -44,6 +46,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--dir", type=Path, default=Path("ems-data"), help="folder of historian, plans and logs (ems-data)")
     add("--write", action="store_true", help="command the plant; needs the record of its commissioning")
     add("--record", type=Path, help="that record (commissioning.json in --dir)")
+    add("--trust", type=Path, help=f"folder of the public keys that may vouch for site and record ({TRUST})")
+    add(
+        "--unsigned",
+        action="store_true",
+        help="with --write: command the plant though nobody vouches for its files",
+    )
     add("--api-port", type=int, default=8080, help="port of the service on 127.0.0.1 (8080)")
     add("--cycle", type=float, help="length of the control cycle [s] (that of the site file)")
     add_uncertainty_options(parser)
@@ -65,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
     if args.write:
         record = (args.dir / "commissioning.json" if args.record is None else args.record).resolve()
         require_commissioned(record, read_record(record), site)
+    trust = trusted_folder(args, write=record is not None)
+    if record is not None and trust is not None:
+        vouched(path, record, trust)
     uncertainty_of(args)  # refuses what the planner would
     console = Console()
     args.dir.mkdir(parents=True, exist_ok=True)
@@ -74,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         directory=args.dir.resolve(),
         shadow=record is None,
         record=record,
+        trust=trust,
         ask_kernel=args.utc == "kernel",
         cycle_s=cycle_length(args.cycle, site),
         api_port=args.api_port,
@@ -87,9 +99,24 @@ def run(args: argparse.Namespace) -> int:
     said = "shadow: nothing is written to any device"
     if record is not None:
         said = f"writing to {site.name}, as commissioned in {record}"
+        said += ", UNSIGNED: nobody vouches for these files" if trust is None else ""
     console.print(f"{said}; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it", soft_wrap=True)
     asyncio.run(_run(config, console, None if args.minutes is None else 60.0 * args.minutes))
     return 0
+
+
+def trusted_folder(args: argparse.Namespace, *, write: bool) -> Path | None:
+    """Keys whose signatures are asked for; None: nobody's. Needed to write, unless that is waived in words.
+
+    In shadow they are asked for, and told, where there is such a folder.
+    """
+    if args.unsigned and not write:
+        raise EmsError("--unsigned: only with --write; in shadow nothing is written")
+    if args.unsigned and args.trust is not None:
+        raise EmsError("--unsigned: found --trust too; allowed: one of them")
+    if args.unsigned or (args.trust is None and not write and not TRUST.is_dir()):
+        return None
+    return (TRUST if args.trust is None else args.trust).resolve()
 
 
 def cycle_length(value: float | None, site: Site) -> float:

@@ -128,6 +128,18 @@ def rows_in(said: str) -> dict[str, str]:
     return {line.split()[0]: line for line in said.splitlines() if line and "." in line.split()[0]}
 
 
+def signed(plant: Plant) -> Path:
+    """Site file and record are signed by one person, whom the plant trusts with both."""
+    home = plant.site_file.parent
+    assert main(["sign", "key", "eve", "--into", str(home)]) == 0
+    for use, file in (("site", plant.site_file), ("record", plant.directory / "commissioning.json")):
+        assert main(["sign", use, str(file), "--key", str(home / "eve.key")]) == 0
+    for use in ("site", "commissioning"):
+        (home / "trust" / use).mkdir(parents=True)
+        (home / "trust" / use / "eve.pem").write_bytes((home / "eve.pem").read_bytes())
+    return home / "trust"
+
+
 async def test_commissioned_plant_is_written_to_follows_the_plan_and_moves(plant: Plant):
     """Commissioned by steps of one setpoint, which comes back; then the plan is followed, and power flows."""
     code, said = await plant.commission("--consent", BESS, *plant.accepted_by_hand())
@@ -135,7 +147,10 @@ async def test_commissioned_plant_is_written_to_follows_the_plan_and_moves(plant
     assert "pass  6 steps read back" in rows_in(said)[BESS]
     assert "every point is shown or accepted by hand" in said
     assert plant.held == 0.0
-    process = await plant.ems("run", str(plant.site_file), "--write", "--api-port", "0")
+    trust = signed(plant)
+    process = await plant.ems(
+        "run", str(plant.site_file), "--write", "--trust", str(trust), "--api-port", "0"
+    )
     reader = SqliteHistoryReader(plant.directory / "history.sqlite")
     until_s = wall_s() + 60.0
     try:

@@ -9,42 +9,15 @@ from typing import Any
 import pytest
 
 from cli.writing_permit import kept_copy
-from connectors.stores.commissioning import Record, appended, read_record, write_record
-from connectors.stores.permit import binds, device_of, missing, require_commissioned, sections
+from connectors.stores.commissioning import Record, read_record, write_record
+from connectors.stores.permit import missing, require_commissioned
 from ems.errors import ConfigError
-from ems.records import JsonValue
 from ems.site import Site
 from ems.site_schema import load_site
-from tests.scenarios.commissioning import changed, scaled
+from tests.scenarios.commissioning import changed, scaled, whole_record
 from tests.scenarios.conftest import DEMO
 
-pytestmark = pytest.mark.scenario(
-    52, left="site files and records are not signed: edits show, a forged chain does not"
-)
-AT = "2026-03-02T09:00:00+00:00"
-
-
-def whole_record(site: Site) -> Record:
-    record: Record = ()
-    head: dict[str, JsonValue] = {"name": site.name, "sections": {**sections(site)}, "files": {}}
-    record = appended(record, at=AT, user="eve", kind="site", data=head)
-    for c in site.connections:
-        told = {f.name: "x" for f in c.identity}
-        data: dict[str, JsonValue] = {"connection": c.id, "told": {**told}}
-        record = appended(record, at=AT, user="eve", kind="identity", data=data)
-    for c in site.connections:
-        for m in c.points:
-            assert device_of(site, m.point) == c.id
-            row: dict[str, JsonValue] = {
-                "point": m.point,
-                "binds": binds(site, m.point, sections(site)),
-                "verdict": "pass",
-                "device": {f.name: "x" for f in c.identity},
-                "shown": "read",
-                "text": "",
-            }
-            record = appended(record, at=AT, user="eve", kind="row", data=row)
-    return record
+pytestmark = pytest.mark.scenario(52)
 
 
 def refusal(path: Path, record: Record, site: Site) -> str:
