@@ -9,8 +9,9 @@ the month comes from the past (`HistoryForecaster` on the measured months before
 `known` is the mark: the target is the bound's own peak of the month. The plant is stepped by `plant_models`,
 planned by the production `Planner`, billed by `ems.kpi.settle`, and held against the linear program of the
 whole year (`optimizer.bound`) with the same physics (benchmarks/year_sites.py). Commitment of gensets is
-whole for `--head` hours and relaxed beyond, outages or not: the next plan comes in an hour. With `--keep`
-every run is saved now and then and goes on from there.
+whole for `--head` hours and relaxed beyond, outages or not: the next plan comes in an hour. A genset that the
+plan has on load next is asked for by its start sequence earlier, as the edge does it. With `--keep` every run
+is saved now and then and goes on from there.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from ems.kpi import settle, stored_value_per_kwh
 from ems.outage import known_outages
 from ems.plan import Plan
 from ems.points import GensetState
-from ems.site import GridMode
+from ems.site import GridMode, Site
 from ems.timegrid import TimeGrid
 from forecasting.history import HistoryForecaster
 from optimizer import Planner, PlannerOptions
@@ -49,7 +50,9 @@ from sim.period import bound_of
 from sim.scenario import Scenario
 
 HOUR_S = 3600.0
+STARTING = {GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING}
 CURTAILED_KW = 1e-3
+ASKED_EARLIER_S = 15.0  # than a start takes, as by the edge
 SAVED_EVERY = 500
 HEAD = (
     "| rule | cost | saving captured | of demand | energy | demand | over the bound | "
@@ -105,8 +108,9 @@ def condition(scenario: Scenario, c: Carried) -> PlantCondition:
     }
     gensets = {
         g.id: GensetCondition(
-            available=True, on_load=c.on[g.id], starting=False, ready_in_s=0.0, age_s=c.ages_s[g.id],
-            p_kw=c.plant.gensets[g.id].p_kw, fuel_l=None, starts_today=0,
+            available=True, on_load=c.on[g.id], starting=c.plant.gensets[g.id].phase in STARTING,
+            ready_in_s=0.0, age_s=c.ages_s[g.id], p_kw=c.plant.gensets[g.id].p_kw, fuel_l=None,
+            starts_today=0,
         )
         for g in site.gensets
     }  # fmt: skip
@@ -141,9 +145,11 @@ def live_through(scenario: Scenario, c: Carried, plan: Plan) -> None:
         k = plan.grid.index_at(at)
         assert k is not None, "a plan reaches farther than the next one"
         ends_s = (plan.grid.start - scenario.start).total_seconds() + float(plan.grid.offset_s[k + 1])
-        dt_s = min(end_s, ends_s) - t_s
-        c.plant, flows = step(scenario.site, c.plant, _inputs(scenario, plan, k, t_s, dt_s), dt_s)
+        asked = _asked_for(scenario.site, plan, k, ends_s - t_s)
+        dt_s = min([end_s - t_s, ends_s - t_s, *(s for s in asked.values() if s > 0.0)])
+        soon = {g for g, s in asked.items() if s <= 0.0}
         grid = TimeGrid(start=at, step_s=(dt_s,))
+        c.plant, flows = step(scenario.site, c.plant, _inputs(scenario, plan, k, c.hour, soon), dt_s)
         price = scenario.import_per_kwh
         each = scenario.site.tariff.import_prices(grid) if price is None else price.mean_on(grid)
         c.meter.add(t_s, flows, float(each[0]))
@@ -153,16 +159,24 @@ def live_through(scenario: Scenario, c: Carried, plan: Plan) -> None:
     c.hour += 1
 
 
-def _inputs(scenario: Scenario, plan: Plan, k: int, t_s: float, dt_s: float) -> PlantInput:
-    site, grid = scenario.site, TimeGrid(start=scenario.at(t_s), step_s=(dt_s,))
+def _asked_for(site: Site, plan: Plan, k: int, left_s: float) -> dict[str, float]:
+    """Gensets that the plan has on load in the step after `k`, and in how many seconds they are asked for."""
+    ahead = {g.id: left_s - g.start_delay_s - ASKED_EARLIER_S for g in site.gensets}
+    more = k + 1 < len(plan.grid)
+    return {g: s for g, s in ahead.items() if more and plan.genset_on[g][k + 1] > 0.5 > plan.genset_on[g][k]}
+
+
+def _inputs(scenario: Scenario, plan: Plan, k: int, hour: int, soon: set[str]) -> PlantInput:
+    """Load and sun are the means of the hour, as planned with, however the hour is cut."""
+    site, grid = scenario.site, TimeGrid.uniform(scenario.at(HOUR_S * hour), HOUR_S, 1)
     solar = {p: float(s.mean_on(grid)[0]) for p, s in scenario.pv_kw.items()}
     on = {g.id: plan.genset_on[g.id][k] > 0.5 for g in site.gensets}
     return PlantInput(
-        mains_present=_mains(scenario, int(t_s // HOUR_S)),
+        mains_present=_mains(scenario, hour),
         demand_kw={f: float(s.mean_on(grid)[0]) for f, s in scenario.load_kw.items()},
         pv_potential_kw=solar,
         bess_p_set_kw={b.id: plan.bess_p_kw[b.id][k] for b in site.bess},
-        genset_run_request=on,
+        genset_run_request={g: wanted or g in soon for g, wanted in on.items()},
         genset_p_set_kw={g: plan.genset_p_kw[g][k] for g in on if on[g]},
         pv_limit_kw={p: plan.pv_p_kw[p][k] for p in solar if plan.pv_p_kw[p][k] < solar[p] - CURTAILED_KW},
         feeder_close={f.id: plan.shed_kw[f.id][k] < 0.5 * plan.load_kw[f.id][k] + 1e-9 for f in site.feeders},
@@ -208,25 +222,30 @@ class Known:
         return self.kept
 
 
-class _Watch:
-    """CPU seconds inside HiGHS, of all sessions of this process."""
+@dataclass(slots=True)
+class Watch:
+    """CPU seconds inside HiGHS."""
 
-    def __init__(self) -> None:
-        self.cpu_s = 0.0
-        plain = Session.run
+    cpu_s: float = 0.0
 
-        def timed(session: Session, *given: object) -> object:
-            begun = time.process_time()
-            try:
-                return plain(session, *given)  # type: ignore[arg-type]
-            finally:
-                self.cpu_s += time.process_time() - begun
 
-        Session.run = timed  # type: ignore[method-assign, assignment]
+def watched() -> Watch:
+    """A watch on all sessions of this process."""
+    watch, plain = Watch(), Session.run
+
+    def timed(session: Session, *given: object) -> object:
+        begun = time.process_time()
+        try:
+            return plain(session, *given)  # type: ignore[arg-type]
+        finally:
+            watch.cpu_s += time.process_time() - begun
+
+    Session.run = timed  # type: ignore[method-assign, assignment]
+    return watch
 
 
 def run_year(
-    scenario: Scenario, study: Study, keep: Path | None, watch: _Watch, every_h: int, hours: int
+    scenario: Scenario, study: Study, keep: Path | None, watch: Watch, every_h: int, hours: int
 ) -> Carried:
     """All hours of the scenario, from the checkpoint if there is one."""
     file = None if keep is None else keep / f"{scenario.site.name}-{study.name}-{every_h}.pickle"
@@ -360,7 +379,7 @@ def scenario_of(name: str, folder: Path) -> Scenario:
             raise SystemExit(f"--sites {name}: sdge, sdge-flat, fpl, energy, cambridge and weak are known")
 
 
-def study_of(rule: str, gensets: bool, bound: Bound, window_h: int, head_h: float) -> Study:
+def study_of(rule: str, gensets: bool, bound: Bound | None, window_h: int, head_h: float) -> Study:
     """A rule for the demand charge. Without gensets no reserve is held, as in the bound."""
     weight = DemandWeight.TARGET if rule == "known" else DemandWeight(rule)
     options = PlannerOptions(
@@ -371,6 +390,8 @@ def study_of(rule: str, gensets: bool, bound: Bound, window_h: int, head_h: floa
         formulation=Formulation(reserve=gensets),
     )
     if rule == "known":
+        if bound is None:
+            raise ValueError("known: the bound knows the months")
         return Study(name=rule, options=options, outlook=lambda _: Known(bound))
     if weight is not DemandWeight.TARGET:
         return Study(name=rule, options=options)
@@ -394,7 +415,7 @@ def main() -> None:
     given = parser.parse_args()
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("highspy", "numpy"))
     print(f"{platform.machine()}, Python {platform.python_version()}, {versions}")
-    watch = _Watch()
+    watch = watched()
     for name in given.sites:
         scenario = scenario_of(name, given.data)
         hours = min(given.hours, round(scenario.duration_s / HOUR_S))
