@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -40,13 +41,13 @@ class TimeGrid:
 
     @property
     def step_h(self) -> FloatArray:
-        """(T,) step lengths [h]."""
-        return np.asarray(self.step_s) / 3600.0
+        """(T,) step lengths [h]; read-only."""
+        return _lengths_h(self.step_s)
 
     @property
     def offset_s(self) -> FloatArray:
-        """(T + 1,) step edges, seconds after `start` [s]; the last is the end of the horizon."""
-        return np.concatenate([[0.0], np.cumsum(self.step_s)])
+        """(T + 1,) step edges, seconds after `start` [s]; the last is the end of the horizon. Read-only."""
+        return _edges_s(self.step_s)
 
     @property
     def end(self) -> datetime:
@@ -55,7 +56,7 @@ class TimeGrid:
 
     def starts(self) -> list[datetime]:
         """T aware UTC starts of the steps."""
-        return [self.start + timedelta(seconds=float(s)) for s in self.offset_s[:-1]]
+        return list(_starts(self.start, self.step_s))
 
     def index_at(self, when: datetime) -> int | None:
         """Index of the step that holds `when`, or None outside the grid."""
@@ -64,3 +65,24 @@ class TimeGrid:
         if not 0.0 <= offset_s < edges[-1]:
             return None
         return int(np.searchsorted(edges, offset_s, side="right") - 1)
+
+
+# A plan asks its grid dozens of times, and the next plan's steps are mostly the same.
+@lru_cache(maxsize=64)
+def _lengths_h(step_s: tuple[float, ...]) -> FloatArray:
+    return _read_only(np.asarray(step_s) / 3600.0)
+
+
+@lru_cache(maxsize=64)
+def _edges_s(step_s: tuple[float, ...]) -> FloatArray:
+    return _read_only(np.concatenate([[0.0], np.cumsum(step_s)]))
+
+
+@lru_cache(maxsize=64)
+def _starts(start: datetime, step_s: tuple[float, ...]) -> tuple[datetime, ...]:
+    return tuple(start + timedelta(seconds=s) for s in _edges_s(step_s)[:-1].tolist())
+
+
+def _read_only(x: FloatArray) -> FloatArray:
+    x.setflags(write=False)
+    return x

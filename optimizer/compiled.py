@@ -95,7 +95,7 @@ def not_numbers(n: Numbers) -> list[str]:
 def cost_terms(n: Numbers, values: dict[str, FloatArray]) -> dict[str, float]:
     """Each term of the objective; they add up to it [money]."""
     terms = {
-        term: sum(float((price * values[name]).sum()) for name, price in prices.items())
+        term: sum(float(np.vdot(price, values[name])) for name, price in prices.items())
         for term, prices in n.cost.items()
     }
     for term, money in n.constant.items():

@@ -199,7 +199,7 @@ def import_limit_kw(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray
 
 def modes(p: PlanningProblem) -> tuple[GridMode, ...]:
     """Grid mode assumed in each step."""
-    return tuple(GridMode.GRID_TIED if there else GridMode.ISLANDED for there in p.grid_available.tolist())
+    return tuple(map((GridMode.ISLANDED, GridMode.GRID_TIED).__getitem__, p.grid_available.tolist()))
 
 
 def missed(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> dict[str, FloatArray]:

@@ -38,17 +38,29 @@ def identical(a: GensetParams, b: GensetParams) -> bool:
     return replace(a, id="") == replace(b, id="")
 
 
-def fleets_of(site: Site, starts: Sequence[GensetStart] | None = None) -> tuple[int, ...]:
+def leaders(site: Site) -> tuple[int, ...]:
+    """(G,) for each machine the first of those side by side that it can be counted with, itself if alone."""
+    first: list[int] = []
+    for g in range(len(site.gensets)):
+        first.append(first[-1] if first and _together(site, first[-1], g) else g)
+    return tuple(first)
+
+
+def fleets_of(
+    site: Site, starts: Sequence[GensetStart] | None = None, lead: Sequence[int] | None = None
+) -> tuple[int, ...]:
     """Sizes of the fleets that machines side by side can form; () if each is on its own.
 
     Parameters
     ----------
     starts : where each machine starts; None: whatever could be.
+    lead : `leaders(site)`, where it is known.
     """
+    lead = leaders(site) if lead is None else lead
     groups: list[list[int]] = []
     for g, unit in enumerate(site.gensets):
-        first = groups[-1][0] if groups else None
-        if first is not None and _together(site, first, g) and _alike(unit, starts, first, g):
+        first = groups[-1][0] if groups else g
+        if first != g and lead[first] == lead[g] and _alike(unit, starts, first, g):
             groups[-1].append(g)
         else:
             groups.append([g])
@@ -166,11 +178,19 @@ def tanks_hold(s: Structure, p: PlanningProblem, v: dict[str, FloatArray]) -> bo
     """Whether each machine's own tank lasts as long as the tank of its fleet does."""
     if not s.formulation.fleets:
         return True
+    ends = [a + b for a, b in zip(firsts(s), sizes(s), strict=True)]
+    least_l = [min(x.fuel_l for x in p.gensets[a:b]) for a, b in zip(firsts(s), ends, strict=True)]
+    if all(_used_l(s, unit, n, v) <= least_l[n] + TANK_L for n, unit in enumerate(machines(s))):
+        return True  # one of them could give all that its fleet burns
     single = single_machines(s, p, v)
-    for g, (unit, start) in enumerate(zip(s.site.gensets, p.gensets, strict=True)):
-        piece = fuel_segments(unit)
-        slopes = piece.slope_l_kwh @ single["above_kw"][g, : len(piece.slope_l_kwh)]
-        used_l = float((piece.idle_l_h * single["on"][g] + slopes) @ s.step_h)
-        if used_l > start.fuel_l + float(single["tank_short_l"][g]) + TANK_L:
-            return False
-    return True
+    return all(
+        _used_l(s, unit, g, single) <= start.fuel_l + float(single["tank_short_l"][g]) + TANK_L
+        for g, (unit, start) in enumerate(zip(s.site.gensets, p.gensets, strict=True))
+    )
+
+
+def _used_l(s: Structure, unit: GensetParams, row: int, v: dict[str, FloatArray]) -> float:
+    """Fuel of a row of `on` and `above_kw`, a machine or a fleet [L]."""
+    piece = fuel_segments(unit)
+    slopes = piece.slope_l_kwh @ v["above_kw"][row, : len(piece.slope_l_kwh)]
+    return float((piece.idle_l_h * v["on"][row] + slopes) @ s.step_h)

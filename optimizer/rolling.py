@@ -21,7 +21,7 @@ from ems.site import GridMode, Site
 from ems.timegrid import FloatArray, TimeGrid
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
-from optimizer.fleets import firsts, fleets_of
+from optimizer.fleets import firsts, fleets_of, leaders
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.horizon import planning_grid
 from optimizer.marking import SHED_KW, remarked
@@ -59,6 +59,7 @@ class Planner:
         self._options = PlannerOptions() if options is None else options
         self._solvers: dict[StructureKey, _Solver] = {}
         self._uses = 0
+        self._leaders = leaders(site)
         self._two_stage = TwoStage(self, self._options)
 
     @property
@@ -134,7 +135,7 @@ class Planner:
         form = self._options.formulation
         fleets = form.fleets
         if form.symmetry and not fleets and not (p and p.apart):
-            fleets = fleets_of(self._site, p.gensets if p else None)
+            fleets = fleets_of(self._site, p.gensets if p else None, self._leaders)
         return replace(
             form,
             exclusivity=Exclusivity.BINARY if p and p.exclusive.any() else form.exclusivity,

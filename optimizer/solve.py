@@ -119,7 +119,7 @@ class Session:
         h, f = self._highs, self._filled
         status, info = h.getModelStatus(), h.getInfo()
         has_point = info.primal_solution_status == 2  # kSolutionStatusFeasible
-        x = np.asarray(h.getSolution().col_value) if has_point else None
+        x = np.fromiter(h.getSolution().col_value, np.float64, len(f.cost)) if has_point else None
         whole = bool(f.integer.any())
         objective = float(f.cost @ x + f.offset) if x is not None else None
         bound = float(info.mip_dual_bound) if whole else objective

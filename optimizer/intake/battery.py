@@ -12,6 +12,7 @@ from ems.site import Site
 from ems.timegrid import BoolArray, FloatArray, TimeGrid
 from optimizer.intake.battery_care import bess_care
 from optimizer.options import PlannerOptions
+from optimizer.prices import quantiles
 from optimizer.problem import BessStart
 from plant_models.battery import taper_limits_kw, temperature_ratios
 from plant_models.rainflow import Turns, stored_by_depth, turned
@@ -153,12 +154,10 @@ def terminal_values(site: Site, import_price: FloatArray, options: PlannerOption
     From the prices of the window, times discharge efficiency: the lower third is worth what it replaces in
     dear hours (90 % quantile), the middle one the median, the upper one the cheap hours (10 % quantile).
     """
+    levels = quantiles(np.maximum(import_price, 0.0), (0.9, 0.5, 0.1))
     rows = []
     for b in site.bess:
-        if options.terminal_per_kwh is not None:
-            values = np.asarray(options.terminal_per_kwh)
-        else:
-            low, mid, high = np.quantile(np.maximum(import_price, 0.0), [0.1, 0.5, 0.9])
-            values = np.array([high, mid, low]) * b.battery.eta_discharge
+        given = options.terminal_per_kwh
+        values = np.array(levels) * b.battery.eta_discharge if given is None else np.asarray(given)
         rows.append(np.minimum.accumulate(values))
     return np.array(rows).reshape(len(rows), 3)

@@ -14,7 +14,7 @@ from ems.site import Site
 from ems.tariff import MAIN_CHARGE, DemandCharge, Tariff
 from ems.timegrid import BoolArray, TimeGrid
 from optimizer.options import DemandWeight, PlannerOptions
-from optimizer.outlook import MonthOutlook
+from optimizer.outlook import MonthOutlook, month_end
 from optimizer.problem import DemandMonth
 from optimizer.tariff_parts import demand_parts
 
@@ -44,9 +44,9 @@ def tariff_numbers(
     BadValue : a peak or an energy of the condition is not finite.
     """
     zone = ZoneInfo(site.tariff.timezone)
-    local = [s.astimezone(zone) for s in grid.starts()]
-    here = np.array([(x.year, x.month) == (local[0].year, local[0].month) for x in local])
-    span = _Span(local=local, grid=grid, here=here, options=options, outlook=outlook)
+    left_s = (month_end(grid.start, site.tariff.timezone) - grid.start).total_seconds()
+    here = grid.offset_s[:-1] < left_s - 1e-6
+    span = _Span(zone=zone, grid=grid, here=here, options=options, outlook=outlook)
     if outlook is not None and options.demand_weight is DemandWeight.TARGET:
         notes.extend(outlook.words(month) for month in span.months if month)
     so_far = max(0.0, require_finite("peak import of the month", condition.peak_import_kw))
@@ -72,9 +72,9 @@ def tariff_numbers(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Span:
-    """A plan's steps in local time; `here` (T,) those of the present month."""
+    """A plan's steps; `here` (T,) those of the present local month."""
 
-    local: Sequence[datetime]
+    zone: ZoneInfo
     grid: TimeGrid
     here: BoolArray
     options: PlannerOptions
@@ -83,8 +83,12 @@ class _Span:
     @property
     def months(self) -> tuple[str, str]:
         """Present month, and the next one or nothing."""
-        later = "" if self.here.all() else f"{self.local[int(np.argmin(self.here))]:%Y-%m}"
-        return f"{self.local[0]:%Y-%m}", later
+        later = "" if self.here.all() else f"{self.local(int(np.argmin(self.here))):%Y-%m}"
+        return f"{self.local(0):%Y-%m}", later
+
+    def local(self, t: int) -> datetime:
+        """Edge of the grid at the start of step `t` in local time."""
+        return (self.grid.start + timedelta(seconds=float(self.grid.offset_s[t]))).astimezone(self.zone)
 
     def charge(
         self, name: str, rate_per_kw: float, bases: Sequence[float], counts: BoolArray
@@ -93,7 +97,7 @@ class _Span:
         out = []
         for steps, month, base in zip((self.here, ~self.here), self.months, bases, strict=True):
             target, weight = self._target(name, month)
-            share = _demand_share(self.local, self.grid, steps, weight)
+            share = self._demand_share(steps, weight)
             out.append(
                 DemandMonth(steps=steps & counts, base_kw=max(base, target), rate_per_kw=rate_per_kw * share)
             )
@@ -110,6 +114,23 @@ class _Span:
         if month not in peaks:
             return 0.0, DemandWeight.REMAINING
         return peaks[month], DemandWeight.FULL
+
+    def _demand_share(self, steps: BoolArray, weight: DemandWeight) -> float:
+        """Share of the demand rate that the steps of one local month are made to feel, 0 to 1."""
+        of_month = np.flatnonzero(steps)
+        if not len(of_month):
+            return 1.0
+        begin, end = self.local(int(of_month[0])), self.local(int(of_month[-1]) + 1)
+        month_h = 24.0 * calendar.monthrange(begin.year, begin.month)[1]
+        gone_h = (begin.day - 1) * 24.0 + begin.hour + begin.minute / 60.0
+        window_h = (end.timestamp() - begin.timestamp()) / 3600.0
+        match weight:
+            case DemandWeight.FULL:
+                return 1.0
+            case DemandWeight.REMAINING | DemandWeight.TARGET:
+                return min(1.0, window_h / max(month_h - gone_h, window_h))
+            case DemandWeight.ELAPSED:
+                return min(1.0, (gone_h + window_h) / month_h)
 
 
 def _counting(tariff: Tariff, charge: DemandCharge, grid: TimeGrid) -> BoolArray:
@@ -151,24 +172,6 @@ def _kvarh_before(tariff: Tariff, condition: PlantCondition) -> float:
     active = max(0.0, require_finite("import of the month", condition.month_import_kwh))
     reactive = max(0.0, require_finite("reactive import of the month", condition.month_import_kvarh))
     return reactive - charge.free_kvarh_per_kwh * active
-
-
-def _demand_share(local: Sequence[datetime], grid: TimeGrid, steps: BoolArray, weight: DemandWeight) -> float:
-    """Share of the demand rate that the steps of one local month are made to feel, 0 to 1."""
-    if not steps.any():
-        return 1.0
-    first, last = int(np.flatnonzero(steps)[0]), int(np.flatnonzero(steps)[-1])
-    begin, end = local[first], local[last] + timedelta(seconds=grid.step_s[last])
-    month_h = 24.0 * calendar.monthrange(begin.year, begin.month)[1]
-    gone_h = (begin.day - 1) * 24.0 + begin.hour + begin.minute / 60.0
-    window_h = (end.timestamp() - begin.timestamp()) / 3600.0
-    match weight:
-        case DemandWeight.FULL:
-            return 1.0
-        case DemandWeight.REMAINING | DemandWeight.TARGET:
-            return min(1.0, window_h / max(month_h - gone_h, window_h))
-        case DemandWeight.ELAPSED:
-            return min(1.0, (gone_h + window_h) / month_h)
 
 
 def history_kwh(site: Site, condition: PlantCondition, grid: TimeGrid) -> tuple[float, float]:

@@ -4,6 +4,9 @@ Only the steps with whole commitment are judged by the physics of units; the rel
 One file for each part of the plant.
 """
 
+import math
+from itertools import chain
+
 import numpy as np
 
 from ems.plan import Plan
@@ -47,7 +50,7 @@ def validate(
     series = [*plan.bess_p_kw.values(), *plan.genset_p_kw.values(), *plan.pv_p_kw.values(), plan.grid_p_kw]
     series += [*plan.shed_kw.values(), *plan.genset_on.values(), *plan.bess_soc_end.values()]
     series += [*plan.deferrable_kw.values()]
-    if any(len(x) != p.steps for x in series) or not all(np.isfinite(x).all() for x in series):
+    if any(len(x) != p.steps for x in series) or not all(map(math.isfinite, chain(*series))):
         return Verdict(faults=("a series is not finite or not as long as the grid",), worst={})
     head = int((np.cumsum(~p.integral) == 0).sum())
     check_bus(found, plan, p, np.zeros(p.steps) if slack_kw is None else slack_kw, tolerance)

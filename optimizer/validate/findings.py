@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from ems.plan import Plan
 from ems.timegrid import FloatArray
 
@@ -45,7 +43,7 @@ class Findings:
         """`excess` (T,) is how much beyond each step is; more than `tolerance` is a fault."""
         if not len(excess):
             return
-        t = int(np.argmax(excess))
+        t = int(excess.argmax())
         worst = float(excess[t])
         self.worst[check] = max(self.worst.get(check, 0.0), worst)
         if worst > tolerance:

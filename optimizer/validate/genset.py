@@ -82,7 +82,7 @@ def _early(p: PlanningProblem, params: GensetParams, start: GensetStart, on: Flo
     """(T,) how many seconds too early each change of state comes; a unit lost before the plan is no fault."""
     early, running, edges_s = np.zeros(len(on)), on > 0.5, p.grid.offset_s
     state, since_s = start.on, -start.age_h * 3600.0
-    for t in np.flatnonzero(np.diff(running, prepend=start.on)):
+    for t in np.flatnonzero(running != np.append(start.on, running[:-1])).tolist():
         now_s = float(edges_s[t])
         least_s = params.min_up_s if state else params.min_down_s
         if not (start.starting and t == int(np.argmax(running))):
