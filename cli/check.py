@@ -51,30 +51,7 @@ def summary(site: "Site") -> Iterator[str]:
     hierarchy = site.hierarchy
     yield f"plant       {hierarchy.organisation}/{hierarchy.portfolio}/{hierarchy.plant} ({site.name})"
     yield f"place       {site.latitude_deg:g}, {site.longitude_deg:g}, {site.altitude_m:g} m, {site.timezone}"
-    grid = site.grid
-    yield (
-        f"grid        {grid.id}: import {grid.p_import_kw_max:g} kW, export {grid.p_export_kw_max:g} kW, "
-        f"{grid.v_nominal_v:g} V, {_short_circuit_mva(site):.1f} MVA short circuit"
-    )
-    for b in site.bess:
-        yield (
-            f"bess        {b.id}: {b.battery.energy_kwh:g} kWh, "
-            f"SoC {b.battery.soc_min:g} to {b.battery.soc_max:g}, "
-            f"+{b.battery.p_discharge_kw_max:g}/-{b.battery.p_charge_kw_max:g} kW, PCS {b.pcs.s_kva:g} kVA"
-        )
-    for g in site.gensets:
-        yield (
-            f"genset      {g.id}: {g.p_min_kw:g} to {g.p_rated_kw:g} kW, "
-            f"on load after {g.start_delay_s:g} s, {g.fuel_l_h[-1] / g.p_rated_kw:.3f} L/kWh at rating"
-        )
-    for p in site.pv:
-        yield f"pv          {p.id}: {p.p_dc_kwp:g} kWp, {p.p_ac_kw:g} kW AC"
-    for f in site.feeders:
-        breaker = "breaker" if f.has_breaker else "no breaker"
-        yield (
-            f"feeder      {f.id}: tier {f.tier}, peak {f.p_peak_kw:g} kW, "
-            f"VOLL {f.voll_per_kwh:g} {site.currency}/kWh, {breaker}"
-        )
+    yield from (f"{kind:<11} {asset}: {text}" for kind, asset, text in asset_lines(site))
     yield f"forming     tied {', '.join(site.forming.grid_tied)}; island {', '.join(site.forming.islanded)}"
     yield f"tariff      {_tariff(site)}"
     points = sum(len(c.points) for c in site.connections)
@@ -82,6 +59,36 @@ def summary(site: "Site") -> Iterator[str]:
     yield f"wire        {len(site.connections)} connections, {points} points, {writable} setpoints"
     yield from (f"protection  {line}" for line in protection(site))
     yield f"outages     {len(site.outages)} announced"
+
+
+def asset_lines(site: "Site") -> Iterator[tuple[str, str, str]]:
+    """(kind, id, what it is) of each asset."""
+    grid = site.grid
+    yield (
+        "grid",
+        grid.id,
+        f"import {grid.p_import_kw_max:g} kW, export {grid.p_export_kw_max:g} kW, "
+        f"{grid.v_nominal_v:g} V, {_short_circuit_mva(site):.1f} MVA short circuit",
+    )
+    for b in site.bess:
+        window = f"SoC {b.battery.soc_min:g} to {b.battery.soc_max:g}"
+        power = (
+            f"+{b.battery.p_discharge_kw_max:g}/-{b.battery.p_charge_kw_max:g} kW, PCS {b.pcs.s_kva:g} kVA"
+        )
+        yield "bess", b.id, f"{b.battery.energy_kwh:g} kWh, {window}, {power}"
+    for g in site.gensets:
+        litres = f"{g.fuel_l_h[-1] / g.p_rated_kw:.3f} L/kWh at rating"
+        yield (
+            "genset",
+            g.id,
+            f"{g.p_min_kw:g} to {g.p_rated_kw:g} kW, on load after {g.start_delay_s:g} s, {litres}",
+        )
+    for p in site.pv:
+        yield "pv", p.id, f"{p.p_dc_kwp:g} kWp, {p.p_ac_kw:g} kW AC"
+    for f in site.feeders:
+        breaker = "breaker" if f.has_breaker else "no breaker"
+        cost = f"VOLL {f.voll_per_kwh:g} {site.currency}/kWh"
+        yield "feeder", f.id, f"tier {f.tier}, peak {f.p_peak_kw:g} kW, {cost}, {breaker}"
 
 
 def protection(site: "Site") -> Iterator[str]:

@@ -15,6 +15,7 @@ from ems.errors import EmsError
 COMMANDS: Mapping[str, str] = {
     "demo": "run a whole plant day, end to end, and write its report",
     "check": "check site files and report every problem at once",
+    "runbook": "write what is deployed at a plant as one document",
     "schema": "print the JSON Schema of a site file, for editors",
     "plan": "make one plan and print it",
     "simulate": "run a period on a virtual clock, with any controller",

@@ -34,7 +34,7 @@ class RtuLink(RegisterLink):
     def __init__(
         self, connection: Connection, codecs: Sequence[PointCodec], *, bus: Bus, timeout_s: float
     ) -> None:
-        super().__init__(connection, codecs, _registers_max(connection.serial, timeout_s))
+        super().__init__(connection, codecs, registers_max(connection.serial, timeout_s))
         self._bus, self._timeout_s = bus, timeout_s
         self._epoch: int | None = None  # of the bus when it was last believed in
         self._in_doubt = False  # a write may or may not have been carried out: it is read back first
@@ -115,7 +115,7 @@ def _tcp(host: str, port: int) -> OpenLine:
     return open_line
 
 
-def _registers_max(line: SerialLine | None, timeout_s: float) -> int:
+def registers_max(line: SerialLine | None, timeout_s: float) -> int:
     """Most registers of one read, so that it fits well into the time-out at this baud rate."""
     if line is None:
         return REGISTERS_MAX

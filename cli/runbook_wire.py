@@ -1,0 +1,145 @@
+"""The runbook's part about the wire: connections, identities, register maps, the requests of a poll."""
+
+from collections.abc import Iterator
+
+from cli.markdown import table
+from connectors.modbus.blocks import REGISTERS_MAX, read_blocks
+from connectors.modbus.rtu_link import registers_max
+from connectors.point_map import PointCodec, point_codecs
+from ems.site import Connection, IdentityField, MqttBroker, PointMap, Site
+
+FUNCTION = {"holding": 3, "input": 4}
+REFERENCE = {"holding": 400001, "input": 300001}  # of the older numbering, of which many manuals are full
+
+
+def wire_section(site: Site) -> Iterator[str]:
+    """Connections: where, how often, how fast a dead one is known, how protected, whose time."""
+    yield from ("", "## Connections", "")
+    yield (
+        "A device on a line of its own that gives no answer in time is known as dead after one poll interval "
+        "and one time-out at most. No write is sent twice by itself."
+    )
+    rows = [
+        (
+            f"`{c.id}`",
+            c.protocol.value,
+            _where(c),
+            f"{c.poll_s:g} s",
+            f"{c.timeout_s:g} s",
+            _protection(c),
+            _stamp(c),
+        )
+        for c in site.connections
+    ]
+    head = ("connection", "protocol", "where", "polled every", "time-out", "protection", "time of a value")
+    yield from table(head, rows)
+    links = [
+        (f"`{t.id}`", f"{t.host}:{t.port}", f"`{t.topic}`", _of_broker(t.broker)) for t in site.telemetry
+    ]
+    yield from ("", "### Telemetry sent out")
+    yield from table(("link", "broker", "topics below", "protection"), links)
+    beats = [(c.id, *b) for c in site.connections for b in _heartbeats(c)]
+    yield from ("", "### Heartbeats")
+    yield from table(("connection", "point", "from", "how"), beats)
+    yield from ("", "### Who must be there")
+    told = [(c.id, f.name, _expected(f)) for c in site.connections for f in c.identity]
+    yield from table(("connection", "identity", "expected"), told)
+
+
+def map_sections(site: Site) -> Iterator[str]:
+    """The register map of each connection, and for Modbus the requests of one poll."""
+    yield from ("", "## Register maps", "")
+    yield (
+        "Value = raw × scale × sign + offset, in the unit given. Addresses are zero-based; in brackets the "
+        "number that "
+        "manuals which count from 400001 or 300001 print. A value outside its range is bad, and bad when "
+        "it is older than "
+        "its age."
+    )
+    for c in site.connections:
+        codecs = point_codecs(c)
+        yield from ("", f"### `{c.id}`")
+        head = ("point", "at", "type", "scale × sign", "offset", "unit", "range", "age", "written with")
+        yield from table(head, (_row(c, p, codecs[p.point]) for p in c.points))
+        if not c.protocol.is_modbus:
+            continue
+        most = registers_max(c.serial, c.timeout_s) if c.protocol.is_rtu else REGISTERS_MAX
+        asked = [
+            f"function {FUNCTION[b.table]}, {b.count} from {b.address}"
+            for b in read_blocks(codecs.values(), registers_max=most)
+        ]
+        yield from ("", f"One poll, unit {c.unit_id}: {'; '.join(asked)}.")
+
+
+def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
+    at, order, how = f"`{p.address}`", "", "node"
+    if c.protocol.is_modbus:
+        at = f"{p.table} {p.address} ({REFERENCE[p.table] + codec.address})"
+        order = f", {p.byte_order}/{p.word_order}" if (p.byte_order, p.word_order) != ("big", "big") else ""
+        how = f"function {6 if codec.registers == 1 else 16}"
+    return (
+        f"`{p.point}`",
+        at,
+        p.data_type + order,
+        f"{p.scale * p.sign:g}",
+        f"{p.offset:g}",
+        p.unit or "–",
+        f"{p.low:g} to {p.high:g}",
+        f"{p.age_s_max:g} s",
+        how if p.writable else "–",
+    )
+
+
+def _where(c: Connection) -> str:
+    if c.serial is not None:
+        line = c.serial
+        return (
+            f"{line.device}, {line.baud} baud, {line.parity} parity, {line.stop_bits} stop, unit {c.unit_id}"
+        )
+    unit = f", unit {c.unit_id}" if c.protocol.is_modbus else ""
+    return f"{c.host}:{c.port}{c.endpoint}{unit}"
+
+
+def _protection(c: Connection) -> str:
+    if c.protocol.is_modbus:
+        return "none: Modbus has none; keep its network apart"
+    if c.mqtt is not None:
+        return _of_broker(c.mqtt)
+    if c.security is None:
+        return "none, on this machine alone"
+    if not c.security.is_on:
+        return "NONE, as the site file says"
+    return f"{c.security.policy}, {c.security.mode}, certificates in `{c.security.trusted}`"
+
+
+def _of_broker(broker: MqttBroker) -> str:
+    if not broker.is_protected:
+        return "NONE, as the site file says"
+    return f"TLS, {broker.protection}, as `{broker.client_id}`"
+
+
+def _stamp(c: Connection) -> str:
+    if c.protocol.is_modbus:
+        return "its arrival: registers carry no time"
+    if c.mqtt is not None:
+        return "the message's own stamp where its map names one, else its arrival"
+    told = "told by subscription" if c.subscription is not None else "polled"
+    age = "ages by the source's stamp" if c.stamps_sampled else "ages by its arrival"
+    return f"the server's source stamp, {told}; {age}"
+
+
+def _heartbeats(c: Connection) -> Iterator[tuple[str, str, str]]:
+    if c.watchdog_point is not None:
+        how = f"counts with each completed safe cycle, at most every {c.watchdog_period_s:g} s"
+        yield f"`{c.watchdog_point}`", "us", how
+    if c.heartbeat_in is not None:
+        how = f"standing still for {c.heartbeat_in_s_max:g} s makes everything of it stale"
+        yield f"`{c.heartbeat_in}`", "the device", how
+
+
+def _expected(f: IdentityField) -> str:
+    if f.expected is not None:
+        return f"`{f.expected}`"
+    if f.low is not None or f.high is not None:
+        return f"{f.low or 'any'} to {f.high or 'any'}"
+    return "as recorded when it was commissioned"
