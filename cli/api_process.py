@@ -13,6 +13,7 @@ from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.live import LiveHistory
 from connectors.stores.plans import PlanReader
+from connectors.telemetry.ledger import statuses
 from dispatch.supervision.ladder import ladder_rows
 from ems.clock import SystemClock
 from ems.records import StatusRow
@@ -21,15 +22,16 @@ from ems.site_schema import load_site
 
 async def serve_api(config: ProcessConfig) -> None:
     """Compose the service of a site and run it."""
+    site = load_site(config.site)
     history, plans = LiveHistory(config.directory), PlanReader(config.plans)
     clock = SystemClock() if config.keeper_port is None else StatusClock(history)
 
     def more_statuses() -> Mapping[str, StatusRow]:
         own = StatusRow(process="api", pid=os.getpid(), at=clock.now().astimezone(UTC), fields={})
-        return {"api": own, **plans.statuses()}
+        return {"api": own, **plans.statuses(), **(statuses(config.telemetry) if site.telemetry else {})}
 
     app = create_app(
-        site=load_site(config.site),
+        site=site,
         history=history,
         plans=plans,
         clock=clock,

@@ -12,7 +12,7 @@ import numpy as np
 from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_people import People, Shown
-from cli.edge_records import before, tell_site, trouble, unproven, unwritten
+from cli.edge_records import before, tell_site, trouble, unproven, untold, unwritten
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
@@ -24,6 +24,7 @@ from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.failing import Failing
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
+from connectors.telemetry.watch import TelemetryWatch
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.pacing import figures
 from dispatch.runtime import EdgeRuntime
@@ -66,6 +67,7 @@ async def serve(config: ProcessConfig) -> None:
     def event(kind: str, fields: Mapping[str, JsonValue]) -> None:
         recorder.event(clock.now(), kind, fields)
 
+    watch = TelemetryWatch(() if lockstep else site.telemetry, config.telemetry, now=clock.now)
     people = People(config, clock, event, site.control, ran_before=recorder.boot > 1 or not past.readable)
     runtime = EdgeRuntime(
         site,
@@ -86,7 +88,7 @@ async def serve(config: ProcessConfig) -> None:
         standing=people.standing,
         keep=people.keep,
         strangers=io.strangers,
-        beside=lambda: (*unproven(permitted.doubts), *_beside(recorder, people, io)),
+        beside=lambda: (*unproven(permitted.doubts), *_beside(recorder, people, io, watch)),
     )
     people.serve(runtime)
     runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), past.writes)
@@ -112,15 +114,18 @@ async def serve(config: ProcessConfig) -> None:
         with Failing("figures", event).trying("keep what the report looks at"):
             pacer.close()
         recorder.close()
-        live.close()
-        plans.close()
+        for other in (live, plans, watch):
+            other.close()
 
 
-def _beside(recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
-    """Alarms of what lies beside the plant: disk, desks, certificates."""
+def _beside(
+    recorder: SqliteRecorder, people: People, io: FieldIO, watch: TelemetryWatch
+) -> tuple[Alarm, ...]:
+    """Alarms of what lies beside the plant: disk, desks, certificates, links to elsewhere."""
     return (
         *unwritten(recorder.trouble, standing_kept=not people.unwritten),
         *trouble(people.failing(), io.expiring()),
+        *untold(watch.down, watch.behind),
     )
 
 

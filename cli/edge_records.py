@@ -105,6 +105,15 @@ def tell_site(event: Tell, past: Before, site: Site, permitted: Permit) -> None:
     event("edge.site.in_force", fields)
 
 
+def untold(down: str, behind: str) -> tuple[Alarm, ...]:
+    """One alarm for all links that are down, and one for all whose rows wait too long."""
+    alarms = (
+        Alarm(code="telemetry.link.down", text=down),
+        Alarm(code="telemetry.backlog", text=behind),
+    )
+    return tuple(alarm for alarm in alarms if alarm.text)
+
+
 def deaf(failing: Mapping[str, str]) -> tuple[Alarm, ...]:
     """One alarm for everything that keeps people from being heard: it is one disk, or one user database."""
     text = "; ".join(f"{place}: {why}" for place, why in failing.items())

@@ -1,4 +1,5 @@
 """How nice each process is to the edge: where cores are short, the edge's cycle goes first (`man 2 nice`)."""
 
+TELEMETRY_NICE = 5  # catches up after an outage as fast as the link takes it
 PLANNER_NICE = 5  # a solve takes a whole core for seconds
 EXPLAINER_NICE = 19  # may take as long as it likes

@@ -66,6 +66,11 @@ class ProcessConfig:
         return self.directory / "plans.sqlite"
 
     @property
+    def telemetry(self) -> Path:
+        """What the links of the telemetry process have delivered, and how they do."""
+        return self.directory / "telemetry.sqlite"
+
+    @property
     def planner_sign(self) -> Path:
         """What the planner touches each time it looks."""
         return self.directory / "planner.alive"

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -33,6 +34,7 @@ MODULES = {
     "edge": "cli.edge_process",
     "planner": "cli.planner_process",
     "api": "cli.api_process",
+    "telemetry": "cli.telemetry_process",
 }
 REPORT_S = 10.0
 EXPLAIN_H_MAX = 24.0
@@ -101,7 +103,9 @@ def run(args: argparse.Namespace) -> int:
         said = f"writing to {site.name}, as commissioned in {record}"
         said += ", UNSIGNED: nobody vouches for these files" if trust is None else ""
     console.print(f"{said}; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it", soft_wrap=True)
-    asyncio.run(_run(config, console, None if args.minutes is None else 60.0 * args.minutes))
+    without = () if site.telemetry else ("telemetry",)
+    seconds = None if args.minutes is None else 60.0 * args.minutes
+    asyncio.run(_run(config, console, seconds, without=without))
     return 0
 
 
@@ -147,18 +151,22 @@ def refuse_without_connections(site: Site, file: str) -> None:
         raise ConfigError([problem])
 
 
-async def _run(config: ProcessConfig, console: Console, seconds: float | None) -> None:
+async def _run(
+    config: ProcessConfig, console: Console, seconds: float | None, *, without: Sequence[str] = ()
+) -> None:
     path = with_room(config.directory, lambda folder: write_config(config, folder / "process.json"))
     supervisor, stop = Supervisor(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tasks: list[asyncio.Task[None]] = []
     try:
-        for name, module in MODULES.items():
+        for name in [n for n in MODULES if n not in without]:
             log = config.directory / f"{name}.log"
             sign = config.planner_sign if name == "planner" else None
             supervisor.start(
-                ChildSpec(name=name, module=module, config=path, log=log, sign=sign, silent_s_max=SILENT_S)
+                ChildSpec(
+                    name=name, module=MODULES[name], config=path, log=log, sign=sign, silent_s_max=SILENT_S
+                )
             )
         tasks = [
             asyncio.create_task(supervisor.watch()),

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from connectors.historian.schema import QUALITY_CODES
+from connectors.historian.schema import QUALITY_CODES, SPOOLED
 from connectors.json_codec import dumps, json_text
 from connectors.sqlite_file import to_ms
 from connectors.status_table import STATUS_UPSERT
@@ -41,6 +41,13 @@ KEYS = {
     "refusal": "boot, n",
     "event": "boot, n",
 }
+
+
+SNAPSHOT_NUMBERED = """
+    INSERT INTO spool
+    SELECT :boot, (SELECT coalesce(max(seq), 0) + 1 FROM spool WHERE boot = :boot), :kind, :at_ms, 0
+    WHERE NOT EXISTS (SELECT 1 FROM reading WHERE at_ms = :at_ms)
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,9 @@ class RowWriter:
     def _snapshots(self, snapshots: list[Snapshot]) -> None:
         rows: list[tuple[Any, ...]] = []
         newest: dict[str, Reading] = {}
+        times = dict.fromkeys(to_ms(s.at) for s in snapshots if s.readings)
+        known = {"boot": self._boot, "kind": SPOOLED["readings"]}
+        self._db.executemany(SNAPSHOT_NUMBERED, [{**known, "at_ms": t} for t in times])
         for snapshot in snapshots:
             at_ms = to_ms(snapshot.at)
             newest.update(snapshot.readings)

@@ -74,10 +74,35 @@ TABLES = """
         LEFT JOIN outcome o ON o.boot = c.boot AND o.epoch = c.epoch AND o.seq = c.seq;
     """
 ALARMS = "CREATE TABLE alarms (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);"
+# Written to disk: never renumber, only add.
+SPOOLED = {"readings": 0, "command": 1, "outcome": 2, "refusal": 3, "event": 4}
+
+
+def _numbered(table: str, a: str, b: str) -> str:
+    """A row that was there before is not numbered again: a trigger does not see what a conflict left out."""
+    return f"""
+    CREATE TRIGGER {table}_numbered AFTER INSERT ON {table} BEGIN
+        INSERT INTO spool VALUES (NEW.boot,
+            (SELECT coalesce(max(seq), 0) + 1 FROM spool WHERE boot = NEW.boot), {SPOOLED[table]}, {a}, {b});
+    END;"""  # noqa: S608  (constants of this module)
+
+
+NUMBERING = """
+    CREATE TABLE store (id TEXT NOT NULL);  -- of this file; one that is made anew has another
+    INSERT INTO store VALUES (lower(hex(randomblob(8))));
+    -- Every row once more, as a number and a key, in the order in which they were written: seq has no gap.
+    CREATE TABLE spool (
+        boot INTEGER NOT NULL, seq INTEGER NOT NULL, kind INTEGER NOT NULL,
+        a INTEGER NOT NULL, b INTEGER NOT NULL,     -- at_ms of a snapshot; epoch and seq; n
+        PRIMARY KEY (boot, seq)
+    ) WITHOUT ROWID;
+    """
+AUDITED = (("command", "NEW.n", "0"), ("outcome", "NEW.epoch", "NEW.seq"), ("refusal", "NEW.n", "0"))
+SPOOL = NUMBERING + "".join(_numbered(*t) for t in (*AUDITED, ("event", "NEW.n", "0")))
 HISTORY = Schema(
     name="historian",
     application_id=0x454D5348,  # "EMSH"
-    version=2,
-    sql=TABLES + STATUS_SQL + ALARMS,
-    added={2: ALARMS},
+    version=3,
+    sql=TABLES + STATUS_SQL + ALARMS + SPOOL,
+    added={2: ALARMS, 3: SPOOL},
 )

@@ -32,6 +32,7 @@ WIRE = {
     "connectors/modbus/rtu_link.py": "the devices of the site file",
     "connectors/mqtt/client.py": "the brokers of the site file",
     "connectors/mqtt/session.py": "the brokers of the site file",
+    "connectors/telemetry/sender.py": "the brokers of the site file",
     "connectors/opcua/client.py": "the devices of the site file",
     "connectors/opcua/security.py": "the same, to ask for their certificates",
     "connectors/opcua/subscription.py": "the same, to be told changes",

@@ -377,7 +377,9 @@ def test_open_file_of_the_version_before_is_read_and_then_extended(path, recorde
     recorder.event(at(1.0), "grid.x", {})
     recorder.close()
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE alarms; PRAGMA user_version=1;")
+        triggers = [n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
+        db.executescript("".join(f"DROP TRIGGER {n};" for n in triggers))
+        db.executescript("DROP TABLE spool; DROP TABLE store; DROP TABLE alarms; PRAGMA user_version=1;")
     reader = SqliteHistoryReader(path)
     assert reader.alarms() is None
     assert len(reader.events(at(0.0), at(2.0), None, 10)) == 1

@@ -151,3 +151,10 @@ def test_site_file_of_the_docs_is_right(tmp_path):
     (tmp_path / "site.yaml").write_text(good.replace("deferrables:\n", f"{indented}deferrables:\n", 1))
     (one,) = (c for c in load_site(tmp_path / "site.yaml").connections if c.id == "gateway")
     assert [m.point for m in one.points] == ["bess1.temp_degc", "gen1.fuel_l"]
+
+
+def test_telemetry_of_the_docs_is_right(loaded):
+    text = (Path(__file__).parents[3] / "docs" / "mqtt.md").read_text()
+    (block,) = re.findall(r"```yaml\n(# in the site file, at its end\n.*?)```", text, re.DOTALL)
+    (link,) = loaded(end=block).telemetry
+    assert (link.id, link.topic, link.broker.ca) == ("cloud", "ems/plant1", "pki/cloud/ca.pem")

@@ -1,0 +1,203 @@
+"""The historian's rows in the order they were written, each once, under numbers without a gap.
+
+The file itself is the spool: a row's number is seq, counting from 1 in each opening of the file. A row that
+was lost with the machine's power takes its number with it, since the next opening is another one. Openings
+are told apart by their time as well, for a file that was put back to what it was last week.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connectors.historian.schema import HISTORY, QUALITIES, SPOOLED
+from connectors.sqlite_file import ReadOnlyFile, from_ms
+
+QUALITY_NAMES = {code: quality.value for code, quality in QUALITIES.items()}
+AT_ONCE = 500  # numbers of points in one question, below SQLite's limit of variables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Rows [first, last] of one boot, both included."""
+
+    boot: int
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One opening of the file: when it was opened [ms since 1970 UTC], and its newest number."""
+
+    opened_ms: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row as it is sent: its number and its JSON text, values of a snapshot apart."""
+
+    seq: int
+    head: Mapping[str, Any]
+    values: Mapping[str, tuple[float | None, str, int]] | None = None  # value, quality, age of sample [ms]
+
+    def lines(self, bytes_max: int) -> list[str]:
+        """JSON texts: one, or as many as its values need where one would be longer than `bytes_max`."""
+        if self.values is None:
+            return [_text(self.head)]
+        whole = _text({**self.head, "values": self.values})
+        if len(whole.encode()) <= bytes_max or len(self.values) < 2:
+            return [whole]
+        n = min(len(self.values), -(-len(whole.encode()) // max(1, bytes_max // 2)))
+        points = list(self.values)
+        size = -(-len(points) // n)
+        groups = [points[i : i + size] for i in range(0, len(points), size)]
+        return [
+            _text(
+                {
+                    **self.head,
+                    "part": i + 1,
+                    "parts": len(groups),
+                    "values": {p: self.values[p] for p in group},
+                }
+            )
+            for i, group in enumerate(groups)
+        ]
+
+
+class Spool:
+    """Read side. Every method is one or a few short queries; a file that is not there yet is empty.
+
+    Raises
+    ------
+    StoreError : the file is of another kind or version, or (DiskError) cannot be read now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = ReadOnlyFile(path, HISTORY)
+        self._names: dict[int, str] = {}
+        self._is_there = False
+
+    def store(self) -> str | None:
+        """The name of this file, which a file made anew does not have; None: no rows are numbered yet."""
+        if not self._is_there:
+            self._is_there = bool(self._file.rows("SELECT 1 FROM sqlite_master WHERE name = 'spool'"))
+        if not self._is_there:
+            return None
+        rows = self._file.rows("SELECT id FROM store")
+        return str(rows[0][0]) if rows else None
+
+    def heads(self) -> dict[int, Head]:
+        """Boot -> how far it goes, oldest first; only those with rows."""
+        rows = self._file.rows(
+            "SELECT b.boot, b.opened_ms, (SELECT max(seq) FROM spool s WHERE s.boot = b.boot) "
+            "FROM boot b ORDER BY b.boot"
+        )
+        return {boot: Head(opened_ms, last) for boot, opened_ms, last in rows if last is not None}
+
+    def at_ms(self, boot: int, seq: int) -> int | None:
+        """When about a row was recorded: the time of the next snapshot [ms since 1970 UTC]."""
+        rows = self._file.rows(
+            "SELECT a FROM spool WHERE boot = ? AND seq >= ? AND kind = ? ORDER BY seq LIMIT 1",
+            (boot, seq, SPOOLED["readings"]),
+        )
+        return int(rows[0][0]) if rows else None
+
+    def records(self, span: Span) -> list[Record]:
+        """The rows of a span, in order; one that is not kept any more says so."""
+        rows = self._file.rows(
+            "SELECT seq, kind, a, b FROM spool WHERE boot = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+            (span.boot, span.first, span.last),
+        )
+        found = {seq: (kind, a, b) for seq, kind, a, b in rows}
+        by_kind: dict[int, list[tuple[int, int]]] = {}
+        for kind, a, b in found.values():
+            by_kind.setdefault(kind, []).append((a, b))
+        bodies = {
+            (kind, *key): record
+            for name, kind in SPOOLED.items()
+            for key, record in self._bodies(name, span.boot, by_kind.get(kind, ()))
+        }
+        out = []
+        for seq in range(span.first, span.last + 1):
+            body = bodies.get(found[seq]) if seq in found else None
+            head, values = ({"kind": "gone"}, None) if body is None else body
+            out.append(Record(seq, {"seq": seq, **head}, values))
+        return out
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _bodies(self, name: str, boot: int, keys: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
+        """(key, (head, values)) of each row of one kind."""
+        if not keys:
+            return
+        if name == "readings":
+            yield from self._snapshots([a for a, _ in keys])
+            return
+        sql = _AUDIT[name]
+        first, last = min(keys), max(keys)
+        bounds = (boot, *first, *last) if name == "outcome" else (boot, first[0], last[0])
+        for a, b, at_ms, *fields in self._file.rows(sql, bounds):
+            head = {"kind": name, "at": _iso(at_ms), **dict(zip(_FIELDS[name], fields, strict=True))}
+            if "point" in head:
+                head["point"] = self._name(head["point"])
+            if name == "event":
+                head["fields"] = json.loads(head["fields"])
+            yield (a, b), (head, None)
+
+    def _snapshots(self, times: Sequence[int]) -> Iterator[tuple[Any, Any]]:
+        for i in range(0, len(times), AT_ONCE):
+            some = times[i : i + AT_ONCE]
+            marks = ",".join("?" * len(some))
+            rows = self._file.rows(
+                "SELECT at_ms, point_id, value, quality, lag_ms FROM reading "  # noqa: S608  (marks alone)
+                f"WHERE at_ms IN ({marks}) ORDER BY at_ms, point_id",
+                some,
+            )
+            values: dict[int, dict[str, tuple[float | None, str, int]]] = {}
+            for at_ms, point_id, value, quality, lag_ms in rows:
+                of = values.setdefault(at_ms, {})
+                of[self._name(point_id)] = (value, QUALITY_NAMES[quality], lag_ms)
+            for at_ms, told in values.items():
+                yield (at_ms, 0), ({"kind": "readings", "at": _iso(at_ms)}, told)
+
+    def _name(self, point_id: int) -> str:
+        if point_id not in self._names:
+            self._names = dict(self._file.rows("SELECT id, name FROM point"))
+        return self._names[point_id]
+
+
+_AUDIT = {
+    "command": "SELECT n, 0, at_ms, point_id, value, cause, reason, owner, plan_id, epoch, seq, limits_hash "
+    "FROM command WHERE boot = ? AND n BETWEEN ? AND ?",
+    "outcome": "SELECT epoch, seq, finished_ms, epoch, seq, outcome, detail FROM outcome "
+    "WHERE boot = ? AND (epoch, seq) >= (?, ?) AND (epoch, seq) <= (?, ?)",
+    "refusal": "SELECT n, 0, at_ms, point_id, value, cause, code, reason FROM refusal "
+    "WHERE boot = ? AND n BETWEEN ? AND ?",
+    "event": "SELECT n, 0, at_ms, kind, fields FROM event WHERE boot = ? AND n BETWEEN ? AND ?",
+}
+_FIELDS = {
+    "command": (
+        "point", "value", "cause", "reason", "owner", "plan_id", "epoch", "command_seq", "limits_hash",
+    ),
+    "outcome": ("epoch", "command_seq", "outcome", "detail"),
+    "refusal": ("point", "value", "cause", "code", "reason"),
+    "event": ("event", "fields"),
+}  # fmt: skip
+
+
+def _iso(at_ms: int) -> str:
+    return from_ms(at_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

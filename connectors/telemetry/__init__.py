@@ -1,0 +1,1 @@
+"""Records of the historian, sent to a broker."""
