@@ -6,7 +6,7 @@ and then what the broker retained, or sends for a second time, is of unknown age
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from connectors.link import PointValue
@@ -14,6 +14,7 @@ from connectors.mqtt.payload import Malformed, is_good, parsed, raw_value, stamp
 from connectors.point_map import PointCodec
 from ems.telemetry import Quality
 
+AHEAD = timedelta(seconds=5)  # clocks differ; the edge refuses what is further ahead
 NOT_HEARD = PointValue(None, Quality.COMM_FAILED, None)
 
 
@@ -114,7 +115,8 @@ class Book:
         else:
             number, quality = codec.from_raw(raw)
             value = PointValue(number, quality, source_time)
-        self._known[codec.point.point] = _Known(value, told, at_s)
+        sure = told is not None and told <= now + AHEAD  # samples of the future are no measure for the next
+        self._known[codec.point.point] = _Known(value, told if sure else None, at_s)
 
     def _is_overtaken(self, codec: PointCodec, told: datetime, at_s: float) -> bool:
         """Whether this sample or a newer one is known.

@@ -115,7 +115,7 @@ async def rigs() -> AsyncIterator[list[Rig]]:
         await rig.io.close()
 
 
-pytestmark = pytest.mark.needs_server
+pytestmark = [pytest.mark.needs_server, pytest.mark.scenario(30)]
 
 
 async def told(mosquitto: Mosquitto, topic: str, payload: str | bytes, *more: str) -> None:

@@ -18,8 +18,7 @@ from sim.rig_scenario import MONDAY
 from tests.scenarios.test_41_forecast_missing import planned, record
 
 pytestmark = pytest.mark.scenario(
-    33,
-    left="there is no cloud side: no backfill to it and no forecast from it, whose loss could cost anything",
+    33, left="no forecast comes from elsewhere, whose loss could cost anything to compare"
 )
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("ems", "plant_models", "optimizer", "forecasting", "dispatch", "connectors", "api", "cli", "sim")

@@ -23,7 +23,7 @@ from tests.scenarios.recording import recording, until
 from tests.unit.connectors.histories import at, command, condition, outcome, refusal, snapshot
 
 pytestmark = pytest.mark.scenario(
-    49, left="there is no second historian elsewhere to which an edge would send what it has stored"
+    49, left="a database elsewhere; how fast 72 h of seconds are sent is measured in `make soak` alone"
 )
 DAY = timedelta(days=1)
 AWAY_S = 72 * 3600

@@ -192,6 +192,16 @@ def test_device_whose_clock_was_set_back_is_believed_again_when_its_last_sample_
     assert bench.counts == {"reordered": 1}
 
 
+def test_sample_of_the_future_is_no_measure_for_the_next():
+    bench = Bench(codec(**STAMPED))
+    bench.sample(-9000, age_s=-3600.0)
+    value = bench.book.values(bench.now, bench.t_s)["grid1.p_kw"]
+    assert value.source_time == bench.now + timedelta(hours=1), "which the edge refuses"
+    bench.sample(-2000)
+    assert bench.read() == (2.0, Quality.GOOD)
+    assert bench.counts == {}
+
+
 def test_topic_nobody_asked_for_is_counted():
     bench = Bench(codec())
     bench.tell(b"-1000", topic="other")
