@@ -32,7 +32,7 @@ log = structlog.get_logger()
 WINDOW = 8  # messages that may be on their way
 LOOK_S = 0.5  # between two looks at what is new
 IDLE_S, BUSY_S = 0.2, 0.02
-BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 REFUSED_S = 30.0
 RESEND_BYTES_MAX = 1000
 
@@ -60,7 +60,8 @@ class Figures:
 class _Way:
     """What is on its way on one connection."""
 
-    pages: dict[int, tuple[Page, float]] = field(default_factory=dict)  # by message, and when it was sent
+    pages: dict[int, Page] = field(default_factory=dict)  # by message
+    heard_s: float = 0.0  # when something was acknowledged, or was sent with nothing on its way
     open_parts: dict[Span, int] = field(default_factory=dict)  # messages of a span not acknowledged
     waiting: deque[Page] = field(default_factory=deque)  # messages of a span that is being sent
     acks: list[tuple[int, str]] = field(default_factory=list)
@@ -176,7 +177,8 @@ class Sender:
             payload = page.payload
             lane = "late" if page.late else "live"
             mid = session.publish(f"{self.link.topic}/{lane}", payload)
-            way.pages[mid] = (page, wall_s())
+            way.heard_s = way.heard_s if way.pages else wall_s()
+            way.pages[mid] = page
             self._outbox.sent(page)
             self.figures.messages += 1
             self.figures.bytes_sent += len(payload)
@@ -184,8 +186,7 @@ class Sender:
                 self._room -= len(payload)
         session.pump(BUSY_S if way.pages else IDLE_S)
         self._acknowledged(session, way)
-        oldest_s = min((at_s for _, at_s in way.pages.values()), default=wall_s())
-        if wall_s() - oldest_s > self.link.timeout_s:
+        if way.pages and wall_s() - way.heard_s > self.link.timeout_s:
             raise LinkError(f"{session.where} acknowledges nothing within {self.link.timeout_s:g} s")
         if wall_s() - self._saved_s >= SAVE_S:
             self._saved_s = wall_s()
@@ -217,7 +218,7 @@ class Sender:
         for mid, why in acks:
             if mid not in way.pages:
                 continue  # a digest
-            page, _ = way.pages.pop(mid)
+            page, way.heard_s = way.pages.pop(mid), wall_s()
             if why:
                 self.figures.refused += 1
                 raise Refused(f"{session.where} does not take records under {self.link.topic}: {why}")

@@ -78,8 +78,8 @@ class Receiver:
 
     def __init__(self, broker: Mosquitto) -> None:
         self._process = subprocess.Popen(
-            ["mosquitto_sub", "-W", "60", "-V", "5", "-p", str(broker.plain), "-q", "1", "-c", "-i", "cloud",
-             "-x", "3600", "-t", "ems/p1/#", "-F", "%t %x"],
+            ["mosquitto_sub", "-W", "3600", "-V", "5", "-p", str(broker.plain), "-q", "1", "-c", "-i",
+             "cloud", "-x", "3600", "-t", "ems/p1/#", "-F", "%t %x"],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.rows: dict[Key, str] = {}
@@ -272,9 +272,10 @@ def test_72_h_of_seconds_go_at_least_20_times_as_fast_as_they_were_recorded(
     path = tmp_path / "history.sqlite"
     count = 72 * 3600
     record(path, 1, count, step_s=1.0)
-    with receiving(broker) as receiver, sending(link_to(broker, message_bytes_max=65536), path) as sender:
+    link = link_to(broker, message_bytes_max=65536, timeout_s=10.0)
+    with receiving(broker) as receiver, sending(link, path) as sender:
         began_s = time.monotonic()
-        until(lambda: sender.figures.up and sender.figures.missing_rows == 0, most_s=count / 20.0)
+        until(lambda: sender.figures.rows_delivered >= count, most_s=count / 20.0)
         took_s = time.monotonic() - began_s
         print(f"{count} s of records in {took_s:.0f} s: {count / took_s:.0f} times real time")
         until(lambda: not receiver.missing(path), most_s=600.0)
