@@ -24,6 +24,7 @@ from dispatch.controllers.plan_choice import Choice, choose
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.layout import Layout, layout_of
 from dispatch.observing.condition import Observed, observe
+from dispatch.observing.scales import scale_alarms
 from dispatch.observing.soc_guard import guarded
 from dispatch.protections.balancing_memory import BalancingMemory
 from dispatch.protections.protect import Protected, protect
@@ -122,7 +123,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     told, refused = news(state.refused, [*bad, *refusals], now_s)
     ladder, moved = rung_now(state, source, snapshot.at, setup.refused(choice), given.planner_alive)
     facts = _facts(setup, state, observed, kept, source, choice, given)
-    further = [*kept.alarms, *ruling.alarms, *given.found, *_further(layout, state, seen.balancing, observed)]
+    further = [*kept.alarms, *ruling.alarms, *given.found, *_further(layout, state, seen, snapshot)]
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
     did = () if source is Source.RELEASED else kept.events
     events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved]
@@ -231,13 +232,12 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     )
 
 
-def _further(
-    layout: Layout, state: EdgeState, balancing: BalancingMemory, observed: Observed
-) -> tuple[Alarm, ...]:
-    """What is the matter with what was written, and with the balance."""
+def _further(layout: Layout, state: EdgeState, seen: "_Seen", snapshot: Snapshot) -> tuple[Alarm, ...]:
+    """What is the matter with what was written, with the balance, and with what is read."""
     budget = budget_alarms(layout, state.budget)
     written = (*contention_alarms(state.contention), *effect_alarms(state.effect), *budget)
-    return (*written, *balance_alarms(layout, balancing, observed))
+    doubted = scale_alarms(layout, snapshot, seen.memory.last_good, seen.observed.condition.grid_mode)
+    return (*written, *balance_alarms(layout, seen.balancing, seen.observed), *doubted)
 
 
 def _facts(

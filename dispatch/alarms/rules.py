@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dispatch.authority.withheld import stranger_alarms
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
+from dispatch.observing.scales import explanation
 from dispatch.state import FeederShed
 from dispatch.supervision.silence_told import differing
 from dispatch.vocabulary import Alarm, ReserveStatus, Source
@@ -58,7 +59,9 @@ def _site(facts: Facts) -> Iterator[Alarm]:
     if mode in (GridMode.GRID_TIED, GridMode.UNKNOWN) and facts.observed.phase_lost:
         yield Alarm(code="grid.phase.lost", text="a phase of the mains is gone, the others are there")
     if facts.observed.suspect:
-        yield Alarm(code="power.balance.suspect", text="the measured powers do not add up: one of them lies")
+        text = "the measured powers do not add up: one of them lies"
+        why = explanation(facts.layout, facts.snapshot, facts.observed.scaled)
+        yield Alarm(code="power.balance.suspect", text=f"{text}; {why}" if why else text)
     elif not facts.observed.meter_ok:
         yield Alarm(code="grid.meter.lost", asset=grid, text="no good reading of the power at the POI")
     if facts.source is Source.RULES and facts.plan_wanted:

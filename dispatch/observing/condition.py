@@ -63,6 +63,7 @@ class Observed:
     meter_ok: bool
     suspect: bool  # the measured powers have not added up for a while: one of them lies
     substituted: tuple[str, ...]  # points a decision needed and that had no good value
+    scaled: tuple[tuple[str, float], ...] = ()  # points proved to be off by a factor, while `suspect`
     pv_uncapped_kw: Mapping[str, float] = field(
         default_factory=dict
     )  # what plants whose limit is lost may give
@@ -140,9 +141,9 @@ def observe(
         mains_ok=evidence.mains_ok,
         phase_lost=evidence.phase_lost,
         meter_ok=grid_kw is not None and not balance.suspect,
-        suspect=balance.suspect,
+        suspect=balance.suspect, scaled=balance.named,
         substituted=tuple(substituted),
-    )
+    )  # fmt: skip
     return after, observed
 
 

@@ -9,9 +9,7 @@ from dispatch.commissioning.rows import Verdict
 from ems.site import Site
 from tests.scenarios.commissioning import changed, commission, with_engineer
 
-pytestmark = pytest.mark.scenario(
-    36, left="a scale that changes while the edge runs is seen by the balance of powers alone (38)"
-)
+pytestmark = pytest.mark.scenario(36)
 BESS, P = "bess1.p_set_kw", "bess1.p_kw"
 ORDERS = [("big", "little"), ("little", "big"), ("little", "little")]  # CDAB, BADC, DCBA
 
