@@ -21,22 +21,21 @@ from cli.process_config import ProcessConfig
 from connectors.historian.rows import RowWriter
 from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.plans import PlanReader, SqlitePlanStore
+from dispatch.pacing import share
 from ems.site import Site
 from sim.rig import Rig
 from sim.rig_io import RigClock
 from sim.rig_scenario import MONDAY, Power
 from tests.scenarios.recording import recording, until
 
-pytestmark = pytest.mark.scenario(
-    51,
-    left="jitter under load is not judged; memory at its limit for the recorder and the planner alone",
-)
+pytestmark = pytest.mark.scenario(51)
 LOAD: Mapping[str, Power] = {
     "critical": 60.0,
     "essential": lambda t: 80.0 + 60.0 * (int(t / 7.0) % 2),
     "deferrable": 40.0,
 }
 BURNERS, CYCLE_S, CYCLES = 8, 0.1, 25
+LATE_S_MAX, JUDGED_CYCLES = 0.1, 100  # of the 1 s cycle, at p99
 
 
 def commands(rig: Rig) -> list[tuple[float, str, float]]:
@@ -203,4 +202,28 @@ def test_processor_wanted_by_many_every_slot_is_a_cycle_or_counted(demo: Site, t
     beats = [r.command.value for r in rig.io.results if "heartbeat" in r.command.point]
     assert beats
     assert beats == sorted(beats)
+    assert recorder.close()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+def test_processor_wanted_by_many_jitter_is_below_a_tenth_of_a_second(demo: Site, tmp_path: Path):
+    """The cycle of 1 s, beside others that are as nice as the planner: p99 of what it begins late.
+
+    On a machine that others use as well it says something about them: not part of the quick tests.
+    """
+    rig, recorder = recording(Rig(demo, load_kw=LOAD, pv_kw=100.0), tmp_path)
+    rig.clock.__class__ = Real
+    pace = rig.runtime.pace
+
+    def period(_: object) -> float:
+        rig.world.advance(max(rig.world.now_s, rig.clock.monotonic_s()))
+        return 1.0
+
+    with wanted_by_many():
+        BEGAN_S[0] = time.monotonic()
+        asyncio.run(rig.runtime.run(period, lambda: pace.cycles >= JUDGED_CYCLES))
+    late_s = share(pace.late_s, 0.99)
+    print(f"p99 of lateness {1e3 * late_s:.1f} ms, {pace.missed} of {JUDGED_CYCLES} slots missed")
+    assert (late_s <= LATE_S_MAX, pace.missed) == (True, 0)
     assert recorder.close()
