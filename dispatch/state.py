@@ -114,6 +114,7 @@ class ProtectionMemory:
     import_over_since_s: float | None = None
     reserve_short_since_s: float | None = None
     surplus_since_s: float | None = None
+    surplus_stop: tuple[GridMode, float] | None = None  # when a set was last stopped for want of load
     black_since_s: float | None = None
     unbalance_since_s: float | None = None  # phases of gensets too far apart
     reverse_since_s: float | None = None  # a genset is driven backwards

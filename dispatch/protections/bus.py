@@ -1,15 +1,17 @@
 """Key figures of the bus that protections decide on: what carries it, what is left of that, for how long."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw, usable_kwh
+from dispatch.protections.feeders import COLD_LOAD_RATIO
 from dispatch.protections.reserve import hold_s
 from dispatch.state import FeederShed
-from ems.assets import BatteryParams, BessParams
-from ems.condition import BessCondition
+from ems.assets import BatteryParams, BessParams, Sharing
+from ems.condition import BessCondition, PlantCondition
 from ems.frozen import replace
 from ems.points import BessState
 from ems.site import GridMode
@@ -46,7 +48,10 @@ class Bus:
     follow_down_kw: float
     import_cap_kw: float  # at the POI, that holds now
     export_cap_kw: float
-    waiting_kw: float  # demand of feeders that protection holds open
+    waiting_kw: float  # demand of feeders that protection holds open and that could come back
+    step_most_kw: (
+        float  # largest load step that the sources of this island could ever take; inf beside a battery
+    )
 
 
 def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], dt_s: float) -> Bus:
@@ -81,6 +86,7 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
     grid, caps = layout.site.grid, observed.caps
     lost_kw = {p: max(0.0, c.pv_kw[p]) for p in observed.pv_uncapped_kw}
     running = tuple(g for g in layout.gensets if c.gensets[g].on_load)
+    step_kw = math.inf if forming or c.grid_mode is not GridMode.ISLANDED else _step_most_kw(layout, c)
     return Bus(
         mode=c.grid_mode,
         forming_bess=forming,
@@ -104,8 +110,22 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         follow_down_kw=follow_down_kw,
         import_cap_kw=grid.p_import_kw_max if caps is None else caps.import_kw,
         export_cap_kw=grid.p_export_kw_max if caps is None else caps.export_kw,
-        waiting_kw=sum(observed.demand_kw[f] for f, s in shed.items() if s.protective),
+        waiting_kw=sum(
+            observed.demand_kw[f]
+            for f, s in shed.items()
+            if s.protective and COLD_LOAD_RATIO * observed.demand_kw[f] <= step_kw
+        ),
+        step_most_kw=step_kw,
     )
+
+
+def _step_most_kw(layout: Layout, c: PlantCondition) -> float:
+    """Largest step of load that gensets alone survive, whoever forms: of one, or of those that share it."""
+    sets = [p for g, p in layout.gensets.items() if c.gensets[g].available or c.gensets[g].on_load]
+    sharing = [g for g in sets if g.sharing is Sharing.PROPORTIONAL]
+    together = min((g.step_load_kw_max / g.p_rated_kw for g in sharing), default=0.0)
+    alone_kw = max((g.step_load_kw_max for g in sets), default=0.0)
+    return max(alone_kw, together * sum(g.p_rated_kw for g in sharing))
 
 
 def more_kw(observed: Observed, asset: str) -> float:

@@ -26,6 +26,7 @@ RESERVE_CONFIRM_S = 60.0
 UNBALANCE_CONFIRM_S = 60.0
 IMPORT_CONFIRM_S = 10.0
 SURPLUS_CONFIRM_S = 3.0
+SURPLUS_REST_S = 900.0  # a set that had nowhere to put its load is not fetched back for feeders that wait
 RELEASE_RATIO = 0.6  # the forming battery could carry everything at this share of its power
 RELEASE_ENERGY_FACTOR = 3.0
 GRID_HOLD_S = 900.0  # how long the battery must be able to hold the cap when a set is let go
@@ -58,6 +59,7 @@ def emergency(
     dt_s: float,
 ) -> Emergency:
     """Force a start where the bus would fail, and a stop where a set has nowhere to put its load."""
+    bus = _without_waiting(bus, memory, now_s)
     memory = _timers(layout, bus, reserve, memory, now_s)
     apart = _unbalanced(layout, observed, bus)
     memory = replace(memory, unbalance_since_s=_since(memory.unbalance_since_s, apart, now_s))
@@ -81,7 +83,16 @@ def emergency(
     memory = replace(memory, surplus_since_s=since_s)
     if surplus is not None and lasting(since_s, SURPLUS_CONFIRM_S, now_s, dt_s):
         runs[surplus] = _forced(0.0, f"{surplus} at minimum load is more than the bus can take")
+        memory = replace(memory, surplus_stop=(bus.mode, now_s))
     return Emergency(runs=runs, memory=replace(memory, emergency_gensets=kept), why=why)
+
+
+def _without_waiting(bus: Bus, memory: ProtectionMemory, now_s: float) -> Bus:
+    """After a stop for want of load only load that is there is a reason to start: else sets hunt for ever."""
+    if memory.surplus_stop is None:
+        return bus
+    mode, at_s = memory.surplus_stop
+    return replace(bus, waiting_kw=0.0) if mode is bus.mode and now_s - at_s < SURPLUS_REST_S else bus
 
 
 def critical_at_risk(layout: Layout, observed: Observed, bus: Bus, dt_s: float) -> bool:

@@ -28,6 +28,7 @@ class LadderInput:
     tiers_out: int | None  # feeders of this tier and above must go (energy); None: no such need
     open_all: bool  # black bus
     headroom_kw: float  # load that may come back now; <= 0: none
+    step_most_kw: float  # a feeder whose return is a larger step waits for other sources, and nobody for it
     now_s: float
     dt_s: float
     last_restore_s: float
@@ -117,6 +118,8 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
     for f in reversed(layout.shed_order):
         s, planned = held.get(f), given.planned.get(f)
         if s is None or (planned is not None and planned.value < 0.5):
+            continue
+        if COLD_LOAD_RATIO * given.demand_kw[f] > given.step_most_kw and not s.closing:
             continue
         room_kw -= (CLOSING_RATIO if s.closing else COLD_LOAD_RATIO) * given.demand_kw[f]
         stop = given.open_all or given.deficit_kw > 0.0 or room_kw < 0.0

@@ -62,7 +62,7 @@ def protect(
     requests, runs, events = resolve(
         layout, state.requests, wanted, c, now_s, critical_at_risk(layout, observed, bus, dt_s)
     )
-    power = power_stage(layout, observed, bus, wishes, runs, _next_kw(layout, observed, shed), dt_s)
+    power = power_stage(layout, observed, bus, wishes, runs, _next_kw(layout, observed, bus, shed), dt_s)
     driven = relieve(layout, observed, bus, runs, power, reverse_s(forced.memory, now_s))
     deficit_kw, why = _deficit(layout, observed, bus, power, forced.memory, requests, now_s, dt_s)
     given = LadderInput(
@@ -74,6 +74,7 @@ def protect(
         tiers_out=_tiers_out(layout, observed, bus, shed),
         open_all=bus.mode is GridMode.BLACK,
         headroom_kw=power.headroom_kw if bus.mode in (GridMode.GRID_TIED, GridMode.ISLANDED) else 0.0,
+        step_most_kw=bus.step_most_kw,
         now_s=now_s,
         dt_s=dt_s,
         last_restore_s=state.protection.last_restore_s,
@@ -118,11 +119,12 @@ def _known_open(
     return state.shed
 
 
-def _next_kw(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed]) -> float:
+def _next_kw(layout: Layout, observed: Observed, bus: Bus, shed: Mapping[str, FeederShed]) -> float:
     """Load step to expect from feeders that come back: all that are closing, else the next one."""
     closing = [observed.demand_kw[f] for f, s in shed.items() if s.closing]
     waiting = [observed.demand_kw[f] for f in reversed(layout.shed_order) if f in shed]
-    return COLD_LOAD_RATIO * (max(closing) if closing else waiting[0] if waiting else 0.0)
+    steps = [COLD_LOAD_RATIO * kw for kw in ([max(closing)] if closing else waiting)]
+    return next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
 
 
 def _quiet(targets: Mapping[str, Target], bus: Bus) -> Mapping[str, Target]:

@@ -150,6 +150,7 @@ def gate_input_of(
         state_hash=_state_hash(layout, observed),
         spent=spent_points(layout, state.budget, snapshot),
         ours=ours_of(state.contention),
+        held=state.contention.held,
     )
 
 

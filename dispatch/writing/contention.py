@@ -38,6 +38,7 @@ def watch(
     sent: dict[str, tuple[tuple[float, float], ...]] = {}
     contests: dict[str, Contest] = {}
     stand: dict[str, Written] = {}
+    held: dict[str, float] = {}
     for point, w in written.items():
         reading = snapshot.readings.get(point)
         if point not in layout.setpoints or reading is None or not reading.is_good:
@@ -47,13 +48,18 @@ def watch(
         if w.known and w.at_s > known[-1][0]:
             known = (*known, (w.at_s, w.value))[-KEPT:]
         sent[point] = known
-        if not w.known or _ours(layout, point, known, reading.value, reading.arrived_s):
+        if not w.known:
+            continue
+        if _ours(layout, point, known, reading.value, reading.arrived_s):
+            if _is_old(layout, point, known, reading.value, reading.arrived_s):
+                held[point] = reading.value
             continue
         before = memory.contests.get(point)
         rewritten_s = snapshot.monotonic_s if before is None else max(before.rewritten_s, known[-1][0])
         contests[point] = Contest(value=reading.value, rewritten_s=rewritten_s)
         stand[point] = replace(w, value=reading.value)
-    return ContentionMemory(sent=sent, contests=contests), {**written, **stand}
+    memory = ContentionMemory(sent=sent, contests=contests, held=held)
+    return memory, {**written, **stand}
 
 
 def ours_of(memory: ContentionMemory) -> dict[str, float]:
@@ -67,6 +73,19 @@ def contention_alarms(memory: ContentionMemory) -> Iterator[Alarm]:
         ours = memory.sent[point][-1][1]
         text = f"{point} holds {contest.value:g}, which this edge did not write ({ours:g})"
         yield Alarm(code="setpoint.contention", asset=point, text=text)
+
+
+def _is_old(
+    layout: Layout, point: str, sent: tuple[tuple[float, float], ...], value: float, arrived_s: float
+) -> bool:
+    """Whether a device holds an older value of ours than the newest it had when it told.
+
+    It lags, is deaf, was started anew, or another master sent what we had sent once: a ramp that goes on from
+    the newest would be a step for it.
+    """
+    slack = slack_of(layout, point)
+    had = [v for at_s, v in sent if at_s < arrived_s]
+    return abs(had[-1] - value) > slack and any(abs(v - value) <= slack for v in had) if had else False
 
 
 def _ours(

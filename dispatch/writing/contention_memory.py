@@ -18,3 +18,4 @@ class ContentionMemory:
 
     sent: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)  # (at [s], value)
     contests: Mapping[str, Contest] = field(default_factory=dict)
+    held: Mapping[str, float] = field(default_factory=dict)  # read back: an older value of ours

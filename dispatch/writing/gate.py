@@ -35,6 +35,9 @@ class GateInput:
     state_hash: Mapping[str, str] = field(default_factory=dict)  # asset -> what discrete actions hang on
     spent: frozenset[str] = frozenset()  # points whose budget of writes is spent
     ours: Mapping[str, float] = field(default_factory=dict)  # PV limits read back otherwise -> what we sent
+    held: Mapping[str, float] = field(
+        default_factory=dict
+    )  # read back: an older value of ours, that should be gone
 
 
 def gate(
@@ -58,16 +61,18 @@ def gate(
     value, reason = s.value, s.reason
     start = None if last is None else _ramp_start(s, last)
     if authority.ramp_per_s is not None and start is not None:
+        held = given.held.get(s.point, start)
+        start = clamp(0.0, min(start, held), max(start, held))  # of both the nearer to zero
         step = max(0.0, authority.ramp_per_s) * given.dt_s
         ramped = min(start + step, max(start - step, value))
         ramped = clamp(ramped, max(s.low, authority.low), min(s.high, authority.high))
         if abs(ramped - value) > 1e-9:
             value, reason = ramped, f"{reason}; on its way to {s.value:.1f} at the allowed ramp"
-    ours = given.ours.get(s.point)
-    if ours is not None and authority.ramp_per_s is not None and s.cause not in SAFE:
-        most = max(s.low, authority.low, ours + max(0.0, authority.ramp_per_s) * given.dt_s)
-        if value > most:  # lower than what is read back, and yet a step up for a device that holds ours
-            value, reason = most, f"{reason}; from {ours:.1f}, which it was sent, at the allowed ramp"
+    holds = _may_hold(s.point, given)
+    if holds is not None and authority.ramp_per_s is not None and s.cause not in SAFE:
+        most = max(s.low, authority.low, holds + max(0.0, authority.ramp_per_s) * given.dt_s)
+        if value > most:  # lower than what it stands at for us, and yet a step up for the device
+            value, reason = most, f"{reason}; from {holds:.1f}, which it may hold, at the allowed ramp"
     low, high = max(s.low, authority.low), min(s.high, authority.high)
     value = inside(value, low, high, layout.step_of.get(s.point), protective=s.protective)
     if not _due(value, s, last, authority.deadband, authority.refresh_s, given):
@@ -95,6 +100,12 @@ def gate(
     )
 
 
+def _may_hold(point: str, given: GateInput) -> float | None:
+    """The lower limit a PV plant may hold where its read-back contradicts what it was sent."""
+    told = (given.ours.get(point), given.held.get(point) if point.endswith(".p_limit_kw") else None)
+    return min((kw for kw in told if kw is not None), default=None)
+
+
 def _ramp_start(s: Setpoint, last: Written) -> float | None:
     """From where the ramp counts; None: the move is free.
 
@@ -112,12 +123,15 @@ def _due(
     value: float, s: Setpoint, last: Written | None, deadband: float, refresh_s: float, given: GateInput
 ) -> bool:
     """Changed by more than the deadband, or the device's watchdog wants to hear from us again."""
-    if last is None or not last.known:
-        return last is None or given.now_s - last.at_s >= repeat_after_s(last) or s.cause in FORCED
+    if last is None:
+        return True
+    outside = not s.low <= last.value <= s.high  # of limits that have narrowed since
+    if not last.known:
+        return outside or given.now_s - last.at_s >= repeat_after_s(last) or s.cause in FORCED
     if s.cause is Cause.SAFE_TABLE:
         return abs(value - last.value) > 1e-9
     binary = is_binary(s.point)
-    band = 0.5 if binary else (1e-6 if s.protective else deadband)
+    band = 0.5 if binary else (1e-6 if s.protective or outside else deadband)
     return abs(value - last.value) > band or given.now_s - last.at_s >= refresh_s - 1e-6
 
 

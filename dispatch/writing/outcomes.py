@@ -44,7 +44,10 @@ def repeat_after_s(last: Written) -> float:
 
 
 def read_back(layout: Layout, written: Mapping[str, Written], snapshot: Snapshot) -> dict[str, Written]:
-    """Unconfirmed writes that the device has meanwhile told to hold are done, and not repeated."""
+    """Unconfirmed writes that the device has meanwhile told to hold are done, and not repeated.
+
+    What it held before may be as near as that: many small steps that were all refused are none.
+    """
     out = dict(written)
     for point, w in written.items():
         reading = snapshot.readings.get(point)
@@ -53,7 +56,8 @@ def read_back(layout: Layout, written: Mapping[str, Written], snapshot: Snapshot
         if not reading.is_good or reading.arrived_s <= w.at_s:
             continue
         assert reading.value is not None  # of a good one
-        if abs(reading.value - w.wanted) <= slack_of(layout, point):
+        off = abs(reading.value - w.wanted)
+        if off <= slack_of(layout, point) and off <= abs(reading.value - w.value):
             out[point] = replace(w, value=w.wanted, known=True, wanted=None, tries=0)
     return out
 

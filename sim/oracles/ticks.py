@@ -15,6 +15,7 @@ NOT_MAPPED_AGE_S = 30.0  # maximum age of a point no map states one for
 SOC_SLACK = 0.005
 BALANCE_RATIO = 0.001
 WRAP = 65536
+HUNTING = 8  # starts of one set in an hour that no protection can need
 
 
 class DecisionsOnFreshValues(Oracle):
@@ -178,7 +179,7 @@ class GensetTimes(Oracle):
     """I11."""
 
     id = "I11"
-    says = "minimum up and down times and the starts per hour of each genset are kept"
+    says = "minimum up and down times and the starts per hour of each genset are kept, and none hunts"
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
@@ -187,6 +188,7 @@ class GensetTimes(Oracle):
         self._state: dict[str, GensetState] = {}
         self._since_s: dict[str, float] = {}  # of the last change on or off load
         self._starts_s: dict[str, list[float]] = {g.id: [] for g in site.gensets}
+        self._all_s: dict[str, list[float]] = {g.id: [] for g in site.gensets}
 
     def on_tick(self, t: TickSeen) -> str | None:
         """Requests against what the sets truly did; the protective ones are free."""
@@ -226,7 +228,13 @@ class GensetTimes(Oracle):
             return None
         self._since_s[genset] = t_s
         run, free = self._asked.get(genset, (False, True))
-        if not on or not run or free:
+        if not on or not run:
+            return None
+        often = self._all_s[genset]
+        often[:] = [s for s in often if t_s - s < 3600.0] + [t_s]
+        if len(often) > HUNTING:
+            return f"{genset} came on load {len(often)} times in an hour, asked for by whatever it was"
+        if free:
             return None
         params, recent = self._params[genset], self._starts_s[genset]
         recent[:] = [s for s in recent if t_s - s < 3600.0] + [t_s]

@@ -22,6 +22,8 @@ LOAD: Mapping[str, Power] = {
     "deferrable": 40.0,
 }
 FROM_S, UNTIL_S, END_S = 20.0, 50.0, 60.0
+MIB = 1 << 20
+FOR_THE_LOG = 2  # MiB that the rig itself needs for the rows of half a minute
 
 
 def commands(rig: Rig) -> list[tuple[float, str, float]]:
@@ -37,7 +39,7 @@ def fill() -> list[bytearray]:
     """Take what the limit leaves."""
     gc.collect()
     held = list[bytearray]()
-    for size in (1 << 20, 1 << 16, 1 << 12):
+    for size in (MIB, 1 << 16, 1 << 12):
         try:
             while True:
                 held.append(bytearray(size))
@@ -53,11 +55,12 @@ def main(folder: Path) -> None:
     rig.run(FROM_S)
     recorder.flush()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (in_use(), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (in_use() + 8 * MIB, hard))
     held = fill()
+    del held[:FOR_THE_LOG]
     short = False
     try:
-        bytearray(1 << 22)
+        bytearray(4 * MIB)
     except MemoryError:
         short = True
     rig.run(UNTIL_S)

@@ -7,7 +7,9 @@ from itertools import pairwise
 import pytest
 
 from ems.assets import Sharing
+from ems.points import GensetState
 from ems.site import GridMode, Site
+from sim.faults import Fault
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import Power
 from tests.scenarios.poi import following_only
@@ -115,3 +117,22 @@ def test_while_a_second_set_takes_load_the_first_is_not_filled_up_for_it(small: 
     assert rig.last.flows.genset_p_kw["gen2"] > 150.0
     assert max(r.flows.genset_p_kw["gen1"] for r in rig.rows()) <= 385.0  # of 400
     assert rig.last.flows.bess_p_kw["bess1"] < -140.0
+
+
+def starts_of(rig: Rig, genset: str) -> int:
+    """How often a set came on load."""
+    on = [r.flows.genset_state[genset] is GensetState.RUNNING for r in rig.rows()]
+    return sum(b and not a for a, b in pairwise(on))
+
+
+def test_feeder_that_no_set_could_take_on_fetches_none_again_and_again(small: Site):
+    """300 kW are more than any set survives at once: they wait for mains or battery, and the rest does not.
+
+    Found by soak, seed 42: a set came for them, had nothing to carry, went, and came again, each 20 s.
+    """
+    load: dict[str, Power] = {"critical": 40.0, "essential": 300.0, "deferrable": 70.0}
+    trip = Fault(kind="bess_trips", target="bess1", from_s=0.0, until_s=1500.0)
+    rig = Rig(small, load_kw=load, mains=[(10.0, 1500.0)], faults=[trip]).run(1200.0, judge=False)
+    assert rig.last.decisions.mode is GridMode.ISLANDED
+    assert [starts_of(rig, g) for g in ("gen1", "gen2")] == [0, 1]  # one brings the bus back
+    assert rig.last.flows.feeder_closed == {"critical": True, "essential": False, "deferrable": True}

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_edge_that_gets_no_memory_decides_as_ever(tmp_path: Path):
-    """A minute, of it half a minute with every byte of the limit taken: the same commands, all recorded."""
+    """A minute, of it half a minute with the memory of its limit taken: the same commands, all recorded."""
     run = [sys.executable, "-m", "tests.scenarios.short_of_memory", str(tmp_path)]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

@@ -179,6 +179,31 @@ def test_ours_and_the_alarm_tell_the_newest_of_ours():
     assert all("(30)" in a.text for a in contention_alarms(memory))
 
 
+@pytest.mark.parametrize(
+    ("readings", "held"),
+    [
+        ([0.0, 10.0, 20.0, 30.0], {}),
+        ([0.0, 10.0, 20.0, 0.0], {PV: 0.0}),  # another master sent it, or the device was started anew
+        ([0.0, 0.0, 10.0, 20.0], {PV: 20.0}),  # its read-back lags
+        ([0.0, 0.0, 0.0, 0.0], {PV: 0.0}),  # deaf
+        ([0.0, 5.0, 14.0, 24.0], {}),  # on its way by a ramp of its own
+        ([0.0, 10.0, 20.0, 28.0], {}),  # what registers round
+    ],
+)
+def test_watch_older_value_of_ours_is_held_and_nobody_elses(readings: list[float], held: dict[str, float]):
+    steps = [(wrote(10.0 * k, float(k)), told(v, k + 0.5, point=PV)) for k, v in enumerate(readings)]
+    memory, stands = seen(*steps, point=PV)
+    assert memory.held == held
+    assert memory.contests == {}
+    assert stands == steps[-1][0]
+
+
+def test_watch_reading_from_before_the_last_write_is_judged_by_what_was_sent_before_it():
+    first = wrote(0.0, 0.0), told(0.0, 0.5, point=PV)
+    memory, _ = seen(first, (wrote(10.0, 1.0), told(0.0, 0.5, point=PV)), point=PV)
+    assert memory.held == {}
+
+
 def test_watch_keeps_the_last_values_and_counts_rewrites_from_the_last_of_ours():
     steps = [(wrote(float(i), 10.0 * i), told(float(i), 10.0 * i + 1.0)) for i in range(KEPT + 5)]
     memory, _ = seen(*steps)

@@ -1,5 +1,6 @@
 """The ladder of feeders: who goes, who comes back, and that nobody is called back and forth."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -26,6 +27,7 @@ def given(headroom_kw: float, now_s: float, **changes: object) -> LadderInput:
         tiers_out=None,
         open_all=False,
         headroom_kw=headroom_kw,
+        step_most_kw=math.inf,
         now_s=now_s,
         dt_s=1.0,
         last_restore_s=-1e9,
@@ -61,3 +63,17 @@ def test_feeder_asked_to_close_is_called_back_when_its_load_has_no_room():
     out, _ = run([120.0, 90.0], {LAST: OPEN})
     assert not out.shed[LAST].closing
     assert out.targets[LAST].value == 0.0
+
+
+def test_feeder_too_large_for_any_step_waits_and_keeps_the_smaller_ones_waiting_for_nothing():
+    """In an island of gensets the critical feeder was a larger step than any of them survives."""
+    big = LAYOUT.shed_order[1]
+    both = dict.fromkeys((LAST, big), OPEN)
+    demand = {**DEMAND, big: 200.0, LAST: 80.0}
+    closed = dict.fromkeys(LAYOUT.feeders, True) | {LAST: False, big: False}
+    room = given(150.0, 20.0, demand_kw=demand, closed=closed, step_most_kw=150.0)
+    out = ladder(LAYOUT, both, room)
+    assert out.shed[LAST].closing
+    assert not out.shed[big].closing
+    every = ladder(LAYOUT, both, replace(room, step_most_kw=math.inf))
+    assert not any(s.closing for s in every.shed.values())  # what is there is kept for the more critical one

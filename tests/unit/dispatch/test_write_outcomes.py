@@ -77,11 +77,22 @@ def test_read_back_may_lie_as_far_off_as_registers_round(point: str, slack: floa
     wide = replace(LAYOUT.setpoints[point], deadband=8.0)
     layout = replace(LAYOUT, setpoints={**LAYOUT.setpoints, point: wide})
     assert slack_of(layout, point) == (0.5 if point == RUN else 8.0)
-    w = Written(value=0.0, at_s=5.0, known=False, wanted=1.0, tries=3)
+    w = Written(value=90.0, at_s=5.0, known=False, wanted=1.0, tries=3)
     for off, known in ((slack, True), (-slack, True), (slack + 0.01, False), (-slack - 0.01, False)):
         reading = Reading(point=point, value=1.0 + off, quality=Quality.GOOD, source_time=T0, arrived_s=6.0)
         after = read_back(LAYOUT, {point: w}, Snapshot(at=T0, monotonic_s=7.0, readings={point: reading}))
         assert after[point] == (Written(value=1.0, at_s=5.0, known=True) if known else w)
+
+
+def test_small_steps_that_are_all_refused_move_nothing():
+    """Each was as near to what the device held as registers round, and was taken for done by that."""
+    w = Written(value=100.0, at_s=0.0, known=True)
+    for k in range(1, 6):
+        w = after_write(replace(command(PV, 100.0 + 2.0 * k), decided_s=float(k)), WriteOutcome.REJECTED, w)
+        reading = Reading(point=PV, value=100.0, quality=Quality.GOOD, source_time=T0, arrived_s=k + 0.5)
+        snapshot = Snapshot(at=T0, monotonic_s=k + 0.9, readings={PV: reading})
+        w = read_back(LAYOUT, {PV: w}, snapshot)[PV]
+        assert (w.value, w.known) == (100.0, False)
 
 
 def test_read_back_of_what_nobody_wants_or_is_no_setpoint_confirms_nothing():
