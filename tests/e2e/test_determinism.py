@@ -21,7 +21,7 @@ from tests.e2e.virtual import killed_s, virtual, virtual_demo
 pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).resolve().parents[2]
 OF_THE_MACHINE = ("planning time",)
-OF_THE_WIRE = ("device.", "historian.", "edge.safe_table")
+OF_THE_WIRE = ("device.", "historian.", "edge.safe_table", "edge.site.")
 
 
 def table(result: RunResult) -> list[tuple[object, ...]]:
