@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 
 from ems.alarms import AlarmBook, Priority
 from ems.records import EventRecord
@@ -117,15 +118,18 @@ def _floods(times: Sequence[datetime], end: datetime) -> Iterator[Flood]:
     """Floods, oldest first. The count falls when an alarm is ten minutes old."""
     moments = sorted([(t, 1) for t in times] + [(t + TEN_MIN, -1) for t in times if t + TEN_MIN < end])
     count, began, alarms = 0, None, 0
-    for at, change in moments:
-        count += change
+    for at, together in groupby(moments, key=lambda m: m[0]):
+        changes = [
+            change for _, change in together
+        ]  # one that comes as another goes leaves the count as it is
+        count += sum(changes)
         if began is None and count > FLOOD_OVER:
             began, alarms = at, count
-        elif began is not None and change > 0:
-            alarms += 1
-        elif began is not None and count < FLOOD_UNDER:
-            yield Flood(start=began, end=at, alarms=alarms)
-            began = None
+        elif began is not None:
+            alarms += changes.count(1)
+            if count < FLOOD_UNDER:
+                yield Flood(start=began, end=at, alarms=alarms)
+                began = None
     if began is not None:
         yield Flood(start=began, end=None, alarms=alarms)
 
