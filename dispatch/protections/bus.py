@@ -49,9 +49,7 @@ class Bus:
     import_cap_kw: float  # at the POI, that holds now
     export_cap_kw: float
     waiting_kw: float  # demand of feeders that protection holds open and that could come back
-    step_most_kw: (
-        float  # largest load step that the sources of this island could ever take; inf beside a battery
-    )
+    step_most_kw: float  # largest load step that this island's gensets could ever take; else inf
 
 
 def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], dt_s: float) -> Bus:

@@ -35,9 +35,7 @@ class GateInput:
     state_hash: Mapping[str, str] = field(default_factory=dict)  # asset -> what discrete actions hang on
     spent: frozenset[str] = frozenset()  # points whose budget of writes is spent
     ours: Mapping[str, float] = field(default_factory=dict)  # PV limits read back otherwise -> what we sent
-    held: Mapping[str, float] = field(
-        default_factory=dict
-    )  # read back: an older value of ours, that should be gone
+    held: Mapping[str, float] = field(default_factory=dict)  # read back: an older value of ours
 
 
 def gate(

@@ -260,6 +260,7 @@ async def test_user_with_password_is_let_in_where_the_site_file_says_so(mosquitt
     rig = Rig(broker, mosquitto.password)
     rigs.append(rig)
     await rig.up()
+    assert rig.counts()["connects"] == 1
 
 
 async def test_certificates_that_end_are_noted(mosquitto: Mosquitto, rigs):
