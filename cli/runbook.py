@@ -21,6 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from cli.runbook_text import runbook
     from connectors.map_check import check_point_maps
     from connectors.stores.permit import file_hashes
+    from connectors.sunspec.faults import sunspec_problems
     from ems.errors import BadValue, ConfigError
     from ems.site_schema import load_site
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadValue(f"--out {out}: ends with {out.suffix or 'nothing'!r}; allowed: {', '.join(FORMS)}")
     path = find_site(args.site)
     site = load_site(path)
-    if refused := check_point_maps(site.connections):
+    if refused := [*check_point_maps(site.connections), *sunspec_problems(site)]:
         raise ConfigError(refused)
     text = runbook(site, file_hashes(path))
     if out is None:

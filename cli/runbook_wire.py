@@ -6,6 +6,8 @@ from cli.markdown import table
 from connectors.modbus.blocks import REGISTERS_MAX, read_blocks
 from connectors.modbus.rtu_link import registers_max
 from connectors.point_map import PointCodec, point_codecs
+from connectors.sunspec.control import control_of
+from connectors.sunspec.places import spot
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Site
 
 FUNCTION = {"holding": 3, "input": 4}
@@ -61,6 +63,8 @@ def map_sections(site: Site) -> Iterator[str]:
         yield from ("", f"### `{c.id}`")
         head = ("point", "at", "type", "scale × sign", "offset", "unit", "range", "age", "written with")
         yield from table(head, (_row(c, p, codecs[p.point]) for p in c.points))
+        if c.protocol.family == "sunspec":
+            yield from ("", _sunspec_poll(c))
         if not c.protocol.is_modbus:
             continue
         most = registers_max(c.serial, c.timeout_s) if c.protocol.is_rtu else REGISTERS_MAX
@@ -73,6 +77,9 @@ def map_sections(site: Site) -> Iterator[str]:
 
 def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
     at, order, how = f"`{p.address}`", "", "node"
+    if p.sunspec is not None:
+        enabled = p.writable and control_of(spot(p.address)) is not None
+        at, how = _sunspec_place(p), f"function 16{': reversion, value, mode, enable' if enabled else ''}"
     if c.protocol.is_modbus:
         at = f"{p.table} {p.address} ({REFERENCE[p.table] + codec.address})"
         order = f", {p.byte_order}/{p.word_order}" if (p.byte_order, p.word_order) != ("big", "big") else ""
@@ -96,12 +103,29 @@ def _where(c: Connection) -> str:
         return (
             f"{line.device}, {line.baud} baud, {line.parity} parity, {line.stop_bits} stop, unit {c.unit_id}"
         )
-    unit = f", unit {c.unit_id}" if c.protocol.is_modbus else ""
+    unit = f", unit {c.unit_id}" if c.protocol.wire.is_modbus else ""
     return f"{c.host}:{c.port}{c.endpoint}{unit}"
 
 
+def _sunspec_place(p: PointMap) -> str:
+    assert p.sunspec is not None
+    part = "" if p.sunspec.percent_of is None else f" in % of `{p.sunspec.percent_of}`"
+    states = ", ".join(f"{symbol} = {value:g}" for symbol, value in p.sunspec.states)
+    return f"`{p.address}`{part}{': ' if states else ''}{states}"
+
+
+def _sunspec_poll(c: Connection) -> str:
+    places = [p.address for p in c.points]
+    places += [p.sunspec.percent_of for p in c.points if p.sunspec is not None and p.sunspec.percent_of]
+    models = ", ".join(str(k) for k in sorted({spot(p).key for p in places}))
+    return (
+        f"One poll, unit {c.unit_id}: function 3, models {models}, each from its id and length on, where the "
+        "device's chain has them; scale factors come with their values."
+    )
+
+
 def _protection(c: Connection) -> str:
-    if c.protocol.is_modbus:
+    if c.protocol.wire.is_modbus:
         return "none: Modbus has none; keep its network apart"
     if c.mqtt is not None:
         return _of_broker(c.mqtt)
@@ -119,7 +143,7 @@ def _of_broker(broker: MqttBroker) -> str:
 
 
 def _stamp(c: Connection) -> str:
-    if c.protocol.is_modbus:
+    if c.protocol.wire.is_modbus:
         return "its arrival: registers carry no time"
     if c.mqtt is not None:
         return "the message's own stamp where its map names one, else its arrival"

@@ -22,8 +22,11 @@ from connectors.mqtt.client import MqttLink
 from connectors.opcua.client import OpcUaLink
 from connectors.opcua.security import located
 from connectors.point_map import PointCodec, point_codecs
+from connectors.sunspec.faults import sunspec_problems
+from connectors.sunspec.link import RegisterWire, SunSpecLink
 from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
+from ems.errors import ConfigError
 from ems.records import JsonValue
 from ems.site import Connection, Protocol, Site
 from ems.telemetry import Reading
@@ -72,6 +75,8 @@ class FieldIO:
         commissioned: Mapping[str, Mapping[str, str]] | None = None,
         folder: Path = Path(),
     ) -> None:
+        if refused := sunspec_problems(site):
+            raise ConfigError(refused)
         self._clock = clock
         self._on_event = on_event
         self._devices: dict[str, Device] = {}
@@ -89,13 +94,19 @@ class FieldIO:
                 key = bus_key(connection, host, port)
                 bus = buses.setdefault(key, make_bus(connection, host, port))
                 shares.setdefault(key, [wait_s]).append(wait_s)
-                link: DeviceLink = RtuLink(connection, list(codecs.values()), bus=bus, timeout_s=wait_s)
+                plain = connection.protocol.is_modbus
+                rtu = RtuLink(connection, list(codecs.values()) if plain else [], bus=bus, timeout_s=wait_s)
+                link: DeviceLink = rtu if plain else _sunspec(codecs, rtu, site)
             else:
                 if connection.security is not None:
                     connection = replace(connection, security=located(connection.security, folder))
                 if connection.mqtt is not None:
                     connection = replace(connection, mqtt=mqtt.located(connection.mqtt, folder))
-                link = _link(connection, codecs, host, port, wait_s, clock)
+                if connection.protocol is Protocol.SUNSPEC:
+                    wire = ModbusLink(connection, [], host=host, port=port, timeout_s=wait_s)
+                    link = _sunspec(codecs, wire, site)
+                else:
+                    link = _link(connection, codecs, host, port, wait_s, clock)
                 if isinstance(link, OpcUaLink | MqttLink):
                     self._hearing[connection.id] = link
             device = Device(
@@ -312,3 +323,9 @@ def _link(
             )
         case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
             raise AssertionError("units of a bus are linked through it")
+        case Protocol.SUNSPEC | Protocol.SUNSPEC_RTU | Protocol.SUNSPEC_RTU_TCP:
+            raise AssertionError("SunSpec devices are linked over a Modbus link")
+
+
+def _sunspec(codecs: Mapping[str, PointCodec], wire: RegisterWire, site: Site) -> SunSpecLink:
+    return SunSpecLink(list(codecs.values()), wire, authority=site.authority.setpoints)

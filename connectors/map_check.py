@@ -56,6 +56,8 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
         require(not row.writable, "writable", "false: MQTT carries no setpoints")
         require(row.payload is not None, "payload", "where in a message the value is")
         require(bool(row.address) and not {"+", "#"} & set(row.address), "address", "a topic, no wildcards")
+    elif connection.protocol.family == "sunspec":
+        require(row.table == "model", "table", "model")
     else:
         good = row.address.startswith("nsu=") and ";" in row.address
         require(good or row.address.startswith("i="), "address", "nsu=<namespace URI>;s=... (or i=, g=, b=)")

@@ -85,7 +85,8 @@ MQTT_TYPES: dict[str, RawType] = {
     t.name: t
     for t in (_float("number", 64), RawType(name="boolean", kind=Kind.BOOLEAN, raw_min=0, raw_max=1))
 }
-FAMILIES = {"modbus": MODBUS_TYPES, "opc_ua": OPC_UA_TYPES, "mqtt": MQTT_TYPES}
+SUNSPEC_TYPES: dict[str, RawType] = {t.name: t for t in (_float("float", 64),)}  # scale factors applied
+FAMILIES = {"modbus": MODBUS_TYPES, "sunspec": SUNSPEC_TYPES, "opc_ua": OPC_UA_TYPES, "mqtt": MQTT_TYPES}
 
 
 def types_of(connection: Connection) -> dict[str, RawType]:

@@ -216,6 +216,9 @@ class Protocol(StrEnum):
     MODBUS_RTU_TCP = "modbus_rtu_tcp"  # serial frames through a TCP connection to a gateway
     OPC_UA = "opc_ua"
     MQTT = "mqtt"  # told by a broker; never written to
+    SUNSPEC = "sunspec"  # registers found by the device's chain of models, over Modbus TCP
+    SUNSPEC_RTU = "sunspec_rtu"
+    SUNSPEC_RTU_TCP = "sunspec_rtu_tcp"
 
     @property
     def is_modbus(self) -> bool:
@@ -224,13 +227,22 @@ class Protocol(StrEnum):
 
     @property
     def family(self) -> str:
-        """Protocols that share point maps and data types: modbus, opc_ua or mqtt."""
-        return "modbus" if self.value.startswith("modbus") else self.value
+        """Protocols that share point maps and data types: modbus, sunspec, opc_ua or mqtt."""
+        return next((f for f in ("modbus", "sunspec") if self.value.startswith(f)), self.value)
+
+    @property
+    def wire(self) -> "Protocol":
+        """What is spoken on the wire: Modbus for SunSpec."""
+        return {
+            Protocol.SUNSPEC: Protocol.MODBUS_TCP,
+            Protocol.SUNSPEC_RTU: Protocol.MODBUS_RTU,
+            Protocol.SUNSPEC_RTU_TCP: Protocol.MODBUS_RTU_TCP,
+        }.get(self, self)
 
     @property
     def is_rtu(self) -> bool:
         """Units share a bus on which one request is in flight."""
-        return self in (Protocol.MODBUS_RTU, Protocol.MODBUS_RTU_TCP)
+        return self.wire in (Protocol.MODBUS_RTU, Protocol.MODBUS_RTU_TCP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,12 +306,22 @@ class TelemetryLink:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SunSpecRow:
+    """What a map says of a SunSpec point beside its name, which is the address."""
+
+    unit: str | None = None  # of the device, as the map says it; held against the model's definition
+    percent_of: str | None = None  # the SunSpec point that it is a percentage of
+    # (symbol, value): the first that is told counts; `Point.SYMBOL` is one of another point of the model.
+    states: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PointMap:
     """Where one point lives on a device and how its raw value becomes the point's unit and sign.
 
     value = raw * scale * sign + offset. Modbus: `address` is the zero-based register as a number in text,
     `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI; MQTT: `address` is
-    the topic and `payload` says where in a message the value is.
+    the topic and `payload` says where in a message the value is; SunSpec: `address` is model and point.
     """
 
     point: str  # `<asset>.<name>`
@@ -319,6 +341,7 @@ class PointMap:
     writes_per_day: int | None = None  # of a register that wears out; None: as many as are needed
     rate_per_s_max: float | None = None  # most it can move in a second, in the point's unit; None: any
     payload: MqttPayload | None = None  # mqtt
+    sunspec: SunSpecRow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

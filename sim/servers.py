@@ -90,7 +90,7 @@ class PlantServers:
                     )
                     self._opc_ua.append(device)
                     await device.start()
-                case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP | Protocol.MQTT:
+                case _:
                     raise EmsError(f"{connection.id!r}: no {connection.protocol} device is simulated")
         for address, connections in units.items():
             await self._start_modbus(address, connections)

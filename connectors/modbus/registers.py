@@ -48,7 +48,7 @@ class RegisterLink(ABC):
         self._unit = connection.unit_id
         self._codecs = tuple(codecs)
         self._identity = connection.identity
-        self._registers_max = registers_max
+        self.registers_max = registers_max
         self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
 
     @abstractmethod
@@ -88,12 +88,27 @@ class RegisterLink(ABC):
             if code == ILLEGAL_ADDRESS and block.has_holes:
                 # it may be the holes it refuses
                 self._requests = self._plan_reads(
-                    read_blocks(self._codecs, hole_max=0, registers_max=self._registers_max)
+                    read_blocks(self._codecs, hole_max=0, registers_max=self.registers_max)
                 )
         return out
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
         return [await self._write_one(codec, value, until_s) for codec, value in values]
+
+    async def ask(self, address: int, count: int) -> bytes | int:
+        """Holding registers as they came, or the code of the exception that was answered.
+
+        Raises LinkError as `read` does. For links that find their registers themselves.
+        """
+        received = await self._exchange(_BODY.pack(self._unit, READ_HOLDING, address, count))
+        code = exception_code(received)
+        return received[DATA_AT:] if code is None else code
+
+    async def put(self, address: int, words: Sequence[int], until_s: float) -> WriteReply:
+        """Send registers once, in one request of function 16. Never raises."""
+        n = len(words)
+        body = _BODY.pack(self._unit, WRITE_MANY, address, n) + struct.pack(f">B{n}H", 2 * n, *words)
+        return await self._send(body, until_s)
 
     def _plan_reads(self, blocks: Sequence[ReadBlock]) -> list[tuple[ReadBlock, bytes]]:
         functions = {"holding": READ_HOLDING, "input": READ_INPUT}
@@ -110,6 +125,9 @@ class RegisterLink(ABC):
         else:
             body = _BODY.pack(self._unit, WRITE_MANY, codec.address, n)
             body += struct.pack(f">B{n}H", 2 * n, *registers)
+        return await self._send(body, until_s)
+
+    async def _send(self, body: bytes, until_s: float) -> WriteReply:
         try:
             code = exception_code(await self._exchange(body, until_s))
         except NotSent as error:

@@ -4,8 +4,11 @@ from ems.site import Connection, PointMap, Protocol, SerialLine
 from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_mqtt import broker, is_stamped, mqtt_payload
 from ems.site_schema.checks_opcua import ua_security, ua_subscription
+from ems.site_schema.checks_sunspec import sunspec_row
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.units import conversion_factor, parse_quantity, tidy
+
+_TABLES = {"modbus": "holding", "sunspec": "model", "opc_ua": "node", "mqtt": "topic"}
 
 
 def in_unit(value: float | str, unit: str) -> float:
@@ -25,12 +28,12 @@ def point_map(placed: PlacedPoint) -> PointMap:
     factor = conversion_factor(form.unit if form.unit is not None else unit, unit)
     table: str | None = form.table
     if table is None:
-        table = {"modbus": "holding", "opc_ua": "node", "mqtt": "topic"}[placed.connection.protocol.family]
+        table = _TABLES[placed.connection.protocol.family]
     return PointMap(
         point=placed.point,
         address=str(form.address),
         table=table,
-        data_type=form.type,
+        data_type="float" if placed.connection.protocol.family == "sunspec" else form.type,
         byte_order=form.byte_order if form.byte_order is not None else placed.map.byte_order,
         word_order=form.word_order if form.word_order is not None else placed.map.word_order,
         scale=tidy(form.scale * factor),
@@ -44,6 +47,7 @@ def point_map(placed: PlacedPoint) -> PointMap:
         writes_per_day=form.writes_per_day,
         rate_per_s_max=None if form.rate_per_s_max is None else in_unit(form.rate_per_s_max, unit),
         payload=mqtt_payload(placed),
+        sunspec=sunspec_row(placed),
     )
 
 

@@ -182,7 +182,7 @@ def _ratings(draft: Draft, point: str, numbers: Mapping[str, float]) -> None:
         if (
             placed.point == point
             and placed.spec is not None
-            and placed.map.protocol is placed.connection.protocol
+            and placed.map.protocol.family == placed.connection.protocol.family
         ):
             try:
                 row = point_map(placed)

@@ -30,7 +30,7 @@ def check_devices(draft: Draft) -> None:
                 "one connection, one writer per device",
             )
         other, protocol = spoken.setdefault(place, (connection_id, c.protocol))
-        if protocol is not c.protocol:
+        if protocol.wire is not c.protocol.wire:
             draft.add(
                 (*loc, key),
                 f"{where} with {c.protocol}",
@@ -48,12 +48,12 @@ def _of_place(draft: Draft, connection_id: str, c: ConnectionForm) -> str:
     """What tells devices at one host and port apart: unit, endpoint, or our name at a broker."""
     if c.protocol is Protocol.MQTT:
         return client_id(draft, connection_id, c.mqtt)
-    return str(c.unit_id) if c.protocol.is_modbus else c.endpoint
+    return str(c.unit_id) if c.protocol.wire.is_modbus else c.endpoint
 
 
 def _placed(draft: Draft, loc: Loc, c: ConnectionForm) -> bool:
     """Whether it is said where the device is: a serial port with modbus_rtu, else host and port."""
-    serial = c.protocol is Protocol.MODBUS_RTU
+    serial = c.protocol.wire is Protocol.MODBUS_RTU
     good = True
     for key, given, wanted in (
         ("serial", c.serial is not None, serial),
@@ -81,5 +81,5 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
         draft.add((*loc, "unit_id"), str(c.unit_id), "1 to 247 on a bus", "nobody answers a broadcast")
     if c.protocol is not Protocol.OPC_UA and c.endpoint:
         draft.add((*loc, "endpoint"), repr(c.endpoint), f"no endpoint with {c.protocol}")
-    if c.protocol.is_modbus and c.stamps_sampled:
+    if c.protocol.wire.is_modbus and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from ems.site import IdentityField, Protocol
+from ems.site_schema.checks_sunspec import sunspec_identity
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm, IdentityForm
 from ems.site_schema.text import Loc
@@ -20,7 +21,8 @@ def check_identity(draft: Draft) -> None:
         placed = _first(draft, connection_id)
         if placed is None:
             continue
-        if form.serial_number is not None and "serial" not in placed.map.identity:
+        is_sunspec = form.protocol.family == "sunspec"
+        if form.serial_number is not None and "serial" not in placed.map.identity and not is_sunspec:
             draft.add(
                 ("connections", connection_id, "serial_number"),
                 repr(form.serial_number),
@@ -37,7 +39,10 @@ def check_identity(draft: Draft) -> None:
 def identity_fields(draft: Draft, connection_id: str, form: ConnectionForm) -> tuple[IdentityField, ...]:
     """The identity block of a connection's map; the serial number is that of the connection."""
     placed = _first(draft, connection_id)
-    return () if placed is None else tuple(_built(placed, form))
+    if placed is None:
+        return ()
+    is_sunspec = form.protocol.family == "sunspec"
+    return tuple(sunspec_identity(placed, form) if is_sunspec else _built(placed, form))
 
 
 def _built(placed: PlacedPoint, form: ConnectionForm) -> Iterator[IdentityField]:
@@ -67,9 +72,13 @@ def _field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
     known = ("string", *(_REGISTERS if protocol.is_modbus else _NODES))
     if form.type not in known:
         doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}")
-    if protocol is Protocol.OPC_UA:
+    if protocol.family == "sunspec":
+        for key in ("address", "table", "length"):
+            if (value := getattr(form, key)) is not None:
+                doc.add((*loc, key), repr(value), "nothing with sunspec: model 1 tells it")
+    elif protocol is Protocol.OPC_UA:
         if not (isinstance(form.address, str) and re.fullmatch(r"(nsu=[^;]+;|)[isgb]=.+", form.address)):
-            doc.add((*loc, "address"), repr(form.address), "a node id: nsu=<namespace URI>;s=<name>")
+            doc.add((*loc, "address"), _shown(form.address), "a node id: nsu=<namespace URI>;s=<name>")
     else:
         _registers(placed, loc, form)
     if name == "serial" and form.expect is not None:
@@ -86,6 +95,10 @@ def _field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
         doc.add((*loc, "expect"), repr(form.expect), "either `expect`, or `from` and `to`")
 
 
+def _shown(address: int | str | None) -> str:
+    return "nothing" if address is None else repr(address)
+
+
 def _registers(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
     doc = placed.document
     if form.type == "string" and form.length is None:
@@ -93,6 +106,6 @@ def _registers(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
     if form.type != "string" and form.length is not None:
         doc.add((*loc, "length"), str(form.length), "only with type: string")
     if not (isinstance(form.address, int) and 0 <= form.address <= LAST_REGISTER):
-        doc.add((*loc, "address"), repr(form.address), f"0 to {LAST_REGISTER}, zero-based")
+        doc.add((*loc, "address"), _shown(form.address), f"0 to {LAST_REGISTER}, zero-based")
     if form.table not in (None, "holding", "input"):
         doc.add((*loc, "table"), repr(form.table), "holding or input")

@@ -9,6 +9,7 @@ from ems.site import PointMap, Protocol
 from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_devices import check_devices
 from ems.site_schema.checks_mqtt import mqtt_row, no_payload
+from ems.site_schema.checks_sunspec import no_sunspec, sunspec_form
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.text import Loc
@@ -23,9 +24,14 @@ _INTEGERS: dict[str, dict[str, tuple[int, bool]]] = {  # family of protocols -> 
         "SByte": (8, True), "Byte": (8, False), "Int16": (16, True), "UInt16": (16, False),
         "Int32": (32, True), "UInt32": (32, False), "Int64": (64, True), "UInt64": (64, False),
     },
-    "mqtt": {},
+    "mqtt": {}, "sunspec": {},
 }  # fmt: skip
-_OTHERS = {"modbus": ("f32", "f64"), "opc_ua": ("Boolean", "Float", "Double"), "mqtt": ("number", "boolean")}
+_OTHERS = {
+    "modbus": ("f32", "f64"),
+    "sunspec": (),
+    "opc_ua": ("Boolean", "Float", "Double"),
+    "mqtt": ("number", "boolean"),
+}
 
 DAY_S = 86400.0
 MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
@@ -89,13 +95,19 @@ def _row(placed: PlacedPoint) -> None:
     form, loc, doc = placed.form, placed.loc, placed.document
     family = placed.connection.protocol.family
     known = (*_INTEGERS[family], *_OTHERS[family])
-    if form.type not in known:
-        doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}", hint(form.type, known))
-    if placed.connection.protocol is Protocol.MQTT:
+    if form.type not in known and family != "sunspec":
+        found = repr(form.type) if form.type else "nothing"
+        doc.add((*loc, "type"), found, f"one of {', '.join(known)}", hint(form.type, known))
+    if family == "sunspec":
+        sunspec_form(placed)
+        no_payload(placed)
+    elif placed.connection.protocol is Protocol.MQTT:
         mqtt_row(placed)
     else:
         no_payload(placed)
         _address(placed)
+    if family != "sunspec":
+        no_sunspec(placed)
     _access(placed)
     if form.writes_per_day is not None and not form.writable:
         doc.add((*loc, "writes_per_day"), str(form.writes_per_day), "nothing: this point is not writable")
@@ -257,7 +269,8 @@ def _registers(draft: Draft) -> None:
 
 
 def _place_word(placed: PlacedPoint) -> str:
-    return "node" if placed.connection.protocol is Protocol.OPC_UA else "topic and place"
+    words = {"opc_ua": "node", "sunspec": "point", "mqtt": "topic and place"}
+    return words[placed.connection.protocol.family]
 
 
 def _watchdog(draft: Draft, connection_id: str, connection: ConnectionForm) -> None:

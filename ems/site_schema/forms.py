@@ -224,7 +224,7 @@ class PointForm(Form):
 
     address: int | str
     table: Literal["holding", "input", "node"] | None = None
-    type: Text
+    type: str = Field(default="", description="left out with sunspec: the model says it")
     scale: Annotated[float, Quantity("", gt=0)] = 1.0
     offset: Annotated[float, Quantity("")] = 0.0
     sign: Literal[1, -1] = 1
@@ -241,12 +241,14 @@ class PointForm(Form):
     good: list[bool | int | str] = Field(default=[], description="mqtt: what `quality` says of a good value")
     time: str | None = Field(default=None, description="mqtt: JSON pointer of the time of the sample")
     time_form: Literal["iso", "s", "ms"] | None = Field(default=None, description="mqtt: iso")
+    percent_of: Text | None = Field(default=None, description="sunspec: point that this is a percentage of")
+    states: dict[str, float] = Field(default={}, description="sunspec: value by symbol, the first that holds")
 
 
 class IdentityForm(Form):
     """Where a device tells one part of what it is, and what this map was written for."""
 
-    address: int | str
+    address: int | str | None = Field(default=None, description="left out with sunspec: it is in model 1")
     table: Literal["holding", "input", "node"] | None = None
     type: Text = "string"
     length: Annotated[int, Field(ge=1, le=64)] | None = Field(

@@ -25,6 +25,7 @@ EXEMPT = {
     "ControlParams.emergency_stop": "what each setpoint is to be, in its own unit",
     "SetLimit.value": "in the unit of its subject: kW, or that of the setpoint it names",
     "StandingLimit.value": "in the unit of its subject: kW, or that of the setpoint it names",
+    "SunSpecRow.states": "values of the point whose row this is, by symbol",
     "Sample.value": "a stored reading, in the unit of the point that was asked for",
     "UniformSeries.values": "a series of any quantity; who holds it says the unit",
 }

@@ -1,0 +1,1 @@
+"""SunSpec devices: registers found by the device's own chain of models, on any Modbus wire."""
