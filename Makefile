@@ -51,11 +51,12 @@ endif
 
 # Who may command, the plan check and the gate before the wire: the quick tests that are about them, and every
 # branch taken. The random ones among them are left to "make test": no branch hangs on luck.
-AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,control.py authority_gate.py authority_edges.py \
-	authority_layers.py commands_edges.py contention.py desk_edges.py desk_limits_edges.py desk_rights.py \
-	droop.py effect.py effect_edges.py gate_edges.py last_line.py last_line_edges.py layers_edges.py leases.py \
-	limits_edges.py modes_edges.py plan_check.py plan_check_edges.py plan_moves.py plan_moves_edges.py rounding.py \
-	ruling_edges.py safe_stop.py stage_edges.py standing.py write_budget.py write_outcomes.py writing_edges.py) \
+AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,control.py control_limits.py control_modes.py \
+	control_stops.py authority_gate.py authority_edges.py authority_layers.py commands_edges.py \
+	contention.py desk_edges.py desk_limits_edges.py desk_rights.py droop.py effect.py effect_edges.py \
+	gate_edges.py last_line.py last_line_edges.py layers_edges.py leases.py limits_edges.py modes_edges.py \
+	plan_check.py plan_check_edges.py plan_moves.py plan_moves_edges.py rounding.py ruling_edges.py \
+	safe_stop.py stage_edges.py standing.py write_budget.py write_outcomes.py writing_edges.py) \
 	tests/scenarios/test_67_select_before_operate.py
 RANDOM := hostile or intersect_a or skipped_authority or never_exceeds
 

@@ -41,9 +41,9 @@ WALL_S, WALL_TIMES = 60.0, 30.0  # one that waits for ever is found too, on a ma
 FINDERS = 12  # tests that come first since they found a fault of the same function
 UNPLANTED = 77
 AUTHORITY_TESTS = (
-    "authority_edges", "authority_gate", "authority_layers", "control", "desk_edges", "desk_limits_edges",
-    "desk_rights", "layers_edges", "leases", "limits_edges", "modes_edges", "ruling_edges", "stage_edges",
-    "standing",
+    "authority_edges", "authority_gate", "authority_layers", "control", "control_limits", "control_modes",
+    "control_stops", "desk_edges", "desk_limits_edges", "desk_rights", "layers_edges", "leases",
+    "limits_edges", "modes_edges", "ruling_edges", "stage_edges", "standing",
 )  # fmt: skip
 WRITING_TESTS = (
     "authority_gate", "commands_edges", "contention", "droop", "effect", "effect_edges", "gate_edges",

@@ -3,8 +3,8 @@
 import pytest
 
 from ems.requests import Answer, Operate, Select
+from tests.unit.dispatch.controlled import RUN, manual
 from tests.unit.dispatch.loop import Loop
-from tests.unit.dispatch.test_control import RUN, manual
 
 pytestmark = pytest.mark.scenario(67)
 

@@ -11,7 +11,7 @@ from ems.records import JsonValue
 from ems.requests import Confirm, SetLimit, SetSetpoint
 from tests.builders import site
 from tests.unit.api.fakes import FakePlans, clock, full_history, status
-from tests.unit.dispatch.test_control import DOOR, P_SET, manual
+from tests.unit.dispatch.controlled import DOOR, P_SET, manual
 
 
 def api_of(**fields: JsonValue) -> TestClient:

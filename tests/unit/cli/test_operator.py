@@ -21,8 +21,8 @@ from ems.clock import VirtualClock
 from ems.control import ControlMode, Role
 from ems.control_site import ControlParams, Interlock, InterlockEffect, LimitKind, UtilityLimit
 from tests.builders import T0
+from tests.unit.dispatch.controlled import P_SET, Steady
 from tests.unit.dispatch.loop import Loop, site_with
-from tests.unit.dispatch.test_control import P_SET, Steady
 
 PAGE = Path(__file__).parents[3] / "docs" / "authority.md"
 TYPED = re.findall(r"^ems (operator .*)$", PAGE.read_text(), re.M)

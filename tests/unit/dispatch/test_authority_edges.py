@@ -33,8 +33,8 @@ from ems.requests import (
 )
 from ems.site import GridMode
 from ems.telemetry import Snapshot
+from tests.unit.dispatch.controlled import DOOR, P_LIMIT, P_SET, RUN, USERS, loop, manual, utility
 from tests.unit.dispatch.test_authority_gate import LAYOUT, NOW, condition, proposal
-from tests.unit.dispatch.test_control import DOOR, P_LIMIT, P_SET, RUN, USERS, loop, manual, utility
 
 GIVEN = TickInput(snapshot=Snapshot(at=NOW, monotonic_s=0.0, readings={}), plan=None, outages=(), dt_s=1.0)
 

@@ -37,9 +37,9 @@ from ems.requests import (
     TellLimit,
 )
 from ems.telemetry import Quality, Reading
+from tests.unit.dispatch.controlled import P_LIMIT, P_SET, RUN, USERS
 from tests.unit.dispatch.loop import site_with
 from tests.unit.dispatch.test_authority_gate import NOW, condition, gate_input
-from tests.unit.dispatch.test_control import P_LIMIT, P_SET, RUN, USERS
 
 CAP, CONTACT, STOP = "grid1.p_pv_kw_max", "bus.contact_1", "bus.emergency_stop"
 DEMANDS = {P_SET: 0.0, P_LIMIT: 0.0}

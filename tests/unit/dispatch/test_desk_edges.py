@@ -26,8 +26,8 @@ from ems.requests import (
     SwitchMode,
 )  # fmt: skip
 from tests.builders import site
+from tests.unit.dispatch.controlled import P_LIMIT, P_SET, RUN, USERS
 from tests.unit.dispatch.test_authority_gate import NOW, condition
-from tests.unit.dispatch.test_control import P_LIMIT, P_SET, RUN, USERS
 from tests.unit.dispatch.test_layers_edges import DOOR
 
 PARAMS = ControlParams(

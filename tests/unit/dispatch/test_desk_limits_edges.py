@@ -11,7 +11,7 @@ from dispatch.authority.desk_scene import Verdict
 from dispatch.authority.state import AuthorityMemory, Chosen, Loosened, Pending, Told
 from ems.control import ControlMode
 from ems.requests import Bypass, Confirm, SetLimit, TellLimit
-from tests.unit.dispatch.test_control import P_SET, RUN
+from tests.unit.dispatch.controlled import P_SET, RUN
 from tests.unit.dispatch.test_desk_edges import AUTO, LAYOUT, MANUAL, TEST, limits, scene, who
 
 HIGH = f"{P_SET}.high"

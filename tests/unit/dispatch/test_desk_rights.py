@@ -4,8 +4,8 @@ import pytest
 
 from ems.control import ControlMode
 from ems.requests import Bypass, Confirm, Operate, Select, SetLimit, SwitchMode
+from tests.unit.dispatch.controlled import DOOR, P_LIMIT, P_SET, loop
 from tests.unit.dispatch.loop import Loop
-from tests.unit.dispatch.test_control import DOOR, P_LIMIT, P_SET, loop
 
 
 def selected(one: Loop, point: str, value: float) -> str:

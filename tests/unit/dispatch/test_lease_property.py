@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from dispatch.authority.stage import restored
 from ems.control import ControlMode
 from ems.requests import Operate, Release, Select, SetSetpoint, SwitchMode
+from tests.unit.dispatch.controlled import P_SET, USERS, loop
 from tests.unit.dispatch.loop import Loop
-from tests.unit.dispatch.test_control import P_SET, USERS, loop
 
 ANN = "ann"
 EXPIRY_S = 600.0

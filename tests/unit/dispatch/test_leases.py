@@ -8,8 +8,8 @@ import pytest
 from dispatch.authority.stage import restored
 from ems.control import ControlMode
 from ems.requests import Operate, Release, Select, SetSetpoint, Standing, SwitchMode
+from tests.unit.dispatch.controlled import P_SET, loop, manual
 from tests.unit.dispatch.loop import Loop
-from tests.unit.dispatch.test_control import P_SET, loop, manual
 
 SELECTOR = "bess1.remote"
 

@@ -21,9 +21,9 @@ from dispatch.authority.state import AuthorityMemory, Chosen, InputSeen, Lease
 from dispatch.state import Written
 from ems.condition import PlantCondition
 from ems.control import ControlMode
+from tests.unit.dispatch.controlled import P_LIMIT, P_SET, RUN
 from tests.unit.dispatch.test_authority_gate import NOW, condition
 from tests.unit.dispatch.test_condition import snapshot
-from tests.unit.dispatch.test_control import P_LIMIT, P_SET, RUN
 from tests.unit.dispatch.test_desk_edges import AUTO, CALM, LAYOUT, MANUAL
 
 CONTROL = LAYOUT.control

@@ -25,8 +25,8 @@ from ems.control_site import LimitKind
 from ems.requests import PLANT, Standing
 from ems.site import GridMode
 from tests.builders import T0
+from tests.unit.dispatch.controlled import P_LIMIT, P_SET, RUN
 from tests.unit.dispatch.test_condition import snapshot
-from tests.unit.dispatch.test_control import P_LIMIT, P_SET, RUN
 from tests.unit.dispatch.test_desk_edges import AUTO, LAYOUT, limits
 from tests.unit.dispatch.test_last_line import RULING, in_mode
 from tests.unit.dispatch.test_modes_edges import BY_ANN, BY_BOB, held, lease

@@ -18,9 +18,9 @@ from ems.control import ControlMode
 from ems.control_site import ControlParams, LimitKind
 from ems.requests import PLANT, SetLimit, Standing, StandingLimit
 from tests.builders import site
+from tests.unit.dispatch.controlled import P_LIMIT, P_SET, RUN
 from tests.unit.dispatch.test_authority_gate import NOW, condition
 from tests.unit.dispatch.test_condition import snapshot
-from tests.unit.dispatch.test_control import P_LIMIT, P_SET, RUN
 from tests.unit.dispatch.test_desk_edges import AUTO, LAYOUT, MANUAL, PARAMS, limits
 from tests.unit.dispatch.test_last_line import RULING
 from tests.unit.dispatch.test_modes_edges import BY_ANN, BY_BOB, held, lease

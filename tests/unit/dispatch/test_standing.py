@@ -21,8 +21,8 @@ from ems.requests import (
 )
 from sim.rig import Rig
 from tests import builders
+from tests.unit.dispatch.controlled import DOOR, P_SET, loop, manual, utility
 from tests.unit.dispatch.loop import Loop
-from tests.unit.dispatch.test_control import DOOR, P_SET, loop, manual, utility
 
 LOST = Standing(plant=ControlMode.OFF, lost=True)
 
