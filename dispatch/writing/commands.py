@@ -149,7 +149,7 @@ def gate_input_of(
         dt_s=dt_s,
         state_hash=_state_hash(layout, observed),
         spent=spent_points(layout, state.budget, snapshot),
-        ours=ours_of(state.contention),
+        ours=ours_of(layout, state.contention, snapshot.monotonic_s),
         held=state.contention.held,
     )
 

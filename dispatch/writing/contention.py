@@ -15,6 +15,7 @@ from dispatch.writing.contention_memory import ContentionMemory, Contest
 from dispatch.writing.outcomes import slack_of
 from ems.commands import Setpoint
 from ems.frozen import replace
+from ems.silence import when_silent
 from ems.telemetry import Snapshot
 
 AGAIN_S = 60.0  # between two rewrites against the other master
@@ -62,9 +63,19 @@ def watch(
     return memory, {**written, **stand}
 
 
-def ours_of(memory: ContentionMemory) -> dict[str, float]:
-    """PV limits that are read back otherwise than sent, with what was sent: either may be what holds."""
-    return {p: memory.sent[p][-1][1] for p in memory.contests if p.endswith(".p_limit_kw")}
+def ours_of(layout: Layout, memory: ContentionMemory, now_s: float) -> dict[str, float]:
+    """PV limits that are read back otherwise than sent, with the least that may hold instead.
+
+    That is what was sent; and, for a contest is yielded to, what the device goes to in silence once it has
+    waited for us as long as it waits for anybody.
+    """
+    out: dict[str, float] = {}
+    for point in memory.contests:
+        if point.endswith(".p_limit_kw"):
+            at_s, sent = memory.sent[point][-1]
+            silent, timeout_s = when_silent(layout.setpoints[point], sent)
+            out[point] = min(sent, silent) if now_s - at_s >= timeout_s - LAG_S else sent
+    return out
 
 
 def contention_alarms(memory: ContentionMemory) -> Iterator[Alarm]:

@@ -149,8 +149,8 @@ def test_gate_is_told_that_a_battery_forms_where_nobody_knows_about_the_mains():
 def test_gate_is_told_what_is_spent_and_what_others_hold():
     layout = replace(LAYOUT, writes_per_day={BESS: 3, PV: 3})
     budget = BudgetMemory(day=T0.astimezone(LAYOUT.zone).date(), spent={BESS: 3, PV: 2})
-    sent = {PV: ((0.0, 10.0), (5.0, 20.0), (9.0, 30.0))}
-    contested = ContentionMemory(sent=sent, contests={PV: Contest(value=90.0, rewritten_s=9.0)})
+    sent = {PV: ((0.0, 10.0), (95.0, 20.0), (99.0, 30.0))}
+    contested = ContentionMemory(sent=sent, contests={PV: Contest(value=90.0, rewritten_s=99.0)})
     given = told(EdgeState(epoch=1, budget=budget, contention=contested), layout)
     assert given.spent == frozenset({BESS})
     assert given.ours == {PV: 30.0}

@@ -10,12 +10,14 @@ from dispatch.writing.contention import (
     AGAIN_S,
     KEPT,
     LAG_S,
+    _is_old,
     contention_alarms,
     ours_of,
     watch,
     yields,
 )
 from dispatch.writing.contention_memory import ContentionMemory, Contest
+from ems.assets import DeviceBehaviour, OnSilence
 from ems.commands import Cause
 from ems.telemetry import Quality, Reading, Snapshot
 from tests.builders import T0, site
@@ -175,7 +177,7 @@ def test_ours_and_the_alarm_tell_the_newest_of_ours():
     sent = dict.fromkeys((PV, BESS), ((0.0, 10.0), (5.0, 20.0), (9.0, 30.0)))
     contests = {p: Contest(value=90.0, rewritten_s=9.0) for p in (PV, BESS)}
     memory = ContentionMemory(sent=sent, contests=contests)
-    assert ours_of(memory) == {PV: 30.0}  # of a battery the ramp starts at what is read
+    assert ours_of(LAYOUT, memory, 10.0) == {PV: 30.0}  # of a battery the ramp starts at what is read
     assert all("(30)" in a.text for a in contention_alarms(memory))
 
 
@@ -202,6 +204,21 @@ def test_watch_reading_from_before_the_last_write_is_judged_by_what_was_sent_bef
     first = wrote(0.0, 0.0), told(0.0, 0.5, point=PV)
     memory, _ = seen(first, (wrote(10.0, 1.0), told(0.0, 0.5, point=PV)), point=PV)
     assert memory.held == {}
+
+
+@pytest.mark.parametrize(
+    ("sent", "value", "old"),
+    [
+        (((0.0, 100.0), (1.0, 0.0)), SLACK_KW, False),  # the newest, as a register rounds it
+        (((0.0, 100.0), (1.0, 0.0)), 100.0 + SLACK_KW, True),  # an older one, rounded
+        (((0.0, 0.0), (2.0, 100.0)), 0.0, False),  # told in the moment the newest was sent: before it
+        (((2.0, 100.0), (3.0, 0.0)), 100.0, False),  # told before anything was sent
+    ],
+)
+def test_old_value_is_one_of_those_a_device_had_and_not_the_newest_of_them(
+    sent: tuple[tuple[float, float], ...], value: float, old: bool
+):
+    assert _is_old(LAYOUT, BESS, sent, value, 2.0) is old
 
 
 def test_watch_keeps_the_last_values_and_counts_rewrites_from_the_last_of_ours():
@@ -251,5 +268,24 @@ def test_ours_of_pv_limits_alone_and_as_they_were_sent_last():
         sent={BESS: ((0.0, 1.0),), PV: ((0.0, 200.0), (5.0, 300.0)), "pv2.p_limit_kw": ((0.0, 7.0),)},
         contests={p: Contest(value=9.0, rewritten_s=0.0) for p in (BESS, PV)},
     )
-    assert ours_of(both) == {PV: 300.0}
-    assert ours_of(replace(both, contests={})) == {}
+    assert ours_of(LAYOUT, both, 6.0) == {PV: 300.0}
+    assert ours_of(LAYOUT, replace(both, contests={}), 6.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("silent_kw", "now_s", "ours_kw"),
+    [(140.0, 44.9, 300.0), (140.0, 45.0, 140.0), (400.0, 99.0, 300.0), (None, 99.0, 300.0)],
+)
+def test_ours_of_a_device_that_was_yielded_to_until_it_acts_by_itself(
+    silent_kw: float | None, now_s: float, ours_kw: float
+):
+    """Found by soak, seed 95: a frozen read-back was yielded to for a minute; after 45 s PV fell to 140."""
+    does = OnSilence.HOLD if silent_kw is None else OnSilence.VALUE
+    behaviour = DeviceBehaviour(timeout_s=45.0, on_silence=does, value=silent_kw)
+    authority = LAYOUT.setpoints[PV]
+    authority = replace(authority, safety=replace(authority.safety, behaviour=behaviour))
+    layout = replace(LAYOUT, setpoints={**LAYOUT.setpoints, PV: authority})
+    contested = ContentionMemory(
+        sent={PV: ((5.0, 300.0),)}, contests={PV: Contest(value=276.5, rewritten_s=5.0)}
+    )
+    assert ours_of(layout, contested, now_s) == {PV: ours_kw}

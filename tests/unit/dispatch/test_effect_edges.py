@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from dispatch.layout import Layout, layout_of
-from dispatch.observing.condition import observe
+from dispatch.observing.condition import Observed, observe
 from dispatch.state import ObserverMemory, Written
-from dispatch.writing.effect import _droop_kw, _judged, _off_kw, _Unit, _unit
+from dispatch.writing.effect import _droop_kw, _genset, _judged, _off_kw, _shares, _Unit, _unit
 from dispatch.writing.effect_memory import Following
+from ems.points import BessState, GensetState
 from ems.telemetry import Quality, Reading, Snapshot
 from tests.builders import T0, site
 from tests.unit.dispatch.test_condition import snapshot
@@ -132,3 +133,69 @@ def test_droop_at_no_frequency_at_all_excuses_nobody(f_hz: float):
     reading = Reading(point="bus.f_hz", value=f_hz, quality=Quality.GOOD, source_time=T0, arrived_s=0.0)
     shot = Snapshot(at=T0, monotonic_s=0.0, readings={"bus.f_hz": reading})
     assert _droop_kw(LAYOUT, shot, "bess1", 100.0) == 0.0
+
+
+@pytest.mark.parametrize("f_hz", [47.0, 53.0])
+def test_droop_six_percent_off_is_a_frequency_still(f_hz: float):
+    reading = Reading(point="bus.f_hz", value=f_hz, quality=Quality.GOOD, source_time=T0, arrived_s=0.0)
+    shot = Snapshot(at=T0, monotonic_s=0.0, readings={"bus.f_hz": reading})
+    assert abs(_droop_kw(LAYOUT, shot, "bess1", 100.0)) == 100.0
+
+
+RUNNING: dict[str, Any] = {"gen1__state": float(GensetState.RUNNING.code), "gen1__p_kw": 150.0}
+ISLAND: dict[str, Any] = {"grid1__breaker_closed": 0.0, "grid1__v_pu": 0.0}
+
+
+def set_of(
+    age_s: float = 30.0, run: float = 1.0, layout: Layout = LAYOUT, **changes: Any
+) -> tuple[_Unit | None, Observed]:
+    """The first set, on load for so long, as it would be judged."""
+    shot = snapshot(T0, 100.0, **(RUNNING | changes))
+    _, observed = observe(layout, ObserverMemory(), shot, {}, 1.0, {})
+    aged = replace(observed.condition.gensets["gen1"], age_s=age_s)
+    condition = replace(observed.condition, gensets={**observed.condition.gensets, "gen1": aged})
+    observed = replace(observed, condition=condition)
+    written = {"gen1.run_request": Written(value=run, at_s=0.0, known=True)}
+    return _genset(layout, written, shot, observed, "gen1"), observed
+
+
+def test_set_may_give_from_nothing_to_its_rating_after_the_slower_of_its_ramps():
+    """400 kW at 20 kW/s, 10 kW/s downwards: 40 s, and the 3 s of every unit."""
+    unit, _ = set_of()
+    assert unit is not None
+    assert (unit.low_kw, unit.high_kw, unit.settle_s) == (0.0, 400.0, 23.0)
+    gens = LAYOUT.site.gensets
+    site_ = replace(LAYOUT.site, gensets=(replace(gens[0], ramp_down_kw_s=10.0), *gens[1:]))
+    unit, _ = set_of(age_s=60.0, layout=layout_of(site_))
+    assert unit is not None
+    assert unit.settle_s == 43.0
+    unit, _ = set_of(age_s=60.0, layout=replace(LAYOUT, poll_s={"gen1": 5.0}))
+    assert unit is not None
+    assert unit.settle_s == 28.0
+
+
+@pytest.mark.parametrize(
+    ("age_s", "run", "judged"),
+    [(23.0, 1.0, True), (22.9, 1.0, False), (30.0, 0.5, True), (30.0, 0.49, False)],
+)
+def test_set_is_judged_once_it_has_had_its_time_and_while_it_is_asked_to_run(
+    age_s: float, run: float, judged: bool
+):
+    assert (set_of(age_s, run)[0] is not None) is judged
+
+
+@pytest.mark.parametrize(("p_kw", "judged"), [(375.0, False), (374.9, True), (-375.0, False), (-374.9, True)])
+def test_set_beside_a_battery_at_the_edge_of_its_limits_is_not_judged(p_kw: float, judged: bool):
+    """5 % of 500 kW before 400 kW either way."""
+    limits = {"bess1__p_charge_kw_max": 400.0, "bess1__p_discharge_kw_max": 400.0}
+    forming = {"bess1__state": float(BessState.FORMING.code), "bess1__p_kw": p_kw}
+    assert (set_of(**(ISLAND | limits | forming))[0] is not None) is judged
+
+
+def test_sets_that_form_share_and_one_that_stands_still_does_not():
+    following = {"bess1__state": float(BessState.FOLLOWING.code)}
+    _, observed = set_of(**(ISLAND | following))
+    assert observed.condition.forming == "gen1"
+    assert _shares(observed, "gen1")
+    assert not _shares(observed, "gen2")
+    assert not _shares(observed, "bess1")

@@ -7,7 +7,7 @@ import pytest
 
 from dispatch.layout import Layout
 from dispatch.state import Written
-from dispatch.writing.gate import _due, _eases, _lets_pv_go, _ramp_start, forbidden, gate
+from dispatch.writing.gate import _due, _eases, _lets_pv_go, _may_hold, _ramp_start, forbidden, gate
 from ems.commands import Cause, Command, Refusal, Setpoint
 from ems.site import GridMode
 from tests.unit.dispatch.test_authority_gate import LAYOUT, gate_input, setpoint
@@ -181,6 +181,24 @@ def test_ramp_of_what_protects_ends_at_nothing_where_the_bound_is_nothing():
     s = setpoint(BESS, 0.0, protective=True, low=0.0, high=100.0)
     assert _ramp_start(s, stood(-5.0)) is None
     assert _ramp_start(replace(s, value=5.0), stood(-5.0)) == 0.0
+
+
+@pytest.mark.parametrize("stands", [-50.0, 80.0])
+def test_ramp_of_what_protects_is_free_from_a_bound_itself(stands: float):
+    """Across zero, too: only what stands outside is brought to its bound first."""
+    s = setpoint(BESS, -0.5 * stands, protective=True, low=-50.0, high=80.0)
+    assert _ramp_start(s, stood(stands)) is None
+    assert _ramp_start(s, stood(1.1 * stands)) == stands
+
+
+@pytest.mark.parametrize(
+    ("ours", "held", "may"),
+    [({PV: 30.0}, {PV: 20.0}, 20.0), ({PV: 20.0}, {PV: 30.0}, 20.0), ({}, {PV: 30.0}, 30.0), ({}, {}, None)],
+)
+def test_pv_limit_that_may_be_held_is_the_lower_of_what_was_sent_and_what_is_told(
+    ours: dict[str, float], held: dict[str, float], may: float | None
+):
+    assert _may_hold(PV, replace(gate_input(), ours=ours, held=held)) == may
 
 
 @pytest.mark.parametrize("cause", FREE)
