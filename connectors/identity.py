@@ -60,6 +60,10 @@ def unlike_map(fields: Iterable[IdentityField], told: Told) -> list[str]:
             out.append(f"{f.name} is not told")
         elif f.name != "serial" and f.expected is not None and text != f.expected:
             out.append(f"{f.name} is {text!r}, the map is for {f.expected!r}")
+        elif f.starts is not None and not text.startswith(f.starts):
+            out.append(f"{f.name} is {text!r}, the map is for {f.starts!r} and what begins with it")
+        elif f.one_of and text not in f.one_of:
+            out.append(f"{f.name} is {text!r}, the map is for {', '.join(map(repr, f.one_of))}")
         elif (f.low is not None or f.high is not None) and not _between(f, text):
             out.append(f"{f.name} is {text!r}, the map is for {_span(f)}")
     return out

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterable
 
-from connectors.raw_types import MODBUS_TYPES, types_of
+from connectors.raw_types import MODBUS_TYPES, Kind, types_of
 from ems.errors import Problem
 from ems.site import Connection, PointMap, Protocol
 
@@ -42,6 +42,12 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
     require(row.sign in (1, -1), "sign", "1 or -1")
     require(math.isfinite(row.low), "low", "a finite number")
     require(math.isfinite(row.high) and row.high >= row.low, "high", f"a finite number from {row.low!r} up")
+    kind = types[row.data_type].kind if row.data_type in types else Kind.INTEGER
+    whole = kind is Kind.INTEGER
+    require(
+        row.bit is None or (whole and not row.writable and not row.codes), "bit", "of an integer, read only"
+    )
+    require(not row.codes or whole, "codes", "of an integer type")
     if connection.protocol.is_modbus:
         require(row.byte_order in ORDERS, "byte_order", "big or little")
         require(row.word_order in ORDERS, "word_order", "big or little")

@@ -1,6 +1,7 @@
 """The codec between what a device holds and what a point means. Pure; a simulator's servers use it backwards.
 
-value = raw * scale * sign + offset. Nothing leaves this module that is not finite, and nothing that is not
+value = raw * scale * sign + offset, of one bit of raw where the row names one; where it has codes, what they
+say. Nothing leaves this module that is not finite, and nothing that is not
 finite or outside its plausible range is ever sent.
 """
 
@@ -32,11 +33,12 @@ class PointCodec:
     raw : its data type.
     """
 
-    __slots__ = ("_factor", "_high", "_low", "_order", "_struct", "point", "raw")
+    __slots__ = ("_codes", "_factor", "_high", "_low", "_order", "_struct", "point", "raw")
 
     def __init__(self, point: PointMap, raw: RawType) -> None:
         self.point = point
         self.raw = raw
+        self._codes = dict(point.codes)
         self._factor = point.scale * point.sign
         slack = self._slack()
         self._low, self._high = point.low - slack, point.high + slack
@@ -61,6 +63,11 @@ class PointCodec:
         return self._order is None and self._struct is not None and self._struct.format.startswith(">")
 
     @property
+    def is_linear(self) -> bool:
+        """The whole raw count goes through the formula."""
+        return self.point.bit is None and not self._codes
+
+    @property
     def usual(self) -> tuple[str, int | None, float, float, float, float]:
         """Point, count for *not available*, factor, offset, low, high: enough for a good value."""
         p = self.point
@@ -68,11 +75,25 @@ class PointCodec:
 
     def from_raw(self, raw: Raw) -> Decoded:
         """Raw value -> value in the point's unit and its quality; the value is finite or None."""
+        if not self.is_linear:
+            return self._from_count(int(raw))
         if raw == self.raw.sentinel and self.raw.sentinel is not None:
             return Decoded(None, Quality.DEVICE_BAD)
         value = float(raw) * self._factor + self.point.offset
         if not math.isfinite(value):
             return Decoded(None, Quality.NOT_FINITE)
+        in_range = self._low <= value <= self._high
+        return Decoded(value, Quality.GOOD if in_range else Quality.OUT_OF_RANGE)
+
+    def _from_count(self, raw: int) -> Decoded:
+        """One bit of a count, or what the count stands for; a count that stands for nothing is no number."""
+        p = self.point
+        if p.bit is not None:
+            value = float(raw >> p.bit & 1) * self._factor + p.offset
+        elif raw in self._codes:
+            value = self._codes[raw]
+        else:
+            return Decoded(None, Quality.DEVICE_BAD)
         in_range = self._low <= value <= self._high
         return Decoded(value, Quality.GOOD if in_range else Quality.OUT_OF_RANGE)
 
@@ -89,6 +110,8 @@ class PointCodec:
         slack = 1e-9 * max(1.0, abs(p.low), abs(p.high))
         if not p.low - slack <= value <= p.high + slack:
             raise BadValue(f"{p.point}: {value!r} {p.unit} is outside [{p.low!r}, {p.high!r}]")
+        if self._codes:
+            return self._count_of(value)
         raw = (value - p.offset) / self._factor
         if self.raw.kind is Kind.FLOAT:
             count: Raw = raw
@@ -122,6 +145,8 @@ class PointCodec:
 
     def raw_reported(self, value: float | None) -> Raw:
         """Raw value of a device that reports `value` whatever it is; see `encode_reported`."""
+        if not self.is_linear:
+            return self._count_reported(value)
         if value is None or math.isnan(value):
             missing = self.raw.sentinel if self.raw.sentinel is not None else 0
             return math.nan if self.raw.kind is Kind.FLOAT else missing
@@ -137,6 +162,22 @@ class PointCodec:
                 if count != self.raw.sentinel:
                     return count
                 return count + 1 if count < 0 else count - 1  # a number is never told as "not available"
+
+    def _count_of(self, value: float) -> int:
+        """The first count that stands for a value; raises BadValue where none does."""
+        count = next((raw for raw, meant in self.point.codes if meant == value), None)
+        if count is None:
+            known = ", ".join(f"{meant:g}" for meant in dict.fromkeys(self._codes.values()))
+            raise BadValue(f"{self.point.point}: {value!r} has no code; allowed: {known}")
+        return count
+
+    def _count_reported(self, value: float | None) -> int:
+        if value is None or math.isnan(value):
+            return self.raw.sentinel if self.raw.sentinel is not None else 0
+        if self.point.bit is not None:
+            return round((value - self.point.offset) / self._factor) << self.point.bit
+        count = next((raw for raw, meant in self.point.codes if meant == value), self.raw.sentinel)
+        return count if count is not None else 0
 
     def _slack(self) -> float:
         """How far a good value may lie outside [low, high] by the type's own resolution."""

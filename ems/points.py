@@ -158,6 +158,19 @@ class GensetState(StrEnum):
         return list(GensetState).index(self)
 
 
+def state_words(kind: AssetKind | None) -> dict[str, float]:
+    """Names of the states of a kind of asset, and what the point `state` reads for each."""
+    match kind:
+        case AssetKind.BESS:
+            return {s.value: float(s.code) for s in BessState}
+        case AssetKind.GENSET:
+            return {s.value: float(s.code) for s in GensetState}
+        case AssetKind.PV:
+            return {"waiting": 0.0, "producing": 1.0}
+        case _:
+            return {}
+
+
 def is_binary(name: str) -> bool:
     """Whether a setpoint of this name is 0 or 1."""
     return name.endswith(("_request", "_permit"))

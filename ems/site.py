@@ -342,14 +342,16 @@ class PointMap:
     rate_per_s_max: float | None = None  # most it can move in a second, in the point's unit; None: any
     payload: MqttPayload | None = None  # mqtt
     sunspec: SunSpecRow | None = None
+    bit: int | None = None  # this bit of the raw count alone, 0 the least significant
+    codes: tuple[tuple[int, float], ...] = ()  # raw count -> value in its unit; other counts are bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityField:
     """Where a device tells what it is, and what the point map was written for.
 
-    `expected` is compared letter by letter; a firmware lies between `low` and `high`, both included. All
-    None: whatever it tells is recorded when it is commissioned.
+    `expected` is compared letter by letter; a firmware lies between `low` and `high`, both included. Nothing
+    of them: whatever it tells is recorded when it is commissioned.
     """
 
     name: str  # manufacturer | model | firmware | serial
@@ -362,6 +364,8 @@ class IdentityField:
     expected: str | None = None
     low: str | None = None  # firmware
     high: str | None = None  # firmware
+    starts: str | None = None  # what it must begin with
+    one_of: tuple[str, ...] = ()  # texts of which it must tell one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,3 +428,4 @@ class Connection:
     security: UaSecurity | None = None  # OPC UA; None: none, on a loopback address alone
     subscription: UaSubscription | None = None  # OPC UA; None: it is polled
     mqtt: MqttBroker | None = None
+    family: str = ""  # device family that its map is of; empty: a map of the site's own

@@ -25,7 +25,7 @@ class ReadBlock:
     has_holes: bool
     plain: Struct  # every point at once, holes skipped; of no points when `odd`
     usual: tuple[tuple[PointCodec, str, int | None, float, float, float, float], ...]  # `PointCodec.usual`
-    odd: bool  # points that share registers, or whose bytes have another order: decoded one by one
+    odd: bool  # points that share registers, have codes, or other orders of bytes: decoded one by one
 
     def decode_into(self, out: dict[str, PointValue], received: bytes) -> None:
         """Add value and quality of each point in the whole reply `received`."""
@@ -92,7 +92,7 @@ def _plain(points: Sequence[tuple[PointCodec, int]]) -> Struct | None:
     """One format for all points in a row, most significant byte first; None where they do not lie so."""
     code, at = ">", 0
     for codec, offset in points:
-        if offset < at or not codec.is_big_endian:
+        if offset < at or not codec.is_big_endian or not codec.is_linear:
             return None
         code += f"{offset - at}x{codec.raw.code}"
         at = offset + 2 * codec.registers

@@ -11,6 +11,7 @@ from ems.site import Site
 from ems.site_schema.build import build_site
 from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_control import check_control
+from ems.site_schema.checks_family import check_family_file, check_silence, load_families
 from ems.site_schema.checks_identity import check_identity
 from ems.site_schema.checks_loads import check_deferrables
 from ems.site_schema.checks_mqtt import check_mqtt
@@ -21,10 +22,20 @@ from ems.site_schema.checks_reactive import check_reactive_control
 from ems.site_schema.checks_tariff import check_tariff
 from ems.site_schema.checks_wire import check_wire
 from ems.site_schema.checks_worst import check_worst_cases
-from ems.site_schema.draft import Draft, read_draft
-from ems.site_schema.forms import MapForm, SiteForm
+from ems.site_schema.draft import Draft
+from ems.site_schema.forms import SiteForm
+from ems.site_schema.forms_maps import FamilyForm, MapForm
+from ems.site_schema.placing import read_draft
 
-__all__ = ["files_of", "load_site", "map_json_schema", "site_json_schema"]
+__all__ = [
+    "check_family_file",
+    "family_json_schema",
+    "files_of",
+    "load_families",
+    "load_site",
+    "map_json_schema",
+    "site_json_schema",
+]
 
 
 def load_site(path: Path | str) -> Site:
@@ -46,6 +57,7 @@ def load_site(path: Path | str) -> Site:
     check_phases(draft)
     check_reactive_control(draft)
     check_identity(draft)
+    check_silence(draft)
     check_opcua(draft)
     check_mqtt(draft)
     check_authority(draft)
@@ -58,12 +70,16 @@ def load_site(path: Path | str) -> Site:
 
 
 def files_of(path: Path) -> tuple[str, ...]:
-    """Names of the files a site is made of, relative to its folder: the site file and the maps it names."""
+    """Names of the files a site is made of, relative to its folder: the site file, its maps and own families.
+
+    A family that came with the package is no file of the site: it changes with the program, and what it says
+    is in the record of commissioning.
+    """
     return (path.name, *read_draft(path).map_documents)
 
 
 def _problems(draft: Draft) -> list[Problem]:
-    documents = [draft.document, *draft.map_documents.values()]
+    documents = [draft.document, *draft.map_documents.values(), *draft.shipped_documents.values()]
     unique = dict.fromkeys(p for d in documents for p in d.problems)
     return sorted(
         unique, key=lambda p: (p.file != draft.document.file, p.file, -1 if p.line is None else p.line)
@@ -79,4 +95,10 @@ def site_json_schema() -> dict[str, Any]:
 def map_json_schema() -> dict[str, Any]:
     """JSON Schema of a point map file, for editors."""
     schema = MapForm.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def family_json_schema() -> dict[str, Any]:
+    """JSON Schema of a device family, for editors."""
+    schema = FamilyForm.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

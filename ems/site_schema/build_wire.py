@@ -1,5 +1,7 @@
 """Devices on the wire, and where their points live, from the forms of a site file."""
 
+from ems.errors import BadValue
+from ems.points import state_words
 from ems.site import Connection, PointMap, Protocol, SerialLine
 from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_mqtt import broker, is_stamped, mqtt_payload
@@ -37,8 +39,8 @@ def point_map(placed: PlacedPoint) -> PointMap:
         byte_order=form.byte_order if form.byte_order is not None else placed.map.byte_order,
         word_order=form.word_order if form.word_order is not None else placed.map.word_order,
         scale=tidy(form.scale * factor),
-        offset=tidy(form.offset * factor),
-        sign=form.sign,
+        offset=1.0 if form.inverted else tidy(form.offset * factor),
+        sign=-1 if form.inverted else form.sign,
         unit=unit,
         low=in_unit(form.range[0], unit),
         high=in_unit(form.range[1], unit),
@@ -48,12 +50,34 @@ def point_map(placed: PlacedPoint) -> PointMap:
         rate_per_s_max=None if form.rate_per_s_max is None else in_unit(form.rate_per_s_max, unit),
         payload=mqtt_payload(placed),
         sunspec=sunspec_row(placed),
+        bit=form.bit,
+        codes=coded(placed),
     )
+
+
+def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
+    """Raw counts and what they mean, names of states as the numbers they are.
+
+    Raises
+    ------
+    BadValue : a count that is no whole number, or a name that is no state of this asset.
+    """
+    words = state_words(placed.kind) if placed.name == "state" else {}
+    out: list[tuple[int, float]] = []
+    for text, value in placed.form.codes.items():
+        try:
+            raw = int(text, 0)
+        except ValueError:
+            raise BadValue(f"{text!r} is no whole number") from None
+        if isinstance(value, str) and value not in words:
+            raise BadValue(f"{value!r} is no {' '.join(words) or 'number'}")
+        out.append((raw, words[value] if isinstance(value, str) else float(value)))
+    return tuple(out)
 
 
 _BUILT = {
     "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
-    "stamps_sampled",
+    "stamps_sampled", "family", "settings", "points", "leave_out",
 }  # fmt: skip
 
 
@@ -69,6 +93,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
             security=ua_security(form),
             subscription=ua_subscription(form),
             mqtt=None if form.protocol is not Protocol.MQTT else broker(draft, connection_id, form.mqtt),
+            family="" if form.family is None else form.family,
             stamps_sampled=form.stamps_sampled or is_stamped(draft, connection_id),
             **form.model_dump(exclude=_BUILT),
         )

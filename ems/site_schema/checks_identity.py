@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ems.site import IdentityField, Protocol
 from ems.site_schema.checks_sunspec import sunspec_identity
 from ems.site_schema.draft import Draft, PlacedPoint
-from ems.site_schema.forms import ConnectionForm, IdentityForm
+from ems.site_schema.forms import ConnectionForm
+from ems.site_schema.forms_maps import IdentityForm, MapForm
 from ems.site_schema.text import Loc
 
 _REGISTERS = ("u16", "u32", "u64")
@@ -26,14 +27,14 @@ def check_identity(draft: Draft) -> None:
             draft.add(
                 ("connections", connection_id, "serial_number"),
                 repr(form.serial_number),
-                f"left out, or `identity: serial:` in {form.map}",
+                f"left out, or `identity: serial:` in {placed.document.file}",
                 "the map does not say where the device tells it",
             )
         if placed.document.file in checked:
             continue
         checked.add(placed.document.file)
         for name, field in placed.map.identity.items():
-            _field(placed, name, field)
+            check_field(placed, name, field)
 
 
 def identity_fields(draft: Draft, connection_id: str, form: ConnectionForm) -> tuple[IdentityField, ...]:
@@ -41,13 +42,15 @@ def identity_fields(draft: Draft, connection_id: str, form: ConnectionForm) -> t
     placed = _first(draft, connection_id)
     if placed is None:
         return ()
-    is_sunspec = form.protocol.family == "sunspec"
-    return tuple(sunspec_identity(placed, form) if is_sunspec else _built(placed, form))
+    if form.protocol.family == "sunspec":
+        return tuple(sunspec_identity(placed, form))
+    return tuple(built_identity(placed.map, form.protocol, form.serial_number))
 
 
-def _built(placed: PlacedPoint, form: ConnectionForm) -> Iterator[IdentityField]:
-    usual = "holding" if form.protocol.is_modbus else "node"
-    for name, field in placed.map.identity.items():
+def built_identity(form: MapForm, protocol: Protocol, serial_number: str | None) -> Iterator[IdentityField]:
+    """The identity block of a map; the serial number is told by the connection, where it is."""
+    usual = "holding" if protocol.is_modbus else "node"
+    for name, field in form.identity.items():
         order, words = field.byte_order, field.word_order
         yield IdentityField(
             name=name,
@@ -55,9 +58,11 @@ def _built(placed: PlacedPoint, form: ConnectionForm) -> Iterator[IdentityField]
             table=field.table if field.table is not None else usual,
             data_type=field.type,
             length=field.length if field.length is not None else 0,
-            byte_order=order if order is not None else placed.map.byte_order,
-            word_order=words if words is not None else placed.map.word_order,
-            expected=form.serial_number if name == "serial" else field.expect,
+            byte_order=order if order is not None else form.byte_order,
+            word_order=words if words is not None else form.word_order,
+            expected=serial_number if name == "serial" else field.expect,
+            starts=field.starts,
+            one_of=tuple(field.one_of),
             low=field.low,
             high=field.high,
         )
@@ -67,7 +72,8 @@ def _first(draft: Draft, connection_id: str) -> PlacedPoint | None:
     return next((p for p in draft.points if p.connection_id == connection_id), None)
 
 
-def _field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
+def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
+    """One line of an identity block, noted in the document of its map."""
     loc, doc, protocol = ("identity", name), placed.document, placed.connection.protocol
     known = ("string", *(_REGISTERS if protocol.is_modbus else _NODES))
     if form.type not in known:
@@ -91,8 +97,12 @@ def _field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
             doc.add((*loc, key), repr(text), f"only at firmware; here `expect`, not at {name}")
         elif text is not None and re.search(r"\d", text) is None:
             doc.add((*loc, key), repr(text), "a version such as 2.10")
-    if form.expect is not None and (form.low is not None or form.high is not None):
+    bounds = form.low is not None or form.high is not None
+    if form.expect is not None and bounds:
         doc.add((*loc, "expect"), repr(form.expect), "either `expect`, or `from` and `to`")
+    ways = [form.expect is not None, form.starts is not None, bool(form.one_of)]
+    if sum(ways) > 1:
+        doc.add(loc, "more than one of `expect`, `starts` and `one_of`", "one of them")
 
 
 def _shown(address: int | str | None) -> str:

@@ -7,6 +7,7 @@ from ems.errors import BadValue
 from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
 from ems.site import PointMap, Protocol
 from ems.site_schema.build_wire import in_unit, point_map
+from ems.site_schema.checks_codes import check_codes, no_codes
 from ems.site_schema.checks_devices import check_devices
 from ems.site_schema.checks_mqtt import mqtt_row, no_payload
 from ems.site_schema.checks_sunspec import no_sunspec, sunspec_form
@@ -49,10 +50,10 @@ def check_wire(draft: Draft) -> None:
             _wrong_map(draft, placed)
             continue
         if _place(draft, placed):
-            _row(placed)
+            check_row(placed)
         if (earlier := first.setdefault(placed.point, placed)) is not placed:
             _twice(placed, earlier)
-    _registers(draft)
+    check_registers(draft)
     for connection_id, connection in draft.connections.items():
         _watchdog(draft, connection_id, connection)
         _heartbeat_in(draft, connection_id, connection)
@@ -91,7 +92,8 @@ def _place(draft: Draft, placed: PlacedPoint) -> bool:
     return True
 
 
-def _row(placed: PlacedPoint) -> None:
+def check_row(placed: PlacedPoint) -> None:
+    """One row of a map: type, address, access, unit, range, codes."""
     form, loc, doc = placed.form, placed.loc, placed.document
     family = placed.connection.protocol.family
     known = (*_INTEGERS[family], *_OTHERS[family])
@@ -100,6 +102,7 @@ def _row(placed: PlacedPoint) -> None:
         doc.add((*loc, "type"), found, f"one of {', '.join(known)}", hint(form.type, known))
     if family == "sunspec":
         sunspec_form(placed)
+        no_codes(placed)
         no_payload(placed)
     elif placed.connection.protocol is Protocol.MQTT:
         mqtt_row(placed)
@@ -132,7 +135,7 @@ def _row(placed: PlacedPoint) -> None:
         return
     if not low < high:
         doc.add((*loc, "range"), f"[{low:g}, {high:g}]", "low before high")
-    elif form.type in known:
+    elif form.type in known and check_codes(placed, low, high):
         _representable(placed, point_map(placed))
 
 
@@ -197,7 +200,7 @@ def _access(placed: PlacedPoint) -> None:
 def _representable(placed: PlacedPoint, row: PointMap) -> None:
     """Both ends of the plausible range must fit the integer type."""
     integers = _INTEGERS[placed.connection.protocol.family]
-    if row.data_type not in integers:
+    if row.data_type not in integers or row.codes or row.bit is not None:
         return
     bits, signed = integers[row.data_type]
     raw_low, raw_high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
@@ -242,14 +245,14 @@ def _spans(draft: Draft) -> Iterator[tuple[tuple[str, str], int, int, PlacedPoin
             yield group, address, address + _width(placed), placed
 
 
-def _registers(draft: Draft) -> None:
-    """No two points share a register, no two points one node."""
+def check_registers(draft: Draft) -> None:
+    """No two points share a register, no two points one node; bits of one register may."""
     widest: dict[tuple[str, str], tuple[int, PlacedPoint]] = {}
     for group, start, end, second in sorted(_spans(draft), key=lambda s: s[:3]):
         taken, first = widest.get(group, (0, second))
         if end > taken:
             widest[group] = (end, second)
-        if start < taken:
+        if start < taken and not _bits_of_one(first, second):
             second.document.add(
                 (*second.loc, "address"),
                 f"{start}, a register of {first.name!r} too (up to {taken - 1})",
@@ -266,6 +269,13 @@ def _registers(draft: Draft) -> None:
                     f"the {_place_word(placed)} of {earlier.point!r} again",
                     f"a {_place_word(placed)} that no other point uses",
                 )
+
+
+def _bits_of_one(first: PlacedPoint, second: PlacedPoint) -> bool:
+    """Two bits that are read from one register; a written register belongs to one point alone."""
+    a, b = first.form, second.form
+    same = (a.address, a.type) == (b.address, b.type) and not (a.writable or b.writable)
+    return same and a.bit is not None and b.bit is not None
 
 
 def _place_word(placed: PlacedPoint) -> str:

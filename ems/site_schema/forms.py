@@ -13,6 +13,7 @@ from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridF
 from ems.site_schema.forms_base import ENV_PATTERN, Currency, Form, Id, PathId, PointId, Text
 from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_loads import DeferrableForm
+from ems.site_schema.forms_maps import PointChangeForm
 from ems.site_schema.forms_mqtt import BrokerForm, TelemetryForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.quantity import (
@@ -216,60 +217,13 @@ class ConnectionForm(Form):
     subscription: UaSubscriptionForm | None = Field(default=None, description="with updates: subscribe")
     mqtt: BrokerForm | None = Field(default=None, description="of mqtt; left out: both sides by certificate")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
-    map: Text = Field(description="point map file, relative to this file")
-
-
-class PointForm(Form):
-    """Where one point lives: value = raw * scale * sign + offset, in `unit`."""
-
-    address: int | str
-    table: Literal["holding", "input", "node"] | None = None
-    type: str = Field(default="", description="left out with sunspec: the model says it")
-    scale: Annotated[float, Quantity("", gt=0)] = 1.0
-    offset: Annotated[float, Quantity("")] = 0.0
-    sign: Literal[1, -1] = 1
-    unit: str | None = Field(default=None, description="unit of the device; default: the point's own")
-    range: list[PointQuantity] = Field(min_length=2, max_length=2, description="plausible [low, high]")
-    rate_per_s_max: PointQuantity | None = Field(default=None, description="most it can move in a second")
-    age_s_max: SecondsPositive
-    writable: bool = False
-    writes_per_day: Annotated[int, Field(ge=1)] | None = None
-    byte_order: Literal["big", "little"] | None = None
-    word_order: Literal["big", "little"] | None = None
-    value: str | None = Field(default=None, description="mqtt: JSON pointer of the value in a message")
-    quality: str | None = Field(default=None, description="mqtt: JSON pointer of its quality")
-    good: list[bool | int | str] = Field(default=[], description="mqtt: what `quality` says of a good value")
-    time: str | None = Field(default=None, description="mqtt: JSON pointer of the time of the sample")
-    time_form: Literal["iso", "s", "ms"] | None = Field(default=None, description="mqtt: iso")
-    percent_of: Text | None = Field(default=None, description="sunspec: point that this is a percentage of")
-    states: dict[str, float] = Field(default={}, description="sunspec: value by symbol, the first that holds")
-
-
-class IdentityForm(Form):
-    """Where a device tells one part of what it is, and what this map was written for."""
-
-    address: int | str | None = Field(default=None, description="left out with sunspec: it is in model 1")
-    table: Literal["holding", "input", "node"] | None = None
-    type: Text = "string"
-    length: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None, description="registers of a modbus text"
+    map: Text | None = Field(default=None, description="point map file, relative to this file")
+    family: Id | None = Field(default=None, description="device family, instead of a map")
+    settings: dict[Id, PointQuantity] = Field(default={}, description="what the family asks for")
+    points: dict[str, PointChangeForm] = Field(
+        default={}, description="what is different on this device; channels by the points they are"
     )
-    expect: Text | None = Field(default=None, description="the text it must tell")
-    low: Text | None = Field(default=None, alias="from", description="lowest firmware this map is right for")
-    high: Text | None = Field(default=None, alias="to", description="highest firmware this map is right for")
-    byte_order: Literal["big", "little"] | None = None
-    word_order: Literal["big", "little"] | None = None
-
-
-class MapForm(Form):
-    """A point map: a file of its own, for one kind of device."""
-
-    device: Text
-    protocol: Protocol = Field(strict=False)
-    byte_order: Literal["big", "little"] = "big"
-    word_order: Literal["big", "little"] = "big"
-    identity: dict[Literal["manufacturer", "model", "firmware", "serial"], IdentityForm] = {}
-    points: dict[str, PointForm] = Field(min_length=1)
+    leave_out: list[Text] = Field(default=[], description="points that are not taken from this device")
 
 
 class DroopForm(Form):

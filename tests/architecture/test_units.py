@@ -26,6 +26,7 @@ EXEMPT = {
     "SetLimit.value": "in the unit of its subject: kW, or that of the setpoint it names",
     "StandingLimit.value": "in the unit of its subject: kW, or that of the setpoint it names",
     "SunSpecRow.states": "values of the point whose row this is, by symbol",
+    "PointMap.codes": "raw counts and what each stands for, in the unit of the point",
     "Sample.value": "a stored reading, in the unit of the point that was asked for",
     "UniformSeries.values": "a series of any quantity; who holds it says the unit",
 }

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from ems.points import POINTS
-from ems.site_schema.forms import MapForm, SiteForm
+from ems.site_schema.forms import SiteForm
 from ems.site_schema.forms_base import Form
+from ems.site_schema.forms_maps import FamilyForm, FamilyPointForm, MapForm
 
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs" / "site-file.md").read_text()
+FAMILIES = (ROOT / "docs" / "families.md").read_text()
 MQTT = (ROOT / "docs" / "mqtt.md").read_text()  # its keys stand where it is explained
 COMMANDS = [
     line.partition("#")[0].strip()
@@ -24,12 +26,12 @@ COMMANDS = [
 
 
 def forms(base: type[Form] = Form) -> list[type[Form]]:
-    return base.__subclasses__()
+    return [*base.__subclasses__(), FamilyForm, FamilyPointForm] if base is Form else base.__subclasses__()
 
 
 @pytest.mark.parametrize("form", forms(), ids=lambda f: f.__name__)
 def test_site_file_doc_names_every_key(form):
-    prose = re.sub(r"```.*?```", "", DOC + MQTT, flags=re.DOTALL)
+    prose = re.sub(r"```.*?```", "", DOC + MQTT + FAMILIES, flags=re.DOTALL)
     words = set(re.findall(r"[a-z][a-z0-9_]*", " ".join(re.findall(r"`[^`]+`", prose))))
     keys = {info.alias if info.alias is not None else name for name, info in form.model_fields.items()}
     assert keys <= words, keys - words
