@@ -28,7 +28,7 @@ async def serve_api(config: ProcessConfig) -> None:
 
     def more_statuses() -> Mapping[str, StatusRow]:
         own = StatusRow(process="api", pid=os.getpid(), at=clock.now().astimezone(UTC), fields={})
-        return {"api": own, **plans.statuses(), **(statuses(config.telemetry) if site.telemetry else {})}
+        return {"api": own, **plans.statuses(), **(statuses(config.telemetry) if site.links else {})}
 
     app = create_app(
         site=site,

@@ -95,7 +95,7 @@ def asset_lines(site: "Site") -> Iterator[tuple[str, str, str]]:
 
 
 def protection(site: "Site") -> Iterator[str]:
-    """How each OPC UA server and MQTT broker is known, and what it costs where it is not."""
+    """How each OPC UA server, MQTT broker and database is known, and what it costs where it is not."""
     brokers = [(c.id, c.host, c.port, c.mqtt) for c in site.connections if c.mqtt is not None]
     brokers += [(t.id, t.host, t.port, t.broker) for t in site.telemetry]
     for name, host, port, broker in brokers:
@@ -106,6 +106,11 @@ def protection(site: "Site") -> Iterator[str]:
                 f"{name}: PLAIN, as the site file says: whoever is on its network can read what goes to and "
                 f"from {host}:{port}, and show us false values"
             )
+    for d in site.databases:
+        if d.protection == "plain":
+            yield f"{d.id}: none, as {d.user} on this machine alone"
+        else:
+            yield f"{d.id}: TLS, {d.protection}, as {d.user} of {d.database} at {d.host}:{d.port}"
     for c in site.connections:
         if (security := c.security) is None:
             continue

@@ -67,7 +67,7 @@ async def serve(config: ProcessConfig) -> None:
     def event(kind: str, fields: Mapping[str, JsonValue]) -> None:
         recorder.event(clock.now(), kind, fields)
 
-    watch = TelemetryWatch(() if lockstep else site.telemetry, config.telemetry, now=clock.now)
+    watch = TelemetryWatch(() if lockstep else site.links, config.telemetry, now=clock.now)
     people = People(config, clock, event, site.control, ran_before=recorder.boot > 1 or not past.readable)
     runtime = EdgeRuntime(
         site,

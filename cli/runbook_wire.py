@@ -8,6 +8,7 @@ from connectors.modbus.rtu_link import registers_max
 from connectors.point_map import PointCodec, point_codecs
 from connectors.sunspec.control import control_of
 from connectors.sunspec.places import spot
+from ems.links import DatabaseLink
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Site
 
 FUNCTION = {"holding": 3, "input": 4}
@@ -40,6 +41,12 @@ def wire_section(site: Site) -> Iterator[str]:
     ]
     yield from ("", "### Telemetry sent out")
     yield from table(("link", "broker", "topics below", "protection"), links)
+    kept = [
+        (f"`{d.id}`", f"{d.host}:{d.port}", f"`{d.database}`, schema `{d.schema}`", _of_database(d))
+        for d in site.databases
+    ]
+    yield from ("", "### Databases that keep records")
+    yield from table(("link", "server", "database", "protection"), kept)
     beats = [(c.id, *b) for c in site.connections for b in _heartbeats(c)]
     yield from ("", "### Heartbeats")
     yield from table(("connection", "point", "from", "how"), beats)
@@ -140,6 +147,11 @@ def _of_broker(broker: MqttBroker) -> str:
     if not broker.is_protected:
         return "NONE, as the site file says"
     return f"TLS, {broker.protection}, as `{broker.client_id}`"
+
+
+def _of_database(d: DatabaseLink) -> str:
+    known = "none, on this machine alone" if d.protection == "plain" else f"TLS, {d.protection}"
+    return f"{known}, as `{d.user}`"
 
 
 def _stamp(c: Connection) -> str:

@@ -1,10 +1,11 @@
-"""The telemetry process: sends what the edge has recorded to the brokers of the site; nobody waits for it."""
+"""The telemetry process: sends what the edge has recorded where the site file says; nobody waits."""
 
 import os
 import sys
 from datetime import UTC
 from pathlib import Path
 
+from cli.link_wires import wire_of
 from cli.priorities import TELEMETRY_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
@@ -25,7 +26,10 @@ async def serve(config: ProcessConfig) -> None:
     clock = SystemClock()
     ledger = Ledger(config.telemetry)
     folder = config.site.parent if config.site_folder is None else config.site_folder
-    senders = [Sender(link, config.history, ledger, folder=folder, now=clock.now) for link in site.telemetry]
+    senders = [
+        Sender(link.id, config.history, ledger, wire_of(link, site, folder), now=clock.now)
+        for link in site.links
+    ]
     for sender in senders:
         sender.start()
     try:
@@ -33,7 +37,7 @@ async def serve(config: ProcessConfig) -> None:
             for sender in senders:
                 if sender.bug is not None:
                     raise sender.bug
-                name = PREFIX + sender.link.id
+                name = PREFIX + sender.link
                 at = clock.now().astimezone(UTC)
                 ledger.status(StatusRow(process=name, pid=os.getpid(), at=at, fields=sender.row()))
             await wall_sleep(STATUS_S)

@@ -16,6 +16,7 @@ from ems.assets import (
 )
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
+from ems.links import DatabaseLink
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
 from ems.points import POINTS, Access, AssetKind
@@ -166,6 +167,12 @@ class Site:
     droop: Mapping[str, DroopParams] = field(default_factory=dict)  # by source: its own P(f)
     control: ControlParams = field(default_factory=ControlParams)
     telemetry: tuple["TelemetryLink", ...] = ()
+    databases: tuple[DatabaseLink, ...] = ()
+
+    @property
+    def links(self) -> "tuple[TelemetryLink | DatabaseLink, ...]":
+        """Wherever records go; no two have the same id."""
+        return (*self.telemetry, *self.databases)
 
     @property
     def carbon_per_l(self) -> float:

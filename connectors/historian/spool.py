@@ -46,7 +46,18 @@ class Record:
 
     seq: int
     head: Mapping[str, Any]
+    at_ms: int | None  # since 1970 UTC; None: it is not kept any more
     values: Mapping[str, tuple[float | None, str, int]] | None = None  # value, quality, age of sample [ms]
+
+    @property
+    def kind(self) -> str:
+        """A kind of `SPOOLED`, or `gone`."""
+        return str(self.head["kind"])
+
+    @property
+    def text(self) -> str:
+        """All but the values of a snapshot, as JSON."""
+        return _text(self.head)
 
     def lines(self, bytes_max: int) -> list[str]:
         """JSON texts: one, or as many as its values need where one would be longer than `bytes_max`."""
@@ -110,6 +121,21 @@ class Spool:
         )
         return int(rows[0][0]) if rows else None
 
+    def first_since(self, boot: int, at_ms: int) -> int:
+        """The first number of a boot from a time on; one more than the last where all are older.
+
+        A record that is no snapshot is as old as the next snapshot. Times of snapshots ascend in a boot.
+        """
+        low, high = 1, self._last(boot) + 1
+        while low < high:
+            middle = (low + high) // 2
+            found = self.at_ms(boot, middle)
+            if found is not None and found < at_ms:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
     def records(self, span: Span) -> list[Record]:
         """The rows of a span, in order; one that is not kept any more says so."""
         rows = self._file.rows(
@@ -128,16 +154,20 @@ class Spool:
         out = []
         for seq in range(span.first, span.last + 1):
             body = bodies.get(found[seq]) if seq in found else None
-            head, values = ({"kind": "gone"}, None) if body is None else body
-            out.append(Record(seq, {"seq": seq, **head}, values))
+            head, at_ms, values = ({"kind": "gone"}, None, None) if body is None else body
+            out.append(Record(seq, {"seq": seq, **head}, at_ms, values))
         return out
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
+    def _last(self, boot: int) -> int:
+        rows = self._file.rows("SELECT max(seq) FROM spool WHERE boot = ?", (boot,))
+        return 0 if not rows or rows[0][0] is None else int(rows[0][0])
+
     def _bodies(self, name: str, boot: int, keys: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
-        """(key, (head, values)) of each row of one kind."""
+        """(key, (head, at_ms, values)) of each row of one kind."""
         if not keys:
             return
         if name == "readings":
@@ -152,7 +182,7 @@ class Spool:
                 head["point"] = self._name(head["point"])
             if name == "event":
                 head["fields"] = json.loads(head["fields"])
-            yield (a, b), (head, None)
+            yield (a, b), (head, at_ms, None)
 
     def _snapshots(self, times: Sequence[int]) -> Iterator[tuple[Any, Any]]:
         for i in range(0, len(times), AT_ONCE):
@@ -168,7 +198,7 @@ class Spool:
                 of = values.setdefault(at_ms, {})
                 of[self._name(point_id)] = (value, QUALITY_NAMES[quality], lag_ms)
             for at_ms, told in values.items():
-                yield (at_ms, 0), ({"kind": "readings", "at": _iso(at_ms)}, told)
+                yield (at_ms, 0), ({"kind": "readings", "at": _iso(at_ms)}, at_ms, told)
 
     def _name(self, point_id: int) -> str:
         if point_id not in self._names:

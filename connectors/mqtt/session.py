@@ -4,7 +4,6 @@ paho rather than a wrapper of it that hides the reason codes of PUBACK: a broker
 acknowledges it too (MQTT 5.0, 3.4.2.1), and what was refused was not delivered.
 """
 
-import os
 import ssl
 import struct
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from connectors.expiry import Expiry
 from connectors.link import LinkError, Refused, Untrusted
 from connectors.opcua.certificates import CertificateError, out_of_date, read_certificate, read_secret
+from connectors.passwords import password_of
 from ems.clock import wall_s
 from ems.site import MqttBroker
 
@@ -213,7 +213,9 @@ class Session:
                 self._tls = self._context()
                 client.tls_set_context(self._tls)
             if broker.user is not None:
-                client.username_pw_set(broker.user, _password(broker))
+                client.username_pw_set(
+                    broker.user, password_of(broker.user, broker.password_env, broker.password_file)
+                )
         except CertificateError as error:
             raise Untrusted(str(error)) from None
         if broker.status_topic is not None:
@@ -305,19 +307,6 @@ class Session:
         if self._client is None:
             raise LinkError("not connected")
         return self._client
-
-
-def _password(broker: MqttBroker) -> str:
-    if broker.password_env is not None:
-        if (text := os.environ.get(broker.password_env)) is None:
-            why = f"the password of {broker.user} is not there: no variable {broker.password_env}"
-            raise CertificateError(f"{why} in the environment")
-        return text
-    assert broker.password_file is not None
-    try:
-        return read_secret(Path(broker.password_file)).decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise CertificateError(f"{broker.password_file} is not UTF-8 text") from None
 
 
 def _no_password() -> str:

@@ -112,6 +112,17 @@ class Ledger:
             out.setdefault((boot, opened_ms), Spans()).add(first, last)
         return out
 
+    def receiver(self, link: str) -> str:
+        """The name under which a link has delivered last: its own, or with that of whoever received."""
+        begin = f"{link}/"
+        with self._mutex:
+            rows = self._db.execute(
+                "SELECT link FROM delivered WHERE link = ? OR substr(link, 1, ?) = ? "
+                "ORDER BY opened_ms DESC, last DESC LIMIT 1",
+                (link, len(begin), begin),
+            ).fetchall()
+        return str(rows[0][0]) if rows else link
+
     def keep(self, link: str, store: str, spans: Mapping[Opening, Spans]) -> bool:
         """Store what is delivered of these openings; False where the disk does not take it now."""
         rows = [(link, store, *opening, a, b) for opening, of in spans.items() for a, b in of]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from connectors.sqlite_file import StoreError
 from connectors.telemetry.ledger import statuses
+from ems.links import DatabaseLink
 from ems.records import StatusRow
 from ems.site import TelemetryLink
 
+Link = TelemetryLink | DatabaseLink
 LOOK_S = 5.0
 SILENT_S = 60.0  # a row that is older is that of a process which hangs or is gone
 PREFIX = "telemetry_"  # of the name of a status row, before that of the link
@@ -25,7 +27,7 @@ class TelemetryWatch:
     now : record time.
     """
 
-    def __init__(self, links: Sequence[TelemetryLink], path: Path, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, links: Sequence[Link], path: Path, *, now: Callable[[], datetime]) -> None:
         self._links, self._path, self._now = tuple(links), path, now
         self._began = now()
         self._down = self._behind = ""
@@ -59,7 +61,7 @@ class TelemetryWatch:
 
 
 def troubles(
-    links: Sequence[TelemetryLink], rows: Mapping[str, StatusRow], now: datetime, began: datetime
+    links: Sequence[Link], rows: Mapping[str, StatusRow], now: datetime, began: datetime
 ) -> tuple[str, str]:
     """What of the links is down, and what is behind; empty texts where all is well.
 
@@ -77,6 +79,8 @@ def troubles(
             continue
         if not row.fields.get("up"):
             down.append(f"{link.id}: {row.fields.get('reason')}")
+        if row.fields.get("rows_unlike"):
+            behind.append(f"{link.id}: {row.fields['rows_unlike']} rows {row.fields.get('trouble')}")
         waits_s = row.fields.get("missing_s")
         if isinstance(waits_s, int | float) and waits_s > link.backlog_s_max:
             count = row.fields.get("missing_rows")

@@ -11,7 +11,9 @@ CURRENCY_PATTERN = r"^[A-Z]{3}$"
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 USER_PATTERN = r"^[a-z_][a-z0-9_-]{0,31}$"
 ENV_PATTERN = r"^[A-Z_][A-Z0-9_]*$"
+SCHEMA_PATTERN = r"^[a-z_][a-z0-9_]{0,62}$"
 IN_WORDS = {
+    SCHEMA_PATTERN: "lower-case letters, digits and _, at most 63, no digit first",
     ENV_PATTERN: "the name of a variable: capital letters, digits and _",
     USER_PATTERN: "a user name of the operating system: lower-case letters, digits, - and _",
     ID_PATTERN: "lower-case letters, digits and _, a letter first",

@@ -19,6 +19,7 @@ from cli.process_config import ProcessConfig, write_config
 from connectors.historian.spool import Spool
 from connectors.historian.sqlite import SqliteRecorder
 from connectors.telemetry.ledger import Ledger, statuses
+from connectors.telemetry.mqtt_wire import MqttWire
 from connectors.telemetry.sender import Sender
 from ems.clock import SystemClock, VirtualClock
 from ems.site import TelemetryLink
@@ -142,7 +143,9 @@ def receiving(broker: Mosquitto) -> Iterator[Receiver]:
 @contextmanager
 def sending(link: TelemetryLink, path: Path) -> Iterator[Sender]:
     ledger = Ledger(path.with_name("telemetry.sqlite"))
-    sender = Sender(link, path, ledger, folder=path.parent, now=SystemClock().now)
+    sender = Sender(
+        link.id, path, ledger, lambda desk: MqttWire(link, desk, path.parent), now=SystemClock().now
+    )
     sender.start()
     try:
         yield sender

@@ -31,7 +31,9 @@ WIRE = {
     "connectors/modbus/rtu_link.py": "the devices of the site file",
     "connectors/mqtt/client.py": "the brokers of the site file",
     "connectors/mqtt/session.py": "the brokers of the site file",
-    "connectors/telemetry/sender.py": "the brokers of the site file",
+    "connectors/postgres/session.py": "the databases of the site file",
+    "connectors/postgres/tables.py": "nobody by itself: what a session to them may do",
+    "connectors/telemetry/mqtt_wire.py": "the brokers of the site file",
     "connectors/opcua/client.py": "the devices of the site file",
     "connectors/opcua/security.py": "the same, to ask for their certificates",
     "connectors/opcua/subscription.py": "the same, to be told changes",
@@ -42,7 +44,7 @@ WIRE = {
 }
 SPEAKERS = {
     "socket", "ssl", "http", "urllib", "ftplib", "smtplib", "imaplib", "telnetlib", "xmlrpc", "requests",
-    "httpx", "aiohttp", "urllib3", "websockets", "paho", "asyncua", "uvicorn", "ntplib", "boto3",
+    "httpx", "aiohttp", "urllib3", "websockets", "paho", "asyncua", "uvicorn", "ntplib", "boto3", "psycopg",
 }  # fmt: skip
 CALLS = {"open_connection", "create_connection", "start_server", "create_server", "create_datagram_endpoint"}
 

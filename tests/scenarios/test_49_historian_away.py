@@ -23,7 +23,7 @@ from tests.scenarios.recording import recording, until
 from tests.unit.connectors.histories import at, command, condition, outcome, refusal, snapshot
 
 pytestmark = pytest.mark.scenario(
-    49, left="a database elsewhere; how fast 72 h of seconds are sent is measured in `make soak` alone"
+    49, left="how fast 72 h of seconds are sent is measured in `make soak` and `benchmarks` alone"
 )
 DAY = timedelta(days=1)
 AWAY_S = 72 * 3600

@@ -15,8 +15,8 @@ from ems.site_schema.forms_maps import FamilyForm, FamilyPointForm, MapForm
 
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs" / "site-file.md").read_text()
-FAMILIES = (ROOT / "docs" / "families.md").read_text()
-MQTT = (ROOT / "docs" / "mqtt.md").read_text()  # its keys stand where it is explained
+# Their keys stand where they are explained.
+MORE = "".join((ROOT / "docs" / name).read_text() for name in ("families.md", "mqtt.md", "links.md"))
 COMMANDS = [
     line.partition("#")[0].strip()
     for block in re.findall(r"```sh\n(.*?)```", DOC, re.DOTALL)
@@ -31,7 +31,7 @@ def forms(base: type[Form] = Form) -> list[type[Form]]:
 
 @pytest.mark.parametrize("form", forms(), ids=lambda f: f.__name__)
 def test_site_file_doc_names_every_key(form):
-    prose = re.sub(r"```.*?```", "", DOC + MQTT + FAMILIES, flags=re.DOTALL)
+    prose = re.sub(r"```.*?```", "", DOC + MORE, flags=re.DOTALL)
     words = set(re.findall(r"[a-z][a-z0-9_]*", " ".join(re.findall(r"`[^`]+`", prose))))
     keys = {info.alias if info.alias is not None else name for name, info in form.model_fields.items()}
     assert keys <= words, keys - words

@@ -20,7 +20,8 @@ from connectors.historian.sqlite import SqliteRecorder
 from connectors.sqlite_file import StoreError
 from connectors.telemetry import outbox as outboxes
 from connectors.telemetry.ledger import Ledger, Spans, statuses
-from connectors.telemetry.outbox import Outbox, Page
+from connectors.telemetry.messages import Messages, Page
+from connectors.telemetry.outbox import Outbox
 from connectors.telemetry.watch import SILENT_S, troubles
 from ems.clock import VirtualClock
 from ems.commands import WriteOutcome
@@ -59,6 +60,22 @@ def rows_of(page: Page) -> list[dict[str, Any]]:
     return [json.loads(x) for x in page.payload.decode().splitlines()[1:]]
 
 
+class Paged(Outbox):
+    """What goes next, as messages."""
+
+    def __init__(self, link: str, spool: Spool, ledger: Ledger, *, bytes_max: int) -> None:
+        super().__init__(link, spool, ledger)
+        self._messages = Messages(spool, bytes_max)
+
+    def newest(self) -> list[Page]:
+        claim = self.live(self._messages.rows_max)
+        return [] if claim is None else self._messages.pages(claim)
+
+    def oldest(self) -> list[Page]:
+        claim = self.late(self._messages.rows_max)
+        return [] if claim is None else self._messages.pages(claim)
+
+
 class Receiver:
     """Takes pages and knows rows by their number."""
 
@@ -76,15 +93,15 @@ class Receiver:
                 known.append(row)
 
 
-def drained(outbox: Outbox, receiver: Receiver, most: int = 10_000) -> list[Page]:
+def drained(outbox: Paged, receiver: Receiver, most: int = 10_000) -> list[Page]:
     """Everything is sent and acknowledged at once."""
     sent: list[Page] = []
     outbox.look()
-    while len(sent) < most and (pages := outbox.live() or outbox.late()):
+    while len(sent) < most and (pages := outbox.newest() or outbox.oldest()):
         for page in pages:
-            outbox.sent(page)
+            outbox.sent(page.claim)
             receiver.take(page)
-        outbox.arrived(pages[-1])
+        outbox.arrived(pages[-1].claim)
         sent += pages
     return sent
 
@@ -152,44 +169,44 @@ def test_spans_agree_with_a_set_of_numbers():
 
 def test_newest_rows_go_first_and_the_rest_follows_from_the_oldest(path: Path, ledger: Ledger):
     record(path, 1, 1000)
-    outbox, receiver = Outbox("cloud", Spool(path), ledger, bytes_max=4096), Receiver()
+    outbox, receiver = Paged("cloud", Spool(path), ledger, bytes_max=4096), Receiver()
     sent = drained(outbox, receiver)
-    live = [p for p in sent if not p.late]
-    late = [p for p in sent if p.late]
+    live = [p for p in sent if not p.claim.late]
+    late = [p for p in sent if p.claim.late]
     assert sent == [*live, *late]
-    assert (live[0].span.first, live[-1].span.last) == (1000 - outboxes.LIVE_ROWS + 1, 1000)
-    firsts = [p.span.first for p in late]
+    assert (live[0].claim.span.first, live[-1].claim.span.last) == (1000 - outboxes.LIVE_ROWS + 1, 1000)
+    firsts = [p.claim.span.first for p in late]
     assert firsts == sorted(firsts)
     assert firsts[0] == 1
     assert len(receiver.rows) == 1000
     assert receiver.twice == 0
     assert outbox.missing() == (0, None)
     record(path, 1001, 1005)
-    assert all(not p.late for p in drained(outbox, receiver)), "what is new is live"
+    assert all(not p.claim.late for p in drained(outbox, receiver)), "what is new is live"
     assert len(receiver.rows) == 1005
 
 
 def test_what_was_not_acknowledged_is_sent_again_under_its_number(path: Path, ledger: Ledger):
     """Connections end at random; acknowledgements are lost; the process is killed now and then."""
     luck = random.Random(11)
-    receiver, made, outbox = Receiver(), 0, Outbox("cloud", Spool(path), ledger, bytes_max=2000)
+    receiver, made, outbox = Receiver(), 0, Paged("cloud", Spool(path), ledger, bytes_max=2000)
     for _ in range(120):
         if luck.random() < 0.3:
             record(path, made + 1, made + 40)
             made += 40
         if luck.random() < 0.2:
-            outbox = Outbox("cloud", Spool(path), ledger, bytes_max=2000)  # killed, what it knew is gone
+            outbox = Paged("cloud", Spool(path), ledger, bytes_max=2000)  # killed, what it knew is gone
         outbox.look()
         for _ in range(luck.randrange(6)):
-            pages = outbox.live() or outbox.late()
+            pages = outbox.newest() or outbox.oldest()
             if not pages:
                 break
             for page in pages:
-                outbox.sent(page)
+                outbox.sent(page.claim)
                 if luck.random() < 0.8:
                     receiver.take(page)
                     if luck.random() < 0.8 and page.is_last:
-                        outbox.arrived(page)
+                        outbox.arrived(page.claim)
         if luck.random() < 0.5:
             outbox.save()
         if luck.random() < 0.3:
@@ -201,7 +218,7 @@ def test_what_was_not_acknowledged_is_sent_again_under_its_number(path: Path, le
     assert receiver.twice > 0, "and what came twice was known by its number"
     assert all(len(rows) == 1 for rows in receiver.rows.values()), "one number, one row"
     outbox.save()
-    again = Outbox("cloud", Spool(path), ledger, bytes_max=2000)
+    again = Paged("cloud", Spool(path), ledger, bytes_max=2000)
     assert drained(again, receiver) == []
 
 
@@ -210,9 +227,9 @@ def test_snapshot_too_long_for_a_message_goes_in_parts_and_counts_when_the_last_
 ):
     values = {f"a{i}__p_kw": float(i) for i in range(300)}
     record(path, 1, 1, **values)
-    outbox = Outbox("cloud", Spool(path), ledger, bytes_max=4096)
+    outbox = Paged("cloud", Spool(path), ledger, bytes_max=4096)
     outbox.look()
-    pages = outbox.live()
+    pages = outbox.newest()
     assert len(pages) > 2
     assert [p.is_last for p in pages] == [*[False] * (len(pages) - 1), True]
     assert all(len(p.payload) < 4096 + 200 for p in pages)
@@ -225,7 +242,7 @@ def test_snapshot_too_long_for_a_message_goes_in_parts_and_counts_when_the_last_
 def test_file_made_anew_or_put_back_is_not_taken_for_the_one_that_was_sent(path: Path, ledger: Ledger):
     record(path, 1, 10)
     kept = path.read_bytes()
-    outbox, receiver = Outbox("cloud", Spool(path), ledger, bytes_max=4096), Receiver()
+    outbox, receiver = Paged("cloud", Spool(path), ledger, bytes_max=4096), Receiver()
     drained(outbox, receiver)
     record(path, 11, 20)
     drained(outbox, receiver)
@@ -235,13 +252,13 @@ def test_file_made_anew_or_put_back_is_not_taken_for_the_one_that_was_sent(path:
         name.unlink(missing_ok=True)
     path.write_bytes(kept)  # a backup of before the second run, whose number is given again
     record(path, 21, 30)
-    outbox = Outbox("cloud", Spool(path), ledger, bytes_max=4096)
+    outbox = Paged("cloud", Spool(path), ledger, bytes_max=4096)
     drained(outbox, receiver)
     assert len(receiver.rows) == 30
     assert outbox.save()
     path.unlink()
     record(path, 31, 40)
-    outbox = Outbox("cloud", Spool(path), ledger, bytes_max=4096)
+    outbox = Paged("cloud", Spool(path), ledger, bytes_max=4096)
     drained(outbox, receiver)
     assert len(receiver.rows) == 40
     assert receiver.twice == 0
@@ -252,7 +269,7 @@ def test_rows_that_are_kept_no_more_are_sent_as_gone(path: Path, ledger: Ledger)
     with closing(sqlite3.connect(path)) as db:
         db.execute("DELETE FROM reading WHERE at_ms = (SELECT min(at_ms) FROM reading)")
         db.commit()
-    outbox, receiver = Outbox("cloud", Spool(path), ledger, bytes_max=4096), Receiver()
+    outbox, receiver = Paged("cloud", Spool(path), ledger, bytes_max=4096), Receiver()
     drained(outbox, receiver)
     kinds = [rows[0]["kind"] for _, rows in sorted(receiver.rows.items())]
     assert kinds == ["gone", "readings", "readings", "readings", "readings"]
@@ -263,22 +280,22 @@ def test_rows_asked_for_again_are_missing_and_whole_blocks_are_told_once(
 ):
     monkeypatch.setattr(outboxes, "BLOCK_ROWS", 10)
     record(path, 1, 25)
-    outbox, receiver = Outbox("cloud", Spool(path), ledger, bytes_max=600), Receiver()
+    outbox, receiver = Paged("cloud", Spool(path), ledger, bytes_max=600), Receiver()
     drained(outbox, receiver)
     assert [(b.first, b.last) for b in outbox.whole_blocks()] == [(1, 10), (11, 20)]
     assert outbox.whole_blocks() == []
     assert outbox.again(Span(boot=1, first=4, last=5)) == 2
     assert outbox.again(Span(boot=9, first=1, last=5)) == 0
     assert outbox.missing()[0] == 2
-    assert [p.span for p in drained(outbox, receiver)] == [Span(boot=1, first=4, last=5)]
+    assert [p.claim.span for p in drained(outbox, receiver)] == [Span(boot=1, first=4, last=5)]
     assert [(b.first, b.last) for b in outbox.whole_blocks()] == [(1, 10)]
     assert receiver.twice == 2
 
 
 def test_historian_of_an_older_program_is_sent_once_the_edge_has_opened_it(path: Path, ledger: Ledger):
-    outbox = Outbox("cloud", Spool(path), ledger, bytes_max=4096)
+    outbox = Paged("cloud", Spool(path), ledger, bytes_max=4096)
     outbox.look()
-    assert outbox.live() == outbox.late() == []
+    assert outbox.newest() == outbox.oldest() == []
     record(path, 1, 3)
     assert len(drained(outbox, Receiver())) == 1
 

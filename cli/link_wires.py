@@ -1,0 +1,35 @@
+"""Which wire a link of the site file goes over. What a wire needs is loaded where one is used."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from connectors.link import Refused
+from connectors.telemetry.wire import Desk, Wire
+from ems.links import DatabaseLink
+from ems.site import Site, TelemetryLink
+
+INSTALL = "pip install 'hybrid-ems[postgresql]'"
+
+
+def wire_of(link: TelemetryLink | DatabaseLink, site: Site, folder: Path) -> Callable[[Desk], Wire]:
+    """What makes a connection of a link, not opened yet.
+
+    Parameters
+    ----------
+    folder : that files named in the site file are relative to.
+    """
+    if isinstance(link, TelemetryLink):
+        from connectors.telemetry.mqtt_wire import MqttWire
+
+        return lambda desk: MqttWire(link, desk, folder)
+    try:
+        from connectors.postgres.wire import Pace, PostgresWire
+    except ImportError as error:
+        why = f"PostgreSQL is reached by the package psycopg, which cannot be loaded ({error}): {INSTALL}"
+        return lambda desk: _nothing(why)
+    pace = Pace()
+    return lambda desk: PostgresWire(link, site, desk, folder, pace)
+
+
+def _nothing(why: str) -> Wire:
+    raise Refused(why)

@@ -1,0 +1,1 @@
+"""PostgreSQL: records of the historian kept in a database."""

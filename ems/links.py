@@ -1,0 +1,24 @@
+"""Where records of the historian go, beside brokers: databases, and files on a schedule."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseLink:
+    """A PostgreSQL database that keeps the records of one plant, or of many. No secrets."""
+
+    id: str
+    host: str  # a name, an address, or the folder of a local socket
+    port: int
+    database: str
+    schema: str
+    user: str
+    protection: str  # verified | mutual | plain, the last on this machine alone
+    ca: str = ""  # PEM: who signed the certificate of the server
+    certificate: str = ""  # ours, PEM
+    key: str = ""  # its private key, PEM, readable by its owner alone
+    password_env: str | None = None
+    password_file: str | None = None
+    timeout_s: float  # a batch that takes longer is tried again in two
+    backfill_per_s: float | None  # late readings in a second; None: as fast as the server takes them
+    backlog_s_max: float  # rows that wait longer than this are alarmed
