@@ -5,13 +5,15 @@ from pathlib import Path
 
 from connectors.link import Refused
 from connectors.telemetry.wire import Desk, Wire
-from ems.links import DatabaseLink
+from ems.links import DatabaseLink, ExportLink
 from ems.site import Site, TelemetryLink
 
 INSTALL = "pip install 'hybrid-ems[postgresql]'"
 
 
-def wire_of(link: TelemetryLink | DatabaseLink, site: Site, folder: Path) -> Callable[[Desk], Wire]:
+def wire_of(
+    link: TelemetryLink | DatabaseLink | ExportLink, site: Site, folder: Path
+) -> Callable[[Desk], Wire]:
     """What makes a connection of a link, not opened yet.
 
     Parameters
@@ -22,6 +24,10 @@ def wire_of(link: TelemetryLink | DatabaseLink, site: Site, folder: Path) -> Cal
         from connectors.telemetry.mqtt_wire import MqttWire
 
         return lambda desk: MqttWire(link, desk, folder)
+    if isinstance(link, ExportLink):
+        from connectors.files.wire import FilesWire
+
+        return lambda desk: FilesWire(link, site, desk, folder)
     try:
         from connectors.postgres.wire import Pace, PostgresWire
     except ImportError as error:

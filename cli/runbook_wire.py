@@ -11,6 +11,7 @@ from connectors.sunspec.places import spot
 from ems.links import DatabaseLink
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Site
 
+CLOCKS = {"plant": "the plant", "utc": "UTC"}
 FUNCTION = {"holding": 3, "input": 4}
 REFERENCE = {"holding": 400001, "input": 300001}  # of the older numbering, of which many manuals are full
 
@@ -47,6 +48,17 @@ def wire_section(site: Site) -> Iterator[str]:
     ]
     yield from ("", "### Databases that keep records")
     yield from table(("link", "server", "database", "protection"), kept)
+    files = [
+        (
+            f"`{e.id}`",
+            f"`{e.folder}`",
+            e.format,
+            f"{e.every} of {'the plant' if e.clock == 'plant' else 'UTC'}",
+        )
+        for e in site.exports
+    ]
+    yield from ("", "### Files that are written")
+    yield from table(("link", "folder", "format", "of each"), files)
     beats = [(c.id, *b) for c in site.connections for b in _heartbeats(c)]
     yield from ("", "### Heartbeats")
     yield from table(("connection", "point", "from", "how"), beats)

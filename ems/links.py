@@ -22,3 +22,17 @@ class DatabaseLink:
     timeout_s: float  # a batch that takes longer is tried again in two
     backfill_per_s: float | None  # late readings in a second; None: as fast as the server takes them
     backlog_s_max: float  # rows that wait longer than this are alarmed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportLink:
+    """A folder that takes the records as files."""
+
+    id: str
+    folder: str
+    format: str  # csv | csv.gz | parquet
+    every: str  # hour | day
+    clock: str  # plant | utc: whose hours and days
+    mounted: bool  # it must hang on a mount, such as a stick or a share
+    settle_s: float  # so long after its end the files of a period are written
+    backlog_s_max: float  # rows that wait longer than this are alarmed

@@ -16,7 +16,7 @@ from ems.assets import (
 )
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
-from ems.links import DatabaseLink
+from ems.links import DatabaseLink, ExportLink
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
 from ems.points import POINTS, Access, AssetKind
@@ -168,11 +168,12 @@ class Site:
     control: ControlParams = field(default_factory=ControlParams)
     telemetry: tuple["TelemetryLink", ...] = ()
     databases: tuple[DatabaseLink, ...] = ()
+    exports: tuple[ExportLink, ...] = ()
 
     @property
-    def links(self) -> "tuple[TelemetryLink | DatabaseLink, ...]":
+    def links(self) -> "tuple[TelemetryLink | DatabaseLink | ExportLink, ...]":
         """Wherever records go; no two have the same id."""
-        return (*self.telemetry, *self.databases)
+        return (*self.telemetry, *self.databases, *self.exports)
 
     @property
     def carbon_per_l(self) -> float:

@@ -121,16 +121,25 @@ class Spool:
         )
         return int(rows[0][0]) if rows else None
 
-    def first_since(self, boot: int, at_ms: int) -> int:
-        """The first number of a boot from a time on; one more than the last where all are older.
+    def time_of(self, boot: int, seq: int, head: Head) -> int:
+        """When about a row was recorded [ms since 1970 UTC]: as the next snapshot, else as the last."""
+        if (found := self.at_ms(boot, seq)) is not None:
+            return found
+        rows = self._file.rows(
+            "SELECT a FROM spool WHERE boot = ? AND seq < ? AND kind = ? ORDER BY seq DESC LIMIT 1",
+            (boot, seq, SPOOLED["readings"]),
+        )
+        return int(rows[0][0]) if rows else head.opened_ms
 
-        A record that is no snapshot is as old as the next snapshot. Times of snapshots ascend in a boot.
+    def first_since(self, boot: int, at_ms: int, head: Head) -> int:
+        """The first number of a boot from a time on, by `time_of`; one more than the last: all are older.
+
+        Times of snapshots ascend in a boot.
         """
-        low, high = 1, self._last(boot) + 1
+        low, high = 1, head.last + 1
         while low < high:
             middle = (low + high) // 2
-            found = self.at_ms(boot, middle)
-            if found is not None and found < at_ms:
+            if self.time_of(boot, middle, head) < at_ms:
                 low = middle + 1
             else:
                 high = middle
@@ -161,10 +170,6 @@ class Spool:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def _last(self, boot: int) -> int:
-        rows = self._file.rows("SELECT max(seq) FROM spool WHERE boot = ?", (boot,))
-        return 0 if not rows or rows[0][0] is None else int(rows[0][0])
 
     def _bodies(self, name: str, boot: int, keys: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
         """(key, (head, at_ms, values)) of each row of one kind."""

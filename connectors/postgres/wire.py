@@ -162,7 +162,7 @@ class PostgresWire:
             return
         since_ms = to_ms(self._desk.now()) - CHECKED_MS
         for boot, head in outbox.heads.items():
-            first = spool.first_since(boot, since_ms)
+            first = spool.first_since(boot, since_ms, head)
             if first > head.last:
                 continue
             there = Spans(iter([(1, first - 1)] if first > 1 else []))

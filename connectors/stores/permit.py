@@ -17,7 +17,7 @@ from ems.site_schema import files_of
 # What may change without commissioning anew: it decides what is planned, not what is written where.
 FREE = (
     "tariff", "currency", "diesel_per_l", "co2_kg_per_l", "carbon_per_kg", "import_co2_kg_per_kwh", "weather",
-    "outages", "maintenance", "deliveries", "deferrables", "hierarchy", "telemetry", "databases",
+    "outages", "maintenance", "deliveries", "deferrables", "hierarchy", "telemetry", "databases", "exports",
 )  # fmt: skip
 _EACH = {"connections": "connections", "bess": "bess", "gensets": "gensets", "pv": "pv", "feeders": "feeders"}
 

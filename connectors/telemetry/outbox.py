@@ -4,7 +4,7 @@ Two lanes share one link. `live` follows the newest rows; where they come faster
 to the newest, and what it leaves out is for `late`, which fills the gaps of the ledger from the oldest on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from connectors.historian.spool import Head, Span, Spool
@@ -101,6 +101,17 @@ class Outbox:
                 span = Span(boot=boot, first=first, last=min(end, first + rows_max - 1))
                 return self._claim(span, late=True)
         return None
+
+    def missing_spans(self) -> Iterator[Span]:
+        """Spans that neither were delivered nor are on their way, from the oldest on."""
+        for boot, head in self._heads.items():
+            for first, last in self._spans(boot).gaps(head.last):
+                yield Span(boot=boot, first=first, last=last)
+
+    def count_missing(self, span: Span) -> int:
+        """How many rows of a span are not delivered."""
+        of = self._delivered.get((span.boot, self._heads[span.boot].opened_ms), Spans())
+        return of.count(span.last) - of.count(span.first - 1)
 
     def sent(self, claim: Claim) -> None:
         """It is on its way: neither lane sends it again."""

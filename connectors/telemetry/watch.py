@@ -7,11 +7,11 @@ from pathlib import Path
 
 from connectors.sqlite_file import StoreError
 from connectors.telemetry.ledger import statuses
-from ems.links import DatabaseLink
+from ems.links import DatabaseLink, ExportLink
 from ems.records import StatusRow
 from ems.site import TelemetryLink
 
-Link = TelemetryLink | DatabaseLink
+Link = TelemetryLink | DatabaseLink | ExportLink
 LOOK_S = 5.0
 SILENT_S = 60.0  # a row that is older is that of a process which hangs or is gone
 PREFIX = "telemetry_"  # of the name of a status row, before that of the link

@@ -48,7 +48,7 @@ from ems.site import (
 from ems.site_schema.build_control import control_params
 from ems.site_schema.build_phases import feeder, genset_phases, pcs, poi_phases, pv_plant
 from ems.site_schema.build_wire import connections, in_unit
-from ems.site_schema.checks_links import database_links
+from ems.site_schema.checks_links import database_links, export_links
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.checks_mqtt import telemetry_links
 from ems.site_schema.draft import Draft
@@ -124,6 +124,7 @@ def build_site(draft: Draft) -> Site:
         connections=connections(draft),
         telemetry=telemetry_links(draft),
         databases=database_links(draft),
+        exports=export_links(draft),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
         sources=_sources(draft.sources),

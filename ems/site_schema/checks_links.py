@@ -1,8 +1,8 @@
-"""Databases that take records: known by their certificate unless they are on this machine."""
+"""Databases and folders that take records; databases are known by their certificate."""
 
 from collections.abc import Iterator
 
-from ems.links import DatabaseLink
+from ems.links import DatabaseLink, ExportLink
 from ems.site_schema.checks_opcua import is_loopback
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms_links import DatabaseForm
@@ -15,9 +15,16 @@ def check_links(draft: Draft) -> None:
     for link_id, form in draft.databases.items():
         for key, found, allowed, why in _contradictions(form):
             draft.add(("databases", link_id, key), found, allowed, why)
-        if link_id in draft.telemetry:
-            loc = ("databases", link_id)
-            draft.add(loc, repr(link_id), "a name that no link under `telemetry` has")
+    named: dict[str, str] = dict.fromkeys(draft.telemetry, "telemetry")
+    for section, links in (("databases", draft.databases), ("exports", draft.exports)):
+        for link_id in links:
+            if (other := named.setdefault(link_id, section)) != section:
+                draft.add((section, link_id), repr(link_id), f"a name that no link under `{other}` has")
+    folders: dict[str, str] = {}
+    for link_id, export in draft.exports.items():
+        if (other := folders.setdefault(export.folder, link_id)) != link_id:
+            loc = ("exports", link_id, "folder")
+            draft.add(loc, repr(export.folder), f"another folder than that of {other!r}")
 
 
 def _contradictions(form: DatabaseForm) -> Iterator[tuple[str, str, str, str]]:
@@ -55,4 +62,21 @@ def database_links(draft: Draft) -> tuple[DatabaseLink, ...]:
             **form.model_dump(exclude={"schema_", "protection"}),
         )
         for link_id, form in draft.databases.items()
+    )
+
+
+_PERIOD_S = {"hour": 3600.0, "day": 86400.0}
+
+
+def export_links(draft: Draft) -> tuple[ExportLink, ...]:
+    """The folders; unless it is said otherwise, rows may wait for two periods and a half."""
+    return tuple(
+        ExportLink(
+            id=link_id,
+            backlog_s_max=2.5 * _PERIOD_S[f.every] + f.settle_s
+            if f.backlog_s_max is None
+            else f.backlog_s_max,
+            **f.model_dump(exclude={"backlog_s_max"}),
+        )
+        for link_id, f in draft.exports.items()
     )

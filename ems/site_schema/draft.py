@@ -27,7 +27,7 @@ from ems.site_schema.forms import (
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
 from ems.site_schema.forms_base import Form
 from ems.site_schema.forms_control import ControlForm
-from ems.site_schema.forms_links import DatabaseForm
+from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import FamilyForm, MapForm, PointForm
 from ems.site_schema.forms_mqtt import TelemetryForm
@@ -44,6 +44,7 @@ _ITEMS: Mapping[str, type[Form]] = {
     "connections": ConnectionForm,
     "telemetry": TelemetryForm,
     "databases": DatabaseForm,
+    "exports": ExportForm,
     "outages": OutageForm,
     "maintenance": MaintenanceForm,
     "deliveries": DeliveryForm,
@@ -97,6 +98,7 @@ class Draft:
     connections: dict[str, ConnectionForm] = field(default_factory=dict)
     telemetry: dict[str, TelemetryForm] = field(default_factory=dict)
     databases: dict[str, DatabaseForm] = field(default_factory=dict)
+    exports: dict[str, ExportForm] = field(default_factory=dict)
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form
     points: list[PlacedPoint] = field(default_factory=list)

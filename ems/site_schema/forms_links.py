@@ -1,4 +1,4 @@
-"""Databases in a site file: where records of the historian are kept besides."""
+"""Databases and files in a site file: where records of the historian are kept besides."""
 
 from typing import Annotated, Literal
 
@@ -36,3 +36,17 @@ class DatabaseForm(Form):
         default=None, description="readings that are late; left out: as fast as the server takes them"
     )
     backlog_s_max: SecondsPositive = Field(default=900.0, description="rows that wait longer are alarmed")
+
+
+class ExportForm(Form):
+    """One folder that takes the records as files. Relative to the site file."""
+
+    folder: Text
+    format: Literal["csv", "csv.gz", "parquet"] = "csv.gz"
+    every: Literal["hour", "day"] = "day"
+    clock: Literal["plant", "utc"] = Field(default="plant", description="whose hours and days")
+    mounted: bool = Field(default=False, description="the folder must hang on a mount: a stick, a share")
+    settle_s: SecondsPositive = Field(default=300.0, description="so long after its end a period is written")
+    backlog_s_max: SecondsPositive | None = Field(
+        default=None, description="rows that wait longer are alarmed; two periods and a half"
+    )

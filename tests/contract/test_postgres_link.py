@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from ems.site import Site
 from tests.contract.mosquitto import make_pki
 from tests.contract.postgres import Postgres, find_postgres
 from tests.unit.connectors.histories import at, command, outcome, refusal, snapshot
+from tests.unit.connectors.test_file_link import HOUR_S, Export
 
 pytestmark = [pytest.mark.needs_server, pytest.mark.scenario(33), pytest.mark.scenario(49)]
 MINUTES_72_H = 4320
@@ -363,6 +365,25 @@ def test_process_that_is_killed_goes_on_where_it_was(plants: Postgres, tmp_path:
     finally:
         process.terminate()
         assert process.wait(10.0) == 0
+
+
+def test_csv_that_is_written_is_read_by_another_make(plants: Postgres, tmp_path: Path):
+    """PostgreSQL takes the file of an hour as it is, and knows its columns by their types."""
+    export = Export(tmp_path)
+    export.record(0, HOUR_S)
+    export.run(2.0 * HOUR_S)
+    export.ledger.close()
+    (file,) = export.folder.glob("*.readings.csv")
+    shutil.copy(file, plants.folder / "readings.csv")
+    (plants.folder / "readings.csv").chmod(0o644)
+    plants.sql(
+        "CREATE TABLE taken (at timestamptz, subsystem text, asset text, point text, value float8, unit text,"
+        "quality text, source_at timestamptz, boot bigint, seq bigint);"
+        f"COPY taken FROM '{plants.folder}/readings.csv' CSV HEADER"
+    )
+    found = plants.sql("SELECT count(*), count(value), sum(value), max(at) - min(at) FROM taken")
+    total = sum(0.1 * t_s for t_s in range(0, HOUR_S, 60))
+    assert found == f"120|60|{total:g}|00:59:00"
 
 
 def test_hypertable_is_made_where_there_is_a_function_for_it(plants: Postgres, demo: Site, tmp_path: Path):

@@ -86,6 +86,36 @@ def test_name_of_another_link_is_refused(loaded):
         loaded("host: db.example.org, database: plants, user: mill4", more)
 
 
+def exporting(loaded, told: str) -> Site:
+    site: Site = loaded("host: 127.0.0.1, database: plants, user: mill4", f"exports: {{stick: {{{told}}}}}\n")
+    return site
+
+
+def test_folder_left_to_itself_takes_packed_days_of_the_plant(loaded):
+    (link,) = exporting(loaded, "folder: /media/stick").exports
+    assert (link.format, link.every, link.clock, link.mounted) == ("csv.gz", "day", "plant", False)
+    assert link.backlog_s_max == 2.5 * 86400 + 300
+    (hourly,) = exporting(loaded, "folder: out, every: hour, backlog_s_max: 1h").exports
+    assert hourly.backlog_s_max == 3600.0
+    assert "exports" not in sections(exporting(loaded, "folder: out"))
+
+
+@pytest.mark.parametrize(
+    ("told", "key", "allowed"),
+    [
+        ("folder: out, format: xlsx", "exports.stick.format", "'csv', 'csv.gz' or 'parquet'"),
+        ("folder: out, every: minute", "exports.stick.every", "'hour' or 'day'"),
+        ("folder: out}, more: {folder: out", "exports.more.folder", "another folder than that of 'stick'"),
+        ("folder: out}, plants: {folder: b", "exports.plants", "a name that no link under `databases` has"),
+    ],
+)
+def test_folder_that_contradicts_itself_is_refused(loaded, told: str, key: str, allowed: str):
+    with pytest.raises(ConfigError) as refused:
+        exporting(loaded, told)
+    (problem,) = refused.value.problems
+    assert (problem.key, problem.allowed) == (key, allowed)
+
+
 def test_link_without_its_package_is_down_and_says_what_to_install(loaded, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "connectors.postgres.wire", None)
     site = loaded("host: db.example.org, database: plants, user: mill4")

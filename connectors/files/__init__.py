@@ -1,0 +1,1 @@
+"""Records as files: one set for each hour or day, with a manifest."""
