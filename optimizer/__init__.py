@@ -8,6 +8,7 @@
 
 from ems.cycle_life import CycleLife
 from optimizer.case_costs import CostPoints, QuadraticCost
+from optimizer.case_limits import EnergyLimit, Reserve, Responder
 from optimizer.case_solve import Solution, solve_case
 from optimizer.case_units import Storage, Unit
 from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load, Renewable
@@ -25,6 +26,7 @@ __all__ = [
     "Deferrable",
     "DemandWeight",
     "DemandWindow",
+    "EnergyLimit",
     "Exclusivity",
     "Formulation",
     "Grid",
@@ -34,6 +36,8 @@ __all__ = [
     "PlanningProblem",
     "QuadraticCost",
     "Renewable",
+    "Reserve",
+    "Responder",
     "Shedding",
     "Solution",
     "Storage",

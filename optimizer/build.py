@@ -8,7 +8,9 @@ from optimizer.algebra import Model
 from optimizer.formulations import (
     balance,
     battery,
+    bends,
     blocks,
+    budgets,
     contingency,
     contingency_tied,
     contracts,
@@ -20,16 +22,20 @@ from optimizer.formulations import (
     genset_commitment,
     genset_fuel,
     grid,
+    hard,
     hot_starts,
     load_step,
     low_load,
     poi,
     power_factor,
+    products,
     pv,
     ramps,
+    ranges,
     rating,
     reactive,
     reserve,
+    rides,
     running,
     sharing,
     shed_limits,
@@ -80,6 +86,8 @@ FAMILIES: tuple[Family, ...] = (
     genset_commitment,  # on, start, stop
     hot_starts,  # and how long the rest before was
     genset_fuel,  # output and litres
+    bends,  # of a case: cost that is not convex
+    rides,  # output on the way up and down
     sharing,  # how they share an island that is theirs alone
     ramps,  # how fast it can change
     starts,  # not too often in a day
@@ -107,6 +115,10 @@ FAMILIES: tuple[Family, ...] = (
     poi,  # transformer and ramp of the interconnection
     contracts,  # money of the month, take-or-pay, events
     terminal,  # what is left is worth something
+    ranges,  # of a case: limits and prices by step
+    products,  # reserves by product and unit
+    budgets,  # energy over many steps
+    hard,  # and nothing missed at a price
 )
 TELLING = tuple(family for family in FAMILIES if isinstance(family, TellingFamily))
 

@@ -22,10 +22,12 @@ from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
 from ems.site import Authority, FormingOrder, Hierarchy, ReservePolicy, Site
 from ems.tariff import DemandCharge, EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
-from optimizer.case_costs import refused
+from optimizer.case_asked import check_case, check_commitment, named_units, renewables, terms_of
+from optimizer.case_costs import bent, refused
 from optimizer.case_units import Storage, Unit
-from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load, Renewable
+from optimizer.cases import Case, Deferrable, DemandWindow, Grid, Load
 from optimizer.formulation import Formulation, Shedding
+from optimizer.formulations.bends import FLAT_PER_H
 from optimizer.intake.battery import open_cycle
 from optimizer.intake.deferrable import on_grid
 from optimizer.prices import ladder
@@ -54,9 +56,10 @@ def case_problem(case: Case) -> PlanningProblem:
     BadValue
         A series of the case has the wrong length or a value outside its bounds; costs are not convex.
     """
+    check_case(case)
     step_h = case.step_hours()
     T = case.steps
-    case = _with_rungs(case, float(step_h.min()))
+    case = with_rungs(case, float(step_h.min()))
     grid = case.grid if case.grid is not None else Grid(available=False)
     there = case.flags("grid.available", grid.available)
     buy = case.series("grid.import_per_kwh", grid.import_per_kwh)
@@ -73,7 +76,9 @@ def case_problem(case: Case) -> PlanningProblem:
     site = _site(case, grid, caps, peaks, dict(zip((x.id for x in sources), sun.max(axis=1), strict=True)))
     taken = MUST_TAKE_RATIO * ladder(site).surplus_per_kwh
     curtail = tuple(taken if x.must_take else x.curtail_per_kwh for x in sources)
-    costly = (sun > 0.0) & (np.array(curtail)[:, None] > 0.0) if sources else np.zeros((1, T), dtype=np.bool_)
+    dear = np.array([np.min(x.cost_per_kwh) < 0.0 for x in sources], dtype=np.bool_)
+    dear |= np.array(curtail) > 0.0
+    costly = (sun > 0.0) & dear[:, None] if sources else np.zeros((1, T), dtype=np.bool_)
     return PlanningProblem(
         site=site,
         grid=TimeGrid(start=START, step_s=tuple((3600.0 * step_h).tolist())),
@@ -103,7 +108,7 @@ def case_problem(case: Case) -> PlanningProblem:
     )
 
 
-def _with_rungs(case: Case, least_h: float) -> Case:
+def with_rungs(case: Case, least_h: float) -> Case:
     """The case with a load of nothing at the highest price in it, where that is above every VOLL.
 
     The prices of what should not happen (prices.py) are multiples of the highest VOLL. Stored energy outside
@@ -118,18 +123,21 @@ def _with_rungs(case: Case, least_h: float) -> Case:
         rates = [grid.demand_per_kw, *(x.per_kw for x in grid.demands)]
         found.append(sum(rates) / grid.billing_interval_h)
     found += [x.curtail_per_kwh for x in case.renewables]
+    found += _prices(case)
     needed = max(found, default=0.0) / min(1.0, 4.0 * least_h)
     if needed <= max((x.voll_per_kwh for x in case.loads), default=10.0):
         return case
     return replace(case, loads=(*case.loads, Load(id=RUNGS, kw=0.0, voll_per_kwh=min(needed, 1e9))))
 
 
-def renewables(case: Case) -> list[Renewable]:
-    """What comes as it comes: `pv_kw`, the case's own, and loads below nothing."""
-    out = [Renewable(id="pv", kw=case.pv_kw)] if np.any(case.pv_kw) else []
-    below = [(x, -np.minimum(case.series(f"load {x.id}: kw", x.kw), 0.0)) for x in case.loads]
-    taken = [Renewable(id=f"{x.id} below 0", kw=kw, must_take=True) for x, kw in below if kw.any()]
-    return [*out, *case.renewables, *taken]
+def _prices(case: Case) -> list[float]:
+    """What energy by step and its limits cost at most."""
+    out = [np.abs(case.series("cost_per_kwh", x.cost_per_kwh)).max() for x in case.renewables]
+    out += [np.abs(case.series("extra_per_kwh", x.extra_per_kwh)).max() for x in case.units]
+    for x in case.energy_limits:
+        most = max((abs(w) for w in x.of.values()), default=0.0)
+        out += [most * cost for cost in (x.short_cost, x.over_cost) if cost is not None]
+    return [float(x) for x in out]
 
 
 def reserve_kw(case: Case) -> FloatArray:
@@ -140,8 +148,9 @@ def reserve_kw(case: Case) -> FloatArray:
 def _fleets(case: Case) -> list[list[Unit]]:
     """Units that are the same but for their id; each alone that has limits a count does not know."""
     found: dict[Unit, list[Unit]] = {}
+    named = named_units(case)
     for x in case.units:
-        found.setdefault(x if x.alone else replace(x, id=""), []).append(x)
+        found.setdefault(x if x.alone or x.id in named else replace(x, id=""), []).append(x)
     return list(found.values())
 
 
@@ -155,7 +164,9 @@ def formulation(case: Case) -> Formulation:
     sizes = tuple(len(fleet) for fleet in _fleets(case))
     fleets = sizes if max(sizes, default=1) > 1 else ()
     tapers = any(x.taper_ratio < 1.0 or x.power_by_soc for x in case.storages)
-    return replace(FORMULATION, reserve=case.n_minus_1, fleets=fleets, soc_tapers=tapers)
+    return replace(
+        FORMULATION, reserve=case.n_minus_1, fleets=fleets, soc_tapers=tapers, terms=terms_of(case)
+    )
 
 
 def _work(x: Deferrable, case: Case) -> tuple[WorkWindow, ...]:
@@ -232,14 +243,7 @@ def _bess_start(x: Storage, case: Case) -> BessStart:
 
 def _genset_start(x: Unit, case: Case) -> GensetStart:
     there, must = case.flags(f"{x.id}: available", x.available), case.flags(f"{x.id}: must_run", x.must_run)
-    begin_h = np.cumsum(case.step_hours()) - case.step_hours()
-    bound = (x.state_h > 0.0) & (begin_h < x.min_up_h - x.state_h - 1e-6)
-    rests = (x.state_h < 0.0) & (begin_h < x.min_down_h + x.state_h - 1e-6)
-    for key, wrong in (("must_run", must & (~there | rests)), ("available", bound & ~there)):
-        if wrong.any():
-            t = int(np.argmax(wrong))
-            allowed = "not on and off at once: see min_up_h, min_down_h"
-            raise refused(f"unit {x.id}", f"{key}[{t}]", key == "must_run", allowed)
+    check_commitment(x, case)
     return GensetStart(
         available=True,
         on=x.state_h > 0.0,
@@ -344,7 +348,8 @@ def _bess(x: Storage) -> BessParams:
 
 def _genset(x: Unit) -> GensetParams:
     kw, per_h = _cost_points(x)
-    types = tuple(StartType(rest_h=np.inf if end is None else end, cost=c) for end, c in x.start_costs)
+    listed = x.kinds if x.start_costs or x.start_lags else ()
+    types = tuple(StartType(rest_h=np.inf if end is None else end, cost=c) for end, c in listed)
     hot, cold, after_h = x.start_cost, x.cold_start_cost, x.cold_after_h
     if types:
         hot, cold, after_h = types[0].cost, types[-1].cost, types[-2].rest_h if len(types) > 1 else 0.0
@@ -362,6 +367,8 @@ def _genset(x: Unit) -> GensetParams:
 
 
 def _cost_points(x: Unit) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if bent(x.cost, x.p_min_kw, x.p_max_kw):  # see formulations/bends.py
+        return (x.p_min_kw, x.p_max_kw), (FLAT_PER_H, FLAT_PER_H)
     if x.p_max_kw > x.p_min_kw:
         return x.cost.points(x.p_min_kw, x.p_max_kw)
     only = float(x.cost.true_per_h(np.array([x.p_max_kw]))[0])

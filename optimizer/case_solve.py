@@ -8,13 +8,19 @@ import numpy as np
 from ems.clock import wall_s
 from ems.plan import Plan, Series
 from ems.timegrid import FloatArray
+from optimizer.case_check import case_faults, used
+from optimizer.case_conflict import conflict
 from optimizer.case_problem import case_problem, formulation, model_error, true_cost
+from optimizer.case_result import held_by, result_of, ridden_kw, short_of
 from optimizer.cases import Case
-from optimizer.extract import Identity, extract
+from optimizer.compiled import Compiled
+from optimizer.extract import Identity, extract, series
 from optimizer.marking import burning
+from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.problem import DemandMonth, PlanningProblem
 from optimizer.rolling import Planner
+from optimizer.solve import Outcome
 from optimizer.structure import Structure
 from optimizer.validate import Tolerance, validate
 
@@ -29,6 +35,7 @@ class Solution:
     `status` is `optimal` (proven to the gap asked for), `feasible` (a time limit came first), `infeasible`,
     or the solver's own word. Without a point the figures are None and the maps are empty.
 
+    `conflict` says, of a case that is infeasible, what would have to be given up for a plan.
     `objective` counts quadratic costs by their chords; `exact_cost` is the same plan by the true curves, and
     `exact_bound` a bound on the true cost of any plan: `bound` less what all chords together may be off.
     `faults` is what a replay without the solver found wrong with the plan: nothing, or it is a bug.
@@ -42,7 +49,7 @@ class Solution:
     exact_bound: float | None
     cost_terms: Mapping[str, float]
     on: Mapping[str, tuple[int, ...]]
-    output_kw: Mapping[str, Series]
+    output_kw: Mapping[str, Series]  # the ways up and down included, where a unit is not on
     storage_kw: Mapping[str, Series]  # discharge positive
     soc_end: Mapping[str, Series]
     grid_kw: Series  # import positive
@@ -53,6 +60,10 @@ class Solution:
     unfinished_kwh: Mapping[str, float]
     peak_kw: float  # highest mean import of a billing interval, or the peak before
     demand_peaks_kw: tuple[float, ...]  # the same of each demand window
+    held_kw: Mapping[str, Mapping[str, Series]]  # of each reserve by responder, on line and off line
+    reserve_short_kw: Mapping[str, Series]  # what is missing of each reserve
+    limit_sums: Mapping[str, float]  # what each energy limit sums up to
+    conflict: tuple[str, ...]
     notes: tuple[str, ...]  # limits that are missed at their price
     faults: tuple[str, ...]
     rows: int
@@ -84,7 +95,7 @@ def solve_case(
     Raises
     ------
     BadValue
-        A value of the case is refused; the message names the key, what was found and what is allowed.
+        Values of the case are refused; the message names each key, what was found and what is allowed.
 
     >>> from optimizer.cases import Case, Grid, Load
     >>> done = solve_case(Case(steps=2, grid=Grid(import_per_kwh=(0.1, 0.3)), loads=(Load(kw=50.0),)))
@@ -92,55 +103,89 @@ def solve_case(
     ('optimal', 20.0)
     """
     begun = wall_s()
+    options = PlannerOptions(gap_ratio=gap_ratio, time_limit_s=time_limit_s, node_limit=None, threads=threads)
+    solved = _solve(case, options, begun)
+    if solved.outcome.x is None:
+        status = solved.outcome.status.lower()
+        why = conflict(case) if status == "infeasible" else ()
+        return _without_point(solved, status, why, begun)
+    return _with_point(case, solved, begun)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Solved:
+    """A case as it was solved last."""
+
+    compiled: Compiled
+    problem: PlanningProblem
+    numbers: Numbers
+    outcome: Outcome
+
+
+def _solve(case: Case, options: PlannerOptions, begun: float) -> _Solved:
+    """Solve, and once more with binaries where energy was burnt."""
     problem = case_problem(case)
-    options = PlannerOptions(
-        gap_ratio=gap_ratio,
-        time_limit_s=time_limit_s,
-        node_limit=None,
-        threads=threads,
-        formulation=formulation(case),
-    )
-    planner = Planner(problem.site, options)
+    planner = Planner(problem.site, replace(options, formulation=formulation(case)))
     compiled, problem, n, outcome = planner.rounds(problem, None, begun)
     if outcome.x is not None and not problem.exclusive.all():
         least_kw = REPLAY_RATIO * _size_kw(problem)
         if burning(problem, n, compiled.values(outcome.x), least_kw).any():  # what a plan may overlook, too
             problem = replace(problem, exclusive=problem.integral)
             compiled, problem, n, outcome = planner.rounds(problem, None, begun)
-    rows, columns = compiled.form.shape
-    plan: Plan | None = None
-    faults: tuple[str, ...] = ()
-    if outcome.x is not None:
-        plan, slack = extract(compiled, problem, n, outcome, Identity(seq=0, valid_h=1.0))
-        verdict = validate(plan, problem, slack.surplus_kw - slack.aux_short_kw, _tolerance(problem))
-        faults = verdict.faults
-    status = "optimal" if outcome.optimal else "feasible" if plan else outcome.status.lower()
-    on = {} if plan is None else {i: tuple(int(x) for x in row) for i, row in plan.genset_on.items()}
-    exact = None if plan is None else _exact(case, plan)
+    return _Solved(compiled=compiled, problem=problem, numbers=n, outcome=outcome)
+
+
+def _without_point(solved: _Solved, status: str, why: tuple[str, ...], begun: float) -> Solution:
+    outcome, (rows, columns) = solved.outcome, solved.compiled.form.shape
     return Solution(
-        status=status,
+        status=status, objective=None, bound=outcome.bound, gap_ratio=None, exact_cost=None, exact_bound=None,
+        cost_terms={}, on={}, output_kw={}, storage_kw={}, soc_end={}, grid_kw=(), pv_kw=(), renewable_kw={},
+        unserved_kw={}, deferrable_kw={}, unfinished_kwh={}, peak_kw=0.0,
+        demand_peaks_kw=(0.0,) * len(solved.problem.demand_parts), held_kw={}, reserve_short_kw={},
+        limit_sums={}, conflict=why, notes=(), faults=(), rows=rows, columns=columns, nodes=outcome.nodes,
+        solve_s=outcome.solve_s, whole_s=wall_s() - begun,
+    )  # fmt: skip
+
+
+def _with_point(case: Case, solved: _Solved, begun: float) -> Solution:
+    compiled, problem, outcome = solved.compiled, solved.problem, solved.outcome
+    if outcome.x is None:
+        raise ValueError("there is no solution to extract")
+    s, v = compiled.structure, compiled.values(outcome.x)
+    plan, slack = extract(compiled, problem, solved.numbers, outcome, Identity(seq=0, valid_h=1.0))
+    ridden = ridden_kw(s, v)
+    if not case.forming:
+        plan = replace(plan, forming=tuple(x if x else "bus" for x in plan.forming))
+    beside_kw = slack.surplus_kw - slack.aux_short_kw - sum(ridden.values(), np.zeros(case.steps))
+    faults = validate(plan, problem, beside_kw, _tolerance(problem)).faults
+    found = result_of(case, s, v, plan)
+    rows, columns = compiled.form.shape
+    return Solution(
+        status="optimal" if outcome.optimal else "feasible",
         objective=outcome.objective,
         bound=outcome.bound,
         gap_ratio=outcome.gap_ratio,
-        exact_cost=exact,
+        exact_cost=_exact(case, plan),
         exact_bound=None if outcome.bound is None else outcome.bound - model_error(case),
-        cost_terms={k: x for k, x in plan.cost_terms.items() if x != 0.0} if plan else {},
-        on=on,
-        output_kw=plan.genset_p_kw if plan else {},
-        storage_kw=plan.bess_p_kw if plan else {},
-        soc_end=plan.bess_soc_end if plan else {},
-        grid_kw=plan.grid_p_kw if plan else (),
-        pv_kw=plan.pv_p_kw.get("pv", (0.0,) * case.steps) if plan else (),
-        renewable_kw=plan.pv_p_kw if plan else {},
-        unserved_kw={x.id: plan.shed_kw[x.id] for x in case.loads} if plan else {},
-        deferrable_kw=plan.deferrable_kw if plan else {},
-        unfinished_kwh=plan.unfinished_kwh if plan else {},
-        peak_kw=_peak_kw(compiled.structure, plan, problem.months[0]) if plan else 0.0,
-        demand_peaks_kw=tuple(
-            _peak_kw(compiled.structure, plan, x) if plan else 0.0 for x, _ in problem.demand_parts
-        ),
-        notes=plan.notes if plan else (),
-        faults=faults,
+        cost_terms=_terms(plan),
+        on={i: tuple(int(x) for x in row) for i, row in plan.genset_on.items()},
+        output_kw={i: _and(row, ridden.get(i)) for i, row in plan.genset_p_kw.items()},
+        storage_kw=plan.bess_p_kw,
+        soc_end=plan.bess_soc_end,
+        grid_kw=plan.grid_p_kw,
+        pv_kw=plan.pv_p_kw.get("pv", (0.0,) * case.steps),
+        renewable_kw=plan.pv_p_kw,
+        unserved_kw={x.id: plan.shed_kw[x.id] for x in case.loads},
+        deferrable_kw=plan.deferrable_kw,
+        unfinished_kwh=plan.unfinished_kwh,
+        peak_kw=_peak_kw(s, plan, problem.months[0]),
+        demand_peaks_kw=tuple(_peak_kw(s, plan, x) for x, _ in problem.demand_parts),
+        held_kw=held_by(found),
+        reserve_short_kw=short_of(found),
+        limit_sums={b.id: used(b, case, found) for b in s.formulation.terms.budgets},
+        conflict=(),
+        notes=plan.notes,
+        faults=(*faults, *case_faults(case, found, _size_kw(problem), REPLAY_RATIO)),
         rows=rows,
         columns=columns,
         nodes=outcome.nodes,
@@ -149,10 +194,23 @@ def solve_case(
     )
 
 
+def _and(row: Series, more: FloatArray | None) -> Series:
+    """A series with what comes on top of it."""
+    return row if more is None else series(_array(row) + more)
+
+
+def _terms(plan: Plan) -> dict[str, float]:
+    """Cost by term; what is laid out as bends is running cost like any other."""
+    out = dict(plan.cost_terms)
+    if "fuel_bent" in out:
+        out["fuel"] = out.get("fuel", 0.0) + out.pop("fuel_bent")
+    return {k: x for k, x in out.items() if abs(x) > 1e-12}
+
+
 def _exact(case: Case, plan: Plan) -> float:
     """Objective of a plan with the running cost of its units by their true curves [money]."""
     on, output = ({i: _array(row) for i, row in x.items()} for x in (plan.genset_on, plan.genset_p_kw))
-    other = sum(money for term, money in plan.cost_terms.items() if term != "fuel")
+    other = sum(money for term, money in _terms(plan).items() if term != "fuel")
     return other + true_cost(case, on, output)
 
 

@@ -9,30 +9,38 @@ import numpy as np
 
 from ems.battery_terms import dented
 from ems.cycle_life import CycleLife
-from ems.timegrid import BoolArray, FloatArray
-from optimizer.case_costs import CostPoints, QuadraticCost, check, refused
-
-Values = float | Sequence[float] | FloatArray  # one number for every step, or one for each
-Flags = bool | Sequence[bool] | BoolArray
+from optimizer.case_costs import CostPoints, QuadraticCost, Refusals, as_array, bent, is_a
+from optimizer.case_values import Flags, Values, frozen_flags, frozen_values
 
 LONG_H = 1e6  # a unit that has been off for so long is free to start, and cold
+LAG_H = 1e-4  # a rest that is so much shorter than a lag has not reached it
+Path = tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """A generating unit with whole commitment.
 
-    `state_h` is how long it has been on (positive) or off (negative) before the first step. A start after a
-    rest of at most `cold_after_h` costs `start_cost`, after a longer one `cold_start_cost` (None: alike).
-    It runs only where `available` and always where `must_run`. At most `starts_max` starts lie in any 24
-    hours, `starts_so_far` counted through the first 24; one more costs a quarter of an hour of `p_max_kw` at
-    the highest VOLL, and is noted. Each stop costs `stop_cost`. With `p_max_kw` equal to `p_min_kw` it is on
-    at that output or off.
+    `state_h` is how long it has been on (positive) or off (negative) before the first step; minimum times and
+    rests go on from there. It runs only where `available` and always where `must_run`; both by step fix its
+    commitment. With `p_max_kw` equal to `p_min_kw` it is on at that output or off. While it is on its output
+    is between `output_min_kw` and `output_max_kw`, which may change by step (the same for both: a fixed
+    output). A kWh costs `extra_per_kwh` beside `cost`, by step, above or below 0.
 
-    `start_costs` are further kinds of start, in place of the two above: (after a rest of at most so many
-    hours, cost), dearer ones later, the last without end (None). Output changes by at most `ramp_up_kw_h` and
-    `ramp_down_kw_h` per hour, is at most `start_up_kw` in the first step of a run and `shut_down_kw` in its
-    last (None: no limit), and is `output_kw` before the first step (None: minimum, where it is on).
+    A start after a rest of at most `cold_after_h` costs `start_cost`, after a longer one `cold_start_cost`
+    (None: alike). In place of the two: `start_costs`, kinds of start as (after a rest of at most so many
+    hours, cost), dearer ones later, the last without end (None); or `start_lags`, the same as (after a rest
+    of at least so many hours, cost). Each stop costs `stop_cost`. At most `starts_max` starts lie in any 24
+    hours, `starts_so_far` counted through the first 24; one more costs a quarter of an hour of `p_max_kw` at
+    the highest VOLL, and is noted.
+
+    Output changes by at most `ramp_up_kw_h` and `ramp_down_kw_h` per hour while it is on, is at most
+    `start_up_kw` in the first step of a run and `shut_down_kw` in its last (None: no limit, of the ramp
+    neither), and is `output_kw` before the first step (None: minimum, where it is on).
+
+    `start_up_path_kw` is its output in the steps before the first one on, the last of them nearest to it;
+    a path for each kind of start, or one for all. `shut_down_path_kw` is that in the steps after the last one
+    on. It is off in these steps, and they count as rest; a kWh of them costs `path_per_kwh`.
     """
 
     id: str
@@ -51,21 +59,39 @@ class Unit:
     starts_max: int | None = None
     starts_so_far: int = 0
     start_costs: tuple[tuple[float | None, float], ...] = ()
+    start_lags: tuple[tuple[float, float], ...] = ()
     ramp_up_kw_h: float | None = None
     ramp_down_kw_h: float | None = None
     start_up_kw: float | None = None
     shut_down_kw: float | None = None
     output_kw: float | None = None
+    output_min_kw: Values | None = None
+    output_max_kw: Values | None = None
+    extra_per_kwh: Values = 0.0
+    start_up_path_kw: Path = ()
+    shut_down_path_kw: tuple[float, ...] = ()
+    path_per_kwh: float = 0.0
 
     def __post_init__(self) -> None:
+        what, found = f"unit {self.id}", Refusals()
+        if not is_a(self.cost, CostPoints, QuadraticCost):
+            found.add(what, "cost", self.cost, "CostPoints or QuadraticCost")
         for key in ("available", "must_run"):
-            value = getattr(self, key)
-            one = isinstance(value, bool | np.bool_)
-            object.__setattr__(self, key, bool(value) if one else tuple(bool(x) for x in value))
+            object.__setattr__(self, key, frozen_flags(getattr(self, key)))
+        for key in ("output_min_kw", "output_max_kw", "extra_per_kwh"):
+            object.__setattr__(self, key, frozen_values(what, key, getattr(self, key)))
         object.__setattr__(self, "start_costs", tuple((end, cost) for end, cost in self.start_costs))
+        object.__setattr__(self, "start_lags", tuple((lag, cost) for lag, cost in self.start_lags))
+        self._check_numbers(found, what)
+        self._check_ramps(found, what)
+        self._check_kinds(found, what)
+        self._check_path(found, what)
+        found.done()
+
+    def _check_numbers(self, found: Refusals, what: str) -> None:
         cold = self.start_cost if self.cold_start_cost is None else self.cold_start_cost
-        check(
-            f"unit {self.id}",
+        found.rows(
+            what,
             (
                 ("p_min_kw", self.p_min_kw, 0.0, 1e9),
                 ("p_max_kw", self.p_max_kw, 1e-9, 1e9),
@@ -78,24 +104,52 @@ class Unit:
                 ("state_h", self.state_h, -LONG_H, LONG_H),
                 ("starts_max", 1 if self.starts_max is None else self.starts_max, 0, 100_000),
                 ("starts_so_far", self.starts_so_far, 0, 100_000),
+                ("path_per_kwh", self.path_per_kwh, 0.0, 1e12),
             ),
         )
         if self.p_max_kw < self.p_min_kw:
-            allowed = f"at least p_min_kw = {self.p_min_kw:g}"
-            raise refused(f"unit {self.id}", "p_max_kw", self.p_max_kw, allowed)
-        self._check_ramps()
+            found.add(what, "p_max_kw", self.p_max_kw, f"at least p_min_kw = {self.p_min_kw:g}")
         if self.state_h == 0.0:
-            raise refused(f"unit {self.id}", "state_h", 0.0, "hours on (above 0) or off (below 0)")
+            found.add(what, "state_h", 0.0, "hours on (above 0) or off (below 0)")
 
     @property
     def alone(self) -> bool:
         """Whether it has limits that a count of equal units does not know."""
         ramps = (self.ramp_up_kw_h, self.ramp_down_kw_h, self.start_up_kw, self.shut_down_kw)
-        return self.starts_max is not None or bool(self.start_costs) or any(x is not None for x in ramps)
+        ranges = (self.output_min_kw, self.output_max_kw)
+        limited = self.starts_max is not None or bool(self.start_costs) or bool(self.start_lags)
+        paths = bool(self.start_up_path_kw) or bool(self.shut_down_path_kw)
+        return (
+            limited
+            or paths
+            or self.extra_per_kwh != 0.0
+            or any(x is not None for x in (*ramps, *ranges))
+            or bent(self.cost, self.p_min_kw, self.p_max_kw)
+        )
 
-    def _check_ramps(self) -> None:
-        """Ramps, edges of a run, output of now, kinds of start."""
-        what, low, top = f"unit {self.id}", self.p_min_kw, self.p_max_kw
+    @property
+    def kinds(self) -> tuple[tuple[float | None, float], ...]:
+        """Kinds of start: (after a rest of at most so many hours, cost)."""
+        if self.start_lags:
+            ends = [lag - LAG_H for lag, _ in self.start_lags[1:]]
+            return tuple(zip([*ends, None], [cost for _, cost in self.start_lags], strict=True))
+        if self.start_costs:
+            return self.start_costs
+        if self.cold_start_cost is None:
+            return ((None, self.start_cost),)
+        return ((self.cold_after_h, self.start_cost), (None, self.cold_start_cost))
+
+    @property
+    def paths(self) -> tuple[tuple[float, ...], ...]:
+        """Way up of each kind of start."""
+        given = self.start_up_path_kw
+        many = [x for x in given if isinstance(x, tuple)]
+        one = tuple(x for x in given if not isinstance(x, tuple))
+        return tuple(many) if many else (one,) * len(self.kinds)
+
+    def _check_ramps(self, found: Refusals, what: str) -> None:
+        """Ramps, edges of a run, output of now."""
+        low, top = self.p_min_kw, self.p_max_kw
         given = (
             ("ramp_up_kw_h", self.ramp_up_kw_h, 1e-9, 1e12),
             ("ramp_down_kw_h", self.ramp_down_kw_h, 1e-9, 1e12),
@@ -103,18 +157,52 @@ class Unit:
             ("shut_down_kw", self.shut_down_kw, low, top),
             ("output_kw", self.output_kw, *((low, top) if self.state_h > 0.0 else (0.0, 0.0))),
         )
-        check(what, [(key, x, least, most) for key, x, least, most in given if x is not None])
-        if not self.start_costs:
+        found.rows(what, [(key, x, least, most) for key, x, least, most in given if x is not None])
+
+    def _check_kinds(self, found: Refusals, what: str) -> None:
+        """Kinds of start by the rest before."""
+        key = "start_lags" if self.start_lags else "start_costs"
+        if not (self.start_lags or self.start_costs):
             return
-        if self.cold_start_cost is not None or self.start_cost != 0.0:
-            raise refused(what, "start_costs", self.start_costs, "nothing beside start_cost, cold_start_cost")
+        twice = bool(self.start_lags) and bool(self.start_costs)
+        if twice or self.cold_start_cost is not None or self.start_cost != 0.0:
+            allowed = "nothing beside start_cost, cold_start_cost, and one of start_costs, start_lags"
+            found.add(what, key, getattr(self, key), allowed)
+            return
+        if self.start_lags:
+            lags, costs = zip(*self.start_lags, strict=True)
+            if not (all(0.0 <= a < b for a, b in pairwise(lags)) and lags[0] >= 0.0 and _rising(costs)):
+                found.add(what, key, self.start_lags, "ascending hours of rest from 0; dearer later")
+            return
         ends = [math.inf if end is None else end for end, _ in self.start_costs]
-        costs = [cost for _, cost in self.start_costs]
-        rising = all(0.0 < a < b for a, b in pairwise(ends)) and costs == sorted(costs) and costs[0] >= 0.0
-        if not (rising and ends[-1] == math.inf and math.isfinite(costs[-1])):
-            raise refused(
-                what, "start_costs", self.start_costs, "ascending hours, the last None; dearer later"
-            )
+        rising = all(0.0 < a < b for a, b in pairwise(ends)) and _rising([x for _, x in self.start_costs])
+        if not (rising and ends[-1] == math.inf):
+            found.add(what, key, self.start_costs, "ascending hours, the last None; dearer later")
+
+    def _check_path(self, found: Refusals, what: str) -> None:
+        """Ways up and down."""
+        way = self.start_up_path_kw
+        nested = [isinstance(x, list | tuple) for x in way]
+        if any(nested) and not all(nested):
+            found.add(what, "start_up_path_kw", way, "one path, or one for each kind of start")
+            return
+        if any(nested):
+            paths = tuple(tuple(float(kw) for kw in x) for x in way)  # type: ignore[union-attr]
+            object.__setattr__(self, "start_up_path_kw", paths)
+            if len(paths) != len(self.kinds):
+                allowed = f"one path, or one for each of {len(self.kinds)} kinds of start"
+                found.add(what, "start_up_path_kw", way, allowed)
+        else:
+            object.__setattr__(self, "start_up_path_kw", tuple(float(kw) for kw in way))  # type: ignore[arg-type]
+        object.__setattr__(self, "shut_down_path_kw", tuple(float(kw) for kw in self.shut_down_path_kw))
+        rows = [(f"start_up_path_kw[{k}]", kw) for path in self.paths for k, kw in enumerate(path)]
+        rows += [(f"shut_down_path_kw[{k}]", kw) for k, kw in enumerate(self.shut_down_path_kw)]
+        found.rows(what, [(key, kw, 0.0, self.p_max_kw) for key, kw in dict(rows).items()])
+
+
+def _rising(costs: Sequence[float]) -> bool:
+    """Costs from 0 that never fall."""
+    return list(costs) == sorted(costs) and costs[0] >= 0.0 and math.isfinite(costs[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +246,7 @@ class Storage:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns_soc", tuple(float(x) for x in self.turns_soc))
+        what, found = f"storage {self.id}", Refusals()
         by_step = (
             ("p_charge_kw", 0.0, 1e9),
             ("p_discharge_kw", 0.0, 1e9),
@@ -165,12 +254,12 @@ class Storage:
             ("soc_ceiling", 0.0, 1.0),
         )
         for key, least, most in by_step:
-            values = np.atleast_1d(np.asarray(getattr(self, key), dtype=np.float64))
-            check(f"storage {self.id}", [(key, float(x), least, most) for x in values.ravel()])
+            values = np.atleast_1d(as_array(what, key, getattr(self, key)))
+            found.rows(what, [(key, float(x), least, most) for x in values.ravel()])
         low = self.soc_min if self.soc_taper_low is None else self.soc_taper_low
         high = self.soc_max if self.soc_taper_high is None else self.soc_taper_high
-        check(
-            f"storage {self.id}",
+        found.rows(
+            what,
             (
                 ("energy_kwh", self.energy_kwh, 1e-9, 1e12),
                 ("p_charge_kw, at its highest", float(np.max(self.p_charge_kw)), 1e-9, 1e9),
@@ -193,15 +282,16 @@ class Storage:
                 ("taper_ratio", self.taper_ratio, 1e-6, 1.0),
             ),
         )
-        _check_power(f"storage {self.id}", self.power_by_soc)
+        _check_power(found, what, self.power_by_soc)
         if self.cycle_life is not None:
-            _check_cycle_life(f"storage {self.id}", self.cycle_life)
+            _check_cycle_life(found, what, self.cycle_life)
+        found.done()
 
 
-def _check_power(what: str, rows: tuple[tuple[float, float, float], ...]) -> None:
+def _check_power(found: Refusals, what: str, rows: tuple[tuple[float, float, float], ...]) -> None:
     """Refuse a table of power over state of charge that is none, or not concave."""
     names = ("soc", "charge", "discharge")
-    check(
+    found.rows(
         what,
         [
             (f"power_by_soc[{k}] {n}", x, 0.0, 1.0)
@@ -211,21 +301,22 @@ def _check_power(what: str, rows: tuple[tuple[float, float, float], ...]) -> Non
     )
     at = [row[0] for row in rows]
     if any(b <= a for a, b in pairwise(at)):
-        raise refused(what, "power_by_soc", at, "ascending states of charge")
+        found.add(what, "power_by_soc", at, "ascending states of charge")
+        return
     for way in (1, 2):
         if (dent := dented(at, [row[way] for row in rows])) is not None:
             k, least = dent
-            raise refused(
-                what, f"power_by_soc[{k}] {names[way]}", rows[k][way], f"at least {least:.6g} (concave)"
-            )
+            allowed = f"at least {least:.6g} (concave)"
+            found.add(what, f"power_by_soc[{k}] {names[way]}", rows[k][way], allowed)
 
 
-def _check_cycle_life(what: str, life: CycleLife) -> None:
+def _check_cycle_life(found: Refusals, what: str, life: CycleLife) -> None:
     """Refuse a cycle life that is no curve, or not convex."""
     depths, cycles = life.depth_ratio, life.cycles_count
     if len(depths) != len(cycles) or not depths:
-        raise refused(what, "cycle_life", (depths, cycles), "as many depths as cycles, at least one")
-    check(
+        found.add(what, "cycle_life", (depths, cycles), "as many depths as cycles, at least one")
+        return
+    found.rows(
         what,
         [
             ("cycle_life.replacement_cost", life.replacement_cost, 0.0, 1e12),
@@ -234,7 +325,7 @@ def _check_cycle_life(what: str, life: CycleLife) -> None:
         ],
     )
     if any(b <= a for a, b in pairwise(depths)):
-        raise refused(what, "cycle_life.depth_ratio", depths, "ascending depths")
-    if (bent := life.bent()) is not None:
+        found.add(what, "cycle_life.depth_ratio", depths, "ascending depths")
+    elif (bent := life.bent()) is not None:
         k, most = bent
-        raise refused(what, f"cycle_life.cycles_count[{k}]", cycles[k], f"at most {most:.6g} (convex)")
+        found.add(what, f"cycle_life.cycles_count[{k}]", cycles[k], f"at most {most:.6g} (convex)")

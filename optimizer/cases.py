@@ -15,8 +15,15 @@ from itertools import pairwise
 import numpy as np
 
 from ems.timegrid import BoolArray, FloatArray
-from optimizer.case_costs import check, refused
-from optimizer.case_units import LONG_H, Flags, Storage, Unit, Values
+from optimizer.case_costs import Refusals, as_array, check, is_a, refused
+from optimizer.case_limits import EnergyLimit, Reserve
+from optimizer.case_units import LONG_H, Storage, Unit
+from optimizer.case_values import Flags, Values
+
+
+def _least(what: str, key: str, values: Values) -> float:
+    """The lowest of one or more numbers."""
+    return float(as_array(what, key, values).min())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +68,12 @@ class Grid:
     import_so_far_kwh: float = 0.0
 
     def __post_init__(self) -> None:
-        check(
+        found = Refusals()
+        found.rows(
             "grid",
             (
-                ("import_kw_max", float(np.min(self.import_kw_max)), 0.0, 1e9),
-                ("export_kw_max", float(np.min(self.export_kw_max)), 0.0, 1e9),
+                ("import_kw_max", _least("grid", "import_kw_max", self.import_kw_max), 0.0, 1e9),
+                ("export_kw_max", _least("grid", "export_kw_max", self.export_kw_max), 0.0, 1e9),
                 ("demand_per_kw", self.demand_per_kw, 0.0, 1e9),
                 ("peak_so_far_kw", self.peak_so_far_kw, 0.0, 1e9),
                 ("billing_interval_h", self.billing_interval_h, 1.0 / 3600.0, 8784.0),
@@ -75,19 +83,22 @@ class Grid:
         )
         ends = [math.inf if end is None else end for end, _ in self.blocks]
         if self.blocks and not (ends[-1] == math.inf and all(0.0 < a < b for a, b in pairwise(ends))):
-            raise refused("grid", "blocks", self.blocks, "ends that ascend from above 0, the last one None")
+            found.add("grid", "blocks", self.blocks, "ends that ascend from above 0, the last one None")
+        found.done()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """Demand that may be left unserved at its value of lost load (VOLL).
 
-    It may be net of generation: what is below 0 must be taken, as of a `Renewable` of the same id.
+    It may be net of generation: what is below 0 must be taken, as of a `Renewable` of the same id. In a
+    `hard` case it is served, unless it is `interruptible`.
     """
 
     kw: Values
     voll_per_kwh: float = 1e4
     id: str = "load"
+    interruptible: bool = False
 
     def __post_init__(self) -> None:
         check(f"load {self.id}", (("voll_per_kwh", self.voll_per_kwh, 0.0, 1e9),))
@@ -95,16 +106,19 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewable:
-    """Sun, wind or water as it comes: used up to `kw`. A kWh that is not used costs `curtail_per_kwh`.
+    """Sun, wind or water as it comes: used from `min_kw` to `kw`, at `cost_per_kwh`, which may be below 0.
 
-    With `must_take` that price is one and a half times the highest VOLL (or the highest price of the case
-    where that is higher), and `notes` says what could not be taken.
+    A kWh that is not used costs `curtail_per_kwh`. With `must_take` (all of it; hard in a `hard` case) that
+    price is one and a half times the highest VOLL (or the highest price of the case where that is higher),
+    and `notes` says what could not be taken.
     """
 
     id: str
     kw: Values
     curtail_per_kwh: float = 0.0
     must_take: bool = False
+    min_kw: Values = 0.0
+    cost_per_kwh: Values = 0.0
 
     def __post_init__(self) -> None:
         check(f"renewable {self.id}", (("curtail_per_kwh", self.curtail_per_kwh, 0.0, 1e9),))
@@ -133,8 +147,8 @@ class Deferrable:
     starts_so_far: int = 0
 
     def __post_init__(self) -> None:
-        what = f"deferrable {self.id}"
-        check(
+        what, found = f"deferrable {self.id}", Refusals()
+        found.rows(
             what,
             (
                 ("p_kw", self.p_kw, 1e-9, 1e9),
@@ -149,13 +163,13 @@ class Deferrable:
         )
         runs = self.min_run_h > 0.0 or self.starts_max is not None or not self.interruptible
         if runs and not self.least_kw > 0.0:
-            raise refused(what, "p_min_kw", self.least_kw, "above 0 with limits on runs")
+            found.add(what, "p_min_kw", self.least_kw, "above 0 with limits on runs")
         for k, (first, end, kwh) in enumerate(self.windows):
             if not first < end or (k and first < self.windows[k - 1][1]) or first < 0:
-                raise refused(
-                    what, f"windows[{k}]", (first, end), "steps that ascend, one window after another"
-                )
-            check(what, ((f"windows[{k}]: energy", kwh, 0.0, 1e12),))
+                allowed = "steps that ascend, one window after another"
+                found.add(what, f"windows[{k}]", (first, end), allowed)
+            found.rows(what, ((f"windows[{k}]: energy", kwh, 0.0, 1e12),))
+        found.done()
 
     @property
     def least_kw(self) -> float:
@@ -170,7 +184,13 @@ class Case:
     Without `grid` it is an island all the time. `running_ratio`: in an island the ratings of the units that
     are on are at least so many times the load (1.1: ten per cent of spinning reserve), and at least the load
     and `reserve_kw`. `n_minus_1`: what any unit gives is covered by the headroom of the others and of
-    storage, in an island only. What is missing of either costs `short_per_kwh`.
+    storage, in an island only. What is missing of either costs `short_per_kwh`. `reserves` are held by unit
+    and beside a grid, too; `energy_limits` hold over many steps.
+
+    `hard`: nothing is missed at a price; load is served, what must be taken is taken, and a case that allows
+    no such plan is `infeasible`, with `Solution.conflict` to say for want of what. `forming`: an island is
+    dead, and serves nothing, while no storage is there and no unit is on to form it. All is at one bus: there
+    are no lines, losses or zones.
     """
 
     steps: int
@@ -186,15 +206,24 @@ class Case:
     reserve_kw: Values = 0.0
     n_minus_1: bool = False
     short_per_kwh: float = 1e4
+    reserves: tuple[Reserve, ...] = ()
+    energy_limits: tuple[EnergyLimit, ...] = ()
+    hard: bool = False
+    forming: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int | np.integer):
-            raise refused("case", "steps", self.steps, "a whole number")
-        for key in ("units", "storages", "loads", "deferrables", "renewables"):
-            if not isinstance(value := getattr(self, key), list | tuple):
-                raise refused("case", key, value, "a tuple or a list of them")
+        found = Refusals()
+        if not is_a(self.steps, int, np.integer):
+            found.add("case", "steps", self.steps, "a whole number")
+        for key, kind in KINDS.items():
+            value = getattr(self, key)
+            if not is_a(value, list, tuple) or not all(is_a(x, kind) for x in value):
+                found.add("case", key, value, f"a tuple or a list of {kind.__name__}")
+                continue
             object.__setattr__(self, key, tuple(value))
-        check(
+        if not is_a(self.grid, Grid, type(None)):
+            found.add("case", "grid", self.grid, "a Grid or None")
+        found.rows(
             "case",
             (
                 ("steps", self.steps, 1, 100_000),
@@ -203,15 +232,24 @@ class Case:
             ),
         )
         if self.n_minus_1 and self.grid is not None:
-            raise refused("case", "n_minus_1", True, "False in a case with a grid: it is for islands")
-        ids = [*[x.id for x in self.units], *[x.id for x in self.storages], *[x.id for x in self.loads]]
-        ids += [*[x.id for x in self.deferrables], *[x.id for x in self.renewables]]
-        for i in {"grid", "pv"}.intersection(ids) | {i for i in ids if ids.count(i) > 1}:
-            raise refused("case", "id", i, "each id once; not 'grid' or 'pv'")
+            allowed = "False in a case with a grid: it is for islands; see Reserve(largest=True)"
+            found.add("case", "n_minus_1", True, allowed)
+        found.done()
+        self._check_ids(found)
+        found.done()
 
+    def _check_ids(self, found: Refusals) -> None:
+        """Each id once, and nothing named that is not there."""
+        ids = [x.id for key in KINDS if key not in LIMITS for x in getattr(self, key)]
+        for i in {"grid", "pv"}.intersection(ids) | {i for i in ids if ids.count(i) > 1}:
+            found.add("case", "id", i, "each id once; not 'grid' or 'pv'")
+        for key in LIMITS:
+            named = [x.id for x in getattr(self, key)]
+            for i in sorted({i for i in named if named.count(i) > 1}):
+                found.add("case", f"{key}: id", i, "each id once")
         for x in self.deferrables:
             if x.windows and x.windows[-1][1] > self.steps:
-                raise refused(f"deferrable {x.id}", "windows", x.windows[-1], f"steps up to {self.steps}")
+                found.add(f"deferrable {x.id}", "windows", x.windows[-1], f"steps up to {self.steps}")
 
     def step_hours(self) -> FloatArray:
         """(T,) step lengths [h]."""
@@ -219,7 +257,10 @@ class Case:
 
     def flags(self, key: str, values: Flags) -> BoolArray:
         """(T,) truth of a field given once or for each step; BadValue for any other number of them."""
-        out = np.asarray(values, dtype=np.bool_)
+        out = np.asarray(values)
+        if not np.isin(out, (0, 1)).all():
+            raise refused("case", key, values, "flags: True or False")
+        out = out.astype(np.bool_)
         if out.shape not in ((), (self.steps,)):
             raise refused("case", key, f"shape {out.shape}", f"one flag or {self.steps}, one for each step")
         return np.broadcast_to(out, self.steps).copy()
@@ -232,7 +273,7 @@ class Case:
         BadValue
             There are neither one nor T values, or one of them lies outside.
         """
-        out = np.asarray(values, dtype=np.float64)
+        out = as_array("case", key, values)
         if out.shape not in ((), (self.steps,)):
             raise refused("case", key, f"shape {out.shape}", f"one number or {self.steps}, one for each step")
         out = np.broadcast_to(out, self.steps).copy()
@@ -240,3 +281,10 @@ class Case:
         if len(bad):
             raise refused("case", f"{key}[{bad[0]}]", float(out[bad[0]]), f"{low:g} to {high:g}")
         return out
+
+
+LIMITS = ("reserves", "energy_limits")
+KINDS: dict[str, type] = {
+    "units": Unit, "storages": Storage, "loads": Load, "deferrables": Deferrable, "renewables": Renewable,
+    "reserves": Reserve, "energy_limits": EnergyLimit,
+}  # fmt: skip

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from optimizer.case_terms import NOTHING, CaseTerms
+
 
 class Exclusivity(StrEnum):
     """How charging and discharging (importing and exporting) at once is kept out."""
@@ -30,3 +32,4 @@ class Formulation:
     tie_break_ratio: float = 1e-4  # of the median price, on charging: free energy is stored the efficient way
     symmetry: bool = True  # identical gensets are counted as fleets where they can be, else ordered
     fleets: tuple[int, ...] = ()  # sizes of the fleets, in the order of the site; (): single machines
+    terms: CaseTerms = NOTHING  # what only a case may ask for

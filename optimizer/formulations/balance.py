@@ -37,7 +37,7 @@ def add(m: Model, s: Structure) -> None:
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Demand, and which steps could be without a forming source."""
     aux = sum((b.battery.aux_kw for b in s.site.bess), 0.0)
-    formed = p.grid_available | p.bess_forms
+    formed = p.grid_available | p.bess_forms | s.formulation.terms.bus_stands
     n.par("bus_demand_kw", p.load_kw.sum(axis=0) + aux)
     n.par("formed", formed.astype(np.float64))
     n.bound("dead", 0.0, np.where(formed, 0.0, 1.0))

@@ -10,7 +10,18 @@ import pytest
 from scipy.optimize import linprog
 
 from ems.errors import BadValue
-from optimizer import Case, CostPoints, Grid, Load, QuadraticCost, Solution, Storage, Unit, solve_case
+from optimizer import (
+    Case,
+    CostPoints,
+    EnergyLimit,
+    Grid,
+    Load,
+    QuadraticCost,
+    Solution,
+    Storage,
+    Unit,
+    solve_case,
+)
 from optimizer.algebra import Model
 from optimizer.build import build
 from optimizer.case_problem import case_problem, formulation
@@ -472,15 +483,6 @@ def test_two_weeks_of_half_hours_cost_what_another_lp_says():
             ),
             ("cost points: kw", "points from 30 to 100 kW"),
         ),
-        (
-            lambda: solve_case(
-                Case(
-                    steps=1,
-                    units=(unit(low=0.0, cost=CostPoints(kw=(0.0, 50.0, 100.0), per_h=(0.0, 20.0, 25.0))),),
-                )
-            ),
-            ("g1", "rising convex curve"),
-        ),
     ],
 )
 def test_bad_values_are_refused_by_name(make: Callable[[], object], words: tuple[str, ...]):
@@ -488,6 +490,31 @@ def test_bad_values_are_refused_by_name(make: Callable[[], object], words: tuple
         make()
     for word in words:
         assert word in str(bad.value)
+
+
+def test_everything_that_is_wrong_is_told_at_once():
+    """With an element, and then with a case of elements that are each right."""
+    with pytest.raises(BadValue) as bad:
+        unit(high=-1.0, state_h=0.0, min_up_h=float("nan"), start_cost=-2.0, ramp_up_kw_h=0.0)
+    keys = ("p_max_kw", "state_h", "min_up_h", "start_cost", "ramp_up_kw_h")
+    assert all(f"unit g1: {key}: found" in str(bad.value) for key in keys), str(bad.value)
+    store = Storage(id="b", energy_kwh=9.0, p_charge_kw=(1.0, 2.0), p_discharge_kw=1.0)
+    limit = EnergyLimit(id="e", of={"nobody": 1.0}, most=5.0)
+    case = Case(
+        steps=3, units=(unit(available=(True,), output_max_kw=(1.0, 2.0)),), storages=(store,),
+        loads=(Load(kw=(1.0, float("nan"), 2.0)),), energy_limits=(limit,),
+    )  # fmt: skip
+    with pytest.raises(BadValue) as bad:
+        solve_case(case)
+    told = str(bad.value).splitlines()
+    assert len(told) == 4
+    words = ("load load: kw[1]", "b: p_charge_kw", "output_max_kw", "g1: available")
+    for line, word in zip(told, words, strict=True):
+        assert word in line
+    with pytest.raises(
+        BadValue, match=r"energy limit e: ids: found \['nobody'\]; allowed: ids of the case: b"
+    ):
+        solve_case(Case(steps=3, storages=(replace(store, p_charge_kw=1.0),), energy_limits=(limit,)))
 
 
 def test_features_that_a_case_does_not_use_have_no_columns():

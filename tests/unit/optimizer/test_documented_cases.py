@@ -1,4 +1,4 @@
-"""The Python sessions of docs/optimizer.md and of the modules are run as they stand."""
+"""The Python sessions of docs/optimizer.md, docs/cases.md and of the modules are run as they stand."""
 
 import doctest
 import re
@@ -9,7 +9,7 @@ import pytest
 from optimizer import case_solve, cases
 from tests.conftest import PROJECT_ROOT
 
-PAGE = PROJECT_ROOT / "docs" / "optimizer.md"
+DOCS = PROJECT_ROOT / "docs"
 
 
 def failed(test: doctest.DocTest) -> int:
@@ -20,10 +20,12 @@ def failed(test: doctest.DocTest) -> int:
     return runner.failures
 
 
-def test_python_sessions_of_the_page_say_what_they_say():
-    text = PAGE.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["optimizer.md", "cases.md"])
+def test_python_sessions_of_the_page_say_what_they_say(name: str):
+    page = DOCS / name
+    text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, PAGE.name, str(PAGE), 0)
+    session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
     assert len(session.examples) >= 8
     assert failed(session) == 0
 
