@@ -78,7 +78,7 @@ async def walk(read: ReadWords, base: int) -> Chain:
         if header is None:
             raise ChainError(f"the chain has no end: {_after(models)} there is no register {at}")
         model, length = header
-        if model == END:
+        if model == END and models:
             return Chain(base=base, models=tuple(models))
         if model == 0 or (not models and model != COMMON):
             raise ChainError(f"no chain of models: {_after(models)} comes model {model} at register {at}")

@@ -100,6 +100,8 @@ def _in_group(text: str, key: Key, model: ModelDef, steps: list[tuple[str, int]]
 
 def _enter(group: GroupDef, at: int, name: str, n: int) -> tuple[GroupDef, int]:
     """Sub-group `name`, and where its n-th one begins."""
+    if name not in (known := [g.name for g in group.groups]):
+        raise BadValue(f"a group: {', '.join(known) if known else 'none there'}")
     at += sum(p.size for p in group.points)
     for sub in group.groups:
         if sub.name == name:
@@ -111,8 +113,7 @@ def _enter(group: GroupDef, at: int, name: str, n: int) -> tuple[GroupDef, int]:
         if sub.size is None or sub.count is None:
             raise BadValue(f"a group in front of {sub.name}, whose length only the device knows")
         at += sub.size * sub.count
-    known = ", ".join(g.name for g in group.groups) if group.groups else "none there"
-    raise BadValue(f"a group: {known}")
+    raise AssertionError("it is one of them")
 
 
 def _exponent(top: GroupDef, group: GroupDef, at: int, point: PointDef) -> tuple[int, int | None]:

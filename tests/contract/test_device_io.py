@@ -14,6 +14,7 @@ from ems.telemetry import Quality, Reading
 from tests.builders import T0
 from tests.contract.node_plant import NodeUaPlant
 from tests.contract.plants import START, ModbusPlant, OpcUaPlant, Plant, RtuTcpPlant, command, reset, site_of
+from tests.contract.sunspec_plant import SunSpecPlant, SunSpecRtuPlant
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -56,9 +57,11 @@ class Rig:
         ModbusPlant,
         RtuTcpPlant,
         OpcUaPlant,
+        SunSpecPlant,
+        SunSpecRtuPlant,
         pytest.param(NodeUaPlant, marks=pytest.mark.needs_server),
     ],
-    ids=["modbus", "rtu_tcp", "opc_ua", "node_opcua_protected"],
+    ids=["modbus", "rtu_tcp", "opc_ua", "sunspec", "sunspec_rtu_tcp", "node_opcua_protected"],
 )
 async def plant(request) -> AsyncIterator[Plant]:
     """A running plant; an OPC UA server takes over a second to start, so it serves the whole module."""

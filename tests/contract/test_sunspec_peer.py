@@ -13,6 +13,7 @@ from ems.commands import WriteOutcome, WriteResult
 from ems.site import Site
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
+from tests.contract.mangler import Mangler
 from tests.contract.plants import command
 from tests.contract.sunspec_image import END, battery, inverter, meter, text
 from tests.contract.sunspec_peer import Slave, build_slave, example
@@ -318,3 +319,36 @@ async def test_write_without_the_timer_that_was_agreed_is_not_sent(plant, device
     assert result.outcome is WriteOutcome.NOT_SENT
     assert "has no 704.WMaxLimPctRvrtTms: it cannot do in silence what is agreed" in result.detail
     await desk.io.close()
+
+
+@pytest.mark.needs_server
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_spoilt_answers_no_value_is_taken_that_the_device_does_not_hold(plant, devices, seed):
+    """Late, torn, of another unit, or the one before: nothing of it is a value, whatever model it would fit.
+
+    An answer of the request before with the right length cannot be told from the right one; the models of
+    this device are of different lengths, so that their requests are.
+    """
+    line = Mangler(devices["pv_inverter"].port, seed, share=0.04, late_s=0.12)
+    await line.start()
+    kept = tuple(c for c in plant.connections if c.id == "pv_inverter")
+    clock, good = VirtualClock(T0), 0
+    io = FieldIO(
+        dataclasses.replace(plant, connections=kept),
+        clock=clock,
+        addresses={"pv_inverter": ("127.0.0.1", line.port)},
+        timeout_s=0.06,
+        back_off_s_max=0.02,
+    )
+    for _ in range(120):
+        clock.advance(1.0)
+        for reading in await io.read_all():
+            if reading.is_good:
+                good += 1
+                assert reading.value == pytest.approx(KNOWN[reading.point]), reading
+        if all(d.health.value == "down" for d in io._devices.values()):
+            await wall_sleep(0.02)
+    assert good > 100
+    assert len(line.spoilt) >= 5
+    await io.close()
+    await line.stop()
