@@ -18,7 +18,7 @@ def check_phases(draft: Draft) -> None:
         whole = 1.0 if feeder.phase_share is None else math.fsum(feeder.phase_share)
         if abs(whole - 1.0) > SHARES_OFF:
             draft.add(("feeders", feeder_id, "phase_share"), f"{whole:g} in all", "three shares that make 1")
-    declared = _declared(draft)
+    declared = declared_phases(draft)
     for asset, (loc, rated_kw, margin_kw) in declared.items():
         if margin_kw is not None and margin_kw >= rated_kw:
             draft.add(
@@ -35,7 +35,7 @@ def check_phases(draft: Draft) -> None:
             point.document.add(point.loc, f"{point.point}, and no phases at {point.asset}", kept)
 
 
-def _declared(draft: Draft) -> dict[str, tuple[Loc, float, float | None]]:
+def declared_phases(draft: Draft) -> dict[str, tuple[Loc, float, float | None]]:
     """Assets whose phases are held: where that is said, the rating [kW], the margin [kW]."""
     out: dict[str, tuple[Loc, float, float | None]] = {}
     grid = draft.grid

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ems.phases import PHASE_POINTS
 from ems.points import POINTS, split_point_id
+from ems.site_schema.checks_phases import declared_phases
 from ems.site_schema.draft import Draft, PlacedPoint, begin_draft
 from ems.site_schema.families import (
     FOLDER,
@@ -133,6 +135,8 @@ def _family_rows(draft: Draft, connection_id: str, family: FamilyForm) -> Iterat
     connection = draft.connections[connection_id]
     kind = None if connection.asset is None else draft.kinds.get(connection.asset)
     wanted = {s.name for s in POINTS[kind]} if kind is not None else set(family.points)
+    if connection.asset not in declared_phases(draft):
+        wanted -= PHASE_POINTS  # nobody asks for them, and a site that does not hold phases may not have them
     wanted |= {n.partition(".")[2] for n in (connection.watchdog_point, connection.heartbeat_in) if n}
     for setpoint in draft.authority.values():
         for told in (setpoint.silence.timeout_point, setpoint.silence.value_point):

@@ -29,9 +29,10 @@ class RegisterDevice:
         self.in_flight_max = 0
         self.port = 0
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
         return self
 
@@ -40,6 +41,10 @@ class RegisterDevice:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     @property
     def writes(self) -> int:
@@ -52,8 +57,13 @@ class RegisterDevice:
         raw = text.encode("ascii").ljust(2 * length, b"\0")
         self.put(table, address, struct.unpack(f">{length}H", raw))
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(writer):
             while True:
                 head = await reader.readexactly(7)
                 body = await reader.readexactly(int.from_bytes(head[4:6], "big") - 1)
@@ -64,7 +74,6 @@ class RegisterDevice:
                 pdu = self._answer(body)
                 writer.write(head[:4] + struct.pack(">HB", len(pdu) + 1, head[6]) + pdu)
                 await writer.drain()
-        writer.close()
 
     def _answer(self, body: bytes) -> bytes:
         function = body[0]

@@ -5,6 +5,7 @@ value that they mean. The words were worked out from the makers' documents, not 
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from tests.builders import T0
 from tests.contract.plants import command, site_of
 from tests.contract.register_device import RegisterDevice
 
+ROOT = Path(__file__).parents[2]
 FILES = sorted(shipped_folder().glob("*.yaml"))
 NAMES = [f.stem for f in FILES]
 ASSETS = {
@@ -63,17 +65,30 @@ def family(name: str) -> FamilyForm:
     return form
 
 
+def part(name: str, under: str, phases: str) -> str:
+    """A section of the demonstration site, with phases under one of its keys."""
+    text = (ROOT / "sites" / "demo" / "site.yaml").read_text()
+    found = re.search(rf"^{name}:\n(?:[ #].*\n|\n)+", text, re.MULTILINE)
+    assert found is not None
+    indent = re.search(rf"^( *){under}:\n", found[0], re.MULTILINE)
+    assert indent is not None
+    return found[0].replace(indent[0], f"{indent[0]}{indent[1]}  phases: {phases}\n", 1)
+
+
+ASSETS_OF_SITE = "\n".join((
+    part("grid", "grid", "{caps: total, i_a_max: 2 kA}"),
+    part("bess", "pcs", "{margin_kw: 50}"),
+    part("gensets", "gen1", "{margin_kw: 40}"),
+    "pv: {pv1: x}\nfeeders: {critical: x}\n",
+))  # fmt: skip
+
+
 def wired(folder: Path, form: FamilyForm, kind: AssetKind | None, channels: dict[str, str]) -> Connection:
     """A family as a site file uses it; the rest of the site is just enough to have assets."""
     asked = ", ".join(f"{name}: {SETTINGS[name]}" for name in form.asks)
     wires = ", ".join(f"{point}: {{from: {channel}}}" for channel, point in channels.items())
     asset = f"asset: {ASSETS[kind]}" if kind is not None else ""
-    (folder / "site.yaml").write_text(f"""
-grid: {{id: grid1}}
-bess: {{bess1: x}}
-gensets: {{gen1: x}}
-pv: {{pv1: x}}
-feeders: {{critical: x}}
+    (folder / "site.yaml").write_text(f"""{ASSETS_OF_SITE}
 connections:
   dut:
     {{protocol: modbus_tcp, host: 127.0.0.1, port: 502, poll_s: 1, timeout_s: 500 ms, family: {form.family},

@@ -29,6 +29,7 @@ WIRE = {
     "api/server.py": "serves the page on this machine",
     "connectors/modbus/client.py": "the devices of the site file",
     "connectors/modbus/rtu_link.py": "the devices of the site file",
+    "connectors/scan/over_tcp.py": "the hosts that whoever scans has named",
     "connectors/mqtt/client.py": "the brokers of the site file",
     "connectors/mqtt/session.py": "the brokers of the site file",
     "connectors/postgres/session.py": "the databases of the site file",
