@@ -40,7 +40,13 @@ ASSETS = {
     AssetKind.FEEDER: "critical",
     AssetKind.BUS: "bus",
 }
-SETTINGS = {"v_ln_v": "230 V", "p_max_kw": "100 kW", "p_rated_kw": "100 kW", "tank_l": "1 m3"}
+SETTINGS = {
+    "v_ln_v": "230 V",
+    "p_max_kw": "100 kW",
+    "p_rated_kw": "100 kW",
+    "tank_l": "1 m3",
+    "p_yield_kw": "100 kW",
+}
 
 
 Known = tuple[list[int], float]  # words of the registers, and the value they mean
@@ -128,7 +134,12 @@ def uses(folder: Path, form: FamilyForm) -> Iterator[tuple[Connection, dict[str,
     names = list(form.channels)
     for start in range(0, len(names), 8):
         chosen = {name: f"bus.contact_{i}" for i, name in enumerate(names[start : start + 8], 1)}
-        yield wired(folder, form, None, chosen), {point: name for name, point in chosen.items()}
+        wires = {point: name for name, point in chosen.items()}
+        connection = wired(folder, form, form.assets[0] if form.assets else None, chosen)
+        yield (
+            connection,
+            {p.point: wires.get(p.point, p.point.partition(".")[2]) for p in connection.points},
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,7 +1,9 @@
 """`ems scan` reads, is slow on purpose, survives whatever answers, and proposes lines that can be used."""
 
+import argparse
 import asyncio
 import os
+import shlex
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import main
-from cli.scan import host_of, units_of
+from cli.scan import configure, host_of, units_of
 from connectors.identity import to_registers
 from connectors.scan import survey as survey_module
 from connectors.scan.asking import Answer, Kind, only_reads
@@ -337,6 +339,18 @@ async def test_scan_command_proposes_lines_that_the_check_takes(tmp_path, capsys
 def test_scan_wrong_arguments_refused_before_anything_is_sent(arguments, said, capsys):
     assert main(["scan", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_scan_commands_of_the_documentation_are_taken():
+    text = (Path(__file__).parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
+    shown = [shlex.split(line)[2:] for line in text.splitlines() if line.startswith("ems scan ")]
+    assert len(shown) == 2
+    for arguments in shown:
+        parser = argparse.ArgumentParser()
+        configure(parser)
+        args = parser.parse_args(arguments)
+        assert units_of(args.units)
+        assert bool([host_of(h) for h in args.host]) is (args.serial is None)
 
 
 def test_scan_units_and_hosts_read():

@@ -32,9 +32,6 @@ NOT_RUN = {
     'ems alarms remove genset.unavailable.gen1 --why "permit 4711" --engineer': "the same",
     # It needs a plant that was commissioned: tests/scenarios/test_52_signatures.py signs and checks one.
     "ems sign record /var/lib/hybrid-ems/commissioning.json --key ~/keys/eve.key": "needs a record",
-    # Plants of others: tests/contract/test_scan.py scans devices and a serial bus.
-    "ems scan 192.168.10.20 192.168.10.21:1502 --units 1-3,100": "needs devices",
-    "ems scan --serial /dev/ttyUSB0 --baud 9600 --parity none --units 1-20": "needs a serial bus",
     "make test": "the test command itself: .ci/run runs it",
 }
 # What is asked of an edge needs one that runs: tests/unit/cli/test_operator.py runs every such line.
@@ -45,11 +42,6 @@ SERVICE = "http://127.0.0.1:8080/"  # asked of the service that `ems demo --serv
 REAL_TIME = (r"ems demo --real-time( --minutes [\d.]+)?",)
 # Commands that are run with something added or replaced: (whole match, instead, why).
 INSTEAD = (
-    (
-        r"ems scan 127.0.0.1:15021",
-        "ems scan 127.0.0.1:{port} || test $? = 1",
-        "nobody listens on a free port: exit code 1",
-    ),
     (
         r"ems run SITE",
         "ems run demo --minutes 0.2 --api-port {port}",
