@@ -7,7 +7,7 @@ from typing import Protocol
 from connectors.link import DeviceLink, LinkError, PointValue, WriteReply
 from connectors.modbus.registers import EXCEPTIONS, GATEWAY_CODES, PASSING_CODES
 from connectors.point_map import PointCodec
-from connectors.sunspec.chain import BASES, COMMON, Chain, find_base, walk
+from connectors.sunspec.chain import BASES, COMMON, Chain, ChainError, find_base, walk
 from connectors.sunspec.control import Asked, revert_value, steps
 from connectors.sunspec.definitions import HEADER, model_def
 from connectors.sunspec.numbers import Rollover
@@ -108,7 +108,10 @@ class SunSpecLink:
         self._first = (self._first + 1) % len(BASES)  # unless this one is found
         base = await find_base(self._words, order)
         self._first = BASES.index(base)
-        self._chain = await walk(self._words, base)
+        chain = await walk(self._words, base)
+        if await walk(self._words, base) != chain:  # made of two: no device ever had it
+            raise ChainError("the chain of models changes while it is read")
+        self._chain = chain
         spots = [s for row in self._rows.values() for s in row.spots()]
         self._plans, self._faults = plan_models(spots, self._chain, self._wire.registers_max)
         return self._chain

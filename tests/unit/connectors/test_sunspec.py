@@ -219,6 +219,22 @@ async def test_device_that_does_not_answer_at_one_base_is_asked_at_the_next():
     assert (await it.read())["soc"].value == 50.0
 
 
+async def test_chain_that_changes_while_it_is_walked_is_none():
+    """Seed 1024048 of the fuzz: half of a chain from before a change and half from after it is nobody's."""
+    wire = FakeWire(device(model(802, 62, {}), model(103, 50, {14: [5], 15: [0]})))
+
+    def before():
+        if wire.asked[-1] == (40134, 2):  # behind the first two headers
+            wire.memory |= {40002: 1, 40003: 65, 40069: 64001, 40070: 63}
+
+    wire.before = before
+    it = link(wire, row("p", "103.W"))
+    await it.connect()
+    with pytest.raises(ChainError, match="changes while it is read"):
+        await it.read()
+    assert (await it.read())["p"].value == 5.0
+
+
 # ---- reading --------------------------------------------------------------------------------------
 
 
