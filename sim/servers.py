@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import SimDevice
 
 from connectors.point_map import PointCodec, point_codecs
 from ems.clock import Clock
@@ -15,6 +16,7 @@ from ems.errors import EmsError
 from ems.site import Connection, IdentityField, Protocol
 from sim.clock import ClockStoppedError, LockstepClock
 from sim.devices import ModbusDevice
+from sim.sunspec_device import SunSpecDevice
 from sim.ua_device import UaDevice
 from sim.world import EPSILON_S, World
 
@@ -79,7 +81,7 @@ class PlantServers:
         units: dict[Address, list[Connection]] = {}
         for connection in self._connections:
             match connection.protocol:
-                case Protocol.MODBUS_TCP:
+                case Protocol.MODBUS_TCP | Protocol.SUNSPEC:
                     units.setdefault(self.address_of(connection), []).append(connection)
                 case Protocol.OPC_UA:
                     host, port = self.address_of(connection)
@@ -96,13 +98,14 @@ class PlantServers:
             await self._start_modbus(address, connections)
 
     async def _start_modbus(self, address: Address, connections: Sequence[Connection]) -> None:
-        devices = []
+        devices: list[SimDevice] = []
         codecs: list[PointCodec] = []
         for connection in connections:
             mine = list(point_codecs(connection).values())
             codecs += mine
             identity = self.identity_of(connection)
-            device = ModbusDevice(self._world, mine, unit_id=connection.unit_id, identity=identity)
+            kind = SunSpecDevice if connection.protocol is Protocol.SUNSPEC else ModbusDevice
+            device = kind(self._world, mine, unit_id=connection.unit_id, identity=identity)
             devices.append(device.sim_device())
         assets = frozenset(c.point.point.partition(".")[0] for c in codecs)
 

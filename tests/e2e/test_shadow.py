@@ -1,11 +1,16 @@
-"""Shadow mode writes nothing: counted on the wire and at the simulated devices, from start to SIGTERM."""
+"""Shadow mode writes nothing: counted on the wire and at the simulated devices, from start to SIGTERM.
+
+The plant is the demo's, its PV controller a SunSpec device: a setpoint of it is several writes on the wire.
+"""
 
 import asyncio
 import contextlib
+import re
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +20,7 @@ from cli.process_config import ProcessConfig, write_config
 from connectors.historian.sqlite import SqliteHistoryReader
 from ems.clock import SystemClock, wall_sleep
 from ems.site import Protocol
+from ems.site_schema import load_site
 from sim.servers import PlantServers, serve_plant
 from sim.writes import WriteVerdict
 from tests.e2e.days import SITE_FILE, around_outage
@@ -26,18 +32,47 @@ CYCLE_S = 0.3
 ROOT = Path(__file__).resolve().parents[2]
 
 
+SUNSPEC_MAP = """
+device: PV inverter that speaks SunSpec
+protocol: sunspec
+points:
+  p_kw: {address: 103.W, unit: W, range: [-20, 770], age_s_max: 25}
+  state: {address: 103.St, states: {MPPT: 1, THROTTLED: 1, otherwise: 0}, range: [0, 1], age_s_max: 25}
+  p_limit_kw:
+    address: 704.WMaxLimPct
+    percent_of: 702.WMaxRtg
+    unit: W
+    range: [0, 700]
+    age_s_max: 25
+    writable: true
+"""
+
+
+def with_sunspec(folder: Path) -> Path:
+    """The demo's site with another PV controller."""
+    shutil.copytree(SITE_FILE.parent, folder)
+    (folder / "maps" / "pv_plant.yaml").write_text(SUNSPEC_MAP)
+    file = folder / "site.yaml"
+    text, n = re.subn(r"(  pv_controller:\n    protocol: )modbus_tcp", r"\1sunspec", file.read_text())
+    assert n == 1
+    file.write_text(text)
+    return file
+
+
 @dataclass(slots=True, kw_only=True)
 class Plant:
     """A simulated plant on real sockets, with a counting proxy before each Modbus device."""
 
+    site_file: Path
     world: CountingWorld
     proxies: dict[str, ModbusProxy]
     ports: dict[str, int]
 
 
 @pytest.fixture
-async def plant() -> AsyncIterator[Plant]:
-    world = CountingWorld(around_outage())
+async def plant(tmp_path: Path) -> AsyncIterator[Plant]:
+    site_file = with_sunspec(tmp_path / "site")
+    world = CountingWorld(replace(around_outage(), site=load_site(site_file)))
     site = world.site
     inner, _ = choose_ports(site, 0, free=True)
     addresses = {i: ("127.0.0.1", port) for i, port in inner.items()}
@@ -45,10 +80,15 @@ async def plant() -> AsyncIterator[Plant]:
         PlantServers(world, site.connections, addresses=addresses) as servers,
         contextlib.AsyncExitStack() as stack,
     ):
-        modbus = [c.id for c in site.connections if c.protocol is Protocol.MODBUS_TCP]
+        modbus = [c.id for c in site.connections if c.protocol.wire is Protocol.MODBUS_TCP]
         proxies = {i: await stack.enter_async_context(ModbusProxy(inner[i])) for i in modbus}
         loop = asyncio.create_task(serve_plant(world, SystemClock(), servers, period_s=lambda _: 0.1))
-        yield Plant(world=world, proxies=proxies, ports={**inner, **{i: p.port for i, p in proxies.items()}})
+        yield Plant(
+            site_file=site_file,
+            world=world,
+            proxies=proxies,
+            ports={**inner, **{i: p.port for i, p in proxies.items()}},
+        )
         loop.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await loop
@@ -57,7 +97,7 @@ async def plant() -> AsyncIterator[Plant]:
 async def run_edge(plant: Plant, directory: Path, *, shadow: bool) -> SqliteHistoryReader:
     """The real edge process for some cycles, ended by SIGTERM; gives its historian."""
     config = ProcessConfig(
-        site=SITE_FILE.resolve(), directory=directory, ports=plant.ports, shadow=shadow, cycle_s=CYCLE_S
+        site=plant.site_file.resolve(), directory=directory, ports=plant.ports, shadow=shadow, cycle_s=CYCLE_S
     )
     path = write_config(config, directory / "process.json")
     process = await asyncio.create_subprocess_exec(
