@@ -11,7 +11,8 @@ from typing import Protocol, cast
 
 from ems.errors import EmsError
 
-# name -> what it does, in one line; the module is cli.<name>. Only the chosen one is ever imported.
+# name -> what it does, in one line; the module is cli.<name>, or that of MODULES where the name is a word of
+# Python. Only the chosen one is ever imported.
 COMMANDS: Mapping[str, str] = {
     "demo": "run a whole plant day, end to end, and write its report",
     "check": "check site files and report every problem at once",
@@ -25,12 +26,14 @@ COMMANDS: Mapping[str, str] = {
     "commission": "commission a plant over the wire, or run the matrices on its simulated plant",
     "report": "write the HTML report of a stored run",
     "operator": "ask a running edge for a mode, a setpoint, a limit; see who commands what",
+    "import": "take over the history of another historian, from CSV or by SQL",
     "run": "run the EMS against a site: in shadow, or writing where it was commissioned",
     "sign": "sign a site file or a record of commissioning; check who signed",
     "release": "let go of a running plant for work on its controllers, and take it back",
     "certificate": "make and trust the certificates of OPC UA connections",
     "alarms": "show the alarms of a running plant; acknowledge, reset, shelve them",
 }
+MODULES: Mapping[str, str] = {"import": "importing"}
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -51,7 +54,11 @@ class Command(Protocol):
 
 def available() -> dict[str, str]:
     """The sub-commands whose module is installed."""
-    return {n: text for n, text in COMMANDS.items() if importlib.util.find_spec(f"cli.{n}") is not None}
+    return {n: text for n, text in COMMANDS.items() if importlib.util.find_spec(_module(n)) is not None}
+
+
+def _module(name: str) -> str:
+    return f"cli.{MODULES.get(name, name)}"
 
 
 def _version() -> str:
@@ -70,7 +77,7 @@ def _parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command | None
     command: Command | None = None
     for name, text in available().items():
         if name == chosen:
-            command = cast(Command, importlib.import_module(f"cli.{name}"))
+            command = cast(Command, importlib.import_module(_module(name)))
             command.configure(commands.add_parser(name, help=text, description=command.HELP))
         else:
             commands.add_parser(name, help=text)

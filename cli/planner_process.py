@@ -13,6 +13,7 @@ import structlog
 
 from cli.clocks import PLANNER_PHASE, open_clock
 from cli.explaining import Explaining
+from cli.imported_past import imported_means, with_imported
 from cli.past import PastKeeper, load_past
 from cli.priorities import PLANNER_NICE
 from cli.process_config import ProcessConfig, read_config
@@ -160,6 +161,8 @@ def make_forecaster(
 ) -> tuple[HistoryForecaster, MeasuredHistory]:
     """A forecaster over the stored past, joined with what the historian measures."""
     past = PastKeeper(config.directory).load() if config.past is None else load_past(config.past)
+    if config.past is None:
+        past = with_imported(past, imported_means(config.directory, site))
     measured = MeasuredHistory(site=site, reader=history, before=past)
     options = ForecastOptions(scenarios=config.scenarios)
     return history_forecaster(site, measured, [*site.outages, *config.notices], options), measured

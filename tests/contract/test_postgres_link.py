@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli.link_wires import wire_of
+from cli.main import main
 from cli.process_config import ProcessConfig, write_config
 from connectors.historian.schema import QUALITY_CODES
 from connectors.historian.sqlite import SqliteRecorder
@@ -384,6 +385,31 @@ def test_csv_that_is_written_is_read_by_another_make(plants: Postgres, tmp_path:
     found = plants.sql("SELECT count(*), count(value), sum(value), max(at) - min(at) FROM taken")
     total = sum(0.1 * t_s for t_s in range(0, HOUR_S, 60))
     assert found == f"120|60|{total:g}|00:59:00"
+
+
+def test_history_is_imported_from_a_server(
+    plants: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """In a transaction that may only read, whatever the query."""
+    plants.sql(
+        "CREATE TABLE old (ts timestamptz, tag text, v numeric);"
+        "INSERT INTO old SELECT timestamptz '2026-03-02 00:00+00' + i * interval '1 s', 'A', i / 2.0 "
+        "FROM generate_series(0, 24999) i"
+    )
+    mapping = tmp_path / "map.yaml"
+    told = (
+        "source: old\nshape: long\ntime: {column: ts}\ntag: tag\nvalue: v\npoints: {A: {point: grid1.p_kw}}\n"
+    )
+    mapping.write_text(f"{told}query: SELECT ts, tag, v FROM old ORDER BY ts\n")
+    where = f"host={plants.folder} port={plants.port} dbname=plants user=root"
+    arguments = ["import", "demo", "--mapping", str(mapping), "--postgresql", where, "--dir", str(tmp_path)]
+    for expected in ("25000 values added, 0 were there", "0 values added, 25000 were there"):
+        assert main(arguments) == 0
+        assert expected in capsys.readouterr().out
+    mapping.write_text(f"{told}query: DELETE FROM old RETURNING ts, tag, v\n")
+    assert main(arguments) == 2
+    assert plants.sql("SELECT count(*) FROM old") == "25000"
+    assert "a query that this server answers" in capsys.readouterr().err
 
 
 def test_hypertable_is_made_where_there_is_a_function_for_it(plants: Postgres, demo: Site, tmp_path: Path):

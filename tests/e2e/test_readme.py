@@ -58,6 +58,14 @@ INSTEAD = (
         "ems plan sites/demo/weak.yaml --scenarios 3 --outage-scenarios 2",
         "SITE stands for a site that knows how often its grid is lost",
     ),
+    (
+        r"ems import SITE old/2025.csv old/2026.csv --mapping old.yaml",
+        "mkdir -p old && for y in 2025 2026; do printf 'Timestamp,TagName,Value,Quality\n01/02/%s 12:00:00,"
+        "PM1.KW,1,192\n' $y > old/$y.csv; done && sed -n '/^# old.yaml/,/^```/p' "
+        f"{ROOT}/docs/links.md | sed '$d' > old.yaml && "
+        "ems import demo old/2025.csv old/2026.csv --mapping old.yaml",
+        "SITE stands for a site, and the files for those of its former system",
+    ),
     (r"ems sign key eve --into ~/keys", "ems sign key eve --into keys", "nothing of ours in a home"),
     (
         r"ems sign site /etc/hybrid-ems/site.yaml --key ~/keys/eve.key",

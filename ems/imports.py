@@ -1,0 +1,44 @@
+"""History of another historian: how its rows are read, and which points they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedPoint:
+    """Which point a tag or a column is. value = found * scale + offset, in the point's unit."""
+
+    point: str  # `<asset>.<name>`
+    scale: float = 1.0  # unit: point's own per found; ratio
+    offset: float = 0.0  # unit: the point's own; ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportMapping:
+    """How rows of a file or of a query are read.
+
+    In a long table each row is one value of the tag in the column `tag`; in a wide one (`tag` is None) each
+    column that `points` names is one.
+    """
+
+    source: str  # name by which the rows are marked
+    time: str  # column
+    time_form: str  # iso | s | ms, or a form of strptime
+    zone: tzinfo | None  # of times without one; None: each must have its own
+    shift_s: float  # added to each time: that of a value is where its step begins
+    tag: str | None
+    value: str | None  # column of the values, of a long table
+    quality: str | None  # column
+    good: frozenset[str]  # what stands there of good values
+    points: Mapping[str, ImportedPoint]  # by tag or column
+    delimiter: str = ","
+    decimal: str = "."
+    query: str | None = None  # SQL that gives the rows
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that must be there."""
+        if self.tag is None or self.value is None:
+            return (self.time, *self.points)
+        return (self.time, self.tag, self.value, *(() if self.quality is None else (self.quality,)))
