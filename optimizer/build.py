@@ -24,6 +24,7 @@ from optimizer.formulations import (
     grid,
     hard,
     hot_starts,
+    lakes,
     load_step,
     low_load,
     poi,
@@ -78,6 +79,7 @@ class TellingFamily(Protocol):
 FAMILIES: tuple[Family, ...] = (
     grid,  # import, export
     pv,  # use or curtail
+    lakes,  # of a case: what flows into a storage by itself
     battery,  # stored energy
     cycle_depth,  # the deeper a cycle, the dearer
     soc_reserve,  # held back for outages, and resting high

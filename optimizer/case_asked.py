@@ -1,7 +1,7 @@
 """What a case asks for beyond what a site may ask, looked up, checked and laid down as `CaseTerms`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from ems.timegrid import FloatArray
 from optimizer.case_costs import Refusals, bent, pieces, refused
 from optimizer.case_limits import EnergyLimit, Reserve, Responder
-from optimizer.case_terms import Bend, Budget, CaseTerms, Kind, Product, Range, Ride, Share, Weight
+from optimizer.case_terms import Bend, Budget, CaseTerms, Kind, Lake, Product, Range, Ride, Share, Weight
 from optimizer.case_units import Unit
 from optimizer.case_values import Values
 from optimizer.cases import Case, Grid, Load, Renewable
@@ -22,6 +22,7 @@ def terms_of(case: Case) -> CaseTerms:
     """Terms of a case whose series have been checked (`check_case`)."""
     return CaseTerms(
         rides=tuple(_ride(x, case) for x in case.units if _rides(x)),
+        lakes=tuple(_lakes(case)),
         bends=tuple(_bend(x) for x in case.units if bent(x.cost, x.p_min_kw, x.p_max_kw)),
         ranges=tuple(_ranges(case)),
         products=tuple(_product(x, case) for x in case.reserves),
@@ -79,7 +80,7 @@ def check_case(case: Case) -> None:
     found.done()
 
 
-BY_STEP = ("p_charge_kw", "p_discharge_kw", "soc_floor", "soc_ceiling")
+BY_STEP = ("p_charge_kw", "p_discharge_kw", "soc_floor", "soc_ceiling", "inflow_kw")
 
 
 def _check_units(case: Case, found: Refusals) -> None:
@@ -151,6 +152,13 @@ def _ride(x: Unit, case: Case) -> Ride:
         per_kwh=x.path_per_kwh,
         off_h=-x.state_h if x.state_h < 0.0 else None,
     )
+
+
+def _lakes(case: Case) -> Iterator[Lake]:
+    for x in case.storages:
+        inflow = case.step_hours() * case.series(f"storage {x.id}: inflow_kw", x.inflow_kw)
+        if inflow.any() or x.cyclic:
+            yield Lake(id=x.id, inflow_kwh=tuple(inflow.tolist()) if inflow.any() else (), cyclic=x.cyclic)
 
 
 def _bend(x: Unit) -> Bend:

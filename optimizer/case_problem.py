@@ -42,6 +42,7 @@ from optimizer.problem import (
 
 START = datetime(1970, 1, 1, tzinfo=UTC)  # a case has no date; its first step begins a billing interval
 RUNGS = "highest price"  # id of a load of nothing
+LEAST_RATIO = 1e-2
 MUST_TAKE_RATIO = 0.75  # of what power costs that nobody takes
 FORMULATION = Formulation(
     reserve=False, soc_tapers=False, tie_break_ratio=0.0, shedding=Shedding.MEAN, battery_segments=1
@@ -232,7 +233,7 @@ def _bess_start(x: Storage, case: Case) -> BessStart:
     turns, by_depth_kwh = open_cycle(x.id, x.turns_soc, x.soc_start, _bess(x).battery, [])
     return BessStart(
         available=True,
-        stored_kwh=x.soc_start * x.energy_kwh,
+        stored_kwh=(x.soc_max if x.cyclic else x.soc_start) * x.energy_kwh,  # cyclic: the model's own
         turns_soc=turns,
         by_depth_kwh=by_depth_kwh,
         p_charge_kw=case.series(f"storage {x.id}: p_charge_kw", x.p_charge_kw, 0.0),
@@ -327,7 +328,8 @@ def _pv(source: str, peak_kw: float) -> PvParams:
 
 
 def _bess(x: Storage) -> BessParams:
-    charge, discharge = float(np.max(x.p_charge_kw)), float(np.max(x.p_discharge_kw))
+    least = LEAST_RATIO * x.top_kw  # a power of 0 is the limit of every step, not the rating
+    charge, discharge = (max(least, float(np.max(p))) for p in (x.p_charge_kw, x.p_discharge_kw))
     battery = BatteryParams(
         energy_kwh=x.energy_kwh, soc_min=x.soc_min, soc_max=x.soc_max, p_charge_kw_max=charge,
         p_discharge_kw_max=discharge, eta_charge=x.eta_charge, eta_discharge=x.eta_discharge,

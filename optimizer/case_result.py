@@ -1,6 +1,7 @@
 """What a solution says of the terms that only a case has."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from optimizer.case_check import Result
 from optimizer.case_terms import Kind
 from optimizer.cases import Case
 from optimizer.extract import series
+from optimizer.formulations import lakes
 from optimizer.formulations.products import shares
+from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
 
 Values = Mapping[str, FloatArray]
@@ -49,6 +52,19 @@ def result_of(case: Case, s: Structure, v: Values, plan: Plan) -> Result:
         },
         step_h=s.step_h,
     )
+
+
+def replayed(case: Case, p: PlanningProblem, s: Structure, v: Values) -> PlanningProblem:
+    """The problem as a replay has to know it: where a storage began, and what it kept of its inflow."""
+    spilt = dict(zip(lakes.ids(s), v.get("spill_kwh", ()), strict=True))
+    starts = list(p.bess)
+    for b, x in enumerate(case.storages):
+        if x.cyclic:
+            starts[b] = replace(starts[b], stored_kwh=float(v["stored_kwh"][b, -1]))
+        if x.id in spilt:
+            inflow = s.step_h * case.series("inflow_kw", x.inflow_kw)
+            starts[b] = replace(starts[b], inflow_kwh=inflow - spilt[x.id])
+    return replace(p, bess=tuple(starts))
 
 
 def held_by(found: Result) -> dict[str, dict[str, Series]]:

@@ -11,10 +11,11 @@ from ems.timegrid import FloatArray
 from optimizer.case_check import case_faults, used
 from optimizer.case_conflict import conflict
 from optimizer.case_problem import case_problem, formulation, model_error, true_cost
-from optimizer.case_result import held_by, result_of, ridden_kw, short_of
+from optimizer.case_result import held_by, replayed, result_of, ridden_kw, short_of
 from optimizer.cases import Case
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract, series
+from optimizer.formulations import lakes
 from optimizer.marking import burning
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
@@ -52,6 +53,7 @@ class Solution:
     output_kw: Mapping[str, Series]  # the ways up and down included, where a unit is not on
     storage_kw: Mapping[str, Series]  # discharge positive
     soc_end: Mapping[str, Series]
+    spilt_kw: Mapping[str, Series]  # of the inflow of a storage
     grid_kw: Series  # import positive
     pv_kw: Series
     renewable_kw: Mapping[str, Series]  # used of each, `pv` and loads below nothing with them
@@ -139,8 +141,8 @@ def _without_point(solved: _Solved, status: str, why: tuple[str, ...], begun: fl
     outcome, (rows, columns) = solved.outcome, solved.compiled.form.shape
     return Solution(
         status=status, objective=None, bound=outcome.bound, gap_ratio=None, exact_cost=None, exact_bound=None,
-        cost_terms={}, on={}, output_kw={}, storage_kw={}, soc_end={}, grid_kw=(), pv_kw=(), renewable_kw={},
-        unserved_kw={}, deferrable_kw={}, unfinished_kwh={}, peak_kw=0.0,
+        cost_terms={}, on={}, output_kw={}, storage_kw={}, soc_end={}, spilt_kw={}, grid_kw=(), pv_kw=(),
+        renewable_kw={}, unserved_kw={}, deferrable_kw={}, unfinished_kwh={}, peak_kw=0.0,
         demand_peaks_kw=(0.0,) * len(solved.problem.demand_parts), held_kw={}, reserve_short_kw={},
         limit_sums={}, conflict=why, notes=(), faults=(), rows=rows, columns=columns, nodes=outcome.nodes,
         solve_s=outcome.solve_s, whole_s=wall_s() - begun,
@@ -157,7 +159,8 @@ def _with_point(case: Case, solved: _Solved, begun: float) -> Solution:
     if not case.forming:
         plan = replace(plan, forming=tuple(x if x else "bus" for x in plan.forming))
     beside_kw = slack.surplus_kw - slack.aux_short_kw - sum(ridden.values(), np.zeros(case.steps))
-    faults = validate(plan, problem, beside_kw, _tolerance(problem)).faults
+    known = replayed(case, problem, s, v)
+    faults = validate(plan, known, beside_kw, _tolerance(problem)).faults
     found = result_of(case, s, v, plan)
     rows, columns = compiled.form.shape
     return Solution(
@@ -172,6 +175,7 @@ def _with_point(case: Case, solved: _Solved, begun: float) -> Solution:
         output_kw={i: _and(row, ridden.get(i)) for i, row in plan.genset_p_kw.items()},
         storage_kw=plan.bess_p_kw,
         soc_end=plan.bess_soc_end,
+        spilt_kw={i: series(v["spill_kwh"][k] / s.step_h) for k, i in enumerate(lakes.ids(s))},
         grid_kw=plan.grid_p_kw,
         pv_kw=plan.pv_p_kw.get("pv", (0.0,) * case.steps),
         renewable_kw=plan.pv_p_kw,

@@ -33,6 +33,15 @@ class Ride:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lake:
+    """A storage that something flows into by itself, (T,) or (); or that ends where it began."""
+
+    id: str
+    inflow_kwh: tuple[float, ...]
+    cyclic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bend:
     """Cost of a unit over output where it is not convex: pieces above its minimum, filled in order."""
 
@@ -111,6 +120,7 @@ class CaseTerms:
     """All of it. `hard`: nothing is missed at a price, but for loads named in `may_shed`."""
 
     rides: tuple[Ride, ...] = ()
+    lakes: tuple[Lake, ...] = ()
     bends: tuple[Bend, ...] = ()
     ranges: tuple[Range, ...] = ()
     products: tuple[Product, ...] = ()

@@ -209,6 +209,9 @@ def _rising(costs: Sequence[float]) -> bool:
 class Storage:
     """Energy storage. State of charge from 0 to 1 of `energy_kwh`. Power limits may change by step.
 
+    `inflow_kw` flows in by itself, by step, and may be spilt as it comes. `cyclic`: it begins at the state of
+    charge that it ends with, whatever that is. One of the powers may be 0 throughout.
+
     At the end of each step it must lie between `soc_floor` and `soc_ceiling`, and at the end of the last
     between `soc_end_min` and `soc_end_max`; what is stored then, against the start, is worth
     `end_value_per_kwh`. Throughput costs `charge_per_kwh` and `discharge_per_kwh`, each at the AC side;
@@ -243,6 +246,8 @@ class Storage:
     soc_taper_high: float | None = None
     taper_ratio: float = 1.0
     power_by_soc: tuple[tuple[float, float, float], ...] = ()
+    inflow_kw: Values = 0.0
+    cyclic: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns_soc", tuple(float(x) for x in self.turns_soc))
@@ -252,6 +257,7 @@ class Storage:
             ("p_discharge_kw", 0.0, 1e9),
             ("soc_floor", 0.0, 1.0),
             ("soc_ceiling", 0.0, 1.0),
+            ("inflow_kw", 0.0, 1e9),
         )
         for key, least, most in by_step:
             values = np.atleast_1d(as_array(what, key, getattr(self, key)))
@@ -262,13 +268,12 @@ class Storage:
             what,
             (
                 ("energy_kwh", self.energy_kwh, 1e-9, 1e12),
-                ("p_charge_kw, at its highest", float(np.max(self.p_charge_kw)), 1e-9, 1e9),
-                ("p_discharge_kw, at its highest", float(np.max(self.p_discharge_kw)), 1e-9, 1e9),
+                ("p_charge_kw, p_discharge_kw, at their highest", self.top_kw, 1e-9, 1e9),
                 ("eta_charge", self.eta_charge, 1e-6, 1.0),
                 ("eta_discharge", self.eta_discharge, 1e-6, 1.0),
                 ("soc_min", self.soc_min, 0.0, 1.0),
                 ("soc_max", self.soc_max, self.soc_min, 1.0),
-                ("soc_start", self.soc_start, self.soc_min, self.soc_max),
+                ("soc_start", self.soc_start, *((0.0, 0.0) if self.cyclic else (self.soc_min, self.soc_max))),
                 ("soc_end_min", self.soc_end_min, 0.0, self.soc_max),
                 ("soc_end_max", self.soc_end_max, max(self.soc_min, self.soc_end_min), 1.0),
                 ("charge_per_kwh", self.charge_per_kwh, 0.0, 1e9),
@@ -282,10 +287,17 @@ class Storage:
                 ("taper_ratio", self.taper_ratio, 1e-6, 1.0),
             ),
         )
+        if self.cyclic and (self.cycle_life is not None or self.end_value_per_kwh != 0.0):
+            found.add(what, "cyclic", True, "False with cycle_life or end_value_per_kwh")
         _check_power(found, what, self.power_by_soc)
         if self.cycle_life is not None:
             _check_cycle_life(found, what, self.cycle_life)
         found.done()
+
+    @property
+    def top_kw(self) -> float:
+        """The largest of its powers."""
+        return max(float(np.max(self.p_charge_kw)), float(np.max(self.p_discharge_kw)))
 
 
 def _check_power(found: Refusals, what: str, rows: tuple[tuple[float, float, float], ...]) -> None:

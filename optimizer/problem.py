@@ -41,6 +41,7 @@ class BessStart:
     band_kwh: tuple[FloatArray, FloatArray] | None = (
         None  # (T,) least and most stored at the end of each step, hard, of a case posed so; a plan is free
     )
+    inflow_kwh: FloatArray | None = None  # (T,) that comes by itself and is not spilt, of a case
     by_depth_kwh: tuple[float, ...] = ()  # the same energy by depth segment, where it wears by depth of cycle
     turns_soc: tuple[float, ...] = ()  # the open cycle behind it, to the present SoC
     care: BessCare = field(default_factory=BessCare)

@@ -28,6 +28,7 @@ from ems.assets import BatteryParams
 from ems.timegrid import BoolArray, FloatArray
 from optimizer.algebra import Expr, Model
 from optimizer.formulation import Exclusivity
+from optimizer.formulations import lakes
 from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder, usual_per_kwh
@@ -121,10 +122,12 @@ def _add_energy(m: Model, s: Structure) -> None:
                 zip(curve.charge_stored_per_kw, curve.discharge_drawn_per_kw, strict=True)
             )
         )
-        last = stored[b, t - 1] if t else before[b]
+        first = stored[b, s.steps - 1] if lakes.cyclic(s, b) else before[b]
+        last = stored[b, t - 1] if t else first
         kept = float(1.0 - fade[t])
         flowed = float(s.step_h[t] * share[t]) * gained
-        return stored[b, t] - kept * last - flowed - idle[b, t] == -drain[b, t]
+        came = lakes.gained(m, s, b, t)
+        return stored[b, t] - kept * last - flowed - idle[b, t] - came == -drain[b, t]
 
     m.rows("energy", (len(s.site.bess), s.steps), rule)
 

@@ -28,6 +28,8 @@ def check_batteries(found: Findings, plan: Plan, p: PlanningProblem, head: int, 
         for t in range(head):
             step_s = p.grid.step_s[t]
             stored, _ = battery.step(params, stored, float(power[t]), step_s, on=start.available)
+            if start.inflow_kwh is not None:
+                stored += float(start.inflow_kwh[t])
             drift[t] = abs(stored / params.energy_kwh - soc[t])
             level = stored / params.energy_kwh
             charge, discharge = battery.taper_limits_kw(params, level)

@@ -292,21 +292,29 @@ class Store:
         self.net: list[Row] = []
         self.c: list[int] = []
         self.d: list[int] = []
+        inflow = np.broadcast_to(np.asarray(x.inflow_kw, dtype=float), T)
+        first = o.var(x.soc_max * x.energy_kwh) if x.cyclic else None
         for t in range(T):
             c, d, way = o.var(top_c), o.var(top_d), o.var(1.0, whole=1)
             o.at_most({c: 1.0, way: -top_c}, 0.0)
             o.at_most({d: 1.0, way: top_d}, top_d)
             low = max(x.soc_min, x.soc_end_min) if t == T - 1 else x.soc_min
             e = o.var(x.soc_max * x.energy_kwh, low=low * x.energy_kwh)
-            last = {self.e[-1]: -1.0} if self.e else {}
+            before = self.e[-1] if self.e else first
+            last = {} if before is None else {before: -1.0}
+            spilt = {o.var(h * float(inflow[t])): 1.0}
             o.equal(
-                plus((1.0, {e: 1.0, c: -h * x.eta_charge, d: h / x.eta_discharge}), (1.0, last)),
-                0.0 if self.e else x.soc_start * x.energy_kwh,
+                plus(
+                    (1.0, {e: 1.0, c: -h * x.eta_charge, d: h / x.eta_discharge}), (1.0, last), (1.0, spilt)
+                ),
+                h * float(inflow[t]) + (0.0 if before is not None else x.soc_start * x.energy_kwh),
             )
             self.e.append(e)
             self.c.append(c)
             self.d.append(d)
             self.net.append({d: 1.0, c: -1.0})
+        if first is not None:
+            o.equal({first: 1.0, self.e[-1]: -1.0}, 0.0)
 
     def room(self, o: Program, held: "list[Held]") -> None:
         x = self.x

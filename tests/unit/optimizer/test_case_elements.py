@@ -364,8 +364,8 @@ def test_random_cases_of_all_elements_cost_what_another_program_says(block: int)
             ("storage b: p_charge_kw", "-2.0"),
         ),
         (
-            lambda: Storage(id="b", energy_kwh=1.0, p_charge_kw=0.0, p_discharge_kw=1.0),
-            ("storage b: p_charge_kw, at its highest", "0.0"),
+            lambda: Storage(id="b", energy_kwh=1.0, p_charge_kw=0.0, p_discharge_kw=0.0),
+            ("storage b: p_charge_kw, p_discharge_kw, at their highest", "0.0"),
         ),
         (
             lambda: solve_case(

@@ -139,6 +139,34 @@ def test_a_renewable_has_a_least_and_a_price_by_step():
     assert out.objective == pytest.approx(50.0 + 40.0 + 20.0)
 
 
+# --- storages that are filled by themselves, or end as they begin -------------------------------------------
+
+
+def test_a_storage_that_ends_as_it_begins_chooses_where():
+    """The dear hour comes first: it begins with 9 kWh, and is charged again in the cheap one."""
+    store = Storage(
+        id="b", energy_kwh=9.0, p_charge_kw=10.0, p_discharge_kw=10.0, eta_charge=0.9, cyclic=True
+    )
+    out = solved(
+        Case(steps=2, grid=Grid(import_per_kwh=(0.5, 0.1)), storages=(store,), loads=(Load(kw=20.0),))
+    )
+    assert out.storage_kw["b"] == pytest.approx((9.0, -10.0))
+    assert out.soc_end["b"] == pytest.approx((0.0, 1.0))
+    assert out.objective == pytest.approx(0.5 * 11.0 + 0.1 * 30.0)
+
+
+def test_a_lake_without_pumps_is_filled_by_itself_and_spills():
+    """8 kWh an hour into a lake of 10 with 2, at most 5 kW out: 26 come, 15 are used, 1 at least is spilt."""
+    lake = Storage(
+        id="lake", energy_kwh=10.0, p_charge_kw=0.0, p_discharge_kw=5.0, soc_start=0.2, inflow_kw=8.0
+    )
+    case = Case(steps=3, grid=Grid(import_per_kwh=(0.1, 0.2, 0.9)), storages=(lake,), loads=(Load(kw=20.0),))
+    out = solved(case)
+    assert out.storage_kw["lake"] == pytest.approx((5.0, 5.0, 5.0))
+    assert sum(out.spilt_kw["lake"]) == pytest.approx(11.0 - 10.0 * out.soc_end["lake"][-1])
+    assert out.objective == pytest.approx(15.0 * (0.1 + 0.2 + 0.9))
+
+
 # --- reserves -----------------------------------------------------------------------------------------------
 
 
@@ -350,9 +378,12 @@ def random_case(seed: int) -> Case:
     rng = np.random.default_rng([11, seed])
     T = 6
     units = tuple(random_unit(rng, k) for k in range(2))
+    begins: dict[str, Any] = (
+        {"cyclic": True} if rng.random() < 0.3 else {"soc_start": 0.5, "soc_end_min": 0.3}
+    )
     store = Storage(
         id="b", energy_kwh=60.0, p_charge_kw=20.0, p_discharge_kw=25.0, eta_charge=0.9, eta_discharge=0.95,
-        soc_start=0.5, soc_end_min=0.3,
+        inflow_kw=rng.uniform(0.0, 25.0, T) * float(rng.random() < 0.4), **begins,
     )  # fmt: skip
     wind = Renewable(
         id="wind", kw=rng.uniform(10, 40, T), min_kw=5.0, cost_per_kwh=0.02, curtail_per_kwh=0.01
