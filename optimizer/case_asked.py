@@ -71,10 +71,14 @@ def check_case(case: Case) -> None:
     for key, given in flags:
         found.try_to(partial(case.flags, key, given))
     found.done()
+    asked = case.running_ratio > 0.0 or bool(np.any(case.reserve_kw))
+    if asked and case.flags("grid.available", grid.available).all() and case.grid is not None:
+        allowed = "0 beside a grid that is always there: they are for islands; see Reserve(load_ratio, kw)"
+        found.add("case", "running_ratio, reserve_kw", (case.running_ratio, case.reserve_kw), allowed)
     for do in (_check_units, _check_sources):
         do(case, found)
-    for asked in case.reserves:
-        found.try_to(partial(_product, asked, case))
+    for reserve in case.reserves:
+        found.try_to(partial(_product, reserve, case))
     for limit in case.energy_limits:
         found.try_to(partial(_budget, limit, case))
     found.done()

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from ems.clock import wall_s
+from optimizer.case_costs import CostPoints
 from optimizer.case_problem import case_problem, formulation
+from optimizer.case_units import Unit
 from optimizer.cases import Case
 from optimizer.options import PlannerOptions
 from optimizer.rolling import Planner
 
 LIMIT_S = 20.0  # for each question
-TRIES = 200  # questions at most
+ALL_S = 60.0  # for all of them
 Edit = Callable[[Case], Case]
 
 
@@ -32,17 +35,24 @@ class _Lift:
 
 def conflict(case: Case) -> tuple[str, ...]:
     """What would have to be given up, one line each."""
-    lifts = list(_lifts(case))[:TRIES]
-    alone = [x.words for x in lifts if _possible(x.edit(case))]
-    if alone:
-        return tuple(f"possible without {x}" for x in alone)
+    begun, lifts = wall_s(), list(_lifts(case))
+    alone, tried = [], 0
+    for x in lifts:
+        if wall_s() - begun > ALL_S:
+            break
+        tried += 1
+        if _possible(x.edit(case)):
+            alone.append(x.words)
+    rest = () if tried == len(lifts) else (f"{len(lifts) - tried} limits of {len(lifts)} were not looked at",)
+    if alone or rest:
+        return (*(f"possible without {x}" for x in alone), *rest)
     every = list(lifts)
     if not _possible(_without(case, every)):
         return ("no plan even with every limit lifted that can be: look at the initial states",)
     for x in lifts:
-        rest = [y for y in every if y is not x]
-        if _possible(_without(case, rest)):
-            every = rest
+        fewer = [y for y in every if y is not x]
+        if wall_s() - begun < 2.0 * ALL_S and _possible(_without(case, fewer)):
+            every = fewer
     return ("possible only without all of: " + "; ".join(x.words for x in every),)
 
 
@@ -87,6 +97,12 @@ def _dropped(key: str, i: str) -> Edit:
     return edit
 
 
+def _without_minimum(u: Unit) -> Mapping[str, Any]:
+    """A unit that may give as little as it likes while it is on; what that costs is of no account."""
+    cost = CostPoints(kw=(0.0, u.p_max_kw), per_h=(1.0, 2.0))
+    return {"p_min_kw": 0.0, "cost": cost, "output_min_kw": None}
+
+
 # (elements, what is said of one, what it is set to); asked only where it is set to something else
 LIFTS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("units", "unit {}: must_run", {"must_run": False}),
@@ -114,6 +130,9 @@ def _lifts(case: Case) -> Iterator[_Lift]:
         for x in getattr(case, key):
             if not all(np.array_equal(getattr(x, k), value) for k, value in changes.items()):
                 yield _Lift(words.format(x.id), _each(key, x.id, changes))
+    for u in case.units:
+        if u.p_min_kw > 0.0:
+            yield _Lift(f"unit {u.id}: p_min_kw", _each("units", u.id, _without_minimum(u)))
     for q in case.reserves:
         if case.hard:
             yield _Lift(f"reserve {q.id}", _dropped("reserves", q.id))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from optimizer.case_costs import Refusals
+from optimizer.case_costs import Refusals, is_a
 from optimizer.case_values import Flags, Values
 
 
@@ -65,6 +65,8 @@ class Reserve:
                 found.add(what, key, value, "a tuple or a list")
             else:
                 object.__setattr__(self, key, tuple(value))
+        if not all(is_a(x, Responder) for x in self.responders):
+            found.add(what, "responders", self.responders, "a tuple or a list of Responder")
         found.rows(
             what,
             (

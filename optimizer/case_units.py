@@ -1,16 +1,18 @@
 """What a case is made of, one by one: units and storages."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ems.battery_terms import dented
 from ems.cycle_life import CycleLife
-from optimizer.case_costs import CostPoints, QuadraticCost, Refusals, as_array, bent, is_a
-from optimizer.case_values import Flags, Values, frozen_flags, frozen_values
+from optimizer.case_costs import CostPoints, QuadraticCost, Refusals, as_array, bent, is_a, number
+from optimizer.case_values import Flags, Values, frozen_flags, frozen_values, pairs
 
 LONG_H = 1e6  # a unit that has been off for so long is free to start, and cold
 LAG_H = 1e-4  # a rest that is so much shorter than a lag has not reached it
@@ -76,17 +78,21 @@ class Unit:
         what, found = f"unit {self.id}", Refusals()
         if not is_a(self.cost, CostPoints, QuadraticCost):
             found.add(what, "cost", self.cost, "CostPoints or QuadraticCost")
-        for key in ("available", "must_run"):
-            object.__setattr__(self, key, frozen_flags(getattr(self, key)))
-        for key in ("output_min_kw", "output_max_kw", "extra_per_kwh"):
-            object.__setattr__(self, key, frozen_values(what, key, getattr(self, key)))
-        object.__setattr__(self, "start_costs", tuple((end, cost) for end, cost in self.start_costs))
-        object.__setattr__(self, "start_lags", tuple((lag, cost) for lag, cost in self.start_lags))
+        for keys, freeze in FROZEN.items():
+            for key in keys:
+                found.try_to(partial(self._freeze, what, key, freeze))
+        for key in NUMBERS:
+            if not number(value := getattr(self, key)) and not (value is None and key in OR_NONE):
+                found.add(what, key, value, "a number")
+        found.done()
         self._check_numbers(found, what)
         self._check_ramps(found, what)
         self._check_kinds(found, what)
         self._check_path(found, what)
         found.done()
+
+    def _freeze(self, what: str, key: str, freeze: Callable[[str, str, Any], Any]) -> None:
+        object.__setattr__(self, key, freeze(what, key, getattr(self, key)))
 
     def _check_numbers(self, found: Refusals, what: str) -> None:
         cold = self.start_cost if self.cold_start_cost is None else self.cold_start_cost
@@ -198,6 +204,21 @@ class Unit:
         rows = [(f"start_up_path_kw[{k}]", kw) for path in self.paths for k, kw in enumerate(path)]
         rows += [(f"shut_down_path_kw[{k}]", kw) for k, kw in enumerate(self.shut_down_path_kw)]
         found.rows(what, [(key, kw, 0.0, self.p_max_kw) for key, kw in dict(rows).items()])
+
+
+FROZEN: dict[tuple[str, ...], Callable[[str, str, Any], Any]] = {
+    ("available", "must_run"): frozen_flags,
+    ("output_min_kw", "output_max_kw", "extra_per_kwh"): frozen_values,
+    ("start_costs", "start_lags"): pairs,
+}
+OR_NONE = (
+    "cold_start_cost", "starts_max", "ramp_up_kw_h", "ramp_down_kw_h", "start_up_kw", "shut_down_kw",
+    "output_kw",
+)  # fmt: skip
+NUMBERS = (
+    *OR_NONE, "p_min_kw", "p_max_kw", "start_cost", "stop_cost", "cold_after_h", "min_up_h", "min_down_h",
+    "state_h", "starts_so_far", "path_per_kwh",
+)  # fmt: skip
 
 
 def _rising(costs: Sequence[float]) -> bool:

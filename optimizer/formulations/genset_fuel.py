@@ -16,7 +16,7 @@ import numpy as np
 from ems.assets import GensetParams
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
-from optimizer.fleets import firsts, machines
+from optimizer.fleets import firsts, machines, sizes
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -55,6 +55,13 @@ def add(m: Model, s: Structure) -> None:
     )
 
 
+def _most_l(s: Structure) -> FloatArray:
+    """(N,) all that each could burn in the window [L]; of a case these are units of money."""
+    full_l_h = [x.idle_l_h + float(x.width_kw @ x.slope_l_kwh) for x in _segments(s)]
+    out: FloatArray = np.array(full_l_h) * np.array(sizes(s)) * float(s.step_h.sum())
+    return out
+
+
 def fuel_l_h(m: Model, s: Structure, g: int, t: int) -> Expr:
     """Fuel of a genset, or of a fleet of them [L/h]."""
     piece = fuel_segments(machines(s)[g])
@@ -83,7 +90,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
             n.price(term, "above_kw", slopes[:, :, None] * per_l * s.step_h)
     come = [g.fuel_l + sum(g.delivered_l) for g in p.gensets]  # step by step in tank.py
     tank_l = np.add.reduceat(come, firsts(s))
-    n.par("tank_l", np.minimum(tank_l, TANK_UNKNOWN_L))
+    n.par("tank_l", np.minimum(tank_l, np.maximum(TANK_UNKNOWN_L, _most_l(s))))
     n.bound("tank_short_l", 0.0, np.inf)
     n.price("tank_short", "tank_short_l", ladder(s.site).tank_per_l)
 

@@ -94,11 +94,17 @@ def _add_commitment(m: Model, s: Structure) -> None:
 
 def _held(m: Model, s: Structure, asset: Asset, down: bool, t: int, ramp: bool = False) -> Expr:
     """All that an asset holds one way; `ramp`: of products that keep the ramp."""
-    return sum(
-        m["product_kw"][k, t]
-        for k, (q, x) in enumerate(shares(s))
-        if (x.kind, x.id) == asset and q.down is down and not x.offline and (q.beside_ramp or not ramp)
-    )
+    found = s.once(_by_asset).get((*asset, down), ())
+    return sum(m["product_kw"][k, t] for k, beside in found if beside or not ramp)
+
+
+def _by_asset(s: Structure) -> dict[tuple[Kind, str, bool], list[tuple[int, bool]]]:
+    """Rows of what each asset holds on line, each way, and whether it keeps the ramp."""
+    out: dict[tuple[Kind, str, bool], list[tuple[int, bool]]] = {}
+    for k, (q, x) in enumerate(shares(s)):
+        if not x.offline:
+            out.setdefault((x.kind, x.id, q.down), []).append((k, q.beside_ramp))
+    return out
 
 
 def _add_room(m: Model, s: Structure, asset: Asset, down: bool) -> None:

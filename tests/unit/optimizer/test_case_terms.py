@@ -314,6 +314,18 @@ def test_a_conflict_of_two_is_told_as_one():
     )
 
 
+def test_a_minimum_that_has_no_room_is_named():
+    out = solve_case(island([5.0], unit(must_run=True), hard=True))
+    assert out.conflict == ("possible without unit g: p_min_kw",)
+
+
+def test_a_unit_may_cost_more_than_ten_million_in_all():
+    """In cents, or a large plant over a year: no tank of fuel stands behind the money of a case."""
+    big = unit(low=1e4, high=1e5, cost=QuadraticCost(b_per_kwh=30.0))
+    out = solved(Case(steps=20, units=(big,), loads=(Load(kw=5e4),)))
+    assert out.objective == pytest.approx(30.0 * 5e4 * 20)
+
+
 def test_an_interruptible_load_is_left_at_its_price_in_a_hard_case():
     loads = (Load(id="firm", kw=60.0), Load(id="soft", kw=50.0, voll_per_kwh=0.5, interruptible=True))
     out = solved(Case(steps=1, units=(unit(),), loads=loads, hard=True))

@@ -17,6 +17,7 @@ from optimizer import (
     Grid,
     Load,
     QuadraticCost,
+    Reserve,
     Solution,
     Storage,
     Unit,
@@ -636,6 +637,16 @@ def test_lists_and_arrays_are_taken_as_tuples():
         ("case: loads", lambda: Case(steps=2, loads=Load(kw=50.0))),  # type: ignore[arg-type]
         ("case: steps", lambda: Case(steps=2.5)),  # type: ignore[arg-type]
         ("quadratic cost: segments", lambda: QuadraticCost(segments=2.5)),  # type: ignore[arg-type]
+        ("unit g1: min_up_h", lambda: unit(min_up_h="3")),
+        ("unit g1: cost", lambda: unit(cost=(1.0, 2.0))),
+        ("unit g1: start_lags", lambda: unit(start_lags=((1.0, 2.0, 3.0),))),
+        ("unit g1: available", lambda: unit(available=(1.0, float("nan")))),
+        ("reserve r: responders", lambda: Reserve(id="r", responders=("g1",))),  # type: ignore[arg-type]
+        ("energy limit e: of", lambda: EnergyLimit(id="e", of=("g1",), most=1.0)),  # type: ignore[arg-type]
+        (
+            "case: running_ratio, reserve_kw",
+            lambda: solve_case(Case(steps=1, grid=Grid(), loads=(Load(kw=1.0),), running_ratio=1.1)),
+        ),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_by_its_key(key: str, pose: Callable[[], object]):
