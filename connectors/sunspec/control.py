@@ -22,6 +22,7 @@ from ems.telemetry import Quality
 
 VENDOR_MODELS = 64000  # from here on models are a maker's own: what they do is not known
 COUNT_NOISE = 1e-6  # a count is whole within this
+WHOLE = 100.0  # percent
 HEARTBEATS = ("715.ControllerHb", "802.CtrlHb")
 
 
@@ -36,12 +37,14 @@ class Recipe:
     revert: str | None = None  # value after the timer
     revert_enable: str | None = None  # whether that value holds then
     mirror: str | None = None  # takes the same value with the other sign
+    sign: str | None = None  # 1 where the value is below 0, which its own register cannot hold
+    revert_sign: str | None = None
     idle: float = 0.0  # what the setpoint stands at while it is not enabled [unit of its point]
 
     @property
     def is_limit(self) -> bool:
         """Not enabled it limits nothing."""
-        return self.idle > 0.0
+        return self.idle == WHOLE
 
 
 RECIPES: dict[str, Recipe] = {
@@ -50,7 +53,7 @@ RECIPES: dict[str, Recipe] = {
         timer="WMaxLimPctRvrtTms",
         revert="WMaxLimPctRvrt",
         revert_enable="WMaxLimPctEnaRvrt",
-        idle=100.0,
+        idle=WHOLE,
     ),
     "704.WSet": Recipe(
         enable="WSetEna",
@@ -73,7 +76,17 @@ RECIPES: dict[str, Recipe] = {
         revert="VarSetRvrt",
         revert_enable="VarSetEnaRvrt",
     ),
-    "123.WMaxLimPct": Recipe(enable="WMaxLim_Ena", timer="WMaxLimPct_RvrtTms", idle=100.0),
+    # Over-excited is 0: reactive power goes into the bus, as with a power factor above 0 here.
+    "704.PFWInj.PF": Recipe(
+        enable="PFWInjEna",
+        timer="PFWInjRvrtTms",
+        revert="PFWInjRvrt.PF",
+        revert_enable="PFWInjEnaRvrt",
+        sign="PFWInj.Ext",
+        revert_sign="PFWInjRvrt.Ext",
+        idle=1.0,
+    ),
+    "123.WMaxLimPct": Recipe(enable="WMaxLim_Ena", timer="WMaxLimPct_RvrtTms", idle=WHOLE),
     # Both rates are limits; the one with the other sign makes a setpoint of the two.
     "124.OutWRte": Recipe(enable="StorCtl_Mod", enabled=3, timer="InOutWRte_RvrtTms", mirror="InWRte"),
 }
@@ -90,10 +103,13 @@ class Control:
     revert: Spot | None
     revert_enable: Spot | None
     mirror: Spot | None
+    sign: Spot | None
+    revert_sign: Spot | None
 
     def spots(self) -> Iterator[Spot]:
         """Every point of it."""
-        for s in (self.enable, self.timer, self.mode, self.revert, self.revert_enable, self.mirror):
+        yield from (self.enable, self.timer)
+        for s in (self.mode, self.revert, self.revert_enable, self.mirror, self.sign, self.revert_sign):
             if s is not None:
                 yield s
 
@@ -114,8 +130,7 @@ def control_of(place: Spot) -> Control | None:
     """
     if not place.definition.is_writable:
         raise BadValue(f"a point that can be written: {place.text} is only read")
-    name = f"{place.key.model}.{place.definition.name}"
-    recipe = RECIPES.get(name)
+    name, recipe = place.general, RECIPES.get(place.general)
     if recipe is None:
         if name in HEARTBEATS or place.key.model >= VENDOR_MODELS:
             return None
@@ -132,27 +147,44 @@ def control_of(place: Spot) -> Control | None:
         revert=point(recipe.revert),
         revert_enable=point(recipe.revert_enable),
         mirror=point(recipe.mirror),
+        sign=point(recipe.sign),
+        revert_sign=point(recipe.revert_sign),
     )
 
 
-def in_force(control: Control, images: Images) -> bool | Quality:
+def in_force(control: Control, place: Spot, images: Images) -> bool | Quality:
     """Whether the setpoint holds: enabled, in its mode, mirrored where it has a mirror."""
     wanted = [(control.enable, control.recipe.enabled)]
     if control.mode is not None and control.recipe.mode is not None:
         wanted.append((control.mode, control.recipe.mode[1]))
+    if control.mirror is not None:
+        value = raw_of(place, images)
+        if isinstance(value, Quality):
+            return value
+        wanted.append((control.mirror, -int(value.raw)))
     good = True
-    for place, count in wanted:
-        raw = raw_of(place, images)
-        if isinstance(raw, Quality):
-            return raw
-        good = good and raw.raw == count
+    for other, count in wanted:
+        told = raw_of(other, images)
+        if isinstance(told, Quality):
+            return told
+        good = good and told.raw == count
     return good
+
+
+def signed(control: Control, told: float, images: Images) -> float | Quality:
+    """A value with the sign that another register holds."""
+    if control.sign is None:
+        return told
+    sign = raw_of(control.sign, images)
+    if isinstance(sign, Quality):
+        return sign
+    return Quality.DEVICE_BAD if sign.raw not in (0, 1) else told * (1.0, -1.0)[int(sign.raw)]
 
 
 def silence_fault(place: Spot, authority: SetpointAuthority) -> str:
     """Why a device cannot do in silence what the site file says; empty: it can, or nothing is asked of it."""
     behaviour = authority.safety.behaviour
-    recipe = RECIPES.get(f"{place.key.model}.{place.definition.name}")
+    recipe = RECIPES.get(place.general)
     if recipe is None or behaviour.on_silence is OnSilence.HOLD:
         return ""
     if behaviour.timeout_s != round(behaviour.timeout_s):
@@ -192,8 +224,10 @@ def counted(value: float, bounds: tuple[float, float], place: Spot, images: Imag
     low, high = (unscaled(b, exponent) for b in bounds)
     count -= count > high + COUNT_NOISE
     count += count < low - COUNT_NOISE
-    signed = place.kind.form.format[-1] in "hiq"
-    least, most = (-(place.kind.span // 2), place.kind.span // 2 - 1) if signed else (0, place.kind.span - 1)
+    is_signed = place.kind.form.format[-1] in "hiq"
+    least, most = (
+        (-(place.kind.span // 2), place.kind.span // 2 - 1) if is_signed else (0, place.kind.span - 1)
+    )
     if not least <= count <= most or count == place.kind.missing:
         raise BadValue(f"{place.text}: {value:g} with scale factor {exponent} does not fit its register")
     return count
@@ -206,15 +240,15 @@ def steps(control: Control | None, asked: Asked, images: Images) -> list[Step]:
     ------
     BadValue : a value does not fit, or the device lacks the timer that the silence of the site file needs.
     """
-    count = counted(asked.value, asked.bounds, asked.place, images)
-    main = {asked.place: count}
     if control is None:
-        return _runs(main)
+        return _runs({asked.place: counted(asked.value, asked.bounds, asked.place, images)})
+    main = _counts(asked.value, asked, (asked.place, control.sign), images)
     first = {} if asked.authority is None else _reversion(control, asked, asked.authority, images)
     if control.mirror is not None:
-        main[control.mirror] = -count
-    if control.revert is not None and control.revert in first:
-        main[control.revert] = first.pop(control.revert)
+        main[control.mirror] = -main[asked.place]
+    for place in (control.revert, control.revert_sign):
+        if place is not None and place in first:
+            main[place] = first.pop(place)
     out = _runs({**first, **main})
     if len(out) > 1:  # not one request: nothing is to hold, not even for a moment, without its reversion
         out = [*_runs(first), *_runs(main)]
@@ -225,12 +259,22 @@ def steps(control: Control | None, asked: Asked, images: Images) -> list[Step]:
     return [*out, *_runs({control.enable: control.recipe.enabled})]
 
 
+def _counts(value: float, asked: Asked, places: tuple[Spot, Spot | None], images: Images) -> dict[Spot, int]:
+    """Counts of a value, and of its sign where that has a register of its own."""
+    place, sign = places
+    if sign is None:
+        return {place: counted(value, asked.bounds, place, images)}
+    most = max(abs(b) for b in asked.bounds)
+    return {place: counted(abs(value), (0.0, most), place, images), sign: int(value < 0.0)}
+
+
 def _reversion(
     control: Control, asked: Asked, authority: SetpointAuthority, images: Images
 ) -> dict[Spot, int]:
     behaviour = authority.safety.behaviour
-    needed = [s for s in (control.timer, control.revert, control.revert_enable) if s is not None]
-    lacking = [s.text for s in needed if isinstance(raw_of(s, images), Quality)]
+    drops = behaviour.on_silence is OnSilence.FULL
+    needed = [control.timer, control.revert_enable, *([] if drops else [control.revert, control.revert_sign])]
+    lacking = [s.text for s in needed if s is not None and isinstance(raw_of(s, images), Quality)]
     if behaviour.on_silence is OnSilence.HOLD:
         return {} if control.timer.text in lacking else {control.timer: 0}
     if lacking:
@@ -238,9 +282,9 @@ def _reversion(
     out = {control.timer: round(behaviour.timeout_s)}
     if control.revert is None or control.revert_enable is None:
         return out
-    out[control.revert_enable] = int(behaviour.on_silence is not OnSilence.FULL)
+    out[control.revert_enable] = int(not drops)
     if asked.revert is not None:
-        out[control.revert] = counted(asked.revert, asked.bounds, control.revert, images)
+        out |= _counts(asked.revert, asked, (control.revert, control.revert_sign), images)
     return out
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from connectors.sunspec.control import silence_fault
-from connectors.sunspec.places import spot
+from connectors.sunspec.control import control_of, silence_fault
+from connectors.sunspec.places import Key, spot
 from connectors.sunspec.rows import row_faults
-from ems.errors import EmsError, Problem
+from ems.errors import BadValue, EmsError, Problem
 from ems.site import Connection, Site
 
 
@@ -22,9 +22,27 @@ def _of_map(connection: Connection) -> Iterator[Problem]:
             for key, found, allowed in row_faults(point):
                 where = f"connections.{connection.id}.points.{point.point}.{key}"
                 yield Problem(file="", line=None, key=where, found=found, allowed=allowed)
+        yield from _enabled_twice(connection)
     except EmsError as error:
         where = f"connections.{connection.id}.protocol"
         yield Problem(file="", line=None, key=where, found=connection.protocol.value, allowed=str(error))
+
+
+def _enabled_twice(connection: Connection) -> Iterator[Problem]:
+    """Two setpoints that one register enables would take each other's place by turns."""
+    first: dict[tuple[Key, int], str] = {}
+    for point in (p for p in connection.points if p.writable):
+        try:
+            control = control_of(spot(point.address))
+        except BadValue:
+            continue  # told already
+        if control is None:
+            continue
+        place = (control.enable.key, control.enable.offset)
+        if (other := first.setdefault(place, point.point)) != point.point:
+            where = f"connections.{connection.id}.points.{point.point}.address"
+            allowed = f"one setpoint that {control.enable.text} enables: it is that of {other!r}"
+            yield Problem(file="", line=None, key=where, found=repr(point.address), allowed=allowed)
 
 
 def _of_silences(site: Site, connections: Iterable[Connection]) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from connectors.sunspec.control import Asked, revert_value, steps
 from connectors.sunspec.definitions import HEADER, model_def
 from connectors.sunspec.numbers import Rollover
 from connectors.sunspec.places import Key
-from connectors.sunspec.reading import Image, Images, ModelPlan, image_of, plan_models
+from connectors.sunspec.reading import Image, Images, ModelPlan, compare, image_of, plan_models
 from connectors.sunspec.rows import Row, row_of
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
@@ -124,10 +124,13 @@ class SunSpecLink:
 
     async def _image(self, plan: ModelPlan) -> Image:
         image, model = image_of(plan.model), plan.model
+        before = [(r, await self._wire.ask(model.address + r[0], r[1])) for r in plan.before]
         for start, count in plan.requests:
             got = await self._wire.ask(model.address + start, count)
             if isinstance(got, int):
                 image.fault = Quality.COMM_FAILED if got in GATEWAY_CODES else Quality.DEVICE_BAD
+                if start == 0:
+                    return image  # without its header nothing of a model is believed
                 continue
             image.payload[2 * start : 2 * (start + count)] = got
             image.read.append((start, start + count))
@@ -135,13 +138,9 @@ class SunSpecLink:
                 self._chain = None
                 await self._wire.disconnect()  # also a write that is on its way is not sent to such registers
                 raise LinkError(f"model {model.key} is not at register {model.address} any more")
-        for start, count in plan.again:
-            got = await self._wire.ask(model.address + start, count)
-            for at in plan.checked:
-                if start <= at < start + count:
-                    now = b"" if isinstance(got, int) else got[2 * (at - start) : 2 * (at - start) + 2]
-                    if now != image.payload[2 * at : 2 * at + 2]:
-                        image.torn.add(at)
+        behind = [(r, await self._wire.ask(model.address + r[0], r[1])) for r in plan.behind]
+        for request, words in (*before, *behind):
+            compare(image, request, words)
         return image
 
     async def _write_one(self, row: Row, value: float, until_s: float) -> WriteReply:

@@ -40,6 +40,11 @@ class Spot:
         return self.offset + self.kind.registers
 
     @property
+    def general(self) -> str:
+        """Its name in the first model of its id."""
+        return f"{self.key.model}.{self.text.partition('.')[2]}"
+
+    @property
     def is_bits(self) -> bool:
         """Whether each bit has a meaning of its own."""
         return self.definition.kind in BITS

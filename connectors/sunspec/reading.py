@@ -76,8 +76,9 @@ class ModelPlan:
 
     model: Model
     requests: tuple[tuple[int, int], ...]  # (first register from the model's id, count)
-    again: tuple[tuple[int, int], ...]  # read once more, to see whether `checked` have changed meanwhile
-    checked: tuple[int, ...]  # exponents that do not come in one answer with their values
+    # Exponents that do not come in one answer with their values are read on the other side of them, too.
+    before: tuple[tuple[int, int], ...]
+    behind: tuple[tuple[int, int], ...]
 
 
 def plan_models(
@@ -107,16 +108,18 @@ def _plan(model: Model, spots: Iterable[Spot], registers_max: int) -> ModelPlan:
     spans += [(s.exponent_at, s.exponent_at + 1) for s in spots if s.exponent_at is not None]
     requests = _grouped(spans, registers_max)
 
-    def request_of(at: int) -> tuple[int, int]:
-        return next(r for r in requests if r[0] <= at < r[0] + r[1])
+    def order(at: int) -> int:
+        return next(i for i, (start, count) in enumerate(requests) if start <= at < start + count)
 
-    apart = {
-        s.exponent_at
-        for s in spots
-        if s.exponent_at is not None and request_of(s.exponent_at) != request_of(s.offset)
-    }
-    again = _grouped([(at, at + 1) for at in apart], registers_max)
-    return ModelPlan(model=model, requests=requests, again=again, checked=tuple(sorted(apart)))
+    told = [(s.exponent_at, s.offset) for s in spots if s.exponent_at is not None]
+    late = {e for e, value in told if order(e) > order(value)}
+    early = {e for e, value in told if order(e) < order(value)}
+    return ModelPlan(
+        model=model,
+        requests=requests,
+        before=_grouped([(at, at + 1) for at in late], registers_max),
+        behind=_grouped([(at, at + 1) for at in early], registers_max),
+    )
 
 
 def _grouped(spans: Iterable[tuple[int, int]], registers_max: int) -> tuple[tuple[int, int], ...]:
@@ -128,6 +131,15 @@ def _grouped(spans: Iterable[tuple[int, int]], registers_max: int) -> tuple[tupl
         else:
             out.append((start, end - start))
     return tuple(out)
+
+
+def compare(image: Image, request: tuple[int, int], words: bytes | int) -> None:
+    """Note each exponent of an image that was told otherwise in another answer, or refused there."""
+    start, count = request
+    for at in range(start, start + count):
+        told = b"" if isinstance(words, int) else words[2 * (at - start) : 2 * (at - start) + 2]
+        if told != image.payload[2 * at : 2 * at + 2]:
+            image.torn.add(at)
 
 
 def image_of(model: Model) -> Image:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from connectors.point_map import Decoded, PointCodec
-from connectors.sunspec.control import Control, control_of, in_force
+from connectors.sunspec.control import Control, control_of, in_force, signed
 from connectors.sunspec.numbers import SYMBOLIC, Rollover, scaled
 from connectors.sunspec.places import Spot, beside, spot
 from connectors.sunspec.reading import Images, raw_of, value_of
@@ -48,14 +48,24 @@ class Row:
         """Value and quality of the point in this poll."""
         if self.rules:
             value = self._state(images)
-        elif self.control is not None and (holds := in_force(self.control, images)) is not True:
-            value = holds if isinstance(holds, Quality) else self._in_unit(self.control.recipe.idle, images)
+        elif self.control is not None:
+            value = self._setpoint(self.control, images)
         elif self.place.text in rollovers:
             value = self._counted(images, rollovers[self.place.text])
         else:
             told = value_of(self.place, images)
             value = told if isinstance(told, Quality) else self._in_unit(told, images)
         return Decoded(None, value) if isinstance(value, Quality) else self.codec.from_raw(value)
+
+    def _setpoint(self, control: Control, images: Images) -> float | Quality:
+        """What holds: the value where it is enabled, else what its not being enabled means."""
+        holds, told = in_force(control, self.place, images), value_of(self.place, images)
+        if isinstance(holds, Quality):
+            return holds
+        if not holds:
+            return self._in_unit(control.recipe.idle, images)
+        told = told if isinstance(told, Quality) else signed(control, told, images)
+        return told if isinstance(told, Quality) else self._in_unit(told, images)
 
     def rating(self, images: Images) -> float | Quality:
         """What a hundred percent are [unit of the rating]; more than 0."""
