@@ -11,6 +11,7 @@ from api.server import ServerOptions, serve
 from cli.clocks import StatusClock
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
+from connectors.historian.archive import keeper
 from connectors.historian.live import LiveHistory
 from connectors.stores.plans import PlanReader
 from connectors.telemetry.ledger import statuses
@@ -28,7 +29,8 @@ async def serve_api(config: ProcessConfig) -> None:
 
     def more_statuses() -> Mapping[str, StatusRow]:
         own = StatusRow(process="api", pid=os.getpid(), at=clock.now().astimezone(UTC), fields={})
-        return {"api": own, **plans.statuses(), **(statuses(config.telemetry) if site.links else {})}
+        links = statuses(config.telemetry) if site.links else {}
+        return {"api": own, **plans.statuses(), **links, **keeper.statuses(config.archive)}
 
     app = create_app(
         site=site,

@@ -12,13 +12,15 @@ import numpy as np
 from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_people import People, Shown
-from cli.edge_records import before, tell_site, trouble, unproven, untold, unwritten
+from cli.edge_records import before, tell_site, trouble, unkept, unproven, untold, unwritten
 from cli.edge_status import edge_status
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
 from cli.stopping import run_until_stopped
 from cli.writing_permit import permit
 from connectors.field import FieldIO
+from connectors.historian.archive.confirmed import Trimmer
+from connectors.historian.archive.watch import ArchiveWatch, Tell
 from connectors.historian.live import LiveFile, LiveRecorder
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.failing import Failing
@@ -50,7 +52,6 @@ async def serve(config: ProcessConfig) -> None:
     site = load_site(config.site)
     permitted = permit(config, site)
     past = before(SqliteHistoryReader(config.history))
-    lockstep = config.keeper_port is not None
     flushing: list[SqliteRecorder] = []
 
     async def flush() -> None:
@@ -58,7 +59,7 @@ async def serve(config: ProcessConfig) -> None:
             await asyncio.to_thread(one.flush)
 
     clock = await open_clock(config, "edge", EDGE_PHASE, flush)
-    recorder = SqliteRecorder(config.history, clock=clock, sync=not lockstep)
+    recorder = _recorder(config, clock)
     flushing.append(recorder)
     live = LiveRecorder(recorder, LiveFile(config.directory), clock)
     plans = PlanReader(config.plans, on_event=recorder.event, clock=clock)
@@ -67,7 +68,7 @@ async def serve(config: ProcessConfig) -> None:
     def event(kind: str, fields: Mapping[str, JsonValue]) -> None:
         recorder.event(clock.now(), kind, fields)
 
-    watch = TelemetryWatch(() if lockstep else site.links, config.telemetry, now=clock.now)
+    watches = _watches(config, site, clock, event)
     people = People(config, clock, event, site.control, ran_before=recorder.boot > 1 or not past.readable)
     runtime = EdgeRuntime(
         site,
@@ -88,7 +89,7 @@ async def serve(config: ProcessConfig) -> None:
         standing=people.standing,
         keep=people.keep,
         strangers=io.strangers,
-        beside=lambda: (*unproven(permitted.doubts), *_beside(recorder, people, io, watch)),
+        beside=lambda: (*unproven(permitted.doubts), *_beside(recorder, people, io, watches)),
     )
     people.serve(runtime)
     runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), past.writes)
@@ -114,18 +115,42 @@ async def serve(config: ProcessConfig) -> None:
         with Failing("figures", event).trying("keep what the report looks at"):
             pacer.close()
         recorder.close()
-        for other in (live, plans, watch):
+        for other in (live, plans, *watches):
             other.close()
 
 
 def _beside(
-    recorder: SqliteRecorder, people: People, io: FieldIO, watch: TelemetryWatch
+    recorder: SqliteRecorder, people: People, io: FieldIO, watches: tuple[TelemetryWatch, ArchiveWatch]
 ) -> tuple[Alarm, ...]:
-    """Alarms of what lies beside the plant: disk, desks, certificates, links to elsewhere."""
+    """Alarms of what lies beside the plant: disk, desks, certificates, links to elsewhere, the past."""
+    watch, archive = watches
     return (
         *unwritten(recorder.trouble, standing_kept=not people.unwritten),
         *trouble(people.failing(), io.expiring()),
         *untold(watch.down, watch.behind),
+        *unkept(archive.trouble),
+    )
+
+
+def _recorder(config: ProcessConfig, clock: Clock) -> SqliteRecorder:
+    """The historian. In lock-step it syncs nothing, and all of it stays in one file."""
+    if config.keeper_port is not None:
+        return SqliteRecorder(config.history, clock=clock, sync=False)
+    return SqliteRecorder(config.history, clock=clock, trimmer=Trimmer(config.archive))
+
+
+def _watches(
+    config: ProcessConfig, site: Site, clock: Clock, event: Tell
+) -> tuple[TelemetryWatch, ArchiveWatch]:
+    """Who looks after links and long-term store; in lock-step there are none."""
+    if config.keeper_port is not None:
+        return (
+            TelemetryWatch((), config.telemetry, now=clock.now),
+            ArchiveWatch(None, now=clock.now, event=event),
+        )
+    return (
+        TelemetryWatch(site.links, config.telemetry, now=clock.now),
+        ArchiveWatch(config.archive, now=clock.now, event=event),
     )
 
 

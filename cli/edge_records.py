@@ -114,6 +114,11 @@ def untold(down: str, behind: str) -> tuple[Alarm, ...]:
     return tuple(alarm for alarm in alarms if alarm.text)
 
 
+def unkept(store: str) -> tuple[Alarm, ...]:
+    """One alarm for whatever is wrong with the historian's long-term store."""
+    return (Alarm(code="historian.store.failing", text=store),) if store else ()
+
+
 def deaf(failing: Mapping[str, str]) -> tuple[Alarm, ...]:
     """One alarm for everything that keeps people from being heard: it is one disk, or one user database."""
     text = "; ".join(f"{place}: {why}" for place, why in failing.items())

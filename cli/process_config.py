@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from connectors.historian.schema import ARCHIVE
 from ems.outage import OutageNotice
+from ems.site import HistorianParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +55,18 @@ class ProcessConfig:
     outage_scenarios: int = 0  # and over so many outages that nobody announced
     cvar_weight_ratio: float = 0.0
     cvar_level_ratio: float = 0.8
+    historian: HistorianParams = field(default_factory=HistorianParams)
     quantile_ratio: float | None = None  # the planner plans for this quantile of load, and of missing sun
 
     @property
     def history(self) -> Path:
         """The edge's historian."""
         return self.directory / "history.sqlite"
+
+    @property
+    def archive(self) -> Path:
+        """The historian's long-term store."""
+        return self.directory / ARCHIVE
 
     @property
     def plans(self) -> Path:

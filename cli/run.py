@@ -35,6 +35,7 @@ MODULES = {
     "planner": "cli.planner_process",
     "api": "cli.api_process",
     "telemetry": "cli.telemetry_process",
+    "archive": "cli.archive_process",
 }
 REPORT_S = 10.0
 EXPLAIN_H_MAX = 24.0
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         cvar_level_ratio=args.cvar_level,
         quantile_ratio=args.quantile,
         explain_h=explain_hours(args.explain),
+        historian=site.historian,
     )
     said = "shadow: nothing is written to any device"
     if record is not None:

@@ -10,7 +10,7 @@ from ems.condition import PlantCondition
 from ems.explanation import Explanation
 from ems.forecast import Forecast
 from ems.plan import Plan
-from ems.records import CommandRecord, EventRecord, JsonValue, PlanSummary, Sample, StatusRow
+from ems.records import Bucket, CommandRecord, EventRecord, JsonValue, PlanSummary, Sample, StatusRow
 from ems.telemetry import Reading, Snapshot
 from ems.timegrid import TimeGrid
 
@@ -112,6 +112,10 @@ class HistoryReader(Protocol):
 
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         """Samples of one point in [start, end), oldest first, at most `limit`."""
+        ...
+
+    def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:
+        """Readings of one point in buckets that begin in [start, end), oldest first; aligned to 1970."""
         ...
 
     def commands(

@@ -18,6 +18,20 @@ class Sample:
     at: datetime
     value: float | None  # unit of the point; ratio
     quality: Quality
+    source_time: datetime | None = None  # of the device itself; None: not told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """Readings of one point in [start, start + length): least, mean and most of the good ones."""
+
+    start: datetime
+    low: float | None  # unit of the point; None where no reading was good
+    mean: float | None
+    high: float | None
+    count: int  # readings, good or not
+    good: int
+    quality: Quality  # the worst there was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

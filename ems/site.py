@@ -132,6 +132,15 @@ class FuelDelivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistorianParams:
+    """What the historian keeps of readings."""
+
+    recent_h: float = 2.0  # younger ones stay in its file
+    disk_gb: float = 8.0  # of the long-term store; beyond it the oldest readings are given up
+    flash_tb: float = 30.0  # may be written to this disk in five years
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Everything known about a plant before it runs."""
 
@@ -169,6 +178,7 @@ class Site:
     telemetry: tuple["TelemetryLink", ...] = ()
     databases: tuple[DatabaseLink, ...] = ()
     exports: tuple[ExportLink, ...] = ()
+    historian: HistorianParams = field(default_factory=HistorianParams)
 
     @property
     def links(self) -> "tuple[TelemetryLink | DatabaseLink | ExportLink, ...]":

@@ -55,6 +55,8 @@ _UNITS: dict[str, tuple[str, float]] = {
     "mohm": ("impedance", 1e-3),
     "kg": ("mass", 1.0),
     "g": ("mass", 1e-3),
+    "GB": ("data", 1.0),
+    "TB": ("data", 1e3),
 }
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"

@@ -25,7 +25,7 @@ from ems.clock import Clock
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
 from ems.errors import BadValue
-from ems.records import CommandRecord, EventRecord, JsonValue, Sample, StatusRow
+from ems.records import Bucket, CommandRecord, EventRecord, JsonValue, Sample, StatusRow
 from ems.telemetry import Reading, Snapshot
 
 log = structlog.get_logger()
@@ -236,6 +236,10 @@ class LiveHistory:
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         """Stored samples of one point in [start, end), oldest first."""
         return self._stored.series(point, start, end, limit)
+
+    def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:
+        """Stored readings of one point in buckets, oldest first."""
+        return self._stored.buckets(point, start, end, every_s)
 
     def commands(
         self, start: datetime, end: datetime, point: str | None, limit: int

@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from connectors.historian.schema import HISTORY, QUALITIES
+from connectors.historian.readings import Readings
+from connectors.historian.schema import ARCHIVE, HISTORY, QUALITIES
 from connectors.json_codec import loads
 from connectors.sqlite_file import ReadOnlyFile, from_ms, to_ms
 from connectors.status_table import status_rows
@@ -15,7 +16,7 @@ from ems.alarms import AlarmBook
 from ems.commands import Cause, WriteOutcome
 from ems.condition import PlantCondition
 from ems.errors import BadValue
-from ems.records import CommandRecord, EventRecord, Sample, StatusRow
+from ems.records import Bucket, CommandRecord, EventRecord, Sample, StatusRow
 from ems.telemetry import Reading
 
 
@@ -27,6 +28,7 @@ class SqliteHistoryReader:
 
     def __init__(self, path: Path) -> None:
         self._file = ReadOnlyFile(path, HISTORY)
+        self._readings = Readings(self._file, path.parent / ARCHIVE)
 
     def latest(self) -> Mapping[str, Reading]:
         """The newest reading of each point."""
@@ -68,13 +70,11 @@ class SqliteHistoryReader:
 
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         """Samples of one point in [start, end), oldest first, at most `limit`; page on from the last one."""
-        rows = self._file.rows(
-            "SELECT at_ms, value, quality FROM reading "
-            "WHERE at_ms >= ? AND at_ms < ? AND point_id = (SELECT id FROM point WHERE name = ?) "
-            "ORDER BY at_ms LIMIT ?",
-            (to_ms(start), to_ms(end), point, limit),
-        )
-        return [Sample(at=from_ms(ms), value=value, quality=QUALITIES[q]) for ms, value, q in rows]
+        return self._readings.series(point, start, end, limit)
+
+    def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:
+        """Readings of one point in buckets that begin in [start, end), oldest first; aligned to 1970."""
+        return self._readings.buckets(point, start, end, every_s)
 
     def commands(
         self, start: datetime, end: datetime, point: str | None, limit: int
@@ -130,6 +130,7 @@ class SqliteHistoryReader:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._readings.close()
 
 
 def _command_record(row: tuple[Any, ...]) -> CommandRecord:

@@ -4,6 +4,7 @@ from connectors.sqlite_file import Schema
 from connectors.status_table import STATUS_SQL
 from ems.telemetry import Quality
 
+ARCHIVE = "archive"  # folder of the long-term store, beside the file
 # Written to disk: never renumber, only add.
 QUALITY_CODES = {
     Quality.GOOD: 0,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectors.historian.schema import HISTORY, QUALITIES, SPOOLED
+from connectors.historian.archive.reader import ArchiveReader
+from connectors.historian.schema import ARCHIVE, HISTORY, QUALITIES, SPOOLED
 from connectors.sqlite_file import ReadOnlyFile, from_ms
 
 QUALITY_NAMES = {code: quality.value for code, quality in QUALITIES.items()}
@@ -93,6 +94,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._file = ReadOnlyFile(path, HISTORY)
+        self._archive = ArchiveReader(path.parent / ARCHIVE)
         self._names: dict[int, str] = {}
         self._is_there = False
 
@@ -170,6 +172,7 @@ class Spool:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._archive.close()
 
     def _bodies(self, name: str, boot: int, keys: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
         """(key, (head, at_ms, values)) of each row of one kind."""
@@ -202,8 +205,21 @@ class Spool:
             for at_ms, point_id, value, quality, lag_ms in rows:
                 of = values.setdefault(at_ms, {})
                 of[self._name(point_id)] = (value, QUALITY_NAMES[quality], lag_ms)
-            for at_ms, told in values.items():
-                yield (at_ms, 0), ({"kind": "readings", "at": _iso(at_ms)}, at_ms, told)
+            for at_ms in some:
+                told = values.get(at_ms) or self._older(at_ms)
+                if told:
+                    yield (at_ms, 0), ({"kind": "readings", "at": _iso(at_ms)}, at_ms, told)
+
+    def _older(self, at_ms: int) -> dict[str, tuple[float | None, str, int]]:
+        """A snapshot that has left the file; points in the order of their numbers, as there."""
+        found = self._archive.snapshot(at_ms)
+        if found and not found.keys() <= set(self._names.values()):
+            self._names = dict(self._file.rows("SELECT id, name FROM point"))
+        order = {name: i for i, name in sorted(self._names.items())}
+        return {
+            point: (None if value != value else value, QUALITY_NAMES[quality], lag_ms)
+            for point, (value, quality, lag_ms) in sorted(found.items(), key=lambda kv: order[kv[0]])
+        }
 
     def _name(self, point_id: int) -> str:
         if point_id not in self._names:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from connectors.historian.archive.confirmed import Trimmer
 from connectors.historian.backlog import BATCH_MAX, Backlog
 from connectors.historian.reader import SqliteHistoryReader
 from connectors.historian.rows import DURABLE, Entry, Event, Kind, Payload, RowWriter
@@ -41,6 +42,7 @@ log = structlog.get_logger()
 LINGER_S = 0.05  # wall time a batch waits for company
 RETRY_S = 1.0  # wall time between attempts while the file cannot be written
 SNAPSHOTS_MAX = 6000  # 72 h of one a minute, and the newest half hour whole
+TRIMS_MAX = 8  # after one batch; each takes a few ms, and stops the next while something waits
 SLOW_S = 5.0  # a commit that takes longer is told
 AUDIT_MAX = 100_000
 # An entry that no retry will make writable: a bug in whoever recorded it.
@@ -68,6 +70,7 @@ class SqliteRecorder:
     snapshots_max : snapshots that may wait; more are thinned, counted, and told as an event.
     audit_max : commands, outcomes, refusals and events that may wait; see `backlog` for what goes then.
     sync : False trades the sync of audit rows for speed, for simulated plants only.
+    trimmer : takes readings out of the file that lie in the long-term store; None: all of them stay.
 
     Raises
     ------
@@ -82,8 +85,9 @@ class SqliteRecorder:
         snapshots_max: int = SNAPSHOTS_MAX,
         audit_max: int = AUDIT_MAX,
         sync: bool = True,
+        trimmer: Trimmer | None = None,
     ) -> None:
-        self._path, self._sync = path, sync
+        self._path, self._sync, self._trimmer = path, sync, trimmer
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._opened_ms = to_ms(self._clock.now())
         self._lock_file: WriterLock | None = None
@@ -166,6 +170,7 @@ class SqliteRecorder:
                 "bad_conditions": 0 if self._rows is None else self._rows.bad_conditions,
                 "write_errors": self._write_errors,
                 "last_error": self._last_error,
+                **({} if self._trimmer is None else self._trimmer.counts()),
             }
 
     def flush(self, timeout_s: float = 10.0) -> bool:
@@ -218,8 +223,17 @@ class SqliteRecorder:
             self._hurry.clear()
             while self._one_batch():
                 pass
+            self._trim()
         if self._db is not None:
             self._db.close()
+
+    def _trim(self) -> None:
+        """Take out a little of what the long-term store holds, while nothing waits to be written."""
+        for _ in range(TRIMS_MAX):
+            if self._trimmer is None or self._db is None or self._broken or self._work.is_set():
+                return
+            if not self._trimmer.step(self._db):
+                return
 
     def _one_batch(self) -> bool:
         """Write what waits; True: there is more, or it has to be tried again."""

@@ -39,6 +39,7 @@ from ems.site import (
     FormingOrder,
     FuelDelivery,
     Hierarchy,
+    HistorianParams,
     Maintenance,
     ReservePolicy,
     SetpointAuthority,
@@ -66,6 +67,7 @@ from ems.site_schema.forms_assets import (
     SocReserveForm,
     WarrantyForm,
 )
+from ems.site_schema.forms_historian import HistorianForm
 from ems.site_schema.forms_tariff import (
     DemandChargeForm,
     DemandWindowForm,
@@ -96,6 +98,7 @@ def build_site(draft: Draft) -> Site:
     assert draft.forming is not None
     assert draft.reserve is not None
     dispatch = DispatchForm() if draft.dispatch is None else draft.dispatch
+    historian = HistorianForm() if draft.historian is None else draft.historian
     return Site(
         name=draft.name,
         hierarchy=_hierarchy(draft.hierarchy),
@@ -125,6 +128,7 @@ def build_site(draft: Draft) -> Site:
         telemetry=telemetry_links(draft),
         databases=database_links(draft),
         exports=export_links(draft),
+        historian=HistorianParams(**historian.model_dump()),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),
         sources=_sources(draft.sources),

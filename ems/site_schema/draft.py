@@ -27,6 +27,7 @@ from ems.site_schema.forms import (
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
 from ems.site_schema.forms_base import Form
 from ems.site_schema.forms_control import ControlForm
+from ems.site_schema.forms_historian import HistorianForm
 from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import FamilyForm, MapForm, PointForm
@@ -99,6 +100,7 @@ class Draft:
     telemetry: dict[str, TelemetryForm] = field(default_factory=dict)
     databases: dict[str, DatabaseForm] = field(default_factory=dict)
     exports: dict[str, ExportForm] = field(default_factory=dict)
+    historian: HistorianForm | None = None
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form
     points: list[PlacedPoint] = field(default_factory=list)

@@ -12,6 +12,7 @@ from ems.site import Protocol
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
 from ems.site_schema.forms_base import ENV_PATTERN, Currency, Form, Id, PathId, PointId, Text
 from ems.site_schema.forms_control import ControlForm
+from ems.site_schema.forms_historian import HistorianForm
 from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import PointChangeForm
@@ -271,3 +272,4 @@ class SiteForm(Form):
     telemetry: dict[Id, TelemetryForm] = {}
     databases: dict[Id, DatabaseForm] = {}
     exports: dict[Id, ExportForm] = {}
+    historian: HistorianForm = HistorianForm()

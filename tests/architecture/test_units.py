@@ -8,7 +8,7 @@ from tests.architecture.source_tree import Module, modules, parsed, report
 # A field passes when a part of its name after the first is a unit: p_charge_kw_max, fuel_l_h, price_per_kwh.
 UNITS = frozenset(
     "kw kwp kva kvar kwh kvarh w v a hz ohm s h l m m2 m3 kg deg degc k kpa bar rpm "
-    "pu ratio share per money count".split()
+    "pu ratio share per money count gb tb".split()
 )
 # Any part of a name may be a dimensionless quantity, or an amount of money (always in the site's currency).
 UNITS_OF_THEIR_OWN = frozenset(["soc", "soh", "eta", "pf", "ratio", "share"])
@@ -28,6 +28,7 @@ EXEMPT = {
     "SunSpecRow.states": "values of the point whose row this is, by symbol",
     "PointMap.codes": "raw counts and what each stands for, in the unit of the point",
     "Sample.value": "a stored reading, in the unit of the point that was asked for",
+    **{f"Bucket.{n}": "stored readings, in the unit of the point asked for" for n in ("low", "mean", "high")},
     "UniformSeries.values": "a series of any quantity; who holds it says the unit",
 }
 FLOATS = frozenset(["float", "float64", "FloatArray"])

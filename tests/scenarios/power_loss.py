@@ -22,6 +22,7 @@ class PowerLoss:
     """Observes one folder. `states` are all it may be left in so far, each with how many acts were over."""
 
     folder: Path
+    every: int = 1  # bytes between two places where what was written may end
     synced: dict[int, bytes] = field(default_factory=dict)  # inode -> content on the disk
     names: list[Names] = field(default_factory=lambda: [{}])  # on the disk, then after each change since
     states: list[tuple[int, State]] = field(default_factory=list)
@@ -83,19 +84,32 @@ class PowerLoss:
             before = self.synced.get(names[name])
             if before is not None:
                 yield {**whole, name: before}
-            for size in range(len(whole[name])):
+            kept = len(before) if before is not None and whole[name].startswith(before) else 0
+            for size in range(kept, len(whole[name]), self.every):
                 yield {**whole, name: whole[name][:size]}
 
     def each(self, scratch: Path) -> Iterator[tuple[int, Path]]:
         """Every state as a folder, with how many acts had been over."""
+        for acts, state in self.distinct():
+            yield acts, laid_out(state, scratch)
+
+    def distinct(self) -> list[tuple[int, State]]:
+        """Every state once, with how many acts had been over."""
         seen = set()
+        found = []
         for acts, state in self.states:
             key = (acts, tuple(sorted(state.items())))
             if key in seen:
                 continue
             seen.add(key)
-            for file in scratch.iterdir():
-                file.unlink()
-            for name, content in state.items():
-                (scratch / name).write_bytes(content)
-            yield acts, scratch
+            found.append((acts, state))
+        return found
+
+
+def laid_out(state: State, scratch: Path) -> Path:
+    """A state as a folder: whatever else is in it goes."""
+    for file in scratch.iterdir():
+        file.unlink()
+    for name, content in state.items():
+        (scratch / name).write_bytes(content)
+    return scratch

@@ -1,8 +1,9 @@
 """Readers that hold what a test gave them, and can be made to fail."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ems.alarms import AlarmBook
@@ -12,7 +13,7 @@ from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.errors import EmsError
 from ems.explanation import CommitmentWhy, Explanation, ReasonCode, SetpointWhy
 from ems.plan import Plan, PlanLabel, SolveRecord
-from ems.records import CommandRecord, EventRecord, PlanSummary, Sample, StatusRow
+from ems.records import Bucket, CommandRecord, EventRecord, PlanSummary, Sample, StatusRow
 from ems.site import GridMode
 from ems.telemetry import Quality, Reading
 from ems.timegrid import TimeGrid
@@ -168,6 +169,13 @@ class FakeHistory:
         self._check(limit)
         return [s for s in self.samples.get(point, []) if start <= s.at < end][:limit]
 
+    def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:
+        found = [s for s in self.samples.get(point, []) if start <= s.at < end]
+        groups: dict[int, list[Sample]] = {}
+        for s in found:
+            groups.setdefault(int(s.at.timestamp()) // every_s * every_s, []).append(s)
+        return [_bucket(start_s, group) for start_s, group in groups.items()]
+
     def commands(
         self, start: datetime, end: datetime, point: str | None, limit: int
     ) -> Sequence[CommandRecord]:
@@ -225,6 +233,19 @@ class FakePlans:
 
 def status(process: str, age_s: float, **fields) -> StatusRow:
     return StatusRow(process=process, pid=4711, at=NOW - timedelta(seconds=age_s), fields=fields)
+
+
+def _bucket(start_s: int, group: Sequence[Sample]) -> Bucket:
+    good = [s.value for s in group if s.value is not None and math.isfinite(s.value)]
+    return Bucket(
+        start=datetime.fromtimestamp(start_s, UTC),
+        low=min(good),
+        mean=sum(good) / len(good),
+        high=max(good),
+        count=len(group),
+        good=len(good),
+        quality=Quality.GOOD if len(good) == len(group) else Quality.NOT_FINITE,
+    )
 
 
 def full_history() -> FakeHistory:
