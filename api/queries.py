@@ -12,6 +12,8 @@ from api.errors import QueryRefusedError
 LIMIT_MAX = 10_000
 LIMIT_DEFAULT = 1_000
 WINDOW_DAYS_MAX = 400
+# Lengths of buckets [s]: whole parts of a day, and multiples of what is rolled up already where they can be.
+EVERY_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 _TIME_TEXT = "ISO 8601 with a zone, e.g. 2026-03-02T06:00:00Z (write + as %2B)"
 
 
@@ -26,9 +28,18 @@ class WindowQuery(BaseModel):
 
 
 class HistoryQuery(WindowQuery):
-    """One point's history."""
+    """One point's history: every reading, or buckets of them for a plot."""
 
     point: str = Field(max_length=128, description="`<asset>.<point>`, e.g. bess1.p_kw")
+    every_s: int | None = Field(
+        None, description=f"buckets of this length, one of {', '.join(map(str, EVERY_S))}"
+    )
+    max_points: int | None = Field(
+        None,
+        ge=1,
+        le=LIMIT_MAX,
+        description="buckets of the shortest length that makes so few of them, a day at most",
+    )
 
 
 class CommandsQuery(WindowQuery):
@@ -95,6 +106,26 @@ def parse_time(where: str, text: str) -> datetime:
     if not 1970 < when.year < 2200:
         raise QueryRefusedError(where, "outside the years 1971 to 2199")
     return when.astimezone(UTC)
+
+
+def every_of(query: HistoryQuery, window: Window) -> int | None:
+    """The length of a bucket that a query means [s]; None: it asks for readings.
+
+    Raises
+    ------
+    QueryRefusedError : a length that there is not, or two ways of saying it.
+    """
+    if query.every_s is not None and query.max_points is not None:
+        raise QueryRefusedError("query.max_points", "beside every_s; expected one of them")
+    if query.every_s is not None:
+        if query.every_s not in EVERY_S:
+            raise QueryRefusedError("query.every_s", f"expected one of {', '.join(map(str, EVERY_S))}")
+        return query.every_s
+    if query.max_points is None:
+        return None
+    length_s = (window.end - window.start).total_seconds()
+    # One more bucket than fits may begin before the start.
+    return next((e for e in EVERY_S if length_s / e + 1 <= query.max_points), EVERY_S[-1])
 
 
 def window_of(query: WindowQuery, now: datetime, length: timedelta = timedelta(hours=1)) -> Window:

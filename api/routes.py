@@ -1,6 +1,7 @@
 """The routes: each reads, none writes."""
 
-from datetime import datetime
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Response
@@ -16,11 +17,14 @@ from api.queries import (
     ExplanationQuery,
     HistoryQuery,
     NoParameters,
+    Window,
     WindowQuery,
+    every_of,
     window_of,
 )
 from api.readers import Readers, present_part, readiness
 from api.schemas import (
+    BucketOut,
     CommandsOut,
     EventOut,
     EventsOut,
@@ -178,20 +182,41 @@ def _explained(readers: Readers, plan_id: str, query: ExplanationQuery) -> Respo
     )
 
 
+def _samples(readers: Readers, point: str, w: Window) -> tuple[list[SampleOut], list[BucketOut], bool]:
+    rows, truncated = page_of(
+        readers.read(lambda: readers.history.series(point, w.start, w.end, w.limit + 1)), w
+    )
+    samples = [SampleOut(at=s.at, value=s.value, quality=s.quality, source_time=s.source_time) for s in rows]
+    return samples, [], truncated
+
+
+def _buckets(
+    readers: Readers, point: str, w: Window, every_s: int
+) -> tuple[list[SampleOut], list[BucketOut], bool]:
+    """Buckets that touch the window; no more of it is read than fits into the answer."""
+    start = w.start - timedelta(seconds=w.start.timestamp() % every_s)
+    end = min(w.end, start + timedelta(seconds=every_s * w.limit))
+    rows = readers.read(lambda: readers.history.buckets(point, start, end, every_s))
+    return [], [BucketOut(**asdict(b)) for b in rows], end < w.end
+
+
 def record_routes(readers: Readers) -> APIRouter:
     """History, commands and events."""
     router = APIRouter(prefix="/api/v1", tags=["records"], responses=ERRORS)
 
     @router.get("/history", response_model=HistoryOut, responses=_MISSING)
     def history(query: Annotated[HistoryQuery, Query()]) -> Response:
-        """Stored readings of one point, oldest first."""
+        """Stored readings of one point, oldest first; with `every_s` or `max_points` buckets of them."""
         spec = readers.spec(query.point)
         if spec is None:
             raise HTTPException(404, "the site has no such point; /api/v1/site lists them")
         w = window_of(query, readers.clock.now())
-        found = readers.read(lambda: readers.history.series(query.point, w.start, w.end, w.limit + 1))
-        rows, truncated = page_of(found, w)
-        samples = [SampleOut(at=s.at, value=s.value, quality=s.quality) for s in rows]
+        every_s = every_of(query, w)
+        if every_s is None:
+            samples, buckets, truncated = _samples(readers, query.point, w)
+        else:
+            most = w.limit if query.max_points is None else query.max_points
+            samples, buckets, truncated = _buckets(readers, query.point, replace(w, limit=most), every_s)
         return answer(
             HistoryOut(
                 point=query.point,
@@ -199,7 +224,9 @@ def record_routes(readers: Readers) -> APIRouter:
                 start=w.start,
                 end=w.end,
                 truncated=truncated,
+                every_s=every_s,
                 samples=samples,
+                buckets=buckets,
             )
         )
 

@@ -121,17 +121,32 @@ class SampleOut(BaseModel):
     at: datetime
     value: float | None
     quality: Quality
+    source_time: datetime | None  # of the device itself
+
+
+class BucketOut(BaseModel):
+    """Readings in [start, start + every_s): least, mean and most of the good ones, and the worst quality."""
+
+    start: datetime
+    low: float | None
+    mean: float | None
+    high: float | None
+    count: int
+    good: int
+    quality: Quality
 
 
 class HistoryOut(BaseModel):
-    """Samples of one point, oldest first; `truncated` if there are more than `limit`."""
+    """Readings of one point, or buckets of them, oldest first; `truncated` if there are more than `limit`."""
 
     point: str
     unit: str
     start: datetime
     end: datetime
     truncated: bool
+    every_s: int | None
     samples: list[SampleOut]
+    buckets: list[BucketOut]
 
 
 class CommandsOut(BaseModel):

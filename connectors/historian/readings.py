@@ -1,6 +1,7 @@
 """Readings wherever they lie: the recent ones in the historian's file, older ones in segments.
 
-The file is asked first. A reading that leaves it in the meantime has been in a segment for long.
+A reading may move from one to the other while somebody reads. It is in a segment, and the segment in the
+ledger, before it leaves the file: whoever asks the file first, or sees no change of the ledger, misses none.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from connectors.historian.archive.source import Recent
 from connectors.historian.schema import QUALITIES
 from connectors.sqlite_file import ReadOnlyFile, from_ms, to_ms
 from ems.records import Bucket, Sample
+
+TRIES = 2  # to look at no more of the file than a page needs
 
 
 class Readings:
@@ -37,11 +40,17 @@ class Readings:
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         """Samples of one point in [start, end), oldest first, at most `limit`; page on from the last one."""
         span = to_ms(start), to_ms(end)
+        for _ in range(TRIES):
+            version = self._archive.version()
+            older = self._archive.readings(point, *span, limit)
+            full = limit and len(older["at_ms"]) >= limit
+            end_ms = int(older["at_ms"][-1]) + 1 if full else span[1]  # what is later is of the next page
+            recent = self._recent.rows_of(point, span[0], end_ms, limit)
+            if self._archive.version() == version:  # nothing was packed, and left the file, in between
+                return _samples(first_rows(by_time([older, recent]), limit))
         recent = self._recent.rows_of(point, *span, limit)
         older = self._archive.readings(point, *span, limit)
-        if len(older["at_ms"]):
-            recent = first_rows(by_time([older, recent]), limit)
-        return _samples(recent)
+        return _samples(first_rows(by_time([older, recent]), limit))
 
     def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:
         """Readings of one point in buckets that begin in [start, end), oldest first.

@@ -86,20 +86,20 @@ class LedgerReader:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self._known = Catalogue()
-        self._inode = self._read_to = 0
+        self.inode = self._read_to = 0
 
     def catalogue(self) -> Catalogue:
         """What the ledger says now; empty where there is none. Raises OSError."""
         try:
             with self.path.open("rb") as stream:
                 at = os.fstat(stream.fileno())
-                if at.st_ino != self._inode or at.st_size < self._read_to:
-                    self._known, self._inode, self._read_to = Catalogue(), at.st_ino, 0
+                if at.st_ino != self.inode or at.st_size < self._read_to:
+                    self._known, self.inode, self._read_to = Catalogue(), at.st_ino, 0
                 if at.st_size > self._read_to:
                     stream.seek(self._read_to)
                     self._follow(stream.read())
         except FileNotFoundError:
-            self._known, self._inode, self._read_to = Catalogue(), 0, 0
+            self._known, self.inode, self._read_to = Catalogue(), 0, 0
         return self._known
 
     @property

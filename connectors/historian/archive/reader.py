@@ -18,7 +18,7 @@ from ems.errors import BadValue
 T = TypeVar("T")
 MINUTES, QUARTERS = str(MINUTE_MS // 1000), str(QUARTER_MS // 1000)  # kinds of segments
 RETRIES = 3  # a segment may be replaced, or given up, while it is looked for
-OPEN_MAX = 8  # segments kept open, for whoever pages through
+OPEN_MAX = 24  # a year of months and some days: segments kept open, for whoever pages through
 ALL = np.iinfo(np.int64).max
 Spans = list[tuple[int, int]]
 
@@ -36,6 +36,10 @@ class ArchiveReader:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Segment] = OrderedDict()
         self._whole: tuple[str, dict[str, Table]] = ("", {})
+
+    def version(self) -> tuple[int, int]:
+        """Something that changes whenever a segment is there, or is no more."""
+        return self._read(self._version)
 
     def readings(self, point: str, start_ms: int, end_ms: int, limit: int = ALL) -> dict[str, Any]:
         """Readings of one point in [start, end), oldest first, at most `limit`."""
@@ -72,6 +76,10 @@ class ArchiveReader:
                 except BadValue as error:
                     raise StoreError(f"{self._folder}: {error}") from None
         raise AssertionError  # RETRIES is not 0
+
+    def _version(self) -> tuple[int, int]:
+        self._ledger.catalogue()
+        return self._ledger.inode, self._ledger.whole_bytes
 
     def _readings(self, point: str, start_ms: int, end_ms: int, limit: int) -> dict[str, Any]:
         found: list[Table] = []

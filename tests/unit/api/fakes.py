@@ -239,9 +239,9 @@ def _bucket(start_s: int, group: Sequence[Sample]) -> Bucket:
     good = [s.value for s in group if s.value is not None and math.isfinite(s.value)]
     return Bucket(
         start=datetime.fromtimestamp(start_s, UTC),
-        low=min(good),
-        mean=sum(good) / len(good),
-        high=max(good),
+        low=min(good, default=None),
+        mean=sum(good) / len(good) if good else None,
+        high=max(good, default=None),
         count=len(group),
         good=len(good),
         quality=Quality.GOOD if len(good) == len(group) else Quality.NOT_FINITE,

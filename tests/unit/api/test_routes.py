@@ -315,3 +315,53 @@ def test_page_needs_nothing_from_elsewhere(api):
     assert "innerHTML" not in text
     for docs in ("/docs", "/redoc"):
         assert api.get(docs).status_code == 404
+
+
+WINDOW = {"point": "grid1.p_kw", "start": "2026-03-02T14:30:00+03:00", "end": "2026-03-02T15:00:00+03:00"}
+
+
+def test_history_in_buckets_says_least_mean_most_count_and_worst(api):
+    body = api.get("/api/v1/history", params=WINDOW | {"every_s": 60}).json()
+    assert (body["every_s"], body["samples"], body["truncated"]) == (60, [], False)
+    first = body["buckets"][0]
+    assert (first["low"], first["high"], first["count"], first["good"]) == (100.0, 105.0, 6, 5)
+    assert first["quality"] == "not_finite"
+    assert first["low"] <= first["mean"] <= first["high"]
+    assert sum(b["count"] for b in body["buckets"]) == 120
+
+
+def test_history_in_buckets_of_the_shortest_length_that_makes_few_enough(api):
+    lengths = []
+    for most in (1, 5, 20, 60, 10_000):
+        body = api.get("/api/v1/history", params=WINDOW | {"max_points": most}).json()
+        assert len(body["buckets"]) <= most
+        assert sum(b["count"] for b in body["buckets"]) == 120
+        lengths.append(body["every_s"])
+    assert lengths == [86400, 600, 120, 60, 1]
+    assert api.get("/api/v1/history", params=WINDOW).json()["every_s"] is None
+
+
+def test_history_in_buckets_window_that_begins_within_one_has_it_whole(api):
+    late = WINDOW | {"start": "2026-03-02T14:30:47+03:00", "every_s": 60}
+    body = api.get("/api/v1/history", params=late).json()
+    assert body["buckets"][0]["count"] == 6
+
+
+def test_history_in_buckets_more_than_the_limit_is_truncated(api):
+    body = api.get("/api/v1/history", params=WINDOW | {"every_s": 60, "limit": 3}).json()
+    assert (len(body["buckets"]), body["truncated"]) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "where", "allowed"),
+    [
+        ({"every_s": 7}, "query.every_s", "expected one of 1, 2, 5"),
+        ({"every_s": 60, "max_points": 5}, "query.max_points", "expected one of them"),
+        ({"max_points": 0}, "query.max_points", ""),
+    ],
+)
+def test_history_in_buckets_that_there_are_not_is_refused_by_name(api, more, where, allowed):
+    answer = api.get("/api/v1/history", params=WINDOW | more)
+    assert answer.status_code == 422
+    assert where in answer.text
+    assert allowed in answer.text

@@ -26,6 +26,7 @@ from connectors.historian.archive.ledger import FILE as LEDGER
 from connectors.historian.archive.ledger import RAW, LedgerReader, LedgerWriter
 from connectors.historian.archive.rollup import coarser, rolled_up, together, worst
 from connectors.historian.archive.segment import READINGS, Head, Segment, Writer
+from connectors.historian.archive.source import Recent
 from connectors.historian.live import IN_MEMORY
 from connectors.historian.reader import SqliteHistoryReader
 from connectors.historian.schema import ARCHIVE, HISTORY, QUALITY_CODES
@@ -481,3 +482,20 @@ def test_segment_is_read_by_the_program_in_the_docs_without_ours(path, two_days,
     assert [None if t[1] == "None" else float(t[1]) for t in told] == [s.value for s in day]
     assert [int(t[2]) for t in told] == [QUALITY_CODES[s.quality] for s in day]
     assert [int(t[3]) for t in told] == [to_ms(s.source_time) for s in day if s.source_time is not None]
+
+
+def test_readings_that_move_while_a_page_is_read_are_not_missed(path, two_days, monkeypatch):
+    """Packed and taken out after the store was asked, and before the file is."""
+    ask = Recent.rows_of
+    moved: list[int] = []
+
+    def late(self, *args):
+        if not moved:
+            moved.append(pack(path, MIDNIGHT + 49 * HOUR).moved)
+            assert trim(path).trimmed
+        return ask(self, *args)
+
+    monkeypatch.setattr(Recent, "rows_of", late)
+    found = all_samples(path, POINTS[0], MIDNIGHT, MIDNIGHT + 49 * HOUR)
+    assert list(found) == truth(two_days, POINTS[0])
+    assert moved
