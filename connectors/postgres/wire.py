@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 
 from connectors.historian.spool import Span
+from connectors.link import Refused
 from connectors.postgres.digest import digest
 from connectors.postgres.session import Session, TooSlow, Unfit
 from connectors.postgres.tables import Tables
@@ -27,6 +28,7 @@ CHECK_S = 5.0  # between two blocks that are counted again while nothing else is
 CHECKED_MS = 14 * 86_400_000  # what is older may be thinned or removed there
 ASK_S = 10.0
 AGAIN_S = 600.0  # what was set aside is tried again
+ASIDE_MAX = 1000  # more than so many rows is no matter of single rows
 
 
 @dataclass(slots=True)
@@ -150,6 +152,8 @@ class PostgresWire:
             figures.trouble = f"from number {span.first} of boot {span.boot} on: {why}"
             log.warning("telemetry.rows.unlike", link=self._link.id, boot=span.boot, seq=span.first, why=why)
         figures.rows_unlike += 1
+        if figures.rows_unlike > ASIDE_MAX:
+            raise Refused(f"{figures.rows_unlike} rows, {figures.trouble}")
 
     def _nothing_aside(self) -> None:
         self._aside_s = wall_s()

@@ -3,11 +3,13 @@
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from ems.clock import VirtualClock
 from ems.commands import WriteOutcome
 from ems.links import DatabaseLink
 from ems.site import Site
+from ems.telemetry import Quality, Reading, Snapshot
 from tests.contract.mosquitto import make_pki
 from tests.contract.postgres import Postgres, find_postgres
 from tests.unit.connectors.histories import at, command, outcome, refusal, snapshot
@@ -331,6 +334,49 @@ def test_row_that_the_database_never_takes_holds_up_no_other(plants: Postgres, d
         until(lambda: sender.figures.missing_rows == 1, lambda: str(sender.row()))
         assert sender.figures.rows_unlike == 1
         assert "number 5 of boot 2" in sender.figures.trouble
+
+
+def test_database_that_takes_no_row_is_left_and_said_so(
+    plants: Postgres, demo: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is no matter of single rows then, and not tried by halves without end."""
+    monkeypatch.setattr(wires, "ASIDE_MAX", 5)
+    path = tmp_path / "history.sqlite"
+    record(path, 1, 50)
+    with sending(plants.link(tmp_path), demo, path) as sender:
+        all_there(sender)
+        plants.sql("ALTER TABLE ems.record ADD CHECK (false) NOT VALID")
+        record(path, 51, 90)
+        until(lambda: not sender.figures.up, lambda: str(sender.row()))
+        assert "6 rows, from number" in sender.figures.reason
+        assert sender.figures.missing_rows == 40
+
+
+def test_whatever_a_record_holds_is_hashed_alike_here_and_there(plants: Postgres, demo: Site, tmp_path: Path):
+    """Numbers at the ends of what there is, texts of every kind, records that are kept no more."""
+    path, odd = tmp_path / "history.sqlite", 'tab\t "quoted" \\N \\\\ \n line, Ünïcødé 電力 \x01 {}|'
+    values = [0.0, -0.0, 5e-324, 1.7976931348623157e308, -0.1, 1 / 3, 1e22, 123456789.123, None]
+    with closing(SqliteRecorder(path, clock=VirtualClock(at(0)), sync=False)) as recorder:
+        for i, value in enumerate(values):
+            point = Reading(
+                point="grid1.p_kw", value=value, quality=Quality.GOOD, arrived_s=0.0,
+                source_time=at(i) - timedelta(days=300 * (i - 4), milliseconds=7 * i),
+            )  # fmt: skip
+            recorder.readings(Snapshot(at=at(i + 0.123), monotonic_s=0.0, readings={point.point: point}))
+            recorder.event(at(i), "grid.mode.changed", {"why": odd, "kw": value})
+            recorder.flush()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM reading WHERE at_ms = (SELECT max(at_ms) FROM reading)")
+        db.commit()
+    with sending(plants.link(tmp_path), demo, path) as sender:
+        all_there(sender)
+        assert sender.figures.rows_unlike == 0
+    assert plants.sql("SELECT count(*) FROM ems.record WHERE kind = 'gone'") == "1"
+    assert plants.sql("SELECT count(DISTINCT float8send(value)) FROM ems.reading") == "7", (
+        "SQLite knows no -0"
+    )
+    told = plants.sql("SELECT DISTINCT encode(convert_to(fields ->> 'why', 'UTF8'), 'hex') FROM ems.events")
+    assert bytes.fromhex(told).decode() == odd
 
 
 def test_process_that_is_killed_goes_on_where_it_was(plants: Postgres, tmp_path: Path):
