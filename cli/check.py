@@ -59,7 +59,7 @@ def summary(site: "Site") -> Iterator[str]:
     writable = len(site.authority.setpoints)
     yield f"wire        {len(site.connections)} connections, {points} points, {writable} setpoints"
     used = [c for c in site.connections if c.family]
-    yield from (f"family      {c.id}: {c.family} (`ems families {c.family}`)" for c in used)
+    yield from (f"family      {c.id}: {c.family} (`ems families {c.family} --site FILE`)" for c in used)
     yield from (f"protection  {line}" for line in protection(site))
     yield f"outages     {len(site.outages)} announced"
 

@@ -34,7 +34,8 @@ def commission_plant(args: argparse.Namespace) -> int:
     for line in protection(site):
         console.print(f"protection of {line}", markup=False)
     console.print(
-        f"commissioning {site.name} as {user}: in test, on the grid, charge {SOC_LOW:.0%} to {SOC_HIGH:.0%}; "
+        f"commissioning {site.name} as {user}; a setpoint moves only in test, on the grid, with a charge "
+        f"of {SOC_LOW:.0%} to {SOC_HIGH:.0%}; "
         f"may be moved: {', '.join(agreed) if agreed else 'nothing'}; Ctrl-C brings back what was moved"
     )
 

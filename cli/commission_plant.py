@@ -226,6 +226,7 @@ class _Run:
         snapshot = self._ear.snapshot
         reading = None if snapshot is None else snapshot.readings.get(row.point)
         if reading is None or reading.value is None:
-            return row
+            why = self._io.why_unread(row.point)
+            return replace(row, text=f"{row.text}: {why}") if why else row
         found = doubts(connection, row.point, reading.value)
         return replace(row, text=f"{row.text} ({'; '.join(found)})") if found else row

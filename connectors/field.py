@@ -16,6 +16,7 @@ from connectors.identity import Told
 from connectors.link import DeviceLink, WriteReply
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
+from connectors.modbus.registers import RegisterLink
 from connectors.modbus.rtu_link import RtuLink, bus_key, make_bus
 from connectors.mqtt import session as mqtt
 from connectors.mqtt.client import MqttLink
@@ -81,6 +82,7 @@ class FieldIO:
         self._on_event = on_event
         self._devices: dict[str, Device] = {}
         self._device_of: dict[str, Device] = {}
+        self._registers: list[RegisterLink] = []
         self._hearing: dict[str, OpcUaLink | MqttLink] = {}  # with certificates, or told by the other side
         deadlines: list[float] = []
         buses: dict[tuple[str, int], Bus] = {}
@@ -107,6 +109,8 @@ class FieldIO:
                     link = _sunspec(codecs, wire, site)
                 else:
                     link = _link(connection, codecs, host, port, wait_s, clock)
+                if isinstance(link, RegisterLink):
+                    self._registers.append(link)
                 if isinstance(link, OpcUaLink | MqttLink):
                     self._hearing[connection.id] = link
             device = Device(
@@ -244,6 +248,14 @@ class FieldIO:
         now = self._clock.now()
         texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._hearing.items()}
         return {i: text for i, text in texts.items() if text}
+
+    def why_unread(self, point: str) -> str:
+        """What a device or its link said when a point could not be read last; empty: nothing."""
+        for link in self._registers:
+            if point in link.refused:
+                return link.refused[point]
+        device = self._device_of.get(point)
+        return "" if device is None else device.strange or device.reason
 
     def links(self) -> dict[str, dict[str, JsonValue]]:
         """State and counters of each connection, for the status row."""

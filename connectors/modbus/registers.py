@@ -49,6 +49,7 @@ class RegisterLink(ABC):
         self._codecs = tuple(codecs)
         self._identity = connection.identity
         self.registers_max = registers_max
+        self.refused: dict[str, str] = {}  # points whose request was answered by an exception, and by which
         self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
 
     @abstractmethod
@@ -77,6 +78,7 @@ class RegisterLink(ABC):
 
     async def read(self) -> dict[str, PointValue]:
         out: dict[str, PointValue] = {}
+        refused: dict[str, str] = {}
         for block, body in self._requests:
             received = await self._exchange(body)
             code = exception_code(received)
@@ -85,11 +87,13 @@ class RegisterLink(ABC):
                 continue
             quality = Quality.COMM_FAILED if code in GATEWAY_CODES else Quality.DEVICE_BAD
             out |= {codec.point.point: PointValue(None, quality, None) for codec, _ in block.points}
+            refused |= dict.fromkeys((codec.point.point for codec, _ in block.points), _refusal(block, code))
             if code == ILLEGAL_ADDRESS and block.has_holes:
                 # it may be the holes it refuses
                 self._requests = self._plan_reads(
                     read_blocks(self._codecs, hole_max=0, registers_max=self.registers_max)
                 )
+        self.refused = refused
         return out
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
@@ -137,3 +141,11 @@ class RegisterLink(ABC):
         if code is None:
             return WriteReply(WriteOutcome.CONFIRMED, "")
         return WriteReply(WriteOutcome.REJECTED, f"exception {code}: {EXCEPTIONS.get(code, 'unknown code')}")
+
+
+def _refusal(block: ReadBlock, code: int) -> str:
+    """What a device said to a request, in words."""
+    said = f"exception {code} ({EXCEPTIONS.get(code, 'of its own')})"
+    last = block.address + block.count - 1
+    text = f"{said} to a read of {block.table} registers {block.address} to {last}"
+    return f"{text}, counted from 0" if code == ILLEGAL_ADDRESS else text

@@ -10,6 +10,7 @@ from ems.telemetry import Snapshot
 
 V_PU = (0.8, 1.2)
 F_HZ = (45.0, 65.0)
+NOTHING_FLOWS = "nothing flows, which shows neither sign nor scale nor word order"
 BREAKER_OPEN_RATIO = 0.02  # of a feeder's peak may be read while it is open
 
 
@@ -23,7 +24,9 @@ def read_rows(layout: Layout, looks: Sequence[Snapshot]) -> list[PointRow]:
         doubted = unbalanced.get(m.point, "")
         verdict = Verdict.FAIL if wrong else Verdict.NOT_SHOWN if doubted else Verdict.PASS
         value = looks[-1].value(m.point)
-        text = wrong if wrong else doubted if doubted else f"{value:g} {m.unit}".rstrip()
+        still = all(x.value(m.point) == 0.0 for x in looks) and m.point in layout.p.values()
+        read = f"{value:g} {m.unit}".rstrip() + (f"; {NOTHING_FLOWS}" if still else "")
+        text = wrong if wrong else doubted if doubted else read
         rows.append(PointRow(point=m.point, verdict=verdict, shown="read", text=text))
     return rows
 

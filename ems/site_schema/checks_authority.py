@@ -30,6 +30,7 @@ def check_authority(draft: Draft) -> None:
             _setpoint(draft, point, form, numbers)
             _ratings(draft, point, numbers)
     _both_ways(draft)
+    _heartbeats(draft)
 
 
 def _unknown(draft: Draft, point: str) -> None:
@@ -126,6 +127,20 @@ def _silence(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str,
         )
     if silence.action is OnSilence.FULL and not point.endswith("_limit_kw"):
         draft.add((*loc, "silence", "action"), "full", "full only for a limit; hold, value or stop here")
+
+
+def _heartbeats(draft: Draft) -> None:
+    """A heartbeat comes often enough for the setpoints of its device: it is what they wait for, too."""
+    for connection_id, c in draft.connections.items():
+        here = {p.point for p in draft.points if p.connection_id == connection_id}
+        waits_s = [f.silence.timeout_s for p, f in draft.authority.items() if p in here]
+        if c.watchdog_point is not None and waits_s and SILENCE_RATIO * c.watchdog_period_s > min(waits_s):
+            draft.add(
+                ("connections", connection_id, "watchdog_period_s"),
+                f"{c.watchdog_period_s:g} s",
+                f"a third of the shortest time-out of its setpoints, {min(waits_s):g} s, or less",
+                "one lost heartbeat must not trip the device's watchdog",
+            )
 
 
 def _island(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str, float]) -> None:

@@ -76,7 +76,8 @@ def _check_rows(
     section = "points" if kind is not None else "channels"
     for name, row in rows.items():
         spec = draft.spec(f"asset.{name}")
-        beats = (form.watchdog_point, form.heartbeat_in)
+        named = (s for k in form.silence.values() for s in (k.timeout_point, k.value_point))
+        beats = (form.watchdog_point, form.heartbeat_in, *named)
         if kind is not None and spec is None and name not in beats:
             continue
         loc: Loc = (section, name)

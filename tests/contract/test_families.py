@@ -192,6 +192,32 @@ async def test_family_every_point_reads_the_known_value_and_every_setpoint_is_wr
     assert seen == {*form.points, *form.channels}
 
 
+async def test_registers_a_device_refuses_are_named_and_no_longer_once_it_gives_them(tmp_path):
+    """A map that counts from 1, or from 40001: the device says so, and whoever commissions is told."""
+    connection, names = next(uses(tmp_path, family("carlo_gavazzi_em24")))
+    known = {point: VALUES["carlo_gavazzi_em24"][names[point]] for point in names}
+    async with RegisterDevice(connection.unit_id) as device:
+        wire_identity(device, connection)
+        clock = VirtualClock(T0)
+        io = FieldIO(site_of(connection), clock=clock, addresses={"dut": ("127.0.0.1", device.port)})
+        try:
+            await io.read_all()
+            clock.advance(1.0)
+            await io.read_all()
+            (row, *_) = connection.points
+            why = io.why_unread(row.point)
+            assert why.startswith("exception 2 (illegal data address) to a read of ")
+            assert f"registers {row.address} to" in why
+            assert why.endswith("counted from 0")
+            wire_points(device, connection, known)
+            clock.advance(1.0)
+            await io.read_all()
+            assert io.why_unread(row.point) == ""
+        finally:
+            await io.close()
+    assert io.why_unread("no.such_point") == ""
+
+
 async def write_and_read_back(
     io: FieldIO,
     clock: VirtualClock,

@@ -210,6 +210,31 @@ def test_wrong_family_refused_alone_and_in_a_site_by_its_own_file_line_and_key(t
         assert any(said in f for f in mine), found
 
 
+def test_time_out_that_a_device_tells_has_no_unit_alone_and_in_a_site(tmp_path):
+    told = ACME.replace("timeout_s: 60,", "timeout_s: 60, timeout_point: limit_timeout,")
+    row = (
+        "  limit_timeout: {address: 112, table: input, type: u16, unit: s, range: [0, 600], age_s_max: 25}\n"
+    )
+    path = site_folder(tmp_path, acme=told.rstrip() + "\n" + row)
+    text = path.read_text()
+    silence = "silence: {timeout_s: 60, action: full"
+    path.write_text(text.replace(silence, f"{silence}, timeout_point: pv1.limit_timeout"))
+    alone = [str(p) for p in check_family_file(tmp_path / "families" / "acme_px.yaml")]
+    for found in (alone, refused(path)):
+        assert any("points.limit_timeout.unit: found 's'" in f for f in found), found
+
+
+def test_heartbeat_too_seldom_for_the_time_out_of_a_setpoint_refused(tmp_path):
+    path = site_folder(tmp_path)
+    beat = "    watchdog_point: bess1.heartbeat\n"
+    text = path.read_text()
+    path.write_text(text.replace(beat, f"{beat}    watchdog_period_s: 15\n"))
+    load_site(path)
+    path.write_text(text.replace(beat, f"{beat}    watchdog_period_s: 15.1\n"))
+    (found,) = refused(path)
+    assert "watchdog_period_s: found 15.1 s; allowed: a third of the shortest time-out" in found
+
+
 def test_silence_that_the_family_knows_better_refused(tmp_path):
     found = refused(site_folder(tmp_path, silence=False))
     assert any("authority.pv1.p_limit_kw.silence.action" in f and "allowed: full" in f for f in found), found
