@@ -180,7 +180,7 @@ class Compactor:
         self._forget_trimmed()
         span = self._next(horizon_ms) if len(self._chunks) < CHUNKS_MAX else None
         if span is None:
-            span = self._left_behind()
+            span = self._left_behind(horizon_ms)
         if span is None:
             return False
         self._pack(span)
@@ -209,10 +209,11 @@ class Compactor:
         start = begin if watermark_ms is None else max(begin, watermark_ms)
         return Span(start_ms=start, end_ms=begin + length) if begin + length <= horizon_ms else None
 
-    def _left_behind(self) -> Span | None:
+    def _left_behind(self, horizon_ms: int) -> Span | None:
         """The oldest hour before the watermark with readings that are not confirmed as they are now.
 
-        They came late, or a loss of power came between packing and confirming.
+        They came late, or a loss of power came between packing and confirming, or the clock was ahead for
+        so long that the watermark is: then an hour is packed when it is over, as ever.
         """
         watermark_ms = self._store.catalogue.watermark_ms
         since = None
@@ -222,6 +223,8 @@ class Compactor:
                 return None
             start = first - first % HOUR_MS
             span = Span(start_ms=start, end_ms=min(start + HOUR_MS, watermark_ms))
+            if span.end_ms > horizon_ms:
+                return None
             if not (self._is_confirmed(span) or self._is_confirmed(span)):  # one was just taken out between
                 return span
             since = span.end_ms

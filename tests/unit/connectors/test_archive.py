@@ -499,3 +499,22 @@ def test_readings_that_move_while_a_page_is_read_are_not_missed(path, two_days, 
     found = all_samples(path, POINTS[0], MIDNIGHT, MIDNIGHT + 49 * HOUR)
     assert list(found) == truth(two_days, POINTS[0])
     assert moved
+
+
+def test_clock_that_was_a_year_ahead_leaves_packing_as_it_was(path):
+    """What is recorded after it was put right is before the watermark, and still packed by whole hours."""
+    ahead = MIDNIGHT + timedelta(days=365)
+    record(path, snaps(ahead, 30, 120.0))
+    pack(path, ahead + 26 * HOUR)
+    trim(path)
+    made = snaps(MIDNIGHT, 5 * 30, 120.0)
+    for n in range(5):  # hour by hour
+        record(path, made[30 * n : 30 * n + 30])
+        for minutes in (20, 40, 60):
+            pack(path, MIDNIGHT + timedelta(hours=n, minutes=minutes))
+            trim(path)
+    raw = [
+        e for e in LedgerReader(path.parent / ARCHIVE).catalogue().of(RAW) if e.head.start_ms < to_ms(ahead)
+    ]
+    assert [e.head.rows for e in raw] == [90] * 4, "an hour at once; the last is recent"
+    assert list(all_samples(path, POINTS[0], MIDNIGHT, MIDNIGHT + 6 * HOUR)) == truth(made, POINTS[0])
