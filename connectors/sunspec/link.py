@@ -109,7 +109,8 @@ class SunSpecLink:
         base = await find_base(self._words, order)
         self._first = BASES.index(base)
         chain = await walk(self._words, base)
-        if await walk(self._words, base) != chain:  # made of two: no device ever had it
+        again = await find_base(self._words, (base,))
+        if await walk(self._words, again) != chain:  # made of two: no device ever had it
             raise ChainError("the chain of models changes while it is read")
         self._chain = chain
         spots = [s for row in self._rows.values() for s in row.spots()]

@@ -239,6 +239,15 @@ async def test_chain_that_changes_while_it_is_walked_is_none():
         await it.read()
     assert (await it.read())["p"].value == 5.0
 
+    def gone():
+        if wire.asked[-1] == (40002, 2):  # behind the mark
+            wire.memory[40000] = 0
+
+    wire.before = gone
+    it = link(wire, row("p", "103.W"))
+    with pytest.raises(ChainError, match="'SunS' is not at 40000"):
+        await it.read()
+
 
 # ---- reading --------------------------------------------------------------------------------------
 
