@@ -24,9 +24,13 @@ def read_rows(layout: Layout, looks: Sequence[Snapshot]) -> list[PointRow]:
         doubted = unbalanced.get(m.point, "")
         verdict = Verdict.FAIL if wrong else Verdict.NOT_SHOWN if doubted else Verdict.PASS
         value = looks[-1].value(m.point)
-        still = all(x.value(m.point) == 0.0 for x in looks) and m.point in layout.p.values()
-        read = f"{value:g} {m.unit}".rstrip() + (f"; {NOTHING_FLOWS}" if still else "")
-        text = wrong if wrong else doubted if doubted else read
+        text = wrong if wrong else doubted if doubted else f"{value:g} {m.unit}".rstrip()
+        if (
+            verdict is Verdict.PASS
+            and m.point in layout.p.values()
+            and not any(x.value(m.point) for x in looks)
+        ):
+            text = f"{text}; {NOTHING_FLOWS}"
         rows.append(PointRow(point=m.point, verdict=verdict, shown="read", text=text))
     return rows
 

@@ -35,6 +35,12 @@ def test_right_map_battery_passes_both_ways_and_stands_as_before(right: Site):
     assert not c.rig.violations, c.rig.report()
 
 
+def test_power_that_reads_nothing_passes_and_says_what_that_does_not_show(right: Site):
+    c = commission(right, right, [BESS], pv_kw=150.0)
+    said = {p: "nothing flows" in c.rows[p].text for p in ("gen1.p_kw", "pv1.p_kw", "gen1.state")}
+    assert said == {"gen1.p_kw": True, "pv1.p_kw": False, "gen1.state": False}
+
+
 def test_right_map_pv_limit_is_brought_down_until_it_bites_and_back(right: Site):
     c = commission(right, right, [PV], start={PV: 300.0, BESS: 0.0}, pv_kw=150.0)
     assert c.rows[PV].verdict is Verdict.PASS, c.rows[PV]
