@@ -38,30 +38,45 @@ class Mangler:
         self.rng, self.port, self.spoilt = random.Random(seed), 0, set[str]()
         self._last = b""
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
-            try:
-                while True:
-                    far_writer.write(await _frame(reader))
-                    answer = await _frame(far_reader)
-                    spoilt = await self._spoil(answer) if self.rng.random() < self.share else answer
-                    self._last = answer
-                    if spoilt is None:
-                        break
-                    writer.write(spoilt)
-            finally:
-                far_writer.close()
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._pass_on(reader, writer)
+        finally:
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+        try:
+            while True:
+                far_writer.write(await _frame(reader))
+                answer = await _frame(far_reader)
+                spoilt = await self._spoil(answer) if self.rng.random() < self.share else answer
+                self._last = answer
+                if spoilt is None:
+                    return
+                writer.write(spoilt)
+        finally:
+            far_writer.close()
 
     async def _spoil(self, answer: bytes) -> bytes | None:
         """The answer as it arrives; None: the line is cut instead."""

@@ -5,7 +5,6 @@ import contextlib
 import os
 import pwd
 import re
-import shutil
 import sys
 import time
 import uuid
@@ -21,7 +20,6 @@ from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.stores.request_text import text_of
 from ems.clock import wall_sleep
 from ems.requests import Confirm, Request
-from tests.e2e.days import SITE_FILE
 from tests.e2e.live import EMS
 from tests.e2e.test_shadow import ROOT, Plant, plant
 
@@ -103,8 +101,7 @@ class Edge:
 
 @pytest.fixture
 async def edge(plant: Plant, tmp_path: Path) -> AsyncIterator[Edge]:
-    folder = shutil.copytree(SITE_FILE.parent, tmp_path / "site")
-    site = folder / SITE_FILE.name
+    site = plant.site_file
     site.write_text(site.read_text() + CONTROL)
     directory = tmp_path / "run"
     directory.mkdir()
