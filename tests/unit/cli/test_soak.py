@@ -46,7 +46,7 @@ def test_soak_fault_that_mattered_too_seldom_fails_and_is_told(capsys: pytest.Ca
     assert re.search(r"pv_trips, islanded: \d", out)
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", [pytest.param("1", marks=pytest.mark.soak), "2"])
 def test_soak_fault_that_mattered_often_enough_has_no_twin_any_more(tmp_path: Path, jobs: str):
     out = tmp_path / "soak"
     asked = [*SHORT, "--seeds", "0..3", "--faults", "mains_lost", "--out", str(out), "--jobs", jobs]
