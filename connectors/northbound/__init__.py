@@ -1,0 +1,1 @@
+"""Servers for a utility, a plant controller or SCADA: an image of the plant, and a door for bounds."""

@@ -1,0 +1,153 @@
+"""What was refused at the servers, and how they do: the file of the process that serves.
+
+What was taken is not kept here: it is a request to the edge, which records what became of it. A flood of
+refusals costs a bounded number of rows and no more than one short transaction a second.
+"""
+
+import json
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from connectors.northbound.client import Client
+from connectors.sqlite_file import ReadOnlyFile, Schema, WriterLock, from_ms, open_writer, to_ms, transaction
+from connectors.status_table import STATUS_SQL, STATUS_UPSERT, status_rows
+from ems.records import StatusRow
+
+FILE = "northbound.sqlite"
+WAITING_MAX = 100  # refusals between two flushes; what is more is counted
+KEPT = 10_000
+TEXT_MAX = 300
+MORE = "and_more"
+NORTHBOUND = Schema(
+    name="northbound",
+    application_id=0x454D534E,  # "EMSN"
+    version=1,
+    sql="""
+    CREATE TABLE refused (
+        n INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, server TEXT NOT NULL, address TEXT NOT NULL,
+        client TEXT NOT NULL, role TEXT NOT NULL, what TEXT NOT NULL, code TEXT NOT NULL, why TEXT NOT NULL
+    );
+    """
+    + STATUS_SQL,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """One thing that was refused."""
+
+    at: datetime
+    client: Client
+    what: str  # such as `limit.dso = 200`, or `connection`
+    code: str
+    why: str
+
+
+class Records:
+    """Write side. `refused` never waits; `flush` does, for the disk.
+
+    Raises
+    ------
+    StoreError : another process writes the file, or it is of another kind.
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._waiting: deque[Refused] = deque()
+        self._more = 0
+        self.count = 0  # refusals since the start
+        self.last: Refused | None = None
+        self._lock = WriterLock(path)
+        try:
+            self._db = open_writer(path, NORTHBOUND, synchronous="NORMAL")
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def refused(self, client: Client, what: str, code: str, why: str) -> None:
+        """Something was refused."""
+        self.count += 1
+        if len(self._waiting) >= WAITING_MAX:
+            self._more += 1
+            return
+        self.last = Refused(at=self._now(), client=client, what=what, code=code, why=why)
+        self._waiting.append(self.last)
+
+    def flush(self, rows: list[StatusRow]) -> bool:
+        """Store what waits, with the status rows; False where the disk does not take it now: it waits on."""
+        taken = list(self._waiting)
+        more, at = self._more, self._now()
+        values = [_row(r) for r in taken]
+        if more:
+            nobody = Client(server="", address="")
+            why = f"{more} more were refused, too fast to be kept one by one"
+            values.append(_row(Refused(at=at, client=nobody, what="", code=MORE, why=why)))
+        try:
+            with transaction(self._db):
+                self._db.executemany(
+                    "INSERT INTO refused (at_ms, server, address, client, role, what, code, why) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    values,
+                )
+                if values:
+                    self._db.execute(
+                        "DELETE FROM refused WHERE n <= (SELECT max(n) FROM refused) - ?", (KEPT,)
+                    )
+                self._db.executemany(
+                    STATUS_UPSERT,
+                    [(s.process, s.pid, to_ms(s.at), json.dumps(dict(s.fields))) for s in rows],
+                )
+        except sqlite3.Error:
+            return False
+        for _ in taken:
+            self._waiting.popleft()
+        self._more -= more
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+        self._lock.release()
+
+
+class RecordsReader:
+    """Read side; a file that is not there reads as empty."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = ReadOnlyFile(path, NORTHBOUND)
+
+    def refusals(self, limit: int) -> list[Refused]:
+        """The newest, newest first. Raises StoreError."""
+        rows = self._file.rows(
+            "SELECT at_ms, server, address, client, role, what, code, why FROM refused "
+            "ORDER BY n DESC LIMIT ?",
+            (limit,),
+        )
+        return [
+            Refused(
+                at=from_ms(at_ms),
+                client=Client(server=server, address=address, name=client, role=role),
+                what=what,
+                code=code,
+                why=why,
+            )
+            for at_ms, server, address, client, role, what, code, why in rows
+        ]
+
+    def statuses(self) -> dict[str, StatusRow]:
+        """How each server does, by name. Raises StoreError."""
+        return status_rows(self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _row(r: Refused) -> tuple[int, str, str, str, str, str, str, str]:
+    c = r.client
+    texts = (t[:TEXT_MAX] for t in (c.server, c.address, c.name, c.role, r.what, r.code, r.why))
+    return (to_ms(r.at), *texts)  # type: ignore[return-value]
