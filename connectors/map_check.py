@@ -66,7 +66,8 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
         require(row.table == "model", "table", "model")
     else:
         good = row.address.startswith("nsu=") and ";" in row.address
-        require(good or row.address.startswith("i="), "address", "nsu=<namespace URI>;s=... (or i=, g=, b=)")
+        good = good or row.address.startswith(("i=", "path="))
+        require(good, "address", "nsu=<namespace URI>;s=... (or i=, g=, b=, path=)")
     return found
 
 

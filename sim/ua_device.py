@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from asyncua import ua
+from asyncua.common.node import Node
 from asyncua.server.server import Server
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
@@ -13,6 +14,7 @@ from asyncua.ua.status_codes import StatusCodes
 from connectors.point_map import PointCodec
 from ems.errors import EmsError
 from ems.site import IdentityField
+from ems.ua_path import browse_path, is_path
 from sim.world import World
 from sim.writes import WriteVerdict
 
@@ -69,11 +71,10 @@ class UaDevice:
         for codec in self._codecs:
             await self._add(codec)
         for field, text in self._identity:
-            node_id = await self._node_id(field.address)
-            name = ua.QualifiedName(str(node_id.Identifier), node_id.NamespaceIndex)
+            folder, node_id, name = await self._place(field.address)
             raw = text if field.data_type == "string" else int(text)
             kind = ua.VariantType["String" if field.data_type == "string" else field.data_type]
-            await server.nodes.objects.add_variable(node_id, name, raw, varianttype=kind)
+            await folder.add_variable(node_id, name, raw, varianttype=kind)
         server.iserver.aspace.write_attribute_value = self._write  # type: ignore[method-assign]
         await self.publish()
         try:
@@ -103,12 +104,11 @@ class UaDevice:
         await self._store(self._nodes[point], VALUE, data)
 
     async def _add(self, codec: PointCodec) -> None:
-        node_id = await self._node_id(codec.point.address)
-        folder = self._server.nodes.objects
+        folder, node_id, name = await self._place(codec.point.address)
         raw = codec.raw_reported(0.0)
         node = await folder.add_variable(
             node_id,
-            ua.QualifiedName(str(node_id.Identifier), node_id.NamespaceIndex),
+            name,
             raw,
             varianttype=ua.VariantType[codec.raw.name],
         )
@@ -116,6 +116,24 @@ class UaDevice:
         if codec.point.writable:
             await node.set_writable()
             self._writable[node_id] = codec
+
+    async def _place(self, address: str) -> tuple[Node, ua.NodeId, ua.QualifiedName]:
+        """Folder, node id and browse name of an address; the folders of a browse path are made on the way."""
+        folder = self._server.nodes.objects
+        if not is_path(address):
+            node_id = await self._node_id(address)
+            return folder, node_id, ua.QualifiedName(str(node_id.Identifier), node_id.NamespaceIndex)
+        *way, (uri, last) = browse_path(address)
+        for step_uri, name in way:
+            step = ua.QualifiedName(name, await self._server.register_namespace(step_uri))
+            known = [c for c in await folder.get_children() if await c.read_browse_name() == step]
+            folder = (
+                known[0]
+                if known
+                else await folder.add_folder(ua.NodeId(ua.Int32(0), step.NamespaceIndex), step)
+            )
+        index = await self._server.register_namespace(uri)
+        return folder, ua.NodeId.from_string(f"ns={index};s={address}"), ua.QualifiedName(last, index)
 
     async def _node_id(self, address: str) -> ua.NodeId:
         if address.startswith("nsu="):

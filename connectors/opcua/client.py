@@ -9,17 +9,21 @@ from datetime import datetime
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.status_codes import StatusCodes
 
 from connectors.expiry import Expiry
 from connectors.link import LinkError, PointValue, WriteReply
+from connectors.opcua.nodes import resolve
 from connectors.opcua.security import SafeClient, explained, protect, url_of
 from connectors.opcua.subscription import Book, subscribe
-from connectors.opcua.values import FAULTS, aware, node_id, point_value, sampled_value, text_of, words
+from connectors.opcua.values import FAULTS, aware, point_value, sampled_value, text_of, words
 from connectors.point_map import PointCodec
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import Connection
+from ems.telemetry import Quality
+from ems.ua_path import is_path
 
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it logs every lost connection; we report links
 
@@ -28,7 +32,9 @@ CHANNEL_MS = 3_600_000  # keys of a channel are changed after three quarters of 
 SESSION_S_MIN, SESSION_POLLS = 30.0, 5.0  # how long a server keeps a session that is silent
 CONNECT_ROUND_TRIPS = 6
 DISCOVERY_ROUND_TRIPS = 4  # where the server is asked for its certificate first
+LOOK_AGAIN_S = 10.0  # for the node of a browse path that leads nowhere, or whose node is gone
 NAMESPACES = ua.NodeId.from_string("i=2255")  # Server.NamespaceArray
+ABSENT = PointValue(None, Quality.DEVICE_BAD, None)  # of a browse path that leads nowhere
 TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
 
 
@@ -38,7 +44,8 @@ class OpcUaLink:
     Parameters
     ----------
     connection : endpoint path and time-out of the device.
-    codecs : its points; addresses name their namespace by URI and are resolved once per session.
+    codecs : its points; addresses are node ids or browse paths, name their namespaces by URI and are
+        resolved once per session. A path that leads nowhere is bad, and followed again now and then.
     host, port : where it listens.
     timeout_s : deadline of each request, wall time [s]; the connect may take a few of them.
     now : aware time, to compare the validity of certificates with.
@@ -66,6 +73,8 @@ class OpcUaLink:
         self._namespaces: list[str] = []
         self._client: Client | None = None
         self._nodes: dict[str, ua.NodeId] = {}
+        self._paths = {c.point.point: a for c in codecs if is_path(a := c.point.address)}
+        self._looked_s = 0.0
         self._request = ua.ReadParameters()
         self._asked = connection.subscription
         self._read: tuple[PointCodec, ...] = self._codecs  # read at each poll; the others are told
@@ -87,7 +96,9 @@ class OpcUaLink:
             async with asyncio.timeout(CONNECT_ROUND_TRIPS * self._timeout_s):
                 await client.connect()
                 self._namespaces = list(await client.get_namespace_array())
-                self._nodes = self._resolve(self._namespaces)
+                addresses = {c.point.point: c.point.address for c in self._codecs}
+                self._nodes = await resolve(client.uaclient.session, addresses, self._namespaces)
+                self._looked_s = wall_s()
             await self._subscribe(client)
         except FAULTS as error:
             self._tear_down(client)
@@ -101,6 +112,7 @@ class OpcUaLink:
         except BaseException:
             self._tear_down(client)
             raise
+        self._read = tuple(c for c in self._read if c.point.point in self._nodes)
         nodes = [NAMESPACES, *(self._nodes[c.point.point] for c in self._read)]
         self._request = ua.ReadParameters(
             NodesToRead=[ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes],
@@ -117,7 +129,8 @@ class OpcUaLink:
         self._read, self._book = self._codecs, None
         if self._asked is None:
             return
-        nodes = [(c, self._nodes[c.point.point]) for c in self._codecs if not c.point.writable]
+        told = [c for c in self._codecs if not c.point.writable and c.point.point in self._nodes]
+        nodes = [(c, self._nodes[c.point.point]) for c in told]
         if not nodes:
             return
         within_s = CONNECT_ROUND_TRIPS * self._timeout_s + 2.0 * self._asked.keep_alive_s
@@ -146,17 +159,20 @@ class OpcUaLink:
             return {}
         client = self._usable()
         try:
-            nodes = [node_id(f.address, self._namespaces) for f in self._identity]
-            wanted = [ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes]
             async with asyncio.timeout(self._timeout_s):
-                results = await client.uaclient.session.read(ua.ReadParameters(NodesToRead=wanted))
+                addresses = {f.name: f.address for f in self._identity}
+                nodes = await resolve(client.uaclient.session, addresses, self._namespaces)
+                wanted = [ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes.values()]
+                asked = ua.ReadParameters(NodesToRead=wanted)
+                results = await client.uaclient.session.read(asked) if wanted else []
         except FAULTS as error:
             self._drop()
             raise LinkError(f"identity: {words(error)}") from None
-        if len(results) != len(self._identity):
+        if len(results) != len(nodes):
             self._drop()
-            raise LinkError(f"identity: {len(results)} results for {len(self._identity)} nodes")
-        return {f.name: text_of(r) for f, r in zip(self._identity, results, strict=True)}
+            raise LinkError(f"identity: {len(results)} results for {len(nodes)} nodes")
+        told = dict(zip(nodes, results, strict=True))
+        return {f.name: text_of(told[f.name]) if f.name in told else None for f in self._identity}
 
     async def read(self) -> dict[str, PointValue]:
         client = self._usable()
@@ -177,7 +193,30 @@ class OpcUaLink:
             codec.point.point: self._value(codec, value, aware(value.ServerTimestamp))
             for codec, value in zip(self._read, values, strict=True)
         }
-        return out if self._book is None else self._told(self._book) | out
+        absent = {c.point.point: ABSENT for c in self._codecs if c.point.point not in self._nodes}
+        raw = {c.point.point: v for c, v in zip(self._read, values, strict=True)}
+        told = {} if self._book is None else self._told(self._book)
+        if self._book is not None:
+            raw |= self._book.values
+        if absent or any(p in self._paths and _gone(v) for p, v in raw.items()):
+            await self._look_again(client)
+        return told | out | absent
+
+    async def _look_again(self, client: Client) -> None:
+        """Follow the browse paths anew. Raises LinkError where they lead elsewhere now than they did."""
+        if wall_s() - self._looked_s < LOOK_AGAIN_S:
+            return
+        self._looked_s = wall_s()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await resolve(client.uaclient.session, self._paths, self._namespaces)
+        except FAULTS as error:
+            self._drop()
+            raise LinkError(f"browse paths: {words(error)}") from None
+        known = {p: n for p, n in self._nodes.items() if p in self._paths}
+        if moved := sorted(p for p in self._paths if found.get(p) != known.get(p)):
+            self._drop()
+            raise LinkError(f"browse paths lead elsewhere now: {', '.join(moved[:5])}")
 
     def _told(self, book: Book) -> dict[str, PointValue]:
         """What the subscription told last, as old as its last proof. Raises LinkError where it is dead."""
@@ -252,14 +291,11 @@ class OpcUaLink:
         raw = codec.to_raw(value)
         node = self._nodes.get(codec.point.point)
         if node is None:
-            raise LinkError("not connected")
+            why = "not connected" if self._client is None else f"no node at {codec.point.address}"
+            raise LinkError(why)
         # Without time stamps: servers that set their own refuse a client's.
         data = ua.DataValue(Value=ua.Variant(raw, ua.VariantType[codec.raw.name]))
         return ua.WriteValue(NodeId=node, AttributeId=AttributeIds.Value, Value=data)
-
-    def _resolve(self, namespaces: Sequence[str]) -> dict[str, ua.NodeId]:
-        """Node ids of this session: the index of a namespace may differ after every restart of the server."""
-        return {c.point.point: node_id(c.point.address, namespaces) for c in self._codecs}
 
     def _usable(self) -> Client:
         if self._client is None:
@@ -284,6 +320,10 @@ class OpcUaLink:
         task = asyncio.get_running_loop().create_task(_clear_up(client, self._timeout_s))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _gone(result: ua.DataValue) -> bool:
+    return result.StatusCode is not None and result.StatusCode.value == StatusCodes.BadNodeIdUnknown
 
 
 async def _clear_up(client: Client, timeout_s: float) -> None:

@@ -255,8 +255,9 @@ def _believed(server: x509.Certificate, own: Credentials, security: UaSecurity) 
     unread = f" ({', '.join(p.name for p in own.unreadable)} cannot be read)" if own.unreadable else ""
     raise Untrusted(
         f"the server's certificate is not in {security.trusted}{unread}: {server.subject.rfc4514_string()}, "
-        f"SHA-256 {certificates.fingerprint(server)}. If the device shows the same fingerprint, trust it: "
-        "ems certificate fetch SITE CONNECTION --trust FINGERPRINT; if not, somebody is in between"
+        f"SHA-256 {certificates.fingerprint(server)}, SHA-1 {certificates.thumbprint(server)}. If the device "
+        "shows the same fingerprint, trust it: ems certificate fetch SITE CONNECTION --trust FINGERPRINT; "
+        "if not, somebody is in between"
     )
 
 

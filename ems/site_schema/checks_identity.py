@@ -3,14 +3,18 @@
 import re
 from collections.abc import Iterator
 
+from ems.errors import BadValue
 from ems.site import IdentityField, Protocol
 from ems.site_schema.checks_sunspec import sunspec_identity
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.forms_maps import IdentityForm, MapForm
 from ems.site_schema.text import Loc
+from ems.ua_path import browse_path, is_path
 
 _REGISTERS = ("u16", "u32", "u64")
+_NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
+NODE_FORMS = "a node: nsu=<namespace URI>;s=<name>, or nsu=<namespace URI>;path=<name>/<name>"
 _NODES = ("Byte", "UInt16", "UInt32", "UInt64", "Int16", "Int32", "Int64")
 LAST_REGISTER = 65535
 
@@ -72,6 +76,19 @@ def _first(draft: Draft, connection_id: str) -> PlacedPoint | None:
     return next((p for p in draft.points if p.connection_id == connection_id), None)
 
 
+def unlike_node(address: object) -> str | None:
+    """Why an address is neither a node id nor a browse path; None: it is one. Empty: nothing to add."""
+    if not isinstance(address, str):
+        return ""
+    if is_path(address):
+        try:
+            browse_path(address)
+        except BadValue as error:
+            return str(error)
+        return None
+    return None if _NODE.fullmatch(address) else ""
+
+
 def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
     """One line of an identity block, noted in the document of its map."""
     loc, doc, protocol = ("identity", name), placed.document, placed.connection.protocol
@@ -83,8 +100,9 @@ def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
             if (value := getattr(form, key)) is not None:
                 doc.add((*loc, key), repr(value), "nothing with sunspec: model 1 tells it")
     elif protocol is Protocol.OPC_UA:
-        if not (isinstance(form.address, str) and re.fullmatch(r"(nsu=[^;]+;|)[isgb]=.+", form.address)):
-            doc.add((*loc, "address"), _shown(form.address), "a node id: nsu=<namespace URI>;s=<name>")
+        why = unlike_node(form.address)
+        if why is not None or str(form.address).startswith("ns="):
+            doc.add((*loc, "address"), _shown(form.address), NODE_FORMS, why or "")
     else:
         _registers(placed, loc, form)
     if name == "serial" and form.expect is not None:

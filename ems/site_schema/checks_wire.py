@@ -9,6 +9,7 @@ from ems.site import PointMap, Protocol
 from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_codes import check_codes, no_codes
 from ems.site_schema.checks_devices import check_devices
+from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
 from ems.site_schema.checks_mqtt import mqtt_row, no_payload
 from ems.site_schema.checks_sunspec import no_sunspec, sunspec_form
 from ems.site_schema.draft import Draft, PlacedPoint
@@ -18,7 +19,6 @@ from ems.site_schema.words import hint
 from ems.units import conversion_factor
 
 LAST_REGISTER = 65535
-_NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
 _INTEGERS: dict[str, dict[str, tuple[int, bool]]] = {  # family of protocols -> name -> (bits, signed)
     "modbus": {f"{s}{n}": (n, s == "s") for n in (16, 32, 64) for s in "us"},
     "opc_ua": {
@@ -162,9 +162,9 @@ def _rate(placed: PlacedPoint, unit: str) -> bool:
 def _address(placed: PlacedPoint) -> None:
     form, loc, doc = placed.form, placed.loc, placed.document
     if placed.connection.protocol is Protocol.OPC_UA:
-        if not (isinstance(form.address, str) and _NODE.fullmatch(form.address)):
-            doc.add((*loc, "address"), repr(form.address), "a node id: nsu=<namespace URI>;s=<name>")
-        elif form.address.startswith("ns="):
+        if (why := unlike_node(form.address)) is not None:
+            doc.add((*loc, "address"), repr(form.address), NODE_FORMS, why)
+        elif str(form.address).startswith("ns="):
             doc.add(
                 (*loc, "address"),
                 repr(form.address),

@@ -31,6 +31,7 @@ class NodeUaPlant:
         self.asset, self._node = asset, node
         self.folder = Path(tempfile.mkdtemp(prefix="node_opcua_"))
         server = pair(SERVER_URI, "127.0.0.1")
+        self.own = server.certificate
         (self.folder / "server.pem").write_bytes(server.pem)
         (self.folder / "server.key").write_bytes(server.key_pem)
         self.pki = ClientPki.made(self.folder / "client", server)
@@ -44,12 +45,19 @@ class NodeUaPlant:
             name: {"type": c.raw.name, "value": c.raw_reported(START[name])}
             for name, c in ((p.removeprefix(f"{asset}."), c) for p, c in self.codecs.items())
         }
+        self.namespaces_before = 0
+        self.user = pair("urn:test:user", "edge")  # believed by its list of users
+        believed = self.folder / "users" / "trusted" / "certs"
+        believed.mkdir(parents=True)
+        (believed / "user.der").write_bytes(self.user.der)
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
+        if self._process is not None:
+            await self._process.wait()  # it was killed
         arguments = (
             str(HERE / "server.js"), str(HERE / "node_modules"), str(self.folder),
-            str(self.connection.port), json.dumps(self.values), URI,
+            str(self.connection.port), json.dumps(self.values), URI, str(self.namespaces_before),
         )  # fmt: skip
         self._process = await asyncio.create_subprocess_exec(
             self._node, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE

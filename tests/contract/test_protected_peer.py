@@ -11,11 +11,11 @@ from connectors.field import FieldIO
 from connectors.opcua import certificates
 from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
-from ems.site import UaSecurity, UaSubscription
+from ems.site import PointMap, UaSecurity, UaSubscription
 from tests.builders import T0
 from tests.contract.node_plant import NodeUaPlant
-from tests.contract.pki import CLIENT_URI, LONG, NOW
-from tests.contract.plants import START, command, reset, site_of
+from tests.contract.pki import CLIENT_URI, LONG, NOW, pair
+from tests.contract.plants import START, URI, command, reset, site_of
 
 ASKED = UaSubscription(publishing_s=0.2, sampling_s=0.05, keep_alive_s=0.4, queue=2)
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.needs_server]
@@ -30,11 +30,19 @@ async def plant() -> AsyncIterator[NodeUaPlant]:
 
 
 class Rig:
-    def __init__(self, plant: NodeUaPlant, security: UaSecurity, told: UaSubscription | None = None) -> None:
+    def __init__(
+        self,
+        plant: NodeUaPlant,
+        security: UaSecurity,
+        told: UaSubscription | None = None,
+        points: tuple[PointMap, ...] | None = None,
+    ) -> None:
         self.clock = VirtualClock(T0)
         connection = dataclasses.replace(
             plant.connection, security=security, timeout_s=5.0 if told is None else 2.0, subscription=told
         )
+        if points is not None:
+            connection = dataclasses.replace(connection, points=points)
         self.reasons: list[str] = []
         self.io = FieldIO(
             site_of(connection),
@@ -96,6 +104,20 @@ async def test_our_certificate_unknown_to_the_server_said_with_the_file_to_trust
     rig = Rig(plant, plant.pki.security(**own))
     assert set((await rig.read()).values()) == {None}
     assert f"put {stranger} into its list of trusted clients" in rig.reasons[0]
+    await rig.io.close()
+
+
+async def test_certificate_of_the_server_that_nobody_trusts_refused_with_both_its_prints(plant, tmp_path):
+    before = await plant.ask("sessions")
+    rig = Rig(plant, plant.pki.security(trusted=str(tmp_path)))
+    assert set((await rig.read()).values()) == {None}
+    for part in (
+        certificates.fingerprint(plant.own),
+        certificates.thumbprint(plant.own),
+        "certificate fetch",
+    ):
+        assert part in rig.reasons[0]
+    assert await plant.ask("sessions") <= before
     await rig.io.close()
 
 
@@ -172,3 +194,72 @@ async def test_server_that_freezes_is_lost_and_comes_back_with_what_it_holds_now
     plant.send(signal.SIGCONT)
     await plant.put("p_kw", 5.0)
     await told.until("p_kw", 5.0)
+
+
+async def test_user_known_by_certificate_is_let_in_and_a_stranger_is_not(plant):
+    await reset(plant)
+    stranger = pair("urn:test:stranger", "edge")
+    for who, one in (("user", plant.user), ("stranger", stranger)):
+        (plant.pki.folder / f"{who}.pem").write_bytes(one.pem)
+        (plant.pki.folder / f"{who}.key").write_bytes(one.key_pem)
+        (plant.pki.folder / f"{who}.key").chmod(0o600)
+
+    def as_user(who: str) -> UaSecurity:
+        files = {
+            k: str(plant.pki.folder / f"{who}.{e}")
+            for k, e in (("user_certificate", "pem"), ("user_key", "key"))
+        }
+        security: UaSecurity = plant.pki.security(user=None, password_file=None, **files)
+        return security
+
+    rig = Rig(plant, as_user("user"))
+    assert await rig.read() == pytest.approx(START), rig.reasons
+    (result,) = await rig.io.write([command("dev.p_set_kw", -40.0)])
+    assert result.outcome is WriteOutcome.CONFIRMED
+    await rig.io.close()
+    rig = Rig(plant, as_user("stranger"))
+    assert set((await rig.read()).values()) == {None}
+    assert f"refuses the user ({plant.pki.folder / 'stranger.pem'})" in rig.reasons[0]
+    await rig.io.close()
+
+
+PATH = f"nsu={URI};path=Plant&/1/{{{URI}:types}}Meter/"
+
+
+async def test_points_found_by_browse_path_and_again_when_their_node_is_another(plant, monkeypatch):
+    monkeypatch.setattr("connectors.opcua.client.LOOK_AGAIN_S", 0.1)
+    await reset(plant)
+    points = tuple(
+        dataclasses.replace(p, address=f"{PATH}{p.point.removeprefix('dev.')}")
+        for p in plant.connection.points
+    )
+    lost = dataclasses.replace(points[0], point="dev.lost", address=f"{PATH}absent")
+    rig = Rig(plant, plant.pki.security(), points=(*points, lost))
+    assert await rig.read() == pytest.approx(START | {"lost": None}), rig.reasons
+    (result,) = await rig.io.write([command("dev.p_set_kw", -40.0)])
+    assert result.outcome is WriteOutcome.CONFIRMED
+    for i, identifier in enumerate(("s=moved", "s=dev.p_kw")):
+        await plant.ask("move", name="p_kw", to=identifier)
+        await rig.until("p_kw", None)
+        await plant.put("p_kw", 100.0 + i)
+        await rig.until("p_kw", 100.0 + i)
+    assert any("browse paths lead elsewhere now: dev.p_kw" in r for r in rig.reasons)
+    await rig.io.close()
+
+
+async def test_server_restarted_with_other_indices_is_found_again_by_names(plant):
+    """A restart renumbers the namespaces: the index of before is another's namespace now."""
+    await reset(plant)
+    rig = Rig(plant, plant.pki.security(), ASKED)
+    assert await rig.read() == pytest.approx(START), rig.reasons
+    plant.send(signal.SIGKILL)
+    await rig.until("p_kw", None)
+    plant.namespaces_before += 3
+    await plant.start()
+    await rig.until("p_kw", START["p_kw"])
+    (result,) = await rig.io.write([command("dev.p_set_kw", -40.0)])
+    assert result.outcome is WriteOutcome.CONFIRMED
+    assert await plant.get("p_set_kw") == pytest.approx(-40.0)
+    await plant.put("p_kw", 7.0)
+    await rig.until("p_kw", 7.0)
+    await rig.io.close()

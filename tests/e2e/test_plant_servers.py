@@ -235,3 +235,18 @@ async def test_serve_plant_follows_lockstep_time_and_writes_checkpoints(rig, pro
     restored = World.restore(run, (tmp_path / "world").read_bytes())
     assert restored.now_s >= 540.0
     assert [p.name for p in tmp_path.iterdir()] == ["world"]
+
+
+async def test_simulated_device_puts_points_where_their_browse_paths_are(project_root):
+    run = demo_run(project_root)
+    (meter,) = (c for c in run.site.connections if c.id == "grid_meter")
+    points = tuple(replace(p, address=f"nsu=urn:a;path=Plant/{{urn:b}}Meter/{p.point}") for p in meter.points)
+    meter = replace(meter, points=points, identity=())
+    addresses = {meter.id: ("127.0.0.1", free_port())}
+    async with PlantServers(World(run, options=NOISELESS), [meter], addresses=addresses):
+        site = replace(run.site, connections=(meter,))
+        io = FieldIO(site, clock=VirtualClock(T0), addresses=addresses, timeout_s=5.0)
+        readings = {r.point: r.value for r in await io.read_all()}
+        await io.close()
+    assert readings.keys() == {p.point for p in points}
+    assert None not in readings.values()

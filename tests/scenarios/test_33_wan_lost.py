@@ -39,6 +39,7 @@ WIRE = {
     "connectors/opcua/client.py": "the devices of the site file",
     "connectors/opcua/security.py": "the same, to ask for their certificates",
     "connectors/opcua/subscription.py": "the same, to be told changes",
+    "connectors/opcua/nodes.py": "the same, to find nodes by their paths",
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
     "cli/certificate.py": "nobody by itself: the name of this machine",
     "sim/clock.py": "the time keeper on this machine",

@@ -1,10 +1,11 @@
 // An OPC UA server made of node-opcua, which shares no code with the client under test.
-// node server.js MODULES PKI_FOLDER PORT POINTS_JSON NAMESPACE
+// node server.js MODULES PKI_FOLDER PORT POINTS_JSON NAMESPACE [BEFORE]
+// BEFORE: namespaces of others that are registered first, so that ours has another index.
 // Tells "> true" when it is up; then takes one JSON command a line on stdin and answers each, "> " and JSON.
 "use strict";
 const path = require("path");
 const readline = require("readline");
-const [modules, pki, port, points, uri] = process.argv.slice(2);
+const [modules, pki, port, points, uri, before] = process.argv.slice(2);
 const opcua = require(path.join(modules, "node-opcua"));
 
 const BAD = opcua.StatusCodes.BadSensorFailure;
@@ -16,6 +17,10 @@ async function main() {
         rootFolder: path.join(pki, "peer"), automaticallyAcceptUnknownCertificate: false,
     });
     await manager.initialize();
+    const users = new opcua.OPCUACertificateManager({
+        rootFolder: path.join(pki, "users"), automaticallyAcceptUnknownCertificate: false,
+    });
+    await users.initialize();
     const server = new opcua.OPCUAServer({
         port: Number(port),
         hostname: "127.0.0.1",
@@ -23,6 +28,7 @@ async function main() {
         serverInfo: { applicationUri: "urn:test:node:server" },
         buildInfo: { productName: "peer" },
         serverCertificateManager: manager,
+        userCertificateManager: users,
         certificateFile: path.join(pki, "server.pem"),
         privateKeyFile: path.join(pki, "server.key"),
         securityPolicies: [
@@ -33,27 +39,42 @@ async function main() {
         securityModes: [opcua.MessageSecurityMode.SignAndEncrypt, opcua.MessageSecurityMode.Sign],
         allowAnonymous: false,
         userManager: { isValidUser: (user, password) => user === "ems" && password === "secret" },
-        maxAllowedSessionNumber: 20,
+        serverCapabilities: { maxSessions: 20, maxHistoryContinuationPoints: 5 },
     });
     await server.initialize();
     const space = server.engine.addressSpace;
-    const namespace = space.registerNamespace(uri);
-    for (const [name, row] of Object.entries(values)) {
-        nodes[name] = namespace.addVariable({
-            organizedBy: space.rootFolder.objects,
-            browseName: name,
-            nodeId: "s=dev." + name,
-            dataType: row.type,
-            minimumSamplingInterval: 20,
-            value: { dataType: opcua.DataType[row.type], value: row.value },
-        });
-    }
+    for (let i = 0; i < Number(before || 0); i++) space.registerNamespace("urn:somebody:else:" + i);
+    space.registerNamespace(uri);
+    space.registerNamespace(uri + ":types");
+    for (const name of Object.keys(values)) nodes[name] = added(space, name, "s=dev." + name);
     await server.start();
     console.log("> true");
     for await (const line of readline.createInterface({ input: process.stdin })) {
         console.log("> " + JSON.stringify(await answer(server, space, JSON.parse(line))));
     }
     await server.shutdown(0);
+}
+
+const namespaceOf = (space) => space.getNamespace(uri);
+
+function meterOf(space) { // Objects/Plant/Meter, the last named in a namespace of its own
+    const types = space.getNamespace(uri + ":types");
+    const there = types.findNode("s=meter");
+    if (there) return there;
+    const plant = namespaceOf(space).addFolder(space.rootFolder.objects, { browseName: "Plant/1" });
+    return types.addObject({ organizedBy: plant, browseName: "Meter", nodeId: "s=meter" });
+}
+
+function added(space, name, nodeId) {
+    const row = values[name];
+    return namespaceOf(space).addVariable({
+        componentOf: meterOf(space),
+        browseName: name,
+        nodeId,
+        dataType: row.type,
+        minimumSamplingInterval: 20,
+        value: { dataType: opcua.DataType[row.type], value: row.value },
+    });
 }
 
 async function answer(server, space, command) {
@@ -88,6 +109,19 @@ async function answer(server, space, command) {
                 }
             }
             return count;
+        }
+        case "move": // another node where this one was
+            namespaceOf(space).deleteNode(node);
+            nodes[command.name] = added(space, command.name, command.to);
+            return true;
+        case "keep": { // a history: [milliseconds, value, is good]
+            space.installHistoricalDataNode(node, { maxOnlineValues: 100000 });
+            const type = opcua.DataType[values[command.name].type];
+            for (const [at, value, good] of command.samples) {
+                const data = { dataType: type, value };
+                node.setValueFromSource(data, good ? opcua.StatusCodes.Good : BAD, new Date(at));
+            }
+            return true;
         }
         case "namespace":
             return space.registerNamespace(command.uri).index;
