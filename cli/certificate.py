@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show.add_argument("file", nargs="+", type=Path, help="file of a certificate, DER or PEM")
     fetch = actions.add_parser("fetch", help="ask a server for its certificate")
     fetch.add_argument("site", help="name of a shipped site, or the path of a site file")
-    fetch.add_argument("connection", help="its name in the site file")
+    fetch.add_argument("connection", help="its name in the site file, or a mapping file of ems import")
     fetch.add_argument(
         "--trust", metavar="FINGERPRINT", help="as the device shows it, SHA-256 or SHA-1: trust it"
     )
@@ -63,6 +63,17 @@ def _protected(path: Path) -> dict[str, tuple[Connection, UaSecurity]]:
     if not found:
         raise EmsError(f"{path}: found no OPC UA connection with a `security` whose policy is not None")
     return found
+
+
+def _historian(site: Path, mapping: Path) -> tuple[str, Connection, UaSecurity]:
+    """The server of a mapping file of `ems import`. Raises EmsError where it has no certificates."""
+    from connectors.opcua.security import located
+    from ems.site_schema.import_mapping import load_import_mapping
+
+    server = load_import_mapping(mapping, load_site(site)).server
+    if server is None or server.security is None or not server.security.is_on:
+        raise EmsError(f"{mapping}: found no `server` with a `security` whose policy is not None")
+    return server.id, server, located(server.security, mapping.parent)
 
 
 def _make(args: argparse.Namespace) -> int:
@@ -108,14 +119,18 @@ def _fetch(args: argparse.Namespace) -> int:
     from connectors.opcua import certificates
     from connectors.opcua.security import ask
 
-    protected = _protected(find_site(args.site))
-    if args.connection not in protected:
-        raise EmsError(f"connection: found {args.connection!r}; allowed: {', '.join(protected)}")
-    connection, security = protected[args.connection]
+    name = args.connection
+    if name.endswith((".yaml", ".yml")):
+        name, connection, security = _historian(find_site(args.site), Path(name))
+    else:
+        protected = _protected(find_site(args.site))
+        if name not in protected:
+            raise EmsError(f"connection: found {name!r}; allowed: {', '.join(protected)}")
+        connection, security = protected[name]
     try:
         certificate, uri = asyncio.run(ask(connection, security))
     except LinkError as error:
-        raise EmsError(f"{args.connection}: {error}") from None
+        raise EmsError(f"{name}: {error}") from None
     print("\n".join(certificates.shown(certificate)))
     host = security.server_name if security.server_name is not None else connection.host
     if why := certificates.unfit(certificate, now=SystemClock().now(), uri=uri, host=host):
@@ -124,7 +139,7 @@ def _fetch(args: argparse.Namespace) -> int:
     if args.trust is None:
         print("Nobody has vouched for it: read the fingerprint at the device, then add --trust FINGERPRINT.")
         return 0
-    return _trust(certificate, args.trust, Path(security.trusted), args.connection)
+    return _trust(certificate, args.trust, Path(security.trusted), name)
 
 
 def _trust(certificate: "Certificate", told: str, folder: Path, connection: str) -> int:

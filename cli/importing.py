@@ -4,20 +4,25 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, time
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+from cli._period import day
 from cli._sites import find_site
 from connectors.imports.rows import CsvRows, PostgresRows, Rows, SqliteRows
 from connectors.imports.store import ImportStore, Outcome
 from ems.clock import SystemClock
 from ems.errors import ConfigError, Problem
 from ems.imports import ImportMapping
+from ems.site import Connection, Site
 from ems.site_schema import load_site
 from ems.site_schema.import_mapping import load_import_mapping
 
-HELP = """Read history from CSV files or by an SQL query, as a mapping file says, and keep it beside the
-records of a plant, marked by its source. All rows of a file are checked before one is stored. Run again,
-nothing comes twice."""
+HELP = """Read history from CSV files, by an SQL query, or from an OPC UA server, as a mapping file says,
+and keep it beside the records of a plant, marked by its source. All rows of a file are checked before one is
+stored. Run again, nothing comes twice."""
 TAGS_TOLD = 10
 
 
@@ -29,6 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--mapping", type=Path, required=True, help="which column or tag is which point")
     add("--sqlite", type=Path, help="an SQLite file to put the mapping's query to")
     add("--postgresql", metavar="WHERE", help="or a server, as libpq takes it: host=... dbname=...")
+    add("--from", dest="start", type=day, help="of a server's history: first local day")
+    add("--to", type=day, help="local day after the last; left out: until now")
     add("--dir", type=Path, default=Path("ems-data"), help="folder of the plant's records (ems-data)")
 
 
@@ -39,15 +46,17 @@ def run(args: argparse.Namespace) -> int:
     ------
     ConfigError : of all that was refused; what was not is stored.
     """
-    mapping = load_import_mapping(args.mapping, load_site(find_site(args.site)))
-    sources = list(_sources(args, mapping))
+    site = load_site(find_site(args.site))
+    mapping = load_import_mapping(args.mapping, site)
+    sources = list(_sources(args, mapping, site))
     problems: list[Problem] = []
     unlike = 0
     now = SystemClock().now()
     with closing(ImportStore(args.dir)) as store:
         for rows in sources:
             try:
-                outcome = store.take(rows, mapping, now, by_content=isinstance(rows, CsvRows))
+                with closing(rows):
+                    outcome = store.take(rows, mapping, now, by_content=isinstance(rows, CsvRows))
             except ConfigError as error:
                 problems += error.problems
                 continue
@@ -58,8 +67,14 @@ def run(args: argparse.Namespace) -> int:
     return 1 if unlike else 0
 
 
-def _sources(args: argparse.Namespace, mapping: ImportMapping) -> Iterator[Rows]:
+def _sources(args: argparse.Namespace, mapping: ImportMapping, site: Site) -> Iterator[Rows]:
     """What is to be read. Raises ConfigError where that is not clear."""
+    if mapping.server is not None:
+        yield _history(args, mapping, mapping.server, site)
+        return
+    for key, given in (("--from", args.start), ("--to", args.to)):
+        if given is not None:
+            raise _unclear(str(args.mapping), f"no server, and {key} {given}", "`server`, or no days")
     asked = [bool(args.files), args.sqlite is not None, args.postgresql is not None]
     by_query = args.sqlite is not None or args.postgresql is not None
     if sum(asked) != 1:
@@ -75,6 +90,27 @@ def _sources(args: argparse.Namespace, mapping: ImportMapping) -> Iterator[Rows]
         yield PostgresRows(args.postgresql, mapping)
     for path in args.files:
         yield CsvRows(path, mapping)
+
+
+def _history(args: argparse.Namespace, mapping: ImportMapping, server: Connection, site: Site) -> Rows:
+    """What an OPC UA server keeps of whole local days, or until now."""
+    from connectors.imports.ua_rows import UaHistoryRows
+    from connectors.opcua.security import located
+
+    if args.files or args.sqlite is not None or args.postgresql is not None:
+        raise _unclear("what to read", "files or a database", f"nothing: {args.mapping} names a server")
+    if args.start is None:
+        raise _unclear(
+            str(args.mapping), "no --from", "the first local day of the history, such as 2026-01-01"
+        )
+    zone, now = ZoneInfo(site.timezone), SystemClock().now()
+    start = datetime.combine(args.start, time(0), tzinfo=zone).astimezone(UTC)
+    end = now if args.to is None else datetime.combine(args.to, time(0), tzinfo=zone).astimezone(UTC)
+    if not start < min(end, now):
+        raise _unclear(str(args.mapping), f"--from {args.start}", "a day before --to, and not after today")
+    if server.security is not None:
+        server = replace(server, security=located(server.security, args.mapping.parent))
+    return UaHistoryRows(server, mapping, start, min(end, now), folder=args.dir, now=SystemClock().now)
 
 
 def _unclear(file: str, found: str, allowed: str) -> ConfigError:

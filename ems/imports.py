@@ -1,8 +1,12 @@
 """History of another historian: how its rows are read, and which points they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
+
+from ems.site import Connection
+
+UA_COLUMNS = ("time", "tag", "value", "quality")  # of what an OPC UA server tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,7 @@ class ImportMapping:
     delimiter: str = ","
     decimal: str = "."
     query: str | None = None  # SQL that gives the rows
+    server: Connection | None = field(default=None, repr=False)  # OPC UA: whose history it is
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -35,6 +35,10 @@ class Rows(Protocol):
         """Each row. Raises ConfigError where it cannot be read, or a column is missing."""
         ...
 
+    def close(self) -> None:
+        """Give back what was held."""
+        ...
+
 
 def refused(name: str, line: int | None, key: str, found: str, allowed: str) -> ConfigError:
     """One problem, as an error."""
@@ -60,6 +64,9 @@ class CsvRows:
 
     def __init__(self, path: Path, mapping: ImportMapping) -> None:
         self._path, self._mapping, self.name = path, mapping, str(path)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def identity(self) -> str:
         """SHA-256 of the file. Raises ConfigError."""
@@ -105,6 +112,9 @@ class SqliteRows:
     def __init__(self, path: Path, mapping: ImportMapping) -> None:
         self._path, self._mapping, self.name = path, mapping, str(path)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def identity(self) -> str:
         """Of the question: what it finds is known afterwards."""
         return _question(str(self._path.resolve()), self._mapping)
@@ -135,6 +145,9 @@ class PostgresRows:
 
     def __init__(self, where: str, mapping: ImportMapping) -> None:
         self._where, self._mapping, self.name = where, mapping, "postgresql"
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def identity(self) -> str:
         """Of the question: what it finds is known afterwards."""

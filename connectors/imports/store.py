@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,9 @@ class ImportStore:
         self._lock.release()
 
     def _origin(self, rows: Rows, mapping: ImportMapping) -> tuple[int, int, bool]:
-        key = (mapping.source, rows.identity(), hashlib.sha256(repr(mapping).encode()).hexdigest())
+        # A set has no order of its own: it is written down sorted, so that the same mapping is known again.
+        read_as = f"{replace(mapping, good=frozenset())!r} {sorted(mapping.good)}"
+        key = (mapping.source, rows.identity(), hashlib.sha256(read_as.encode()).hexdigest())
         self._db.execute(
             "INSERT INTO origin (source, identity, mapping, name, lines_done) VALUES (?, ?, ?, ?, 0) "
             "ON CONFLICT DO NOTHING",

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from asyncua import ua
 from asyncua.client.client import Client
+from asyncua.client.ua_session import UaSession
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 
@@ -85,6 +86,16 @@ class OpcUaLink:
     @property
     def connected(self) -> bool:
         return self._client is not None
+
+    @property
+    def session(self) -> UaSession:
+        """For other questions than those of a device. Raises LinkError where there is none."""
+        return self._usable().uaclient.session
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """URIs of the server's namespaces by index, as read when the session was made."""
+        return tuple(self._namespaces)
 
     async def connect(self) -> None:
         await self.disconnect()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import Protocol as Interface
 
 from ems.points import AssetKind
 from ems.site import Protocol, UaSecurity, UaSubscription
@@ -23,15 +24,28 @@ def check_opcua(draft: Draft) -> None:
         if form.protocol is not Protocol.OPC_UA:
             _not_here(draft, loc, form)
             continue
-        if form.security is not None:
-            _security(draft, (*loc, "security"), form.security)
-        elif form.host and not is_loopback(form.host):
-            wanted = f"a policy ({_POLICIES}), or `security: {{policy: None}}`"
-            draft.add((*loc, "security"), f"nothing, for {form.host}", wanted, COST)
+        check_security(draft, (*loc, "security"), form.host, form.security)
         if form.updates == "subscribe":
             _subscription(draft, loc, connection_id, form)
         elif form.subscription is not None:
             draft.add((*loc, "subscription"), "a value", "only with `updates: subscribe`")
+
+
+class Notes(Interface):
+    """Where problems are noted."""
+
+    def add(self, loc: Loc, found: str, allowed: str, message: str = "") -> None:
+        """Note one."""
+        ...
+
+
+def check_security(notes: Notes, loc: Loc, host: str, form: UaSecurityForm | None) -> None:
+    """How a server at `host` is protected: said so where it is not, and without contradiction."""
+    if form is not None:
+        _security(notes, loc, form)
+    elif host and not is_loopback(host):
+        wanted = f"a policy ({_POLICIES}), or `security: {{policy: None}}`"
+        notes.add(loc, f"nothing, for {host}", wanted, COST)
 
 
 def is_loopback(host: str) -> bool:
@@ -54,15 +68,15 @@ def _not_here(draft: Draft, loc: Loc, form: ConnectionForm) -> None:
             draft.add((*loc, key), "a value", f"no {key} with {form.protocol}")
 
 
-def _security(draft: Draft, loc: Loc, form: UaSecurityForm) -> None:
+def _security(notes: Notes, loc: Loc, form: UaSecurityForm) -> None:
     if form.policy == "None":
         for key in _PROTECTED:
             if key in form.model_fields_set:
                 why = "a password would cross the network unprotected" if "password" in key else ""
-                draft.add((*loc, key), "a value", f"nothing with policy None, or a policy ({_POLICIES})", why)
+                notes.add((*loc, key), "a value", f"nothing with policy None, or a policy ({_POLICIES})", why)
         return
     for key, found, allowed in _contradictions(form):
-        draft.add((*loc, key), found, allowed)
+        notes.add((*loc, key), found, allowed)
 
 
 def _contradictions(form: UaSecurityForm) -> Iterator[tuple[str, str, str]]:

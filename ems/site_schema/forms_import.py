@@ -4,13 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ems.site_schema.forms import UaSecurityForm
 from ems.site_schema.forms_base import Form, Id, PointId, Text
+from ems.site_schema.quantity import SecondsPositive
 
 
 class ImportTimeForm(Form):
     """Where the time of a row stands, and how."""
 
-    column: Text
+    column: Text | None = Field(default=None, description="of a table")
     form: Text = Field(default="iso", description="iso, s or ms since 1970 UTC, or a form of strptime")
     shift_s: float = Field(
         default=0.0, allow_inf_nan=False, description="added: -900 where a time is the end of 15 min"
@@ -34,16 +36,27 @@ class ImportPointForm(Form):
     offset: float = Field(default=0.0, allow_inf_nan=False)
 
 
+class ImportServerForm(Form):
+    """An OPC UA server that keeps history."""
+
+    host: Text
+    port: Annotated[int, Field(ge=1, le=65535)] = 4840
+    endpoint: str = ""
+    timeout_s: SecondsPositive = Field(default=30.0, description="of each page of a history")
+    security: UaSecurityForm | None = Field(default=None, description="as of a connection of the site file")
+
+
 class ImportForm(Form):
     """How rows of another historian are read."""
 
     source: Id = Field(description="marks the rows")
-    shape: Literal["long", "wide"]
-    time: ImportTimeForm
+    shape: Literal["long", "wide", "opc_ua"]
+    time: ImportTimeForm = Field(default=ImportTimeForm(), description="of a table; of opc_ua shift_s alone")
     tag: Text | None = Field(default=None, description="long: the column of the tag")
     value: Text | None = Field(default=None, description="long: the column of the value")
     quality: ImportQualityForm | None = None
-    points: dict[Text, ImportPointForm] = Field(min_length=1, description="by tag, or by column")
+    points: dict[Text, ImportPointForm] = Field(min_length=1, description="by tag, by column, or by node")
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     decimal: Literal[".", ","] = "."
     query: Text | None = Field(default=None, description="SQL that gives the rows")
+    server: ImportServerForm | None = Field(default=None, description="of opc_ua")

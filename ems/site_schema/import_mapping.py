@@ -4,9 +4,11 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ems.errors import BadValue, ConfigError
-from ems.imports import ImportedPoint, ImportMapping
+from ems.imports import UA_COLUMNS, ImportedPoint, ImportMapping
 from ems.points import POINTS, Access, split_point_id
-from ems.site import Site
+from ems.site import Connection, Protocol, Site, UaSecurity
+from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
+from ems.site_schema.checks_opcua import check_security
 from ems.site_schema.forms_import import ImportForm, ImportPointForm
 from ems.site_schema.text import Document, Key, read_document, show_value
 from ems.site_schema.validating import validate
@@ -36,6 +38,14 @@ def load_import_mapping(path: Path, site: Site) -> ImportMapping:
     if document.problems:
         raise ConfigError(document.problems)
     quality = form.quality
+    if form.shape == "opc_ua":
+        time, tag, value, quality_column = UA_COLUMNS
+        return ImportMapping(
+            source=form.source, time=time, time_form="ms", zone=None, shift_s=form.time.shift_s, tag=tag,
+            value=value, quality=quality_column, good=frozenset({"good"}), points=points,
+            server=_connection(form),
+        )  # fmt: skip
+    assert form.time.column is not None
     return ImportMapping(
         source=form.source,
         time=form.time.column,
@@ -54,6 +64,15 @@ def load_import_mapping(path: Path, site: Site) -> ImportMapping:
 
 
 def _shape(document: Document, form: ImportForm) -> None:
+    is_ua = form.shape == "opc_ua"
+    if (form.server is not None) is not is_ua:
+        found = "nothing" if is_ua else "a value"
+        document.add(("server",), found, "the server, with shape: opc_ua and with no other")
+    if is_ua:
+        _server(document, form)
+        return
+    if form.time.column is None:
+        document.add(("time", "column"), "nothing", "the name of the column of the time")
     for key in ("tag", "value"):
         given = getattr(form, key) is not None
         if given is not (form.shape == "long"):
@@ -66,6 +85,39 @@ def _shape(document: Document, form: ImportForm) -> None:
     if form.time.form not in ("iso", "s", "ms") and "%" not in form.time.form:
         wanted = "iso, s, ms, or a form of strptime such as %d/%m/%Y %H:%M:%S"
         document.add(("time", "form"), repr(form.time.form), wanted)
+
+
+def _server(document: Document, form: ImportForm) -> None:
+    """What goes with an OPC UA server, and what does not."""
+    for key in ("tag", "value", "quality", "query", "delimiter", "decimal"):
+        if key in form.model_fields_set:
+            document.add((key,), "a value", "nothing with shape: opc_ua")
+    for key in form.time.model_fields_set - {"shift_s"}:
+        document.add(("time", key), "a value", "nothing with shape: opc_ua: times are the server's own")
+    for tag in form.points:
+        if (why := unlike_node(tag)) is not None or tag.startswith("ns="):
+            document.add(("points", tag), repr(tag), NODE_FORMS, why or "")
+    if form.server is not None:
+        check_security(document, ("server", "security"), form.server.host, form.server.security)
+
+
+def _connection(form: ImportForm) -> Connection | None:
+    server = form.server
+    if server is None:
+        return None
+    return Connection(
+        id=form.source,
+        protocol=Protocol.OPC_UA,
+        host=server.host,
+        port=server.port,
+        unit_id=0,
+        endpoint=server.endpoint,
+        poll_s=server.timeout_s,
+        timeout_s=server.timeout_s,
+        watchdog_point=None,
+        points=(),
+        security=None if server.security is None else UaSecurity(**server.security.model_dump()),
+    )
 
 
 def _zone(document: Document, form: ImportForm) -> ZoneInfo | None:

@@ -39,6 +39,8 @@ WIRE = {
     "connectors/opcua/client.py": "the devices of the site file",
     "connectors/opcua/security.py": "the same, to ask for their certificates",
     "connectors/opcua/subscription.py": "the same, to be told changes",
+    "connectors/imports/ua_rows.py": "the server whose history `ems import` is told to read",
+    "connectors/opcua/history.py": "the same",
     "connectors/opcua/nodes.py": "the same, to find nodes by their paths",
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
     "cli/certificate.py": "nobody by itself: the name of this machine",

@@ -321,3 +321,34 @@ def test_second_import_at_a_time_is_refused(importing: Run, tmp_path: Path, caps
 def test_mapping_is_read_for_a_site_that_is_good(tmp_path: Path):
     with pytest.raises(ConfigError):
         load_import_mapping(tmp_path / "nothing.yaml", load_site(DEMO))
+
+
+UA = """
+source: old_scada
+shape: opc_ua
+server: {host: 127.0.0.1}
+points:
+  "nsu=urn:a;s=b": {point: grid1.p_kw}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mapping", "more", "said"),
+    [
+        (UA, (), "found no --from; allowed: the first local day"),
+        (UA, ("--from", "2026-03-02", "--to", "2026-03-02"), "allowed: a day before --to"),
+        (UA, ("--from", "2026-03-02", "--sqlite", "x"), "found files or a database"),
+        (UA.replace("127.0.0.1", "10.0.0.9"), (), "server.security: found nothing, for 10.0.0.9"),
+        (UA.replace("nsu=urn:a;s=b", "ns=2;s=b"), (), "allowed: a node: nsu="),
+        (UA.replace("nsu=urn:a;s=b", "path=a//b"), (), "'' is no browse name"),
+        (UA + "tag: x\n", (), "tag: found a value; allowed: nothing with shape: opc_ua"),
+        (UA + "time: {zone: Europe/Berlin}\n", (), "time.zone: found a value"),
+        (UA.replace("server: {host: 127.0.0.1}\n", ""), (), "server: found nothing; allowed: the server"),
+        (LONG + "server: {host: 127.0.0.1}\n", (), "server: found a value; allowed: the server"),
+        (LONG.replace("{column: Time}", "{shift_s: 1}"), (), "time.column: found nothing"),
+        (LONG, ("--from", "2026-03-02"), "found no server, and --from 2026-03-02"),
+    ],
+)
+def test_what_does_not_go_together_with_a_server_is_named(importing: Run, capsys, mapping, more, said):
+    assert importing(mapping, more=more) == 2
+    assert said in capsys.readouterr().err
