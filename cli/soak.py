@@ -48,23 +48,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay", type=int, metavar="SEED", help="run one seed and print its end, tick by tick"
     )
+    parser.add_argument(
+        "--again",
+        type=_count,
+        metavar="N",
+        help="run N episodes of --out anew, spread over them; is the log of each the same on this code?",
+    )
     parser.add_argument("--list", action="store_true", help="print the catalogue of faults")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the episodes, print the table; 1 when an oracle did not hold, or a fault mattered too seldom."""
-    from cli.soak_jobs import run_all
-    from cli.soak_table import print_catalogue, print_replay, print_short, print_table, short_of
+    from cli.soak_jobs import again, run_all
+    from cli.soak_table import print_again, print_catalogue, print_replay, print_short, print_table, short_of
 
     console = Console()
     if args.list:
         print_catalogue(console)
         return 0
-    if args.resume and args.out is None:
-        raise EmsError("--resume: found no --out; allowed: the folder of the episodes to go on with")
+    if (args.resume or args.again) and args.out is None:
+        option = "--resume" if args.resume else "--again"
+        raise EmsError(f"{option}: found no --out; allowed: the folder of the episodes to go on with")
     site_file, options = find_site(args.site), _options(args)
     if args.replay is not None:
         return print_replay(console, load_site(site_file), args.replay, options)
+    if args.again:
+        before, now, whole = again(
+            site_file, options, console, workers=args.jobs, out=args.out, count=args.again
+        )
+        code = print_again(console, before, now)
+        return code if whole else EXIT_INTERRUPTED
     wanted = args.seeds if args.seeds is not None else range(args.first, args.first + args.episodes)
     done, whole = run_all(
         site_file,

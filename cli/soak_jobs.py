@@ -25,12 +25,14 @@ from rich.progress import (
 )
 
 from ems.errors import DataError
-from ems.site import Site
+from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from sim.episodes import EpisodeOptions, EpisodeResult, episode_of, run_episode
+from sim.faults import CATALOGUE
 
 Settled = Callable[[], frozenset[str]]
 
+EVERY_PAIR = frozenset(f"{name}|{mode}" for name in CATALOGUE for mode in GridMode)
 LOOK_S = 0.5
 FILE = "episodes.jsonl"
 GARBAGE = (50_000, 20, 100)  # a tick makes many objects and hardly a cycle of them: a quarter of the time
@@ -60,6 +62,49 @@ def run_all(
     wanted = list(seeds)
     known = {} if out is None else _stored(out, options, resume)
     done: dict[int, EpisodeResult] = {s: known[s] for s in wanted if s in known}
+    settled = partial(_settled, done, times)
+    for result in _shown(site_file, wanted, done, options, console, settled, workers):
+        if out is not None:
+            _store(out, options, result)
+    return [done[s] for s in wanted if s in done], len(done) == len(wanted)
+
+
+def again(
+    site_file: Path, options: EpisodeOptions, console: Console, *, workers: int, out: Path, count: int
+) -> tuple[list[EpisodeResult], list[EpisodeResult], bool]:
+    """(stored episodes, the same run anew without twins, whether all of them ran).
+
+    Parameters
+    ----------
+    count : how many of the stored ones, spread evenly over their seeds.
+
+    Raises
+    ------
+    DataError : the folder holds none, or episodes of other options.
+    """
+    known = _stored(out, options, resume=True)
+    if not known:
+        raise DataError(f"{out / FILE}: found no episodes; allowed: the folder of a soak that ran")
+    seeds = sorted(known)
+    few = min(count, len(seeds))
+    wanted = [seeds[k * len(seeds) // few] for k in range(few)]
+    done: dict[int, EpisodeResult] = {}
+    for _ in _shown(site_file, wanted, done, options, console, lambda: EVERY_PAIR, workers):
+        pass
+    found = [s for s in wanted if s in done]
+    return [known[s] for s in found], [done[s] for s in found], len(found) == len(wanted)
+
+
+def _shown(
+    site_file: Path,
+    wanted: list[int],
+    done: dict[int, EpisodeResult],
+    options: EpisodeOptions,
+    console: Console,
+    settled: Settled,
+    workers: int,
+) -> Iterator[EpisodeResult]:
+    """Run what is not done yet, with progress; each result is in `done` when it comes."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -70,7 +115,6 @@ def run_all(
     with Progress(*columns, console=console) as progress, _interrupts() as stop:
         bar = progress.add_task("episodes", total=len(wanted), completed=len(done))
         todo = [s for s in wanted if s not in done]
-        settled = partial(_settled, done, times)
         results = _alone(site_file, todo, options, stop, settled) if workers <= 1 else _side_by_side(
             site_file, todo, options, stop, settled, workers
         )  # fmt: skip
@@ -78,9 +122,7 @@ def run_all(
             done[result.seed] = result
             found = sum(len(r.violations) for r in done.values())
             progress.update(bar, advance=1, description=f"episodes, {found} violations")
-            if out is not None:
-                _store(out, options, result)
-    return [done[s] for s in wanted if s in done], len(done) == len(wanted)
+            yield result
 
 
 def _settled(done: dict[int, EpisodeResult], times: int) -> frozenset[str]:

@@ -173,6 +173,16 @@ def _sum(powers: Mapping[str, float]) -> str:
     return f"{sum(powers.values()):.0f}"
 
 
+def print_again(console: Console, before: Sequence[EpisodeResult], now: Sequence[EpisodeResult]) -> int:
+    """Say which episodes have another log than the stored one; 1 when there are any."""
+    pairs = list(zip(before, now, strict=True))
+    other = [(old, new) for old, new in pairs if old.digest != new.digest]
+    for old, new in other:
+        console.print(f"seed {new.seed}: log {old.digest[:12]} before, {new.digest[:12]} now", markup=False)
+    console.print(f"{len(pairs) - len(other)} of {len(pairs)} episodes have the log that is stored")
+    return 1 if other else 0
+
+
 def print_catalogue(console: Console) -> None:
     """Every fault, what it does, where."""
     table = Table(title="Faults")

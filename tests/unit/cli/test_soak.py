@@ -71,6 +71,24 @@ def test_soak_resume_leaves_out_what_is_done(tmp_path: Path, capsys: pytest.Capt
     assert "asked for" in capsys.readouterr().err
 
 
+def test_soak_again_compares_stored_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A log that other code gave is told by its seed; without stored episodes there is nothing to say."""
+    out, asked = tmp_path / "soak", ["soak", "demo", "--length", "120s"]
+    assert main([*asked, "--again", "2", "--out", str(out)]) == 2
+    main([*asked, "--seeds", "3,4,5", "--out", str(out)])
+    assert main([*asked, "--again", "2", "--out", str(out)]) == 0
+    assert "2 of 2 episodes have the log that is stored" in capsys.readouterr().out
+    file = out / "episodes.jsonl"
+    lines = file.read_text().splitlines()
+    row = json.loads(lines[1])
+    file.write_text("\n".join([lines[0], json.dumps(row | {"result": row["result"] | {"digest": "f" * 64}})]))
+    assert main([*asked, "--again", "9", "--out", str(out)]) == 1
+    told = capsys.readouterr().out
+    assert "seed 4: log ffffffffffff before" in told
+    assert "1 of 2 episodes" in told
+    assert main([*asked, "--again", "2"]) == 2
+
+
 def test_soak_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main([*SHORT, "--faults", "gremlins"])
