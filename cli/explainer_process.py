@@ -1,14 +1,13 @@
 """Explains one plan and ends: what it was made from comes in on standard input, the explanation goes out.
 
 It is started by the planner for each plan, so that explaining costs the planner neither time nor memory, and
-it runs at the lowest priority. Standard input is a pickle of our own making, from our own parent.
+it gives way to everything else. Standard input is a pickle of our own making, from our own parent.
 """
 
 import os
 import pickle
 import sys
 
-from cli.priorities import EXPLAINER_NICE
 from connectors.json_codec import dumps
 from ems.errors import EmsError
 from optimizer.explain import explain
@@ -16,8 +15,8 @@ from optimizer.explain import explain
 
 def main() -> None:
     """Read, explain, write; status 2 with the reason where a plan cannot be explained."""
-    os.nice(EXPLAINER_NICE)
-    hours = float(sys.argv[1])
+    hours, nice = float(sys.argv[1]), int(sys.argv[2])
+    os.nice(nice)
     posed, plan = pickle.load(sys.stdin.buffer)  # noqa: S301  written by Explaining, see there
     try:
         sys.stdout.write(dumps(explain(posed, plan, hours, search=False)))

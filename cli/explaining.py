@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from cli.priorities import EXPLAINER_NICE
 from connectors.json_codec import loads
 from connectors.stores.plans import SqlitePlanStore
 from ems.errors import EmsError
@@ -22,10 +23,17 @@ LONGEST_S = 600.0  # wall time after which an explanation is given up
 
 @dataclass(slots=True, kw_only=True)
 class Explaining:
-    """Has published plans explained and stores the result with them. Never raises, never waits."""
+    """Has published plans explained and stores the result with them. Never raises, never waits.
+
+    Parameters
+    ----------
+    hours : from the start of a plan [h].
+    nice : of the process that explains, on top of our own (`man 2 nice`).
+    """
 
     store: SqlitePlanStore
-    hours: float  # from the start of a plan
+    hours: float
+    nice: int = EXPLAINER_NICE
     done: int = 0
     _next: tuple[Posed, Plan] | None = None
     _task: asyncio.Task[None] | None = field(default=None)
@@ -65,7 +73,7 @@ class Explaining:
             return _untold(plan, f"not solved but rescued ({plan.label}): {plan.solve.rescue}")
         if plan.scenarios is not None:
             return _untold(plan, "planned over scenarios, which is not explained")
-        text = await _run(self.hours, pickle.dumps((posed, plan)))
+        text = await _run(self.hours, self.nice, pickle.dumps((posed, plan)))
         return await asyncio.to_thread(loads, Explanation, text)
 
 
@@ -77,10 +85,10 @@ def _untold(plan: Plan, why: str) -> Explanation:
     )  # fmt: skip
 
 
-async def _run(hours: float, question: bytes) -> bytes:
+async def _run(hours: float, nice: int, question: bytes) -> bytes:
     """The answer of one process. It ends with us: its pipes break."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", MODULE, f"{hours:g}",
+        sys.executable, "-m", MODULE, f"{hours:g}", str(nice),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -225,5 +225,7 @@ async def serve(config: ProcessConfig) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(PLANNER_NICE)
-    run_until_stopped(serve(read_config(Path(sys.argv[1]))))
+    read = read_config(Path(sys.argv[1]))
+    if read.keeper_port is None:  # in lock-step the plant's time waits for the plan
+        os.nice(PLANNER_NICE)
+    run_until_stopped(serve(read))

@@ -28,6 +28,7 @@ class Module:
     path: Path
     text: str
     tree: ast.Module
+    nodes: tuple[ast.AST, ...]  # of the tree: to walk is slow, and every check looks at all of them
 
     @property
     def package(self) -> str:
@@ -45,17 +46,17 @@ def modules(packages: tuple[str, ...] = PACKAGES) -> tuple[Module, ...]:
 
 
 def _parse(file: Path) -> Module:
-    text = file.read_text(encoding="utf-8")
-    return Module(path=file.relative_to(ROOT), text=text, tree=ast.parse(text, filename=str(file)))
+    return parsed(file.read_text(encoding="utf-8"), file.relative_to(ROOT))
 
 
-def parsed(text: str) -> Module:
-    """Parse a made-up module, to prove that a check finds what it looks for."""
-    return Module(path=Path("made_up.py"), text=text, tree=ast.parse(text))
+def parsed(text: str, path: Path = Path("made_up.py")) -> Module:
+    """Parse a module; a made-up one proves that a check finds what it looks for."""
+    tree = ast.parse(text, filename=str(path))
+    return Module(path=path, text=text, tree=tree, nodes=tuple(ast.walk(tree)))
 
 
 def functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 

@@ -17,7 +17,7 @@ ADD = (
 
 def codes(module: Module) -> Iterator[tuple[str, str | None]]:
     """Where an alarm is told, and its code; None where the code is not plain text."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Alarm":
             code = next((k.value for k in node.keywords if k.arg == "code"), None)
             plain = code.value if isinstance(code, ast.Constant) else None

@@ -9,7 +9,7 @@ from tests.architecture.source_tree import Module, modules, parsed, report
 
 
 def number_defaults(module: Module) -> Iterator[str]:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or) and is_number(node.values[-1]):
             yield f"{module.at(node.lineno)} {ast.unparse(node)}"
 

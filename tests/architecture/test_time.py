@@ -26,7 +26,7 @@ ALLOWED_PACKAGES = {"connectors"}  # wire time-outs
 def aliases(module: Module) -> dict[str, str]:
     """Map the names of this module to what they were imported as: `import time as t` gives t -> time."""
     names: dict[str, str] = {}
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             names |= {a.asname or a.name: a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module in FORBIDDEN:
@@ -36,7 +36,7 @@ def aliases(module: Module) -> dict[str, str]:
 
 def uses_of_the_wall_clock(module: Module) -> Iterator[str]:
     names = aliases(module)
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         match node:
             case ast.Attribute(attr=attr) if attr in LOOP_METHODS:
                 yield f"{module.at(node.lineno)} {ast.unparse(node)}"

@@ -60,7 +60,7 @@ def holds_floats(annotation: ast.expr) -> bool:
 
 
 def fields_without_unit(module: Module) -> Iterator[str]:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not (isinstance(node, ast.ClassDef) and is_dataclass(node)):
             continue
         fields = [f for f in node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]

@@ -35,8 +35,8 @@ def test_flicker_of_a_dead_bus_without_forming_battery_starts_nothing(small: Sit
     """A transfer switch without dwell: the bus is dead for 2 s each time, and back."""
     following = tuple(replace(b, pcs=replace(b.pcs, can_form=False)) for b in small.bess)
     site = replace(small, bess=following, grid=replace(small.grid, reconnect_dwell_s=0.0))
-    away = [(BEGIN_S + i * 30.0, BEGIN_S + i * 30.0 + 2.0) for i in range(TIMES)]
-    rig = Rig(site, mains=away, options=RigOptions(horizon_s=BEGIN_S + TIMES * 30.0)).run(away[-1][1] + 5.0)
+    away = [(BEGIN_S + i * EVERY_S, BEGIN_S + i * EVERY_S + 2.0) for i in range(TIMES)]
+    rig = Rig(site, mains=away, options=RigOptions(horizon_s=END_S)).run(away[-1][1] + 5.0)
     assert sum(r.decisions.mode is GridMode.BLACK for r in rig.rows()) >= TIMES
     assert not any(r.wrote(f"{g.id}.run_request") == 1.0 for r in rig.rows() for g in small.gensets)
     assert rig.raised("bus.dead") <= 1

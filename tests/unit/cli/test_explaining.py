@@ -28,7 +28,7 @@ def explained(path, *asked: tuple[Posed, Plan]) -> dict[str, Explanation | None]
     async def work() -> dict[str, Explanation | None]:
         store = SqlitePlanStore(path)
         try:
-            explaining = Explaining(store=store, hours=2.0)
+            explaining = Explaining(store=store, hours=2.0, nice=0)
             for question, plan in asked:
                 explaining.ask(question, plan)
                 await explaining.settle()
@@ -77,7 +77,7 @@ def test_explaining_only_the_newest_waits(tmp_path):
     async def work() -> tuple[int, list[bool]]:
         store = SqlitePlanStore(tmp_path / "plans.sqlite")
         try:
-            explaining = Explaining(store=store, hours=1.0)
+            explaining = Explaining(store=store, hours=1.0, nice=0)
             explaining.ask(posed(), plan)
             await asyncio.sleep(0)  # the first is taken in hand
             explaining.ask(posed(), second)
