@@ -38,13 +38,14 @@ types: $(VENV)/.dev ## mypy, strict
 contracts: $(VENV)/.dev ## who may import whom
 	@$(BIN)/lint-imports --no-logo
 
-# Without PYTEST_ARGS: what only computes, then what keeps real time; both two at a time.
+# Without PYTEST_ARGS: what only computes, two at a time; then what keeps real time and mostly waits, three at a
+# time: one of them has the demo to wait for.
 TIMED := tests/e2e tests/contract $(wildcard tests/scenarios/test_2[5-9]_*.py)
 
 pytest: $(VENV)/.dev ## the tests alone
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@$(BIN)/pytest -n 2 --dist loadscope $(TIMED:%=--ignore=%)
-	@$(BIN)/pytest -n 2 --dist loadscope $(TIMED)
+	@$(BIN)/pytest -n 3 --dist loadscope $(TIMED)
 else
 	@$(BIN)/pytest $(PYTEST_ARGS)
 endif

@@ -8,7 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 _ONE_RUN = (
     (re.compile(r"tests/architecture"), "the tree"),
     (re.compile(r"tests/e2e/(test_(demo|readme|real_time)\.py|test_determinism\.py.*demo)"), "demo day"),
-    (re.compile(r"tests/e2e/(test_kills\.py.*api|test_determinism\.py.*socket_run)"), "the quiet half hour"),
+    (re.compile(r"tests/e2e/(test_kills\.py.*api|test_determinism\.py.*socket_run)"), "the quiet run"),
 )
 _APART = re.compile(r"tests/unit/optimizer")  # each for itself: they are long, and share nothing
 

@@ -102,12 +102,12 @@ def real_time(tmp_path_factory: pytest.TempPathFactory) -> RealTime:
 
 @pytest.fixture(scope="session")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    """The half hour in which the mains fail, over sockets, with nobody killed."""
+    """The minutes in which the mains fail, over sockets, with nobody killed."""
     return live_through(tmp_path_factory.mktemp("quiet"), around_outage())
 
 
 @pytest.fixture(scope="session")
 def without_api(tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    """The same half hour a second time, on other ports; the API dies before the outage and in the island."""
+    """The same minutes a second time, on other ports; the API dies before the outage and in the island."""
     kills = [PlannedKill(name="api", at_s=t, back_s=None) for t in (300.0, 1000.0)]
     return live_through(tmp_path_factory.mktemp("without_api"), around_outage(), kills)

@@ -32,7 +32,7 @@ def demo_day() -> Scenario:
     return demo_scenario(load_site(SITE_FILE), DAY, seed=SEED)
 
 
-def around_outage(start: tuple[int, int] = (17, 15), end: tuple[int, int] = (17, 45)) -> Scenario:
+def around_outage(start: tuple[int, int] = (17, 15), end: tuple[int, int] = (17, 38)) -> Scenario:
     """A part of the demo day, in UTC; the mains fail at 17:29:11 and come back at 18:40:10."""
     day = demo_day()
     at = [datetime(DAY.year, DAY.month, DAY.day, *hm, tzinfo=UTC) for hm in (start, end)]

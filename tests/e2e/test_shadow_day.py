@@ -160,7 +160,7 @@ def judge_silent(counted: Counted, modes: Sequence[str]) -> None:
     assert [c for c in sent if c.refused_code is None] == []
 
 
-async def test_shadow_half_an_hour_with_outage_faults_and_ctrl_c_writes_nothing(tmp_path):
+async def test_shadow_outage_faults_and_ctrl_c_writes_nothing(tmp_path):
     scenario = with_faults(around_outage())
     counted = await live(scenario, tmp_path, shadow=True, ctrl_c_at=0.9)
     judge_silent(counted, ["grid_tied", "islanded"])
