@@ -1,4 +1,4 @@
-"""Which tests run one after another in one process where two run at a time (`-n 2 --dist loadscope`)."""
+"""Which tests run one after another in one process where several run at a time (`-n 2 --dist loadscope`)."""
 
 import re
 
