@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "sign": "sign a site file or a record of commissioning; check who signed",
     "release": "let go of a running plant for work on its controllers, and take it back",
     "certificate": "make and trust the certificates of OPC UA connections",
+    "inputs": "show prices, weather, forecasts and announced outages that came from elsewhere",
     "historian": "show what the historian of a run holds, how large it is, and whether it is whole",
     "alarms": "show the alarms of a running plant; acknowledge, reset, shelve them",
 }

@@ -16,6 +16,7 @@ from ems.assets import (
 )
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
+from ems.inputs import InputParams
 from ems.links import DatabaseLink, ExportLink
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
@@ -179,6 +180,7 @@ class Site:
     databases: tuple[DatabaseLink, ...] = ()
     exports: tuple[ExportLink, ...] = ()
     historian: HistorianParams = field(default_factory=HistorianParams)
+    inputs: tuple[InputParams, ...] = ()  # of each kind the first counts, the next where it tells nothing
 
     @property
     def links(self) -> "tuple[TelemetryLink | DatabaseLink | ExportLink, ...]":

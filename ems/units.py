@@ -49,6 +49,7 @@ _UNITS: dict[str, tuple[str, float]] = {
     "l": ("volume", 1.0),
     "m3": ("volume", 1e3),
     "m": ("length", 1.0),
+    "m2": ("area", 1.0),
     "km": ("length", 1e3),
     "deg": ("angle", 1.0),
     "ohm": ("impedance", 1.0),

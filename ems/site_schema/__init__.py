@@ -13,6 +13,7 @@ from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_control import check_control
 from ems.site_schema.checks_family import check_family_file, check_silence, load_families
 from ems.site_schema.checks_identity import check_identity
+from ems.site_schema.checks_inputs import check_inputs
 from ems.site_schema.checks_links import check_links
 from ems.site_schema.checks_loads import check_deferrables
 from ems.site_schema.checks_mqtt import check_mqtt
@@ -62,6 +63,7 @@ def load_site(path: Path | str) -> Site:
     check_opcua(draft)
     check_mqtt(draft)
     check_links(draft)
+    check_inputs(draft)
     check_authority(draft)
     check_control(draft)
     check_worst_cases(draft)

@@ -47,6 +47,7 @@ from ems.site import (
     WeatherSource,
 )
 from ems.site_schema.build_control import control_params
+from ems.site_schema.build_inputs import input_params
 from ems.site_schema.build_phases import feeder, genset_phases, pcs, poi_phases, pv_plant
 from ems.site_schema.build_wire import connections, in_unit
 from ems.site_schema.checks_links import database_links, export_links
@@ -128,6 +129,7 @@ def build_site(draft: Draft) -> Site:
         telemetry=telemetry_links(draft),
         databases=database_links(draft),
         exports=export_links(draft),
+        inputs=input_params(draft),
         historian=HistorianParams(**historian.model_dump()),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),

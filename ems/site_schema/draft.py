@@ -28,6 +28,7 @@ from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridF
 from ems.site_schema.forms_base import Form
 from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_historian import HistorianForm
+from ems.site_schema.forms_inputs import InputForm, ProviderForm
 from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import FamilyForm, MapForm, PointForm
@@ -46,6 +47,7 @@ _ITEMS: Mapping[str, type[Form]] = {
     "telemetry": TelemetryForm,
     "databases": DatabaseForm,
     "exports": ExportForm,
+    "inputs": InputForm,
     "outages": OutageForm,
     "maintenance": MaintenanceForm,
     "deliveries": DeliveryForm,
@@ -100,6 +102,7 @@ class Draft:
     telemetry: dict[str, TelemetryForm] = field(default_factory=dict)
     databases: dict[str, DatabaseForm] = field(default_factory=dict)
     exports: dict[str, ExportForm] = field(default_factory=dict)
+    inputs: dict[str, InputForm] = field(default_factory=dict)
     historian: HistorianForm | None = None
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form
@@ -108,6 +111,7 @@ class Draft:
     unread_connections: set[str] = field(default_factory=set)
     map_documents: dict[str, Document] = field(default_factory=dict)  # files beside the site file, by name
     families: dict[str, FamilyForm] = field(default_factory=dict)  # by connection
+    providers: dict[str, ProviderForm] = field(default_factory=dict)  # by input
     shipped_documents: dict[str, Document] = field(default_factory=dict)  # families of the package, by name
 
     def add(self, loc: Sequence[Key], found: str, allowed: str, message: str = "") -> None:

@@ -13,6 +13,7 @@ from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridF
 from ems.site_schema.forms_base import ENV_PATTERN, Currency, Form, Id, PathId, PointId, Text
 from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_historian import HistorianForm
+from ems.site_schema.forms_inputs import InputForm
 from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import PointChangeForm
@@ -272,4 +273,5 @@ class SiteForm(Form):
     telemetry: dict[Id, TelemetryForm] = {}
     databases: dict[Id, DatabaseForm] = {}
     exports: dict[Id, ExportForm] = {}
+    inputs: dict[Id, InputForm] = {}
     historian: HistorianForm = HistorianForm()

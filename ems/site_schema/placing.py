@@ -21,6 +21,7 @@ from ems.site_schema.families import (
 )
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.forms_maps import FamilyForm, FamilyPointForm, MapForm, PointForm
+from ems.site_schema.providers import place_providers
 from ems.site_schema.text import Document, Loc, read_document, show_value
 from ems.site_schema.validating import validate
 
@@ -47,6 +48,7 @@ def read_draft(path: Path) -> Draft:
             _place_family(draft, path.parent, connection_id, connection.family)
         else:
             _place_map(draft, path.parent, connection_id)
+    place_providers(draft, path.parent)
     return draft
 
 

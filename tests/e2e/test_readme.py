@@ -69,6 +69,16 @@ INSTEAD = (
         "ems import demo old/2025.csv old/2026.csv --mapping old.yaml",
         "SITE stands for a site, and the files for those of its former system",
     ),
+    (
+        r"ems inputs SITE( --at .*)?",
+        "ems inputs demo",
+        "SITE stands for a site with inputs: tests/unit/cli/test_inputs.py looks at one",
+    ),
+    (
+        r"ems inputs SITE --look",
+        "ems inputs demo --look",
+        "the same",
+    ),
     (r"ems sign key eve --into ~/keys", "ems sign key eve --into keys", "nothing of ours in a home"),
     (
         r"ems sign site /etc/hybrid-ems/site.yaml --key ~/keys/eve.key",

@@ -32,6 +32,7 @@ WIRE = {
     "connectors/scan/over_tcp.py": "the hosts that whoever scans has named",
     "connectors/mqtt/client.py": "the brokers of the site file",
     "connectors/mqtt/session.py": "the brokers of the site file",
+    "connectors/inputs/web.py": "the URLs under `inputs` of the site file",
     "connectors/imports/rows.py": "the database that `ems import` is told to ask",
     "connectors/postgres/session.py": "the databases of the site file",
     "connectors/postgres/tables.py": "nobody by itself: what a session to them may do",

@@ -1,0 +1,79 @@
+"""How an input does at a time: what is in force, how old it is, whether it is late."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from connectors.inputs.store import InputReader
+from ems.inputs import InputKind, InputLook, InputParams, InputVersion
+
+LOOKS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputState:
+    """One input as known at a time. `late` says why it is; empty: it is not."""
+
+    params: InputParams
+    version: InputVersion | None
+    age_s: float | None  # since it was issued; where nobody tells that, since the source last told it
+    reaches: datetime | None  # how far ahead it tells
+    late: str
+    looks: tuple[InputLook, ...]  # newest first
+
+    @property
+    def refused(self) -> InputLook | None:
+        """The last thing that came, where it was refused."""
+        came = next((x for x in self.looks if x.outcome != "failed"), None)
+        return came if came is not None and came.outcome == "refused" else None
+
+    @property
+    def failed(self) -> InputLook | None:
+        """The last look, where it brought nothing."""
+        return self.looks[0] if self.looks and self.looks[0].outcome == "failed" else None
+
+
+def input_age_s(reader: InputReader, params: InputParams, version: InputVersion, at: datetime) -> float:
+    """Age of the version in force [s]. Raises StoreError."""
+    seen = None if version.issued_told else reader.seen_at(params.id, at)
+    since = version.issued_at if seen is None else max(seen, version.issued_at)
+    return max(0.0, (at - since).total_seconds())
+
+
+def input_state(reader: InputReader, params: InputParams, at: datetime) -> InputState:
+    """How an input does at `at`. Raises StoreError."""
+    version = reader.newest(params.id, at)
+    age_s = None if version is None else input_age_s(reader, params, version, at)
+    reaches = reader.reaches(params.id, at)
+    return InputState(
+        params=params,
+        version=version,
+        age_s=age_s,
+        reaches=reaches,
+        late=lateness(params, age_s, reaches, at),
+        looks=tuple(reader.looks(params.id, at, LOOKS)),
+    )
+
+
+def lateness(params: InputParams, age_s: float | None, reaches: datetime | None, at: datetime) -> str:
+    """Why an input is late; empty where it is not. Outages may be silent for as long as none is announced."""
+    if age_s is None:
+        return "" if params.kind is InputKind.OUTAGES and params.age_s_max is None else "nothing came yet"
+    if params.age_s_max is not None and age_s > params.age_s_max:
+        return f"{words_s(age_s)} old; allowed: {words_s(params.age_s_max)}"
+    if params.ahead_s_min is not None:
+        ahead_s = -1.0 if reaches is None else (reaches - at).total_seconds()
+        if ahead_s < params.ahead_s_min:
+            told = "nothing of what comes" if ahead_s <= 0.0 else f"{words_s(ahead_s)} ahead"
+            return f"it tells {told}; allowed: {words_s(params.ahead_s_min)} or more"
+    return ""
+
+
+def words_s(seconds: float) -> str:
+    """A time as people say it."""
+    whole = timedelta(seconds=round(seconds))
+    if whole < timedelta(minutes=2):
+        return f"{whole.seconds} s"
+    if whole < timedelta(hours=2):
+        return f"{whole.seconds // 60} min"
+    hours = whole.total_seconds() / 3600.0
+    return f"{hours:.1f} h" if hours < 48.0 else f"{hours / 24.0:.1f} d"

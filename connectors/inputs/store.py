@@ -1,0 +1,319 @@
+"""Versions of inputs as they came, and what was known of them at any time. One process writes the file."""
+
+import json
+import sqlite3
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from connectors.inputs.convert import content_sha256
+from connectors.json_codec import json_text
+from connectors.sqlite_file import (
+    ReadOnlyFile,
+    Schema,
+    StoreError,
+    WriterLock,
+    from_ms,
+    open_writer,
+    to_ms,
+    transaction,
+)
+from connectors.status_table import STATUS_SQL, STATUS_UPSERT, status_rows
+from ems.inputs import AnnouncedOutage, Certainty, InputLook, InputVersion
+from ems.records import StatusRow
+from ems.series import UniformSeries
+
+log = structlog.get_logger()
+
+FILE = "inputs.sqlite"
+KEEP = timedelta(days=400)  # versions, with the bytes they came in
+KEEP_LOOKS = timedelta(days=100)
+VERSIONS_MAX = 100  # that one question reads
+SEEN = ("taken", "older", "same")
+INPUTS = Schema(
+    name="inputs",
+    application_id=0x454D5349,  # "EMSI"
+    version=1,
+    sql="""
+    CREATE TABLE version (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival
+        input TEXT NOT NULL,
+        issued_ms INTEGER NOT NULL,
+        issued_told INTEGER NOT NULL,  -- 0: nobody told it, it is when it arrived
+        arrived_ms INTEGER NOT NULL,
+        first_ms INTEGER NOT NULL,  -- what it tells of: [first, end)
+        end_ms INTEGER NOT NULL,
+        source TEXT NOT NULL,
+        sha256 TEXT NOT NULL,  -- of the bytes
+        content_sha256 TEXT NOT NULL,  -- of what they tell
+        body BLOB NOT NULL,  -- what they tell, JSON, deflated
+        raw BLOB NOT NULL  -- the bytes, deflated
+    );
+    CREATE INDEX version_issued ON version (input, issued_ms, id);
+    CREATE TABLE look (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        input TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        file TEXT NOT NULL,
+        version INTEGER
+    );
+    CREATE INDEX look_at ON look (input, at_ms);
+    """
+    + STATUS_SQL,
+)
+_SELECT = "SELECT id, input, issued_ms, issued_told, arrived_ms, source, sha256, body FROM version "
+_BY_THEN = _SELECT + "WHERE input = ? AND arrived_ms <= ? AND issued_ms <= ? "
+_NEWEST = "ORDER BY issued_ms DESC, id DESC LIMIT ?"
+
+
+class InputStore:
+    """The writing side.
+
+    Raises
+    ------
+    StoreError : another process writes the file, or it is of another kind or version.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        path = directory / FILE
+        self._path = path
+        self._lock = WriterLock(path)
+        try:
+            self._db = open_writer(path, INPUTS)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._turn = threading.Lock()
+
+    def take(self, version: InputVersion, raw: bytes) -> InputLook:
+        """Store a version with the bytes it came in, unless it tells just what the newest one tells.
+
+        An issue that is older than the newest one is kept, as `older`: it replaces nothing.
+
+        Raises
+        ------
+        StoreError : the file cannot be written.
+        """
+        content = content_sha256(version)
+        with self._writing():
+            newest = self._db.execute(
+                "SELECT id, issued_ms, issued_told, content_sha256 FROM version "
+                "WHERE input = ? ORDER BY issued_ms DESC, id DESC LIMIT 1",
+                (version.input,),
+            ).fetchone()
+            issued_ms = to_ms(version.issued_at)
+            known = self._db.execute(
+                "SELECT id FROM version "
+                "WHERE input = ? AND issued_ms = ? AND issued_told AND content_sha256 = ?",
+                (version.input, issued_ms, content),
+            ).fetchone()
+            if version.issued_told and known is not None:
+                return self._looked(version, "same", known[0])
+            if newest is not None and newest[3] == content and not version.issued_told:
+                return self._looked(version, "same", newest[0])
+            first, end = version.span
+            row = (
+                version.input, issued_ms, version.issued_told, to_ms(version.arrived_at), to_ms(first),
+                to_ms(end), version.source, version.sha256, content, _packed(version), zlib.compress(raw),
+            )  # fmt: skip
+            number = self._db.execute(
+                "INSERT INTO version (input, issued_ms, issued_told, arrived_ms, first_ms, end_ms, source, "
+                "sha256, content_sha256, body, raw) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            ).lastrowid
+            older = newest is not None and issued_ms < newest[1]
+            return self._looked(version, "older" if older else "taken", number)
+
+    def _looked(self, version: InputVersion, outcome: str, number: int | None) -> InputLook:
+        look = InputLook(
+            input=version.input, at=version.arrived_at, outcome=outcome, file=version.source, version=number
+        )
+        self._put(look)
+        return look
+
+    def tell(self, look: InputLook) -> None:
+        """Keep what became of a look that brought no version. Raises StoreError."""
+        with self._writing():
+            self._put(look)
+
+    def _put(self, look: InputLook) -> None:
+        self._db.execute(
+            "INSERT INTO look (input, at_ms, outcome, detail, file, version) VALUES (?, ?, ?, ?, ?, ?)",
+            (look.input, to_ms(look.at), look.outcome, look.detail[:4000], look.file, look.version),
+        )
+
+    def status(self, row: StatusRow) -> None:
+        """Upsert a status row. Raises StoreError."""
+        with self._writing():
+            self._db.execute(STATUS_UPSERT, (row.process, row.pid, to_ms(row.at), json_text(row.fields)))
+
+    def forget(self, now: datetime) -> None:
+        """Give up what is too old to be asked for. Raises StoreError."""
+        with self._writing():
+            self._db.execute(
+                "DELETE FROM version WHERE end_ms < ? AND arrived_ms < ?", (to_ms(now - KEEP),) * 2
+            )
+            self._db.execute("DELETE FROM look WHERE at_ms < ?", (to_ms(now - KEEP_LOOKS),))
+
+    def _writing(self) -> "_Writing":
+        return _Writing(self)
+
+    def close(self) -> None:
+        """Close the file and let the next writer in."""
+        with self._turn:
+            self._db.close()
+            self._lock.release()
+
+
+class _Writing:
+    """One thread at a time, all or nothing; what SQLite says becomes a StoreError."""
+
+    def __init__(self, store: InputStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        self._store._turn.acquire()
+        try:
+            self._inner = transaction(self._store._db)
+            self._inner.__enter__()
+        except sqlite3.Error as error:
+            self._store._turn.release()
+            raise StoreError(f"{self._store._path}: {error}") from None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._inner.__exit__(kind, error, trace)
+        except sqlite3.Error as failed:
+            raise StoreError(f"{self._store._path}: {failed}") from None
+        finally:
+            self._store._turn.release()
+
+
+class InputReader:
+    """What was known at a time: only what had arrived by then, and was issued by then. Read-only.
+
+    A file that is not there reads as empty.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._file = ReadOnlyFile(directory / FILE, INPUTS)
+
+    def known(self, input_id: str, at: datetime, start: datetime, end: datetime) -> Sequence[InputVersion]:
+        """Versions that tell something of [start, end), newest issue first, as known at `at`.
+
+        Raises
+        ------
+        StoreError : the file cannot be read.
+        """
+        rows = self._file.rows(
+            _BY_THEN + "AND end_ms > ? AND first_ms < ? " + _NEWEST,
+            (input_id, to_ms(at), to_ms(at), to_ms(start), to_ms(end), VERSIONS_MAX),
+        )
+        return [_unpacked(row) for row in rows]
+
+    def newest(self, input_id: str, at: datetime) -> InputVersion | None:
+        """The version in force at `at`. Raises StoreError."""
+        rows = self._file.rows(_BY_THEN + _NEWEST, (input_id, to_ms(at), to_ms(at), 1))
+        return _unpacked(rows[0]) if rows else None
+
+    def reaches(self, input_id: str, at: datetime) -> datetime | None:
+        """How far ahead it was told at `at`. Raises StoreError."""
+        rows = self._file.rows(
+            "SELECT max(end_ms) FROM version WHERE input = ? AND arrived_ms <= ? AND issued_ms <= ?",
+            (input_id, to_ms(at), to_ms(at)),
+        )
+        return from_ms(rows[0][0]) if rows and rows[0][0] is not None else None
+
+    def seen_at(self, input_id: str, at: datetime) -> datetime | None:
+        """When the source last told what counts, changed or not, by `at`. Raises StoreError."""
+        rows = self._file.rows(
+            "SELECT max(at_ms) FROM look WHERE input = ? AND at_ms <= ? AND outcome IN (?, ?, ?)",
+            (input_id, to_ms(at), *SEEN),
+        )
+        return from_ms(rows[0][0]) if rows and rows[0][0] is not None else None
+
+    def looks(self, input_id: str, at: datetime, limit: int) -> Sequence[InputLook]:
+        """What became of the last looks by `at`, newest first. Raises StoreError."""
+        rows = self._file.rows(
+            "SELECT input, at_ms, outcome, detail, file, version FROM look WHERE input = ? AND at_ms <= ? "
+            "ORDER BY n DESC LIMIT ?",
+            (input_id, to_ms(at), limit),
+        )
+        return [
+            InputLook(input=i, at=from_ms(ms), outcome=o, detail=d, file=f, version=v)
+            for i, ms, o, d, f, v in rows
+        ]
+
+    def version(self, number: int) -> tuple[InputVersion, bytes] | None:
+        """One version, and the bytes it came in. Raises StoreError."""
+        rows = self._file.rows(_SELECT + "WHERE id = ?", (number,))
+        raw = self._file.rows("SELECT raw FROM version WHERE id = ?", (number,))
+        return (_unpacked(rows[0]), zlib.decompress(raw[0][0])) if rows and raw else None
+
+    def statuses(self) -> Mapping[str, StatusRow]:
+        """Newest status row of each input. Raises StoreError."""
+        return status_rows(self._file)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def statuses(directory: Path) -> Mapping[str, StatusRow]:
+    """Status rows of a folder's file, opened and closed. Raises StoreError."""
+    with closing(InputReader(directory)) as reader:
+        return reader.statuses()
+
+
+def _packed(version: InputVersion) -> bytes:
+    series = {
+        name: [to_ms(s.start), s.step_s, [None if v != v else v for v in np.asarray(s.values).tolist()]]
+        for name, s in version.series.items()
+    }
+    outages = [
+        [o.id, to_ms(o.issued_at), to_ms(o.start), to_ms(o.end), str(o.certainty), o.cancelled, o.reason]
+        for o in version.outages
+    ]
+    return zlib.compress(json.dumps({"series": series, "outages": outages}, allow_nan=False).encode())
+
+
+def _unpacked(row: Sequence[Any]) -> InputVersion:
+    number, input_id, issued_ms, told, arrived_ms, source, sha256, body = row
+    found = json.loads(zlib.decompress(body))
+    version = InputVersion(
+        id=number,
+        input=input_id,
+        issued_at=from_ms(issued_ms),
+        issued_told=bool(told),
+        arrived_at=from_ms(arrived_ms),
+        source=source,
+        sha256=sha256,
+    )
+    return replace(
+        version,
+        series={
+            name: UniformSeries(
+                start=from_ms(ms),
+                step_s=step_s,
+                values=np.array([np.nan if v is None else v for v in values]),
+            )
+            for name, (ms, step_s, values) in found["series"].items()
+        },
+        outages=tuple(
+            AnnouncedOutage(
+                id=i, issued_at=from_ms(t), start=from_ms(a), end=from_ms(b), certainty=Certainty(c),
+                cancelled=cancelled, reason=reason,
+            )
+            for i, t, a, b, c, cancelled, reason in found["outages"]
+        ),
+    )  # fmt: skip
