@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ems.northbound import ModbusServer
     from ems.site import Site
 
 HELP = """Check site files: form and meaning. Every problem is printed with file, line, key, what was
@@ -111,6 +112,7 @@ def protection(site: "Site") -> Iterator[str]:
             yield f"{d.id}: none, as {d.user} on this machine alone"
         else:
             yield f"{d.id}: TLS, {d.protection}, as {d.user} of {d.database} at {d.host}:{d.port}"
+    yield from _of_modbus(site)
     for c in site.connections:
         if (security := c.security) is None:
             continue
@@ -123,6 +125,35 @@ def protection(site: "Site") -> Iterator[str]:
         who = security.user if security.user is not None else "no user"
         who = who if security.user_certificate is None else "a user certificate"
         yield f"{c.id}: {security.policy}, {security.mode}, {who}"
+
+
+def _of_modbus(site: "Site") -> Iterator[str]:
+    """Modbus with TLS, and our own servers: who may read them, who may tell bounds."""
+    from ems.site_schema.checks_opcua import is_loopback
+
+    for c in site.connections:
+        if c.tls is not None:
+            yield f"{c.id}: TLS, a certificate on both sides, authorities in {c.tls.ca}"
+    for s in site.modbus_servers:
+        door = s.door
+        who = ", ".join(door.clients) or ("this machine" if is_loopback(door.host) else "everybody")
+        how = "TLS, a certificate on both sides" if door.tls is not None else "PLAIN"
+        yield f"server {s.id}: {how}, {door.host}:{door.port}, may be read from {who}; {told_by(s)}"
+
+
+def told_by(server: "ModbusServer") -> str:
+    """Who may tell which bounds through a server, loudly where that is not proved."""
+    w = server.writes
+    if w is None:
+        return "read-only"
+    limits = ", ".join(w.limits)
+    if w.plain_from:
+        return (
+            f"{limits} may be WRITTEN WITHOUT PROOF from {', '.join(w.plain_from)}, as the site file says: "
+            "whoever takes such an address can bound the plant"
+        )
+    who = [*(f"role {r}" for r in w.roles), *(f"CN {s}" for s in w.subjects)]
+    return f"{limits} may be written by {', '.join(who)}"
 
 
 def _short_circuit_mva(site: "Site") -> float:

@@ -79,6 +79,11 @@ class ProcessConfig:
         return self.directory / "telemetry.sqlite"
 
     @property
+    def northbound(self) -> Path:
+        """What our own servers have refused, and how they do."""
+        return self.directory / "northbound.sqlite"
+
+    @property
     def planner_sign(self) -> Path:
         """What the planner touches each time it looks."""
         return self.directory / "planner.alive"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cli.check import told_by
 from cli.markdown import table
 from connectors.modbus.blocks import REGISTERS_MAX, read_blocks
 from connectors.modbus.rtu_link import registers_max
@@ -59,12 +60,29 @@ def wire_section(site: Site) -> Iterator[str]:
     ]
     yield from ("", "### Files that are written")
     yield from table(("link", "folder", "format", "of each"), files)
+    yield from _servers(site)
     beats = [(c.id, *b) for c in site.connections for b in _heartbeats(c)]
     yield from ("", "### Heartbeats")
     yield from table(("connection", "point", "from", "how"), beats)
     yield from ("", "### Who must be there")
     told = [(c.id, f.name, _expected(f)) for c in site.connections for f in c.identity]
     yield from table(("connection", "identity", "expected"), told)
+
+
+def _servers(site: Site) -> Iterator[str]:
+    """Our own servers, and who may tell bounds through them."""
+    yield from ("", "### Our own servers")
+    rows = [
+        (
+            f"`{s.id}`",
+            f"{s.door.host}:{s.door.port}, unit {s.unit_id}",
+            ", ".join(s.door.clients) or "all",
+            "TLS, a certificate on both sides" if s.door.tls is not None else "NONE",
+            told_by(s),
+        )
+        for s in site.modbus_servers
+    ]
+    yield from table(("server", "where", "clients", "protection", "bounds"), rows)
 
 
 def map_sections(site: Site) -> Iterator[str]:
@@ -144,8 +162,10 @@ def _sunspec_poll(c: Connection) -> str:
 
 
 def _protection(c: Connection) -> str:
+    if c.tls is not None:
+        return f"TLS, a certificate on both sides, authorities in `{c.tls.ca}`"
     if c.protocol.wire.is_modbus:
-        return "none: Modbus has none; keep its network apart"
+        return "none: plain Modbus has none; keep its network apart"
     if c.mqtt is not None:
         return _of_broker(c.mqtt)
     if c.security is None:

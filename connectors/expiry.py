@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+EXPIRY_DAYS = 30.0  # before a certificate ends it is told
+
 
 @dataclass(frozen=True, slots=True)
 class Expiry:

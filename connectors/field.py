@@ -10,8 +10,9 @@ from pathlib import Path
 
 import structlog
 
+from connectors import tls
 from connectors.device import Device, Health, OnEvent
-from connectors.expiry import ending
+from connectors.expiry import EXPIRY_DAYS, ending
 from connectors.identity import Told
 from connectors.link import DeviceLink, WriteReply
 from connectors.modbus.bus import Bus
@@ -34,7 +35,6 @@ from ems.telemetry import Reading
 
 log = structlog.get_logger()
 
-EXPIRY_DAYS = 30.0  # before a certificate ends it is told
 BUDGET_RATIO = 0.9  # of the time left before the next tick may be spent on waiting for writes
 BUSY = WriteReply(WriteOutcome.NOT_SENT, "the device has not answered its last write yet")
 LATE = WriteReply(WriteOutcome.UNKNOWN, "no answer before the cycle was over")
@@ -83,7 +83,8 @@ class FieldIO:
         self._devices: dict[str, Device] = {}
         self._device_of: dict[str, Device] = {}
         self._registers: list[RegisterLink] = []
-        self._hearing: dict[str, OpcUaLink | MqttLink] = {}  # with certificates, or told by the other side
+        self._hearing: dict[str, OpcUaLink | MqttLink] = {}  # that may be told by the other side
+        self._certified: dict[str, OpcUaLink | MqttLink | ModbusLink] = {}  # that may have certificates
         deadlines: list[float] = []
         buses: dict[tuple[str, int], Bus] = {}
         shares: dict[tuple[str, int], list[float]] = {}  # time-outs of the units of each bus
@@ -100,12 +101,10 @@ class FieldIO:
                 rtu = RtuLink(connection, list(codecs.values()) if plain else [], bus=bus, timeout_s=wait_s)
                 link: DeviceLink = rtu if plain else _sunspec(codecs, rtu, site)
             else:
-                if connection.security is not None:
-                    connection = replace(connection, security=located(connection.security, folder))
-                if connection.mqtt is not None:
-                    connection = replace(connection, mqtt=mqtt.located(connection.mqtt, folder))
+                connection = _with_whole_paths(connection, folder)
                 if connection.protocol is Protocol.SUNSPEC:
-                    wire = ModbusLink(connection, [], host=host, port=port, timeout_s=wait_s)
+                    wire = ModbusLink(connection, [], host=host, port=port, timeout_s=wait_s, now=clock.now)
+                    self._certified[connection.id] = wire
                     link = _sunspec(codecs, wire, site)
                 else:
                     link = _link(connection, codecs, host, port, wait_s, clock)
@@ -113,6 +112,8 @@ class FieldIO:
                     self._registers.append(link)
                 if isinstance(link, OpcUaLink | MqttLink):
                     self._hearing[connection.id] = link
+                if isinstance(link, OpcUaLink | MqttLink | ModbusLink):
+                    self._certified[connection.id] = link
             device = Device(
                 connection,
                 codecs,
@@ -246,7 +247,7 @@ class FieldIO:
     def expiring(self) -> dict[str, str]:
         """Connections with a certificate that ends within `EXPIRY_DAYS`, or has ended, and which it is."""
         now = self._clock.now()
-        texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._hearing.items()}
+        texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._certified.items()}
         return {i: text for i, text in texts.items() if text}
 
     def why_unread(self, point: str) -> str:
@@ -308,6 +309,16 @@ class FieldIO:
             self._on_event(at, kind, fields)
 
 
+def _with_whole_paths(connection: Connection, folder: Path) -> Connection:
+    """Files named in the site file are relative to its folder."""
+    return replace(
+        connection,
+        security=None if connection.security is None else located(connection.security, folder),
+        mqtt=None if connection.mqtt is None else mqtt.located(connection.mqtt, folder),
+        tls=None if connection.tls is None else tls.located(connection.tls, folder),
+    )
+
+
 def _link(
     connection: Connection,
     codecs: Mapping[str, PointCodec],
@@ -319,7 +330,7 @@ def _link(
     rows = list(codecs.values())
     match connection.protocol:
         case Protocol.MODBUS_TCP:
-            return ModbusLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
+            return ModbusLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.OPC_UA:
             return OpcUaLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.MQTT:

@@ -18,6 +18,7 @@ from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
 from ems.inputs import InputParams
 from ems.links import DatabaseLink, ExportLink
+from ems.northbound import ModbusServer, TlsFiles
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
 from ems.points import POINTS, Access, AssetKind
@@ -179,6 +180,7 @@ class Site:
     telemetry: tuple["TelemetryLink", ...] = ()
     databases: tuple[DatabaseLink, ...] = ()
     exports: tuple[ExportLink, ...] = ()
+    modbus_servers: tuple[ModbusServer, ...] = ()
     historian: HistorianParams = field(default_factory=HistorianParams)
     inputs: tuple[InputParams, ...] = ()  # of each kind the first counts, the next where it tells nothing
 
@@ -448,4 +450,5 @@ class Connection:
     security: UaSecurity | None = None  # OPC UA; None: none, on a loopback address alone
     subscription: UaSubscription | None = None  # OPC UA; None: it is polled
     mqtt: MqttBroker | None = None
+    tls: TlsFiles | None = None  # Modbus over TCP; None: plain
     family: str = ""  # device family that its map is of; empty: a map of the site's own

@@ -101,7 +101,8 @@ class Wire(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.drop("connection lost")
+        alert = getattr(exc, "reason", None)  # of TLS: a certificate is refused only after the handshake
+        self.drop(f"connection lost: {alert}" if alert else "connection lost")
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer

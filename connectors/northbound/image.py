@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from connectors.northbound.names import EMS, LIMIT, OF_THE_EMS, cap_name
 from connectors.sqlite_file import StoreError
 from ems.control import ControlMode
 from ems.control_site import LimitKind
+from ems.northbound_names import EMS, LIMIT, OF_THE_EMS, cap_name
 from ems.ports import HistoryReader
 from ems.records import JsonValue, StatusRow
 from ems.site import GridMode

@@ -18,8 +18,9 @@ from ems.site_schema import files_of
 FREE = (
     "tariff", "currency", "diesel_per_l", "co2_kg_per_l", "carbon_per_kg", "import_co2_kg_per_kwh", "weather",
     "outages", "maintenance", "deliveries", "deferrables", "hierarchy", "telemetry", "databases", "exports",
-    "historian", "inputs",
+    "historian", "inputs", "modbus_servers",
 )  # fmt: skip
+LATER = ("tls",)  # fields that came later: where nothing is in them, records of before still hold
 _EACH = {"connections": "connections", "bess": "bess", "gensets": "gensets", "pv": "pv", "feeders": "feeders"}
 
 
@@ -145,7 +146,8 @@ def _short(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        of = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {name: _plain(v) for name, v in of.items() if v is not None or name not in LATER}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):

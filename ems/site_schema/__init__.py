@@ -17,6 +17,7 @@ from ems.site_schema.checks_inputs import check_inputs
 from ems.site_schema.checks_links import check_links
 from ems.site_schema.checks_loads import check_deferrables
 from ems.site_schema.checks_mqtt import check_mqtt
+from ems.site_schema.checks_northbound import check_northbound
 from ems.site_schema.checks_opcua import check_opcua
 from ems.site_schema.checks_phases import check_phases
 from ems.site_schema.checks_plant import check_plant
@@ -66,6 +67,7 @@ def load_site(path: Path | str) -> Site:
     check_inputs(draft)
     check_authority(draft)
     check_control(draft)
+    check_northbound(draft)
     check_worst_cases(draft)
     problems = _problems(draft)
     if problems:

@@ -53,6 +53,7 @@ from ems.site_schema.build_wire import connections, in_unit
 from ems.site_schema.checks_links import database_links, export_links
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.checks_mqtt import telemetry_links
+from ems.site_schema.checks_northbound import modbus_servers
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
 from ems.site_schema.forms_assets import (
@@ -130,6 +131,7 @@ def build_site(draft: Draft) -> Site:
         databases=database_links(draft),
         exports=export_links(draft),
         inputs=input_params(draft),
+        modbus_servers=modbus_servers(draft),
         historian=HistorianParams(**historian.model_dump()),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),

@@ -81,5 +81,7 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
         draft.add((*loc, "unit_id"), str(c.unit_id), "1 to 247 on a bus", "nobody answers a broadcast")
     if c.protocol is not Protocol.OPC_UA and c.endpoint:
         draft.add((*loc, "endpoint"), repr(c.endpoint), f"no endpoint with {c.protocol}")
+    if c.tls is not None and c.protocol.wire is not Protocol.MODBUS_TCP:
+        draft.add((*loc, "tls"), "a value", f"no tls with {c.protocol}")
     if c.protocol.wire.is_modbus and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")

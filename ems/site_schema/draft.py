@@ -33,6 +33,7 @@ from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import FamilyForm, MapForm, PointForm
 from ems.site_schema.forms_mqtt import TelemetryForm
+from ems.site_schema.forms_northbound import NorthboundForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.text import Document, Key, Loc, Plain, read_document, show_value
 from ems.site_schema.validating import validate
@@ -103,6 +104,7 @@ class Draft:
     databases: dict[str, DatabaseForm] = field(default_factory=dict)
     exports: dict[str, ExportForm] = field(default_factory=dict)
     inputs: dict[str, InputForm] = field(default_factory=dict)
+    northbound: NorthboundForm | None = None
     historian: HistorianForm | None = None
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form

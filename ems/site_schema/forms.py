@@ -18,6 +18,7 @@ from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import PointChangeForm
 from ems.site_schema.forms_mqtt import BrokerForm, TelemetryForm
+from ems.site_schema.forms_northbound import NorthboundForm, TlsForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.quantity import (
     Kw,
@@ -219,6 +220,7 @@ class ConnectionForm(Form):
     updates: Literal["poll", "subscribe"] = Field(default="poll", description="subscribe: opc_ua only")
     subscription: UaSubscriptionForm | None = Field(default=None, description="with updates: subscribe")
     mqtt: BrokerForm | None = Field(default=None, description="of mqtt; left out: both sides by certificate")
+    tls: TlsForm | None = Field(default=None, description="of modbus_tcp and sunspec: Modbus/TCP Security")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text | None = Field(default=None, description="point map file, relative to this file")
     family: Id | None = Field(default=None, description="device family, instead of a map")
@@ -274,4 +276,5 @@ class SiteForm(Form):
     databases: dict[Id, DatabaseForm] = {}
     exports: dict[Id, ExportForm] = {}
     inputs: dict[Id, InputForm] = {}
+    northbound: NorthboundForm | None = None
     historian: HistorianForm = HistorianForm()

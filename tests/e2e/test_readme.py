@@ -35,6 +35,8 @@ NOT_RUN = {
     "ems import SITE --mapping scada.yaml --from 2026-01-01 --to 2026-03-01": "the same",
     # It needs a plant that was commissioned: tests/scenarios/test_52_signatures.py signs and checks one.
     "ems sign record /var/lib/hybrid-ems/commissioning.json --key ~/keys/eve.key": "needs a record",
+    # It needs a plant with a server: tests/e2e/test_northbound.py runs it.
+    "ems northbound status": "needs a running plant",
     "make test": "the test command itself: .ci/run runs it",
 }
 # What is asked of an edge needs one that runs: tests/unit/cli/test_operator.py runs every such line.
@@ -78,6 +80,13 @@ INSTEAD = (
         r"ems inputs SITE --look",
         "ems inputs demo --look",
         "the same",
+    ),
+    (
+        r"ems northbound map SITE",
+        f"(cat sites/demo/site.yaml; sed -n '/^# in the site file, at its end/,/^```/p' "
+        f"{ROOT}/docs/northbound.md | sed '$d') > sites/demo/served.yaml && "
+        "ems northbound map sites/demo/served.yaml",
+        "SITE stands for a site with servers",
     ),
     (r"ems sign key eve --into ~/keys", "ems sign key eve --into keys", "nothing of ours in a home"),
     (

@@ -28,6 +28,8 @@ WIRE = {
     "cli/day.py": "free ports of this machine, for a demonstration",
     "api/server.py": "serves the page on this machine",
     "connectors/modbus/client.py": "the devices of the site file",
+    "connectors/northbound/listener.py": "whom the site file lets in, at its own servers",
+    "connectors/tls.py": "nobody by itself: what is asked of both sides of a connection",
     "connectors/modbus/rtu_link.py": "the devices of the site file",
     "connectors/scan/over_tcp.py": "the hosts that whoever scans has named",
     "connectors/mqtt/client.py": "the brokers of the site file",

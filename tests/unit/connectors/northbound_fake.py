@@ -11,11 +11,11 @@ from connectors.northbound.door import DeskDoor
 from connectors.northbound.image import Board
 from connectors.northbound.records import FILE, Records
 from connectors.stores.request_desk import RequestDesk
-from ems.clock import VirtualClock
+from ems.clock import Clock, VirtualClock
 from ems.northbound import WriteRights
 from ems.records import StatusRow
+from ems.telemetry import Quality, Reading, Snapshot
 from tests.builders import T0
-from tests.unit.connectors.histories import snapshot
 
 RIGHTS = WriteRights(limits=("dso",), roles=("GridOperator",), subjects=("ppc",), plain_from=("10.0.0.5",))
 PPC = Client(server="ppc", address="10.0.0.9", name="CN=ppc,O=Utility", common_name="ppc", protected=True)
@@ -24,8 +24,8 @@ PPC = Client(server="ppc", address="10.0.0.9", name="CN=ppc,O=Utility", common_n
 class Plant:
     """One edge as its records tell it; time moves when told to."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
-        self.directory, self.clock = directory, VirtualClock(T0)
+    def __init__(self, directory: Path, clock: Clock | None = None, **options: Any) -> None:
+        self.directory, self.clock = directory, VirtualClock(T0) if clock is None else clock
         self.recorder = SqliteRecorder(directory / "history.sqlite")
         self.reader = LiveHistory(directory)
         self.told: list[tuple[str, dict[str, Any]]] = []
@@ -40,11 +40,22 @@ class Plant:
 
     def cycle(self, *, fields: dict[str, Any] | None = None, **values: float | None) -> None:
         """The edge records one cycle, and the board looks."""
-        self.clock.advance(1.0)
-        t_s = self.clock.monotonic_s()
-        self.recorder.readings(snapshot(t_s, **values))
+        if isinstance(self.clock, VirtualClock):
+            self.clock.advance(1.0)
+        now, now_s = self.clock.now(), self.clock.monotonic_s()
+        readings = {
+            (name := key.replace("__", ".")): Reading(
+                point=name,
+                value=value,
+                quality=Quality.COMM_FAILED if value is None else Quality.GOOD,
+                source_time=now,
+                arrived_s=now_s,
+            )
+            for key, value in values.items()
+        }
+        self.recorder.readings(Snapshot(at=now, monotonic_s=now_s, readings=readings))
         told = {"epoch": 7, "cycle_s": 1.0, "mode": "islanded", **(fields or {})}
-        self.recorder.status(StatusRow(process="edge", pid=1, at=T0 + timedelta(seconds=t_s), fields=told))
+        self.recorder.status(StatusRow(process="edge", pid=1, at=now, fields=told))
         self.recorder.flush()
         self.board.look()
 

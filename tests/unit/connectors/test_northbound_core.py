@@ -12,12 +12,12 @@ from connectors.historian.live import LiveHistory
 from connectors.northbound.client import Client
 from connectors.northbound.door import ANSWER_S, Answer, Code, without_role
 from connectors.northbound.image import FRESH_S_MIN, Board
-from connectors.northbound.names import names
 from connectors.northbound.records import FILE, MORE, WAITING_MAX, RecordsReader
 from ems.clock import VirtualClock
 from ems.control import Role
 from ems.control_site import ControlParams, LimitKind, UtilityLimit
 from ems.northbound import WriteRights
+from ems.northbound_names import names
 from ems.requests import TellLimit
 from ems.site_schema import load_site
 from ems.telemetry import Quality

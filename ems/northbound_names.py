@@ -9,7 +9,7 @@ from ems.points import POINTS, Access
 from ems.site import GridMode, Site
 
 LIMIT, CAP, EMS = "limit.", "cap.", "ems."
-RESERVED = ("limit", "cap", "ems", "server")  # no asset of a site that serves may have these names
+RESERVED = ("limit", "cap", "ems", "server", "answer")  # no asset of a site that serves may have these names
 OF_THE_EMS = {  # name -> what it is
     "ems.grid_mode": f"{', '.join(f'{i} {m.value}' for i, m in enumerate(GridMode))}",
     "ems.control": f"the plant's mode of control: {', '.join(f'{i} {m}' for i, m in enumerate(ControlMode))}",
@@ -19,6 +19,14 @@ OF_THE_EMS = {  # name -> what it is
     "ems.held_safe": "1 while the edge holds the plant safe",
     "ems.shadow": "1 while nothing is written to any device",
 }
+OF_A_SERVER = {  # what a server without quality and time of its own adds, as whole numbers
+    "server.beat": "counts images of a living edge, from 0 again after 65535; stands still when it is away",
+    "server.fresh": "1 while the image counts, 0 while nothing of it does",
+    "server.age_s": "seconds since the edge told it",
+    "server.map_id": "changes with the map: the first 16 bits of its SHA-256",
+}
+ANSWER = "answer."  # what the edge made of the last write of a limit
+ANSWERS = "0 nothing was written, 1 waits for the edge, 2 done, 3 refused, 4 no answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

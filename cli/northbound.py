@@ -1,0 +1,140 @@
+"""`ems northbound`: the registers of our own servers, how they do, and what they have refused."""
+
+import argparse
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+from cli._sites import find_site
+from cli.markdown import table
+from connectors.northbound.records import FILE, RecordsReader
+from connectors.northbound.registers import map_id, rows_of
+from connectors.raw_types import MODBUS_TYPES
+from ems.clock import SystemClock
+from ems.errors import EmsError
+from ems.northbound import ModbusServer, ServedRow
+from ems.northbound_names import ANSWER, ANSWERS, LIMIT, OF_A_SERVER, names
+from ems.records import StatusRow
+from ems.site import Site
+from ems.site_schema import load_site
+from ems.telemetry import Quality
+
+HELP = """Our own servers, for a utility, a plant controller or SCADA. map: the registers of a server, for
+whoever reads it. status: how the servers of a running plant do, and what they refused last; the exit code is
+1 where one of them is down."""
+SILENT = timedelta(seconds=30)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    acts = parser.add_subparsers(dest="act", metavar="ACT", required=True)
+    shown = acts.add_parser("map", help="the registers of a server, as Markdown")
+    shown.add_argument("site", help="name of a shipped site, or the path of a site file")
+    shown.add_argument("server", nargs="?", help="its name in the site file; left out: all")
+    status = acts.add_parser("status", help="how the servers do, and what they refused")
+    status.add_argument("--dir", type=Path, default=Path("ems-data"), help="folder of the plant (ems-data)")
+    status.add_argument("--refused", type=int, default=10, help="so many of the newest refusals (10)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show it."""
+    return _status(args.dir, args.refused) if args.act == "status" else _map(args.site, args.server)
+
+
+def _map(site_name: str, wanted: str | None) -> int:
+    path = find_site(site_name)
+    site = load_site(path)
+    servers = {s.id: s for s in site.modbus_servers}
+    if not servers:
+        raise EmsError(f"{path}: found no server under northbound.modbus")
+    if wanted is not None and wanted not in servers:
+        raise EmsError(f"server: found {wanted!r}; allowed: {', '.join(servers)}")
+    for server in servers.values() if wanted is None else [servers[wanted]]:
+        print("\n".join(map_lines(site, server)))
+    return 0
+
+
+def map_lines(site: Site, server: ModbusServer) -> Iterator[str]:
+    """The register map of a server in Markdown."""
+    rows = sorted(rows_of(site, server), key=lambda r: (r.table, r.address))
+    how = "as the site file says" if server.rows else "the automatic map"
+    yield f"### Registers of `{server.id}`"
+    yield ""
+    yield (
+        f"Unit {server.unit_id}, {how}, `server.map_id` {map_id(rows)}. Addresses are zero-based. Value = "
+        "raw × scale + offset, in the unit given. Where there is no good value a float is NaN and a whole "
+        "number the count under *none*. Age in s, 65535: longer, or never. Quality: "
+        f"{', '.join(f'{i} {q.value}' for i, q in enumerate(Quality))}."
+    )
+    head = (
+        "name", "table", "address", "type", "scale", "offset", "unit", "none", "quality", "age", "written",
+        "meaning",
+    )  # fmt: skip
+    yield from table(head, (_row(site, server, r) for r in rows))
+    yield ""
+
+
+def _row(site: Site, server: ModbusServer, row: ServedRow) -> tuple[object, ...]:
+    unit, meaning = _about(site, row.point)
+    kind = MODBUS_TYPES[row.data_type]
+    nothing = row.not_available if row.not_available is not None else kind.sentinel
+    order = "" if kind.registers == 1 or row.word_order == "big" else ", low word first"
+    told = [] if server.writes is None else [f"{LIMIT}{x}" for x in server.writes.limits]
+    writable = row.point in told and row.table != "input"
+    return (
+        f"`{row.point}`",
+        "holding, input" if row.table == "both" else row.table,
+        row.address,
+        row.data_type + order,
+        f"{row.scale:g}",
+        f"{row.offset:g}",
+        unit or "–",
+        "NaN" if nothing is None else nothing,
+        "–" if row.quality_at is None else row.quality_at,
+        "–" if row.age_at is None else row.age_at,
+        ("function 6 or 16" if kind.registers == 1 else "function 16, whole") if writable else "–",
+        meaning,
+    )
+
+
+def _about(site: Site, name: str) -> tuple[str, str]:
+    if name in OF_A_SERVER:
+        return "", OF_A_SERVER[name]
+    if name.startswith(ANSWER):
+        return "", f"what the edge made of the last write of the limit: {ANSWERS}"
+    return next(((n.unit, n.meaning) for n in names(site) if n.name == name), ("", ""))
+
+
+def _status(directory: Path, count: int) -> int:
+    file = directory / FILE
+    if not file.exists():
+        raise EmsError(f"{directory}: no server has run in this folder; --dir is that of `ems run`")
+    reader, now = RecordsReader(file), SystemClock().now()
+    down = 0
+    for name, row in reader.statuses().items():
+        silent = now - row.at > SILENT
+        down += silent or not row.fields.get("up")
+        print("\n".join(_server(name, row, silent=silent)))
+    refusals = reader.refusals(count)
+    if refusals:
+        print("\nRefused, the newest first:")
+    for r in refusals:
+        who = r.client.words if r.client.server else "all"
+        what = f"{r.what} " if r.what else ""
+        print(f"{r.at:%Y-%m-%d %H:%M:%S} UTC  {r.code}  {what}({who}): {r.why}")
+    reader.close()
+    return int(down > 0)
+
+
+def _server(name: str, row: StatusRow, *, silent: bool) -> Iterator[str]:
+    told = row.fields
+    how = "not heard" if silent else "up" if told.get("up") else f"DOWN: {told.get('trouble')}"
+    yield f"{name}: {how}, process {row.pid}, last heard {row.at:%Y-%m-%d %H:%M:%S} UTC"
+    yield (
+        f"  connections {told.get('connections', 0)} now, {told.get('accepted', 0)} accepted; "
+        f"reads {told.get('reads', 0)}, writes {told.get('writes', 0)}, taken {told.get('taken', 0)}, "
+        f"refused {told.get('refused', 0)}"
+    )
+    yield f"  image {told.get('image')}, beat {told.get('beat')}; door {told.get('door')}"
+    if told.get("certificates"):
+        yield f"  certificates: {told['certificates']}"
