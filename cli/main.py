@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "check": "check site files and report every problem at once",
     "runbook": "write what is deployed at a plant as one document",
     "families": "list device families, show what one knows, check one",
+    "read": "read devices of a site file, finished or not, and show registers and values",
     "scan": "ask devices on the wire who they are; reads only",
     "schema": "print the JSON Schema of a site file, for editors",
     "plan": "make one plan and print it",

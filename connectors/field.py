@@ -30,7 +30,7 @@ from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
 from ems.errors import ConfigError
 from ems.records import JsonValue
-from ems.site import Connection, Protocol, Site
+from ems.site import Connection, Devices, Protocol, Site
 from ems.telemetry import Reading
 
 log = structlog.get_logger()
@@ -65,7 +65,7 @@ class FieldIO:
 
     def __init__(  # noqa: PLR0913  each is a port or a choice of the composition root
         self,
-        site: Site,
+        site: Site | Devices,
         *,
         clock: Clock,
         addresses: Mapping[str, tuple[str, int]] | None = None,
@@ -108,12 +108,12 @@ class FieldIO:
                     link = _sunspec(codecs, wire, site)
                 else:
                     link = _link(connection, codecs, host, port, wait_s, clock)
-                if isinstance(link, RegisterLink):
-                    self._registers.append(link)
                 if isinstance(link, OpcUaLink | MqttLink):
                     self._hearing[connection.id] = link
                 if isinstance(link, OpcUaLink | MqttLink | ModbusLink):
                     self._certified[connection.id] = link
+            if isinstance(link, RegisterLink):
+                self._registers.append(link)
             device = Device(
                 connection,
                 codecs,
@@ -258,6 +258,10 @@ class FieldIO:
         device = self._device_of.get(point)
         return "" if device is None else device.strange or device.reason
 
+    def words(self, point: str) -> tuple[int, ...]:
+        """Registers of a point as they came with the last answer; empty where it is not one of registers."""
+        return next((words for link in self._registers if (words := link.words(point))), ())
+
     def links(self) -> dict[str, dict[str, JsonValue]]:
         """State and counters of each connection, for the status row."""
         return {
@@ -350,5 +354,5 @@ def _link(
             raise AssertionError("SunSpec devices are linked over a Modbus link")
 
 
-def _sunspec(codecs: Mapping[str, PointCodec], wire: RegisterWire, site: Site) -> SunSpecLink:
+def _sunspec(codecs: Mapping[str, PointCodec], wire: RegisterWire, site: Site | Devices) -> SunSpecLink:
     return SunSpecLink(list(codecs.values()), wire, authority=site.authority.setpoints)

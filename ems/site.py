@@ -143,6 +143,14 @@ class HistorianParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """Devices on the wire alone, as far as reading them goes: nothing may be written."""
+
+    connections: tuple["Connection", ...]
+    authority: Authority = field(default_factory=lambda: Authority(setpoints={}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Everything known about a plant before it runs."""
 

@@ -49,6 +49,7 @@ class RegisterLink(ABC):
         self._codecs = tuple(codecs)
         self._identity = connection.identity
         self.registers_max = registers_max
+        self._answers: list[tuple[ReadBlock, bytes]] = []  # to the requests of the last read
         self.refused: dict[str, str] = {}  # points whose request was answered by an exception, and by which
         self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
 
@@ -79,11 +80,13 @@ class RegisterLink(ABC):
     async def read(self) -> dict[str, PointValue]:
         out: dict[str, PointValue] = {}
         refused: dict[str, str] = {}
+        answers: list[tuple[ReadBlock, bytes]] = []
         for block, body in self._requests:
             received = await self._exchange(body)
             code = exception_code(received)
             if code is None:
                 block.decode_into(out, received)
+                answers.append((block, received))
                 continue
             quality = Quality.COMM_FAILED if code in GATEWAY_CODES else Quality.DEVICE_BAD
             out |= {codec.point.point: PointValue(None, quality, None) for codec, _ in block.points}
@@ -93,8 +96,16 @@ class RegisterLink(ABC):
                 self._requests = self._plan_reads(
                     read_blocks(self._codecs, hole_max=0, registers_max=self.registers_max)
                 )
-        self.refused = refused
+        self.refused, self._answers = refused, answers
         return out
+
+    def words(self, point: str) -> tuple[int, ...]:
+        """Registers of a point as they came with the last answer; empty where it was not among them."""
+        for block, received in self._answers:
+            for codec, at in block.points:
+                if codec.point.point == point:
+                    return struct.unpack_from(f">{codec.registers}H", received, DATA_AT + at)
+        return ()
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
         return [await self._write_one(codec, value, until_s) for codec, value in values]

@@ -6,10 +6,10 @@ from connectors.sunspec.control import control_of, silence_fault
 from connectors.sunspec.places import Key, spot
 from connectors.sunspec.rows import row_faults
 from ems.errors import BadValue, EmsError, Problem
-from ems.site import Connection, Site
+from ems.site import Connection, Devices, Site
 
 
-def sunspec_problems(site: Site) -> list[Problem]:
+def sunspec_problems(site: Site | Devices) -> list[Problem]:
     """What of a site's SunSpec maps, and of the silences of their setpoints, cannot be worked with."""
     mine = [c for c in site.connections if c.protocol.family == "sunspec"]
     problems = [p for c in mine for p in _of_map(c)]
@@ -45,7 +45,7 @@ def _enabled_twice(connection: Connection) -> Iterator[Problem]:
             yield Problem(file="", line=None, key=where, found=repr(point.address), allowed=allowed)
 
 
-def _of_silences(site: Site, connections: Iterable[Connection]) -> Iterator[Problem]:
+def _of_silences(site: Site | Devices, connections: Iterable[Connection]) -> Iterator[Problem]:
     """What the site file says of a setpoint's silence, and its model cannot be set to do."""
     for point in (p for c in connections for p in c.points if p.writable):
         authority = site.authority.setpoints.get(point.point)

@@ -3,12 +3,16 @@
 The only place in `ems` that knows pydantic and YAML.
 """
 
+import difflib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ems.errors import ConfigError, Problem
-from ems.site import Site
+from ems.site import Devices, Site
 from ems.site_schema.build import build_site
+from ems.site_schema.build_wire import connections
 from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_control import check_control
 from ems.site_schema.checks_family import check_family_file, check_silence, load_families
@@ -26,6 +30,7 @@ from ems.site_schema.checks_tariff import check_tariff
 from ems.site_schema.checks_wire import check_wire
 from ems.site_schema.checks_worst import check_worst_cases
 from ems.site_schema.draft import Draft
+from ems.site_schema.families import FOLDER
 from ems.site_schema.forms import SiteForm
 from ems.site_schema.forms_maps import FamilyForm, MapForm
 from ems.site_schema.placing import read_draft
@@ -34,6 +39,7 @@ __all__ = [
     "check_family_file",
     "family_json_schema",
     "files_of",
+    "load_devices",
     "load_families",
     "load_site",
     "map_json_schema",
@@ -73,6 +79,47 @@ def load_site(path: Path | str) -> Site:
     if problems:
         raise ConfigError(problems)
     return build_site(draft)
+
+
+def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
+    """Devices of a site file that need not be finished: only what is said of these devices must be right.
+
+    Parameters
+    ----------
+    path : the site file; maps are relative to its folder.
+    wanted : names of connections; none: all of them.
+
+    Raises
+    ------
+    ConfigError : with the problems of these devices, of their maps, and of the file where it has no devices.
+    """
+    draft = read_draft(Path(path))
+    known = draft.document.data.get("connections") if isinstance(draft.document.data, dict) else None
+    names = [str(k) for k in known] if isinstance(known, dict) else []
+    for name in [n for n in wanted if n not in names]:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]!r}?" if close else ""
+        draft.add(("connections", name), "no such connection", ", ".join(names) or "none", hint)
+    mine = tuple(wanted) or tuple(names)
+    if not mine:
+        draft.add(("connections",), "no connection", "at least one device")
+    draft.points = [p for p in draft.points if p.connection_id in mine]
+    draft.connections = {name: form for name, form in draft.connections.items() if name in mine}
+    for check in (check_wire, check_identity, check_opcua, check_mqtt):
+        check(draft)
+    theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))
+    forms = draft.connections.values()
+    maps = {*(f.map for f in forms), *(f"{FOLDER}/{f.family}.yaml" for f in forms)}
+    documents = draft.map_documents | draft.shipped_documents
+    files = {d.file for name, d in documents.items() if name in maps}
+    problems = [
+        p
+        for p in _problems(draft)
+        if p.file in files or (p.file == draft.document.file and (not names or theirs.fullmatch(p.key)))
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return Devices(connections=connections(draft))
 
 
 def files_of(path: Path) -> tuple[str, ...]:

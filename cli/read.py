@@ -1,0 +1,126 @@
+"""`ems read`: what devices of a site file answer, register by register; the file need not be finished."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ems.errors import EmsError
+
+if TYPE_CHECKING:
+    from connectors.field import FieldIO
+    from ems.site import Connection, Devices, PointMap
+    from ems.telemetry import Reading
+
+HELP = """Read devices once, or again and again, and print each point: its value, quality, where it is on the
+wire, and the registers as they came. Nothing is written. The site file need not be finished: `connections`
+and the names of the assets are enough. A serial bus is listened to first, and refused where anybody else
+talks on it. A device that serves one client only may drop the running EMS for it. Exit code 0: every point is
+good; 1: one is not; 2: refused."""
+LOOK_S = 0.2
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("site", help="a site file, its folder, or the name of a shipped site")
+    parser.add_argument("device", nargs="*", help="names of connections (all)")
+    parser.add_argument("--every", type=float, metavar="S", help="again every so many seconds, until Ctrl-C")
+    parser.add_argument(
+        "--wait", type=float, default=5.0, metavar="S", help="for the first value of each point [s] (5)"
+    )
+    parser.add_argument(
+        "--listen", type=float, default=10.0, metavar="S", help="to a serial bus first [s] (10)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read and print."""
+    from cli._sites import find_site
+    from ems.site_schema import load_devices
+
+    for option, found in (("--every", args.every), ("--wait", args.wait), ("--listen", args.listen)):
+        if found is not None and not 0.0 < found <= 3600.0:
+            raise EmsError(f"{option}: found {found:g}; allowed: more than 0, up to 3600 s")
+    path = find_site(args.site)
+    devices = load_devices(path, args.device)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the table stands alone
+    try:
+        return asyncio.run(_read(devices, path.parent, args))
+    finally:
+        structlog.reset_defaults()
+
+
+async def _read(devices: "Devices", folder: Path, args: argparse.Namespace) -> int:
+    from connectors.field import FieldIO
+    from ems.clock import SystemClock, wall_s, wall_sleep
+
+    await _listened(devices, args.listen)
+    io = FieldIO(devices, clock=SystemClock(), folder=folder)
+    try:
+        until_s = wall_s() + args.wait
+        while True:
+            readings = {r.point: r for r in await io.read_all()}
+            if all(r.is_good for r in readings.values()) or wall_s() >= until_s:
+                break
+            await wall_sleep(LOOK_S)
+        while True:
+            for connection in devices.connections:
+                print("\n".join(_shown(connection, readings, io)), flush=True)
+            if args.every is None:
+                return 0 if all(r.is_good for r in readings.values()) else 1
+            await wall_sleep(args.every)
+            readings = {r.point: r for r in await io.read_all()}
+    finally:
+        await io.close()
+
+
+async def _listened(devices: "Devices", listen_s: float) -> None:
+    """Refuse a serial bus that somebody else asks questions on."""
+    from connectors.scan.over_serial import SerialAsker
+
+    lines = {c.serial.device: c.serial for c in devices.connections if c.serial is not None}
+    for line in lines.values():
+        print(f"listening to {line.device} for {listen_s:g} s", file=sys.stderr)
+        asker = SerialAsker(line, 1.0)
+        try:
+            await asker.listen(listen_s)
+        finally:
+            asker.close()
+
+
+def _shown(connection: "Connection", readings: Mapping[str, "Reading"], io: "FieldIO") -> Iterator[str]:
+    where = connection.serial.device if connection.serial else f"{connection.host}:{connection.port}"
+    unit = f" unit {connection.unit_id}" if connection.protocol.family in ("modbus", "sunspec") else ""
+    reason = io.links()[connection.id]["reason"]
+    yield f"{connection.id}: {connection.protocol} {where}{unit}{f', {reason}' if reason else ''}"
+    for name, told in (io.identities().get(connection.id) or {}).items():
+        yield f"  identity {name}: {told if told is not None else 'not told'}"
+    if connection.id in io.strangers():
+        yield f"  not the device of its map: {io.strangers()[connection.id]}"
+    wide = max(len(m.point) for m in connection.points)
+    for m in connection.points:
+        why = "" if reason else io.why_unread(m.point)
+        yield f"  {m.point:<{wide}}  {_value(m, readings[m.point], io.words(m.point), why)}"
+
+
+def _value(m: "PointMap", reading: "Reading", words: Sequence[int], why: str) -> str:
+    text = "-" if reading.value is None else f"{reading.value:g} {m.unit}".strip()
+    if reading.value is not None and not m.low <= reading.value <= m.high:
+        why = f"allowed: {m.low:g} to {m.high:g} {m.unit}".rstrip()
+    came = f"[{' '.join(f'{w:04X}' for w in words)}]" if words else ""
+    parts = (f"{text:>14}", f"{reading.quality:<11}", _place(m), came, "" if reading.is_good else why)
+    return "  ".join(part for part in parts if part)
+
+
+def _place(m: "PointMap") -> str:
+    if m.table not in ("holding", "input"):
+        return f"{m.table} {m.address}"
+    order = ", low word first" if m.word_order == "little" and m.data_type[1:] in ("32", "64") else ""
+    sign = "-" if m.sign < 0 else ""
+    factor = f", x {sign}{m.scale:g}" if m.scale != 1.0 or sign else ""
+    bit = f", bit {m.bit}" if m.bit is not None else ""
+    return f"{m.table} {m.address} {m.data_type}{order}{bit}{factor}"
