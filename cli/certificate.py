@@ -3,13 +3,14 @@
 import argparse
 import asyncio
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli._sites import find_site
 from ems.clock import SystemClock
 from ems.errors import EmsError
-from ems.site import Connection, Protocol, UaSecurity
+from ems.site import Connection, Protocol, Site, UaSecurity
 from ems.site_schema import load_site
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--days", type=int, default=YEARS_5, help=f"how long it is valid ({YEARS_5})")
     make.add_argument("--host", default=socket.gethostname(), help="name of this machine (its host name)")
     make.add_argument("--into", type=Path, help="another folder: a successor of the pair that is in use")
+    make.add_argument("--server", metavar="NAME", help="of one of our own OPC UA servers instead")
+    make.add_argument(
+        "--address",
+        action="append",
+        default=[],
+        metavar="IP",
+        help="of a server, as clients call it",
+    )
     show = actions.add_parser("show", help="what a certificate says, and its fingerprints")
     show.add_argument("file", nargs="+", type=Path, help="file of a certificate, DER or PEM")
     fetch = actions.add_parser("fetch", help="ask a server for its certificate")
@@ -82,7 +91,13 @@ def _make(args: argparse.Namespace) -> int:
     path = find_site(args.site)
     if args.days < 1:
         raise EmsError(f"--days: found {args.days}; allowed: 1 or more")
-    pairs = {(s.certificate, s.key): s for _, s in _protected(path).values()}
+    site = load_site(path)
+    if args.server is None:
+        pairs = {(s.certificate, s.key) for _, s in _protected(path).values()}
+        addresses, what = list[str](), "hybrid-ems"
+    else:
+        pairs, addresses = _of_server(site, path, args)
+        what = f"hybrid-ems:server:{args.server}"
     for certificate_name, key_name in pairs:
         certificate_file, key_file = Path(certificate_name), Path(key_name)
         if args.into is not None:
@@ -90,15 +105,38 @@ def _make(args: argparse.Namespace) -> int:
         for there in (certificate_file, key_file):
             if there.exists():
                 raise EmsError(f"{there} is there already; --into FOLDER makes its successor beside it")
-        uri = f"urn:{args.host}:hybrid-ems:{load_site(path).name}"
-        der, key = certificates.make(uri, args.host, now=SystemClock().now(), days=args.days)
+        uri, now = f"urn:{args.host}:{what}:{site.name}", SystemClock().now()
+        der, key = certificates.make(
+            uri, args.host, now=now, days=args.days, addresses=addresses, server=args.server is not None
+        )
         certificates.store(key_file, key, mode=0o600)
         certificates.store(certificate_file, der, mode=0o644)
         print(f"key          {key_file} (mode 0600: never leaves this machine)")
         print(f"certificate  {certificate_file}")
         print("\n".join(certificates.shown(certificates.parse(der))))
-        print("Put the certificate into each server's list of trusted clients, and compare it there.")
+        whose = (
+            "server's list of trusted clients" if args.server is None else "client's list of trusted servers"
+        )
+        print(f"Put the certificate into each {whose}, and compare it there.")
     return 0
+
+
+def _of_server(site: Site, path: Path, args: argparse.Namespace) -> tuple[set[tuple[str, str]], list[str]]:
+    """Where the certificate of one of our own servers goes, and under which addresses it is called."""
+    servers = {s.id: s for s in site.opcua_servers if s.files is not None}
+    if args.server not in servers:
+        known = ", ".join(servers) or "there is none with a certificate under northbound.opc_ua"
+        raise EmsError(f"--server: found {args.server!r}; allowed: {known}")
+    server = servers[args.server]
+    addresses = [*args.address, *([] if ip_address(server.door.host).is_unspecified else [server.door.host])]
+    for address in addresses:
+        try:
+            ip_address(address)
+        except ValueError:
+            raise EmsError(f"--address: found {address!r}; allowed: an address such as 10.0.0.5") from None
+    assert server.files is not None
+    files = (str(path.parent / server.files.certificate), str(path.parent / server.files.key))
+    return {files}, list(dict.fromkeys(addresses))
 
 
 def _show(files: list[Path]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ems.northbound import ModbusServer
+    from ems.northbound_ua import OpcUaServer
     from ems.site import Site
 
 HELP = """Check site files: form and meaning. Every problem is printed with file, line, key, what was
@@ -113,6 +114,7 @@ def protection(site: "Site") -> Iterator[str]:
         else:
             yield f"{d.id}: TLS, {d.protection}, as {d.user} of {d.database} at {d.host}:{d.port}"
     yield from _of_modbus(site)
+    yield from (ua_words(s) for s in site.opcua_servers)
     for c in site.connections:
         if (security := c.security) is None:
             continue
@@ -139,6 +141,29 @@ def _of_modbus(site: "Site") -> Iterator[str]:
         who = ", ".join(door.clients) or ("this machine" if is_loopback(door.host) else "everybody")
         how = "TLS, a certificate on both sides" if door.tls is not None else "PLAIN"
         yield f"server {s.id}: {how}, {door.host}:{door.port}, may be read from {who}; {told_by(s)}"
+
+
+def ua_words(server: "OpcUaServer") -> str:
+    """How one of our own OPC UA servers is protected, who may come in, and who may tell bounds."""
+    from ems.site_schema.checks_opcua import is_loopback
+
+    door = server.door
+    where = f"server {server.id}: OPC UA, {door.host}:{door.port}"
+    from_ = ", ".join(door.clients) or ("this machine" if is_loopback(door.host) else "everywhere")
+    if server.is_open:
+        return (
+            f"{where}, NO PROTECTION, as the site file says: may be read by everybody from {from_}; read-only"
+        )
+    people = ", ".join(u.name for u in server.users) or "nobody"
+    who = f"{people}{' and programs without a user' if server.anonymous else ''}"
+    how = f"{', '.join(server.policies)}, {server.mode}"
+    told = "read-only"
+    if (w := server.writes) is not None:
+        by = [*(f"role {r}" for r in w.roles), *w.subjects]
+        told = f"{', '.join(w.limits)} may be written by {', '.join(by)}"
+    return f"{where}, {how}, programs in {server.files.trusted if server.files else ''}, " + (
+        f"users {who}, from {from_}; {told}"
+    )
 
 
 def told_by(server: "ModbusServer") -> str:

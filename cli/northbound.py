@@ -13,15 +13,16 @@ from connectors.raw_types import MODBUS_TYPES
 from ems.clock import SystemClock
 from ems.errors import EmsError
 from ems.northbound import ModbusServer, ServedRow
-from ems.northbound_names import ANSWER, ANSWERS, LIMIT, OF_A_SERVER, names
+from ems.northbound_names import ANSWER, ANSWERS, LIMIT, OF_A_SERVER, names, ua_namespace
+from ems.northbound_ua import OpcUaServer
 from ems.records import StatusRow
 from ems.site import Site
 from ems.site_schema import load_site
 from ems.telemetry import Quality
 
-HELP = """Our own servers, for a utility, a plant controller or SCADA. map: the registers of a server, for
-whoever reads it. status: how the servers of a running plant do, and what they refused last; the exit code is
-1 where one of them is down."""
+HELP = """Our own servers, for a utility, a plant controller or SCADA. map: the registers or nodes of a
+server, for whoever reads it. status: how the servers of a running plant do, and what they refused last; the
+exit code is 1 where one of them is down."""
 SILENT = timedelta(seconds=30)
 
 
@@ -44,13 +45,14 @@ def run(args: argparse.Namespace) -> int:
 def _map(site_name: str, wanted: str | None) -> int:
     path = find_site(site_name)
     site = load_site(path)
-    servers = {s.id: s for s in site.modbus_servers}
-    if not servers:
-        raise EmsError(f"{path}: found no server under northbound.modbus")
-    if wanted is not None and wanted not in servers:
-        raise EmsError(f"server: found {wanted!r}; allowed: {', '.join(servers)}")
-    for server in servers.values() if wanted is None else [servers[wanted]]:
-        print("\n".join(map_lines(site, server)))
+    lines = {s.id: map_lines(site, s) for s in site.modbus_servers}
+    lines |= {s.id: node_lines(site, s) for s in site.opcua_servers}
+    if not lines:
+        raise EmsError(f"{path}: found no server under northbound")
+    if wanted is not None and wanted not in lines:
+        raise EmsError(f"server: found {wanted!r}; allowed: {', '.join(lines)}")
+    for one in lines.values() if wanted is None else [lines[wanted]]:
+        print("\n".join(one))
     return 0
 
 
@@ -71,6 +73,24 @@ def map_lines(site: Site, server: ModbusServer) -> Iterator[str]:
         "meaning",
     )  # fmt: skip
     yield from table(head, (_row(site, server, r) for r in rows))
+    yield ""
+
+
+def node_lines(site: Site, server: OpcUaServer) -> Iterator[str]:
+    """The nodes of an OPC UA server in Markdown."""
+    told = () if server.writes is None else server.writes.limits
+    yield f"### Nodes of `{server.id}`"
+    yield ""
+    where = f"opc.tcp://{server.door.host}:{server.door.port}{server.endpoint}"
+    yield (
+        f"{where}, namespace `{ua_namespace(site)}`. "
+        "All values are Double; quality is in the status, the time of the value in its source time."
+    )
+    rows = [
+        (f"`s={n.name}`", n.unit or "–", "yes" if n.limit in told else "–", n.meaning) for n in names(site)
+    ]
+    rows += [(f"`s={ANSWER}{x}`", "–", "–", f"what the edge made of the last write: {ANSWERS}") for x in told]
+    yield from table(("node", "unit", "written", "meaning"), rows)
     yield ""
 
 

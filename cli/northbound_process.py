@@ -40,7 +40,7 @@ class Serving(Protocol):
 
     name: str
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Listen. Raises EmsError where it cannot now."""
         ...
 
@@ -62,11 +62,18 @@ async def serve(config: ProcessConfig) -> None:
     board = Board(reader, now=clock.now, monotonic_s=clock.monotonic_s)
     shut = without_role(site.control, owner_name(os.geteuid()))
     door = DeskDoor(config.directory, board, records, monotonic_s=clock.monotonic_s, shut=shut)
-    if shut and any(s.writes for s in site.modbus_servers):
+    told = [s.writes for s in site.modbus_servers] + [s.writes for s in site.opcua_servers]
+    if shut and any(told):
         log.warning("northbound.door.shut", why=shut)
     servings: list[Serving] = [
         ModbusServing(site, s, board, door, records, folder=folder, clock=clock) for s in site.modbus_servers
     ]
+    if site.opcua_servers:  # asyncua is loaded only where it is used
+        from connectors.northbound.ua_server import UaServing
+
+        servings += [
+            UaServing(site, s, board, door, records, folder=folder, clock=clock) for s in site.opcua_servers
+        ]
     house = House(site, reader, board, door, records, servings, clock)
     try:
         while True:
@@ -101,14 +108,14 @@ class House:
         await asyncio.to_thread(self._board.look)
         for serving in self._servings:
             if serving.name not in self._started:
-                self._start(serving)
+                await self._start(serving)
         if self._door.waiting:
             self._door.hear(await asyncio.to_thread(self._answers))
         await asyncio.to_thread(self._records.flush, [self._row(s) for s in self._servings])
 
-    def _start(self, serving: Serving) -> None:
+    async def _start(self, serving: Serving) -> None:
         try:
-            serving.start()
+            await serving.start()
         except EmsError as error:
             if self._down[serving.name] != str(error):
                 log.error("northbound.server.down", server=serving.name, why=str(error))

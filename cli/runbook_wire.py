@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cli.check import told_by
+from cli.check import told_by, ua_words
 from cli.markdown import table
 from connectors.modbus.blocks import REGISTERS_MAX, read_blocks
 from connectors.modbus.rtu_link import registers_max
@@ -83,6 +83,8 @@ def _servers(site: Site) -> Iterator[str]:
         for s in site.modbus_servers
     ]
     yield from table(("server", "where", "clients", "protection", "bounds"), rows)
+    for s in site.opcua_servers:
+        yield from ("", f"- {ua_words(s)}")
 
 
 def map_sections(site: Site) -> Iterator[str]:

@@ -50,6 +50,12 @@ def names(site: Site) -> tuple[Name, ...]:
     return (*_of_the_ems(), *_of_limits(site), *_of_points(site))
 
 
+def ua_namespace(site: Site) -> str:
+    """URI of the names of a plant in an OPC UA server: stays as long as its place in the hierarchy does."""
+    h = site.hierarchy
+    return f"urn:hybrid-ems:{h.organisation}:{h.portfolio}:{h.plant}"
+
+
 def _of_the_ems() -> Iterator[Name]:
     for name, meaning in OF_THE_EMS.items():
         yield Name(name=name, unit="", meaning=meaning)

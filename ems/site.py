@@ -19,6 +19,7 @@ from ems.deferrable import DeferrableParams
 from ems.inputs import InputParams
 from ems.links import DatabaseLink, ExportLink
 from ems.northbound import ModbusServer, TlsFiles
+from ems.northbound_ua import OpcUaServer
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
 from ems.points import POINTS, Access, AssetKind
@@ -189,6 +190,7 @@ class Site:
     databases: tuple[DatabaseLink, ...] = ()
     exports: tuple[ExportLink, ...] = ()
     modbus_servers: tuple[ModbusServer, ...] = ()
+    opcua_servers: tuple[OpcUaServer, ...] = ()
     historian: HistorianParams = field(default_factory=HistorianParams)
     inputs: tuple[InputParams, ...] = ()  # of each kind the first counts, the next where it tells nothing
 

@@ -253,7 +253,7 @@ class ModbusServing:
         """Where it listens."""
         return self._listener.port
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Listen. Raises EmsError where the address or port cannot be had now."""
         self._listener.start()
         if self._contexts is not None:

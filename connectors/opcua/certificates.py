@@ -6,7 +6,9 @@ alternative name; RSA of 2048 bits or more with every policy that is offered her
 
 import os
 import stat
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -28,9 +30,16 @@ class CertificateError(EmsError):
 
 
 def make(
-    application_uri: str, host: str, *, now: datetime, days: int, name: str = "hybrid-ems"
+    application_uri: str,
+    host: str,
+    *,
+    now: datetime,
+    days: int,
+    name: str = "hybrid-ems",
+    addresses: Sequence[str] = (),
+    server: bool = False,
 ) -> tuple[bytes, bytes]:
-    """A new key and its self-signed certificate for a client.
+    """A new key and its self-signed certificate for a client, or for a server.
 
     Parameters
     ----------
@@ -38,6 +47,8 @@ def make(
     host : name of this machine.
     now, days : it is valid from a day before `now`, as clocks differ, for so many days.
     name : common name, what people see in a server's list.
+    addresses : of a server, beside its host.
+    server : whether it is for one.
 
     Returns
     -------
@@ -49,7 +60,9 @@ def make(
         digital_signature=True, content_commitment=True, key_encipherment=True, data_encipherment=True,
         key_agreement=False, key_cert_sign=True, crl_sign=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
-    names = [x509.UniformResourceIdentifier(application_uri), x509.DNSName(host)]
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(application_uri), x509.DNSName(host)]
+    names += [x509.IPAddress(ip_address(a)) for a in addresses]
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH] if server else []
     public = key.public_key()
     certificate = (
         x509.CertificateBuilder()
@@ -62,7 +75,7 @@ def make(
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([*uses, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(key, hashes.SHA256())

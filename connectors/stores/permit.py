@@ -18,7 +18,7 @@ from ems.site_schema import files_of
 FREE = (
     "tariff", "currency", "diesel_per_l", "co2_kg_per_l", "carbon_per_kg", "import_co2_kg_per_kwh", "weather",
     "outages", "maintenance", "deliveries", "deferrables", "hierarchy", "telemetry", "databases", "exports",
-    "historian", "inputs", "modbus_servers",
+    "historian", "inputs", "modbus_servers", "opcua_servers",
 )  # fmt: skip
 LATER = ("tls",)  # fields that came later: where nothing is in them, records of before still hold
 _EACH = {"connections": "connections", "bess": "bess", "gensets": "gensets", "pv": "pv", "feeders": "feeders"}

@@ -54,6 +54,7 @@ from ems.site_schema.checks_links import database_links, export_links
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.checks_mqtt import telemetry_links
 from ems.site_schema.checks_northbound import modbus_servers
+from ems.site_schema.checks_northbound_ua import ua_servers
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
 from ems.site_schema.forms_assets import (
@@ -132,6 +133,7 @@ def build_site(draft: Draft) -> Site:
         exports=export_links(draft),
         inputs=input_params(draft),
         modbus_servers=modbus_servers(draft),
+        opcua_servers=ua_servers(draft),
         historian=HistorianParams(**historian.model_dump()),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from ems.control_site import LimitKind
 from ems.northbound import Door, ModbusServer, ServedRow, TlsFiles, WriteRights
 from ems.northbound_names import ANSWER, LIMIT, OF_A_SERVER, OF_THE_EMS, RESERVED, cap_name
+from ems.site_schema.checks_northbound_ua import check_ua_servers
 from ems.site_schema.checks_opcua import is_loopback
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms_northbound import ModbusServerForm, ServedRowForm, TlsForm, WriteRightsForm
@@ -36,6 +37,8 @@ def check_northbound(draft: Draft) -> None:
         if form.writes is not None:
             _rights(draft, (*loc, "writes"), form, form.writes)
         _rows(draft, (*loc, "map"), form)
+    others = {i: f"{f.host}:{port_of(f)}" for i, f in draft.northbound.modbus.items()}
+    check_ua_servers(draft, draft.northbound.opc_ua, others)
 
 
 def port_of(form: ModbusServerForm) -> int:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ems.site_schema.forms_base import Form, Id, PointId, Text
+from ems.site_schema.forms_northbound_ua import UaServerForm
 from ems.site_schema.quantity import Quantity, SecondsPositive
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -64,3 +65,4 @@ class NorthboundForm(Form):
     """Servers that show the plant to others."""
 
     modbus: dict[Id, ModbusServerForm] = {}
+    opc_ua: dict[Id, UaServerForm] = {}

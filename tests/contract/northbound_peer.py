@@ -37,7 +37,7 @@ async def serving(
         with_limit(site), server, plant.board, plant.door, plant.records, folder=directory, clock=clock
     )
     plant.cycle(grid1__p_kw=123.5, pv1__p_kw=None, fields={"limits_told_kw": {"dso": 300.0}})
-    made.start()
+    await made.start()
     try:
         yield made.port, plant
         made.status()  # raises what is a bug

@@ -47,6 +47,10 @@ WIRE = {
     "connectors/opcua/nodes.py": "the same, to find nodes by their paths",
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
     "cli/certificate.py": "nobody by itself: the name of this machine",
+    "connectors/northbound/ua_server.py": "whoever the servers of the site file let in",
+    "connectors/northbound/ua_connection.py": "nobody by itself: one connection of that server",
+    "connectors/northbound/ua_guard.py": "the same: its sessions",
+    "connectors/northbound/ua_space.py": "nobody: values as OPC UA has them",
     "sim/clock.py": "the time keeper on this machine",
     "sim/ua_device.py": "simulated devices on this machine",
 }
