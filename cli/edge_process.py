@@ -12,25 +12,24 @@ import numpy as np
 from cli import memory
 from cli.clocks import EDGE_PHASE, open_clock
 from cli.edge_people import People, Shown
-from cli.edge_records import before, tell_site, trouble, unkept, unproven, untold, unwritten
+from cli.edge_records import before, tell_site, unproven
 from cli.edge_status import edge_status
+from cli.edge_watches import Watches
 from cli.process_config import ProcessConfig, read_config
 from cli.signs_of_life import SignsOfLife
 from cli.stopping import run_until_stopped
 from cli.writing_permit import permit
 from connectors.field import FieldIO
 from connectors.historian.archive.confirmed import Trimmer
-from connectors.historian.archive.watch import ArchiveWatch, Tell
 from connectors.historian.live import LiveFile, LiveRecorder
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.failing import Failing
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
-from connectors.telemetry.watch import TelemetryWatch
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.pacing import figures
 from dispatch.runtime import EdgeRuntime
-from dispatch.vocabulary import Alarm, Decisions
+from dispatch.vocabulary import Decisions
 from dispatch.writing.budget import going_on
 from dispatch.writing.last_line import Newest
 from ems.clock import Clock, kernel_synchronised
@@ -68,7 +67,7 @@ async def serve(config: ProcessConfig) -> None:
     def event(kind: str, fields: Mapping[str, JsonValue]) -> None:
         recorder.event(clock.now(), kind, fields)
 
-    watches = _watches(config, site, clock, event)
+    watches = Watches(config, site, clock, event)
     people = People(config, clock, event, site.control, ran_before=recorder.boot > 1 or not past.readable)
     runtime = EdgeRuntime(
         site,
@@ -89,7 +88,7 @@ async def serve(config: ProcessConfig) -> None:
         standing=people.standing,
         keep=people.keep,
         strangers=io.strangers,
-        beside=lambda: (*unproven(permitted.doubts), *_beside(recorder, people, io, watches)),
+        beside=lambda: (*unproven(permitted.doubts), *watches.beside(recorder, people, io)),
     )
     people.serve(runtime)
     runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), past.writes)
@@ -115,21 +114,8 @@ async def serve(config: ProcessConfig) -> None:
         with Failing("figures", event).trying("keep what the report looks at"):
             pacer.close()
         recorder.close()
-        for other in (live, plans, *watches):
+        for other in (live, plans, watches):
             other.close()
-
-
-def _beside(
-    recorder: SqliteRecorder, people: People, io: FieldIO, watches: tuple[TelemetryWatch, ArchiveWatch]
-) -> tuple[Alarm, ...]:
-    """Alarms of what lies beside the plant: disk, desks, certificates, links to elsewhere, the past."""
-    watch, archive = watches
-    return (
-        *unwritten(recorder.trouble, standing_kept=not people.unwritten),
-        *trouble(people.failing(), io.expiring()),
-        *untold(watch.down, watch.behind),
-        *unkept(archive.trouble),
-    )
 
 
 def _recorder(config: ProcessConfig, clock: Clock) -> SqliteRecorder:
@@ -137,21 +123,6 @@ def _recorder(config: ProcessConfig, clock: Clock) -> SqliteRecorder:
     if config.keeper_port is not None:
         return SqliteRecorder(config.history, clock=clock, sync=False)
     return SqliteRecorder(config.history, clock=clock, trimmer=Trimmer(config.archive))
-
-
-def _watches(
-    config: ProcessConfig, site: Site, clock: Clock, event: Tell
-) -> tuple[TelemetryWatch, ArchiveWatch]:
-    """Who looks after links and long-term store; in lock-step there are none."""
-    if config.keeper_port is not None:
-        return (
-            TelemetryWatch((), config.telemetry, now=clock.now),
-            ArchiveWatch(None, now=clock.now, event=event),
-        )
-    return (
-        TelemetryWatch(site.links, config.telemetry, now=clock.now),
-        ArchiveWatch(config.archive, now=clock.now, event=event),
-    )
 
 
 def _field(

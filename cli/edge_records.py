@@ -119,6 +119,16 @@ def unkept(store: str) -> tuple[Alarm, ...]:
     return (Alarm(code="historian.store.failing", text=store),) if store else ()
 
 
+def from_elsewhere(late: str, refused: str, overrun: str) -> tuple[Alarm, ...]:
+    """One alarm for all inputs that are late, one for all that were refused, one for an outage too long."""
+    alarms = (
+        Alarm(code="input.late", text=late),
+        Alarm(code="input.refused", text=refused),
+        Alarm(code="outage.overrun", text=overrun),
+    )
+    return tuple(alarm for alarm in alarms if alarm.text)
+
+
 def deaf(failing: Mapping[str, str]) -> tuple[Alarm, ...]:
     """One alarm for everything that keeps people from being heard: it is one disk, or one user database."""
     text = "; ".join(f"{place}: {why}" for place, why in failing.items())

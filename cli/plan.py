@@ -1,6 +1,7 @@
 """`ems plan SITE`: one plan from the command line, as table, JSON, CSV and figures, and why it is so."""
 
 import argparse
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from cli._sites import find_site
 from cli._uncertainty import add_uncertainty_options, uncertainty_of
 from cli.plan_files import write_files
 from cli.plan_screen import show, show_why
+from cli.planner_inputs import PlannerInputs, planner_inputs
+from connectors.inputs.store import FILE
 from ems.clock import SystemClock
 from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.errors import DataError, EmsError
 from ems.explanation import Explanation
-from ems.outage import known_outages
 from ems.plan import PlanLabel
 from ems.ports import Forecaster
 from ems.site import GridMode, Site
@@ -50,6 +52,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="forecasts, CSV or Parquet (docs/forecasting.md); default: typical shapes of the site",
     )
     parser.add_argument("--forecast-zone", metavar="ZONE", help="zone of times in the file that carry none")
+    parser.add_argument(
+        "--inputs",
+        type=Path,
+        metavar="DIR",
+        help="lay the inputs over it that are kept in this folder, as known at the start of the plan",
+    )
     add_uncertainty_options(parser)
     parser.add_argument(
         "--explain", action="store_true", help="say why, each sentence found by solving again (some 10 s)"
@@ -73,8 +81,10 @@ def run(args: argparse.Namespace) -> int:
         gap_ratio=args.gap, time_limit_s=args.limit, node_limit=None, uncertainty=uncertainty
     )
     planner = Planner(site, options)
-    forecast = forecaster(site, args).forecast(planner.horizon(at, known_outages(site.outages, at)), at)
-    plan = planner.plan(condition, forecast, None, 1)
+    told = inputs_of(site, forecaster(site, args), args.inputs)
+    forecast = told.forecaster.forecast(planner.horizon(at, told.outages(at, condition)), at)
+    forecast = told.measured(forecast, condition)
+    plan = replace(planner.plan(condition, forecast, None, 1), inputs=forecast.inputs)
     console = Console()
     show(console, site, plan, forecast.repairs)
     why: Explanation | None = None
@@ -104,6 +114,24 @@ def forecaster(site: Site, args: argparse.Namespace) -> Forecaster:
     if not args.forecast.is_file():
         raise DataError(f"--forecast: found {args.forecast}; allowed: an existing CSV or Parquet file")
     return CsvForecaster(site, args.forecast, timezone=args.forecast_zone, notices=site.outages)
+
+
+def inputs_of(site: Site, base: Forecaster, directory: Path | None) -> PlannerInputs:
+    """What is kept in a folder laid over `base`; without a folder `base` alone.
+
+    Raises
+    ------
+    DataError : nothing was ever kept there, or the site has no inputs.
+    """
+    if directory is None:
+        return planner_inputs(replace(site, inputs=()), base, site.outages, Path())
+    if not site.inputs:
+        raise DataError(f"--inputs: found {site.name}, a site without inputs; allowed: one with some")
+    if not (directory / FILE).is_file():
+        raise DataError(
+            f"--inputs: found no {FILE} in {directory}; allowed: what `ems run` or `ems inputs` keeps"
+        )
+    return planner_inputs(site, base, site.outages, directory)
 
 
 def _start(text: str | None) -> datetime:

@@ -15,6 +15,7 @@ from cli.clocks import PLANNER_PHASE, open_clock
 from cli.explaining import Explaining
 from cli.imported_past import imported_means, with_imported
 from cli.past import PastKeeper, load_past
+from cli.planner_inputs import PlannerInputs, planner_inputs
 from cli.priorities import PLANNER_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
@@ -23,9 +24,8 @@ from connectors.sqlite_file import StoreError
 from connectors.stores.plans import SqlitePlanStore
 from ems.clock import Clock, SystemClock
 from ems.condition import PlantCondition
-from ems.outage import OutageNotice, known_outages
 from ems.plan import Plan
-from ems.ports import Forecaster, HistoryReader
+from ems.ports import HistoryReader
 from ems.records import StatusRow
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
@@ -51,10 +51,9 @@ class PlannerLoop:
     clock: Clock
     history: HistoryReader
     store: SqlitePlanStore
-    forecaster: Forecaster
     planner: Planner
     outlooks: OutlookKeeper
-    notices: tuple[OutageNotice, ...]
+    inputs: PlannerInputs
     explaining: Explaining | None = None
     keep_past: Callable[[], None] = lambda: None
     last: Plan | None = None
@@ -122,11 +121,12 @@ class PlannerLoop:
         self._unpublished = None
 
     def _solve(self, now: datetime, condition: PlantCondition) -> tuple[Plan, Posed]:
-        horizon = self.planner.horizon(now, known_outages(self.notices, now), condition)
-        forecast = self.forecaster.forecast(horizon, now)
+        horizon = self.planner.horizon(now, self.inputs.outages(now, condition), condition)
+        forecast = self.inputs.measured(self.inputs.forecaster.forecast(horizon, now), condition)
         seq = 1 if self.last is None else self.last.seq + 1
         outlook = self.outlooks.at(now, condition)
         plan = self.planner.plan(condition, forecast, self.last, seq, outlook)
+        plan = replace(plan, inputs=forecast.inputs)
         posed = Posed(
             site=self.planner.site, condition=condition, forecast=forecast, options=self.planner.options,
             outlook=outlook,
@@ -198,6 +198,7 @@ async def serve(config: ProcessConfig) -> None:
     if config.solve_limit_s is not None:
         options = replace(options, time_limit_s=config.solve_limit_s, node_limit=None)
     forecaster, measured = make_forecaster(site, history, config)
+    inputs = planner_inputs(site, forecaster, (*site.outages, *config.notices), config.directory)
     keeper = PastKeeper(config.directory)
     planner = Planner(site, options)
     planner.prepare(SystemClock().now())  # the first deadline is all solver
@@ -208,10 +209,9 @@ async def serve(config: ProcessConfig) -> None:
         clock=clock,
         history=history,
         store=store,
-        forecaster=forecaster,
+        inputs=inputs,
         planner=planner,
-        outlooks=OutlookKeeper(site, forecaster, options),
-        notices=(*site.outages, *config.notices),
+        outlooks=OutlookKeeper(site, inputs.forecaster, options),
         explaining=Explaining(store=store, hours=config.explain_h) if config.explain_h > 0.0 else None,
         sign_of_life=lambda: touched(config.planner_sign),
         keep_past=(lambda: keeper.keep(measured)) if config.past is None else lambda: None,

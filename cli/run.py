@@ -37,6 +37,7 @@ MODULES = {
     "telemetry": "cli.telemetry_process",
     "northbound": "cli.northbound_process",
     "archive": "cli.archive_process",
+    "inputs": "cli.inputs_process",
 }
 REPORT_S = 10.0
 EXPLAIN_H_MAX = 24.0
@@ -106,7 +107,11 @@ def run(args: argparse.Namespace) -> int:
         said = f"writing to {site.name}, as commissioned in {record}"
         said += ", UNSIGNED: nobody vouches for these files" if trust is None else ""
     console.print(f"{said}; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it", soft_wrap=True)
-    used = {"telemetry": bool(site.links), "northbound": bool(site.modbus_servers or site.opcua_servers)}
+    used = {
+        "telemetry": bool(site.links),
+        "northbound": bool(site.modbus_servers or site.opcua_servers),
+        "inputs": bool(site.inputs),
+    }
     without = [name for name, wanted in used.items() if not wanted]
     seconds = None if args.minutes is None else 60.0 * args.minutes
     asyncio.run(_run(config, console, seconds, without=without))

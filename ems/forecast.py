@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ems.inputs import InputUse
 from ems.outage import OutageNotice
 from ems.timegrid import FloatArray, TimeGrid
 
@@ -44,3 +45,4 @@ class Forecast:
     repairs: tuple[str, ...] = ()  # every substitution that was made, in words
     scenarios: tuple[ForecastScenario, ...] = ()
     scenario_source: str = ""
+    inputs: tuple[InputUse, ...] = ()  # versions from elsewhere that it rests on

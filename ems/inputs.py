@@ -203,3 +203,10 @@ class InputUse:
     arrived_at: datetime
     sha256: str
     series: tuple[str, ...]
+
+
+def version_age_s(version: InputVersion, seen_at: datetime | None, at: datetime) -> float:
+    """Since it was issued [s]; where the source does not tell that, since it last told it (`seen_at`)."""
+    told = version.issued_told or seen_at is None
+    since = version.issued_at if told else max(seen_at or version.issued_at, version.issued_at)
+    return max(0.0, (at - since).total_seconds())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from ems.inputs import InputUse
 from ems.site import GridMode
 from ems.timegrid import TimeGrid
 
@@ -105,6 +106,7 @@ class Plan:
     # where further demand charges count or a cap is lower for a time: import above it is over one of them
     import_limit_kw: Series = ()
     scenarios: ScenarioCosts | None = None  # of a plan over scenarios: its series are those of the first one
+    inputs: tuple[InputUse, ...] = ()  # versions from elsewhere that its forecast rests on
 
     def available_units(self, step: int) -> tuple[str, ...]:
         """Gensets the plan has on load in a step."""

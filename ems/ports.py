@@ -9,6 +9,7 @@ from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
 from ems.explanation import Explanation
 from ems.forecast import Forecast
+from ems.inputs import InputVersion
 from ems.plan import Plan
 from ems.records import Bucket, CommandRecord, EventRecord, JsonValue, PlanSummary, Sample, StatusRow
 from ems.telemetry import Reading, Snapshot
@@ -36,6 +37,18 @@ class Forecaster(Protocol):
 
     def forecast(self, grid: TimeGrid, issued_at: datetime) -> Forecast:
         """Forecast on `grid` from data before `issued_at` only."""
+        ...
+
+
+class InputKnowledge(Protocol):
+    """What was known of the inputs from elsewhere at a time; nothing where it cannot be read."""
+
+    def known(self, input_id: str, at: datetime, start: datetime, end: datetime) -> Sequence[InputVersion]:
+        """Versions of an input that tell something of [start, end), newest issue first, as known at `at`."""
+        ...
+
+    def seen_at(self, input_id: str, at: datetime) -> datetime | None:
+        """When the source last told what counts, changed or not, by `at`."""
         ...
 
 

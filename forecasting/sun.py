@@ -1,5 +1,7 @@
 """Where the sun stands: enough to know night from day and high from low."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ems.timegrid import FloatArray, IntArray
@@ -9,6 +11,27 @@ _J2000_S = 946728000.0  # 2000-01-01T12:00Z since 1970
 _HORIZON = -0.0145  # sine of -0.833 deg: upper limb of the disc and refraction
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SunVector:
+    """Where the sun stands, as a vector of length 1: (T,) parts to the east, to the north and up."""
+
+    east: FloatArray  # ratio
+    north: FloatArray  # ratio
+    up: FloatArray  # ratio
+
+
+def sun_vector(latitude_deg: float, longitude_deg: float, at_s: FloatArray) -> SunVector:
+    """Direction to the sun at times in seconds since 1970 UTC; its source is that of `sin_elevation`."""
+    declination, hour_angle = _angles(longitude_deg, at_s)
+    latitude = np.deg2rad(latitude_deg)
+    cos_d, sin_d, cos_h = np.cos(declination), np.sin(declination), np.cos(hour_angle)
+    return SunVector(
+        east=-cos_d * np.sin(hour_angle),
+        north=np.cos(latitude) * sin_d - np.sin(latitude) * cos_d * cos_h,
+        up=np.sin(latitude) * sin_d + np.cos(latitude) * cos_d * cos_h,
+    )
+
+
 def sin_elevation(latitude_deg: float, longitude_deg: float, at_s: FloatArray) -> FloatArray:
     """Sine of the sun's elevation at times given in seconds since 1970 UTC.
 
@@ -16,6 +39,16 @@ def sin_elevation(latitude_deg: float, longitude_deg: float, at_s: FloatArray) -
     -----
     Low-precision formula of the Astronomical Almanac, section C (good to about 0.01 deg from 1950 to 2050).
     """
+    declination, hour_angle = _angles(longitude_deg, at_s)
+    latitude = np.deg2rad(latitude_deg)
+    out: FloatArray = np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(
+        declination
+    ) * np.cos(hour_angle)
+    return out
+
+
+def _angles(longitude_deg: float, at_s: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Declination and hour angle [rad]."""
     n = (at_s - _J2000_S) / 86400.0
     mean_longitude = np.deg2rad(280.460 + 0.9856474 * n)
     anomaly = np.deg2rad(357.528 + 0.9856003 * n)
@@ -24,12 +57,7 @@ def sin_elevation(latitude_deg: float, longitude_deg: float, at_s: FloatArray) -
     declination = np.arcsin(np.sin(obliquity) * np.sin(ecliptic))
     ascension = np.arctan2(np.cos(obliquity) * np.sin(ecliptic), np.cos(ecliptic))
     sidereal = np.deg2rad(280.46062 + 360.98564737 * n + longitude_deg)
-    latitude = np.deg2rad(latitude_deg)
-    hour_angle = sidereal - ascension
-    out: FloatArray = np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(
-        declination
-    ) * np.cos(hour_angle)
-    return out
+    return declination, sidereal - ascension
 
 
 class Sun:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from connectors.inputs.store import InputReader
-from ems.inputs import InputKind, InputLook, InputParams, InputVersion
+from ems.inputs import InputKind, InputLook, InputParams, InputVersion, version_age_s
 
 LOOKS = 20
 
@@ -32,17 +32,11 @@ class InputState:
         return self.looks[0] if self.looks and self.looks[0].outcome == "failed" else None
 
 
-def input_age_s(reader: InputReader, params: InputParams, version: InputVersion, at: datetime) -> float:
-    """Age of the version in force [s]. Raises StoreError."""
-    seen = None if version.issued_told else reader.seen_at(params.id, at)
-    since = version.issued_at if seen is None else max(seen, version.issued_at)
-    return max(0.0, (at - since).total_seconds())
-
-
 def input_state(reader: InputReader, params: InputParams, at: datetime) -> InputState:
     """How an input does at `at`. Raises StoreError."""
     version = reader.newest(params.id, at)
-    age_s = None if version is None else input_age_s(reader, params, version, at)
+    seen = reader.seen_at(params.id, at)
+    age_s = None if version is None else version_age_s(version, seen, at)
     reaches = reader.reaches(params.id, at)
     return InputState(
         params=params,

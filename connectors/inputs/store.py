@@ -269,6 +269,41 @@ class InputReader:
         self._file.close()
 
 
+class QuietInputs:
+    """What was known, for a planner: a file that cannot be read now tells nothing, and says so once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._reader = InputReader(directory)
+        self.trouble = ""
+
+    def known(self, input_id: str, at: datetime, start: datetime, end: datetime) -> Sequence[InputVersion]:
+        """As `InputReader.known`; nothing where it cannot be read."""
+        try:
+            found = self._reader.known(input_id, at, start, end)
+        except StoreError as error:
+            self._complain(str(error))
+            return []
+        self.trouble = ""
+        return found
+
+    def seen_at(self, input_id: str, at: datetime) -> datetime | None:
+        """As `InputReader.seen_at`; nothing where it cannot be read."""
+        try:
+            return self._reader.seen_at(input_id, at)
+        except StoreError as error:
+            self._complain(str(error))
+            return None
+
+    def _complain(self, why: str) -> None:
+        if why != self.trouble:
+            log.error("inputs.unreadable", why=why)
+        self.trouble = why
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+
 def statuses(directory: Path) -> Mapping[str, StatusRow]:
     """Status rows of a folder's file, opened and closed. Raises StoreError."""
     with closing(InputReader(directory)) as reader:

@@ -88,6 +88,13 @@ INSTEAD = (
         "ems northbound map sites/demo/served.yaml",
         "SITE stands for a site with servers",
     ),
+    (
+        r"ems plan SITE --inputs ems-data",
+        "mkdir -p priced && cp -r sites/demo/maps priced && cp sites/demo/site.yaml priced && "
+        "printf '\\ninputs:\\n  p: {{kind: price, folder: inbox}}\\n' >> priced/site.yaml && "
+        "(ems inputs priced --look || true) && ems plan priced --inputs ems-data",
+        "SITE stands for a site with inputs",
+    ),
     (r"ems sign key eve --into ~/keys", "ems sign key eve --into keys", "nothing of ours in a home"),
     (
         r"ems sign site /etc/hybrid-ems/site.yaml --key ~/keys/eve.key",

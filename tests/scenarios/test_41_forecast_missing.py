@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cli.past import PastKeeper
+from cli.planner_inputs import planner_inputs
 from cli.planner_process import PlannerLoop, make_forecaster
 from cli.process_config import ProcessConfig
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
@@ -125,9 +126,9 @@ def planner_loop(directory: Path, clock: VirtualClock) -> PlannerLoop:
     keeper = PastKeeper(directory)
     return PlannerLoop(
         config=config, clock=clock, history=history, store=SqlitePlanStore(config.plans),
-        forecaster=forecaster, planner=Planner(site(), OPTIONS),
+        inputs=planner_inputs(site(), forecaster, (), directory), planner=Planner(site(), OPTIONS),
         outlooks=OutlookKeeper(site(), forecaster, OPTIONS),
-        notices=(), keep_past=lambda: keeper.keep(measured),
+        keep_past=lambda: keeper.keep(measured),
     )  # fmt: skip
 
 

@@ -1,0 +1,103 @@
+"""How the inputs do, as the edge sees it: looked at by a thread, so that a slow disk costs no cycle."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from connectors.inputs.state import InputState
+from connectors.inputs.store import statuses
+from connectors.sqlite_file import StoreError
+from ems.inputs import InputParams
+from ems.records import JsonValue, StatusRow
+
+LOOK_S = 5.0
+SILENT_S = 60.0  # a row that is older is that of a process which hangs or is gone
+PREFIX = "input_"  # of the name of a status row, before that of the input
+OVERALL = "inputs"
+
+
+def input_row(state: InputState, trouble: str) -> dict[str, JsonValue]:
+    """Fields of the status row of one input; `trouble`: why what came cannot be kept."""
+    version, failed = state.version, state.failed
+    return {
+        "kind": str(state.params.kind),
+        "version": None if version is None else version.id,
+        "issued_at": None if version is None else version.issued_at.isoformat(),
+        "age_s": state.age_s,
+        "reaches": None if state.reaches is None else state.reaches.isoformat(),
+        "late": state.late,
+        "failed": "" if failed is None else failed.detail,
+        "refused": "" if state.refused is None else f"{state.refused.file}: {state.refused.detail}",
+        "trouble": trouble,
+    }
+
+
+class InputWatch:
+    """Reads the status rows of the inputs every few seconds.
+
+    Parameters
+    ----------
+    inputs : those of the site file; with none nothing is done.
+    directory : of the file of the process that looks after them.
+    now : record time.
+    """
+
+    def __init__(
+        self, inputs: Sequence[InputParams], directory: Path, *, now: Callable[[], datetime]
+    ) -> None:
+        self._inputs, self._directory, self._now = tuple(inputs), directory, now
+        self._began = now()
+        self._told = ("", "", "")
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="input watch", daemon=True)
+        if self._inputs:
+            self._thread.start()
+
+    @property
+    def told(self) -> tuple[str, str, str]:
+        """What is late, what was refused, which outage overruns; empty texts where all is well."""
+        return self._told
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        while not self._closing.wait(LOOK_S):
+            try:
+                rows = statuses(self._directory)
+            except StoreError as error:
+                self._told = (str(error), *self._told[1:])
+                continue
+            self._told = troubles(self._inputs, rows, self._now(), self._began)
+
+
+def troubles(
+    inputs: Sequence[InputParams], rows: Mapping[str, StatusRow], now: datetime, began: datetime
+) -> tuple[str, str, str]:
+    """What is late, what was refused, which outage overruns; empty texts where all is well.
+
+    Parameters
+    ----------
+    rows : status rows by name of the process.
+    began : rows are not missed so soon after this.
+    """
+    late, refused = [], []
+    for params in inputs:
+        row = rows.get(PREFIX + params.id)
+        if row is None or (now - row.at).total_seconds() > SILENT_S:
+            if (now - began).total_seconds() > SILENT_S:
+                late.append(f"{params.id}: nobody looks; see inputs.log")
+            continue
+        if row.fields.get("trouble"):
+            late.append(f"{params.id}: cannot be kept: {row.fields['trouble']}")
+        elif row.fields.get("late"):
+            why = row.fields.get("failed")
+            late.append(f"{params.id}: {row.fields['late']}" + (f" ({why})" if why else ""))
+        if row.fields.get("refused"):
+            refused.append(f"{params.id}: {str(row.fields['refused']).splitlines()[0]}")
+    overall = rows.get(OVERALL)
+    fresh = overall is not None and (now - overall.at).total_seconds() <= SILENT_S
+    overrun = str(overall.fields.get("overrun", "")) if overall is not None and fresh else ""
+    return "; ".join(late), "; ".join(refused), overrun

@@ -1,0 +1,178 @@
+"""The planner's plans rest on what was known of its inputs, and name it."""
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cli.inputs_process as process
+from cli.main import main
+from cli.planner_inputs import planner_inputs
+from cli.process_config import ProcessConfig
+from connectors.inputs.store import InputReader, InputStore, statuses
+from connectors.stores.plans import PlanReader
+from ems.condition import PlantCondition
+from ems.input_rules import house_provider
+from ems.inputs import AnnouncedOutage, InputKind, InputParams, InputVersion
+from ems.outage import OutageNotice
+from ems.plan import Plan
+from ems.series import UniformSeries
+from ems.site import GridMode, Site
+from forecasting.history import HistoryForecaster
+from tests.builders import site
+from tests.scenarios.test_41_forecast_missing import AT, POSE, LimitedClock, planner_loop
+from tests.unit.connectors.inputs_here import site_with
+
+HOUR = timedelta(hours=1)
+
+
+def one(kind: str, **changes: Any) -> InputParams:
+    found = InputKind(kind)
+    return InputParams(id=kind, kind=found, provider=house_provider(found), folder="x", **changes)
+
+
+def store(tmp_path: Path, input_id: str, issued: datetime, **told: Any) -> None:
+    version = InputVersion(
+        input=input_id, issued_at=issued, issued_told=True, arrived_at=issued, source="a.csv",
+        sha256="ab" * 32, **told,
+    )  # fmt: skip
+    kept = InputStore(tmp_path)
+    kept.take(version, b"raw")
+    kept.close()
+
+
+def plan(
+    tmp_path: Path, plant: Site, condition: PlantCondition, notices: tuple[OutageNotice, ...] = ()
+) -> Plan:
+    """What the planner's loop makes at AT."""
+    loop = planner_loop(tmp_path, LimitedClock(AT, 1.0))
+    try:
+        loop.inputs = planner_inputs(plant, HistoryForecaster(plant, {}, {}), notices, tmp_path)
+        made, posed = loop._solve(AT, condition)
+        assert posed.forecast.inputs == made.inputs
+        loop._publish(made)
+    finally:
+        loop.store.close()
+    return made
+
+
+def now(**changes: Any) -> PlantCondition:
+    return replace(POSE.condition(), at=AT, **changes)
+
+
+def test_plan_names_the_versions_it_rests_on_and_keeps_them(tmp_path: Path):
+    prices = UniformSeries(start=AT, step_s=3600.0, values=np.array([0.5, -0.2] + [0.3] * 30))
+    store(tmp_path, "price", AT - HOUR, series={"import_per_kwh": prices})
+    plant = replace(site(), inputs=(one("price"),))
+    made = plan(tmp_path, plant, now())
+    assert made.import_per_kwh[:5] == pytest.approx((0.5,) * 4 + (-0.2,))
+    (use,) = made.inputs
+    assert (use.input, use.version, use.issued_at, use.sha256) == ("price", 1, AT - HOUR, "ab" * 32)
+    kept = PlanReader(tmp_path / "plans.sqlite").get(made.plan_id)
+    assert kept is not None
+    assert kept.inputs == made.inputs
+    found = InputReader(tmp_path).version(use.version)
+    assert found is not None
+    assert found[1] == b"raw", "the bytes it was made on are still there"
+
+
+def test_plan_without_inputs_is_as_it_was(tmp_path: Path):
+    base = HistoryForecaster(site(), {}, {})
+    told = planner_inputs(site(), base, (), tmp_path)
+    assert told.forecaster is base
+    forecast = base.forecast(planner_loop(tmp_path, LimitedClock(AT, 1.0)).planner.horizon(AT), AT)
+    assert told.measured(forecast, now(grid_mode=GridMode.ISLANDED)) is forecast
+    assert told.outages(AT, now()) == ()
+
+
+def announce(tmp_path: Path, start: datetime, end: datetime) -> None:
+    told = AnnouncedOutage(id="a", issued_at=AT - 9 * HOUR, start=start, end=end)
+    store(tmp_path, "outages", AT - 9 * HOUR, outages=(told,))
+
+
+def test_announced_outage_is_planned_as_an_island_and_named(tmp_path: Path):
+    announce(tmp_path, AT + HOUR, AT + 3 * HOUR)
+    made = plan(tmp_path, replace(site(), inputs=(one("outages"),)), now())
+    modes = dict(zip((s - AT for s in made.grid.starts()), made.grid_mode, strict=True))
+    assert modes[timedelta(0)] is GridMode.GRID_TIED
+    assert modes[HOUR] is GridMode.ISLANDED
+    assert modes[3 * HOUR] is GridMode.GRID_TIED
+    assert made.inputs[0].series == ("outages.a",)
+
+
+def test_mains_that_are_back_early_end_the_outage_only_where_that_is_declared(tmp_path: Path):
+    announce(tmp_path, AT - 2 * HOUR, AT + 3 * HOUR)
+    back = now(grid_losses=(AT - 2 * HOUR,), mains_good_s=700.0)
+    for mains_back_s, later in ((None, GridMode.ISLANDED), (600.0, GridMode.GRID_TIED)):
+        plant = replace(site(), inputs=(one("outages", mains_back_s=mains_back_s),))
+        (tmp_path / "plans.sqlite").unlink(missing_ok=True)
+        made = plan(tmp_path, plant, back)
+        assert made.grid_mode[0] is GridMode.GRID_TIED, "the mains are measured"
+        assert made.grid_mode[3] is later
+        assert any("the mains are back before its end" in n for n in made.notes) is (mains_back_s is not None)
+
+
+def test_outage_that_overruns_is_told_and_planned_on_from_now(tmp_path: Path):
+    announce(tmp_path, AT - 3 * HOUR, AT - HOUR / 2)
+    away = now(grid_mode=GridMode.ISLANDED, forming="bess1", grid_losses=(AT - 3 * HOUR,), mains_good=False)
+    made = plan(tmp_path, replace(site(), inputs=(one("outages"),)), away)
+    assert any("outages.a was announced until" in n and "the mains are not back" in n for n in made.notes)
+    assert made.grid_mode[:4] == (GridMode.ISLANDED,) * 4
+
+
+INPUTS = """
+  market: {kind: price, folder: inbox, every_s: 1}
+  sky: {kind: weather, provider: open_meteo, url: 'http://127.0.0.1:9/v1', timeout_s: 2}
+"""
+
+
+def test_process_takes_files_and_says_how_each_input_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    site_with(tmp_path, INPUTS)
+    (tmp_path / "inbox").mkdir()
+    today = datetime.now().astimezone().replace(minute=0, second=0, microsecond=0)
+    rows = "".join(f"{(today + n * HOUR).isoformat()},0.2\n" for n in range(3))
+    (tmp_path / "inbox" / "a.csv").write_text("time,import_per_kwh\n" + rows)
+    monkeypatch.setattr(process, "STATUS_S", 0.1)
+    config = ProcessConfig(site=tmp_path / "site.yaml", directory=tmp_path)
+
+    async def until_taken() -> None:
+        task = asyncio.create_task(process.serve(config))
+        give_up_s = time.monotonic() + 60.0
+        while time.monotonic() < give_up_s and not task.done():
+            row = statuses(tmp_path).get("input_market")
+            if row is not None and row.fields["version"] is not None:
+                break
+            await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(until_taken())
+    found = statuses(tmp_path)
+    assert found["input_market"].fields["late"] == ""
+    assert found["input_sky"].fields["late"] == "nothing came yet"
+    assert found["inputs"].fields == {"inputs": 2, "overrun": ""}
+    assert [p.name[17:] for p in (tmp_path / "inbox" / "archive").iterdir()] == ["a.csv"]
+
+
+def test_plan_from_the_command_line_rests_on_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    site_with(tmp_path, "  price: {kind: price, folder: inbox}\n")
+    monkeypatch.chdir(tmp_path)
+    start = datetime(2026, 3, 18, 6, tzinfo=AT.tzinfo)
+    common = ["plan", ".", "--at", start.isoformat(), "--gap", "0.1", "--out", "out", "--inputs"]
+    assert main([*common, "run"]) == 2
+    assert "--inputs: found no inputs.sqlite in run" in capsys.readouterr().err
+    prices = UniformSeries(start=start, step_s=3600.0, values=np.full(72, 0.777))
+    store(tmp_path / "run", "price", start - HOUR, series={"import_per_kwh": prices})
+    assert main([*common, "run"]) == 0
+    assert "0.777" in (tmp_path / "out" / "plan.csv").read_text()
+    assert '"version":1' in (tmp_path / "out" / "plan.json").read_text().replace(" ", "")
+    assert main(["plan", "demo", "--inputs", "run"]) == 2
+    assert "a site without inputs" in capsys.readouterr().err

@@ -1,0 +1,121 @@
+"""What people hear of inputs, and threads that look at sources which hang."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cli.edge_records import from_elsewhere
+from connectors.inputs.keeper import Feed, Keeper
+from connectors.inputs.state import input_state
+from connectors.inputs.store import InputReader, InputStore, QuietInputs, statuses
+from connectors.inputs.watch import OVERALL, PREFIX, SILENT_S, input_row, troubles
+from connectors.inputs.web import Web
+from connectors.sqlite_file import StoreError
+from ems.inputs import InputLook
+from ems.records import JsonValue, StatusRow
+from tests.unit.connectors.inputs_here import NOW, params
+
+LONG_AGO = NOW - timedelta(days=1)
+FINE: dict[str, JsonValue] = {"late": "", "failed": "", "refused": "", "trouble": ""}
+
+
+def rows(age_s: float = 0.0, overrun: str = "", **fields: JsonValue) -> Mapping[str, StatusRow]:
+    at = NOW - timedelta(seconds=age_s)
+    return {
+        PREFIX + "one": StatusRow(process=PREFIX + "one", pid=1, at=at, fields=FINE | fields),
+        OVERALL: StatusRow(process=OVERALL, pid=1, at=at, fields={"overrun": overrun}),
+    }
+
+
+def test_inputs_that_are_late_refused_or_overrun_are_told():
+    given = [params()]
+    assert troubles(given, rows(), NOW, LONG_AGO) == ("", "", "")
+    late, refused, overrun = troubles(
+        given,
+        rows(late="3.0 h old; allowed: 2.0 h", failed="no line", refused="a.csv: one\ntwo", overrun="x was"),
+        NOW,
+        LONG_AGO,
+    )
+    assert late == "one: 3.0 h old; allowed: 2.0 h (no line)"
+    assert refused == "one: a.csv: one"
+    assert overrun == "x was"
+    assert troubles(given, rows(trouble="disk full"), NOW, LONG_AGO)[0] == "one: cannot be kept: disk full"
+    for missing in (rows(SILENT_S + 1.0, overrun="x was"), {}):
+        assert troubles(given, missing, NOW, LONG_AGO) == ("one: nobody looks; see inputs.log", "", "")
+        assert troubles(given, missing, NOW, NOW) == ("", "", "")
+    told = from_elsewhere("a", "b", "c")
+    assert [a.code for a in told] == ["input.late", "input.refused", "outage.overrun"]
+    assert from_elsewhere("", "", "") == ()
+
+
+def test_status_row_says_what_is_in_force_and_what_was_refused(tmp_path: Path):
+    store = InputStore(tmp_path)
+    store.tell(InputLook(input="one", at=NOW, outcome="refused", detail="line 3", file="b.csv"))
+    fields = input_row(input_state(InputReader(tmp_path), params(age_s_max=60.0), NOW), "")
+    assert (fields["late"], fields["refused"], fields["version"]) == (
+        "nothing came yet",
+        "b.csv: line 3",
+        None,
+    )
+    row = StatusRow(process=PREFIX + "one", pid=1, at=NOW, fields=fields)
+    store.status(row)
+    store.close()
+    assert statuses(tmp_path) == {row.process: row}
+
+
+def test_planner_goes_on_without_a_file_that_cannot_be_read(tmp_path: Path):
+    InputStore(tmp_path).close()
+    quiet = QuietInputs(tmp_path)
+    assert quiet.known("one", NOW, NOW, NOW + timedelta(days=1)) == []
+    quiet.close()
+    (tmp_path / "inputs.sqlite").write_bytes(b"no database at all, of that be sure" * 100)
+    quiet = QuietInputs(tmp_path)
+    assert quiet.known("one", NOW, NOW, NOW + timedelta(days=1)) == []
+    assert quiet.seen_at("one", NOW) is None
+    assert "inputs.sqlite" in quiet.trouble
+
+
+def feed(store: InputStore, name: str, source: Web) -> Feed:
+    return Feed(
+        params=replace(params(every_s=0.02), id=name), rules={}, store=store, now=lambda: NOW, source=source,
+        doubts=lambda version: (),
+    )  # fmt: skip
+
+
+class Looks:
+    """Feeds that hang, that cannot keep what came, or that look and look."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.looked = {"quick": 0, "hangs": 0, "full": 0}
+        self.enough = threading.Event()
+
+    def look(self, of: Feed) -> list[InputLook]:
+        name = of.params.id
+        self.looked[name] += 1
+        if name == "hangs":
+            self.go.wait(30.0)
+        if name == "full":
+            raise StoreError("disk full")
+        if self.looked["quick"] >= 20 and self.looked["full"]:
+            self.enough.set()
+        return []
+
+
+def test_source_that_hangs_and_a_full_disk_hold_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    looks, store = Looks(), InputStore(tmp_path)
+    monkeypatch.setattr(Feed, "look", lambda self: looks.look(self))
+    source = Web(params(folder=None, url="http://127.0.0.1/", protection="plain"), tmp_path)
+    keeper = Keeper(feeds=[feed(store, name, source) for name in looks.looked])
+    keeper.start()
+    assert looks.enough.wait(30.0)
+    assert looks.looked["hangs"] == 1
+    assert keeper.trouble == {"full": "disk full"}
+    assert keeper.bug is None
+    looks.go.set()
+    keeper.close(10.0)
+    store.close()
