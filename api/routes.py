@@ -31,6 +31,8 @@ from api.schemas import (
     ExplanationOut,
     HealthOut,
     HistoryOut,
+    InputOut,
+    InputsOut,
     PlanOut,
     PlansOut,
     ReadingOut,
@@ -40,6 +42,8 @@ from api.schemas import (
     SnapshotOut,
 )
 from ems.condition import PlantCondition
+from ems.inputs import InputParams
+from ems.records import StatusRow
 from ems.telemetry import Reading
 
 T = TypeVar("T")
@@ -107,7 +111,36 @@ def plant_routes(readers: Readers) -> APIRouter:
             raise HTTPException(404, "the edge has not completed a cycle yet")
         return JSONResponse(finite(_CONDITION.dump_python(found, mode="json")))
 
+    @router.get("/inputs", response_model=InputsOut)
+    def inputs(_: NoParameters) -> Response:
+        """Prices, weather, forecasts and announced outages from elsewhere, and how each does."""
+        rows = readers.statuses()
+        overall = rows.get("inputs")
+        return answer(
+            InputsOut(
+                at=readers.clock.now(),
+                overrun="" if overall is None else str(overall.fields.get("overrun", "")),
+                inputs=[_input(p, rows.get(f"input_{p.id}")) for p in site.inputs],
+            )
+        )
+
     return router
+
+
+def _input(params: InputParams, row: StatusRow | None) -> InputOut:
+    found: dict[str, Any] = {} if row is None else dict(row.fields)
+    texts = {name: str(found.get(name, "")) for name in ("failed", "refused", "trouble")}
+    return InputOut(
+        input=params.id,
+        kind=params.kind,
+        told_at=None if row is None else row.at,
+        version=found.get("version"),
+        issued_at=found.get("issued_at"),
+        age_s=found.get("age_s"),
+        reaches=found.get("reaches"),
+        late="nobody looks" if row is None else str(found.get("late", "")),
+        **texts,
+    )
 
 
 def _reading(readers: Readers, reading: Reading, now: datetime) -> ReadingOut:

@@ -13,6 +13,7 @@ from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.archive import keeper
 from connectors.historian.live import LiveHistory
+from connectors.inputs.store import statuses as input_statuses
 from connectors.stores.plans import PlanReader
 from connectors.telemetry.ledger import statuses
 from dispatch.supervision.ladder import ladder_rows
@@ -30,7 +31,8 @@ async def serve_api(config: ProcessConfig) -> None:
     def more_statuses() -> Mapping[str, StatusRow]:
         own = StatusRow(process="api", pid=os.getpid(), at=clock.now().astimezone(UTC), fields={})
         links = statuses(config.telemetry) if site.links else {}
-        return {"api": own, **plans.statuses(), **links, **keeper.statuses(config.archive)}
+        told = input_statuses(config.directory) if site.inputs else {}
+        return {"api": own, **plans.statuses(), **links, **told, **keeper.statuses(config.archive)}
 
     app = create_app(
         site=site,

@@ -29,6 +29,13 @@ class PlannerInputs:
         """Announced outages that are still to be reckoned with."""
         return standing(known_outages(self.notices(now), now), condition, self._mains_back_s())
 
+    def changed(self, since: datetime, now: datetime) -> bool:
+        """Whether an outage that is not over was announced, revised or cancelled since a plan was made."""
+        if not self.site.inputs:
+            return False
+        ahead = [{(n.id, n.start, n.end) for n in self.notices(at) if n.end > now} for at in (since, now)]
+        return ahead[0] != ahead[1]
+
     def measured(self, forecast: Forecast, condition: PlantCondition) -> Forecast:
         """Without outages that are over early; with a word of one that overruns."""
         if not self.site.inputs:

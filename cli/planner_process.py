@@ -93,15 +93,19 @@ class PlannerLoop:
     def _reason(self, condition: PlantCondition) -> str | None:
         if condition.grid_mode is GridMode.UNKNOWN:
             return None  # nothing to start from yet
-        edge = self.history.statuses().get("edge")
-        return replan_reason(
+        edge, now = self.history.statuses().get("edge"), self.clock.now()
+        reason = replan_reason(
             self.last,
             condition,
-            self.clock.now(),
+            now,
             followed=edge is not None and edge.fields.get("plan_id") is not None,
             replan_s=self.config.replan_s,
             spacing_s=_SPACING_S,
         )
+        if reason is not None or self.last is None:
+            return reason
+        aged = (now - self.last.issued_at).total_seconds() >= _SPACING_S
+        return "announced outages changed" if aged and self.inputs.changed(self.last.issued_at, now) else None
 
     async def _plan(self, condition: PlantCondition) -> None:
         """Plan from what was seen now: in lock-step the edge moves on while the solve is on its way."""

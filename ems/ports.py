@@ -43,7 +43,9 @@ class Forecaster(Protocol):
 class InputKnowledge(Protocol):
     """What was known of the inputs from elsewhere at a time; nothing where it cannot be read."""
 
-    def known(self, input_id: str, at: datetime, start: datetime, end: datetime) -> Sequence[InputVersion]:
+    def known(
+        self, input_id: str, at: datetime, start: datetime, end: datetime, limit: int
+    ) -> Sequence[InputVersion]:
         """Versions of an input that tell something of [start, end), newest issue first, as known at `at`."""
         ...
 

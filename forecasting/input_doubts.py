@@ -44,5 +44,5 @@ def sun_doubts(site: Site, version: InputVersion) -> Iterator[tuple[str, str, st
                 f"at most {top:g} while the sun is down (another zone?)",
             )
         high = np.isfinite(values) & (sun.middle(np.arange(lo, hi)) > HIGH_SINE)
-        if not name.endswith(".p10") and high.sum() >= 4 * NOON_H and not values[high].any():
+        if name == GHI and high.sum() >= 4 * NOON_H and not values[high].any():
             yield name, f"nothing but 0 in {high.sum() / 4:g} h of high sun", "some light (another column?)"

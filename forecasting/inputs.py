@@ -35,6 +35,8 @@ from forecasting.from_weather import Place, clearness, pv_kw
 from forecasting.slots import onto_grid, slot_range, to_slots
 
 OUTAGES_BACK, OUTAGES_AHEAD = timedelta(days=40), timedelta(days=500)
+VERSIONS_MAX = 100  # of a series, newest first: what is older fills hardly anything
+ISSUES_MAX = 5000  # of announcements: an old one may be of a day that is still to come
 ENDED_AGO = timedelta(days=1)  # outages that ended no longer ago may overrun
 _SURE = list(Certainty)
 _TINY = 1e-9
@@ -121,7 +123,8 @@ class InputForecaster:
         """Those that may count, newest issue first."""
         if params.id not in told.versions:
             start = told.grid.start - timedelta(hours=1)
-            found = list(self._knowledge.known(params.id, at, start, told.grid.end + timedelta(hours=1)))
+            end = told.grid.end + timedelta(hours=1)
+            found = list(self._knowledge.known(params.id, at, start, end, VERSIONS_MAX))
             if not found:
                 told.notes.append(f"input {params.id}: tells nothing of this time; our own instead")
             told.versions[params.id] = self._fresh(params, found, told, at)
@@ -189,7 +192,9 @@ class InputForecaster:
         for plant, kw in own.items():
             values = self._asset(told, f"pv.{plant}", at)
             weather = self._by_weather(told, plant, at)
-            by_weather = own_share * kw + (1.0 - own_share) * told.on_grid(weather, kw)[0]
+            sunny = told.on_grid(weather, np.full(len(kw), np.nan))[0]
+            blend = own_share * kw + (1.0 - own_share) * sunny
+            by_weather = np.where(np.isfinite(sunny), blend, kw)
             told_kw = told.on_grid(values, by_weather)[0]
             either = np.where(np.isfinite(values), values, weather)
             self._over(told, f"pv.{plant}", either, kw)
@@ -277,7 +282,7 @@ def _current(
     params: InputParams, knowledge: InputKnowledge, at: datetime
 ) -> Iterator[tuple[OutageNotice, InputVersion]]:
     """The newest issue of each outage, where it is not cancelled, and the version that told it."""
-    known = list(knowledge.known(params.id, at, at - OUTAGES_BACK, at + OUTAGES_AHEAD))
+    known = list(knowledge.known(params.id, at, at - OUTAGES_BACK, at + OUTAGES_AHEAD, ISSUES_MAX))
     newest: dict[str, tuple[AnnouncedOutage, InputVersion]] = {}
     for version in known[:1] if params.complete else reversed(known):
         for outage in version.outages:

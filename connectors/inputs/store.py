@@ -36,7 +36,6 @@ log = structlog.get_logger()
 FILE = "inputs.sqlite"
 KEEP = timedelta(days=400)  # versions, with the bytes they came in
 KEEP_LOOKS = timedelta(days=100)
-VERSIONS_MAX = 100  # that one question reads
 SEEN = ("taken", "older", "same")
 INPUTS = Schema(
     name="inputs",
@@ -208,7 +207,9 @@ class InputReader:
     def __init__(self, directory: Path) -> None:
         self._file = ReadOnlyFile(directory / FILE, INPUTS)
 
-    def known(self, input_id: str, at: datetime, start: datetime, end: datetime) -> Sequence[InputVersion]:
+    def known(
+        self, input_id: str, at: datetime, start: datetime, end: datetime, limit: int
+    ) -> Sequence[InputVersion]:
         """Versions that tell something of [start, end), newest issue first, as known at `at`.
 
         Raises
@@ -217,7 +218,7 @@ class InputReader:
         """
         rows = self._file.rows(
             _BY_THEN + "AND end_ms > ? AND first_ms < ? " + _NEWEST,
-            (input_id, to_ms(at), to_ms(at), to_ms(start), to_ms(end), VERSIONS_MAX),
+            (input_id, to_ms(at), to_ms(at), to_ms(start), to_ms(end), limit),
         )
         return [_unpacked(row) for row in rows]
 
@@ -276,10 +277,12 @@ class QuietInputs:
         self._reader = InputReader(directory)
         self.trouble = ""
 
-    def known(self, input_id: str, at: datetime, start: datetime, end: datetime) -> Sequence[InputVersion]:
+    def known(
+        self, input_id: str, at: datetime, start: datetime, end: datetime, limit: int
+    ) -> Sequence[InputVersion]:
         """As `InputReader.known`; nothing where it cannot be read."""
         try:
-            found = self._reader.known(input_id, at, start, end)
+            found = self._reader.known(input_id, at, start, end, limit)
         except StoreError as error:
             self._complain(str(error))
             return []

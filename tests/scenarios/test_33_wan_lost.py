@@ -17,9 +17,7 @@ from ems.telemetry import UtcState
 from sim.rig_scenario import MONDAY
 from tests.scenarios.test_41_forecast_missing import planned, record
 
-pytestmark = pytest.mark.scenario(
-    33, left="no forecast comes from elsewhere, whose loss could cost anything to compare"
-)
+pytestmark = pytest.mark.scenario(33)
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("ems", "plant_models", "optimizer", "forecasting", "dispatch", "connectors", "api", "cli", "sim")
 # Who may open or accept a connection, and to whom.

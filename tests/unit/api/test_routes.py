@@ -10,7 +10,9 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from ems.errors import DataError
-from ems.records import StatusRow
+from ems.input_rules import house_provider
+from ems.inputs import InputKind, InputParams
+from ems.records import JsonValue, StatusRow
 from tests.builders import site
 from tests.unit.api.fakes import NOW, FakeHistory, FakePlans, clock, explanation, full_history, plan, status
 
@@ -21,6 +23,7 @@ ROUTES = (
     "/api/v1/site",
     "/api/v1/snapshot",
     "/api/v1/condition",
+    "/api/v1/inputs",
     "/api/v1/plan",
     "/api/v1/plan/explanation",
     "/api/v1/plans/p-7/explanation?present=true",
@@ -135,6 +138,32 @@ def test_snapshot_carries_quality_age_and_null_for_nan(api):
     }
     assert readings["bess1.soc"]["value"] is None
     assert readings["gen1.p_kw"]["quality"] == "comm_failed"
+
+
+def test_inputs_say_what_is_known_late_and_refused():
+    price, sky = (
+        InputParams(id=name, kind=InputKind(kind), provider=house_provider(InputKind(kind)), folder="x")
+        for name, kind in (("market", "price"), ("sky", "weather"))
+    )
+    fields: dict[str, JsonValue] = {
+        "version": 7, "issued_at": "2026-03-02T11:00:00+00:00", "age_s": 3600.0, "late": "",
+        "refused": "b.csv: why",
+    }  # fmt: skip
+    rows = {
+        "input_market": StatusRow(process="input_market", pid=1, at=NOW, fields=fields),
+        "inputs": StatusRow(process="inputs", pid=1, at=NOW, fields={"overrun": "x was announced until"}),
+    }
+    app = create_app(
+        site=replace(site(), inputs=(price, sky)), history=full_history(), plans=FakePlans(), clock=clock(),
+        more_statuses=lambda: rows,
+    )  # fmt: skip
+    body = TestClient(app, base_url=BASE).get("/api/v1/inputs").json()
+    market, weather = body["inputs"]
+    assert (market["input"], market["version"], market["age_s"], market["late"]) == ("market", 7, 3600.0, "")
+    assert market["issued_at"] == "2026-03-02T11:00:00Z"
+    assert market["refused"] == "b.csv: why"
+    assert (weather["kind"], weather["late"], weather["told_at"]) == ("weather", "nobody looks", None)
+    assert body["overrun"] == "x was announced until"
 
 
 def test_plan_tells_steps_and_validity(api):

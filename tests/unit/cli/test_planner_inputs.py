@@ -125,6 +125,19 @@ def test_outage_that_overruns_is_told_and_planned_on_from_now(tmp_path: Path):
     assert made.grid_mode[:4] == (GridMode.ISLANDED,) * 4
 
 
+def test_announced_revised_or_cancelled_outage_has_a_new_plan_made(tmp_path: Path):
+    plant = replace(site(), inputs=(one("outages"),))
+    told = planner_inputs(plant, HistoryForecaster(plant, {}, {}), (), tmp_path)
+    announce(tmp_path, AT + HOUR, AT + 2 * HOUR)
+    assert told.changed(AT - 10 * HOUR, AT), "announced since"
+    assert not told.changed(AT - HOUR, AT)
+    assert not told.changed(AT - 10 * HOUR, AT + 3 * HOUR), "it is over"
+    again = AnnouncedOutage(id="a", issued_at=AT, start=AT + HOUR, end=AT + 2 * HOUR, cancelled=True)
+    store(tmp_path, "outages", AT, outages=(again,))
+    assert told.changed(AT - HOUR, AT)
+    assert not planner_inputs(site(), HistoryForecaster(site(), {}, {}), (), tmp_path).changed(AT - HOUR, AT)
+
+
 INPUTS = """
   market: {kind: price, folder: inbox, every_s: 1}
   sky: {kind: weather, provider: open_meteo, url: 'http://127.0.0.1:9/v1', timeout_s: 2}

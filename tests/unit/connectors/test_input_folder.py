@@ -126,7 +126,8 @@ def test_crash_between_store_and_archive_takes_nothing_twice(
     assert outcomes(feed) == ["same"]
     assert names(inbox / "archive") == ["a.csv"]
     assert (
-        len(InputReader(tmp_path).known("one", NOW + timedelta(hours=9), NOW, NOW + timedelta(days=1))) == 1
+        len(InputReader(tmp_path).known("one", NOW + timedelta(hours=9), NOW, NOW + timedelta(days=1), 9))
+        == 1
     )
 
 

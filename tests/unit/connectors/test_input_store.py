@@ -42,7 +42,7 @@ def version(
 
 
 def told(reader: InputReader, at: datetime) -> list[float]:
-    found = reader.known("one", at, NOW, NOW + 4 * HOUR)
+    found = reader.known("one", at, NOW, NOW + 4 * HOUR, 9)
     return [float(v.series["import_per_kwh"].values[0]) for v in found]
 
 

@@ -70,11 +70,11 @@ def test_status_row_says_what_is_in_force_and_what_was_refused(tmp_path: Path):
 def test_planner_goes_on_without_a_file_that_cannot_be_read(tmp_path: Path):
     InputStore(tmp_path).close()
     quiet = QuietInputs(tmp_path)
-    assert quiet.known("one", NOW, NOW, NOW + timedelta(days=1)) == []
+    assert quiet.known("one", NOW, NOW, NOW + timedelta(days=1), 9) == []
     quiet.close()
     (tmp_path / "inputs.sqlite").write_bytes(b"no database at all, of that be sure" * 100)
     quiet = QuietInputs(tmp_path)
-    assert quiet.known("one", NOW, NOW, NOW + timedelta(days=1)) == []
+    assert quiet.known("one", NOW, NOW, NOW + timedelta(days=1), 9) == []
     assert quiet.seen_at("one", NOW) is None
     assert "inputs.sqlite" in quiet.trouble
 

@@ -18,14 +18,16 @@ class Known:
     versions: list[InputVersion] = field(default_factory=list)
     seen: dict[str, datetime] = field(default_factory=dict)
 
-    def known(self, input_id: str, at: datetime, start: datetime, end: datetime) -> Sequence[InputVersion]:
+    def known(
+        self, input_id: str, at: datetime, start: datetime, end: datetime, limit: int
+    ) -> Sequence[InputVersion]:
         by_then = [
             v
             for v in self.versions
             if v.input == input_id and v.arrived_at <= at and v.issued_at <= at
             if v.span[1] > start and v.span[0] < end
         ]
-        return sorted(by_then, key=lambda v: (v.issued_at, v.id), reverse=True)
+        return sorted(by_then, key=lambda v: (v.issued_at, v.id), reverse=True)[:limit]
 
     def seen_at(self, input_id: str, at: datetime) -> datetime | None:
         seen = self.seen.get(input_id)
