@@ -141,9 +141,13 @@ class Board:
             for name, r in self._reader.latest().items()
         }
         alarms = row.fields.get("alarms")
-        lost = {f"{LIMIT}{str(a).removeprefix(LOST)}" for a in alarms} if isinstance(alarms, list) else set()
+        names = [str(a) for a in alarms] if isinstance(alarms, list) else []
+        lost = {f"{LIMIT}{a.removeprefix(LOST)}" for a in names if a.startswith(LOST)}
+        # An alarm may be shelved, or hidden behind another: which limit it is is not known then.
+        hidden = _number(row.fields.get("limits_lost_count"), 0.0) > len(lost)
         for name, value in _told(row.fields):
-            quality = Quality.STALE if name in lost else Quality.GOOD
+            stale = name in lost or (hidden and name.startswith(LIMIT))
+            quality = Quality.STALE if stale else Quality.GOOD
             out[name] = Shown(point=name, value=value, quality=quality, at=row.at)
         return out
 

@@ -13,7 +13,7 @@ import pytest
 from connectors.point_map import point_codecs
 from ems.clock import wall_sleep
 from ems.site import Protocol as Wire
-from tests.contract.pki import ClientPki, pair
+from tests.contract.pki import LONG, NOW, ClientPki, pair
 from tests.contract.plants import START, URI, WRITABLE, connection, free_port
 
 HERE = Path(__file__).parent / "node_opcua"
@@ -30,7 +30,7 @@ class NodeUaPlant:
             pytest.skip(f"node-opcua is not installed (npm ci --prefix {HERE})")
         self.asset, self._node = asset, node
         self.folder = Path(tempfile.mkdtemp(prefix="node_opcua_"))
-        server = pair(SERVER_URI, "127.0.0.1")
+        server = pair(SERVER_URI, "127.0.0.1", ends=NOW + 0.5 * LONG)
         self.own = server.certificate
         (self.folder / "server.pem").write_bytes(server.pem)
         (self.folder / "server.key").write_bytes(server.key_pem)

@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 import pytest_asyncio
@@ -36,8 +37,9 @@ class Rig:
         security: UaSecurity,
         told: UaSubscription | None = None,
         points: tuple[PointMap, ...] | None = None,
+        at: datetime = T0,
     ) -> None:
-        self.clock = VirtualClock(T0)
+        self.clock = VirtualClock(at)
         connection = dataclasses.replace(
             plant.connection, security=security, timeout_s=5.0 if told is None else 2.0, subscription=told
         )
@@ -118,6 +120,13 @@ async def test_certificate_of_the_server_that_nobody_trusts_refused_with_both_it
     ):
         assert part in rig.reasons[0]
     assert await plant.ask("sessions") <= before
+    await rig.io.close()
+
+
+async def test_certificate_of_the_server_that_has_expired_refused_though_it_is_trusted(plant):
+    rig = Rig(plant, plant.pki.security(), at=NOW + 0.6 * LONG)
+    assert set((await rig.read()).values()) == {None}
+    assert f"{certificates.fingerprint(plant.own)}) expired on" in rig.reasons[0]
     await rig.io.close()
 
 

@@ -72,6 +72,18 @@ def test_image_shows_readings_limits_caps_and_the_edge_itself(plant):
     assert image.get("nothing.of_the_kind").usable is None
 
 
+def test_limit_whose_loss_is_hidden_behind_another_alarm_is_stale_as_all_are(tmp_path):
+    """With all lines down the edge shows one alarm for many; it counts the lost limits all the same."""
+    plant = Plant(tmp_path)
+    told = {"limits_told_kw": {"dso": 300.0, "ppc": 200.0}, "limits_lost_count": 1}
+    plant.cycle(fields={**told, "alarms": ["comms.lost"]})
+    qualities = {plant.board.now().get(f"limit.{x}").quality for x in ("dso", "ppc")}
+    assert qualities == {Quality.STALE}
+    plant.cycle(fields={**told, "alarms": ["comms.lost", "control.limit_lost.ppc"]})
+    assert plant.board.now().get("limit.dso").quality is Quality.GOOD
+    plant.close()
+
+
 def test_image_of_a_folder_without_an_edge_is_not_fresh(tmp_path):
     clock = VirtualClock(T0)
     board = Board(LiveHistory(tmp_path), now=clock.now, monotonic_s=clock.monotonic_s)
