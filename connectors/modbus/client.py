@@ -80,6 +80,9 @@ class ModbusLink(RegisterLink):
             )
         except ssl.SSLError as error:
             raise Untrusted(words_of(error, f"{self._host}:{self._port}", self._tls.ca)) from None
+        except ConnectionResetError:
+            why = "does it believe our certificate, and speak TLS 1.2 or later?"
+            raise LinkError(f"{self._host}:{self._port} has ended the TLS handshake: {why}") from None
         der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if der is not None:
             self.expiries = (*contexts.expiries, expiry_of("the certificate of the device", der))

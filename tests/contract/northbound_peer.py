@@ -1,6 +1,7 @@
 """Our Modbus server over a fake edge, on a free port; and a client that sends whatever bytes it likes."""
 
 import asyncio
+import contextlib
 import struct
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -94,6 +95,8 @@ class Raw:
 
     async def close(self) -> None:
         self.writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
 
 
 def refused(function: int, code: int) -> bytes:
