@@ -51,6 +51,8 @@ def _plural(n: int, word: str) -> str:
 
 def summary(site: "Site") -> Iterator[str]:
     """What a plant is, one line each."""
+    from cli.input_words import input_words
+
     hierarchy = site.hierarchy
     yield f"plant       {hierarchy.organisation}/{hierarchy.portfolio}/{hierarchy.plant} ({site.name})"
     yield f"place       {site.latitude_deg:g}, {site.longitude_deg:g}, {site.altitude_m:g} m, {site.timezone}"
@@ -64,6 +66,7 @@ def summary(site: "Site") -> Iterator[str]:
     yield from (f"family      {c.id}: {c.family} (`ems families {c.family} --site FILE`)" for c in used)
     yield from (f"protection  {line}" for line in protection(site))
     yield f"outages     {len(site.outages)} announced"
+    yield from (f"input       {line}" for line in input_words(site))
 
 
 def asset_lines(site: "Site") -> Iterator[tuple[str, str, str]]:

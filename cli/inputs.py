@@ -12,6 +12,7 @@ from rich.table import Table
 
 from cli._sites import find_site
 from cli.input_doubts import doubts_of
+from cli.input_words import where
 from connectors.inputs.folder import DropFolder
 from connectors.inputs.keeper import feeds_of
 from connectors.inputs.state import InputState, input_state, words_s
@@ -109,9 +110,10 @@ def _table(states: list[InputState], at: datetime) -> Table:
         issued = "" if v is None else f"{v.issued_at:%m-%d %H:%M}{'' if v.issued_told else ' (arrival)'}"
         reaches = "" if s.reaches is None else f"{s.reaches:%m-%d %H:%M}"
         age = "" if s.age_s is None else words_s(s.age_s)
-        where = s.params.folder or (s.params.url or "").partition("?")[0]
         number = "" if v is None else f"{v.id} {v.sha256[:8]}"
-        table.add_row(s.params.id, str(s.params.kind), where, number, issued, age, reaches, _state(s))
+        table.add_row(
+            s.params.id, str(s.params.kind), where(s.params), number, issued, age, reaches, _state(s)
+        )
     return table
 
 

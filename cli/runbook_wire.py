@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cli.check import told_by, ua_words
+from cli.input_words import known_by, read_as, where
 from cli.markdown import table
 from connectors.modbus.blocks import REGISTERS_MAX, read_blocks
 from connectors.modbus.rtu_link import registers_max
@@ -60,6 +61,12 @@ def wire_section(site: Site) -> Iterator[str]:
     ]
     yield from ("", "### Files that are written")
     yield from table(("link", "folder", "format", "of each"), files)
+    inputs = [
+        (f"`{p.id}`", str(p.kind), f"`{where(p)}`", f"{p.every_s:g} s", read_as(p), known_by(p))
+        for p in site.inputs
+    ]
+    yield from ("", "### Inputs from elsewhere")
+    yield from table(("input", "kind", "from", "looked at every", "read as", "who tells it"), inputs)
     yield from _servers(site)
     beats = [(c.id, *b) for c in site.connections for b in _heartbeats(c)]
     yield from ("", "### Heartbeats")

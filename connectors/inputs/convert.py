@@ -274,7 +274,7 @@ def _outages(reading: _Reading, times: InputTimes, issued: datetime | None) -> t
 
 def _outage(reading: _Reading, times: InputTimes, columns: OutageColumns, row: Row) -> AnnouncedOutage | None:
     before = reading.bad
-    name = str(row.cells.get(columns.id) or "").strip()
+    name = _text(row, columns.id)
     if not name:
         reading.refuse(row, columns.id, row.cells.get(columns.id), "a name of the outage")
     ends = []
@@ -295,16 +295,22 @@ def _outage(reading: _Reading, times: InputTimes, columns: OutageColumns, row: R
             reading.refuse(row, columns.status, cell, f"one of {', '.join(columns.words)}")
     if reading.bad > before:
         return None
-    reason = "" if columns.reason is None else str(row.cells.get(columns.reason) or "").strip()[:200]
     return AnnouncedOutage(
-        id=name[:80],
+        id=name,
         issued_at=reading.arrived if issued is None else issued,
         start=ends[0],
         end=ends[1],
         certainty=Certainty.PLANNED if status == "cancelled" else Certainty(status),
         cancelled=status == "cancelled",
-        reason=reason,
+        reason="" if columns.reason is None else _text(row, columns.reason),
     )
+
+
+def _text(row: Row, place: str) -> str:
+    """At most 200 characters that can be printed and kept; half a character of JSON becomes `?`."""
+    cell = row.cells.get(place)
+    found = "" if cell is None else str(cell).strip()[:200]
+    return found.encode("utf-8", "replace").decode("utf-8")
 
 
 def _outage_span(reading: _Reading, columns: OutageColumns, row: Row, start: datetime, end: datetime) -> None:

@@ -138,5 +138,10 @@ class DropFolder:
         return sum(not n.endswith(".txt") and not n.startswith(".") for n in names)
 
 
+def printable(name: str) -> str:
+    """A name as it can be kept and shown, whatever bytes it is made of."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
 def _bad(name: str, found: str, allowed: str) -> ConfigError:
-    return ConfigError([Problem(file=name, line=None, key="file", found=found, allowed=allowed)])
+    return ConfigError([Problem(file=printable(name), line=None, key="file", found=found, allowed=allowed)])

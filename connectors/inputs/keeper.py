@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from connectors.inputs.convert import Doubts, read_version
-from connectors.inputs.folder import DropFolder, FolderError
+from connectors.inputs.folder import DropFolder, FolderError, printable
 from connectors.inputs.store import InputStore
 from connectors.inputs.web import FetchError, Web
 from connectors.sqlite_file import StoreError
@@ -67,10 +67,10 @@ class Feed:
     def _folder(self, folder: DropFolder) -> list[InputLook]:
         looks: list[InputLook] = []
         for name, mark in folder.ready():
-            at = self.now()
-            why = folder.take(name, mark, self._keeper(name, at, looks), at)
+            at, shown = self.now(), printable(name)
+            why = folder.take(name, mark, self._keeper(shown, at, looks), at)
             if why:
-                looks.append(self._refused(why, name, at))
+                looks.append(self._refused(why, shown, at))
         return looks
 
     def _keeper(self, name: str, at: datetime, looks: list[InputLook]) -> Callable[[bytes], None]:

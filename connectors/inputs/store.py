@@ -1,5 +1,6 @@
 """Versions of inputs as they came, and what was known of them at any time. One process writes the file."""
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -193,9 +194,13 @@ class _Writing:
         try:
             self._inner.__exit__(kind, error, trace)
         except sqlite3.Error as failed:
-            raise StoreError(f"{self._store._path}: {failed}") from None
+            error = failed
+            with contextlib.suppress(sqlite3.Error):  # of a commit that failed
+                self._store._db.execute("ROLLBACK")
         finally:
             self._store._turn.release()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"{self._store._path}: {error}") from None
 
 
 class InputReader:

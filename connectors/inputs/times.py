@@ -47,8 +47,12 @@ class InputTimes:
         TimeRefusedError : it is none, or there was no such time in its zone.
         """
         found = self._parsed(cell)
-        if found.tzinfo is not None:
-            return found.astimezone(UTC)
+        try:
+            return found.astimezone(UTC) if found.tzinfo is not None else self._local(found, after)
+        except OverflowError:  # the first and the last day of the calendar
+            raise TimeRefusedError("a time of this century") from None
+
+    def _local(self, found: datetime, after: datetime | None) -> datetime:
         if self._zone is None:
             raise TimeRefusedError("a time with its zone: nobody says in which zone this is")
         meanings = [found.replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1)]

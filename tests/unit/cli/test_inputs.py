@@ -70,3 +70,20 @@ def test_bytes_of_a_version_are_printed_as_they_came(place: Path, capsys: pytest
 def test_site_without_inputs_asks_nobody(capsys: pytest.CaptureFixture[str]):
     assert main(["inputs", "demo"]) == 0
     assert "no inputs; forecasts are our own" in capsys.readouterr().out
+
+
+def test_check_and_runbook_say_where_inputs_come_from_and_who_tells_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+):
+    text = (place / "site.yaml").read_text()
+    more = "  day: {kind: price, url: 'https://x.example/p?key=s3cret', token_env: T}\n"
+    (place / "site.yaml").write_text(text + more)
+    assert main(["check", "."]) == 0
+    told = capsys.readouterr().out
+    assert "input       market: price from inbox/market each 10 s, our own CSV; whoever may write" in told
+    assert "PLAIN: whoever is on the way can tell us any weather" in told
+    assert "day: price from https://x.example/p each 900 s, our own CSV; TLS, the authorities of this" in told
+    assert main(["runbook", "."]) == 0
+    book = capsys.readouterr().out
+    assert "| `day` | price | `https://x.example/p` | 900 s | our own CSV | TLS, the authorities" in book
+    assert "s3cret" not in told + book

@@ -12,7 +12,7 @@ import pytest
 from connectors.inputs.convert import content_sha256, read_version
 from ems.errors import ConfigError
 from ems.input_rules import series_rules
-from ems.inputs import Certainty, InputParams, InputVersion
+from ems.inputs import Certainty, InputParams, InputVersion, OutageColumns
 from tests.builders import site
 from tests.unit.connectors.inputs_here import NOW, params, site_with
 
@@ -60,6 +60,7 @@ ISSUED = f"time,issued_at,import_per_kwh\n{ROW},2026-03-02T{{}}Z,1\n{NEXT},2026-
         ("when,import_per_kwh\n", "time: found no such column; allowed: one of when, import_per_kwh"),
         ("time,import_per_kwh\n", "rows: found none; allowed: at least two"),
         (f"time,import_per_kwh\n{ROW},0.2\n", "rows: found 1; allowed: at least two"),
+        ("time,import_per_kwh\n0001-01-01T00:00:00+23:00,1\n", "a time of this century"),
         (f"time,price\n{ROW},1\n{NEXT},1\n", "price: found an unknown column; allowed: export_per_kwh"),
         (f"time,time\n{ROW},1\n", "time: found two columns of this name"),
         (f"time,import_per_kwh\n{ROW},0.2,1\n", "f.csv:2: row: found 3 columns; allowed: 2"),
@@ -297,3 +298,12 @@ def test_same_content_in_other_bytes_has_the_same_hash(of: dict[str, InputParams
     two = read(json.dumps({**OPEN_METEO, "generationtime_ms": 0.7}), given)
     assert one.sha256 != two.sha256
     assert content_sha256(one) == content_sha256(two)
+
+
+def test_half_a_character_in_a_reason_can_be_kept_and_printed(of: dict[str, InputParams]):
+    given = params("outages")
+    columns = OutageColumns(id="id", start="from", end="until", reason="why")
+    json_given = replace(given, provider=replace(given.provider, body="json", outage=columns))
+    row = {"id": "a\ud800", "from": "2026-03-03T10:00Z", "until": "2026-03-03T11:00Z", "why": "\udfff works"}
+    (found,) = read(json.dumps([row]), json_given).outages
+    assert (found.id, found.reason) == ("a?", "? works")

@@ -183,3 +183,29 @@ def test_file_that_changed_since_it_was_looked_at_is_left_for_the_next_look(inbo
     (inbox / "a.csv").write_text("12")
     assert folder.take(name, mark, lambda raw: pytest.fail("taken"), NOW) == ""
     assert names(inbox) == ["a.csv"]
+
+
+def test_name_that_is_no_text_is_taken_or_put_aside_like_any_other(feed: Feed, inbox: Path, tmp_path: Path):
+    for name, body in ((b"good-\xff.csv", GOOD), (b"bad-\xff.csv", "time\n")):
+        Path(os.fsdecode(os.fsencode(inbox) + b"/" + name)).write_text(body)
+    assert sorted(outcomes(feed)) == ["refused", "taken"]
+    (kept,) = (inbox / "archive").iterdir()
+    assert os.fsencode(kept.name).endswith(b"good-\xff.csv")
+    looks = InputReader(tmp_path).looks("one", NOW + timedelta(hours=1), 9)
+    assert sorted(x.file for x in looks) == ["bad-?.csv", "good-?.csv"]
+
+
+def test_disk_that_is_full_keeps_the_file_for_later(feed: Feed, inbox: Path):
+    rows = "".join(f"{(NOW + timedelta(minutes=n)).isoformat()},{n / 77}\n" for n in range(1500))
+    assert isinstance(feed.source, DropFolder)
+    feed.source.bytes_max = 100_000
+    (inbox / "a.csv").write_text("time,import_per_kwh\n" + rows)
+    pages = feed.store._db.execute("PRAGMA page_count").fetchone()[0]
+    feed.store._db.execute(f"PRAGMA max_page_count={pages}")
+    feed.look()
+    for _ in range(2):
+        with pytest.raises(StoreError, match="full"):
+            outcomes(feed)
+    assert names(inbox) == ["a.csv"]
+    feed.store._db.execute("PRAGMA max_page_count=100000")
+    assert outcomes(feed, 3) == ["taken"]
