@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cli.operator_desk import Outcome, ask_edge
+from cli.operator_desk import Outcome, ask_edge, edge_row
 from cli.operator_screen import show_answer, show_status
 from connectors.historian.live import LiveHistory
 from ems.control import ControlMode
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     if args.act == "status":
         return show_status(reader, args.dir)
     outcome: Outcome = ask_edge(reader, args.dir, ask_of(args), why=args.why, session=session())
-    return show_answer(outcome, args.dir)
+    shadow = edge_row(reader, args.dir).fields.get("shadow") is True
+    return show_answer(outcome, args.dir, shadow=shadow)
 
 
 def session() -> str:

@@ -17,8 +17,8 @@ NOT_DONE_YET = ("pending", "selected")
 Fields = Mapping[str, JsonValue]
 
 
-def show_answer(outcome: Outcome, directory: Path) -> int:
-    """Print what became of a request, and give the exit code."""
+def show_answer(outcome: Outcome, directory: Path, *, shadow: bool = False) -> int:
+    """Print what became of a request, and give the exit code; in shadow, that no device hears of it."""
     if outcome.fields is None:
         taken = "taken back: nothing was changed" if outcome.withdrawn else "it was taken: look at the status"
         print(f"no answer; {taken}. Does the edge of {directory} run? ({_typed('status', directory)})")
@@ -38,7 +38,7 @@ def show_answer(outcome: Outcome, directory: Path) -> int:
         )
         print(_typed(f"operate {token}", directory))
         return DONE
-    print(f"done: {outcome.text('text')}")
+    print(f"done: {outcome.text('text')}{'; in shadow: no device is written to' if shadow else ''}")
     return DONE
 
 

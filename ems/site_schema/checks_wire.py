@@ -135,6 +135,13 @@ def check_row(placed: PlacedPoint) -> None:
         return
     if not low < high:
         doc.add((*loc, "range"), f"[{low:g}, {high:g}]", "low before high")
+    elif placed.spec is not None and placed.name == "soc" and not 0.0 <= low < high <= 1.0:
+        doc.add(
+            (*loc, "range"),
+            f"[{low:g}, {high:g}]",
+            "within 0 and 1: it is a share",
+            "a register in percent has `scale: 0.01`",
+        )
     elif form.type in known and check_codes(placed, low, high):
         _representable(placed, point_map(placed))
 

@@ -58,7 +58,7 @@ class Edge:
             told=lambda kind, fields: self.recorder.event(self.loop.now, kind, fields),
             name_of=lambda uid: self.who,
         )
-        self.deaf = False
+        self.deaf = self.shadow = False
         for _ in range(3):
             self.cycle()
 
@@ -77,7 +77,7 @@ class Edge:
             "standing_unwritten": False,
             **counts(memory),
         }
-        self.recorder.status(edge_status(decisions, 1.0, told, shadow=False, authority=shown(look)))
+        self.recorder.status(edge_status(decisions, 1.0, told, shadow=self.shadow, authority=shown(look)))
         assert self.recorder.flush()
         return decisions
 
@@ -189,6 +189,13 @@ def test_operator_without_a_role_may_look_and_nothing_else(edge, ems, capsys):
         assert why in capsys.readouterr().out
         assert ems("status") == 0
     assert edge.loop.edge.authority.plant.mode is ControlMode.AUTO
+
+
+def test_operator_in_shadow_it_says_that_no_device_hears_of_it(edge, ems, capsys):
+    edge.shadow = True
+    edge.cycle()
+    assert ems("mode", "manual", "bess1") == 0
+    assert capsys.readouterr().out.endswith("; in shadow: no device is written to\n")
 
 
 def test_operator_same_person_does_not_confirm(edge, ems, capsys):
