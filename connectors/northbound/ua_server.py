@@ -12,6 +12,8 @@ from asyncua import ua
 from asyncua.server.server import Server
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from connectors.expiry import EXPIRY_DAYS, Expiry, ending
 from connectors.northbound.client import Client
@@ -201,6 +203,7 @@ class UaServing:
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def _made(self) -> GuardedServer:
+        own = await asyncio.to_thread(self._own)  # before the nodes, which cost a second
         iserver = GuardedServer(self.face)
         outer = Server(iserver=iserver)
         outer.name = f"hybrid-ems {self._site.name}"
@@ -211,7 +214,7 @@ class UaServing:
             outer.product_uri, "hybrid-ems", name, version("hybrid-ems"), "", self._now().replace(tzinfo=None)
         )
         outer.set_endpoint(self._url())
-        await self._protected(outer)
+        await self._protected(outer, own)
         index = await outer.register_namespace(ua_namespace(self._site))
         told = () if self._server.writes is None else self._server.writes.limits
         self._space = Space(iserver, self._site, index, told)
@@ -222,24 +225,31 @@ class UaServing:
         await iserver.start()
         return iserver
 
-    async def _protected(self, outer: Server) -> None:
-        """Policies, certificate and kinds of users. Raises CertificateError."""
-        server = self._server
-        if server.is_open or server.files is None:
-            outer.set_security_policy([ua.SecurityPolicyType.NoSecurity], permission_ruleset=Allowed())  # type: ignore[arg-type]
-            outer.set_identity_tokens([ua.AnonymousIdentityToken])
-            return
-        files = located(server.files, self._folder)
-        certificate = await asyncio.to_thread(certificates.read_certificate, Path(files.certificate))
-        key = await asyncio.to_thread(certificates.read_key, Path(files.key))
+    def _own(self) -> tuple[x509.Certificate, rsa.RSAPrivateKey] | None:
+        """Our certificate and key; None where there are none. Blocks. Raises CertificateError."""
+        if self._server.files is None:
+            return None
+        files = located(self._server.files, self._folder)
+        certificate = certificates.read_certificate(Path(files.certificate))
+        key = certificates.read_key(Path(files.key))
         if key.public_key() != certificate.public_key():
             raise CertificateError(f"{files.key} is not the key of {files.certificate}")
         if late := certificates.out_of_date(certificate, self._now()):
             raise CertificateError(f"{files.certificate} {late}: see ems certificate make")
-        if not (uris := certificates.uris(certificate)):
+        if not certificates.uris(certificate):
             raise CertificateError(f"{files.certificate} has no application URI: see ems certificate make")
         self._expiries = (Expiry(f"our certificate {files.certificate}", certificate.not_valid_after_utc),)
-        await outer.set_application_uri(uris[0])
+        return certificate, key
+
+    async def _protected(self, outer: Server, own: tuple[x509.Certificate, rsa.RSAPrivateKey] | None) -> None:
+        """Policies, certificate and kinds of users."""
+        server = self._server
+        if own is None:
+            outer.set_security_policy([ua.SecurityPolicyType.NoSecurity], permission_ruleset=Allowed())  # type: ignore[arg-type]
+            outer.set_identity_tokens([ua.AnonymousIdentityToken])
+            return
+        certificate, key = own
+        await outer.set_application_uri(certificates.uris(certificate)[0])
         outer.iserver.certificate, outer.iserver.private_key = certificate, key
         kinds = [getattr(ua.SecurityPolicyType, f"{p}_{server.mode}") for p in server.policies]
         outer.set_security_policy(kinds, permission_ruleset=Allowed())  # type: ignore[arg-type]

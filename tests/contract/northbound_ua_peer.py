@@ -60,8 +60,8 @@ async def serving(site: Site, folder: Path, directory: Path, files: UaServerFile
         with_limit(site), server, plant.board, plant.door, plant.records, folder=folder, clock=clock
     )
     plant.cycle(grid1__p_kw=123.5, pv1__p_kw=None, fields={"limits_told_kw": {"dso": 300.0}})
-    await made.start()
     try:
+        await made.start()
         yield made, plant
         made.status()  # raises what is a bug
     finally:

@@ -1,6 +1,7 @@
 """Our OPC UA server: what node-opcua, which shares no code with it, sees and may do; what strangers get."""
 
 import asyncio
+import dataclasses
 import datetime as dt
 import struct
 from collections.abc import AsyncIterator
@@ -16,13 +17,19 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
+from connectors.field import FieldIO
 from connectors.northbound.ua_connection import CHUNK_MAX
 from connectors.opcua import certificates
-from ems.clock import wall_sleep
+from ems.clock import VirtualClock, wall_sleep
+from ems.errors import EmsError
 from ems.northbound_names import ua_namespace
 from ems.requests import TellLimit
+from ems.site import Protocol, UaSecurity
+from ems.telemetry import Quality
+from tests.builders import T0
 from tests.contract.northbound_ua_peer import NodeClient, laid_out, serving
 from tests.contract.pki import NOW, Pair, pair
+from tests.contract.plants import connection, site_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOW_THERE = ua.NodeId.from_string("i=2258")
@@ -317,7 +324,7 @@ async def test_sessions_subscriptions_items_and_paces_are_bounded_and_others_are
         )
         await told(session.create_monitored_items(items), StatusCodes.BadTooManyMonitoredItems)
         items.ItemsToCreate = items.ItemsToCreate[:5]
-        assert {r.RevisedQueueSize for r in await session.create_monitored_items(items)} == {100}
+        assert {r.RevisedQueueSize for r in await session.create_monitored_items(items)} == {10}
         other = second.uaclient.session
         taken = other.delete_subscriptions([made.SubscriptionId])
         await told(taken, StatusCodes.BadSubscriptionIdInvalid)
@@ -395,3 +402,64 @@ async def test_wrong_passwords_are_counted_and_then_not_even_looked_at(rig):
         await wall_sleep(0.05)
     assert "wrong passwords came from this address" in rig.last
     rig.serving.face._people._failures.clear()
+
+
+BROKEN = [
+    ({"certificate": "none.der"}, "none.der cannot be read"),
+    ({"key": "client.key"}, "is not the key of"),
+    ({"certificate": "late.pem", "key": "late.key"}, "late.pem expired on"),
+]
+
+
+async def test_server_whose_certificate_cannot_be_used_says_which_and_why(demo, place, tmp_path):
+    folder, files = place
+    for i, (changes, why) in enumerate(BROKEN):
+        bad = dataclasses.replace(files, **changes)
+        with pytest.raises(EmsError, match=why):
+            async with serving(demo, folder, tmp_path / str(i), bad):
+                raise AssertionError("it is up")
+
+
+@pytest.mark.soak
+@pytest.mark.needs_server
+@pytest.mark.parametrize("mode", ["Sign", "SignAndEncrypt"])
+async def test_every_policy_mode_and_kind_of_user_writes_its_bound(node, demo, place, tmp_path, mode):
+    folder, files = place
+    async with serving(demo, folder, tmp_path, files, mode=mode) as (server, plant):
+        for policy in ("Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"):
+            for user in ("dso:tell", "eve"):
+                assert await node.connect(server.port, user=user, mode=mode, policy=policy) is True
+                plant.cycle(grid1__p_kw=1.0)
+                index = (await node.ask("namespaces")).index(ua_namespace(demo))
+                answer = await node.ask("write", id=f"ns={index};s=limit.dso", value=10.0)
+                assert answer == "GoodCompletesAsynchronously", (policy, user)
+                assert len(plant.desk.collect()) == 1
+                await node.ask("close")
+
+
+async def test_another_ems_of_ours_reads_it_by_browse_path(up, demo, place, tmp_path):
+    """Our client and our server: points of one plant in another, with what is stale as bad."""
+    folder, _ = place
+    h = demo.hierarchy
+    way = "/".join((h.organisation, h.portfolio, h.plant, h.subsystem_of["grid1"], "grid1", "p_kw"))
+    plain = connection("dev", Protocol.OPC_UA, up[0].port, timeout_s=10.0)
+    (row,) = (p for p in plain.points if p.point == "dev.p_kw")
+    row = dataclasses.replace(
+        row, address=f"nsu={ua_namespace(demo)};path={way}", data_type="Double", scale=1.0, sign=1
+    )
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "trusted" / "server.der").write_bytes((folder / "server.der").read_bytes())
+    security = UaSecurity(
+        policy="Basic256Sha256", certificate=str(folder / "client.pem"), key=str(folder / "client.key"),
+        trusted=str(tmp_path / "trusted"), user="scada", password_file=str(folder / "scada.password"),
+    )  # fmt: skip
+    reader = dataclasses.replace(plain, endpoint="/ems", points=(row,), security=security)
+    up[1].cycle(grid1__p_kw=77.5)
+    clock = VirtualClock(T0)
+    io = FieldIO(site_of(reader), clock=clock)
+    async with asyncio.timeout(20.0):
+        while (found := (await io.read_all())[0]).value != 77.5:  # the nodes follow within moments
+            clock.advance(1.0)
+            await wall_sleep(0.05)
+    await io.close()
+    assert found.quality is Quality.GOOD
