@@ -8,6 +8,7 @@ import structlog
 
 from cli.writing_permit import Permit
 from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.northbound.watch import Seen
 from connectors.sqlite_file import EPOCH, DiskError
 from connectors.stores.permit import sections
 from dispatch.vocabulary import Alarm
@@ -110,6 +111,16 @@ def untold(down: str, behind: str) -> tuple[Alarm, ...]:
     alarms = (
         Alarm(code="telemetry.link.down", text=down),
         Alarm(code="telemetry.backlog", text=behind),
+    )
+    return tuple(alarm for alarm in alarms if alarm.text)
+
+
+def served(seen: Seen) -> tuple[Alarm, ...]:
+    """Alarms of our own servers: down, a certificate ends, somebody was refused."""
+    alarms = (
+        Alarm(code="northbound.server.down", text=seen.down),
+        Alarm(code="northbound.certificate.expires", text=seen.ending),
+        Alarm(code="northbound.refused", text=seen.strangers),
     )
     return tuple(alarm for alarm in alarms if alarm.text)
 

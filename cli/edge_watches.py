@@ -1,12 +1,15 @@
-"""What lies beside the edge and is looked after by threads of its own: links, the long-term store, inputs."""
+"""What lies beside the edge and is looked after by threads of its own: links, our own
+servers, the long-term store, inputs.
+"""
 
 from cli.edge_people import People
-from cli.edge_records import from_elsewhere, trouble, unkept, untold, unwritten
+from cli.edge_records import from_elsewhere, served, trouble, unkept, untold, unwritten
 from cli.process_config import ProcessConfig
 from connectors.field import FieldIO
 from connectors.historian.archive.watch import ArchiveWatch, Tell
 from connectors.historian.sqlite import SqliteRecorder
 from connectors.inputs.watch import InputWatch
+from connectors.northbound.watch import NorthboundWatch
 from connectors.telemetry.watch import TelemetryWatch
 from dispatch.vocabulary import Alarm
 from ems.clock import Clock
@@ -19,20 +22,23 @@ class Watches:
     def __init__(self, config: ProcessConfig, site: Site, clock: Clock, event: Tell) -> None:
         live = config.keeper_port is None
         self._links = TelemetryWatch(site.links if live else (), config.telemetry, now=clock.now)
+        servers = [s.id for s in site.modbus_servers] + [s.id for s in site.opcua_servers]
+        self._servers = NorthboundWatch(servers if live else (), config.northbound, now=clock.now)
         self._archive = ArchiveWatch(config.archive if live else None, now=clock.now, event=event)
         self._inputs = InputWatch(site.inputs if live else (), config.directory, now=clock.now)
 
     def beside(self, recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
-        """Alarms of what lies beside the plant: disk, desks, certificates, links, the past, inputs."""
+        """Alarms of what lies beside the plant: disk, desks, certificates, links, servers, past, inputs."""
         return (
             *unwritten(recorder.trouble, standing_kept=not people.unwritten),
             *trouble(people.failing(), io.expiring()),
             *untold(self._links.down, self._links.behind),
+            *served(self._servers.seen),
             *unkept(self._archive.trouble),
             *from_elsewhere(*self._inputs.told),
         )
 
     def close(self) -> None:
         """Look no more."""
-        for watch in (self._links, self._archive, self._inputs):
+        for watch in (self._links, self._servers, self._archive, self._inputs):
             watch.close()

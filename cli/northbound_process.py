@@ -147,6 +147,10 @@ class House:
             "refused": self._records.count,
             "last_refused": "" if last is None else f"{last.what} by {last.client.words}: {last.why}",
         }
+        stranger = self._records.stranger
+        if stranger is not None:
+            fields["stranger_at"] = stranger.at.isoformat()
+            fields["stranger"] = f"{stranger.what} by {stranger.client.words}: {stranger.why}"
         return StatusRow(process=serving.name, pid=os.getpid(), at=self._clock.now(), fields=fields)
 
 

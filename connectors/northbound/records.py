@@ -22,6 +22,7 @@ WAITING_MAX = 100  # refusals between two flushes; what is more is counted
 KEPT = 10_000
 TEXT_MAX = 300
 MORE = "and_more"
+STRANGE = ("not_let_in", "no_handshake", "malformed", "not_writable", "not_allowed")  # told to a person
 NORTHBOUND = Schema(
     name="northbound",
     application_id=0x454D534E,  # "EMSN"
@@ -61,6 +62,7 @@ class Records:
         self._more = 0
         self.count = 0  # refusals since the start
         self.last: Refused | None = None
+        self.stranger: Refused | None = None  # the last who had no business here
         self._lock = WriterLock(path)
         try:
             self._db = open_writer(path, NORTHBOUND, synchronous="NORMAL")
@@ -71,6 +73,8 @@ class Records:
     def refused(self, client: Client, what: str, code: str, why: str) -> None:
         """Something was refused."""
         self.count += 1
+        if code in STRANGE:
+            self.stranger = Refused(at=self._now(), client=client, what=what, code=code, why=why)
         if len(self._waiting) >= WAITING_MAX:
             self._more += 1
             return

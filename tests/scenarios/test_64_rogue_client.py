@@ -36,7 +36,7 @@ from tests.contract.northbound_peer import (
 )
 from tests.unit.connectors.northbound_fake import Plant
 
-pytestmark = pytest.mark.scenario(64, left="OPC UA is not served; no alarm tells the operator of it")
+pytestmark = pytest.mark.scenario(64)
 DEMO = Path(__file__).resolve().parents[2] / "sites" / "demo" / "site.yaml"
 FRAMES, FRAMES_SOAK = 100_000, 1_000_000
 WRITE = write_pdu(DSO_AT, *words(5.0))

@@ -1,23 +1,28 @@
 """The image that servers show never looks younger than it is; the door lets bounds through and no more."""
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from cli.edge_records import served
 from connectors.historian.live import LiveHistory
+from connectors.northbound import watch
 from connectors.northbound.client import Client
 from connectors.northbound.door import ANSWER_S, Answer, Code, without_role
 from connectors.northbound.image import FRESH_S_MIN, Board
-from connectors.northbound.records import FILE, MORE, WAITING_MAX, RecordsReader
+from connectors.northbound.records import FILE, MORE, WAITING_MAX, RecordsReader, Refused
+from connectors.northbound.watch import NorthboundWatch, Seen, look
 from ems.clock import VirtualClock
 from ems.control import Role
 from ems.control_site import ControlParams, LimitKind, UtilityLimit
 from ems.northbound import WriteRights
 from ems.northbound_names import names
+from ems.records import JsonValue, StatusRow
 from ems.requests import TellLimit
 from ems.site_schema import load_site
 from ems.telemetry import Quality
@@ -292,3 +297,55 @@ def test_flood_of_refusals_is_counted_and_kept_in_few_rows(plant, tmp_path):
     assert (kept[0].code, kept[0].why.split()[0]) == (MORE, str(9 * WAITING_MAX))
     first = kept[-1]
     assert (first.client.address, first.what, first.code) == ("10.0.0.66", "holding 0", "not_writable")
+
+
+# --- what the edge is told of it --------------------------------------------------------------------------
+
+
+def row(at: datetime, **fields: JsonValue) -> StatusRow:
+    return StatusRow(process="ppc", pid=1, at=at, fields={"up": True, "trouble": "", **fields})
+
+
+def test_servers_that_are_down_certificates_and_strangers_are_told():
+    began, now = T0, T0 + timedelta(hours=1)
+    assert served(look(["ppc"], {"ppc": row(now)}, now, began)) == ()
+    told = row(
+        now,
+        up=False,
+        trouble="cannot listen on 0.0.0.0:802: Permission denied",
+        certificates="our certificate (CN=ems) ends on 2026-12-01 00:00 UTC",
+        stranger_at=(now - timedelta(seconds=599)).isoformat(),
+        stranger="limit.dso = 5 kW by ppc: no certificate, at 10.0.0.66: it may only read",
+    )
+    alarms = {a.code: a.text for a in served(look(["ppc"], {"ppc": told}, now, began))}
+    assert set(alarms) == {"northbound.server.down", "northbound.certificate.expires", "northbound.refused"}
+    assert "Permission denied" in alarms["northbound.server.down"]
+    assert "10.0.0.66" in alarms["northbound.refused"]
+    past = replace(told, fields={**row(now).fields, "stranger_at": (now - timedelta(hours=1)).isoformat()})
+    assert served(look(["ppc"], {"ppc": past}, now, began)) == ()
+    assert "nobody serves" in look(["ppc"], {"ppc": row(now - timedelta(minutes=5))}, now, began).down
+    assert look(["ppc"], {}, began + timedelta(seconds=5), began) == Seen()
+
+
+def test_only_who_has_no_business_there_is_a_stranger(plant):
+    plant.cycle()
+    assert plant.door.tell(PPC, RIGHTS, "dso", -1.0).code is Code.OUT_OF_BOUNDS
+    assert plant.records.count == 1
+    before: Refused | None = plant.records.stranger
+    assert plant.door.tell(STRANGER, RIGHTS, "dso", 1.0).code is Code.NOT_ALLOWED
+    after: Refused | None = plant.records.stranger
+    assert (before, after and after.client) == (None, STRANGER)
+
+
+def test_watch_sees_what_the_serving_process_wrote(plant, tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_S", 0.02)
+    plant.records.flush([row(T0, up=False, trouble="gone")])
+    looking = NorthboundWatch(["ppc"], tmp_path / FILE, now=lambda: T0)
+    try:
+        for _ in range(500):
+            if looking.seen.down:
+                break
+            time.sleep(0.02)
+        assert looking.seen == Seen(down="ppc: gone")
+    finally:
+        looking.close()
