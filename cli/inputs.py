@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,10 +14,12 @@ from rich.table import Table
 from cli._sites import find_site
 from cli.input_doubts import doubts_of
 from cli.input_words import where
+from cli.plan_screen import input_lines
 from connectors.inputs.folder import DropFolder
 from connectors.inputs.keeper import feeds_of
 from connectors.inputs.state import InputState, input_state, words_s
 from connectors.inputs.store import InputReader, InputStore
+from connectors.stores.plans import PlanReader
 from ems.clock import SystemClock, wall_sleep
 from ems.errors import EmsError
 from ems.inputs import InputKind, InputLook
@@ -37,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--dir", type=Path, default=Path("ems-data"), help="folder of the plant's records (ems-data)")
     add("--look", action="store_true", help="look at every folder and URL once, and keep what comes")
     add("--at", metavar="TIME", help="as it was known then, ISO 8601 with a zone")
+    add("--plan", metavar="ID", help="what a plan rests on, held against what is kept; current: the newest")
     add(
         "--show", type=int, metavar="VERSION", help="print the bytes that a version came in, and nothing else"
     )
@@ -48,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     site = load_site(path)
     if args.show is not None:
         return _show_raw(args.dir, args.show)
+    if args.plan is not None:
+        return _proved(args.dir, args.plan)
     if not site.inputs:
         print(f"{site.name}: no inputs; forecasts are our own, prices and outages those of the site file")
         return 0
@@ -99,6 +105,26 @@ def _show_raw(directory: Path, number: int) -> int:
         raise EmsError(f"--show: found {number}; allowed: the number of a version that is kept")
     print(found[1].decode("utf-8", "replace"), end="")
     return 0
+
+
+def _proved(directory: Path, plan_id: str) -> int:
+    """The versions a plan names, and whether the bytes that are kept are those; 1 if one is not."""
+    with closing(PlanReader(directory / "plans.sqlite")) as plans:
+        plan = plans.current() if plan_id == "current" else plans.get(plan_id)
+    if plan is None:
+        raise EmsError(
+            f"--plan: found {plan_id}; allowed: a plan that was published in {directory}, or current"
+        )
+    print(f"{plan.plan_id}, issued {plan.issued_at:%Y-%m-%d %H:%M:%S} UTC: {len(plan.inputs)} inputs")
+    wrong = False
+    with closing(InputReader(directory)) as reader:
+        for use, line in zip(plan.inputs, input_lines(plan), strict=True):
+            kept = reader.version(use.version)
+            same = kept is not None and hashlib.sha256(kept[1]).hexdigest() == use.sha256
+            word = "not kept any more" if kept is None else "kept as it came" if same else "NOT what is kept"
+            wrong = wrong or not same
+            print(f"  {line}: {word}")
+    return 1 if wrong else 0
 
 
 def _table(states: list[InputState], at: datetime) -> Table:

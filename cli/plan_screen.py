@@ -1,5 +1,6 @@
 """A plan in the terminal: its steps, its money, and why."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -27,6 +28,15 @@ def show(console: Console, site: Site, plan: Plan, repairs: tuple[str, ...]) -> 
     console.print(_money(site, plan))
     for text in (*repairs, *plan.notes):
         console.print(f"note: {text}")
+    for line in input_lines(plan):
+        console.print(f"input: {line}")
+
+
+def input_lines(plan: Plan) -> Iterator[str]:
+    """A line for each version from elsewhere that a plan rests on."""
+    for use in plan.inputs:
+        times = f"issued {use.issued_at:%Y-%m-%d %H:%M}, arrived {use.arrived_at:%Y-%m-%d %H:%M} UTC"
+        yield f"{use.input} version {use.version}, {times}, {', '.join(use.series)}, sha256 {use.sha256[:16]}"
 
 
 def _local(site: Site, when: datetime) -> str:

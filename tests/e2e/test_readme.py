@@ -72,7 +72,7 @@ INSTEAD = (
         "SITE stands for a site, and the files for those of its former system",
     ),
     (
-        r"ems inputs SITE( --at .*)?",
+        r"ems inputs SITE( --at .*)?|ems inputs SITE --(plan current|show 12)",
         "ems inputs demo",
         "SITE stands for a site with inputs: tests/unit/cli/test_inputs.py looks at one",
     ),

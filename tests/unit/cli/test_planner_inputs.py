@@ -1,7 +1,10 @@
 """The planner's plans rest on what was known of its inputs, and name it."""
 
 import asyncio
+import hashlib
+import sqlite3
 import time
+import zlib
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 
 import cli.inputs_process as process
 from cli.main import main
+from cli.plan_screen import input_lines
 from cli.planner_inputs import planner_inputs
 from cli.process_config import ProcessConfig
 from connectors.inputs.store import InputReader, InputStore, statuses
@@ -39,7 +43,7 @@ def one(kind: str, **changes: Any) -> InputParams:
 def store(tmp_path: Path, input_id: str, issued: datetime, **told: Any) -> None:
     version = InputVersion(
         input=input_id, issued_at=issued, issued_told=True, arrived_at=issued, source="a.csv",
-        sha256="ab" * 32, **told,
+        **({"sha256": "ab" * 32} | told),
     )  # fmt: skip
     kept = InputStore(tmp_path)
     kept.take(version, b"raw")
@@ -79,6 +83,35 @@ def test_plan_names_the_versions_it_rests_on_and_keeps_them(tmp_path: Path):
     found = InputReader(tmp_path).version(use.version)
     assert found is not None
     assert found[1] == b"raw", "the bytes it was made on are still there"
+    (line,) = input_lines(kept)
+    assert line.startswith(
+        "price version 1, issued 2026-04-01 08:00, arrived 2026-04-01 08:00 UTC, import_per_kwh"
+    )
+
+
+def test_what_a_plan_rests_on_is_held_against_what_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    prices = UniformSeries(start=AT, step_s=3600.0, values=np.full(32, 0.3))
+    digest = hashlib.sha256(b"raw").hexdigest()
+    store(tmp_path, "price", AT - HOUR, series={"import_per_kwh": prices}, sha256=digest)
+    made = plan(tmp_path, replace(site(), inputs=(one("price"),)), now())
+    asked = ["inputs", "demo", "--dir", str(tmp_path), "--plan"]
+    for plan_id in ("current", made.plan_id):
+        assert main([*asked, plan_id]) == 0
+        assert "kept as it came" in capsys.readouterr().out
+    with sqlite3.connect(tmp_path / "inputs.sqlite") as db:
+        db.execute("UPDATE version SET raw = ?", (zlib.compress(b"other"),))
+    db.close()
+    assert main([*asked, "current"]) == 1
+    assert "NOT what is kept" in capsys.readouterr().out
+    with sqlite3.connect(tmp_path / "inputs.sqlite") as db:
+        db.execute("DELETE FROM version")
+    db.close()
+    assert main([*asked, "current"]) == 1
+    assert "not kept any more" in capsys.readouterr().out
+    assert main([*asked, "p-0"]) == 2
+    assert "allowed: a plan that was published" in capsys.readouterr().err
 
 
 def test_plan_without_inputs_is_as_it_was(tmp_path: Path):

@@ -1,5 +1,6 @@
 """The section `inputs` of a site file, and providers of a site's own."""
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from ems.errors import ConfigError
 from ems.inputs import Certainty, InputKind
 from ems.site_schema import files_of
 from ems.site_schema.providers import known_providers, read_provider, shipped_folder
-from tests.unit.connectors.inputs_here import site_with
+from tests.unit.connectors.inputs_here import DEMO, site_with
 
 GOOD = """
   market:
@@ -114,6 +115,16 @@ def test_provider_that_cannot_work_is_refused(tmp_path: Path, old: str, new: str
     with pytest.raises(ConfigError) as caught:
         site_with(tmp_path, "  a: {kind: price, provider: ours, folder: x, import: {}}\n")
     assert said in str(caught.value)
+
+
+def test_examples_of_the_page_are_right(tmp_path: Path):
+    page = (DEMO.parents[1] / "docs" / "inputs.md").read_text()
+    section, provider = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "providers").mkdir()
+    (tmp_path / "providers" / "regional.yaml").write_text(provider)
+    more = "  own: {kind: price, provider: regional, folder: x, import: {}}\n"
+    found = site_with(tmp_path, section.split("inputs:\n")[1] + more, currency="EUR").inputs
+    assert [p.provider.name for p in found] == ["awattar", "open_meteo", "", "regional"]
 
 
 @pytest.mark.parametrize("name", known_providers(Path("nowhere")))
