@@ -40,7 +40,7 @@ ISSUES_MAX = 5000  # of announcements: an old one may be of a day that is still 
 ENDED_AGO = timedelta(days=1)  # outages that ended no longer ago may overrun
 _SURE = list(Certainty)
 _TINY = 1e-9
-OWN_H = 3.0  # so far ahead what is measured of the sky now has a say; chosen, not measured
+OWN_H = 6.0  # so far ahead what is measured of the sky now has a say (benchmarks/weather_blend.py)
 
 Paths = Mapping[str, FloatArray]
 
