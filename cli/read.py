@@ -117,7 +117,7 @@ def _value(m: "PointMap", reading: "Reading", words: Sequence[int], why: str) ->
 
 
 def _place(m: "PointMap") -> str:
-    if m.table not in ("holding", "input"):
+    if m.table not in ("holding", "input", "coil", "discrete"):
         return f"{m.table} {m.address}"
     order = ", low word first" if m.word_order == "little" and m.data_type[1:] in ("32", "64") else ""
     sign = "-" if m.sign < 0 else ""

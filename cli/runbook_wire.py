@@ -14,8 +14,13 @@ from ems.links import DatabaseLink
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Site
 
 CLOCKS = {"plant": "the plant", "utc": "UTC"}
-FUNCTION = {"holding": 3, "input": 4}
-REFERENCE = {"holding": 400001, "input": 300001}  # of the older numbering, of which many manuals are full
+FUNCTION = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
+REFERENCE = {
+    "coil": 1,
+    "discrete": 100001,
+    "holding": 400001,
+    "input": 300001,
+}  # of the older numbering, of which many manuals are full
 
 
 def wire_section(site: Site) -> Iterator[str]:
@@ -100,7 +105,7 @@ def map_sections(site: Site) -> Iterator[str]:
     yield (
         "Value = raw × scale × sign + offset, in the unit given. Addresses are zero-based; in brackets the "
         "number that "
-        "manuals which count from 400001 or 300001 print. A value outside its range is bad, and bad when "
+        "manuals which count from 400001, 300001, 100001 or 1 print. A value outside its range is bad, and bad when "
         "it is older than "
         "its age."
     )
@@ -129,7 +134,8 @@ def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
     if c.protocol.is_modbus:
         at = f"{p.table} {p.address} ({REFERENCE[p.table] + codec.address})"
         order = f", {p.byte_order}/{p.word_order}" if (p.byte_order, p.word_order) != ("big", "big") else ""
-        how = f"function {6 if codec.registers == 1 else 16}"
+        one = 5 if p.table == "coil" else 6
+        how = f"function {one if codec.registers == 1 else 16}"
     return (
         f"`{p.point}`",
         at,

@@ -8,7 +8,7 @@ from connectors.raw_types import MODBUS_TYPES, Kind, types_of
 from ems.errors import Problem
 from ems.site import Connection, PointMap, Protocol
 
-MODBUS_TABLES = ("holding", "input")
+MODBUS_TABLES = ("holding", "input", "coil", "discrete")
 ORDERS = ("big", "little")
 LAST_REGISTER = 65535
 
@@ -51,8 +51,13 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
     if connection.protocol.is_modbus:
         require(row.byte_order in ORDERS, "byte_order", "big or little")
         require(row.word_order in ORDERS, "word_order", "big or little")
-        require(row.table in MODBUS_TABLES, "table", "holding or input")
-        require(not (row.writable and row.table == "input"), "table", "holding: the point is writable")
+        require(row.table in MODBUS_TABLES, "table", "holding, input, coil or discrete")
+        read_only = row.writable and row.table in ("input", "discrete")
+        require(not read_only, "table", "holding or coil: the point is writable")
+        bits = row.table in ("coil", "discrete")
+        require(
+            (kind is Kind.BOOLEAN) is bits, "data_type", "bit with coil and discrete, and with them alone"
+        )
         count = types[row.data_type].registers if row.data_type in types else 1
         good = (
             row.address.isascii() and row.address.isdigit() and int(row.address) + count - 1 <= LAST_REGISTER

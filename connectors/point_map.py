@@ -16,6 +16,8 @@ from ems.errors import BadValue, ConfigError
 from ems.site import Connection, PointMap
 from ems.telemetry import Quality
 
+BIT_TABLES = ("coil", "discrete")  # of Modbus
+
 
 class Decoded(NamedTuple):
     """A decoded value. None where the raw value stands for no number at all."""
@@ -49,12 +51,12 @@ class PointCodec:
 
     @property
     def address(self) -> int:
-        """Zero-based register of a Modbus point."""
+        """Zero-based register, or bit, of a Modbus point."""
         return int(self.point.address)
 
     @property
     def registers(self) -> int:
-        """Count of 16-bit registers of a Modbus point."""
+        """Count of 16-bit registers of a Modbus point, or of bits."""
         return self.raw.registers
 
     @property

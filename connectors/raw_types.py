@@ -18,7 +18,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawType:
-    """A data type on the wire: its limits; registers and struct code where it has them."""
+    """A data type on the wire: its limits; registers (or bits) and struct code where it has them."""
 
     name: str
     kind: Kind
@@ -61,6 +61,7 @@ MODBUS_TYPES: dict[str, RawType] = {
         _integer("s64", 64, True, "q"),
         _float("f32", 32, "f"),
         _float("f64", 64, "d"),
+        RawType(name="bit", kind=Kind.BOOLEAN, raw_min=0, raw_max=1, registers=1),
     )
 }
 OPC_UA_TYPES: dict[str, RawType] = {

@@ -6,14 +6,20 @@ from pymodbus.constants import ExcCodes
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from connectors.identity import to_registers
-from connectors.point_map import PointCodec
+from connectors.point_map import BIT_TABLES, PointCodec
 from ems.site import IdentityField
 from ems.telemetry import Quality
 from sim.world import World
 from sim.writes import WriteVerdict
 
-WRITES = (6, 16, 22, 23)
-TABLE_OF = dict.fromkeys((3, *WRITES), "holding") | {4: "input"}
+WRITES = (5, 6, 15, 16, 22, 23)
+TABLE_OF = dict.fromkeys((3, *WRITES), "holding") | {
+    1: "coil",
+    2: "discrete",
+    4: "input",
+    5: "coil",
+    15: "coil",
+}
 REFUSAL = {
     WriteVerdict.UNKNOWN_POINT: ExcCodes.ILLEGAL_ADDRESS,
     WriteVerdict.READ_ONLY: ExcCodes.ILLEGAL_ADDRESS,
@@ -48,7 +54,8 @@ class ModbusDevice:
     ) -> None:
         self._world = world
         self._codecs = {
-            table: [c for c in codecs if c.point.table == table] for table in ("holding", "input")
+            table: [c for c in codecs if c.point.table == table]
+            for table in ("holding", "input", *BIT_TABLES)
         }
         self._unit_id = unit_id
         self._identity = {
@@ -61,9 +68,23 @@ class ModbusDevice:
         """The pymodbus side of it."""
         return SimDevice(
             id=self._unit_id,
-            simdata=([UNUSED], [UNUSED], self._blocks("holding"), self._blocks("input")),
+            simdata=(
+                self._bits("coil"),
+                self._bits("discrete"),
+                self._blocks("holding"),
+                self._blocks("input"),
+            ),
+            use_bit_addressing=True,
             action=self._action,
         )
+
+    def _bits(self, table: str) -> list[SimData]:
+        """One block from the first mapped bit to the last."""
+        places = [c.address for c in self._codecs[table]]
+        if not places:
+            return [UNUSED]
+        values = [False] * (max(places) + 1 - min(places))
+        return [SimData(min(places), values=values, datatype=DataType.BITS)]
 
     def _blocks(self, table: str) -> list[SimData]:
         spans = [(c.address, [0] * c.registers, not c.point.writable) for c in self._codecs[table]]
@@ -88,17 +109,27 @@ class ModbusDevice:
         registers: list[int],
         values: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
-        codecs = self._codecs[TABLE_OF.get(function_code, "holding")]
-        touched = [c for c in codecs if c.address < address + count and address < c.address + c.registers]
+        table = TABLE_OF.get(function_code, "holding")
+        if table in BIT_TABLES:  # counted in words of 16 bits
+            count = 16 * count if values is None else len(values)
+        touched = [
+            c
+            for c in self._codecs[table]
+            if c.address < address + count and address < c.address + c.registers
+        ]
         if values is not None and function_code in WRITES:
             refused = self._write(touched, address, [int(v) for v in values])
             if refused is not None:
                 return refused
         readings = self._world.readings()
         for codec in touched:
+            value = readings.get(codec.point.point)
+            if table in BIT_TABLES:
+                at, mask = codec.address // 16 - start, 1 << codec.address % 16
+                registers[at] = registers[at] | mask if codec.raw_reported(value) else registers[at] & ~mask
+                continue
             at = codec.address - start
-            present = codec.encode_reported(readings.get(codec.point.point))
-            registers[at : at + codec.registers] = present
+            registers[at : at + codec.registers] = codec.encode_reported(value)
         return None
 
     def _write(self, touched: list[PointCodec], address: int, values: list[int]) -> ExcCodes | None:
@@ -108,7 +139,10 @@ class ModbusDevice:
             at = codec.address - address
             if at < 0 or at + codec.registers > len(values):
                 return ExcCodes.ILLEGAL_ADDRESS
-            decoded = codec.decode(values[at : at + codec.registers])
+            bit = codec.point.table in BIT_TABLES
+            decoded = (
+                codec.from_raw(bool(values[at])) if bit else codec.decode(values[at : at + codec.registers])
+            )
             if decoded.value is None or decoded.quality is not Quality.GOOD:
                 return ExcCodes.ILLEGAL_VALUE
             wanted.append((codec.point.point, decoded.value))

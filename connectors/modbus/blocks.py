@@ -6,7 +6,7 @@ from struct import Struct
 
 from connectors.link import PointValue
 from connectors.modbus.frames import DATA_AT
-from connectors.point_map import PointCodec
+from connectors.point_map import BIT_TABLES, PointCodec
 from ems.telemetry import Quality
 
 REGISTERS_MAX = 125  # of one read request
@@ -16,7 +16,7 @@ HOLE_MAX = 8  # unmapped registers read along to save a request
 
 @dataclass(frozen=True, slots=True)
 class ReadBlock:
-    """One read request and the points in its answer, each with its offset in bytes."""
+    """One read request and the points in its answer, each with its offset in bytes; of bits, in bits."""
 
     table: str
     address: int
@@ -27,8 +27,17 @@ class ReadBlock:
     usual: tuple[tuple[PointCodec, str, int | None, float, float, float, float], ...]  # `PointCodec.usual`
     odd: bool  # points that share registers, have codes, or other orders of bytes: decoded one by one
 
+    @property
+    def of_bits(self) -> bool:
+        """Coils or discrete inputs."""
+        return self.table in BIT_TABLES
+
     def decode_into(self, out: dict[str, PointValue], received: bytes) -> None:
         """Add value and quality of each point in the whole reply `received`."""
+        if self.of_bits:
+            for codec, at in self.points:
+                out[codec.point.point] = PointValue(*codec.from_raw(bit_of(received, at)), None)
+            return
         if self.odd:
             for codec, at in self.points:
                 out[codec.point.point] = PointValue(*codec.decode_at(received, DATA_AT + at), None)
@@ -40,6 +49,11 @@ class ReadBlock:
                 out[point] = _pack(PointValue, (value, Quality.GOOD, None, 0.0))
             else:
                 out[point] = PointValue(*codec.from_raw(raw), None)
+
+
+def bit_of(received: bytes, at: int) -> bool:
+    """A bit of a whole reply; the first one is the lowest of the first byte."""
+    return bool(received[DATA_AT + at // 8] >> at % 8 & 1)
 
 
 def read_blocks(
@@ -73,7 +87,8 @@ def read_blocks(
 def _block(group: list[PointCodec]) -> ReadBlock:
     start = group[0].address
     end = max(c.address + c.registers for c in group)
-    points = tuple((c, 2 * (c.address - start)) for c in group)
+    width = 1 if group[0].point.table in BIT_TABLES else 2
+    points = tuple((c, width * (c.address - start)) for c in group)
     plain = _plain(points)
     mapped = {r for c in group for r in range(c.address, c.address + c.registers)}
     return ReadBlock(

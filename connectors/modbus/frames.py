@@ -5,10 +5,14 @@ replies are checked in one place. A value taken from the reply to another reques
 anybody noticing.
 
 Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b (2006), section 3; MODBUS Application Protocol
-V1.1b3 (2012), sections 6.3, 6.4, 6.6, 6.12 and 7.
+V1.1b3 (2012), sections 6.1 to 6.6, 6.12 and 7.
 """
 
-READ_HOLDING, READ_INPUT, WRITE_ONE, WRITE_MANY = 3, 4, 6, 16
+READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT = 1, 2, 3, 4
+WRITE_COIL, WRITE_ONE, WRITE_MANY = 5, 6, 16
+READ_OF = {"coil": READ_COILS, "discrete": READ_DISCRETE, "holding": READ_HOLDING, "input": READ_INPUT}
+BIT_READS = (READ_COILS, READ_DISCRETE)
+REGISTER_READS = (READ_HOLDING, READ_INPUT)
 HEADER = 7  # transaction id (2), protocol id (2), length (2), unit id (1)
 BYTES_MAX = 250  # of the registers of one read reply
 DATA_AT = HEADER + 2  # first register of a read reply: after function code and byte count
@@ -58,7 +62,7 @@ def exception_code(received: bytes) -> int | None:
 def _is_plain_read(sent: bytes, received: bytes) -> bool:
     """The usual case in three comparisons: a read answered whole in one piece, as `is_complete` wants it."""
     size = 2 * int.from_bytes(sent[10:12], "big")
-    if sent[7] not in (READ_HOLDING, READ_INPUT) or len(received) != DATA_AT + size or size > BYTES_MAX:
+    if sent[7] not in REGISTER_READS or len(received) != DATA_AT + size or size > BYTES_MAX:
         return False
     return received[:DATA_AT] == sent[:4] + bytes((0, 3 + size)) + sent[6:8] + bytes((size,))
 
@@ -67,14 +71,16 @@ def length_due(sent: bytes, function: int) -> int:
     """Length of the answer from its unit id to its end, as the length field must tell it."""
     if function & 0x80:
         return 3
-    if function in (READ_HOLDING, READ_INPUT):
+    if function in REGISTER_READS:
         return 3 + 2 * int.from_bytes(sent[10:12], "big")
+    if function in BIT_READS:
+        return 3 + (int.from_bytes(sent[10:12], "big") + 7) // 8
     return 6
 
 
 def _check_body(sent: bytes, received: bytes) -> None:
     function = received[7]
-    if function in (READ_HOLDING, READ_INPUT):
+    if function in REGISTER_READS or function in BIT_READS:
         if received[8] != len(received) - DATA_AT:
             raise MalformedReply(f"byte count {received[8]} for {len(received) - DATA_AT} bytes")
     elif not function & 0x80 and received[8:12] != sent[8:12]:

@@ -7,15 +7,24 @@ from collections.abc import Awaitable, Sequence
 
 from connectors.identity import from_registers, registers_of
 from connectors.link import LinkError, NotSent, PointValue, WriteReply
-from connectors.modbus.blocks import REGISTERS_MAX, ReadBlock, read_blocks
-from connectors.modbus.frames import DATA_AT, READ_HOLDING, READ_INPUT, WRITE_MANY, WRITE_ONE, exception_code
-from connectors.point_map import PointCodec
+from connectors.modbus.blocks import REGISTERS_MAX, ReadBlock, bit_of, read_blocks
+from connectors.modbus.frames import (
+    DATA_AT,
+    READ_HOLDING,
+    READ_OF,
+    WRITE_COIL,
+    WRITE_MANY,
+    WRITE_ONE,
+    exception_code,
+)
+from connectors.point_map import BIT_TABLES, PointCodec
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import Connection
 from ems.telemetry import Quality
 
 ILLEGAL_ADDRESS = 2
+COIL_ON, COIL_OFF = 0xFF00, 0x0000
 PASSING_CODES = (4, 5, 6, 10, 11)  # of a device that may answer a little later
 GATEWAY_CODES = (10, 11)  # the gateway answers for a device it cannot reach
 EXCEPTIONS = {
@@ -61,11 +70,10 @@ class RegisterLink(ABC):
         """
 
     async def identify(self) -> dict[str, str | None]:
-        functions = {"holding": READ_HOLDING, "input": READ_INPUT}
         out: dict[str, str | None] = {}
         for field in self._identity:
             count = registers_of(field)
-            body = _BODY.pack(self._unit, functions[field.table], int(field.address), count)
+            body = _BODY.pack(self._unit, READ_OF[field.table], int(field.address), count)
             received = await self._exchange(body)
             code = exception_code(received)
             if code in PASSING_CODES:
@@ -100,10 +108,12 @@ class RegisterLink(ABC):
         return out
 
     def words(self, point: str) -> tuple[int, ...]:
-        """Registers of a point as they came with the last answer; empty where it was not among them."""
+        """Registers or bit of a point as they came with the last answer; empty: it was not among them."""
         for block, received in self._answers:
             for codec, at in block.points:
                 if codec.point.point == point:
+                    if block.of_bits:
+                        return (int(bit_of(received, at)),)
                     return struct.unpack_from(f">{codec.registers}H", received, DATA_AT + at)
         return ()
 
@@ -126,11 +136,13 @@ class RegisterLink(ABC):
         return await self._send(body, until_s)
 
     def _plan_reads(self, blocks: Sequence[ReadBlock]) -> list[tuple[ReadBlock, bytes]]:
-        functions = {"holding": READ_HOLDING, "input": READ_INPUT}
-        return [(b, _BODY.pack(self._unit, functions[b.table], b.address, b.count)) for b in blocks]
+        return [(b, _BODY.pack(self._unit, READ_OF[b.table], b.address, b.count)) for b in blocks]
 
     async def _write_one(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
         try:
+            if codec.point.table in BIT_TABLES:
+                state = COIL_ON if codec.to_raw(value) else COIL_OFF
+                return await self._send(_BODY.pack(self._unit, WRITE_COIL, codec.address, state), until_s)
             registers = codec.encode(value)
         except BadValue as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
@@ -158,5 +170,6 @@ def _refusal(block: ReadBlock, code: int) -> str:
     """What a device said to a request, in words."""
     said = f"exception {code} ({EXCEPTIONS.get(code, 'of its own')})"
     last = block.address + block.count - 1
-    text = f"{said} to a read of {block.table} registers {block.address} to {last}"
+    what = f"{block.table} {'bits' if block.of_bits else 'registers'}"
+    text = f"{said} to a read of {what} {block.address} to {last}"
     return f"{text}, counted from 0" if code == ILLEGAL_ADDRESS else text

@@ -28,7 +28,7 @@ _INTEGERS: dict[str, dict[str, tuple[int, bool]]] = {  # family of protocols -> 
     "mqtt": {}, "sunspec": {},
 }  # fmt: skip
 _OTHERS = {
-    "modbus": ("f32", "f64"),
+    "modbus": ("f32", "f64", "bit"),
     "sunspec": (),
     "opc_ua": ("Boolean", "Float", "Double"),
     "mqtt": ("number", "boolean"),
@@ -184,12 +184,19 @@ def _address(placed: PlacedPoint) -> None:
     last = LAST_REGISTER + 1 - _width(placed)
     if not (isinstance(form.address, int) and 0 <= form.address <= last):
         doc.add((*loc, "address"), repr(form.address), f"0 to {last}, zero-based")
-    if form.table not in ("holding", "input"):
+    if form.table not in ("holding", "input", "coil", "discrete"):
+        found = repr(form.table) if form.table is not None else "nothing"
+        doc.add((*loc, "table"), found, "holding, input, coil or discrete")
+        return
+    wanted = "coil" if form.type == "bit" else "holding"
+    if form.writable and form.table in ("input", "discrete"):
+        doc.add((*loc, "table"), form.table, f"{wanted}: the point is writable")
+    elif (form.type == "bit") is not (form.table in ("coil", "discrete")):
         doc.add(
-            (*loc, "table"), repr(form.table) if form.table is not None else "nothing", "holding or input"
+            (*loc, "type"),
+            repr(form.type),
+            f"bit with coil and discrete, and with them alone; not {form.table}",
         )
-    elif form.writable and form.table == "input":
-        doc.add((*loc, "table"), "input", "holding: the point is writable")
 
 
 def _access(placed: PlacedPoint) -> None:

@@ -15,7 +15,7 @@ class PointForm(Form):
     """Where one point lives: value = raw * scale * sign + offset, in `unit`."""
 
     address: int | str
-    table: Literal["holding", "input", "node"] | None = None
+    table: Literal["holding", "input", "coil", "discrete", "node"] | None = None
     type: str = Field(default="", description="left out with sunspec: the model says it")
     scale: Annotated[float, Quantity("", gt=0)] = 1.0
     offset: Annotated[float, Quantity("")] = 0.0
@@ -78,7 +78,7 @@ class PointChangeForm(Form):
 
     from_: Id | None = Field(default=None, alias="from", description="channel of the family that it is")
     address: int | str | None = None
-    table: Literal["holding", "input", "node"] | None = None
+    table: Literal["holding", "input", "coil", "discrete", "node"] | None = None
     type: Text | None = None
     scale: Annotated[float, Quantity("", gt=0)] | None = None
     offset: Annotated[float, Quantity("")] | None = None

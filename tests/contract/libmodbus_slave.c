@@ -1,4 +1,5 @@
-/* An independent Modbus device made of libmodbus: 200 holding registers, one client at a time.
+/* An independent Modbus device made of libmodbus: 200 holding registers, 40 coils and 40 discrete
+   inputs of which every third is on, one client at a time.
    argv: a TCP port, or a serial port and a unit id. */
 #include <modbus.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ int main(int argc, char **argv) {
     int serial = argc > 2;
     modbus_t *ctx = serial ? modbus_new_rtu(argv[1], 19200, 'N', 8, 1)
                            : modbus_new_tcp("127.0.0.1", argc > 1 ? atoi(argv[1]) : 1502);
-    modbus_mapping_t *map = modbus_mapping_new(0, 0, 200, 0);
+    modbus_mapping_t *map = modbus_mapping_new(40, 40, 200, 0);
     int listener = -1;
     if (ctx == NULL || map == NULL)
         return 1;
@@ -28,6 +29,8 @@ int main(int argc, char **argv) {
         return 1;
     if (!serial && (listener = modbus_tcp_listen(ctx, 1)) < 0)
         return 1;
+    for (int i = 0; i < 40; i += 3)
+        map->tab_input_bits[i] = 1;
     puts("listening");
     fflush(stdout);
     if (serial)
