@@ -104,10 +104,8 @@ def map_sections(site: Site) -> Iterator[str]:
     yield from ("", "## Register maps", "")
     yield (
         "Value = raw × scale × sign + offset, in the unit given. Addresses are zero-based; in brackets the "
-        "number that "
-        "manuals which count from 400001, 300001, 100001 or 1 print. A value outside its range is bad, and bad when "
-        "it is older than "
-        "its age."
+        "number of manuals which count from 400001, 300001, 100001 or 1. A value outside its range is bad, "
+        "and bad when it is older than its age."
     )
     for c in site.connections:
         codecs = point_codecs(c)
