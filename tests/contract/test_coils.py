@@ -111,6 +111,7 @@ async def test_libmodbus_a_bit_that_is_not_there_is_bad_and_costs_the_others_not
     with device(slave, str(port)):
         io = FieldIO(site_of(bits(port, bit("dev.none", "discrete", 40))), clock=clock)
         try:
+            readings = {}
             for _ in range(3):  # the first refusal may have been for holes in the request
                 clock.advance(1.0)
                 readings = {r.point: r for r in await io.read_all()}
