@@ -13,6 +13,7 @@ from cli.priorities import INPUTS_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.inputs.folder import DropFolder
 from connectors.inputs.keeper import Keeper, feeds_of
 from connectors.inputs.state import input_state
 from connectors.inputs.store import InputReader, InputStore
@@ -44,9 +45,13 @@ class Teller:
     def tell(self, now: datetime) -> None:
         """Once. What cannot be read or written now is left for the next time."""
         try:
-            for params in self._site.inputs:
-                trouble = self._keeper.trouble.get(params.id, "")
-                fields = input_row(input_state(self._reader, params, now), trouble)
+            for feed in self._keeper.feeds:
+                params = feed.params
+                fields = input_row(
+                    input_state(self._reader, params, now),
+                    self._keeper.trouble.get(params.id, ""),
+                    taken_away=isinstance(feed.source, DropFolder) and not feed.source.put_aside(),
+                )
                 self._status(PREFIX + params.id, now, fields)
             self._status(OVERALL, now, {"inputs": len(self._site.inputs), "overrun": self._overrun(now)})
             if self._forgotten is None or (now - self._forgotten).total_seconds() > FORGET_S:

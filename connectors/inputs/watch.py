@@ -17,9 +17,16 @@ PREFIX = "input_"  # of the name of a status row, before that of the input
 OVERALL = "inputs"
 
 
-def input_row(state: InputState, trouble: str) -> dict[str, JsonValue]:
-    """Fields of the status row of one input; `trouble`: why what came cannot be kept."""
+def input_row(state: InputState, trouble: str, *, taken_away: bool = False) -> dict[str, JsonValue]:
+    """Fields of the status row of one input.
+
+    Parameters
+    ----------
+    trouble : why what came cannot be kept.
+    taken_away : nobody has a refused file to look after any more.
+    """
     version, failed = state.version, state.failed
+    refused = None if taken_away else state.refused
     return {
         "kind": str(state.params.kind),
         "version": None if version is None else version.id,
@@ -28,7 +35,7 @@ def input_row(state: InputState, trouble: str) -> dict[str, JsonValue]:
         "reaches": None if state.reaches is None else state.reaches.isoformat(),
         "late": state.late,
         "failed": "" if failed is None else failed.detail,
-        "refused": "" if state.refused is None else f"{state.refused.file}: {state.refused.detail}",
+        "refused": "" if refused is None else f"{refused.file}: {refused.detail}",
         "trouble": trouble,
     }
 

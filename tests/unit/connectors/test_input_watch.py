@@ -61,6 +61,8 @@ def test_status_row_says_what_is_in_force_and_what_was_refused(tmp_path: Path):
         "b.csv: line 3",
         None,
     )
+    gone = input_row(input_state(InputReader(tmp_path), params(), NOW), "", taken_away=True)
+    assert gone["refused"] == "", "somebody has taken the file away"
     row = StatusRow(process=PREFIX + "one", pid=1, at=NOW, fields=fields)
     store.status(row)
     store.close()

@@ -66,7 +66,7 @@ def test_price_counts_as_far_as_it_reaches_then_the_tariff():
     version = known.add("price", AT - HOUR, AT, {"import_per_kwh": [0.5, -0.1, np.nan, 0.7]})
     found = seen(known, one("price"))
     tariff = own(site()).forecast(GRID, AT).import_per_kwh
-    np.testing.assert_allclose(found.import_per_kwh[:8], [0.5] * 4 + [-0.1] * 4)
+    assert found.import_per_kwh[:8].tolist() == [0.5] * 4 + [-0.1] * 4, "to the last bit"
     np.testing.assert_allclose(found.import_per_kwh[8:10], [tariff[8], 0.7], err_msg="a gap is the tariff's")
     np.testing.assert_allclose(found.import_per_kwh[10:], tariff[10:])
     np.testing.assert_allclose(found.export_per_kwh, own(site()).forecast(GRID, AT).export_per_kwh)
