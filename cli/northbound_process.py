@@ -29,6 +29,7 @@ from ems.site_schema import load_site
 log = structlog.get_logger()
 
 PERIOD_S_MAX = 1.0
+TELL_S = 5.0  # so often at least the status rows are stored
 ASKED = timedelta(minutes=1)  # how far back answers of the edge are looked for
 AHEAD = timedelta(days=1)
 EVENTS_MAX = 200
@@ -102,6 +103,8 @@ class House:
         self._records, self._clock = records, clock
         self._servings, self._down = list(servings), {s.name: "" for s in servings}
         self._started: set[str] = set()
+        self._told: list[tuple[JsonValue, JsonValue]] = []
+        self._told_s = 0.0
 
     async def step(self) -> None:
         """Look, listen where that was not possible before, hear the edge's answers, tell how it goes."""
@@ -111,7 +114,16 @@ class House:
                 await self._start(serving)
         if self._door.waiting:
             self._door.hear(await asyncio.to_thread(self._answers))
-        await asyncio.to_thread(self._records.flush, [self._row(s) for s in self._servings])
+        rows = [self._row(s) for s in self._servings]
+        await asyncio.to_thread(self._records.flush, rows if self._due(rows) else [])
+
+    def _due(self, rows: Sequence[StatusRow]) -> bool:
+        """Whether the rows are worth a write to the disk: something has changed, or a while has passed."""
+        now_s, state = self._clock.monotonic_s(), [(r.fields["up"], r.fields["trouble"]) for r in rows]
+        if state == self._told and now_s - self._told_s < TELL_S:
+            return False
+        self._told, self._told_s = state, now_s
+        return True
 
     async def _start(self, serving: Serving) -> None:
         try:

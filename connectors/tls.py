@@ -43,7 +43,14 @@ def located(files: TlsFiles, folder: Path) -> TlsFiles:
     def whole(name: str) -> str:
         return str((folder / name).absolute())
 
-    return replace(files, ca=whole(files.ca), certificate=whole(files.certificate), key=whole(files.key))
+    revoked = None if files.revoked is None else whole(files.revoked)
+    return replace(
+        files,
+        ca=whole(files.ca),
+        certificate=whole(files.certificate),
+        key=whole(files.key),
+        revoked=revoked,
+    )
 
 
 class Contexts:
@@ -78,11 +85,14 @@ class Contexts:
             self.expiries = tuple(_expiries("our certificate", ours[:1])) + tuple(
                 _expiries("the certificate of an authority", theirs)
             )
+            if self._files.revoked is not None:
+                self.expiries += tuple(_list_expiry(Path(self._files.revoked)))
             self._made = stamp, self._context()
         return self._made[1]
 
     def _stamps(self) -> Iterator[int]:
-        for name in (self._files.ca, self._files.certificate, self._files.key):
+        revoked = () if self._files.revoked is None else (self._files.revoked,)
+        for name in (self._files.ca, self._files.certificate, self._files.key, *revoked):
             try:
                 yield Path(name).stat().st_mtime_ns
             except OSError as error:
@@ -107,6 +117,9 @@ class Contexts:
             context.load_verify_locations(cafile=self._files.ca)
         except (ssl.SSLError, OSError) as error:
             raise CertificateError(f"{self._files.ca} holds no authorities, in PEM: {error}") from None
+        if self._files.revoked is not None:
+            context.load_verify_locations(cafile=self._files.revoked)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         return context
 
 
@@ -122,6 +135,18 @@ def read_chain(path: Path) -> list[x509.Certificate]:
         raise CertificateError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise CertificateError(f"{path} holds no certificate, in PEM: {error}") from None
+
+
+def _list_expiry(path: Path) -> Iterator[Expiry]:
+    """When a list of revoked certificates ends: after that nobody of its authority is believed."""
+    try:
+        crl = x509.load_pem_x509_crl(path.read_bytes())
+    except OSError as error:
+        raise CertificateError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise CertificateError(f"{path} holds no list of revoked certificates, in PEM: {error}") from None
+    if crl.next_update_utc is not None:
+        yield Expiry("the list of revoked certificates", crl.next_update_utc)
 
 
 def weakness(certificate: x509.Certificate) -> str:

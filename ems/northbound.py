@@ -25,6 +25,7 @@ class TlsFiles:
     ca: str  # PEM: who signs the certificates of the other side
     certificate: str  # ours, PEM
     key: str  # its private key, PEM, readable by its owner alone
+    revoked: str | None = None  # PEM: the authority's list of certificates that do not count any more
     server_name: str | None = None  # of clients: host in the server's certificate, if not the one called
 
 

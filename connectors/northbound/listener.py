@@ -164,6 +164,7 @@ class Listener:
             leave()
             served.end()
             why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)
+            why = why or f"it ended the handshake ({type(error).__name__})"
             self._records.refused(self._client(address), "connection", "no_handshake", str(why))
         except asyncio.CancelledError:
             leave()

@@ -6,10 +6,11 @@ refusals costs a bounded number of rows and no more than one short transaction a
 
 import json
 import sqlite3
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from connectors.northbound.client import Client
@@ -18,7 +19,9 @@ from connectors.status_table import STATUS_SQL, STATUS_UPSERT, status_rows
 from ems.records import StatusRow
 
 FILE = "northbound.sqlite"
-WAITING_MAX = 100  # refusals between two flushes; what is more is counted
+WAITING_MAX = 100  # refusals kept one by one at once; what is more is counted
+KEPT_PER_S = 1.0  # in the long run
+MORE_EVERY = timedelta(minutes=1)  # so often the count is stored
 KEPT = 10_000
 TEXT_MAX = 300
 MORE = "and_more"
@@ -59,7 +62,10 @@ class Records:
     def __init__(self, path: Path, *, now: Callable[[], datetime]) -> None:
         self._now = now
         self._waiting: deque[Refused] = deque()
-        self._more = 0
+        self._more = 0  # refused and not kept one by one
+        self._more_at: datetime | None = None  # when that was stored last
+        self._left, self._since = float(WAITING_MAX), now()  # refusals that may be kept one by one
+        self._mutex = threading.Lock()  # `flush` runs beside the loop
         self.count = 0  # refusals since the start
         self.last: Refused | None = None
         self.stranger: Refused | None = None  # the last who had no business here
@@ -72,24 +78,40 @@ class Records:
 
     def refused(self, client: Client, what: str, code: str, why: str) -> None:
         """Something was refused."""
-        self.count += 1
-        if code in STRANGE:
-            self.stranger = Refused(at=self._now(), client=client, what=what, code=code, why=why)
-        if len(self._waiting) >= WAITING_MAX:
-            self._more += 1
-            return
-        self.last = Refused(at=self._now(), client=client, what=what, code=code, why=why)
-        self._waiting.append(self.last)
+        one = Refused(at=self._now(), client=client, what=what, code=code, why=why)
+        with self._mutex:
+            self.count += 1
+            self.last = one
+            if code in STRANGE:
+                self.stranger = one
+            if len(self._waiting) < WAITING_MAX and self._afford(one.at):
+                self._waiting.append(one)
+            else:
+                self._more += 1
+
+    def _afford(self, at: datetime) -> bool:
+        """Whether one more is kept one by one: a disk is not worn by whoever knocks for a year."""
+        grown = max(0.0, (at - self._since).total_seconds()) * KEPT_PER_S
+        self._left, self._since = min(float(WAITING_MAX), self._left + grown), at
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
 
     def flush(self, rows: list[StatusRow]) -> bool:
         """Store what waits, with the status rows; False where the disk does not take it now: it waits on."""
-        taken = list(self._waiting)
-        more, at = self._more, self._now()
+        at = self._now()
+        with self._mutex:
+            taken = list(self._waiting)
+            told = self._more_at is None or not timedelta() <= at - self._more_at < MORE_EVERY
+            more = self._more if told else 0
         values = [_row(r) for r in taken]
         if more:
             nobody = Client(server="", address="")
             why = f"{more} more were refused, too fast to be kept one by one"
             values.append(_row(Refused(at=at, client=nobody, what="", code=MORE, why=why)))
+        if not (values or rows):
+            return True
         try:
             with transaction(self._db):
                 self._db.executemany(
@@ -107,9 +129,11 @@ class Records:
                 )
         except sqlite3.Error:
             return False
-        for _ in taken:
-            self._waiting.popleft()
-        self._more -= more
+        with self._mutex:
+            for _ in taken:
+                self._waiting.popleft()
+            self._more -= more
+            self._more_at = at if more else self._more_at
         return True
 
     def close(self) -> None:

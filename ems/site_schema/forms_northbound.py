@@ -18,6 +18,7 @@ class TlsForm(Form):
     ca: Text = Field(default="pki/modbus/ca.pem", description="who signs those of the other side, PEM")
     certificate: Text = Field(default="pki/modbus/own.pem", description="ours, PEM")
     key: Text = Field(default="pki/modbus/own.key", description="its private key, PEM, mode 0600")
+    revoked: Text | None = Field(default=None, description="list of revoked certificates of ca, PEM")
     server_name: Text | None = Field(default=None, description="host in the device's certificate, if another")
 
 

@@ -129,6 +129,21 @@ async def test_client_of_another_authority_or_without_a_certificate_is_not_let_i
         assert await asked(port, ca, ca.signs("ppc"), READ) == VALUE
 
 
+async def test_revoked_certificate_is_not_let_in_from_the_next_list_on(demo, tmp_path, ca):
+    own, lost = ca.signs("ems", hosts=("127.0.0.1",)), ca.signs("ppc", file="lost")
+    files = own.files(ca.file, revoked=ca.revokes())
+    async with serving(demo, tmp_path / "run", writes=RIGHTS, tls=files) as (port, plant):
+        assert await asked(port, ca, lost, READ) == VALUE
+        os.utime(ca.revokes(lost), ns=(1, 10**18))
+        assert await asked(port, ca, lost, READ) == b""
+        assert "revoked" in plant.records.last.why
+        assert await asked(port, ca, ca.signs("ppc"), READ) == VALUE
+        os.utime(ca.revokes(ends=NOW - DAY), ns=(1, 2 * 10**18))
+        assert await asked(port, ca, ca.signs("ppc"), READ) == b""  # the list is old: nobody is believed
+        ca.file.with_name("revoked.pem").write_text("no list")
+        assert await asked(port, ca, ca.signs("ppc"), READ) == b""
+
+
 async def test_tls_of_old_is_not_spoken(demo, tmp_path, ca, monkeypatch):
     async with protected(demo, tmp_path, ca) as (port, _):
         client = ca.signs("ppc")

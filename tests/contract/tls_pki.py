@@ -30,9 +30,13 @@ class Party:
     certificate: Path
     key: Path
 
-    def files(self, ca: Path, server_name: str | None = None) -> TlsFiles:
+    def files(self, ca: Path, server_name: str | None = None, revoked: Path | None = None) -> TlsFiles:
         return TlsFiles(
-            ca=str(ca), certificate=str(self.certificate), key=str(self.key), server_name=server_name
+            ca=str(ca),
+            certificate=str(self.certificate),
+            key=str(self.key),
+            server_name=server_name,
+            revoked=None if revoked is None else str(revoked),
         )
 
 
@@ -50,6 +54,18 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
         self.file.write_bytes(own.public_bytes(serialization.Encoding.PEM))
+
+    def revokes(self, *parties: Party, ends: dt.datetime = NOW + 5 * YEAR) -> Path:
+        """The list of certificates that do not count any more."""
+        builder = x509.CertificateRevocationListBuilder().issuer_name(_name(self.name))
+        builder = builder.last_update(NOW - YEAR).next_update(ends)
+        for party in parties:
+            serial = x509.load_pem_x509_certificate(party.certificate.read_bytes()).serial_number
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(NOW - YEAR)
+            builder = builder.add_revoked_certificate(one.build())
+        file = self.folder / "revoked.pem"
+        file.write_bytes(builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return file
 
     def _builder(self, cn: str, public: Any, begins: dt.datetime, ends: dt.datetime):
         return (

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.northbound_process import TELL_S
 from cli.process_config import ProcessConfig, write_config
 from ems.clock import wall_sleep
 from tests.contract.northbound_peer import DSO_AT, Raw, read_pdu, words, write_pdu
@@ -121,7 +122,7 @@ async def test_bound_over_modbus_holds_at_the_edge_and_silence_of_the_edge_is_se
     assert (done.fields["user"], done.fields["new"]) == (ME, 150.0)
     assert done.fields["session"] == "ppc: no certificate, at 127.0.0.1"
     assert await served.ask(write_pdu(1000, *words(1.0))) == b"\x90\x02"
-    await wall_sleep(1.5)
+    await wall_sleep(TELL_S + 1.0)
     code, text = await served.types_northbound("status", "--dir", str(served.directory))
     assert (code, "ppc: up" in text, "taken 1" in text) == (0, True, True), text
     assert "not_writable  holding 1000 to 1001 (ppc: no certificate, at 127.0.0.1)" in text

@@ -349,3 +349,19 @@ def test_watch_sees_what_the_serving_process_wrote(plant, tmp_path, monkeypatch)
         assert looking.seen == Seen(down="ppc: gone")
     finally:
         looking.close()
+
+
+def test_knocking_for_a_year_wears_no_disk(plant, tmp_path):
+    for _ in range(600):  # ten minutes, ten a second
+        plant.clock.advance(1.0)
+        for _ in range(10):
+            plant.door.refuse(STRANGER, "holding 1", "nobody writes there")
+        assert plant.records.flush([])
+    kept = RecordsReader(tmp_path / FILE).refusals(10_000)
+    more = [r for r in kept if r.code == MORE]
+    assert WAITING_MAX + 590 <= len(kept) - len(more) <= WAITING_MAX + 610
+    assert 9 <= len(more) <= 11
+    plant.clock.advance(60.0)
+    assert plant.records.flush([])
+    told = [r for r in RecordsReader(tmp_path / FILE).refusals(10_000) if r.code == MORE]
+    assert sum(int(r.why.split()[0]) for r in told) + len(kept) - len(more) == 6000
