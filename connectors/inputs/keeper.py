@@ -57,6 +57,19 @@ class Feed:
         self.failures, self._retry_s, self._told = 0, 0.0, None
         return found
 
+    def first_wait_s(self) -> float:
+        """How long until the first look [s]: a process that is started anew asks nobody twice.
+
+        Raises
+        ------
+        StoreError : nobody knows when it was asked last.
+        """
+        before = self.store.looked_at(self.params.id) if isinstance(self.source, Web) else None
+        if before is None:
+            return 0.0
+        gone_s = (self.now() - before).total_seconds()
+        return min(self.params.every_s, max(0.0, self.params.every_s - gone_s))
+
     def wait_s(self) -> float:
         """How long until the next look [s]: after failures sooner than usual, and later each time."""
         if not self.failures:
@@ -159,9 +172,12 @@ class Keeper:
             self._threads.append(thread)
 
     def _run(self, feed: Feed) -> None:
-        wait_s = 0.0
+        wait_s, asked = 0.0, False
         while not self._closing.wait(wait_s):
             try:
+                if not asked:
+                    wait_s, asked = feed.first_wait_s(), True
+                    continue
                 self._told(feed.look())
                 self.trouble.pop(feed.params.id, None)
                 wait_s = feed.wait_s()

@@ -152,6 +152,14 @@ class InputStore:
             (look.input, to_ms(look.at), look.outcome, look.detail[:4000], look.file, look.version),
         )
 
+    def looked_at(self, input_id: str) -> datetime | None:
+        """When its source last gave an answer, of whatever kind. Raises StoreError."""
+        with self._writing():
+            row = self._db.execute(
+                "SELECT max(at_ms) FROM look WHERE input = ? AND outcome <> 'failed'", (input_id,)
+            ).fetchone()
+        return None if row[0] is None else from_ms(row[0])
+
     def status(self, row: StatusRow) -> None:
         """Upsert a status row. Raises StoreError."""
         with self._writing():

@@ -32,6 +32,7 @@ from ems.site_schema.checks_worst import check_worst_cases
 from ems.site_schema.draft import Draft
 from ems.site_schema.families import FOLDER
 from ems.site_schema.forms import SiteForm
+from ems.site_schema.forms_inputs import ProviderForm
 from ems.site_schema.forms_maps import FamilyForm, MapForm
 from ems.site_schema.placing import read_draft
 
@@ -43,6 +44,7 @@ __all__ = [
     "load_families",
     "load_site",
     "map_json_schema",
+    "provider_json_schema",
     "site_json_schema",
 ]
 
@@ -154,4 +156,10 @@ def map_json_schema() -> dict[str, Any]:
 def family_json_schema() -> dict[str, Any]:
     """JSON Schema of a device family, for editors."""
     schema = FamilyForm.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def provider_json_schema() -> dict[str, Any]:
+    """JSON Schema of a provider of inputs, for editors."""
+    schema = ProviderForm.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

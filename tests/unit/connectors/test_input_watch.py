@@ -111,6 +111,7 @@ class Looks:
 def test_source_that_hangs_and_a_full_disk_hold_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     looks, store = Looks(), InputStore(tmp_path)
     monkeypatch.setattr(Feed, "look", lambda self: looks.look(self))
+    monkeypatch.setattr(Feed, "first_wait_s", lambda self: 0.0)
     source = Web(params(folder=None, url="http://127.0.0.1/", protection="plain"), tmp_path)
     keeper = Keeper(feeds=[feed(store, name, source) for name in looks.looked])
     keeper.start()

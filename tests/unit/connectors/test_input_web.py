@@ -1,15 +1,20 @@
 """Asking a URL: marks of what is known, tokens, TLS, and servers that hang, drag, lie or say no."""
 
+import json
 import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.inputs.folder import DropFolder
 from connectors.inputs.keeper import Feed
 from connectors.inputs.store import InputStore
 from connectors.inputs.web import FetchError, Web
@@ -18,7 +23,8 @@ from ems.input_rules import series_rules
 from ems.inputs import InputParams
 from tests.builders import site
 from tests.contract.pki import pair
-from tests.unit.connectors.inputs_here import NOW, Server, params, reply, serving
+from tests.unit.connectors.inputs_here import NOW, Server, params, reply, serving, site_with
+from tests.unit.connectors.test_input_files import AWATTAR, ENERGY_CHARTS, OPEN_METEO, PROVIDED
 
 GOOD = b"time,import_per_kwh\n2026-03-02T13:00Z,0.2\n2026-03-02T14:00Z,0.3\n"
 
@@ -68,6 +74,42 @@ def test_what_is_known_is_not_sent_again_and_what_is_refused_is_asked_for_anew(
     assert ["if-none-match" in a for a in server.asked] == [False, False, True]
     assert server.asked[2]["if-modified-since"] == "Mon, 02 Mar 2026 11:00:00 GMT"
     assert server.asked[0]["path"] == "/v1/data?key=1"
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def test_process_that_is_started_anew_asks_when_it_is_time(server: Server, tmp_path: Path, store: InputStore):
+    feed = feed_of(of(server, every_s=900.0), tmp_path, store)
+    assert feed.first_wait_s() == 0.0
+    feed.look()
+    for gone_s, wait_s in ((0.0, 900.0), (600.0, 300.0), (1000.0, 0.0), (-5000.0, 900.0)):
+        feed.now = partial(after, gone_s)
+        assert feed.first_wait_s() == wait_s
+    again = feed_of(of(server, every_s=900.0), tmp_path, store)
+    again.source = DropFolder(path=tmp_path, suffix=".csv", bytes_max=1000)
+    assert again.first_wait_s() == 0.0, "a folder costs nobody anything"
+
+
+@pytest.fixture(scope="module")
+def provided(tmp_path_factory: pytest.TempPathFactory) -> dict[str, InputParams]:
+    plant = site_with(tmp_path_factory.mktemp("site"), PROVIDED, currency="EUR")
+    return {p.provider.name: p for p in plant.inputs}
+
+
+ANSWERS = {"open_meteo": OPEN_METEO, "awattar": AWATTAR, "energy_charts": ENERGY_CHARTS}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answer_of_each_provider_is_taken_over_the_wire(
+    server: Server, tmp_path: Path, store: InputStore, provided: dict[str, InputParams], name: str
+):
+    server.answer = lambda handler: reply(handler, json.dumps(ANSWERS[name], ensure_ascii=False).encode())
+    given = replace(provided[name], url=server.url, protection="plain", timeout_s=5.0)
+    feed = feed_of(given, tmp_path, store)
+    assert [x.outcome for x in feed.look()] == ["taken"]
+    assert [x.outcome for x in feed.look()] == ["same"]
 
 
 def test_token_is_sent_from_a_file_that_is_ours_alone(server: Server, tmp_path: Path):
