@@ -107,15 +107,19 @@ def run(args: argparse.Namespace) -> int:
         said = f"writing to {site.name}, as commissioned in {record}"
         said += ", UNSIGNED: nobody vouches for these files" if trust is None else ""
     console.print(f"{said}; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it", soft_wrap=True)
+    seconds = None if args.minutes is None else 60.0 * args.minutes
+    asyncio.run(_run(config, console, seconds, without=without(site)))
+    return 0
+
+
+def without(site: Site) -> list[str]:
+    """Processes that this site has no use for."""
     used = {
         "telemetry": bool(site.links),
         "northbound": bool(site.modbus_servers or site.opcua_servers),
         "inputs": bool(site.inputs),
     }
-    without = [name for name, wanted in used.items() if not wanted]
-    seconds = None if args.minutes is None else 60.0 * args.minutes
-    asyncio.run(_run(config, console, seconds, without=without))
-    return 0
+    return [name for name, wanted in used.items() if not wanted]
 
 
 def trusted_folder(args: argparse.Namespace, *, write: bool) -> Path | None:

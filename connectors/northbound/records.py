@@ -14,7 +14,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from connectors.northbound.client import Client
-from connectors.sqlite_file import ReadOnlyFile, Schema, WriterLock, from_ms, open_writer, to_ms, transaction
+from connectors.sqlite_file import (
+    DiskError,
+    ReadOnlyFile,
+    Schema,
+    WriterLock,
+    from_ms,
+    open_writer,
+    to_ms,
+    transaction,
+)
 from connectors.status_table import STATUS_SQL, STATUS_UPSERT, status_rows
 from ems.records import StatusRow
 
@@ -69,12 +78,26 @@ class Records:
         self.count = 0  # refusals since the start
         self.last: Refused | None = None
         self.stranger: Refused | None = None  # the last who had no business here
-        self._lock = WriterLock(path)
+        self._path = path
+        self._lock: WriterLock | None = None
+        self._db: sqlite3.Connection | None = None
+        self._open()
+
+    def _open(self) -> sqlite3.Connection | None:
+        """The file for writing; None while the disk does not take it, and the servers serve on.
+
+        Raises
+        ------
+        StoreError : another process writes the file, or it is of another kind.
+        """
         try:
-            self._db = open_writer(path, NORTHBOUND, synchronous="NORMAL")
-        except BaseException:
-            self._lock.release()
-            raise
+            if self._lock is None:
+                self._lock = WriterLock(self._path)
+            if self._db is None:
+                self._db = open_writer(self._path, NORTHBOUND, synchronous="NORMAL")
+        except (DiskError, OSError):
+            return None
+        return self._db
 
     def refused(self, client: Client, what: str, code: str, why: str) -> None:
         """Something was refused."""
@@ -112,18 +135,19 @@ class Records:
             values.append(_row(Refused(at=at, client=nobody, what="", code=MORE, why=why)))
         if not (values or rows):
             return True
+        db = self._open()
+        if db is None:
+            return False
         try:
-            with transaction(self._db):
-                self._db.executemany(
+            with transaction(db):
+                db.executemany(
                     "INSERT INTO refused (at_ms, server, address, client, role, what, code, why) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     values,
                 )
                 if values:
-                    self._db.execute(
-                        "DELETE FROM refused WHERE n <= (SELECT max(n) FROM refused) - ?", (KEPT,)
-                    )
-                self._db.executemany(
+                    db.execute("DELETE FROM refused WHERE n <= (SELECT max(n) FROM refused) - ?", (KEPT,))
+                db.executemany(
                     STATUS_UPSERT,
                     [(s.process, s.pid, to_ms(s.at), json.dumps(dict(s.fields))) for s in rows],
                 )
@@ -138,8 +162,10 @@ class Records:
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
-        self._lock.release()
+        if self._db is not None:
+            self._db.close()
+        if self._lock is not None:
+            self._lock.release()
 
 
 class RecordsReader:

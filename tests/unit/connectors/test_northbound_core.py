@@ -6,21 +6,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli.edge_records import served
+from cli.run import MODULES, without
 from connectors.historian.live import LiveHistory
-from connectors.northbound import watch
+from connectors.northbound import records, watch
 from connectors.northbound.client import Client
 from connectors.northbound.door import ANSWER_S, Answer, Code, without_role
 from connectors.northbound.image import FRESH_S_MIN, Board
-from connectors.northbound.records import FILE, MORE, WAITING_MAX, RecordsReader, Refused
+from connectors.northbound.records import FILE, MORE, WAITING_MAX, Records, RecordsReader, Refused
 from connectors.northbound.watch import NorthboundWatch, Seen, look
+from connectors.sqlite_file import DiskError, StoreError, open_writer
 from ems.clock import VirtualClock
 from ems.control import Role
 from ems.control_site import ControlParams, LimitKind, UtilityLimit
-from ems.northbound import WriteRights
+from ems.northbound import Door, ModbusServer, WriteRights
 from ems.northbound_names import names
 from ems.records import JsonValue, StatusRow
 from ems.requests import TellLimit
@@ -365,3 +368,33 @@ def test_knocking_for_a_year_wears_no_disk(plant, tmp_path):
     assert plant.records.flush([])
     told = [r for r in RecordsReader(tmp_path / FILE).refusals(10_000) if r.code == MORE]
     assert sum(int(r.why.split()[0]) for r in told) + len(kept) - len(more) == 6000
+
+
+def test_servers_start_on_a_full_disk_and_what_they_refused_is_stored_when_it_has_room(tmp_path, monkeypatch):
+    full = True
+    opened = open_writer
+
+    def on_a_disk(*args: Any, **options: Any) -> Any:
+        if full:
+            raise DiskError("northbound.sqlite: database or disk is full")
+        return opened(*args, **options)
+
+    monkeypatch.setattr(records, "open_writer", on_a_disk)
+    kept = Records(tmp_path / FILE, now=lambda: T0)
+    kept.refused(STRANGER, "holding 1", "not_writable", "nobody writes there")
+    assert kept.flush([row(T0)]) is False
+    full = False
+    assert kept.flush([row(T0)])
+    (one,) = RecordsReader(tmp_path / FILE).refusals(10)
+    assert one.what == "holding 1"
+    with pytest.raises(StoreError, match="another process"):
+        Records(tmp_path / FILE, now=lambda: T0)
+    kept.close()
+
+
+def test_server_process_runs_where_the_site_has_servers():
+    site = load_site(DEMO)
+    assert "northbound" in without(site)
+    server = ModbusServer(id="ppc", door=Door(host="127.0.0.1", port=502), unit_id=1)
+    assert "northbound" not in without(replace(site, modbus_servers=(server,)))
+    assert MODULES["northbound"] == "cli.northbound_process"
