@@ -1,8 +1,10 @@
 """`ems northbound`: the registers of our own servers, how they do, and what they have refused."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from getpass import getpass
 from pathlib import Path
 
 from cli._sites import find_site
@@ -22,7 +24,8 @@ from ems.telemetry import Quality
 
 HELP = """Our own servers, for a utility, a plant controller or SCADA. map: the registers or nodes of a
 server, for whoever reads it. status: how the servers of a running plant do, and what they refused last; the
-exit code is 1 where one of them is down."""
+exit code is 1 where one of them is down. password: what a file keeps of the password of a user."""
+PASSWORD_MIN = 12
 SILENT = timedelta(seconds=30)
 
 
@@ -32,6 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shown = acts.add_parser("map", help="the registers of a server, as Markdown")
     shown.add_argument("site", help="name of a shipped site, or the path of a site file")
     shown.add_argument("server", nargs="?", help="its name in the site file; left out: all")
+    kept = acts.add_parser("password", help="keep the password of a user of an OPC UA server, as a hash")
+    kept.add_argument("file", type=Path, help="that the site file names as its password_file")
     status = acts.add_parser("status", help="how the servers do, and what they refused")
     status.add_argument("--dir", type=Path, default=Path("ems-data"), help="folder of the plant (ems-data)")
     status.add_argument("--refused", type=int, default=10, help="so many of the newest refusals (10)")
@@ -39,7 +44,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show it."""
-    return _status(args.dir, args.refused) if args.act == "status" else _map(args.site, args.server)
+    match args.act:
+        case "status":
+            return _status(args.dir, args.refused)
+        case "password":
+            return _password(args.file)
+        case _:
+            return _map(args.site, args.server)
+
+
+def _password(file: Path) -> int:
+    """Ask for a password twice, or read it from a pipe, and keep what cannot be turned back."""
+    from connectors.northbound.password_hash import hashed
+    from connectors.opcua.certificates import store
+
+    if sys.stdin.isatty():
+        password = getpass("password: ")
+        if getpass("again: ") != password:
+            raise EmsError("password: found two different ones; allowed: the same twice")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    if len(password) < PASSWORD_MIN:
+        raise EmsError(f"password: found {len(password)} characters; allowed: {PASSWORD_MIN} or more")
+    try:
+        store(file, f"{hashed(password)}\n".encode(), mode=0o600)
+    except FileExistsError:
+        raise EmsError(f"{file} is there already: take it away first") from None
+    except OSError as error:
+        raise EmsError(f"{file} cannot be written: {error.strerror}") from None
+    print(f"{file} (mode 0600): from the next session on")
+    return 0
 
 
 def _map(site_name: str, wanted: str | None) -> int:

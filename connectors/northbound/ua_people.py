@@ -4,7 +4,6 @@ A certificate is believed because a person put it into a folder, byte for byte, 
 servers.
 """
 
-import hmac
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from connectors.northbound.password_hash import matches
 from connectors.opcua import certificates
 from connectors.opcua.certificates import CertificateError
 from connectors.passwords import password_of
@@ -101,10 +101,11 @@ class People:
             return None, f"there is no user {str(name)[:40]!r} with a password"
         file = None if user.password_file is None else str(self._folder / user.password_file)
         try:
-            wanted = password_of(user.name, user.password_env, file)
+            kept = password_of(user.name, user.password_env, file)
+            right = bool(kept and password) and matches(str(kept), str(password))
         except CertificateError as error:
             return None, str(error)
-        if not wanted or password is None or not hmac.compare_digest(wanted.encode(), password.encode()):
+        if not right:
             self._failed(address)
             return None, f"another password than that of {user.name}"
         return user, ""

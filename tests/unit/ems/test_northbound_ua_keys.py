@@ -1,6 +1,7 @@
 """`northbound.opc_ua` in a site file: who may come in, what may be written, what contradicts itself."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,12 @@ from cli.check import protection
 from cli.main import main
 from cli.northbound import node_lines
 from cli.runbook_text import runbook
+from connectors.northbound.password_hash import hashed, matches
+from connectors.northbound.ua_people import People
 from connectors.opcua import certificates
+from connectors.opcua.certificates import CertificateError
 from connectors.stores.permit import sections
+from ems.clock import SystemClock
 from ems.errors import ConfigError
 from ems.northbound import Door, WriteRights
 from ems.northbound_ua import UA_POLICIES, OpcUaServer, UaServerFiles, UaUser
@@ -139,3 +144,32 @@ def test_certificate_of_a_server_is_made_out_to_where_it_listens(loaded, tmp_pat
     assert certificates.read_key(tmp_path / "pki" / "opcua" / "own.key").public_key() == own.public_key()
     assert main([*asked[:4], "other"]) == 2
     assert "allowed: scada" in capsys.readouterr().err
+
+
+def test_password_is_kept_as_a_hash_and_known_again(tmp_path, monkeypatch, capsys):
+    def typed(text: str) -> int:
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        return main(["northbound", "password", str(tmp_path / "secrets" / "dso")])
+
+    assert typed("short\n") == 2
+    assert "found 5 characters; allowed: 12 or more" in capsys.readouterr().err
+    assert typed("correct horse battery\n") == 0
+    file = tmp_path / "secrets" / "dso"
+    assert file.stat().st_mode & 0o777 == 0o600
+    kept = file.read_text().strip()
+    assert "horse" not in kept
+    assert kept != hashed("correct horse battery"), "salted"
+    assert (matches(kept, "correct horse battery"), matches(kept, "correct horse")) == (True, False)
+    assert (matches("in clear", "in clear"), matches("in clear", "in clea")) == (True, False)
+    assert typed("correct horse battery\n") == 2
+    assert "is there already" in capsys.readouterr().err
+    users = [UaUser(name="dso", password_file="secrets/dso")]
+    people = People(users, tmp_path, now=SystemClock().now, monotonic_s=SystemClock().monotonic_s)
+    assert people.by_password("dso", "correct horse battery", "::1") == (users[0], "")
+    assert people.by_password("dso", kept, "::1")[0] is None, "the hash is no password"
+
+
+@pytest.mark.parametrize("numbers", ["1", "0:8:1:00:00", f"{2**30}:8:1:00:00", "3:8:1:00:00"])
+def test_hash_that_is_none_is_refused_in_words(numbers):
+    with pytest.raises(CertificateError, match="no such line"):
+        matches(f"scrypt:{numbers}", "x")
