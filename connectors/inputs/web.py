@@ -75,7 +75,7 @@ class Web:
                 answer = self._answer(response)
         except ssl.SSLCertVerificationError as error:
             raise FetchError(f"its certificate is not trusted: {error.verify_message}") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # the last: a name that is none
             if wall_s() >= deadline_s - 0.05 or isinstance(error, TimeoutError):
                 raise FetchError(f"no whole answer within {self._params.timeout_s:g} s") from None
             raise FetchError(_reason(error)) from None

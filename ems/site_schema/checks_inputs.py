@@ -1,5 +1,6 @@
 """Inputs from elsewhere: one way in, a provider that fits, nothing secret in the open."""
 
+import re
 from urllib.parse import urlsplit
 
 from ems.errors import BadValue
@@ -10,6 +11,7 @@ from ems.site_schema.forms_inputs import InputForm, ProviderColumnForm, Provider
 from ems.site_schema.text import Loc
 from ems.units import conversion_factor
 
+_HEADER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PRICES = (SPOT, IMPORT, EXPORT)
 _OF_KIND = {
     "price": ("price_min_per_kwh", "price_max_per_kwh", "import", "export"),
@@ -61,9 +63,15 @@ def _url(draft: Draft, loc: Loc, form: InputForm, url: str) -> None:
     except ValueError:
         host = port = None
         parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not host or port == 0:
-        draft.add((*loc, "url"), repr(url), "https://host/path, or http:// on this machine")
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme not in ("http", "https") or not host or port == 0 or not plain:
+        allowed = "https://host/path, or http:// on this machine; other letters as %C3%A4"
+        draft.add((*loc, "url"), repr(url), allowed)
         return
+    if not _HEADER.fullmatch(form.auth_header):
+        draft.add((*loc, "auth_header"), repr(form.auth_header), "the name of a header, such as X-Api-Key")
+    if not (form.auth_scheme.isascii() and form.auth_scheme.isprintable()):
+        draft.add((*loc, "auth_scheme"), repr(form.auth_scheme), "a word such as Bearer, or nothing")
     if parts.username is not None or parts.password is not None:
         draft.add(
             (*loc, "url"), "a user in it", "a token in `token_file` or `token_env`: this file is no secret"

@@ -214,6 +214,11 @@ def test_nobody_listens_and_no_such_host_are_told_and_tried_later_each_time(
     assert waits == [30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
 
 
+def test_host_that_is_none_is_told(tmp_path: Path):
+    with pytest.raises(FetchError):
+        Web(params(folder=None, url=f"https://{'a' * 70}.example/p", timeout_s=5.0), tmp_path).ask()
+
+
 def certified(folder: Path, name: str) -> tuple[Path, Path]:
     """Certificate and key of a server that vouches for itself."""
     made = pair("urn:test:inputs", "localhost")
