@@ -37,7 +37,9 @@ async def serving(
     made = ModbusServing(
         with_limit(site), server, plant.board, plant.door, plant.records, folder=directory, clock=clock
     )
-    plant.cycle(grid1__p_kw=123.5, pv1__p_kw=None, fields={"limits_told_kw": {"dso": 300.0}})
+    plant.cycle(
+        grid1__p_kw=123.5, pv1__p_kw=None, fields={"limits_told_kw": {"dso": 300.0}, "cycle_s": 200.0}
+    )
     await made.start()
     try:
         yield made.port, plant

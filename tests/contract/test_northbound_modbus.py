@@ -114,11 +114,11 @@ async def test_edge_that_stands_still_is_seen_in_the_registers(demo, tmp_path, m
         client = await Raw.to(port)
         beat, fresh = struct.unpack(">HH", (await client.ask(read_pdu(0, 2)))[2:])
         assert (beat, fresh) == (1, 1)
-        plant.cycle(grid1__p_kw=124.0)
+        plant.cycle(grid1__p_kw=124.0, fields={"cycle_s": 200.0})
         beat, fresh = struct.unpack(">HH", (await client.ask(read_pdu(0, 2)))[2:])
         assert (beat, fresh) == (2, 1)
         real = plant.clock.monotonic_s
-        monkeypatch.setattr(plant.board, "_monotonic_s", lambda: real() + 60.0)
+        monkeypatch.setattr(plant.board, "_monotonic_s", lambda: real() + 6000.0)
         beat, fresh = struct.unpack(">HH", (await client.ask(read_pdu(0, 2, 4)))[2:])
         assert (beat, fresh) == (2, 0)
         value, quality, _ = struct.unpack(">fHH", (await client.ask(read_pdu(GRID_AT, 4)))[2:])

@@ -277,7 +277,10 @@ async def heard(*command: str) -> bytes:
     assert process.stdout is not None
     process.stdin.write(framed(READ))
     async with asyncio.timeout(20.0):
-        out = await process.stdout.read(len(framed(VALUE)))
+        try:
+            out = await process.stdout.readexactly(len(framed(VALUE)))
+        except asyncio.IncompleteReadError as error:
+            out = error.partial
     with suppress(ProcessLookupError):
         process.kill()
     await process.communicate()
