@@ -29,6 +29,7 @@ from connectors.raw_types import MODBUS_TYPES
 from ems.control_site import LimitKind, UtilityLimit
 from ems.northbound import Door, ModbusServer, ServedRow
 from ems.site_schema import load_site
+from ems.site_schema.checks_northbound import BITS
 from ems.telemetry import Quality
 from tests.builders import T0
 
@@ -79,7 +80,7 @@ def test_value_is_in_its_registers_as_the_map_says(row, value, raw):
     assert shown(ServedRow(point="pv1.p_kw", table="both", address=3, **row), good("pv1.p_kw", value)) == raw
 
 
-@pytest.mark.parametrize("data_type", MODBUS_TYPES)
+@pytest.mark.parametrize("data_type", BITS)
 def test_value_that_is_not_good_is_nothing_and_says_what_and_how_old(data_type):
     row = ServedRow(
         point="pv1.p_kw", table="input", address=10, data_type=data_type, quality_at=20, age_at=21
@@ -171,7 +172,7 @@ def test_limit_is_told_by_exactly_its_registers():
     assert RegisterMap([replace(small, table="input")]).limit_at(5, (240,)) is None
 
 
-@given(st.sampled_from(sorted(MODBUS_TYPES)), st.floats(-30000, 30000), st.sampled_from(["big", "little"]))
+@given(st.sampled_from(sorted(BITS)), st.floats(-30000, 30000), st.sampled_from(["big", "little"]))
 def test_value_told_is_the_value_shown(data_type, value, word_order):
     row = ServedRow(
         point="limit.dso", table="both", address=0, data_type=data_type, word_order=word_order, scale=2.0
