@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.modbus.served import (
@@ -172,6 +172,7 @@ def test_limit_is_told_by_exactly_its_registers():
     assert RegisterMap([replace(small, table="input")]).limit_at(5, (240,)) is None
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(BITS)), st.floats(-30000, 30000), st.sampled_from(["big", "little"]))
 def test_value_told_is_the_value_shown(data_type, value, word_order):
     row = ServedRow(
@@ -221,6 +222,7 @@ def test_bytes_that_cannot_become_a_frame_are_noticed_at_once(raw):
         first_frame(bytes.fromhex(raw))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_frame_a_fault_or_not_whole_yet(raw):
     try:
