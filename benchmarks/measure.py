@@ -9,20 +9,24 @@ from typing import Any
 import highspy
 import numpy as np
 
+from benchmarks.bare import loaded
 from ems.condition import PlantCondition
 from ems.forecast import Forecast
 from ems.site import Site
 from optimizer import Planner, PlannerOptions
+from optimizer.compiled import Compiled, Filled
 from optimizer.extract import Identity, extract
 from optimizer.intake import planning_problem
 from optimizer.rolling import warm_start
 from optimizer.validate import validate
 
+LIMIT_S = 60.0
 WHO = Identity(seq=0, valid_h=6.0)
 UPDATE, TRANSFER, EXTRACT = ("numbers", "fill"), ("push", "take over"), ("extract",)
 Plant = tuple[Site, PlantCondition, Forecast]
 OVERHEAD = (*UPDATE, *TRANSFER, *EXTRACT)
 OUTSIDE = ("intake", "replay")  # checks before and after, which other tools do not make
+FLOOR = ("floor in", "floor out")
 
 
 @dataclass
@@ -74,8 +78,35 @@ class Phases:
         return sum(1e3 * float(np.median(self.seconds[n])) for n in names)
 
 
-def cycle(planner: Planner, options: PlannerOptions, plant: Plant, phases: Phases) -> tuple[int, int, int]:
-    """One plan by hand, phase by phase; rows, columns and integers of its matrix."""
+class Floor:
+    """The least a layer costs: the same numbers, as whole vectors, into a HiGHS that is kept, and its point.
+
+    Nothing is worked out of a condition and a forecast here, and no plan is made of the point.
+    """
+
+    def __init__(self) -> None:
+        self._highs: Any = None
+
+    def cycle(self, compiled: Compiled, f: Filled, limit_s: float, phases: Phases) -> None:
+        """One cycle after a solve of the same problem, which has pushed everything out of the caches."""
+        rows, columns = compiled.form.shape
+        if self._highs is None:
+            self._highs = loaded(compiled.form, f, {"mip_rel_gap": 0.01, "time_limit": limit_s})
+        h, every, each = self._highs, np.arange(columns, dtype=np.int32), np.arange(rows, dtype=np.int32)
+        with phases.of("floor in"):
+            h.changeColsCost(columns, every, f.cost)
+            h.changeColsBounds(columns, every, f.low, f.high)
+            h.changeRowsBounds(rows, each, f.row_low, f.row_high)
+            h.changeObjectiveOffset(f.offset)
+        h.run()
+        with phases.of("floor out"):
+            np.array(h.getSolution().col_value)
+
+
+def cycle(
+    planner: Planner, options: PlannerOptions, plant: Plant, phases: Phases, floor: Floor | None = None
+) -> tuple[int, int, int]:
+    """One plan by hand, phase by phase, and the floor beside it; rows, columns, integers of its matrix."""
     with phases.of("intake"):
         p = planning_problem(*plant, options)
     compiled, session = planner.solver(p.grid, planner.formulation(p))
@@ -96,6 +127,8 @@ def cycle(planner: Planner, options: PlannerOptions, plant: Plant, phases: Phase
         plan, slack = extract(compiled, p, n, outcome, WHO)
     with phases.of("replay"):
         validate(plan, p, slack.surplus_kw - slack.aux_short_kw)
+    if floor is not None:
+        floor.cycle(compiled, filled, LIMIT_S, phases)
     return (*compiled.form.shape, int(filled.integer.sum()))
 
 

@@ -28,7 +28,19 @@ import numpy as np
 
 from benchmarks import bare, problem_p, rivals
 from benchmarks.growth import growth, scenarios, target
-from benchmarks.measure import EXTRACT, OUTSIDE, OVERHEAD, TRANSFER, UPDATE, Phases, cycle, spread, timed
+from benchmarks.measure import (
+    EXTRACT,
+    FLOOR,
+    OUTSIDE,
+    OVERHEAD,
+    TRANSFER,
+    UPDATE,
+    Floor,
+    Phases,
+    cycle,
+    spread,
+    timed,
+)
 from benchmarks.problem_p import Draw, fleet, posed
 from benchmarks.scale import FULL, QUICK, VARIABLE, Scale, draws, machine, options
 from ems.plan import Plan
@@ -44,7 +56,7 @@ from optimizer.structure import structure_of
 def overhead(scale: Scale) -> None:
     """Update, transfer and extraction beside the solve; checks before and after on lines of their own."""
     print("\noverhead: a cycle outside the solver [ms], three identical gensets, 1 % gap")
-    heads = "update transfer extract sum intake replay".split()
+    heads = "update transfer extract sum floor intake replay".split()
     print(
         f"  {'':14} {'rows x columns':>14} {' '.join(f'{x:>8}' for x in heads)}   whole plan / bare solve [s]"
     )
@@ -58,13 +70,14 @@ def overhead(scale: Scale) -> None:
     for name, blocks in grids if scale.steps == QUICK.steps else [("small", ((900.0, scale.steps),))]:
         given, site = options(blocks, 0.01, scale.limit_s), problem_p.site(fleet(3))
         planner, phases, size = Planner(site, given), Phases(), (0, 0, 0)
-        windows = draws(scale, blocks)
+        windows, floor = draws(scale, blocks), Floor()
         for d in [windows[0], *windows]:
-            size = cycle(planner, given, (site, *posed(site, d)), phases)
+            size = cycle(planner, given, (site, *posed(site, d)), phases, floor)
         phases.drop_first()  # with it goes what is done once
         plan = partial(_plan, planner, site)
         whole, run = np.array([timed(partial(plan, d)) for d in windows]).T
-        shown = (phases.ms(*x) for x in (UPDATE, TRANSFER, EXTRACT, OVERHEAD, OUTSIDE[:1], OUTSIDE[1:]))
+        parts = (UPDATE, TRANSFER, EXTRACT, OVERHEAD, FLOOR, OUTSIDE[:1], OUTSIDE[1:])
+        shown = (phases.ms(*x) for x in parts)
         print(
             f"  {name:14} {f'{size[0]} x {size[1]}':>14} {' '.join(f'{x:8.2f}' for x in shown)}   "
             f"{np.median(whole):.3f} / {np.median(run):.3f}, ratio of sums {whole.sum() / run.sum():.3f}"

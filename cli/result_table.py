@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from dispatch.vocabulary import Source
 from ems.kpi import CostTable, settle, stored_value_per_kwh
 from ems.site import Site
 from sim.result import RunResult
@@ -15,6 +18,9 @@ CONTROLLER_NAMES: Mapping[str, str] = {
     "rules_tou": "rules by the clock",
     "rules": "plain rules",
 }
+
+
+BY_PLAN = (str(Source.PLAN), str(Source.LAST_PLAN))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +240,7 @@ def _plan_rows(compared: Sequence[Compared]) -> list[Row]:
     none: dict[str, object] = {"better": "none"}
     return [
         _row(compared, "Plans made", "", made(lambda r: float(r.plans.count)), **none),
+        _row(compared, "time they were followed", "%", made(_followed_percent), indent=True, **none),
         _row(
             compared,
             "planning time, median",
@@ -253,6 +260,13 @@ def _plan_rows(compared: Sequence[Compared]) -> list[Row]:
             **none,
         ),
     ]
+
+
+def _followed_percent(run: RunResult) -> float:
+    """Share of the time in which a plan decided, the newest or the one before [%]."""
+    codes = [i for i, name in enumerate(run.edge_sources) if name in BY_PLAN]
+    by_plan = np.isin(run.edge.column("source"), codes)
+    return 100.0 * float(run.edge.dt_s[by_plan].sum() / run.edge.dt_s.sum())
 
 
 def number(value: float | None, digits: int) -> str:

@@ -15,7 +15,7 @@ from dispatch.cycle import EdgeSetup, safe_commands
 from dispatch.observing.bess_use import of_today
 from dispatch.observing.deferrables import work_known
 from dispatch.observing.process_image import ProcessImage
-from dispatch.observing.utc import UtcMemory, record_time
+from dispatch.observing.utc import EARLIEST, UtcMemory, record_time
 from dispatch.pacing import Pace
 from dispatch.state import EdgeState, ObserverMemory, Written
 from dispatch.supervision.invariants_now import Cycle, InvariantsNow
@@ -71,6 +71,7 @@ class EdgeRuntime:
     strangers : connections whose device is not the one that may be written to, and why.
     beside : alarms of what lies beside the cycle, such as files that cannot be written.
     mind : what decides; a rig hands in one that remembers.
+    earliest : a clock before it was never set; a simulated one may tell any year.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -97,6 +98,7 @@ class EdgeRuntime:
         strangers: Callable[[], Mapping[str, str]] = dict,
         beside: Callable[[], Sequence[Alarm]] = tuple,
         mind: Mind = CORE,
+        earliest: datetime = EARLIEST,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -129,8 +131,7 @@ class EdgeRuntime:
         self.last: Decisions | None = None
         self._clock = clock
         self._io = device_io
-        self._plans = plans
-        self._recorder = recorder
+        self._plans, self._recorder = plans, recorder
         self._notices = site.outages if notices is None else notices
         self._planner_alive = planner_alive
         self.pace, layout = Pace(due_s=clock.monotonic_s()), self.setup.layout
@@ -142,7 +143,7 @@ class EdgeRuntime:
         self._expecting, self._strangers, self._beside = expecting, strangers, beside
         self.untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
         self._stopped, self._mind, self.synchronised = False, mind, synchronised
-        self._utc, self._utc_state = UtcMemory(), UtcState.VALID
+        self._utc, self._utc_state, self._earliest = UtcMemory(), UtcState.VALID, earliest
 
     async def cycle(
         self,
@@ -213,7 +214,7 @@ class EdgeRuntime:
     def _latched(self) -> Snapshot:
         """The process image now, with record time that is kept over and never twice the same."""
         now_s, known = self._clock.monotonic_s(), self.synchronised()
-        self._utc, at, utc = record_time(self._utc, self._clock.now(), now_s, known)
+        self._utc, at, utc = record_time(self._utc, self._clock.now(), now_s, known, self._earliest)
         if utc is not self._utc_state:
             fields = {"before": self._utc_state.value, "now": utc.value, "synchronised": known}
             self._recorder.event(at, "utc.state.changed", fields)

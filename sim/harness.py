@@ -164,6 +164,7 @@ class Run:
             epoch=1,
             notices=scenario.notices,
             planner_alive=self._planner_alive,
+            earliest=scenario.start,
         )
         self.edge = EdgeTrace(scenario.site, self._edge_bin_s)
         self.mode = GridMode.UNKNOWN

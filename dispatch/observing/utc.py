@@ -33,7 +33,11 @@ class UtcMemory:
 
 
 def record_time(
-    memory: UtcMemory, wall: datetime, now_s: float, synchronised: bool | None
+    memory: UtcMemory,
+    wall: datetime,
+    now_s: float,
+    synchronised: bool | None,
+    earliest: datetime = EARLIEST,
 ) -> tuple[UtcMemory, datetime, UtcState]:
     """Record time of this cycle, and how far it may be relied on.
 
@@ -42,8 +46,9 @@ def record_time(
     wall : what the wall clock says.
     now_s : edge monotonic [s].
     synchronised : what the source of time says of itself; None: nobody says anything.
+    earliest : a wall clock before it was never set.
     """
-    offset_s, plausible = wall.timestamp() - now_s, EARLIEST <= wall < LATEST
+    offset_s, plausible = wall.timestamp() - now_s, earliest <= wall < LATEST
     steady_s = memory.steady_since_s
     if memory.trusted_s is None or abs(offset_s - memory.seen_s) > STEP_S:
         steady_s = now_s
