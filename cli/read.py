@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import sys
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
 async def _read(devices: "Devices", folder: Path, args: argparse.Namespace) -> int:
     from connectors.field import FieldIO
     from ems.clock import SystemClock, wall_s, wall_sleep
+    from ems.site import Devices
 
     await _listened(devices, args.listen)
+    devices = Devices(connections=tuple(map(_as_a_guest, devices.connections)))
     io = FieldIO(devices, clock=SystemClock(), folder=folder)
     try:
         until_s = wall_s() + args.wait
@@ -76,6 +80,19 @@ async def _read(devices: "Devices", folder: Path, args: argparse.Namespace) -> i
             readings = {r.point: r for r in await io.read_all()}
     finally:
         await io.close()
+
+
+def _as_a_guest(connection: "Connection") -> "Connection":
+    """At a broker under a name of its own: under the one of the EMS it would end that connection."""
+    if connection.mqtt is None:
+        return connection
+    broker = replace(
+        connection.mqtt,
+        client_id=f"ems-read-{uuid.uuid4().hex[:12]}",
+        status_topic=None,
+        session_expiry_s=0,
+    )
+    return replace(connection, mqtt=broker)
 
 
 async def _listened(devices: "Devices", listen_s: float) -> None:

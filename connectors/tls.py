@@ -187,8 +187,8 @@ def role_of(certificate: x509.Certificate) -> str:
     """The role in a client's certificate; "": none, or none that can be read."""
     try:
         raw = certificate.extensions.get_extension_for_oid(ROLE).value
-    except (x509.ExtensionNotFound, ValueError):
-        return ""
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
+        return ""  # one of its extensions cannot be read: nothing it says counts
     return _utf8(raw.value) if isinstance(raw, x509.UnrecognizedExtension) else ""
 
 

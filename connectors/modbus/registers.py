@@ -89,6 +89,7 @@ class RegisterLink(ABC):
         out: dict[str, PointValue] = {}
         refused: dict[str, str] = {}
         answers: list[tuple[ReadBlock, bytes]] = []
+        self._answers = []  # those of a device that does not answer now are over
         for block, body in self._requests:
             received = await self._exchange(body)
             code = exception_code(received)

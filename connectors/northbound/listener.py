@@ -160,7 +160,9 @@ class Listener:
         served = self._make(leave)
         try:
             client = await self._shaken(connection, served, address)
-        except (EmsError, OSError, ValueError) as error:  # of TLS too, and certificates that cannot be read
+        except Exception as error:  # whatever a stranger's certificate brings about ends its connection alone
+            if not isinstance(error, EmsError | OSError | ValueError):
+                log.exception("northbound.handshake.failed", server=self._name, address=address)
             leave()
             served.end()
             why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or str(error)

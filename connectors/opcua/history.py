@@ -69,7 +69,7 @@ async def raw_history(
                 if not start <= past.at < end:
                     continue
                 if last is not None and past.at <= last:
-                    if past.at < begun:
+                    if past.at == last or past.at < begun:  # of values of one time the first counts
                         continue
                     raise LinkError(f"history: {past.at} comes after {last}")
                 last, count = past.at, count + 1

@@ -105,11 +105,12 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
     mine = tuple(wanted) or tuple(names)
     if not mine:
         draft.add(("connections",), "no connection", "at least one device")
-    draft.points = [p for p in draft.points if p.connection_id in mine]
-    draft.connections = {name: form for name, form in draft.connections.items() if name in mine}
-    for check in (check_wire, check_identity, check_opcua, check_mqtt):
+    check_wire(draft, whole=False)
+    for check in (check_identity, check_opcua, check_mqtt):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))
+    draft.points = [p for p in draft.points if p.connection_id in mine]
+    draft.connections = {name: form for name, form in draft.connections.items() if name in mine}
     forms = draft.connections.values()
     maps = {*(f.map for f in forms), *(f"{FOLDER}/{f.family}.yaml" for f in forms)}
     documents = draft.map_documents | draft.shipped_documents

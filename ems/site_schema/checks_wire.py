@@ -41,8 +41,13 @@ MEASURED = frozenset(  # what moves steadily; limits, states and counters may ch
 )  # fmt: skip
 
 
-def check_wire(draft: Draft) -> None:
-    """All checks of connections and point maps. A site without connections can be simulated, not run."""
+def check_wire(draft: Draft, *, whole: bool = True) -> None:
+    """All checks of connections and point maps. A site without connections can be simulated, not run.
+
+    Parameters
+    ----------
+    whole : each asset must have all the points that a plant is run with.
+    """
     check_devices(draft)
     first: dict[str, PlacedPoint] = {}
     for placed in draft.points:
@@ -59,7 +64,7 @@ def check_wire(draft: Draft) -> None:
         _heartbeat_in(draft, connection_id, connection)
     _silence(draft)
     _budgets(draft)
-    if draft.connections and "connections" in draft.complete and not draft.unread_connections:
+    if whole and draft.connections and "connections" in draft.complete and not draft.unread_connections:
         _missing(draft, set(first) | draft.broken_points)
 
 

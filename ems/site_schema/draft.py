@@ -152,7 +152,7 @@ def _sections(draft: Draft, data: dict[str, Plain]) -> None:
         if name == "schema_version":
             continue
         if name in _ITEMS:
-            items = _items(data.get(name))
+            items = {} if (name,) in bad else _items(data.get(name))
             good = {k: v for k, v in items.items() if (name, k) not in {b[:2] for b in bad}}
             adapter: TypeAdapter[Any] = TypeAdapter(_ITEMS[name])
             setattr(draft, name, {k: adapter.validate_python(v, context=context) for k, v in good.items()})

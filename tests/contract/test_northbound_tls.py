@@ -81,6 +81,7 @@ async def asked(port: int, ca: Authority, party: Party | None, pdu: bytes, **opt
         ({"cn": "somebody", "role": b"\x0c\x0dGridOperator"}, False),  # its length is wrong
         ({"cn": "somebody", "role": b"GridOperator"}, False),
         ({"cn": "somebody", "role": b"\x0c\x02\xff\xfe"}, False),
+        ({"cn": "somebody", "role": "GridOperator", "names": b"\x30\x04\xa3\x02\x30\x00"}, False),  # X.400
     ],
     ids=str,
 )

@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,20 @@ connections:
         timeout_s: 0.5, poll_s: 1}
   other: {protocol: modbus_tcp, host: 127.0.0.1, port: PORT, map: nowhere.yaml, asset: bess1,
         timeout_s: 0.5, poll_s: 1}
+"""
+
+
+MQTT_MAP = """
+device: a gateway
+protocol: mqtt
+points:
+  p_kw: {address: gateway/p, type: number, range: [-500, 500], age_s_max: 5}
+"""
+MQTT_SITE = """
+bess: {bess1: {}}
+connections:
+  gateway: {protocol: mqtt, host: 127.0.0.1, port: PORT, map: m.yaml, asset: bess1, timeout_s: 2, poll_s: 1,
+            mqtt: {protection: plain, client_id: ems-site, status_topic: status/ems}}
 """
 
 
@@ -89,7 +105,57 @@ def test_read_refuses_in_words(
     assert "hierarchy" not in err  # what else is missing in the file is not the question
 
 
+def test_read_of_one_device_does_not_ask_for_what_another_one_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Points of a battery that stand in the other map, or in none yet."""
+    path = Path(site(tmp_path, free_port()))
+    text = path.read_text()
+    path.write_text(text.replace("nowhere.yaml", "other.yaml"))
+    (tmp_path / "other.yaml").write_text(
+        MAP.replace("p_kw", "q_kvar").replace("soc", "temp_degc").replace("  state:", "  v_pu:")
+    )
+    assert main(["read", str(path), "pcs", "--wait", "0.1"]) == 1
+    assert "cannot connect" in capsys.readouterr().out
+
+
+def test_connections_that_are_a_list_are_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "site.yaml").write_text("connections: [1, 2]\n")
+    for command, code in (("read", 2), ("check", 1)):
+        assert main([command, str(tmp_path)]) == code
+        said = "".join(capsys.readouterr())
+        assert "connections: found a list; allowed: a mapping of names to entries" in said, command
+
+
 def test_read_of_a_file_without_devices_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "site.yaml").write_text("bess: {bess1: {}}\n")
     assert main(["read", str(tmp_path)]) == 2
     assert "connections: found no connection; allowed: at least one device" in capsys.readouterr().err
+
+
+@pytest.mark.needs_server
+async def test_read_of_a_broker_leaves_the_ems_its_place(
+    require_program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Another client id: a broker ends the elder of two connections of one name, and tells its last will."""
+    program = require_program("mosquitto")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type all\n")
+    log = (tmp_path / "log").open("w")
+    broker = subprocess.Popen([program, "-c", str(conf)], stdout=log, stderr=log)
+    try:
+        while not (tmp_path / "log").read_text().count("running"):
+            await asyncio.sleep(0.02)
+        (tmp_path / "m.yaml").write_text(MQTT_MAP)
+        (tmp_path / "site.yaml").write_text(MQTT_SITE.replace("PORT", str(port)))
+        assert await read(str(tmp_path), "--wait", "0.5") == 1
+    finally:
+        broker.kill()
+        broker.wait()
+        log.close()
+    said = (tmp_path / "log").read_text()
+    assert "ems-read-" in said
+    assert "as ems-site" not in said
+    assert "status/ems" not in said

@@ -23,6 +23,9 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
+NAMES = x509.ObjectIdentifier("2.5.29.17")  # alternative names of the subject
+
+
 @dataclass(frozen=True, slots=True)
 class Party:
     """Where one side finds its certificate and key."""
@@ -91,16 +94,22 @@ class Authority:
             ExtendedKeyUsageOID.SERVER_AUTH,
             ExtendedKeyUsageOID.CLIENT_AUTH,
         ),
+        names: bytes | None = None,
         file: str = "",
     ) -> Party:
-        """A certificate made out to a common name; `role` as text, or as the bytes of the extension."""
+        """A certificate made out to a common name; `role` as text, or as the bytes of the extension.
+
+        `names` are the bytes of its alternative names, whatever they are.
+        """
         key = ec.generate_private_key(ec.SECP256R1()) if key is None else key
         builder = self._builder(cn, key.public_key(), begins, ends).add_extension(
             x509.ExtendedKeyUsage(list(usage)), critical=False
         )
         if hosts:
-            names = [_host(h) for h in hosts]
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            made_out = x509.SubjectAlternativeName([_host(h) for h in hosts])
+            builder = builder.add_extension(made_out, critical=False)
+        if names is not None:
+            builder = builder.add_extension(x509.UnrecognizedExtension(NAMES, names), critical=False)
         if role is not None:
             raw = role if isinstance(role, bytes) else bytes((0x0C, len(role.encode()))) + role.encode()
             builder = builder.add_extension(x509.UnrecognizedExtension(ROLE, raw), critical=False)
