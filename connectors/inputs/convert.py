@@ -89,7 +89,9 @@ def read_version(
     if params.kind is InputKind.OUTAGES:
         outages = _outages(reading, times, issued)
         told = [o.issued_at for o in outages if o.issued_at != arrived]
-        issued = max(told) if issued is None and told else issued
+        if issued is None and told and not params.complete:
+            # A list of all there is may be without its last issue, withdrawn: that counts from its arrival.
+            issued = max(told)
     else:
         series = _series(reading, times)
     reading.end()
@@ -124,12 +126,17 @@ def _expected(reading: _Reading) -> None:
 def _issued(reading: _Reading, times: InputTimes) -> datetime | None:
     """When all of it was issued, where that is told."""
     place = reading.params.provider.issued
-    if place is None or reading.params.kind is InputKind.OUTAGES:
+    if place is None or (reading.params.kind is InputKind.OUTAGES and not place.startswith("/")):
         return None
     if place.startswith("/"):
-        found: set[Any] = {reading.table.beside.get(place)}
+        cells = [reading.table.beside.get(place)]
     else:
-        found = {row.cells.get(place) for row in reading.table.rows}
+        cells = [row.cells.get(place) for row in reading.table.rows]
+    odd = next((c for c in cells if not isinstance(c, str | int | float | None)), None)
+    if odd is not None:
+        reading.refuse(None, place, odd, "a time of issue: text or a number")
+        return None
+    found: set[Any] = set(cells)
     if found <= {None, ""}:
         return None
     if len(found) > 1:
@@ -262,7 +269,8 @@ def _number(cell: Any, decimal: str) -> float:
 def _outages(reading: _Reading, times: InputTimes, issued: datetime | None) -> tuple[AnnouncedOutage, ...]:
     columns = reading.params.provider.outage
     assert columns is not None
-    found = [o for row in reading.table.rows if (o := _outage(reading, times, columns, row)) is not None]
+    by_rows = (_outage(reading, times, columns, row, issued) for row in reading.table.rows)
+    found = [o for o in by_rows if o is not None]
     seen: dict[tuple[str, datetime], AnnouncedOutage] = {}
     for outage in found:
         other = seen.setdefault((outage.id, outage.issued_at), outage)
@@ -272,7 +280,9 @@ def _outages(reading: _Reading, times: InputTimes, issued: datetime | None) -> t
     return tuple(dict.fromkeys(found))
 
 
-def _outage(reading: _Reading, times: InputTimes, columns: OutageColumns, row: Row) -> AnnouncedOutage | None:
+def _outage(
+    reading: _Reading, times: InputTimes, columns: OutageColumns, row: Row, all_issued: datetime | None
+) -> AnnouncedOutage | None:
     before = reading.bad
     name = _text(row, columns.id)
     if not name:
@@ -283,7 +293,7 @@ def _outage(reading: _Reading, times: InputTimes, columns: OutageColumns, row: R
             ends.append(times.read(row.cells.get(place)))
         except TimeRefusedError as why:
             reading.refuse(row, place, row.cells.get(place), why.allowed)
-    issued = None
+    issued = all_issued
     if columns.issued_at is not None and (cell := row.cells.get(columns.issued_at)) not in (None, ""):
         issued = _time_of_issue(reading, times, row, columns.issued_at, cell)
     if len(ends) == 2:
@@ -333,6 +343,6 @@ def content_sha256(version: InputVersion) -> str:
         found.update(f"{name} {s.start.astimezone(UTC).isoformat()} {s.step_s!r} ".encode())
         found.update(np.asarray(s.values, dtype="<f8").tobytes())
     for o in version.outages:
-        told = o.issued_at.isoformat() if version.issued_told else ""
+        told = "" if o.issued_at == version.arrived_at else o.issued_at.isoformat()
         found.update(repr((o.id, told, o.start, o.end, str(o.certainty), o.cancelled, o.reason)).encode())
     return found.hexdigest()

@@ -4,6 +4,7 @@ A file counts when its size and time have not changed between two looks. Names t
 in .part or .tmp, are files that are still being written.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 from ems.errors import ConfigError, EmsError, Problem
 
 ARCHIVE, REFUSED = "archive", "refused"
+_TAKING = ".taking"  # of files that are being read; what a crash left there is read again
+NAME_BYTES_MAX = 200  # of a name that is kept: a time, a number and `.txt` go with it
 UNFINISHED = (".part", ".tmp")
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 Mark = tuple[int, int, int]  # inode, size, time: another file, or one that is still written, has another
@@ -55,17 +58,24 @@ class DropFolder:
         return sorted(same, key=lambda found: (found[1][2], found[0]))
 
     def _marks(self) -> Iterator[tuple[str, Mark]]:
-        for entry in os.scandir(self.path):
+        yield from self._marks_in("")
+        if (self.path / _TAKING).is_dir():
+            yield from self._marks_in(f"{_TAKING}/")
+
+    def _marks_in(self, below: str) -> Iterator[tuple[str, Mark]]:
+        for entry in os.scandir(self.path / below):
             name = entry.name
             unfinished = name.startswith(".") or name.lower().endswith(UNFINISHED)
             if unfinished or not name.lower().endswith(self.suffix):
                 continue
             status = entry.stat(follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
-                yield name, (status.st_ino, status.st_size, status.st_mtime_ns)
+                yield below + name, (status.st_ino, status.st_size, status.st_mtime_ns)
 
     def take(self, name: str, mark: Mark, use: Callable[[bytes], None], now: datetime) -> str:
         """Hand a file's bytes to `use`, and keep it in the archive; refuse it where `use` raises ConfigError.
+
+        It is moved aside first: what cannot be moved is not taken; what has its name then is another file.
 
         Returns
         -------
@@ -73,33 +83,58 @@ class DropFolder:
 
         Raises
         ------
-        FolderError : it cannot be read or moved now; it is tried again.
-        EmsError : of `use`, where the fault is not the file's: it stays where it is.
+        FolderError : it cannot be moved or read now; it is tried again.
+        EmsError : of `use`, where the fault is not the file's: it is put back, and tried again.
         """
+        self._seen.pop(name, None)
         try:
+            working = self._begin(name, now)
             try:
-                raw = self._read(name, mark)
-                if raw is None:
-                    return ""
-                use(raw)
+                raw = self._read(working, mark, name)
+                if raw is not None:
+                    use(raw)
             except ConfigError as error:
-                self._refuse(name, str(error), now)
+                self._refuse(working, str(error))
                 return str(error)
-            self._move(name, ARCHIVE, now)
+            except BaseException:
+                self._put_back(working, name)
+                raise
+            if raw is None:
+                self._put_back(working, name)
+            else:
+                working.rename(self._free(ARCHIVE, working.name))
         except OSError as error:
+            self._seen[name] = mark  # it stands still: it is tried at the next look
             raise FolderError(f"{self.path / name}: {error.strerror}") from None
-        finally:
-            self._seen.pop(name, None)
         return ""
 
-    def _read(self, name: str, mark: Mark) -> bytes | None:
+    def _begin(self, name: str, now: datetime) -> Path:
+        """Where the file is while it is read; one that a crash left there stays there."""
+        if name.startswith(f"{_TAKING}/"):
+            return self.path / name
+        for folder in (_TAKING, ARCHIVE):
+            (self.path / folder).mkdir(mode=0o750, exist_ok=True)
+        working = self._free(_TAKING, f"{now:%Y%m%dT%H%M%SZ}-{_short(name)}")
+        (self.path / name).rename(working)
+        return working
+
+    def _put_back(self, working: Path, name: str) -> None:
+        """Under its name, unless another file has that by now: then it waits where it is."""
+        if not name.startswith(f"{_TAKING}/"):
+            with contextlib.suppress(OSError):
+                os.link(working, self.path / name, follow_symlinks=False)
+                working.unlink()
+
+    def _read(self, working: Path, mark: Mark, name: str) -> bytes | None:
         """None where it is another file by now. Raises ConfigError where it is none that may be taken."""
         try:
-            handle = os.open(self.path / name, _FLAGS)
+            handle = os.open(working, _FLAGS)
         except OSError as error:
-            if (self.path / name).is_symlink():
+            if working.is_symlink():
                 raise _bad(name, "a link", "a plain file") from None
-            raise FolderError(f"{self.path / name}: {error.strerror}") from None
+            if isinstance(error, PermissionError):
+                raise _bad(name, "no right to read it", "a file that the EMS may read") from None
+            raise
         with os.fdopen(handle, "rb") as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
@@ -111,23 +146,21 @@ class DropFolder:
             raw = stream.read(self.bytes_max + 1)
         return raw if len(raw) == mark[1] else None
 
-    def _refuse(self, name: str, why: str, now: datetime) -> None:
-        kept = self._place(name, REFUSED, now)
+    def _refuse(self, working: Path, why: str) -> None:
+        (self.path / REFUSED).mkdir(mode=0o750, exist_ok=True)
+        kept = self._free(REFUSED, working.name)
         text = kept.with_name(kept.name + ".txt")
         part = kept.with_name(f".{kept.name}.txt.part")
         part.write_text(f"{why}\n", encoding="utf-8")
         part.replace(text)
-        (self.path / name).rename(kept)
+        working.rename(kept)
 
-    def _move(self, name: str, where: str, now: datetime) -> None:
-        (self.path / name).rename(self._place(name, where, now))
-
-    def _place(self, name: str, where: str, now: datetime) -> Path:
-        folder = self.path / where
-        folder.mkdir(mode=0o750, exist_ok=True)
-        stem = f"{now:%Y%m%dT%H%M%SZ}"
-        names = [f"{stem}-{name}", *(f"{stem}-{n}-{name}" for n in range(2, 1000))]
-        return next(p for p in (folder / n for n in names) if not p.exists())
+    def _free(self, where: str, name: str) -> Path:
+        """A name there that no other file has, here or in the archive: `name`, or with a number in it."""
+        time, _, rest = name.partition("-")
+        names = [name, *(f"{time}-{n}-{rest}" for n in range(2, 1000))]
+        folders = {self.path / where, self.path / ARCHIVE}
+        return self.path / where / next(n for n in names if not any(os.path.lexists(f / n) for f in folders))
 
     def put_aside(self) -> int:
         """How many refused files nobody has taken away yet."""
@@ -138,9 +171,18 @@ class DropFolder:
         return sum(not n.endswith(".txt") and not n.startswith(".") for n in names)
 
 
+def _short(name: str) -> str:
+    """A name that is not too long to be kept with more beside it: of its middle a part is left out."""
+    stem, ending = Path(name).stem, Path(name).suffix
+    if len(os.fsencode(name)) <= NAME_BYTES_MAX:
+        return name
+    kept = stem.encode("utf-8", "ignore")[: NAME_BYTES_MAX - 20] + ending.encode("utf-8", "ignore")[:20]
+    return kept.decode("utf-8", "ignore")
+
+
 def printable(name: str) -> str:
-    """A name as it can be kept and shown, whatever bytes it is made of."""
-    return name.encode("utf-8", "replace").decode("utf-8")
+    """A name as it can be kept and shown, whatever bytes it is made of and wherever the file is now."""
+    return Path(name).name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _bad(name: str, found: str, allowed: str) -> ConfigError:

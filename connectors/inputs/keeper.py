@@ -9,11 +9,12 @@ from pathlib import Path
 import structlog
 
 from connectors.inputs.convert import Doubts, read_version
+from connectors.inputs.decode import words
 from connectors.inputs.folder import DropFolder, FolderError, printable
 from connectors.inputs.store import InputStore
 from connectors.inputs.web import FetchError, Web
 from connectors.sqlite_file import StoreError
-from ems.errors import ConfigError
+from ems.errors import ConfigError, EmsError, Problem
 from ems.input_rules import SeriesRule, series_rules
 from ems.inputs import InputLook, InputParams
 from ems.site import Site
@@ -45,17 +46,22 @@ class Feed:
         ------
         StoreError : what came cannot be kept now. Nothing of it is lost: a file stays where it is.
         """
+        looks: list[InputLook] = []
         try:
-            found = (
-                self._folder(self.source) if isinstance(self.source, DropFolder) else self._web(self.source)
-            )
+            if isinstance(self.source, DropFolder):
+                self._folder(self.source, looks)
+            else:
+                self._web(self.source, looks)
         except (FolderError, FetchError) as error:
-            self.failures += 1
             retry_s = error.retry_s if isinstance(error, FetchError) else None
-            self._retry_s = 0.0 if retry_s is None else retry_s
-            return [self._failed(str(error))]
+            return [*looks, self._failed(str(error), retry_s)]
+        except StoreError:
+            raise
+        except Exception as error:  # a fault of ours: this source fails with it, and no other does
+            log.exception("input.fault", input=self.params.id)
+            return [*looks, self._failed(f"{type(error).__name__}: a fault of the EMS; see inputs.log")]
         self.failures, self._retry_s, self._told = 0, 0.0, None
-        return found
+        return looks
 
     def first_wait_s(self) -> float:
         """How long until the first look [s]: a process that is started anew asks nobody twice.
@@ -77,34 +83,49 @@ class Feed:
         back_off_s = min(self.params.every_s, RETRY_S_MIN * 2.0 ** min(self.failures - 1, 20))
         return max(back_off_s, self._retry_s)
 
-    def _folder(self, folder: DropFolder) -> list[InputLook]:
-        looks: list[InputLook] = []
+    def _folder(self, folder: DropFolder, looks: list[InputLook]) -> None:
+        """Each file; one that cannot be taken now holds up no other. Raises FolderError of the first such."""
+        stuck: FolderError | None = None
         for name, mark in folder.ready():
             at, shown = self.now(), printable(name)
-            why = folder.take(name, mark, self._keeper(shown, at, looks), at)
+            try:
+                why = folder.take(name, mark, self._keeper(shown, at, looks), at)
+            except FolderError as error:
+                stuck = stuck or error
+                continue
             if why:
                 looks.append(self._refused(why, shown, at))
-        return looks
+        if stuck is not None:
+            raise stuck
 
     def _keeper(self, name: str, at: datetime, looks: list[InputLook]) -> Callable[[bytes], None]:
         return lambda raw: looks.append(self._keep(raw, name, at))
 
-    def _web(self, web: Web) -> list[InputLook]:
+    def _web(self, web: Web, looks: list[InputLook]) -> None:
         answer = web.ask()
         at, name = self.now(), _without_query(self.params.url or "")
         if answer.body is None:
             look = InputLook(input=self.params.id, at=at, outcome="same", file=name, detail="not modified")
             self.store.tell(look)
-            return [look]
+            looks.append(look)
+            return
         try:
-            look = self._keep(answer.body, name, at)
+            looks.append(self._keep(answer.body, name, at))
         except ConfigError as error:
-            return [self._refused(str(error), name, at)]
+            looks.append(self._refused(str(error), name, at))
+            return
         web.believed(answer)
-        return [look]
 
     def _keep(self, raw: bytes, name: str, at: datetime) -> InputLook:
-        version = read_version(raw, name, self.params, self.rules, at, self.doubts)
+        try:
+            version = read_version(raw, name, self.params, self.rules, at, self.doubts)
+        except (EmsError, MemoryError):
+            raise
+        except Exception as error:  # a fault of ours: it is put aside like any that cannot be read
+            log.exception("input.fault", input=self.params.id, file=name)
+            found = words(f"what the EMS stumbles over ({type(error).__name__}; see inputs.log)")
+            told = Problem(file=name, line=None, key="file", found=found, allowed="what it can read")
+            raise ConfigError([told]) from None
         return self.store.take(version, raw)
 
     def _refused(self, why: str, name: str, at: datetime) -> InputLook:
@@ -112,8 +133,10 @@ class Feed:
         self.store.tell(look)
         return look
 
-    def _failed(self, why: str) -> InputLook:
+    def _failed(self, why: str, retry_s: float | None = None) -> InputLook:
         """Kept once for each reason, and then once an hour."""
+        self.failures += 1
+        self._retry_s = 0.0 if retry_s is None else retry_s
         at = self.now()
         look = InputLook(input=self.params.id, at=at, outcome="failed", detail=why)
         told = self._told

@@ -16,6 +16,7 @@ import numpy as np
 import structlog
 
 from connectors.inputs.convert import content_sha256
+from connectors.inputs.times import FUTURE_S
 from connectors.json_codec import json_text
 from connectors.sqlite_file import (
     ReadOnlyFile,
@@ -98,7 +99,8 @@ class InputStore:
     def take(self, version: InputVersion, raw: bytes) -> InputLook:
         """Store a version with the bytes it came in, unless it tells just what the newest one tells.
 
-        An issue that is older than the newest one is kept, as `older`: it replaces nothing.
+        An issue that is older than the newest one is kept, as `older`: it replaces nothing. Of one time of
+        issue what came last counts. What came while our clock was ahead says nothing of what is known now.
 
         Raises
         ------
@@ -106,21 +108,11 @@ class InputStore:
         """
         content = content_sha256(version)
         with self._writing():
-            newest = self._db.execute(
-                "SELECT id, issued_ms, issued_told, content_sha256 FROM version "
-                "WHERE input = ? ORDER BY issued_ms DESC, id DESC LIMIT 1",
-                (version.input,),
-            ).fetchone()
             issued_ms = to_ms(version.issued_at)
-            known = self._db.execute(
-                "SELECT id FROM version "
-                "WHERE input = ? AND issued_ms = ? AND issued_told AND content_sha256 = ?",
-                (version.input, issued_ms, content),
-            ).fetchone()
-            if version.issued_told and known is not None:
-                return self._looked(version, "same", known[0])
-            if newest is not None and newest[3] == content and not version.issued_told:
-                return self._looked(version, "same", newest[0])
+            newest = self._last(version, None)
+            before = self._last(version, issued_ms) if version.issued_told else newest
+            if before is not None and before[2] == content:
+                return self._looked(version, "same", before[0])
             first, end = version.span
             row = (
                 version.input, issued_ms, version.issued_told, to_ms(version.arrived_at), to_ms(first),
@@ -133,6 +125,17 @@ class InputStore:
             ).lastrowid
             older = newest is not None and issued_ms < newest[1]
             return self._looked(version, "older" if older else "taken", number)
+
+    def _last(self, version: InputVersion, issued_ms: int | None) -> tuple[int, int, str] | None:
+        """Number, issue [ms] and content of the last that is known by now, of one told issue or of all."""
+        by_ms = to_ms(version.arrived_at + timedelta(seconds=FUTURE_S))
+        row: tuple[int, int, str] | None = self._db.execute(
+            "SELECT id, issued_ms, content_sha256 FROM version WHERE input = ? AND arrived_ms <= ? "
+            "AND issued_ms <= ? AND (? IS NULL OR (issued_ms = ? AND issued_told)) "
+            "ORDER BY issued_ms DESC, id DESC LIMIT 1",
+            (version.input, by_ms, by_ms, issued_ms, issued_ms),
+        ).fetchone()
+        return row
 
     def _looked(self, version: InputVersion, outcome: str, number: int | None) -> InputLook:
         look = InputLook(

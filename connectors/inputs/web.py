@@ -189,6 +189,6 @@ def _reason(error: Exception) -> str:
 
 def _retry_s(told: str | None) -> float | None:
     """Seconds, or nothing; a date is left to our own times."""
-    if told is None or not told.isdigit():
+    if told is None or not (told.isascii() and told.isdigit()):
         return None
     return min(float(told), RETRY_S_MAX)

@@ -60,6 +60,7 @@ def _url(draft: Draft, loc: Loc, form: InputForm, url: str) -> None:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # as it is looked up: no part of it is empty, or longer than 63
     except ValueError:
         host = port = None
         parts = urlsplit("")

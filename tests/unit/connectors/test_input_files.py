@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from connectors.inputs.convert import content_sha256, read_version
+from connectors.inputs.store import InputReader, InputStore
 from ems.errors import ConfigError
 from ems.input_rules import series_rules
 from ems.inputs import Certainty, InputParams, InputVersion, OutageColumns
+from forecasting.inputs import announced
 from tests.builders import site
 from tests.unit.connectors.inputs_here import NOW, params, site_with
 
@@ -179,6 +182,41 @@ def test_outages_are_read_with_certainty_reason_and_what_is_cancelled():
 )  # fmt: skip
 def test_outage_row_that_is_wrong_is_refused(row: str, said: str):
     assert said in refusal(f"id,issued_at,from,until,status,reason\n{row}\n", params("outages"))
+
+
+def test_complete_list_without_its_last_issue_withdraws_it(tmp_path: Path):
+    """Whose rows have a time of issue each: what is left is older than what is withdrawn."""
+    given, head = params("outages", complete=True), OUTAGES.partition("\n")[0] + "\n"
+    a, b = (
+        f"{x},2026-03-02T0{n}:00Z,2026-03-03T08:00Z,2026-03-03T10:00Z,planned,\n"
+        for n, x in ((7, "A"), (8, "B"))
+    )
+    store, reader = InputStore(tmp_path), InputReader(tmp_path)
+    for hour, body, outcome, ids in (
+        (0, a + b, "taken", ["A", "B"]),
+        (1, a, "taken", ["A"]),
+        (2, a, "same", ["A"]),
+    ):
+        at = NOW + timedelta(hours=hour)
+        assert store.take(read(head + body, given, at), b"").outcome == outcome
+        assert [n.id for n in announced([given], reader, at)] == [f"one.{x}" for x in ids]
+    store.close()
+
+
+def test_list_of_outages_may_tell_one_time_of_issue_beside_its_rows():
+    given = params("outages", complete=True)
+    given = replace(given, provider=replace(given.provider, body="json", rows="/rows", issued="/at"))
+    row = {"id": "A", "from": "2026-03-03T10:00Z", "until": "2026-03-03T11:00Z"}
+    version = read(json.dumps({"at": "2026-03-02T09:00Z", "rows": [row]}), given)
+    assert (version.issued_told, version.issued_at) == (True, NOW - timedelta(hours=3))
+    assert version.outages[0].issued_at == version.issued_at
+
+
+@pytest.mark.parametrize("found", [["2026-03-02T09:00Z"], {"at": 1}])
+def test_time_of_issue_that_is_neither_text_nor_number_is_refused(found: Any):
+    given = params("outages")
+    given = replace(given, provider=replace(given.provider, body="json", rows="/rows", issued="/at"))
+    assert "/at: found" in refusal(json.dumps({"at": found, "rows": []}), given)
 
 
 def test_one_outage_twice_in_one_issue_is_refused_unless_it_is_the_same():

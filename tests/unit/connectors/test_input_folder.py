@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from connectors.inputs.folder import DropFolder, FolderError
+from connectors.inputs.convert import read_version
+from connectors.inputs.folder import DropFolder, FolderError, Mark
 from connectors.inputs.keeper import Feed
 from connectors.inputs.state import input_state
 from connectors.inputs.store import InputReader, InputStore
 from connectors.sqlite_file import StoreError
 from ems.input_rules import series_rules
+from ems.inputs import InputVersion
 from tests.builders import site
 from tests.unit.connectors.inputs_here import NOW, params
 
@@ -118,11 +120,16 @@ def test_crash_between_store_and_archive_takes_nothing_twice(
 ):
     (inbox / "a.csv").write_text(GOOD)
     with monkeypatch.context() as broken:
-        broken.setattr(
-            DropFolder, "_move", lambda self, name, where, now: (_ for _ in ()).throw(OSError(28, "full"))
-        )
-        assert outcomes(feed) == ["failed"]
-    assert names(inbox) == ["a.csv"]
+        rename = Path.rename
+
+        def full(self: Path, to: Path) -> Path:
+            if self.parent.name == ".taking":
+                raise OSError(28, "full")
+            return rename(self, to)
+
+        broken.setattr(Path, "rename", full)
+        assert outcomes(feed) == ["taken", "failed"]
+    assert names(inbox) == names(inbox / "archive") == []
     assert outcomes(feed) == ["same"]
     assert names(inbox / "archive") == ["a.csv"]
     assert (
@@ -193,6 +200,112 @@ def test_name_that_is_no_text_is_taken_or_put_aside_like_any_other(feed: Feed, i
     assert os.fsencode(kept.name).endswith(b"good-\xff.csv")
     looks = InputReader(tmp_path).looks("one", NOW + timedelta(hours=1), 9)
     assert sorted(x.file for x in looks) == ["bad-?.csv", "good-?.csv"]
+
+
+def taking(inbox: Path, name: str = "a.csv") -> tuple[DropFolder, str, Mark]:
+    folder = DropFolder(path=inbox, suffix=".csv", bytes_max=1000)
+    folder.ready()
+    ((found, mark),) = folder.ready()
+    assert found == name
+    return folder, found, mark
+
+
+def test_folder_in_which_nothing_can_be_renamed_is_told_and_nothing_of_it_is_taken(
+    feed: Feed, inbox: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a share that may be read alone: an older file would replace a newer one at each look."""
+    for age_s, name in enumerate(("new.csv", "old.csv")):
+        (inbox / name).write_text(GOOD)
+        os.utime(inbox / name, (1000 - age_s, 1000 - age_s))
+
+    def denied(self: Path, to: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "rename", denied)
+        assert outcomes(feed, 4) == ["failed"] * 3, "told at each look"
+        assert feed.store._db.execute("SELECT count(*) FROM version").fetchone() == (0,)
+    assert outcomes(feed) == ["taken", "same"]
+
+
+def test_file_that_is_replaced_while_it_is_taken_is_taken_next(inbox: Path):
+    (inbox / "a.csv").write_text("1")
+    folder, name, mark = taking(inbox)
+
+    def use(raw: bytes) -> None:
+        (inbox / "b.part").write_text("22")
+        (inbox / "b.part").rename(inbox / "a.csv")
+
+    assert folder.take(name, mark, use, NOW) == ""
+    assert [p.read_text() for p in (inbox / "archive").glob("*.csv")] == ["1"]
+    taken: list[bytes] = []
+    folder.ready()
+    ((name, mark),) = folder.ready()
+    assert folder.take(name, mark, taken.append, NOW) == ""
+    assert taken == [b"22"]
+
+
+def test_file_that_cannot_be_put_back_for_a_newer_one_of_its_name_waits_and_comes_first(inbox: Path):
+    (inbox / "a.csv").write_text("1")
+    os.utime(inbox / "a.csv", (1000, 1000))
+    folder, name, mark = taking(inbox)
+
+    def use(raw: bytes) -> None:
+        (inbox / "a.csv").write_text("22")
+        raise StoreError("disk full")
+
+    with pytest.raises(StoreError):
+        folder.take(name, mark, use, NOW)
+    folder = DropFolder(path=inbox, suffix=".csv", bytes_max=1000)
+    folder.ready()
+    taken: list[bytes] = []
+    for name, mark in folder.ready():
+        assert folder.take(name, mark, taken.append, NOW) == ""
+    assert taken == [b"1", b"22"]
+    assert sorted(p.read_text() for p in (inbox / "archive").glob("*.csv")) == ["1", "22"]
+
+
+def test_file_with_the_longest_of_names_is_kept_or_put_aside_and_holds_up_no_other(feed: Feed, inbox: Path):
+    (inbox / f"{'ä' * 125}.csv").write_text(GOOD)
+    (inbox / f"{'b' * 251}.csv").write_text("time\n")
+    (inbox / "new.csv").write_text(GOOD.replace("0.2", "0.1"))
+    assert sorted(outcomes(feed)) == ["refused", "taken", "taken"]
+    assert names(inbox) == []
+    assert [len(os.fsencode(n)) for n in names(inbox / "archive")] == [7, 184]
+
+
+def test_file_that_may_not_be_read_is_put_aside(feed: Feed, inbox: Path, monkeypatch: pytest.MonkeyPatch):
+    (inbox / "a.csv").write_text(GOOD)
+
+    def denied(path: Path, flags: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("connectors.inputs.folder.os.open", denied)
+        feed.look()
+        broken.setattr("connectors.inputs.folder.DropFolder._refuse", lambda self, working, why: None)
+        (look,) = feed.look()
+    assert look.detail == "a.csv: file: found no right to read it; allowed: a file that the EMS may read"
+
+
+def test_file_over_which_we_stumble_is_put_aside_and_the_next_is_taken(
+    feed: Feed, inbox: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for n, name in enumerate(("a.csv", "b.csv")):
+        (inbox / name).write_text(GOOD)
+        os.utime(inbox / name, (1000 + n, 1000 + n))
+
+    def stumbles(raw: bytes, name: str, *rest: object) -> InputVersion:
+        if name == "a.csv":
+            raise TypeError("unhashable")
+        return read_version(raw, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("connectors.inputs.keeper.read_version", stumbles)
+    feed.look()
+    refused, taken = feed.look()
+    assert (refused.outcome, taken.outcome) == ("refused", "taken")
+    assert "TypeError; see inputs.log" in refused.detail
+    assert names(inbox / "refused") == ["a.csv", "a.csv.txt"]
 
 
 def test_disk_that_is_full_keeps_the_file_for_later(feed: Feed, inbox: Path):

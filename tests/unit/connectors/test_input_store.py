@@ -93,6 +93,26 @@ def test_told_issue_that_comes_twice_is_the_same_and_one_that_differs_revises_it
     assert told(InputReader(tmp_path), NOW + 3 * HOUR) == [3.0, 2.0, 1.0]
 
 
+def test_what_came_last_of_one_issue_counts_though_it_was_told_before(tmp_path: Path, store: InputStore):
+    reader = InputReader(tmp_path)
+    for hour, value in enumerate((1.0, 2.0, 1.0)):
+        arrived = NOW + hour * HOUR
+        assert store.take(version(value, NOW, arrived), b"x").outcome == "taken"
+        assert told(reader, arrived)[0] == value
+    assert store.take(version(1.0, NOW, NOW + 3 * HOUR), b"x").outcome == "same"
+
+
+@pytest.mark.parametrize("issued", [None, NOW - HOUR])
+def test_what_came_while_the_clock_was_ahead_is_taken_again_when_it_is_right(
+    tmp_path: Path, store: InputStore, issued: datetime | None
+):
+    assert store.take(version(1.0, issued, NOW + timedelta(days=30)), b"1").outcome == "taken"
+    assert InputReader(tmp_path).newest("one", NOW) is None
+    assert store.take(version(1.0, issued, NOW), b"1").outcome == "taken"
+    assert store.take(version(1.0, issued, NOW + HOUR), b"1").outcome == "same"
+    assert told(InputReader(tmp_path), NOW + HOUR) == [1.0]
+
+
 def test_gaps_and_outages_come_back_as_they_were(tmp_path: Path, store: InputStore):
     outage = AnnouncedOutage(
         id="x",

@@ -140,6 +140,7 @@ def test_token_is_sent_from_a_file_that_is_ours_alone(server: Server, tmp_path: 
         (500, {}, "it answers 500", None),
         (401, {}, "it answers 401 Unauthorized", None),
         (429, {"Retry-After": "120"}, "it answers 429", 120.0),
+        (503, {"Retry-After": "\u00b2"}, "it answers 503", None),
         (503, {"Retry-After": "9999999"}, "it answers 503", 21600.0),
         (
             302,
@@ -212,6 +213,20 @@ def test_nobody_listens_and_no_such_host_are_told_and_tried_later_each_time(
         assert (look.outcome, look.detail) == ("failed", "nobody listens there")
         waits.append(feed.wait_s())
     assert waits == [30.0, 60.0, 120.0, 240.0, 480.0, 900.0, 900.0]
+
+
+def test_fault_of_ours_is_told_as_a_failure_of_that_source_alone(
+    tmp_path: Path, store: InputStore, monkeypatch: pytest.MonkeyPatch
+):
+    def stumbles(self: Web) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(Web, "ask", stumbles)
+    feed = feed_of(params(folder=None, url="http://127.0.0.1/", every_s=900.0), tmp_path, store)
+    for wait_s in (30.0, 60.0, 120.0):
+        (look,) = feed.look()
+        assert (look.outcome, look.detail) == ("failed", "KeyError: a fault of the EMS; see inputs.log")
+        assert feed.wait_s() == wait_s
 
 
 def test_host_that_is_none_is_told(tmp_path: Path):

@@ -68,6 +68,7 @@ def test_inputs_of_a_site_file_are_read_with_their_own_providers(tmp_path: Path)
         ("a: {kind: price, folder: x}\n  b: {kind: weather, folder: x}", "another folder than that of 'a'"),
         ("a: {kind: price, url: 'ftp://x.example'}", "allowed: https://host/path"),
         ("a: {kind: price, url: 'https://[x'}", "allowed: https://host/path"),
+        ("a: {kind: price, url: 'https://a..b/x'}", "allowed: https://host/path"),
         ("a: {kind: price, url: 'https://x.example/ä'}", "other letters as %C3%A4"),
         ("a: {kind: price, url: 'https://x.example/a b'}", "other letters as %C3%A4"),
         ("a: {kind: price, url: 'https://x.example/', auth_header: 'X: Y'}", "such as X-Api-Key"),
