@@ -13,7 +13,7 @@ from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.archive import keeper
 from connectors.historian.live import LiveHistory
-from connectors.inputs.store import statuses as input_statuses
+from connectors.inputs.store import QuietStatuses
 from connectors.stores.plans import PlanReader
 from connectors.telemetry.ledger import statuses
 from dispatch.supervision.ladder import ladder_rows
@@ -26,12 +26,13 @@ async def serve_api(config: ProcessConfig) -> None:
     """Compose the service of a site and run it."""
     site = load_site(config.site)
     history, plans = LiveHistory(config.directory), PlanReader(config.plans)
+    of_inputs = QuietStatuses(config.directory)
     clock = SystemClock() if config.keeper_port is None else StatusClock(history)
 
     def more_statuses() -> Mapping[str, StatusRow]:
         own = StatusRow(process="api", pid=os.getpid(), at=clock.now().astimezone(UTC), fields={})
         links = statuses(config.telemetry) if site.links else {}
-        told = input_statuses(config.directory) if site.inputs else {}
+        told = of_inputs() if site.inputs else {}
         return {"api": own, **plans.statuses(), **links, **told, **keeper.statuses(config.archive)}
 
     app = create_app(

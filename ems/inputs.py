@@ -15,6 +15,7 @@ GHI = "ghi_w_m2"
 AIR = "temp_air_degc"
 CLOUD = "cloud_ratio"
 QUANTILES = ("p10", "p90")
+SILENT_S = 60.0  # a status row that is older is that of a process which hangs or is gone
 
 
 class InputKind(StrEnum):
@@ -187,7 +188,7 @@ class InputLook:
 
     input: str
     at: datetime
-    outcome: str  # taken | older | same | refused | failed
+    outcome: str  # taken | older | same | refused | failed | nothing (looked again at last, nothing was new)
     detail: str = ""
     file: str = ""
     version: int | None = None

@@ -162,6 +162,7 @@ def _time_of_issue(
 
 
 def _series(reading: _Reading, times: InputTimes) -> dict[str, UniformSeries]:
+    _begin(reading, times)
     rows = [(row, at) for row in reading.table.rows if (at := _row_time(reading, times, row)) is not None]
     if reading.bad:
         return {}
@@ -180,6 +181,15 @@ def _series(reading: _Reading, times: InputTimes) -> dict[str, UniformSeries]:
         if not np.isfinite(values).any():
             reading.refuse(None, column.at, words("no value at all"), "at least one number")
     return out
+
+
+def _begin(reading: _Reading, times: InputTimes) -> None:
+    place = reading.params.provider.time
+    try:
+        times.begin([row.cells.get(place) for row in reading.table.rows])
+    except TimeRefusedError as why:
+        first = reading.table.rows[0]
+        reading.refuse(first, place, first.cells.get(place), why.allowed)
 
 
 def _row_time(reading: _Reading, times: InputTimes, row: Row) -> datetime | None:

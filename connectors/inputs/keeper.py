@@ -38,6 +38,7 @@ class Feed:
     failures: int = 0
     _told: tuple[str, datetime] | None = None
     _retry_s: float = 0.0
+    _fine: bool = False  # the last look did not fail
 
     def look(self) -> list[InputLook]:
         """Look once; what became of it.
@@ -61,6 +62,9 @@ class Feed:
             log.exception("input.fault", input=self.params.id)
             return [*looks, self._failed(f"{type(error).__name__}: a fault of the EMS; see inputs.log")]
         self.failures, self._retry_s, self._told = 0, 0.0, None
+        if not looks and not self._fine and self.store.failing(self.params.id):
+            self.store.tell(InputLook(input=self.params.id, at=self.now(), outcome="nothing"))
+        self._fine = True
         return looks
 
     def first_wait_s(self) -> float:
@@ -135,7 +139,7 @@ class Feed:
 
     def _failed(self, why: str, retry_s: float | None = None) -> InputLook:
         """Kept once for each reason, and then once an hour."""
-        self.failures += 1
+        self.failures, self._fine = self.failures + 1, False
         self._retry_s = 0.0 if retry_s is None else retry_s
         at = self.now()
         look = InputLook(input=self.params.id, at=at, outcome="failed", detail=why)

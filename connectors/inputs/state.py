@@ -7,6 +7,7 @@ from connectors.inputs.store import InputReader
 from ems.inputs import InputKind, InputLook, InputParams, InputVersion, version_age_s
 
 LOOKS = 20
+FAILING_LOOKS, FAILING_S_MIN = 3, 900.0  # a source that fails for longer than either is late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +19,13 @@ class InputState:
     age_s: float | None  # since it was issued; where nobody tells that, since the source last told it
     reaches: datetime | None  # how far ahead it tells
     late: str
+    failing_since: datetime | None  # every look failed since then; None: the last did not
     looks: tuple[InputLook, ...]  # newest first
 
     @property
     def refused(self) -> InputLook | None:
         """The last thing that came, where it was refused."""
-        came = next((x for x in self.looks if x.outcome != "failed"), None)
+        came = next((x for x in self.looks if x.outcome not in ("failed", "nothing")), None)
         return came if came is not None and came.outcome == "refused" else None
 
     @property
@@ -38,12 +40,14 @@ def input_state(reader: InputReader, params: InputParams, at: datetime) -> Input
     seen = reader.seen_at(params.id, at)
     age_s = None if version is None else version_age_s(version, seen, at)
     reaches = reader.reaches(params.id, at)
+    since = reader.failing_since(params.id, at)
     return InputState(
         params=params,
         version=version,
         age_s=age_s,
         reaches=reaches,
-        late=lateness(params, age_s, reaches, at),
+        late=lateness(params, age_s, reaches, at) or _failing(params, since, at),
+        failing_since=since,
         looks=tuple(reader.looks(params.id, at, LOOKS)),
     )
 
@@ -60,6 +64,14 @@ def lateness(params: InputParams, age_s: float | None, reaches: datetime | None,
             told = "nothing of what comes" if ahead_s <= 0.0 else f"{words_s(ahead_s)} ahead"
             return f"it tells {told}; allowed: {words_s(params.ahead_s_min)} or more"
     return ""
+
+
+def _failing(params: InputParams, since: datetime | None, at: datetime) -> str:
+    """That nobody knows what is announced there now is told, however old what was announced may be."""
+    failing_s = 0.0 if since is None else (at - since).total_seconds()
+    if failing_s <= max(FAILING_LOOKS * params.every_s, FAILING_S_MIN):
+        return ""
+    return f"every look has failed for {words_s(failing_s)}"
 
 
 def words_s(seconds: float) -> str:

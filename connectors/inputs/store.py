@@ -163,6 +163,14 @@ class InputStore:
             ).fetchone()
         return None if row[0] is None else from_ms(row[0])
 
+    def failing(self, input_id: str) -> bool:
+        """Whether the last look that is kept is one that failed. Raises StoreError."""
+        with self._writing():
+            row = self._db.execute(
+                "SELECT outcome FROM look WHERE input = ? ORDER BY n DESC LIMIT 1", (input_id,)
+            ).fetchone()
+        return row is not None and row[0] == "failed"
+
     def status(self, row: StatusRow) -> None:
         """Upsert a status row. Raises StoreError."""
         with self._writing():
@@ -259,6 +267,15 @@ class InputReader:
         )
         return from_ms(rows[0][0]) if rows and rows[0][0] is not None else None
 
+    def failing_since(self, input_id: str, at: datetime) -> datetime | None:
+        """Since when every look has failed, by `at`; None where the last did not. Raises StoreError."""
+        rows = self._file.rows(
+            "SELECT min(at_ms) FROM look WHERE input = ? AND at_ms <= ? AND n > coalesce((SELECT n FROM look "
+            "WHERE input = ? AND at_ms <= ? AND outcome <> 'failed' ORDER BY n DESC LIMIT 1), 0)",
+            (input_id, to_ms(at)) * 2,
+        )
+        return from_ms(rows[0][0]) if rows and rows[0][0] is not None else None
+
     def looks(self, input_id: str, at: datetime, limit: int) -> Sequence[InputLook]:
         """What became of the last looks by `at`, newest first. Raises StoreError."""
         rows = self._file.rows(
@@ -321,6 +338,26 @@ class QuietInputs:
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
+
+
+class QuietStatuses:
+    """Status rows of a folder's file, for who tells of much else; one that cannot be read has none."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._trouble = ""
+
+    def __call__(self) -> Mapping[str, StatusRow]:
+        """Those of now; says once why there are none."""
+        try:
+            found = statuses(self._directory)
+        except StoreError as error:
+            if str(error) != self._trouble:
+                log.error("inputs.unreadable", why=str(error))
+            self._trouble = str(error)
+            return {}
+        self._trouble = ""
+        return found
 
 
 def statuses(directory: Path) -> Mapping[str, StatusRow]:

@@ -1,7 +1,9 @@
 """Times of inputs: with their zone, or in one that the provider names, through both changes of its clock."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from connectors.sqlite_file import EPOCH
@@ -30,10 +32,47 @@ class InputTimes:
         self._form, self._zone = provider.time_form, provider.zone
         self._arrived = arrived
         self._last: datetime | None = None
+        self._begin: datetime | None = None  # the first row is later than this
+
+    def begin(self, cells: Sequence[Any]) -> None:
+        """Where a series begins whose first time comes twice: in the second, unless its clock goes back then.
+
+        Parameters
+        ----------
+        cells : the time of each row.
+
+        Raises
+        ------
+        TimeRefusedError : all of it lies in the hour that comes twice, and may be in either.
+        """
+        if not cells or (first := self._twice(cells[0])) is None:
+            return
+        try:
+            clock = [self._parsed(cell).replace(tzinfo=None) for cell in cells]
+        except TimeRefusedError:  # told with its row
+            return
+        if any(b <= a for a, b in pairwise(clock)):
+            return
+        if all(self._twice(cell) is not None for cell in cells):
+            raise TimeRefusedError("a time with its zone, or a row outside of the hour that comes twice")
+        self._begin = first
+
+    def _twice(self, cell: Any) -> datetime | None:
+        """The first of the two times that a time may be; None where it comes once, or is none."""
+        try:
+            found = self._parsed(cell)
+        except TimeRefusedError:  # told with its row
+            return None
+        if found.tzinfo is not None or self._zone is None:
+            return None
+        one, two = (found.replace(tzinfo=self._zone, fold=fold) for fold in (0, 1))
+        before, after = one.utcoffset(), two.utcoffset()
+        comes_twice = before is not None and after is not None and before > after
+        return one.astimezone(UTC) if comes_twice else None
 
     def next(self, cell: Any) -> datetime:
         """Time of the next row, later than the one before it. Raises TimeRefusedError."""
-        at = self.read(cell, self._last)
+        at = self.read(cell, self._begin if self._last is None else self._last)
         if self._last is not None and at <= self._last:
             raise TimeRefusedError(f"a time after the row before, {self._last.isoformat()}")
         self._last = at

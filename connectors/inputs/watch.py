@@ -8,11 +8,10 @@ from pathlib import Path
 from connectors.inputs.state import InputState
 from connectors.inputs.store import statuses
 from connectors.sqlite_file import StoreError
-from ems.inputs import InputParams
+from ems.inputs import SILENT_S, InputParams
 from ems.records import JsonValue, StatusRow
 
 LOOK_S = 5.0
-SILENT_S = 60.0  # a row that is older is that of a process which hangs or is gone
 PREFIX = "input_"  # of the name of a status row, before that of the input
 OVERALL = "inputs"
 

@@ -164,6 +164,14 @@ def test_inputs_say_what_is_known_late_and_refused():
     assert market["refused"] == "b.csv: why"
     assert (weather["kind"], weather["late"], weather["told_at"]) == ("weather", "nobody looks", None)
     assert body["overrun"] == "x was announced until"
+    gone = {k: replace(r, at=NOW - timedelta(hours=2)) for k, r in rows.items()}
+    app = create_app(
+        site=replace(site(), inputs=(price, sky)), history=full_history(), plans=FakePlans(), clock=clock(),
+        more_statuses=lambda: gone,
+    )  # fmt: skip
+    body = TestClient(app, base_url=BASE).get("/api/v1/inputs").json()
+    market = body["inputs"][0]
+    assert (market["late"], market["age_s"], body["overrun"]) == ("nobody looks", 3 * 3600.0, "")
 
 
 def test_plan_tells_steps_and_validity(api):

@@ -143,6 +143,25 @@ def test_hour_that_comes_twice_is_told_apart_by_order_and_a_day_of_25_hours_has_
     assert bought.values.tolist() == [0.0, 1.0, 2.0, 3.0], "without a gap, an hour each"
 
 
+@pytest.mark.parametrize(
+    ("times", "start_h"),
+    [(("02:00", "03:00", "04:00"), 1), (("02:00", "02:00", "03:00"), 0), (("02:30", "02:45", "03:00"), 1.5)],
+)
+def test_series_that_begins_in_the_hour_that_comes_twice_begins_in_the_second_unless_both_are_there(
+    times: tuple[str, ...], start_h: float
+):
+    body = "time,import_per_kwh\n" + "".join(f"2026-10-25T{t},{n}\n" for n, t in enumerate(times))
+    bought = read(body, local(), datetime(2026, 10, 24, 12, tzinfo=UTC)).series["import_per_kwh"]
+    assert bought.start == datetime(2026, 10, 25, tzinfo=UTC) + timedelta(hours=start_h)
+    assert bought.values.tolist() == [0.0, 1.0, 2.0], "no gap"
+
+
+def test_series_that_lies_in_the_hour_that_comes_twice_is_refused():
+    body = "time,import_per_kwh\n2026-10-25T02:00,1\n2026-10-25T02:15,2\n"
+    with pytest.raises(ConfigError, match="a row outside of the hour that comes twice"):
+        read(body, local(), datetime(2026, 10, 24, 12, tzinfo=UTC))
+
+
 def test_hour_that_never_was_is_refused_and_the_day_of_23_hours_has_no_gap():
     spring = datetime(2026, 3, 28, 12, tzinfo=UTC)
     good = "time,import_per_kwh\n2026-03-29T01:00,1\n2026-03-29T03:00,2\n"

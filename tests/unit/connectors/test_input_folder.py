@@ -170,6 +170,7 @@ def test_folder_that_is_not_there_or_that_everybody_may_write_is_told(feed: Feed
     inbox.with_name("away").rename(inbox)
     assert outcomes(feed) == []
     assert feed.failures == 0
+    assert not feed.store.failing("one"), "an empty folder that can be looked at is kept as that"
 
 
 def test_two_files_of_one_name_in_one_second_are_both_kept(inbox: Path):

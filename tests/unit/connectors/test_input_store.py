@@ -161,6 +161,27 @@ def test_late_is_older_than_allowed_or_not_far_enough_ahead(
     assert state.params.aged_out is False
 
 
+@pytest.mark.parametrize("kind", ["price", "outages"])
+def test_source_that_fails_for_long_is_late_until_it_is_looked_at_again(
+    tmp_path: Path, store: InputStore, kind: str
+):
+    reader, given = InputReader(tmp_path), params(kind, every_s=600.0)
+    store.take(version(1.0, NOW, NOW), b"1")
+    for minutes in (10, 70):
+        at = NOW + timedelta(minutes=minutes)
+        store.tell(InputLook(input="one", at=at, outcome="failed", detail="nobody listens there"))
+    assert input_state(reader, given, NOW + timedelta(minutes=40)).late == "", "three looks: half an hour"
+    state = input_state(reader, given, NOW + timedelta(minutes=75))
+    assert (state.late, state.failing_since) == (
+        "every look has failed for 65 min", NOW + timedelta(minutes=10),
+    )  # fmt: skip
+    assert store.failing("one")
+    store.tell(InputLook(input="one", at=NOW + timedelta(minutes=80), outcome="nothing"))
+    state = input_state(reader, given, NOW + timedelta(minutes=81))
+    assert (state.late, state.failing_since, state.failed) == ("", None, None)
+    assert not store.failing("one")
+
+
 def test_refused_and_failed_looks_are_told_until_something_comes(tmp_path: Path, store: InputStore):
     reader = InputReader(tmp_path)
     store.tell(InputLook(input="one", at=NOW, outcome="refused", detail="why", file="b.csv"))
@@ -169,6 +190,9 @@ def test_refused_and_failed_looks_are_told_until_something_comes(tmp_path: Path,
     assert state.refused is not None
     assert state.failed is not None
     assert (state.refused.file, state.failed.detail) == ("b.csv", "nobody listens there")
+    store.tell(InputLook(input="one", at=NOW, outcome="nothing"))
+    state = input_state(reader, params(), NOW)
+    assert (state.refused is not None, state.failed) == (True, None), "an empty folder mends no file"
     store.take(version(1.0, NOW, NOW), b"1")
     state = input_state(reader, params(), NOW)
     assert state.refused is state.failed is None

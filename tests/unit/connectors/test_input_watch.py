@@ -7,15 +7,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cli.edge_records import from_elsewhere
 from connectors.inputs.keeper import Feed, Keeper
 from connectors.inputs.state import input_state
-from connectors.inputs.store import InputReader, InputStore, QuietInputs, statuses
-from connectors.inputs.watch import OVERALL, PREFIX, SILENT_S, input_row, troubles
+from connectors.inputs.store import InputReader, InputStore, QuietInputs, QuietStatuses, statuses
+from connectors.inputs.watch import OVERALL, PREFIX, input_row, troubles
 from connectors.inputs.web import Web
 from connectors.sqlite_file import StoreError
-from ems.inputs import InputLook
+from ems.inputs import SILENT_S, InputLook
 from ems.records import JsonValue, StatusRow
 from tests.unit.connectors.inputs_here import NOW, params
 
@@ -79,6 +80,20 @@ def test_planner_goes_on_without_a_file_that_cannot_be_read(tmp_path: Path):
     assert quiet.known("one", NOW, NOW, NOW + timedelta(days=1), 9) == []
     assert quiet.seen_at("one", NOW) is None
     assert "inputs.sqlite" in quiet.trouble
+
+
+def test_file_that_cannot_be_read_fails_nothing_of_the_service_but_inputs(tmp_path: Path):
+    rows = QuietStatuses(tmp_path)
+    assert rows() == {}
+    store = InputStore(tmp_path)
+    told = StatusRow(process=OVERALL, pid=1, at=NOW, fields={"overrun": ""})
+    store.status(told)
+    assert rows() == {OVERALL: told}
+    store.close()
+    (tmp_path / "inputs.sqlite").write_bytes(b"no database at all, of that be sure" * 100)
+    with capture_logs() as logs:
+        assert rows() == rows() == {}
+    assert [line["event"] for line in logs] == ["inputs.unreadable"], "told once"
 
 
 def feed(store: InputStore, name: str, source: Web) -> Feed:
