@@ -54,10 +54,8 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
         require(row.table in MODBUS_TABLES, "table", "holding, input, coil or discrete")
         read_only = row.writable and row.table in ("input", "discrete")
         require(not read_only, "table", "holding or coil: the point is writable")
-        bits = row.table in ("coil", "discrete")
-        require(
-            (kind is Kind.BOOLEAN) is bits, "data_type", "bit with coil and discrete, and with them alone"
-        )
+        fits = row.table not in MODBUS_TABLES or (kind is Kind.BOOLEAN) is (row.table in ("coil", "discrete"))
+        require(fits, "data_type", "bit with coil and discrete, and with them alone")
         count = types[row.data_type].registers if row.data_type in types else 1
         good = (
             row.address.isascii() and row.address.isdigit() and int(row.address) + count - 1 <= LAST_REGISTER
