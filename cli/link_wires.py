@@ -8,19 +8,27 @@ from connectors.telemetry.wire import Desk, Wire
 from ems.links import DatabaseLink, ExportLink
 from ems.site import Site, TelemetryLink
 
-INSTALL = "pip install 'hybrid-ems[postgresql]'"
+INSTALL = "pip install 'hybrid-ems[{}]'"
 
 
 def wire_of(
-    link: TelemetryLink | DatabaseLink | ExportLink, site: Site, folder: Path
+    link: TelemetryLink | DatabaseLink | ExportLink, site: Site, folder: Path, directory: Path
 ) -> Callable[[Desk], Wire]:
     """What makes a connection of a link, not opened yet.
 
     Parameters
     ----------
     folder : that files named in the site file are relative to.
+    directory : of the run.
     """
     if isinstance(link, TelemetryLink):
+        if link.sparkplug is not None:
+            try:
+                from connectors.telemetry.sparkplug_wire import wires
+            except ImportError as error:
+                why = f"Sparkplug B needs the package protobuf, which cannot be loaded ({error}): "
+                return _missing(why + INSTALL.format("sparkplug"))
+            return wires(link, link.sparkplug, site, folder, directory)
         from connectors.telemetry.mqtt_wire import MqttWire
 
         return lambda desk: MqttWire(link, desk, folder)
@@ -31,11 +39,14 @@ def wire_of(
     try:
         from connectors.postgres.wire import Pace, PostgresWire
     except ImportError as error:
-        why = f"PostgreSQL is reached by the package psycopg, which cannot be loaded ({error}): {INSTALL}"
-        return lambda desk: _nothing(why)
+        why = f"PostgreSQL is reached by the package psycopg, which cannot be loaded ({error}): "
+        return _missing(why + INSTALL.format("postgresql"))
     pace = Pace()
     return lambda desk: PostgresWire(link, site, desk, folder, pace)
 
 
-def _nothing(why: str) -> Wire:
-    raise Refused(why)
+def _missing(why: str) -> Callable[[Desk], Wire]:
+    def nothing(_: Desk) -> Wire:
+        raise Refused(why)
+
+    return nothing

@@ -26,8 +26,9 @@ async def serve(config: ProcessConfig) -> None:
     clock = SystemClock()
     ledger = Ledger(config.telemetry)
     folder = config.site.parent if config.site_folder is None else config.site_folder
+    directory = config.telemetry.parent
     senders = [
-        Sender(link.id, config.history, ledger, wire_of(link, site, folder), now=clock.now)
+        Sender(link.id, config.history, ledger, wire_of(link, site, folder, directory), now=clock.now)
         for link in site.links
     ]
     for sender in senders:

@@ -1,4 +1,4 @@
-"""Where records of the historian go, beside brokers: databases, and files on a schedule."""
+"""Where records of the historian go: databases, files on a schedule, and brokers as Sparkplug B."""
 
 from dataclasses import dataclass
 
@@ -36,3 +36,13 @@ class ExportLink:
     mounted: bool  # it must hang on a mount, such as a stick or a share
     settle_s: float  # so long after its end the files of a period are written
     backlog_s_max: float  # rows that wait longer than this are alarmed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SparkplugNode:
+    """What a plant is among the nodes of a Sparkplug host."""
+
+    group: str
+    node: str
+    primary_host: str | None = None  # nothing is sent while it is away; None: whoever listens, listens
+    resend_s: float = 60.0  # what was acknowledged so shortly before host or broker was lost is sent again

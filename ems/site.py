@@ -17,7 +17,7 @@ from ems.assets import (
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
 from ems.inputs import InputParams
-from ems.links import DatabaseLink, ExportLink
+from ems.links import DatabaseLink, ExportLink, SparkplugNode
 from ems.northbound import ModbusServer, TlsFiles
 from ems.northbound_ua import OpcUaServer
 from ems.outage import OutageNotice
@@ -335,6 +335,7 @@ class TelemetryLink:
     message_bytes_max: int  # of rows in one message; one snapshot may be more
     backfill_bytes_per_s: float | None  # of rows that are late; None: as fast as the broker takes them
     backlog_s_max: float  # rows that wait longer than this are alarmed
+    sparkplug: SparkplugNode | None = None  # None: JSON lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,6 +169,23 @@ class Spool:
             out.append(Record(seq, {"seq": seq, **head}, at_ms, values))
         return out
 
+    def points(self) -> list[str]:
+        """Names of all points that were ever recorded, in the order in which they first were."""
+        return [name for (name,) in self._file.rows("SELECT name FROM point ORDER BY id")]
+
+    def newest(self) -> Record | None:
+        """The newest snapshot; None: this opening has none yet."""
+        rows = self._file.rows(
+            "SELECT boot, seq FROM spool WHERE boot = (SELECT max(boot) FROM boot) AND kind = ? "
+            "ORDER BY seq DESC LIMIT 1",
+            (SPOOLED["readings"],),
+        )
+        if not rows:
+            return None
+        boot, seq = rows[0]
+        (record,) = self.records(Span(boot=boot, first=seq, last=seq))
+        return record if record.values is not None else None
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -7,7 +7,7 @@ acknowledges it too (MQTT 5.0, 3.4.2.1), and what was refused was not delivered.
 import ssl
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,15 @@ class _Client(paho.Client):
         if length > self.packet_bytes_max:
             raise ValueError(f"the broker sends a packet of {length} bytes")
         return super()._sock_recv(min(bufsize, RECV_BYTES))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Will:
+    """What the broker says of us when we go, or are lost."""
+
+    topic: str
+    payload: bytes
+    retained: bool
 
 
 class _Named(ssl.SSLContext):
@@ -91,6 +100,7 @@ class Session:
     now : aware time, to compare the validity of certificates with.
     on_message : called with each message, in `pump`.
     on_ack : called with the id of a published message and why it was refused ("" where it was taken).
+    will : instead of that of the status topic.
     """
 
     def __init__(
@@ -103,8 +113,12 @@ class Session:
         now: Callable[[], datetime],
         on_message: Callable[[paho.MQTTMessage], None] | None = None,
         on_ack: Callable[[int, str], None] | None = None,
+        will: Will | None = None,
     ) -> None:
         self._broker, self._host, self._port = broker, host, port
+        self._will = will
+        if will is None and broker.status_topic is not None:
+            self._will = Will(topic=broker.status_topic, payload=OFFLINE.encode(), retained=True)
         self._timeout_s, self._now = timeout_s, now
         self._on_message, self._on_ack = on_message, on_ack
         self.expiries: list[Expiry] = []
@@ -160,10 +174,10 @@ class Session:
         if refused:
             raise Refused(f"{self.where} does not tell us {', '.join(refused)}")
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False, is_text: bool = True) -> int:
         """Send at QoS 1; the id by which it will be acknowledged. Raises LinkError."""
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.PayloadFormatIndicator = 1
+        properties.PayloadFormatIndicator = int(is_text)
         try:
             info = self._usable().publish(topic, payload, qos=1, retain=retain, properties=properties)
         except HOSTILE as error:
@@ -188,8 +202,8 @@ class Session:
             return
         sock = client.socket()
         try:
-            if self._broker.status_topic is not None and client.is_connected():
-                client.publish(self._broker.status_topic, OFFLINE, qos=1, retain=True)
+            if self._will is not None and client.is_connected():
+                client.publish(self._will.topic, self._will.payload, qos=1, retain=self._will.retained)
                 client.loop(STEP_S)
             client.disconnect()
         except HOSTILE:
@@ -218,8 +232,8 @@ class Session:
                 )
         except CertificateError as error:
             raise Untrusted(str(error)) from None
-        if broker.status_topic is not None:
-            client.will_set(broker.status_topic, OFFLINE, qos=1, retain=True)
+        if (will := self._will) is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=will.retained)
         client.max_inflight_messages_set(0)  # who publishes counts them
         client.on_connect = self._heard
         client.on_disconnect = self._over

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from ems.links import SparkplugNode
 from ems.points import Access
 from ems.site import MqttBroker, MqttPayload, Protocol, TelemetryLink
 from ems.site_schema.checks_opcua import is_loopback
@@ -36,8 +37,7 @@ def check_mqtt(draft: Draft) -> None:
     for link_id, link in draft.telemetry.items():
         loc = ("telemetry", link_id)
         _broker(draft, (*loc, "mqtt"), link.mqtt, link.host)
-        if why := _topic_fault(link.topic):
-            draft.add((*loc, "topic"), repr(link.topic), why)
+        _payload(draft, loc, link)
         if link.mqtt.session_expiry_s:
             found = f"{link.mqtt.session_expiry_s} s"
             draft.add((*loc, "mqtt", "session_expiry_s"), found, "0: a telemetry link hears nothing")
@@ -45,6 +45,49 @@ def check_mqtt(draft: Draft) -> None:
         if (other := names.setdefault(own, link_id)) != link_id:
             wanted = f"another name than {other!r} has at this broker, which lets in one of them at a time"
             draft.add((*loc, "mqtt", "client_id"), repr(own[2]), wanted)
+
+
+def _payload(draft: Draft, loc: Loc, link: TelemetryForm) -> None:
+    """What belongs to JSON lines alone, or to Sparkplug alone; no two links are the same node."""
+    if link.payload == "json":
+        if link.topic is None:
+            draft.add((*loc, "topic"), "nothing", "a topic that all topics of the link begin with")
+        elif why := _topic_fault(link.topic):
+            draft.add((*loc, "topic"), repr(link.topic), why)
+        if "sparkplug" in link.model_fields_set:
+            draft.add((*loc, "sparkplug"), "a value", "nothing without payload: sparkplug")
+        return
+    why = "Sparkplug has topics of its own, which say whether we are there"
+    if link.topic is not None:
+        draft.add((*loc, "topic"), repr(link.topic), "nothing with payload: sparkplug", why)
+    if link.mqtt.status_topic is not None:
+        found = repr(link.mqtt.status_topic)
+        draft.add((*loc, "mqtt", "status_topic"), found, "nothing with payload: sparkplug", why)
+    mine = sparkplug_node(draft, link)
+    for other, form in draft.telemetry.items():
+        if form is link:
+            return
+        if form.payload == "sparkplug" and _place(draft, form) == _place(draft, link):
+            found = f"{mine.group}/{mine.node}"
+            draft.add(
+                (*loc, "sparkplug", "node"), found, f"another node than that of {other!r} at this broker"
+            )
+
+
+def _place(draft: Draft, form: TelemetryForm) -> tuple[str, int, str, str]:
+    node = sparkplug_node(draft, form)
+    return form.host, form.port, node.group, node.node
+
+
+def sparkplug_node(draft: Draft, form: TelemetryForm) -> SparkplugNode:
+    """Group and node, by the hierarchy unless they are named."""
+    told, above = form.sparkplug, draft.hierarchy
+    return SparkplugNode(
+        group=told.group or ("" if above is None else above.portfolio),
+        node=told.node or ("" if above is None else above.plant),
+        primary_host=told.primary_host,
+        resend_s=told.resend_s,
+    )
 
 
 def _connection(draft: Draft, loc: Loc, connection_id: str, form: ConnectionForm) -> None:
@@ -168,13 +211,17 @@ def telemetry_links(draft: Draft) -> tuple[TelemetryLink, ...]:
     return tuple(
         TelemetryLink(
             id=link_id,
+            topic="" if form.topic is None else form.topic,
             broker=broker(draft, link_id, _with_status(form)),
-            **form.model_dump(exclude={"mqtt"}),
+            sparkplug=sparkplug_node(draft, form) if form.payload == "sparkplug" else None,
+            **form.model_dump(exclude={"mqtt", "payload", "topic", "sparkplug"}),
         )
         for link_id, form in draft.telemetry.items()
     )
 
 
 def _with_status(form: TelemetryForm) -> BrokerForm:
+    if form.payload == "sparkplug":
+        return form.mqtt
     told = form.mqtt.status_topic
     return form.mqtt.model_copy(update={"status_topic": f"{form.topic}/status" if told is None else told})

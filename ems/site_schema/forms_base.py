@@ -12,7 +12,9 @@ MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 USER_PATTERN = r"^[a-z_][a-z0-9_-]{0,31}$"
 ENV_PATTERN = r"^[A-Z_][A-Z0-9_]*$"
 SCHEMA_PATTERN = r"^[a-z_][a-z0-9_]{0,62}$"
+TOPIC_PART_PATTERN = r"^[^+#/$\s][^+#/\s]{0,63}$"
 IN_WORDS = {
+    TOPIC_PART_PATTERN: "a part of a topic: at most 64 characters, no + # / or space, no $ first",
     SCHEMA_PATTERN: "lower-case letters, digits and _, at most 63, no digit first",
     ENV_PATTERN: "the name of a variable: capital letters, digits and _",
     USER_PATTERN: "a user name of the operating system: lower-case letters, digits, - and _",

@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ems.site_schema.forms_base import ENV_PATTERN, Form, Text
-from ems.site_schema.quantity import SecondsPositive
+from ems.site_schema.forms_base import ENV_PATTERN, TOPIC_PART_PATTERN, Form, Text
+from ems.site_schema.quantity import Quantity, SecondsPositive
 
 Topic = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[str, Field(pattern=TOPIC_PART_PATTERN)]
 
 
 class BrokerForm(Form):
@@ -38,12 +39,25 @@ class BrokerForm(Form):
     status_topic: Topic | None = Field(default=None, description="says online, by our last will offline")
 
 
+class SparkplugForm(Form):
+    """What the plant is among the nodes of a Sparkplug host."""
+
+    group: Name | None = Field(default=None, description="portfolio of the hierarchy")
+    node: Name | None = Field(default=None, description="plant of the hierarchy")
+    primary_host: Name | None = Field(default=None, description="nothing is sent while it is away")
+    resend_s: Annotated[float, Quantity("s", ge=0, le=3600)] = Field(
+        default=60.0, description="acknowledged so shortly before host or broker is lost: sent once more"
+    )
+
+
 class TelemetryForm(Form):
     """One broker that records of the historian are sent to."""
 
     host: Text
     port: Annotated[int, Field(ge=1, le=65535)] = 8883
-    topic: Topic = Field(description="what all its topics begin with")
+    payload: Literal["json", "sparkplug"] = Field(default="json", description="json: JSON lines")
+    topic: Topic | None = Field(default=None, description="of json: what all its topics begin with")
+    sparkplug: SparkplugForm = SparkplugForm()
     mqtt: BrokerForm = BrokerForm()
     timeout_s: SecondsPositive = 10.0
     message_bytes_max: Annotated[int, Field(ge=1024, le=1048576)] = 65536

@@ -82,7 +82,7 @@ def until(holds: Callable[[], object], what: Callable[[], object] | str = "", mo
 def sending(link: DatabaseLink, site: Site, path: Path) -> Iterator[Sender]:
     ledger = Ledger(path.with_name("telemetry.sqlite"))
     now = VirtualClock(at(60.0 * MINUTES_72_H)).now
-    sender = Sender(link.id, path, ledger, wire_of(link, site, path.parent), now=now)
+    sender = Sender(link.id, path, ledger, wire_of(link, site, path.parent, path.parent), now=now)
     sender.start()
     try:
         yield sender

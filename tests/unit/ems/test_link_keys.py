@@ -119,6 +119,6 @@ def test_folder_that_contradicts_itself_is_refused(loaded, told: str, key: str, 
 def test_link_without_its_package_is_down_and_says_what_to_install(loaded, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "connectors.postgres.wire", None)
     site = loaded("host: db.example.org, database: plants, user: mill4")
-    make = wire_of(site.databases[0], site, tmp_path)
+    make = wire_of(site.databases[0], site, tmp_path, tmp_path)
     with pytest.raises(Refused, match=r"pip install 'hybrid-ems\[postgresql\]'"):
         make(cast("Desk", None))

@@ -2,12 +2,16 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli.check import protection
+from cli.link_wires import wire_of
+from connectors.link import Refused
 from ems.errors import ConfigError
+from ems.links import SparkplugNode
 from ems.site import Connection, Site
 from ems.site_schema import load_site
 
@@ -22,6 +26,7 @@ TANK = """  tank:
 {more}deferrables:
 """
 ROW = "  grid1.f_hz: {address: plant/meter, type: number, value: /f, range: [40, 70], age_s_max: 5"
+SPARKPLUG = "telemetry:\n  cloud: {{host: b, payload: sparkplug, {}}}\n"
 OTHER = "  bess1.temp_degc: {address: plant/bess, type: number, range: [-40, 90], age_s_max: 60}\n"
 
 
@@ -107,6 +112,21 @@ def test_map_with_times_judges_samples_by_them(loaded):
         ({"more": "    endpoint: /x\n"}, "endpoint", "no endpoint with mqtt"),
         ({"more": "    updates: subscribe\n"}, "updates", "no updates with mqtt"),
         ({"end": "telemetry: {cloud: {host: b, topic: 'ems/#'}}\n"}, "topic", "without the wildcards"),
+        ({"end": "telemetry: {cloud: {host: b}}\n"}, "topic", "all topics of the link begin with"),
+        ({"end": "telemetry: {a: {host: b, topic: e, payload: xml}}\n"}, "payload", "'json' or 'sparkplug'"),
+        (
+            {"end": "telemetry: {cloud: {host: b, topic: e, sparkplug: {node: n}}}\n"},
+            "sparkplug", "nothing without payload: sparkplug",
+        ),
+        ({"end": SPARKPLUG.format("topic: e")}, "topic", "Sparkplug has topics of its own"),
+        ({"end": SPARKPLUG.format("mqtt: {status_topic: e}")}, "status_topic", "Sparkplug has topics of its"),
+        ({"end": SPARKPLUG.format("sparkplug: {group: a/b}")}, "group", "a part of a topic"),
+        ({"end": SPARKPLUG.format("sparkplug: {resend_s: -1}")}, "resend_s", "0"),
+        ({"end": SPARKPLUG.format("mqtt: {session_expiry_s: 9}")}, "session_expiry_s", "hears nothing"),
+        (
+            {"end": SPARKPLUG.format("port: 1") + "  other: {host: b, port: 1, payload: sparkplug}\n"},
+            "node", "another node than that of 'cloud'",
+        ),
         (
             {"end": "telemetry: {cloud: {host: 10.0.0.9, topic: e, mqtt: {client_id: ems-small-tank}}}\n"},
             "client_id", "another name than 'tank'",
@@ -153,8 +173,26 @@ def test_site_file_of_the_docs_is_right(tmp_path):
     assert [m.point for m in one.points] == ["bess1.temp_degc", "gen1.fuel_l"]
 
 
+def test_sparkplug_node_is_that_of_the_hierarchy_unless_it_is_named(loaded):
+    (link,) = loaded(end=SPARKPLUG.format("port: 1")).telemetry
+    assert link.sparkplug == SparkplugNode(group="folio", node="small")
+    assert link.broker.status_topic is None
+    (link,) = loaded(end="telemetry: {cloud: {host: b, topic: e}}\n").telemetry
+    assert link.sparkplug is None
+
+
+def test_missing_protobuf_is_told_with_its_remedy(loaded, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "connectors.telemetry.sparkplug_wire", None)
+    site = loaded(end=SPARKPLUG.format("port: 1"))
+    make = wire_of(site.telemetry[0], site, tmp_path, tmp_path)
+    with pytest.raises(Refused, match=r"package protobuf.*pip install 'hybrid-ems\[sparkplug\]'"):
+        make(None)  # type: ignore[arg-type]
+
+
 def test_telemetry_of_the_docs_is_right(loaded):
     text = (Path(__file__).parents[3] / "docs" / "mqtt.md").read_text()
-    (block,) = re.findall(r"```yaml\n(# in the site file, at its end\n.*?)```", text, re.DOTALL)
-    (link,) = loaded(end=block).telemetry
+    blocks = re.findall(r"```yaml\n(# in the site file, at its end\n.*?)```", text, re.DOTALL)
+    (scada,) = loaded(end=blocks[1]).telemetry
+    assert scada.sparkplug == SparkplugNode(group="east-africa", node="mill-4", primary_host="scada1")
+    (link,) = loaded(end=blocks[0]).telemetry
     assert (link.id, link.topic, link.broker.ca) == ("cloud", "ems/plant1", "pki/cloud/ca.pem")

@@ -1,0 +1,1 @@
+"""Sparkplug B: records sent to a broker the way that SCADA hosts read them."""
