@@ -88,6 +88,7 @@ async def serve(config: ProcessConfig) -> None:
         standing=people.standing,
         keep=people.keep,
         strangers=io.strangers,
+        prices=watches.prices,
         beside=lambda: (*unproven(permitted.doubts), *watches.beside(recorder, people, io)),
     )
     people.serve(runtime)

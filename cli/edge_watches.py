@@ -8,7 +8,7 @@ from cli.process_config import ProcessConfig
 from connectors.field import FieldIO
 from connectors.historian.archive.watch import ArchiveWatch, Tell
 from connectors.historian.sqlite import SqliteRecorder
-from connectors.inputs.watch import InputWatch
+from connectors.inputs.watch import InputWatch, PriceWatch
 from connectors.northbound.watch import NorthboundWatch
 from connectors.telemetry.watch import TelemetryWatch
 from dispatch.vocabulary import Alarm
@@ -26,6 +26,8 @@ class Watches:
         self._servers = NorthboundWatch(servers if live else (), config.northbound, now=clock.now)
         self._archive = ArchiveWatch(config.archive if live else None, now=clock.now, event=event)
         self._inputs = InputWatch(site.inputs if live else (), config.directory, now=clock.now)
+        self.prices = PriceWatch(site.inputs if live else (), site.tariff, config.directory, now=clock.now)
+        self.prices.start()
 
     def beside(self, recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
         """Alarms of what lies beside the plant: disk, desks, certificates, links, servers, past, inputs."""
@@ -40,5 +42,5 @@ class Watches:
 
     def close(self) -> None:
         """Look no more."""
-        for watch in (self._links, self._servers, self._archive, self._inputs):
+        for watch in (self._links, self._servers, self._archive, self._inputs, self.prices):
             watch.close()

@@ -185,7 +185,9 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     if not (math.isfinite(given.dt_s) and given.dt_s > 0.0):
         raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
     state = know_fallen_back(layout, state, snapshot)
-    memory, observed = observe(layout, state.observer, snapshot, state.requests, given.dt_s, state.marks)
+    memory, observed = observe(
+        layout, state.observer, snapshot, state.requests, given.dt_s, state.marks, given.prices
+    )
     soc, observed = guarded(
         layout, state.balancing.soc, snapshot, observed, state.observer.passed_s(snapshot)
     )
@@ -284,6 +286,7 @@ def _context(site: Site, state: EdgeState, observed: Observed, choice: Choice, g
         step=choice.step,
         memory=state.control,
         planner_alive=given.planner_alive,
+        prices=given.prices,
     )
 
 

@@ -38,6 +38,7 @@ from ems.condition import PlantCondition
 from ems.frozen import replace
 from ems.outage import OutageNotice
 from ems.ports import DeviceIO, PlanSource, Recorder
+from ems.prices import DayPrices
 from ems.records import JsonValue
 from ems.release import ReleaseWish
 from ems.requests import Received, Standing
@@ -72,6 +73,7 @@ class EdgeRuntime:
     beside : alarms of what lies beside the cycle, such as files that cannot be written.
     mind : what decides; a rig hands in one that remembers.
     earliest : a clock before it was never set; a simulated one may tell any year.
+    prices : those of the local day as known at a time, for rules; answered at once; None: the tariff's.
     """
 
     def __init__(  # noqa: PLR0913  the composition root wires every port once
@@ -99,6 +101,7 @@ class EdgeRuntime:
         beside: Callable[[], Sequence[Alarm]] = tuple,
         mind: Mind = CORE,
         earliest: datetime = EARLIEST,
+        prices: Callable[[datetime], DayPrices | None] = lambda now: None,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         observer = remembered(known, clock.now(), self.setup.layout.zone)
@@ -133,7 +136,7 @@ class EdgeRuntime:
         self._io = device_io
         self._plans, self._recorder = plans, recorder
         self._notices = site.outages if notices is None else notices
-        self._planner_alive = planner_alive
+        self._planner_alive, self._prices = planner_alive, prices
         self.pace, layout = Pace(due_s=clock.monotonic_s()), self.setup.layout
         self._image = ProcessImage.of(layout)
         self.invariants = InvariantsNow(layout, shadow=shadow)
@@ -193,6 +196,7 @@ class EdgeRuntime:
             found=(*self.invariants.alarms(), *self._beside()),
             strangers=self._strangers(),
             untouched=self.untouched,
+            prices=self._prices(snapshot.at),
         )
         self.alarm_actions.clear()
         self.received.clear()

@@ -13,6 +13,7 @@ from ems.condition import PlantCondition
 from ems.control import ControlMode
 from ems.outage import OutageNotice
 from ems.plan import Plan
+from ems.prices import DayPrices
 from ems.reactive import ReactiveTakes
 from ems.records import JsonValue
 from ems.release import ReleaseWish
@@ -124,6 +125,7 @@ class Context:
     step: int  # of the plan to follow now
     memory: ControlMemory
     planner_alive: bool = True
+    prices: DayPrices | None = None  # of today, as known now; None: the tariff alone
 
 
 class Controller(Protocol):
@@ -230,6 +232,7 @@ class TickInput:
     found: tuple[Alarm, ...] = ()  # invariants that did not hold in the cycle before (supervision)
     strangers: Mapping[str, str] = field(default_factory=dict)  # connection -> why its device is another one
     untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
+    prices: DayPrices | None = None  # of today, as told by inputs; None: the tariff alone
 
 
 @dataclass(frozen=True, kw_only=True)

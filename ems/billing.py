@@ -11,24 +11,51 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ems.bill_prices import RestsOn, StepPrices
 from ems.charges import DemandLine, MonthLine, MonthUse, month_charges
 from ems.contracts import IMPORT, ContractLine, contract_lines
 from ems.errors import DataError
+from ems.prices import SIDES, ToldPrices
 from ems.series import UniformSeries
 from ems.tariff import Tariff
 from ems.timegrid import FloatArray, IntArray
 
 PRICE_STEP_S = 900.0  # a price may change every quarter of an hour, not more often
 DEFAULT_WINDOW = "default"
+TARIFF = "tariff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyLine:
-    """Energy imported in one window of the tariff."""
+    """Energy imported in one window of the tariff, or at the prices that an input told ("input <id>").
+
+    `rests_on`: its versions in the order in which they first count; empty for a window of the tariff.
+    """
 
     window: str
     import_kwh: float
     cost: float
+    rests_on: tuple[RestsOn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportLine:
+    """Energy exported at the prices of the tariff ("tariff"), or at those that an input told."""
+
+    source: str
+    export_kwh: float
+    revenue: float  # before limits of a credit
+    rests_on: tuple[RestsOn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByRule:
+    """What an input should have priced and did not: it is priced by the tariff of the site file instead."""
+
+    import_kwh: float
+    import_cost: float
+    export_kwh: float
+    export_revenue: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +83,9 @@ class Bill:
     power_factor: tuple[MonthLine, ...] = ()
     minimum: tuple[MonthLine, ...] = ()
     contracts: tuple[ContractLine, ...] = ()
+    export: tuple[ExportLine, ...] = ()  # where prices were told, or should have been
+    by_rule: ByRule | None = None  # None: no input tells prices
+    prices_at: datetime | None = None  # as known at that time
 
     @property
     def energy_cost(self) -> float:
@@ -86,6 +116,7 @@ def bill(
     before: Before | None = None,
     reactive_kvar: UniformSeries | None = None,
     used_kw: Mapping[str, UniformSeries] | None = None,
+    prices: ToldPrices | None = None,
 ) -> Bill:
     """Bill a period.
 
@@ -99,6 +130,7 @@ def bill(
     reactive_kvar : (N,) mean reactive power drawn from the grid, 0 or more [kvar], on the same intervals;
         needed where the tariff bills kVA or the power factor.
     used_kw : (N,) mean power used of a PV plant, by its id [kW]; needed where a contract prices it.
+    prices : told by inputs; where they tell nothing the tariff counts, and the bill says for how much.
 
     Raises
     ------
@@ -122,12 +154,15 @@ def bill(
     _check(tariff, [*given, *used.items()])
     imported_kwh, starts = _quarters(import_kw)
     window = _window_index(tariff, starts)
+    told_in, told_out = (StepPrices.of(prices, side, starts) for side in SIDES)
     uses = _month_uses(tariff, import_kw, reactive_kvar, before if before is not None else Before())
-    prices = np.array([*(w.import_per_kwh for w in tariff.windows), tariff.default_import_per_kwh])
-    by_month = _by_month(tariff, starts, imported_kwh * prices[window])
+    per_window = np.array([*(w.import_per_kwh for w in tariff.windows), tariff.default_import_per_kwh])
+    cost = imported_kwh * told_in.over(per_window[window])
+    by_month = _by_month(tariff, starts, cost)
     exported = _quarters(export_kw)[0]
-    earned = np.array([tariff.export_price(_quarter(x)) for x in starts]) if exported.any() else exported
-    by_month_out = _by_month(tariff, starts, exported * earned)
+    own = np.array([tariff.export_price(_quarter(x)) for x in starts]) if exported.any() else exported
+    earned = exported * told_out.over(own)
+    by_month_out = _by_month(tariff, starts, earned)
     uses = [
         replace(u, import_cost=by_month.get(u.month, 0.0), export_revenue=by_month_out.get(u.month, 0.0))
         for u in uses
@@ -136,7 +171,7 @@ def bill(
     exported_kwh = float(np.sum(export_kw.values)) * export_kw.step_s / 3600.0
     return Bill(
         currency=tariff.currency,
-        energy=tuple(_energy_lines(tariff, window, imported_kwh)),
+        energy=tuple(_energy_lines(tariff, window, imported_kwh, cost, told_in)),
         demand=charges.demand,
         export_kwh=exported_kwh,
         export_revenue=charges.export_revenue,
@@ -145,6 +180,17 @@ def bill(
         power_factor=charges.power_factor,
         minimum=charges.minimum,
         contracts=_contracts(tariff, import_kw, used),
+        export=() if prices is None else tuple(_export_lines(exported, earned, told_out)),
+        by_rule=None
+        if prices is None
+        else _by_rule(told_in.untold(imported_kwh, cost), told_out.untold(exported, earned)),
+        prices_at=None if prices is None else prices.at,
+    )
+
+
+def _by_rule(imported: tuple[float, float], exported: tuple[float, float]) -> ByRule:
+    return ByRule(
+        import_kwh=imported[0], import_cost=imported[1], export_kwh=exported[0], export_revenue=exported[1]
     )
 
 
@@ -208,12 +254,28 @@ def _window_index(tariff: Tariff, starts: list[datetime]) -> IntArray:
     return index
 
 
-def _energy_lines(tariff: Tariff, window: IntArray, kwh: FloatArray) -> Iterator[EnergyLine]:
+def _energy_lines(
+    tariff: Tariff, window: IntArray, kwh: FloatArray, cost: FloatArray, told: StepPrices
+) -> Iterator[EnergyLine]:
+    for name, here, rests_on in told.lines(kwh, cost):
+        yield EnergyLine(
+            window=name, import_kwh=math.fsum(kwh[here]), cost=math.fsum(cost[here]), rests_on=rests_on
+        )
+    by_tariff = told.by < 0
     priced = [(w.name, w.import_per_kwh) for w in tariff.windows]
     priced.append((DEFAULT_WINDOW, tariff.default_import_per_kwh))
     for n, (name, price) in enumerate(priced):
-        total_kwh = math.fsum(kwh[window == n])
+        total_kwh = math.fsum(kwh[(window == n) & by_tariff])
         yield EnergyLine(window=name, import_kwh=total_kwh, cost=total_kwh * price)
+
+
+def _export_lines(kwh: FloatArray, money: FloatArray, told: StepPrices) -> Iterator[ExportLine]:
+    for name, here, rests_on in told.lines(kwh, money):
+        yield ExportLine(
+            source=name, export_kwh=math.fsum(kwh[here]), revenue=math.fsum(money[here]), rests_on=rests_on
+        )
+    own = told.by < 0
+    yield ExportLine(source=TARIFF, export_kwh=math.fsum(kwh[own]), revenue=math.fsum(money[own]))
 
 
 def _by_month(tariff: Tariff, starts: list[datetime], values: FloatArray) -> dict[str, float]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from ems.contracts import CreditBasis
 from ems.forecast import Forecast, ForecastScenario
 from ems.inputs import (
     AIR,
@@ -21,13 +22,13 @@ from ems.inputs import (
     Certainty,
     InputKind,
     InputParams,
-    InputUse,
     InputVersion,
     PriceTerms,
     version_age_s,
 )
 from ems.outage import OutageNotice
 from ems.ports import Forecaster, InputKnowledge
+from ems.prices import use_of
 from ems.series import UniformSeries
 from ems.site import Site
 from ems.timegrid import FloatArray, TimeGrid
@@ -110,7 +111,7 @@ class InputForecaster:
             outages=tuple(sorted((n for n in notices if n.end > grid.start), key=lambda n: n.start)),
         )
         moved = self._with_bands(told, moved, base, issued_at)
-        uses = tuple(_use(v, names) for v, names in told.uses.values())
+        uses = tuple(use_of(v, names) for v, names in told.uses.values())
         return replace(moved, inputs=uses, repairs=(*base.repairs, *told.notes))
 
     def notices(self, at: datetime) -> list[OutageNotice]:
@@ -152,6 +153,9 @@ class InputForecaster:
                 for name, terms in ((IMPORT, params.import_terms), (EXPORT, params.export_terms)):
                     for series, slots in _priced(version, name, terms, told):
                         told.lay(values[name], slots, version, series)
+        credit = self._site.tariff.export_credit
+        if credit is not None and credit.basis is CreditBasis.IMPORT_PRICE:
+            values[EXPORT] = np.where(np.isfinite(values[EXPORT]), values[EXPORT], values[IMPORT])
         return {name: self._over(told, name, v, own[name]) for name, v in values.items()}
 
     def _over(self, told: _Told, name: str, values: FloatArray, own: FloatArray) -> FloatArray:
@@ -320,14 +324,3 @@ def _beside(q: str, of: Paths, mean_kw: Paths) -> dict[str, FloatArray]:
     """A low quantile is no higher than the mean, a high one no lower."""
     side = np.minimum if q == "p10" else np.maximum
     return {a: side(kw, mean_kw[a]) for a, kw in of.items()}
-
-
-def _use(version: InputVersion, names: set[str]) -> InputUse:
-    return InputUse(
-        input=version.input,
-        version=version.id,
-        issued_at=version.issued_at,
-        arrived_at=version.arrived_at,
-        sha256=version.sha256,
-        series=tuple(sorted(names)),
-    )

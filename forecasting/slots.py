@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from ems.errors import DataError
-from ems.series import UniformSeries
+from ems.series import UniformSeries, lattice_means
 from ems.timegrid import FloatArray, IntArray, TimeGrid
 
 SLOT_S = 900
@@ -77,23 +77,8 @@ def to_slots(name: str, series: UniformSeries) -> SlotSeries:
     raw = np.asarray(series.values, dtype=float)
     first = int(start_s // SLOT_S)
     aligned = start_s % SLOT_S == 0.0 and series.step_s == SLOT_S
-    values = np.where(np.isfinite(raw), raw, np.nan) if aligned else _resampled(raw, start_s, series.step_s)
+    values = np.where(np.isfinite(raw), raw, np.nan) if aligned else lattice_means(series, SLOT_S)[1]
     return SlotSeries(first=first, values=values, source_start_s=start_s, source_step_s=series.step_s)
-
-
-def _resampled(raw: FloatArray, start_s: float, step_s: float) -> FloatArray:
-    """Slot means from prefix sums: a slot depends on nothing that comes after it."""
-    good = np.isfinite(raw)
-    first = int(start_s // SLOT_S)
-    last = int(np.ceil((start_s + step_s * len(raw)) / SLOT_S))
-    at = np.concatenate([[0.0], np.cumsum(np.full(len(raw), step_s))])
-    energy = np.concatenate([[0.0], np.cumsum(np.where(good, raw, 0.0) * step_s)])
-    covered = np.concatenate([[0.0], np.cumsum(good * step_s)])
-    edges = np.arange(first, last + 1) * float(SLOT_S) - start_s
-    width = np.diff(np.interp(edges, at, covered))
-    total = np.diff(np.interp(edges, at, energy))
-    enough = width >= 0.5 * SLOT_S - 1e-6
-    return np.where(enough, total / np.where(enough, width, 1.0), np.nan)
 
 
 def slot_range(grid: TimeGrid) -> tuple[int, int]:

@@ -2,16 +2,20 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 from connectors.inputs.state import InputState
-from connectors.inputs.store import statuses
+from connectors.inputs.store import QuietInputs, statuses
 from connectors.sqlite_file import StoreError
-from ems.inputs import SILENT_S, InputParams
+from ems.inputs import SILENT_S, InputKind, InputParams
+from ems.prices import DayPrices, day_prices
 from ems.records import JsonValue, StatusRow
+from ems.tariff import Tariff
 
 LOOK_S = 5.0
+PRICES_S = 60.0
 PREFIX = "input_"  # of the name of a status row, before that of the input
 OVERALL = "inputs"
 
@@ -77,6 +81,51 @@ class InputWatch:
                 self._told = (str(error), *self._told[1:])
                 continue
             self._told = troubles(self._inputs, rows, self._now(), self._began)
+
+
+class PriceWatch:
+    """Keeps the prices of the local day at hand for the edge's rules; a file that hangs costs no cycle.
+
+    Parameters
+    ----------
+    inputs : those of the site file; without one of prices nothing is done, and there are none.
+    directory : of the file of the process that looks after them.
+    now : record time.
+    """
+
+    def __init__(
+        self, inputs: Sequence[InputParams], tariff: Tariff, directory: Path, *, now: Callable[[], datetime]
+    ) -> None:
+        self._inputs = tuple(p for p in inputs if p.kind is InputKind.PRICE)
+        self._tariff, self._directory, self._now = tariff, directory, now
+        self._prices: DayPrices | None = None
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look, in a thread."""
+        if self._inputs:
+            threading.Thread(target=self._run, name="price watch", daemon=True).start()
+
+    def __call__(self, now: datetime) -> DayPrices | None:
+        """Those of the day that holds `now`, as known at the last look; None: the tariff's alone."""
+        prices = self._prices
+        return prices if prices is not None and prices.quarter(now) is not None else None
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        with closing(QuietInputs(self._directory)) as known:
+            while not self._closing.is_set():
+                self.look(known)
+                self._closing.wait(LOOK_S if known.trouble else PRICES_S)
+
+    def look(self, known: QuietInputs) -> None:
+        """Once; what was known stays known while the file cannot be read."""
+        found = day_prices(self._inputs, self._tariff, known, self._now())
+        if not known.trouble:
+            self._prices = found
 
 
 def troubles(

@@ -11,6 +11,7 @@ from dispatch.controllers.rules import RulesParams, islanded, peak_lopping, rule
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.outage import OutageNotice
+from ems.prices import DayPrices
 from ems.site import GridMode
 from ems.tariff import Tariff
 
@@ -35,19 +36,26 @@ class TouParams:
     outage_lead_h: float = 6.0  # from so long before, the battery charges for it and is not discharged
 
 
-def price_place(tariff: Tariff, when: datetime) -> float | None:
-    """Place of the price at `when` among those of its local day: 0 cheapest, 1 dearest, None if flat."""
+def price_place(tariff: Tariff, when: datetime, told: DayPrices | None = None) -> float | None:
+    """Place of the price at `when` among those of its local day: 0 cheapest, 1 dearest, None if flat.
+
+    `told`: prices of the day as known now; where they are of another day, or None, the tariff's windows.
+    """
+    if told is not None and (quarter := told.quarter(when)) is not None:
+        return _place(told.import_per_kwh, told.import_per_kwh[quarter])
     local = when.astimezone(ZoneInfo(tariff.timezone))
     day, month = tariff.day_type(local), local.month
     today = [w for w in tariff.windows if day in w.weekdays and month in w.months]
     prices = [w.import_per_kwh for w in today]
     if not today or sum(w.end_h - w.start_h for w in today) < 24.0 - 1e-9:
         prices.append(tariff.default_import_per_kwh)
-    low, high = min(prices), max(prices)
-    if high - low < 1e-9:
-        return None
     now = next((w.import_per_kwh for w in today if w.holds(local, day)), tariff.default_import_per_kwh)
-    return (now - low) / (high - low)
+    return _place(prices, now)
+
+
+def _place(prices: Sequence[float], now: float) -> float | None:
+    low, high = min(prices), max(prices)
+    return None if high - low < 1e-9 else (now - low) / (high - low)
 
 
 def next_outage(
@@ -79,7 +87,7 @@ class RulesTou:
 
     def _grid_tied(self, context: Context) -> tuple[Targets, ControlMemory]:
         residual_kw = context.power.net_kw - context.power.genset_kw
-        place = price_place(context.site.tariff, context.now)
+        place = price_place(context.site.tariff, context.now, context.prices)
         outage = next_outage(context.outages, context.now, self.params.outage_lead_h)
         bess = {}
         for b, want_kw in shares(context, residual_kw).items():
@@ -164,7 +172,7 @@ class RulesTou:
             return None
         battery = next(b.battery for b in context.site.bess if b.id == bess)
         room_kw = discharge_room_kw(battery, context.condition.bess[bess], self.params.peak_soc, context.dt_s)
-        floor, _ = self._floor(price_place(context.site.tariff, context.now), None)
+        floor, _ = self._floor(price_place(context.site.tariff, context.now, context.prices), None)
         cover_kw = min(want_kw, discharge_room_kw(battery, context.condition.bess[bess], floor, context.dt_s))
         over_kw = want_kw * (site_kw - limit_kw) / site_kw
         p_kw = min(room_kw, max(over_kw, cover_kw))

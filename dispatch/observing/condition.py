@@ -44,6 +44,7 @@ from dispatch.vocabulary import PowerBalance
 from ems.condition import PlantCondition
 from ems.frozen import replace
 from ems.points import BessState, GensetState
+from ems.prices import DayPrices
 from ems.site import GridMode
 from ems.telemetry import Snapshot
 
@@ -81,8 +82,12 @@ def observe(
     requests: Mapping[str, GensetRequest],
     dt_s: float,
     marks: Marks = NO_MARKS,
+    prices: DayPrices | None = None,
 ) -> tuple[ObserverMemory, Observed]:
-    """Condense a snapshot; only good readings are used. `marks`: what other parts found out about units."""
+    """Condense a snapshot; only good readings are used.
+
+    `marks`: what other parts found out about units; `prices`: told by inputs, for the contract's meters.
+    """
     now_s = snapshot.monotonic_s
     bess_state = {b: state_of(snapshot, layout.state[b], BESS_STATES) for b in layout.bess}
     genset_state = {g: state_of(snapshot, layout.state[g], GENSET_STATES) for g in layout.gensets}
@@ -97,7 +102,7 @@ def observe(
     kvar = drawn_kvar(layout, snapshot, mode.mode, feeder_kw)
     known = mains_seen(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
     demand = count_import(layout, known, snapshot, power.grid_kw, kvar)
-    demand = contracts_after(layout, memory, snapshot, demand, power.grid_kw, last_good)
+    demand = contracts_after(layout, memory, snapshot, demand, power.grid_kw, last_good, prices)
     demand = replace(demand, last_good=last_good)
     use, work = loads_seen(layout, memory, snapshot, feeder_kw, closed)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])

@@ -9,6 +9,7 @@ from dispatch.observing.feeder_use import feeder_use
 from dispatch.state import ObserverMemory
 from ems.condition import FeederUse
 from ems.frozen import replace
+from ems.prices import DayPrices
 from ems.telemetry import Snapshot
 
 
@@ -33,8 +34,10 @@ def contracts_after(
     counted: ObserverMemory,
     grid_kw: float,
     last_good: Mapping[str, float],
+    prices: DayPrices | None,
 ) -> ObserverMemory:
     """`counted` with what the contract meters; `memory` is that of the last tick, powers in kW."""
     used_kw = {p: last_good.get(layout.p[p], 0.0) for p in layout.pv}
     since_s, tariff = memory.passed_s(snapshot), layout.site.tariff
-    return replace(counted, meters=meters_after(tariff, memory.meters, snapshot, grid_kw, used_kw, since_s))
+    meters = meters_after(tariff, memory.meters, snapshot, grid_kw, used_kw, since_s, prices)
+    return replace(counted, meters=meters)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,12 +14,14 @@ from cli.edge_records import from_elsewhere
 from connectors.inputs.keeper import Feed, Keeper
 from connectors.inputs.state import input_state
 from connectors.inputs.store import InputReader, InputStore, QuietInputs, QuietStatuses, statuses
-from connectors.inputs.watch import OVERALL, PREFIX, input_row, troubles
+from connectors.inputs.watch import OVERALL, PREFIX, PriceWatch, input_row, troubles
 from connectors.inputs.web import Web
 from connectors.sqlite_file import StoreError
 from ems.inputs import SILENT_S, InputLook
 from ems.records import JsonValue, StatusRow
+from tests.builders import tariff
 from tests.unit.connectors.inputs_here import NOW, params
+from tests.unit.connectors.test_input_store import version
 
 LONG_AGO = NOW - timedelta(days=1)
 FINE: dict[str, JsonValue] = {"late": "", "failed": "", "refused": "", "trouble": ""}
@@ -137,3 +140,24 @@ def test_source_that_hangs_and_a_full_disk_hold_up_no_other(tmp_path: Path, monk
     looks.go.set()
     keeper.close(10.0)
     store.close()
+
+
+def test_prices_of_today_are_at_hand_for_the_edge_and_stay_while_the_file_cannot_be_read(tmp_path: Path):
+    watch = PriceWatch((params(),), tariff(), tmp_path, now=lambda: NOW)
+    assert watch(NOW) is None, "the tariff, before the first look"
+    with closing(InputStore(tmp_path)) as store, closing(QuietInputs(tmp_path)) as known:
+        watch.look(known)
+        assert watch(NOW) is None, "nobody told any"
+        store.take(version(0.5, NOW, NOW), b"1")
+        watch.look(known)
+        seen = watch(NOW)
+        assert seen is not None
+        quarter = seen.quarter(NOW)
+        assert quarter is not None
+        assert seen.import_per_kwh[quarter - 1 : quarter + 1] == (tariff().import_per_kwh(NOW), 0.5)
+        assert watch(NOW + timedelta(days=1)) is None, "of another day: the tariff"
+    (tmp_path / "inputs.sqlite").write_bytes(b"no database" * 1000)
+    with closing(QuietInputs(tmp_path)) as known:
+        watch.look(known)
+        assert known.trouble
+    assert watch(NOW) == seen

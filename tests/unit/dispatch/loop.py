@@ -11,6 +11,7 @@ from dispatch.vocabulary import Controller, Decisions, TickInput
 from ems.commands import Command
 from ems.outage import OutageNotice
 from ems.plan import Plan
+from ems.prices import DayPrices
 from ems.requests import Answer, Ask, Received, Request
 from ems.site import Site
 from ems.telemetry import Quality, Reading
@@ -54,6 +55,7 @@ class Loop:
         self.plan: Plan | None = None
         self.outages = outages
         self.planner_alive = True
+        self.prices: DayPrices | None = None
         self.asked = 0
         self.inbox: list[Received] = []  # for the next tick
         self.start, self.t = start, 0.0
@@ -100,6 +102,7 @@ class Loop:
             dt_s=dt_s,
             planner_alive=self.planner_alive,
             received=tuple(self.inbox),
+            prices=self.prices,
         )
         self.inbox = []
         self.edge, decisions = tick(self.setup, self.edge, given)

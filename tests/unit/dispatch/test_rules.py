@@ -10,6 +10,7 @@ from dispatch.controllers.rules_tou import RulesTou, TouParams, next_outage, pri
 from dispatch.protections.balancing_memory import BalancingMemory
 from ems.outage import OutageNotice
 from ems.points import GensetState
+from ems.prices import DayPrices
 from plant_models.plant import initial_state
 from tests.builders import T0, site, tariff
 from tests.unit.dispatch.loop import Loop
@@ -101,6 +102,34 @@ def test_rules_peak_lopping_runs_a_genset_beside_a_grid_that_is_too_small():
 def test_price_place_orders_the_day(hour_local, place):
     when = datetime(2026, 3, 2, hour_local - 3, 0, tzinfo=UTC)
     assert price_place(tariff(), when) == pytest.approx(place)
+
+
+def told(at_noon: float) -> DayPrices:
+    """0.10 all day but for the hour from noon: an afternoon of a market, not of the tariff's windows."""
+    day = [0.10] * 96
+    day[48:52] = [at_noon] * 4
+    return DayPrices(
+        start=datetime(2026, 3, 1, 21, tzinfo=UTC), import_per_kwh=tuple(day), export_per_kwh=(0.04,) * 96
+    )
+
+
+def test_price_place_is_among_the_told_prices_of_the_day_and_the_tariffs_on_another_day():
+    assert price_place(tariff(), NOON, told(0.5)) == 1.0
+    assert price_place(tariff(), NOON, told(-0.1)) == 0.0
+    assert price_place(tariff(), NOON, told(0.1)) is None, "flat"
+    other = NOON + timedelta(days=1)
+    assert price_place(tariff(), other, told(0.5)) == price_place(tariff(), other)
+
+
+@pytest.mark.parametrize(("price", "low", "high"), [(0.5, 150.0, 200.0), (-0.1, -200.0, -50.0)])
+def test_tou_follows_told_prices_where_the_tariff_says_otherwise(price, low, high):
+    """Noon is neither dear nor cheap by the windows: nothing is done. The market knows more."""
+    loop = Loop(RulesTou(), soc=0.55, start=NOON)
+    loop.run(10)
+    assert bess_kw(loop) == pytest.approx(0.0, abs=1.0)
+    loop.prices = told(price)
+    loop.run(10)
+    assert low <= bess_kw(loop) <= high
 
 
 def notice(hours: float, issued_hours: float = -24.0) -> OutageNotice:
