@@ -7,11 +7,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from ems.errors import EmsError
+from ems.errors import DataError, EmsError
 from ems.site import Site
 from sim.scenario import Scenario
 
 UNIT_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+BEFORE, AFTER = timedelta(days=1), timedelta(days=7)  # versions that tell of this around a period count
 DATASETS = ("ucsd_eskom",)
 
 
@@ -91,12 +92,34 @@ def scenarios_of(
     """
     from sim.synthetic import with_outages_of
 
-    first = scenario_of(site, period, seeds[0], args)
+    first = told_scenario(scenario_of(site, period, seeds[0], args), args.inputs)
     drawn = args.dataset is None and args.outages is None
     return [
         first,
         *(with_outages_of(first, seed) if drawn else replace(first, seed=seed) for seed in seeds[1:]),
     ]
+
+
+def told_scenario(scenario: Scenario, folder: Path | None) -> Scenario:
+    """The scenario with the versions of inputs that a folder holds; without a folder as it is.
+
+    Raises
+    ------
+    ConfigError, DataError : they cannot be used.
+    """
+    if folder is None:
+        return scenario
+    from cli.input_doubts import doubts_of
+    from connectors.inputs.files import filed_inputs
+    from sim.told import with_inputs
+
+    site = scenario.site
+    if not site.inputs:
+        raise DataError(f"--inputs: found {site.name}, a site without inputs; allowed: one with some")
+    known = filed_inputs(
+        folder, site, scenario.start - BEFORE, scenario.end + AFTER, lambda params: doubts_of(site, params)
+    )
+    return with_inputs(scenario, known, max(known.last_at() or scenario.end, scenario.end))
 
 
 def scenario_of(site: Site, period: Period, seed: int, args: argparse.Namespace) -> Scenario:
@@ -144,6 +167,12 @@ def add_period_options(parser: argparse.ArgumentParser) -> None:
         ("outages", "id,start,end[,issued_at][,v_pu]"),
     ):
         files.add_argument(f"--{name}", type=Path, metavar="CSV", help=what)
+    files.add_argument(
+        "--inputs",
+        type=Path,
+        metavar="DIR",
+        help="versions of the inputs of the site file: seen as they were issued, settled at the last",
+    )
     data = parser.add_argument_group("measured data sets that lie elsewhere")
     data.add_argument("--dataset", choices=DATASETS, help="a year of UCSD load and PV with Eskom outages")
     data.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the data sets")

@@ -10,8 +10,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from cli.result_table import Compared, better_baseline, compare
-from ems.kpi import settle, stored_value_per_kwh
+from cli.result_table import Compared, better_baseline, compare, stored_value
+from ems.kpi import settle
 from ems.site import Site
 from sim.result import RunResult
 
@@ -59,7 +59,7 @@ class Study:
 
 def day_costs(site: Site, run: RunResult) -> list[float]:
     """Cost of each day with lost load; stored energy at one value, the day's own peak prorated [money]."""
-    value = stored_value_per_kwh(site, run.end)
+    value = stored_value(site, run)
     before_kwh: dict[str, float] = {}
     out = []
     for at, c in run.days:

@@ -9,16 +9,18 @@ from rich.console import Console
 
 from cli._sites import find_site
 from cli._uncertainty import add_uncertainty_options, uncertainty_of
+from cli.input_doubts import doubts_of
 from cli.plan_files import write_files
 from cli.plan_screen import show, show_why
 from cli.planner_inputs import PlannerInputs, planner_inputs
+from connectors.inputs.files import filed_inputs
 from connectors.inputs.store import FILE
 from ems.clock import SystemClock
 from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.errors import DataError, EmsError
 from ems.explanation import Explanation
 from ems.plan import PlanLabel
-from ems.ports import Forecaster
+from ems.ports import Forecaster, InputKnowledge
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
 
@@ -56,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--inputs",
         type=Path,
         metavar="DIR",
-        help="lay the inputs over it that are kept in this folder, as known at the start of the plan",
+        help="lay inputs over it, as known at the start of the plan: a folder of `ems run`, or of files",
     )
     add_uncertainty_options(parser)
     parser.add_argument(
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         gap_ratio=args.gap, time_limit_s=args.limit, node_limit=None, uncertainty=uncertainty
     )
     planner = Planner(site, options)
-    told = inputs_of(site, forecaster(site, args), args.inputs)
+    told = inputs_of(site, forecaster(site, args), args.inputs, at)
     forecast = told.forecaster.forecast(planner.horizon(at, told.outages(at, condition)), at)
     forecast = told.measured(forecast, condition)
     plan = replace(planner.plan(condition, forecast, None, 1), inputs=forecast.inputs)
@@ -116,22 +118,21 @@ def forecaster(site: Site, args: argparse.Namespace) -> Forecaster:
     return CsvForecaster(site, args.forecast, timezone=args.forecast_zone, notices=site.outages)
 
 
-def inputs_of(site: Site, base: Forecaster, directory: Path | None) -> PlannerInputs:
+def inputs_of(site: Site, base: Forecaster, directory: Path | None, at: datetime) -> PlannerInputs:
     """What is kept in a folder laid over `base`; without a folder `base` alone.
 
     Raises
     ------
-    DataError : nothing was ever kept there, or the site has no inputs.
+    ConfigError, DataError : there is nothing of its inputs, a file cannot be used, or the site has no inputs.
     """
     if directory is None:
         return planner_inputs(replace(site, inputs=()), base, site.outages, Path())
     if not site.inputs:
         raise DataError(f"--inputs: found {site.name}, a site without inputs; allowed: one with some")
+    known: InputKnowledge | None = None
     if not (directory / FILE).is_file():
-        raise DataError(
-            f"--inputs: found no {FILE} in {directory}; allowed: what `ems run` or `ems inputs` keeps"
-        )
-    return planner_inputs(site, base, site.outages, directory)
+        known = filed_inputs(directory, site, at, at, lambda params: doubts_of(site, params))
+    return planner_inputs(site, base, site.outages, directory, known)
 
 
 def _start(text: str | None) -> datetime:

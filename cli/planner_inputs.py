@@ -10,7 +10,7 @@ from ems.condition import PlantCondition
 from ems.forecast import Forecast
 from ems.outage import OutageNotice, known_outages
 from ems.outage_now import overrunning, standing
-from ems.ports import Forecaster
+from ems.ports import Forecaster, InputKnowledge
 from ems.site import Site
 from forecasting.inputs import InputForecaster
 
@@ -58,10 +58,17 @@ class PlannerInputs:
 
 
 def planner_inputs(
-    site: Site, base: Forecaster, notices: Sequence[OutageNotice], directory: Path
+    site: Site,
+    base: Forecaster,
+    notices: Sequence[OutageNotice],
+    directory: Path,
+    known: InputKnowledge | None = None,
 ) -> PlannerInputs:
-    """For a site in whose folder its inputs are kept; without inputs it is `base` and `notices` alone."""
+    """For a site in whose folder its inputs are kept; without inputs it is `base` and `notices` alone.
+
+    `known`: what was known of them, where that is not what the folder keeps.
+    """
     if not site.inputs:
         return PlannerInputs(site=site, forecaster=base, notices=lambda at: notices)
-    told = InputForecaster(site, base, QuietInputs(directory))
+    told = InputForecaster(site, base, QuietInputs(directory) if known is None else known)
     return PlannerInputs(site=site, forecaster=told, notices=lambda at: (*notices, *told.notices(at)))

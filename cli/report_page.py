@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from plotly.offline import get_plotlyjs
 
+from cli.priced_text import priced_lines
 from cli.report_data import ReportInput
 from cli.report_figures import (
     balance,
@@ -64,6 +65,7 @@ def report_html(data: ReportInput) -> str:
     _strip_section(page, data)
     _day_sections(page, data)
     _genset_section(page, data)
+    _price_section(page, compared)
     page.section("What this model leaves out", _list(LEAVES_OUT), css="box")
     page.section("Where this comes from", _provenance(data.provenance))
     return _document(data, page, compared)
@@ -214,6 +216,27 @@ def _genset_section(page: _Page, data: ReportInput) -> None:
             lines.append('<li class="more">No genset started or stopped.</li>')
         columns.append(f'<div><h3>{esc(compared.name)}</h3><ol class="log">{"".join(lines)}</ol></div>')
     page.section("Why each genset started and stopped", f'<div class="two">{"".join(columns)}</div>')
+
+
+def _price_section(page: _Page, compared: Sequence[Compared]) -> None:
+    """Each version that prices told rest on, and what rests on the tariff for want of one."""
+    lines = [(c, list(priced_lines(c.run))) for c in compared]
+    if not any(of for _, of in lines):
+        return
+    rows = [
+        f"<tr><td>{esc(c.name)}</td><td>{line.side}</td><td>{esc(line.source)}</td>"
+        f"<td>{number(line.energy_kwh, 1)}</td><td>{number(line.money, 2)}</td></tr>"
+        for c, of in lines
+        for line in of
+    ]
+    money = esc(compared[0].costs.currency)
+    head = f"<tr><th></th><th></th><th>price of</th><th>kWh</th><th>{money}</th></tr>"
+    at = next(c.run.priced.settled_at for c, _ in lines if c.run.priced is not None)
+    page.section(
+        "Which prices the money rests on",
+        f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>",
+        f"Settled as known at {at:%Y-%m-%d %H:%M} UTC. Who decided saw only what was issued by then.",
+    )
 
 
 def _provenance(lines: Mapping[str, str]) -> str:

@@ -62,10 +62,15 @@ class Compared:
 
 def compare(site: Site, runs: Sequence[RunResult]) -> tuple[Compared, ...]:
     """Settle runs of the same period with one value of stored energy."""
-    value = stored_value_per_kwh(site, runs[0].end)
+    value = stored_value(site, runs[0])
     return tuple(
         Compared(run=r, costs=settle(site, r.counters, start=r.start, stored_per_kwh=value)) for r in runs
     )
+
+
+def stored_value(site: Site, run: RunResult) -> float:
+    """Value of energy left in the batteries, at told prices where there are any [money per kWh]."""
+    return stored_value_per_kwh(site, run.end) if run.priced is None else run.priced.stored_per_kwh
 
 
 def better_baseline(baselines: Sequence[Compared]) -> Compared:
@@ -119,6 +124,7 @@ def _money_rows(compared: Sequence[Compared]) -> list[Row]:
             lambda c: c.costs.energy_cost - c.costs.export_revenue,
             **part,
         ),
+        *_by_rule_rows(compared),
         _row(compared, demand, money, lambda c: c.costs.demand_cost, **part),
         _row(compared, "diesel", money, lambda c: c.costs.diesel_cost, **part),
         _row(compared, "genset starts and hours", money, lambda c: c.costs.start_cost, **part),
@@ -145,6 +151,19 @@ def _money_rows(compared: Sequence[Compared]) -> list[Row]:
             digits=1,
             strong=True,
         ),
+    ]
+
+
+def _by_rule_rows(compared: Sequence[Compared]) -> list[Row]:
+    """How much of the energy and its money rests on the tariff where an input should have told prices."""
+    if all(c.run.priced is None for c in compared):
+        return []
+    money = compared[0].costs.currency
+    note = "no input told their price; part of energy less export"
+    part: dict[str, object] = {"digits": 1, "indent": True, "better": "none"}
+    return [
+        _row(compared, "of it at the tariff instead", money, lambda c: c.costs.rule_cost, note=note, **part),
+        _row(compared, "energy at the tariff instead", "kWh", lambda c: c.costs.rule_kwh, **part),
     ]
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cli._period import Period, add_period_options, period_of, scenario_of, scenarios_of, seconds
+from cli._period import (
+    Period,
+    add_period_options,
+    period_of,
+    scenario_of,
+    scenarios_of,
+    seconds,
+    told_scenario,
+)
 from cli._sites import find_site
 from cli._uncertainty import add_uncertainty_options, studied_uncertainty
 from ems.errors import EmsError
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 HELP = "run a period on a virtual clock, with any controller, and compare"
 CONTROLLERS = ("rules", "rules_tou", "mpc", "mpc_two_stage", "mpc_robust", "perfect")
 EXIT_INTERRUPTED = 130
+VERSIONS_SHOWN = 8
 TRACE_DAYS_MAX = 45  # longer runs keep no traces unless asked to
 
 
@@ -101,6 +110,7 @@ def _simulate(console: Console, site: Site, site_file: Path, period: Period, arg
     print_table(console, compare(site, groups[0]))
     for runs in groups[0]:
         console.print(f"[dim]{runs.controller}: {runs.wall_s:.0f} s; {'; '.join(runs.notes)}[/dim]")
+    _prices(console, site, groups[0][0])
     if args.bound:
         _bound(console, site, scenarios, args.out)
     _finish(console, site, site_file, groups, scenarios, args)
@@ -138,6 +148,21 @@ def _controllers(text: str) -> tuple[str, ...]:
 def _say(console: Console, labels: Mapping[str, str]) -> None:
     for kind, text in labels.items():
         console.print(f"[dim]{kind}: {text}[/dim]")
+
+
+def _prices(console: Console, site: Site, run: RunResult) -> None:
+    """Which versions the money of a run rests on; all of them are in its result.json and in the report."""
+    from cli.priced_text import priced_lines
+
+    lines = list(priced_lines(run))
+    for line in lines[:VERSIONS_SHOWN]:
+        console.print(
+            f"[dim]{run.controller}: {line.side} of {line.energy_kwh:.1f} kWh for {line.money:.2f} "
+            f"{site.currency} by {line.source}[/dim]",
+            soft_wrap=True,
+        )
+    if len(lines) > VERSIONS_SHOWN:
+        console.print(f"[dim]... and {len(lines) - VERSIONS_SHOWN} more[/dim]")
 
 
 def _bound(console: Console, site: Site, scenarios: Sequence[Scenario], out: Path | None) -> None:
@@ -190,7 +215,7 @@ def _tune(console: Console, site: Site, site_file: Path, period: Period, args: a
     from cli.tuned import tuned_file
     from sim.tune import save_tuned, tune
 
-    scenario = scenario_of(site, period, args.seed, args)
+    scenario = told_scenario(scenario_of(site, period, args.seed, args), args.inputs)
     _say(console, scenario.labels)
     pool = ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) if args.jobs > 1 else None
     with pool if pool is not None else nullcontext():

@@ -10,9 +10,12 @@ from ems.billing import month_shares
 from ems.charges import MonthUse, month_charges
 from ems.contracts import contract_lines
 from ems.errors import DataError
+from ems.inputs import IMPORT
+from ems.prices import SIDES, ToldPrices
 from ems.site import Site
 from ems.tariff import MAIN_CHARGE, Tariff
 
+BY_TARIFF = "tariff"
 PEAKS = frozenset(["peak_import_kw", "charge_peaks_kw"])  # counters that do not add up
 
 
@@ -55,6 +58,8 @@ class EnergyCounters:
     month_import_kvarh: Mapping[str, float] = field(default_factory=dict)  # reactive energy drawn
     month_export_revenue: Mapping[str, float] = field(default_factory=dict)  # at the prices of its hours
     metered_kwh: Mapping[str, float] = field(default_factory=dict)  # by name, for what a contract meters
+    priced_kwh: Mapping[str, float] = field(default_factory=dict)  # by `priced_key`, where inputs tell prices
+    priced_money: Mapping[str, float] = field(default_factory=dict)  # paid, of export earned
     violations: Mapping[str, int] = field(default_factory=dict)  # physics steps in violation, by kind
     bus_dead_s: float = 0.0
     islanded_s: float = 0.0
@@ -82,20 +87,34 @@ class EnergyCounters:
         return EnergyCounters(**out)  # type: ignore[arg-type]
 
 
+def priced_key(side: str, version: int | None) -> str:
+    """Name of a counter: energy of a side, import_per_kwh or export_per_kwh, at the price of a version.
+
+    `version`: its number; None: no input told one, and the tariff counts.
+    """
+    return f"{side.partition('_')[0]} {BY_TARIFF if version is None else version}"
+
+
 STORED_RULE = (
     "each kWh more or less in the batteries than at the start counts at the lowest import price of the 24 h "
     "after the period over the charging efficiency: what refilling it costs"
 )
 
 
-def stored_value_per_kwh(site: Site, end: datetime) -> float:
+def stored_value_per_kwh(site: Site, end: datetime, told: ToldPrices | None = None) -> float:
     """Value of a kWh left in the batteries at `end` [money per kWh]: see STORED_RULE.
+
+    `told`: prices that count before the tariff's.
 
     A rule by the average price would reward hoarding; at replacement cost neither an empty nor a full
     battery at midnight is an advantage.
     """
     quarters = [end + timedelta(minutes=15 * i) for i in range(96)]
-    price = min(site.tariff.import_per_kwh(q) for q in quarters)
+    prices = [site.tariff.import_per_kwh(q) for q in quarters]
+    if told is not None:
+        found = [told.find(IMPORT, q) for q in quarters]
+        prices = [own if by < 0 else price for own, (price, by) in zip(prices, found, strict=True)]
+    price = min(prices)
     energy_kwh = math.fsum(b.battery.energy_kwh for b in site.bess)
     if energy_kwh <= 0.0:
         return price
@@ -141,6 +160,8 @@ class CostTable:
     bess_throughput_kwh: float  # discharged at the AC terminals
     bess_cycles_count: float
     violations: Mapping[str, int]
+    rule_kwh: float = 0.0  # imported and exported at prices of the tariff for want of told ones
+    rule_cost: float = 0.0  # that import less that export
 
     @property
     def total_cost(self) -> float:
@@ -212,6 +233,7 @@ def settle(
     discharged_kwh = _total(counters.bess_discharge_kwh)
     energy_kwh = math.fsum(b.battery.energy_kwh for b in site.bess)
     fuel_l = _total(counters.fuel_l)
+    by_rule = [priced_key(side, None) for side in SIDES]
     return CostTable(
         duration_s=counters.duration_s,
         currency=site.currency,
@@ -242,6 +264,8 @@ def settle(
         bess_throughput_kwh=discharged_kwh,
         bess_cycles_count=discharged_kwh / energy_kwh if energy_kwh > 0.0 else 0.0,
         violations=counters.violations,
+        rule_kwh=math.fsum(counters.priced_kwh.get(key, 0.0) for key in by_rule),
+        rule_cost=counters.priced_money.get(by_rule[0], 0.0) - counters.priced_money.get(by_rule[1], 0.0),
     )
 
 

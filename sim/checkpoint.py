@@ -11,7 +11,7 @@ from sim.scenario import Scenario
 if TYPE_CHECKING:
     from sim.harness import Run
 
-FORMAT = 4
+FORMAT = 5
 
 
 def fingerprint(scenario: Scenario) -> str:
@@ -23,6 +23,8 @@ def fingerprint(scenario: Scenario) -> str:
     for name, series in sorted(scenario.series().items()):
         digest.update(f"{name} {series.start} {series.step_s}".encode())
         digest.update(series.values.tobytes())
+    if scenario.inputs is not None:
+        digest.update(repr(scenario.inputs).encode())
     return digest.hexdigest()[:16]
 
 

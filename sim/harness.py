@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ from dispatch.vocabulary import Controller, Decisions
 from ems.clock import VirtualClock, wall_s
 from ems.errors import EmsError
 from ems.ports import Forecaster
+from ems.prices import DayPrices, TodaysPrices
 from ems.site import GridMode
 from forecasting.history import ForecastOptions
+from forecasting.inputs import InputForecaster
 from forecasting.measured import MeasuredHistory, MemorySamples, history_forecaster, quarter_hours
 from forecasting.slots import slot_of, slot_start
 from optimizer.options import PlannerOptions
@@ -32,6 +35,7 @@ from sim.result import RunResult, genset_events, plan_stats
 from sim.scenario import Scenario
 from sim.steps import SIMULATE_STEPS, StepOptions, StepPolicy
 from sim.timeline import WindowSet
+from sim.told import priced_of
 from sim.turns import PlanningTurns
 from sim.world import EPSILON_S, World, WorldOptions
 
@@ -119,6 +123,10 @@ def forecaster_of(
     name: ControllerName, scenario: Scenario, measured: MeasuredHistory, scenarios: int = 0
 ) -> Callable[[], Forecaster] | None:
     """Makes what the planner of this controller knows; None when it has no planner."""
+    known = scenario.inputs
+    if known is not None and name is not ControllerName.PERFECT:
+        made = forecaster_of(name, replace(scenario, inputs=None), measured, scenarios)
+        return None if made is None else lambda: InputForecaster(scenario.site, made(), known)
     match name:
         case ControllerName.RULES | ControllerName.RULES_TOU:
             return None
@@ -129,6 +137,13 @@ def forecaster_of(
             return partial(history_forecaster, scenario.site, measured, scenario.notices, options)
         case ControllerName.PERFECT:
             return partial(PerfectForecaster, scenario)
+
+
+def prices_of(scenario: Scenario) -> Callable[[datetime], DayPrices | None]:
+    """What rules know of today's prices: what was told by then."""
+    if scenario.inputs is None:
+        return lambda now: None
+    return TodaysPrices(scenario.site.inputs, scenario.site.tariff, scenario.inputs)
 
 
 class StoppedError(EmsError):
@@ -165,6 +180,7 @@ class Run:
             notices=scenario.notices,
             planner_alive=self._planner_alive,
             earliest=scenario.start,
+            prices=prices_of(scenario),
         )
         self.edge = EdgeTrace(scenario.site, self._edge_bin_s)
         self.mode = GridMode.UNKNOWN
@@ -271,6 +287,7 @@ class Run:
             wall_s=self.wall_s,
             notes=self._notes(),
             days=by_day(s.start, tuple(meter.day_readings), tuple(meter.day_peaks_kw)),
+            priced=priced_of(s),
         )
 
     def _notes(self) -> tuple[str, ...]:

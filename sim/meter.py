@@ -7,8 +7,12 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from ems.contracts import IMPORT
-from ems.kpi import EnergyCounters
+from ems.inputs import EXPORT as EXPORT_PRICE
+from ems.inputs import IMPORT as IMPORT_PRICE
+from ems.kpi import EnergyCounters, priced_key
 from ems.points import GensetState
+from ems.prices import ToldPrices
+from ems.series import UniformSeries
 from ems.site import Site
 from ems.tariff import DemandCharge
 from plant_models.plant import PlantFlows
@@ -37,6 +41,8 @@ class Meter:
     site: Site
     t0_epoch_s: float
     stored_start_kwh: dict[str, float]
+    settled: ToldPrices | None = None  # by which version each price is
+    export_per_kwh: UniformSeries | None = None  # instead of the tariff's
     stored_end_kwh: dict[str, float] = field(default_factory=dict)
     duration_s: float = 0.0
     scalars: Sums = field(default_factory=_sums)
@@ -65,6 +71,8 @@ class Meter:
     month_kvarh: Sums = field(default_factory=_sums)
     month_revenue: Sums = field(default_factory=_sums)
     metered_kwh: Sums = field(default_factory=_sums)  # by name, of the tariff's contracts
+    priced_kwh: Sums = field(default_factory=_sums)  # by side and version
+    priced_money: Sums = field(default_factory=_sums)
     interval_kwh: list[float] = field(default_factory=list)  # import of each closed billing interval
     day_readings: list[EnergyCounters] = field(default_factory=list)  # at the end of each local day
     day_peaks_kw: list[dict[str, float]] = field(default_factory=list)  # the day's own
@@ -112,14 +120,27 @@ class Meter:
             self.scalars["import_cost"] += kwh * import_per_kwh
             self.month_kwh[self._month] += kwh
             self.month_cost[self._month] += kwh * import_per_kwh
+            self._priced(IMPORT_PRICE, t_s, kwh, kwh * import_per_kwh)
         elif kwh < 0.0:
             self.scalars["export_kwh"] -= kwh
             at = EPOCH + timedelta(seconds=self.t0_epoch_s + t_s + 1e-6)
-            earned = -kwh * self.site.tariff.export_price(at)
+            sell = self.export_per_kwh
+            earned = -kwh * (self.site.tariff.export_price(at) if sell is None else sell.at(at))
+            self._priced(EXPORT_PRICE, t_s, -kwh, earned)
             self.scalars["export_revenue"] += earned
             self.month_revenue[self._month] += earned
         if self.site.tariff.contracts.any:
             self._contracts(t_s, {IMPORT: max(0.0, kwh)} | {p: kw * dt_h for p, kw in flows.pv_p_kw.items()})
+
+    def _priced(self, side: str, t_s: float, kwh: float, money: float) -> None:
+        """By which version, or for want of one by the tariff, where an input was to tell this side."""
+        if self.settled is None or side not in self.settled.expected:
+            return
+        at = EPOCH + timedelta(seconds=self.t0_epoch_s + t_s + 1e-6)
+        number = self.settled.find(side, at)[1]
+        key = priced_key(side, None if number < 0 else self.settled.versions[number].version)
+        self.priced_kwh[key] += kwh
+        self.priced_money[key] += money
 
     def _contracts(self, t_s: float, energy_kwh: dict[str, float]) -> None:
         at = EPOCH + timedelta(seconds=self.t0_epoch_s + t_s + 1e-6)
@@ -241,6 +262,8 @@ class Meter:
             month_import_kvarh=dict(self.month_kvarh),
             month_export_revenue=dict(self.month_revenue),
             metered_kwh=dict(self.metered_kwh),
+            priced_kwh=dict(self.priced_kwh),
+            priced_money=dict(self.priced_money),
             violations=dict(self.violations),
             bus_dead_s=s["bus_dead_s"],
             islanded_s=s["islanded_s"],

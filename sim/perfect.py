@@ -29,7 +29,7 @@ class PerfectForecaster:
         ends = [x.end for x in (*s.load_kw.values(), *s.pv_kw.values())]
         if min(ends) < end:
             repairs.append(f"the truth ends at {min(ends)}; its last day is repeated")
-        tariff = s.site.tariff
+        tariff, sell = s.site.tariff, s.export_per_kwh
         prices = tariff.import_prices(grid)
         if s.import_per_kwh is not None:
             prices = _mean(s.import_per_kwh, grid)
@@ -41,7 +41,7 @@ class PerfectForecaster:
             load_kw={f: _mean(x, grid) for f, x in s.load_kw.items()},
             pv_kw={p: _mean(x, grid) for p, x in s.pv_kw.items()},
             import_per_kwh=prices,
-            export_per_kwh=tariff.export_prices(grid),
+            export_per_kwh=tariff.export_prices(grid) if sell is None else _mean(sell, grid),
             outages=tuple(n for n in self._outages if n.end > grid.start and n.start < end),
             repairs=tuple(repairs),
         )

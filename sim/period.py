@@ -11,6 +11,7 @@ from ems.timegrid import FloatArray, TimeGrid
 from optimizer.bound import Bound, PeriodTruth, period_bound
 from plant_models.grid import usable
 from sim.scenario import Scenario
+from sim.told import priced_of
 
 FINE_DAYS = 45.0  # up to here the bound has quarter-hour steps, beyond hourly ones
 
@@ -34,15 +35,16 @@ def period_truth(scenario: Scenario, step_s: float | None = None) -> PeriodTruth
     steps = (length_s,) * int(whole) + ((rest_s,) if rest_s > 1e-6 else ())
     grid = TimeGrid(start=scenario.start, step_s=steps)
     tariff = scenario.site.tariff
-    price = scenario.import_per_kwh
+    price, sell, priced = scenario.import_per_kwh, scenario.export_per_kwh, priced_of(scenario)
     return PeriodTruth(
         grid=grid,
         load_kw={f: s.mean_on(grid) for f, s in scenario.load_kw.items()},
         pv_kw={p: s.mean_on(grid) for p, s in scenario.pv_kw.items()},
         import_per_kwh=tariff.import_prices(grid) if price is None else price.mean_on(grid),
-        export_per_kwh=tariff.export_prices(grid),
+        export_per_kwh=tariff.export_prices(grid) if sell is None else sell.mean_on(grid),
         grid_share=_grid_share(scenario, grid),
         soc_start={b.id: scenario.soc_start for b in scenario.site.bess},
+        stored_per_kwh=None if priced is None else priced.stored_per_kwh,
     )
 
 

@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ems.errors import DataError
+from ems.inputs import InputUse
 from ems.kpi import EnergyCounters
 from ems.points import GensetState
 from ems.records import EventRecord
+from sim.told import Priced
 from sim.trace import Trace, load_traces, save_traces
 
 FORMAT = 2
@@ -89,6 +92,7 @@ class RunResult:
     wall_s: float
     notes: tuple[str, ...] = ()
     days: tuple[tuple[datetime, EnergyCounters], ...] = ()  # start and counters of each local day
+    priced: Priced | None = None  # where inputs tell prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +207,7 @@ def result_json(result: RunResult) -> dict[str, object]:
         "wall_s": result.wall_s,
         "days": [[at.isoformat(), asdict(c)] for at, c in result.days],
         "notes": list(result.notes),
+        "priced": None if result.priced is None else _priced_json(result.priced),
     }
 
 
@@ -243,6 +248,34 @@ def load_result(folder: Path) -> RunResult:
         wall_s=data["wall_s"],
         days=tuple((datetime.fromisoformat(at), EnergyCounters(**c)) for at, c in data["days"]),
         notes=tuple(data["notes"]),
+        priced=None if data.get("priced") is None else _priced(data["priced"]),
+    )
+
+
+def _priced_json(priced: Priced) -> dict[str, object]:
+    versions = [
+        asdict(v) | {"issued_at": v.issued_at.isoformat(), "arrived_at": v.arrived_at.isoformat()}
+        for v in priced.versions
+    ]
+    return {
+        "settled_at": priced.settled_at.isoformat(),
+        "stored_per_kwh": priced.stored_per_kwh,
+        "versions": versions,
+    }
+
+
+def _priced(data: Mapping[str, Any]) -> Priced:
+    return Priced(
+        settled_at=datetime.fromisoformat(data["settled_at"]),
+        stored_per_kwh=data["stored_per_kwh"],
+        versions=tuple(
+            InputUse(
+                **v
+                | {k: datetime.fromisoformat(v[k]) for k in ("issued_at", "arrived_at")}
+                | {"series": tuple(v["series"])}
+            )
+            for v in data["versions"]
+        ),
     )
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from ems.errors import DataError
 from ems.outage import OutageNotice
+from ems.ports import InputKnowledge
+from ems.prices import ToldPrices
 from ems.series import UniformSeries
 from ems.site import Site
 
@@ -80,7 +82,9 @@ class Scenario:
     load_kw : demand by feeder [kW].
     pv_kw : AC power the plant could give, before curtailment, by PV asset [kW].
     mains_v_pu : source voltage behind the impedance while no event holds [pu of nominal].
-    import_per_kwh : energy price instead of the site's tariff, or None [money/kWh].
+    import_per_kwh, export_per_kwh : energy prices instead of the site's tariff, or None [money/kWh].
+    inputs : what was known of the site's inputs at each time; nobody in the run sees more of it than that.
+    settled : by which version each told price is; the price series hold the same prices.
     start_fail_ratio : share of a genset's crank attempts that fail, drawn from the seed by set and attempt.
     labels : for each kind of series where it comes from, in words; printed beside every result.
     """
@@ -93,6 +97,9 @@ class Scenario:
     pv_kw: Mapping[str, UniformSeries]
     mains_v_pu: UniformSeries | None = None
     import_per_kwh: UniformSeries | None = None
+    export_per_kwh: UniformSeries | None = None
+    inputs: InputKnowledge | None = None
+    settled: ToldPrices | None = None
     mains: tuple[MainsEvent, ...] = ()
     notices: tuple[OutageNotice, ...] = ()
     faults: tuple[FaultEvent, ...] = ()
@@ -140,6 +147,8 @@ class Scenario:
             out["mains_v_pu"] = self.mains_v_pu
         if self.import_per_kwh is not None:
             out["import_per_kwh"] = self.import_per_kwh
+        if self.export_per_kwh is not None:
+            out["export_per_kwh"] = self.export_per_kwh
         return out
 
     @property
@@ -167,7 +176,14 @@ class Scenario:
 
 
 def save_scenario(path: Path, scenario: Scenario) -> None:
-    """Write the truth series and events of a scenario to one .npz file (the site itself is not in it)."""
+    """Write the truth series and events of a scenario to one .npz file (the site itself is not in it).
+
+    Raises
+    ------
+    DataError : it has inputs from elsewhere, which such a file does not hold.
+    """
+    if scenario.inputs is not None:
+        raise DataError(f"scenario {scenario.name}: inputs from elsewhere cannot be kept in {path.name}")
     series = scenario.series()
     meta = {
         "format": FORMAT,
@@ -219,6 +235,7 @@ def load_scenario(path: Path, site: Site) -> Scenario:
         pv_kw={n.partition(":")[2]: s for n, s in series.items() if n.startswith("pv:")},
         mains_v_pu=series.get("mains_v_pu"),
         import_per_kwh=series.get("import_per_kwh"),
+        export_per_kwh=series.get("export_per_kwh"),
         mains=tuple(MainsEvent(**_timed(e)) for e in meta["mains"]),
         notices=tuple(OutageNotice(**_timed(n)) for n in meta["notices"]),
         faults=tuple(FaultEvent(**_timed(f) | {"kind": FaultKind(f["kind"])}) for f in meta["faults"]),

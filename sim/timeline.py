@@ -59,8 +59,8 @@ class Timeline:
     ) -> None:
         self._scenario = scenario
         self.edges_s = _edges(scenario, coarse_s, fine)
-        self._load = {f: _means(s, scenario, self.edges_s) for f, s in scenario.load_kw.items()}
-        self._pv = {p: _means(s, scenario, self.edges_s) for p, s in scenario.pv_kw.items()}
+        self._load = {f: _powers(s, scenario, self.edges_s) for f, s in scenario.load_kw.items()}
+        self._pv = {p: _powers(s, scenario, self.edges_s) for p, s in scenario.pv_kw.items()}
         self._v = _mains(scenario, self.edges_s).tolist()
         self._price = _prices(scenario, self.edges_s)
         self._edge_list = self.edges_s.tolist()
@@ -142,12 +142,17 @@ def _means(series: UniformSeries, scenario: Scenario, edges_s: FloatArray) -> li
     knots_s = lead_s + series.step_s * (first + np.arange(len(values) + 1))
     energy = np.concatenate([[0.0], np.cumsum(values) * series.step_s])
     means: list[float] = (np.diff(np.interp(edges_s, knots_s, energy)) / np.diff(edges_s)).tolist()
-    return [max(0.0, m) for m in means]  # rounding of the sums must not make a night's PV negative
+    return means
+
+
+def _powers(series: UniformSeries, scenario: Scenario, edges_s: FloatArray) -> list[float]:
+    """Means that are at least 0: rounding of the sums must not make a night's PV negative."""
+    return [max(0.0, m) for m in _means(series, scenario, edges_s)]
 
 
 def _mains(scenario: Scenario, edges_s: FloatArray) -> FloatArray:
     base = scenario.mains_v_pu
-    means = [1.0] * (len(edges_s) - 1) if base is None else _means(base, scenario, edges_s)
+    means = [1.0] * (len(edges_s) - 1) if base is None else _powers(base, scenario, edges_s)
     v: FloatArray = np.asarray(means, dtype=np.float64)
     middle_s = 0.5 * (edges_s[:-1] + edges_s[1:])
     for event in scenario.mains:
@@ -160,7 +165,8 @@ def _mains(scenario: Scenario, edges_s: FloatArray) -> FloatArray:
 
 def _prices(scenario: Scenario, edges_s: FloatArray) -> list[float]:
     if scenario.import_per_kwh is not None:
-        return _means(scenario.import_per_kwh, scenario, edges_s)
+        # Means by differences of sums are off by 1e-13.
+        return [round(m, 9) for m in _means(scenario.import_per_kwh, scenario, edges_s)]
     tariff, by_block = scenario.site.tariff, {}
     out = []
     lead_s = scenario.start.timestamp() % BLOCK_S

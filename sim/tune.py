@@ -78,8 +78,9 @@ def cost_of(scenario: Scenario, controller: str, rules: RulesParams, tou: TouPar
     """Run one set of thresholds through the month."""
     options = SimulateOptions(rules=rules, tou=tou, trace_s=None)
     result = simulate(scenario, controller, options=options)
-    cost = settle(scenario.site, result.counters, start=scenario.start).total_with_voll_cost
-    return Trial(controller=controller, rules=rules, tou=tou, cost=cost)
+    value = None if result.priced is None else result.priced.stored_per_kwh
+    cost = settle(scenario.site, result.counters, start=scenario.start, stored_per_kwh=value)
+    return Trial(controller=controller, rules=rules, tou=tou, cost=cost.total_with_voll_cost)
 
 
 def tune(

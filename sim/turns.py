@@ -10,6 +10,7 @@ from ems.outage import known_outages
 from ems.plan import Plan
 from ems.ports import Forecaster
 from ems.site import GridMode
+from forecasting.inputs import InputForecaster
 from optimizer.outlook import OutlookKeeper
 from optimizer.rolling import Planner
 from optimizer.trigger import next_look, replan_reason
@@ -117,7 +118,10 @@ class PlanningTurns:
         if reason is None:
             return
         began = wall_s()
-        horizon = self._planner.horizon(now, known_outages(self._scenario.notices, now), condition)
+        notices = [*self._scenario.notices]
+        if isinstance(self._forecaster, InputForecaster):
+            notices += self._forecaster.notices(now)
+        horizon = self._planner.horizon(now, known_outages(notices, now), condition)
         forecast = self._forecaster.forecast(horizon, now)
         seq = 1 if self.last is None else self.last.seq + 1
         plan = self._planner.plan(condition, forecast, self.last, seq, self.outlooks.at(now, condition))

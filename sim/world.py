@@ -90,6 +90,8 @@ class World:
             site=site,
             t0_epoch_s=scenario.start.timestamp(),
             stored_start_kwh={b: unit.stored_kwh for b, unit in self.state.bess.items()},
+            settled=scenario.settled,
+            export_per_kwh=scenario.export_per_kwh,
         )
         self._noise = NoiseTable(site, scenario.seed, self.options.noise_ratio)
         self._rows = PlantRows(site)

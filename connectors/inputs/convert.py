@@ -28,6 +28,7 @@ from ems.series import UniformSeries
 TOLD_MAX = 50
 PAST, AHEAD = timedelta(days=40), timedelta(days=400)
 OUTAGE_MAX = timedelta(days=31)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 STEP_S_MIN, STEP_S_MAX = 60.0, 3600.0
 # What is asked of a version beside its form: (series, found, allowed) of each doubt.
 Doubts = Callable[[InputVersion], Iterable[tuple[str, str, str]]]
@@ -109,6 +110,25 @@ def read_version(
         reading.refuse(None, key, words(found), allowed)
     reading.end()
     return version
+
+
+def told_issue(raw: bytes, name: str, params: InputParams) -> datetime | None:
+    """When a file says that it was issued, of outages the last of them; None where it does not say.
+
+    Raises
+    ------
+    ConfigError : it cannot be read, or its times of issue cannot.
+    """
+    table = table_of(raw, name, params.provider)
+    reading = _Reading(table=table, params=params, rules={}, arrived=_LATEST)
+    times = InputTimes(params.provider, _LATEST)
+    issued, columns = _issued(reading, times), params.provider.outage
+    if issued is None and columns is not None and (place := columns.issued_at) is not None:
+        cells = [(row, row.cells.get(place)) for row in table.rows]
+        told = [_time_of_issue(reading, times, row, place, c) for row, c in cells if c not in (None, "")]
+        issued = max((t for t in told if t is not None), default=None)
+    reading.end()
+    return issued
 
 
 def _expected(reading: _Reading) -> None:
