@@ -89,6 +89,15 @@ INSTEAD = (
         "SITE stands for a site with servers",
     ),
     (
+        r"ems simulate SITE --inputs versions --days 7 --out study",
+        "cp -r sites/demo study-site && printf '\\ninputs:\\n  market: {{kind: price, folder: inbox}}\\n' >> "
+        "study-site/site.yaml && mkdir -p versions/market && printf 'time,issued_at,import_per_kwh\\n"
+        "2026-03-18T12:00Z,2026-03-17T11:00Z,0.3\\n2026-03-18T13:00Z,2026-03-17T11:00Z,0.4\\n' > "
+        "versions/market/a.csv && ems simulate study-site --inputs versions --controllers rules,rules_tou "
+        "--out priced-study",
+        "SITE stands for a site with inputs; the EMS and a week take longer",
+    ),
+    (
         r"ems plan SITE --inputs ems-data",
         "mkdir -p priced && cp -r sites/demo/maps priced && cp sites/demo/site.yaml priced && "
         "printf '\\ninputs:\\n  p: {{kind: price, folder: inbox}}\\n' >> priced/site.yaml && "

@@ -14,6 +14,7 @@ from ems.errors import EmsError
 from ems.site_schema import load_site
 from sim.harness import SimulateOptions, StoppedError
 from sim.synthetic import demo_scenario
+from tests.unit.connectors.inputs_here import site_with
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_period_of_nonsense_is_refused(changes):
 
 def test_scenarios_of_seeds_share_truth_and_announced_outages(project_root):
     site = load_site(project_root / "sites" / "demo" / "site.yaml")
-    none = dict.fromkeys(("dataset", "data", "load", "pv", "weather", "price", "outages"))
+    none = dict.fromkeys(("dataset", "data", "load", "pv", "weather", "price", "outages", "inputs"))
     for days in (1, 10):
         one, two = scenarios_of(site, period_of(args(days=days)), (1, 2), args(**none))
         assert one.load_kw is two.load_kw
@@ -157,3 +158,23 @@ def test_study_without_an_ems_run_is_none(project_root):
     scenario = demo_scenario(site, date(2026, 3, 18), seed=1)
     job = Job(scenario=scenario, controller="rules", options=SimulateOptions(trace_s=None))
     assert study(site, [[run_job(job, lambda t: None, Stop())]]) is None  # type: ignore[arg-type]
+
+
+def test_inputs_of_a_folder_are_seen_as_issued_and_the_table_says_what_rests_on_them(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    site_with(tmp_path, "  market: {kind: price, folder: inbox}\n")
+    (tmp_path / "told" / "market").mkdir(parents=True)
+    rows = "".join(f"2026-03-18T{h:02}:00Z,2026-03-17T11:00Z,0.3\n" for h in (12, 13, 14))
+    (tmp_path / "told/market/a.csv").write_text("time,issued_at,import_per_kwh\n" + rows)
+    line = ["simulate", ".", "--inputs", "told", "--controllers", "rules,rules_tou", "--out", "out"]
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert "price: told by market, settled as known at 2026-03-19 04:00 UTC" in out
+    assert "energy at the tariff instead" in out
+    assert "by market 1, issued 2026-03-17 11:00 UTC, sha256" in out
+    assert "by tariff: no input told a price" in out
+    assert main(["simulate", "demo", "--inputs", "told"]) == 2
+    assert "--inputs: found demo, a site without inputs" in capsys.readouterr().err
