@@ -132,8 +132,7 @@ class EdgeRuntime:
         self._keep = keep
         self._alarms_s = -math.inf  # when the alarms were recorded last
         self.last: Decisions | None = None
-        self._clock = clock
-        self._io = device_io
+        self._clock, self._io = clock, device_io
         self._plans, self._recorder = plans, recorder
         self._notices = site.outages if notices is None else notices
         self._planner_alive, self._prices = planner_alive, prices

@@ -103,7 +103,6 @@ def observe(
     known = mains_seen(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
     demand = count_import(layout, known, snapshot, power.grid_kw, kvar)
     demand = contracts_after(layout, memory, snapshot, demand, power.grid_kw, last_good, prices)
-    demand = replace(demand, last_good=last_good)
     use, work = loads_seen(layout, memory, snapshot, feeder_kw, closed)
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])
     balance = check_balance(layout, memory.balance, snapshot)
