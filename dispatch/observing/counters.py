@@ -36,7 +36,7 @@ def contracts_after(
     last_good: Mapping[str, float],
     prices: DayPrices | None,
 ) -> ObserverMemory:
-    """`counted` with what the contract meters, and the last good readings; `memory` is of the last tick, kW."""
+    """`counted` with the contract's meters and last good readings; `memory` is of the last tick [kW]."""
     used_kw = {p: last_good.get(layout.p[p], 0.0) for p in layout.pv}
     since_s, tariff = memory.passed_s(snapshot), layout.site.tariff
     meters = meters_after(tariff, memory.meters, snapshot, grid_kw, used_kw, since_s, prices)
