@@ -20,7 +20,7 @@ class RestsOn:
 
     version: InputUse
     energy_kwh: float
-    money: float
+    amount_money: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class StepPrices:
                 RestsOn(
                     version=self.versions[n],
                     energy_kwh=math.fsum(kwh[self.by == n]),
-                    money=math.fsum(money[self.by == n]),
+                    amount_money=math.fsum(money[self.by == n]),
                 )
                 for n in own
             )

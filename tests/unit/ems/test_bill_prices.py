@@ -72,7 +72,7 @@ def test_bill_told_hours_at_told_prices_and_the_others_by_the_tariff_with_how_mu
     assert found.by_rule is not None
     assert (found.by_rule.import_kwh, found.by_rule.import_cost) == (2000.0, near(326.0))
     (rests,) = found.energy[0].rests_on
-    assert rests == RestsOn(version=rests.version, energy_kwh=400.0, money=near(100.0))
+    assert rests == RestsOn(version=rests.version, energy_kwh=400.0, amount_money=near(100.0))
     named = rests.version
     assert (named.input, named.version, named.issued_at, named.sha256, named.series) == (
         "market", version.id, YESTERDAY, version.sha256, (IMPORT,),
@@ -88,7 +88,7 @@ def test_bill_rests_on_what_was_settled_last_and_names_each_version_with_its_par
     last = known.add("market", settled_at, START + 9 * HOUR, {IMPORT: [0.5]})
     found = billed(prices(known))
     assert lines(found)["input market"] == (200.0, 20.0 + 50.0)
-    assert {r.version.version: (r.energy_kwh, r.money) for r in found.energy[0].rests_on} == {
+    assert {r.version.version: (r.energy_kwh, r.amount_money) for r in found.energy[0].rests_on} == {
         first.id: (100.0, near(20.0)), last.id: (100.0, near(50.0)),
     }  # fmt: skip
     before = billed(prices(known, at=settled_at - HOUR))

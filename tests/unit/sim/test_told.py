@@ -85,7 +85,7 @@ def test_money_of_a_run_is_that_of_the_bill_version_by_version(runs: dict[str, R
     for rests in found.energy[0].rests_on:
         key = priced_key(IMPORT, rests.version.version)
         assert counters.priced_kwh[key] == pytest.approx(rests.energy_kwh)
-        assert counters.priced_money[key] == pytest.approx(rests.money)
+        assert counters.priced_money[key] == pytest.approx(rests.amount_money)
     table = settle(run.scenario.site, counters, start=T0)
     assert found.by_rule is not None
     assert table.rule_kwh == pytest.approx(found.by_rule.import_kwh)
