@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check every named site."""
     from cli._sites import find_site
+    from connectors.iec61850.package import iec61850_problems
     from connectors.map_check import check_point_maps
     from connectors.sunspec.faults import sunspec_problems
     from ems.errors import ConfigError
@@ -33,7 +34,11 @@ def run(args: argparse.Namespace) -> int:
     for path in [find_site(name) for name in args.site]:
         try:
             site = load_site(path)
-            if refused := [*check_point_maps(site.connections), *sunspec_problems(site)]:
+            if refused := [
+                *check_point_maps(site.connections),
+                *sunspec_problems(site),
+                *iec61850_problems(site),
+            ]:
                 raise ConfigError([replace(p, file=str(path)) for p in refused])
         except ConfigError as error:
             count += len(error.problems)
@@ -133,12 +138,15 @@ def protection(site: "Site") -> Iterator[str]:
 
 
 def _of_modbus(site: "Site") -> Iterator[str]:
-    """Modbus with TLS, and our own servers: who may read them, who may tell bounds."""
+    """Modbus with TLS, MMS, and our own servers: who may read them, who may tell bounds."""
+    from ems.site import Protocol
     from ems.site_schema.checks_opcua import is_loopback
 
     for c in site.connections:
         if c.tls is not None:
             yield f"{c.id}: TLS, a certificate on both sides, authorities in {c.tls.ca}"
+        elif c.protocol is Protocol.IEC_61850 and not is_loopback(c.host):
+            yield f"{c.id}: PLAIN: whoever is on its network can read and operate {c.host}:{c.port} as we do"
     for s in site.modbus_servers:
         door = s.door
         who = ", ".join(door.clients) or ("this machine" if is_loopback(door.host) else "everybody")

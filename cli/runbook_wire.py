@@ -129,6 +129,8 @@ def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
     if p.sunspec is not None:
         enabled = p.writable and control_of(spot(p.address)) is not None
         at, how = _sunspec_place(p), f"function 16{': reversion, value, mode, enable' if enabled else ''}"
+    if c.protocol is Protocol.IEC_61850:
+        how = "Operate" if p.address.endswith("[CO]") else "Write"
     if c.protocol.is_modbus:
         at = f"{p.table} {p.address} ({REFERENCE[p.table] + codec.address})"
         order = f", {p.byte_order}/{p.word_order}" if (p.byte_order, p.word_order) != ("big", "big") else ""
@@ -181,6 +183,8 @@ def _protection(c: Connection) -> str:
         return "none: plain Modbus has none; keep its network apart"
     if c.mqtt is not None:
         return _of_broker(c.mqtt)
+    if c.protocol is Protocol.IEC_61850:
+        return "none: plain MMS has none; keep its network apart"
     if c.security is None:
         return "none, on this machine alone"
     if not c.security.is_on:
@@ -202,6 +206,8 @@ def _of_database(d: DatabaseLink) -> str:
 def _stamp(c: Connection) -> str:
     if c.protocol.wire.is_modbus:
         return "its arrival: registers carry no time"
+    if c.protocol is Protocol.IEC_61850:
+        return "`t` of its data object where its clock is synchronised, else its arrival; ages by its arrival"
     if c.mqtt is not None:
         return "the message's own stamp where its map names one, else its arrival"
     told = "told by subscription" if c.subscription is not None else "polled"

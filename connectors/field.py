@@ -14,7 +14,8 @@ from connectors import tls
 from connectors.device import Device, Health, OnEvent
 from connectors.expiry import EXPIRY_DAYS, ending
 from connectors.identity import Told
-from connectors.link import DeviceLink, WriteReply
+from connectors.iec61850.package import iec61850_problems
+from connectors.link import Certified, Counting, DeviceLink, Explaining, WriteReply
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
 from connectors.modbus.registers import RegisterLink
@@ -76,15 +77,16 @@ class FieldIO:
         commissioned: Mapping[str, Mapping[str, str]] | None = None,
         folder: Path = Path(),
     ) -> None:
-        if refused := sunspec_problems(site):
+        if refused := [*sunspec_problems(site), *iec61850_problems(site)]:
             raise ConfigError(refused)
         self._clock = clock
         self._on_event = on_event
         self._devices: dict[str, Device] = {}
         self._device_of: dict[str, Device] = {}
         self._registers: list[RegisterLink] = []
-        self._hearing: dict[str, OpcUaLink | MqttLink] = {}  # that may be told by the other side
-        self._certified: dict[str, OpcUaLink | MqttLink | ModbusLink] = {}  # that may have certificates
+        self._explaining: list[Explaining] = []
+        self._counting: dict[str, Counting] = {}
+        self._certified: dict[str, Certified] = {}
         deadlines: list[float] = []
         buses: dict[tuple[str, int], Bus] = {}
         shares: dict[tuple[str, int], list[float]] = {}  # time-outs of the units of each bus
@@ -108,10 +110,12 @@ class FieldIO:
                     link = _sunspec(codecs, wire, site)
                 else:
                     link = _link(connection, codecs, host, port, wait_s, clock)
-                if isinstance(link, OpcUaLink | MqttLink):
-                    self._hearing[connection.id] = link
-                if isinstance(link, OpcUaLink | MqttLink | ModbusLink):
+                if isinstance(link, Certified):
                     self._certified[connection.id] = link
+            if isinstance(link, Counting):
+                self._counting[connection.id] = link
+            if isinstance(link, Explaining):
+                self._explaining.append(link)
             if isinstance(link, RegisterLink):
                 self._registers.append(link)
             device = Device(
@@ -252,7 +256,7 @@ class FieldIO:
 
     def why_unread(self, point: str) -> str:
         """What a device or its link said when a point could not be read last; empty: nothing."""
-        for link in self._registers:
+        for link in self._explaining:
             if point in link.refused:
                 return link.refused[point]
         device = self._device_of.get(point)
@@ -275,7 +279,7 @@ class FieldIO:
                 "unknown_writes": d.counters.unknown_writes,
                 "late_polls": d.counters.late_polls,
                 "late_writes": d.counters.late_writes,
-                **(self._hearing[device_id].counts if device_id in self._hearing else {}),
+                **(self._counting[device_id].counts if device_id in self._counting else {}),
             }
             for device_id, d in self._devices.items()
         }
@@ -348,6 +352,10 @@ def _link(
                 timeout_s=timeout_s,
                 now=clock.now,
             )
+        case Protocol.IEC_61850:
+            from connectors.iec61850.client import Iec61850Link  # its package is an extra
+
+            return Iec61850Link(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
             raise AssertionError("units of a bus are linked through it")
         case Protocol.SUNSPEC | Protocol.SUNSPEC_RTU | Protocol.SUNSPEC_RTU_TCP:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from connectors.expiry import Expiry
 from connectors.point_map import PointCodec
 from ems.commands import WriteOutcome
 from ems.telemetry import Quality
@@ -75,3 +76,27 @@ class DeviceLink(Protocol):
     async def disconnect(self) -> None:
         """Drop the connection at once, unsent bytes included."""
         ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A link that counts more than its requests, for the status row."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What happened, by name."""
+        ...
+
+
+@runtime_checkable
+class Certified(Protocol):
+    """A link that may have certificates."""
+
+    expiries: tuple[Expiry, ...]  # of the last attempt to connect
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A link that knows why a single point has no value."""
+
+    refused: dict[str, str]  # point -> why

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from connectors.raw_types import MODBUS_TYPES, Kind, types_of
 from ems.errors import Problem
+from ems.iec61850_reference import reference_faults
 from ems.site import Connection, PointMap, Protocol
 
 MODBUS_TABLES = ("holding", "input", "coil", "discrete")
@@ -67,6 +68,9 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
         require(bool(row.address) and not {"+", "#"} & set(row.address), "address", "a topic, no wildcards")
     elif connection.protocol.family == "sunspec":
         require(row.table == "model", "table", "model")
+    elif connection.protocol is Protocol.IEC_61850:
+        for key, allowed in reference_faults(row.address, row.data_type, writable=row.writable):
+            require(False, key, allowed)
     else:
         good = row.address.startswith("nsu=") and ";" in row.address
         good = good or row.address.startswith(("i=", "path="))

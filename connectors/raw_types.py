@@ -1,4 +1,4 @@
-"""Data types on the wire: Modbus registers, OPC UA variants, values in MQTT messages."""
+"""Data types on the wire: Modbus registers, OPC UA variants, MQTT values, attributes of IEC 61850."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -87,7 +87,30 @@ MQTT_TYPES: dict[str, RawType] = {
     for t in (_float("number", 64), RawType(name="boolean", kind=Kind.BOOLEAN, raw_min=0, raw_max=1))
 }
 SUNSPEC_TYPES: dict[str, RawType] = {t.name: t for t in (_float("float", 64),)}  # scale factors applied
-FAMILIES = {"modbus": MODBUS_TYPES, "sunspec": SUNSPEC_TYPES, "opc_ua": OPC_UA_TYPES, "mqtt": MQTT_TYPES}
+IEC_61850_TYPES: dict[str, RawType] = {  # basic types of IEC 61850-7-2; an enumeration is an integer in MMS
+    t.name: t
+    for t in (
+        RawType(name="BOOLEAN", kind=Kind.BOOLEAN, raw_min=0, raw_max=1),
+        _integer("INT8", 8, True),
+        _integer("INT16", 16, True),
+        _integer("INT32", 32, True),
+        _integer("INT64", 64, True),
+        _integer("INT8U", 8, False),
+        _integer("INT16U", 16, False),
+        _integer("INT32U", 32, False),
+        _integer("ENUMERATED", 32, True),
+        _integer("Dbpos", 2, False),
+        _float("FLOAT32", 32),
+        _float("FLOAT64", 64),
+    )
+}
+FAMILIES = {
+    "modbus": MODBUS_TYPES,
+    "sunspec": SUNSPEC_TYPES,
+    "opc_ua": OPC_UA_TYPES,
+    "mqtt": MQTT_TYPES,
+    "iec61850": IEC_61850_TYPES,
+}
 
 
 def types_of(connection: Connection) -> dict[str, RawType]:

@@ -248,6 +248,7 @@ class Protocol(StrEnum):
     MODBUS_RTU_TCP = "modbus_rtu_tcp"  # serial frames through a TCP connection to a gateway
     OPC_UA = "opc_ua"
     MQTT = "mqtt"  # told by a broker; never written to
+    IEC_61850 = "iec61850"  # MMS over TCP
     SUNSPEC = "sunspec"  # registers found by the device's chain of models, over Modbus TCP
     SUNSPEC_RTU = "sunspec_rtu"
     SUNSPEC_RTU_TCP = "sunspec_rtu_tcp"
@@ -259,7 +260,7 @@ class Protocol(StrEnum):
 
     @property
     def family(self) -> str:
-        """Protocols that share point maps and data types: modbus, sunspec, opc_ua or mqtt."""
+        """Protocols that share point maps and data types: modbus, sunspec, opc_ua, mqtt or iec61850."""
         return next((f for f in ("modbus", "sunspec") if self.value.startswith(f)), self.value)
 
     @property
@@ -354,7 +355,8 @@ class PointMap:
 
     value = raw * scale * sign + offset. Modbus: `address` is the zero-based register as a number in text,
     `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI; MQTT: `address` is
-    the topic and `payload` says where in a message the value is; SunSpec: `address` is model and point.
+    the topic and `payload` says where in a message the value is; SunSpec: `address` is model and point;
+    IEC 61850: `address` is the reference with its functional constraint.
     """
 
     point: str  # `<asset>.<name>`
@@ -461,5 +463,6 @@ class Connection:
     security: UaSecurity | None = None  # OPC UA; None: none, on a loopback address alone
     subscription: UaSubscription | None = None  # OPC UA; None: it is polled
     mqtt: MqttBroker | None = None
-    tls: TlsFiles | None = None  # Modbus over TCP; None: plain
+    tls: TlsFiles | None = None  # Modbus over TCP, IEC 61850; None: plain
+    originator: str = "automatic_station"  # IEC 61850: who commands (orCat)
     family: str = ""  # device family that its map is of; empty: a map of the site's own

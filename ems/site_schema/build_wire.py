@@ -4,6 +4,7 @@ from ems.errors import BadValue
 from ems.points import state_words
 from ems.site import Connection, PointMap, Protocol, SerialLine
 from ems.site_schema.checks_identity import identity_fields
+from ems.site_schema.checks_iec61850 import port_of
 from ems.site_schema.checks_mqtt import broker, is_stamped, mqtt_payload
 from ems.site_schema.checks_northbound import tls_files
 from ems.site_schema.checks_opcua import ua_security, ua_subscription
@@ -11,7 +12,13 @@ from ems.site_schema.checks_sunspec import sunspec_row
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.units import conversion_factor, parse_quantity, tidy
 
-_TABLES = {"modbus": "holding", "sunspec": "model", "opc_ua": "node", "mqtt": "topic"}
+_TABLES = {
+    "modbus": "holding",
+    "sunspec": "model",
+    "opc_ua": "node",
+    "mqtt": "topic",
+    "iec61850": "attribute",
+}
 
 
 def in_unit(value: float | str, unit: str) -> float:
@@ -88,7 +95,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
         Connection(
             id=connection_id,
             points=tuple(point_map(p) for p in draft.points if p.connection_id == connection_id),
-            port=0 if form.port is None else form.port,
+            port=port_of(form),
             serial=None if form.serial is None else SerialLine(**form.serial.model_dump()),
             identity=identity_fields(draft, connection_id, form),
             security=ua_security(form),

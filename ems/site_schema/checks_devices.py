@@ -1,6 +1,7 @@
 """Connections: where each device is, and that it has one writer."""
 
 from ems.site import Protocol
+from ems.site_schema.checks_iec61850 import port_of
 from ems.site_schema.checks_mqtt import client_id
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import ConnectionForm, SerialForm
@@ -19,8 +20,8 @@ def check_devices(draft: Draft) -> None:
         loc = ("connections", connection_id)
         if not _placed(draft, loc, c):
             continue
-        place = (c.host, c.port) if c.serial is None else (c.serial.device, None)
-        where = f"{c.host}:{c.port}" if c.serial is None else c.serial.device
+        place = (c.host, port_of(c)) if c.serial is None else (c.serial.device, None)
+        where = f"{c.host}:{port_of(c)}" if c.serial is None else c.serial.device
         key = "port" if c.serial is None else "serial"
         device = (*place, _of_place(draft, connection_id, c))
         if device in seen:
@@ -58,7 +59,7 @@ def _placed(draft: Draft, loc: Loc, c: ConnectionForm) -> bool:
     for key, given, wanted in (
         ("serial", c.serial is not None, serial),
         ("host", bool(c.host), not serial),
-        ("port", c.port is not None, not serial),
+        ("port", port_of(c) != 0, not serial),
     ):
         if given is not wanted:
             good = False
@@ -81,7 +82,12 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
         draft.add((*loc, "unit_id"), str(c.unit_id), "1 to 247 on a bus", "nobody answers a broadcast")
     if c.protocol is not Protocol.OPC_UA and c.endpoint:
         draft.add((*loc, "endpoint"), repr(c.endpoint), f"no endpoint with {c.protocol}")
-    if c.tls is not None and c.protocol.wire is not Protocol.MODBUS_TCP:
+    if c.tls is not None and c.protocol.wire not in (Protocol.MODBUS_TCP, Protocol.IEC_61850):
         draft.add((*loc, "tls"), "a value", f"no tls with {c.protocol}")
     if c.protocol.wire.is_modbus and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")
+    if c.protocol is not Protocol.IEC_61850 and "originator" in c.model_fields_set:
+        draft.add((*loc, "originator"), repr(c.originator), f"no originator with {c.protocol}")
+    elif c.protocol is Protocol.IEC_61850 and c.stamps_sampled:
+        why = "its times are those of changes"
+        draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}", why)

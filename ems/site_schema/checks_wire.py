@@ -10,6 +10,7 @@ from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_codes import check_codes, no_codes
 from ems.site_schema.checks_devices import check_devices
 from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
+from ems.site_schema.checks_iec61850 import iec61850_row
 from ems.site_schema.checks_mqtt import mqtt_row, no_payload
 from ems.site_schema.checks_sunspec import no_sunspec, sunspec_form
 from ems.site_schema.draft import Draft, PlacedPoint
@@ -25,6 +26,8 @@ _INTEGERS: dict[str, dict[str, tuple[int, bool]]] = {  # family of protocols -> 
         "SByte": (8, True), "Byte": (8, False), "Int16": (16, True), "UInt16": (16, False),
         "Int32": (32, True), "UInt32": (32, False), "Int64": (64, True), "UInt64": (64, False),
     },
+    "iec61850": {f"INT{n}{u}": (n, not u) for n in (8, 16, 32, 64) for u in ("", "U") if (n, u) != (64, "U")}
+    | {"ENUMERATED": (32, True), "Dbpos": (2, False)},
     "mqtt": {}, "sunspec": {},
 }  # fmt: skip
 _OTHERS = {
@@ -32,6 +35,7 @@ _OTHERS = {
     "sunspec": (),
     "opc_ua": ("Boolean", "Float", "Double"),
     "mqtt": ("number", "boolean"),
+    "iec61850": ("BOOLEAN", "FLOAT32", "FLOAT64"),
 }
 
 DAY_S = 86400.0
@@ -111,6 +115,9 @@ def check_row(placed: PlacedPoint) -> None:
         no_payload(placed)
     elif placed.connection.protocol is Protocol.MQTT:
         mqtt_row(placed)
+    elif placed.connection.protocol is Protocol.IEC_61850:
+        no_payload(placed)
+        iec61850_row(placed)
     else:
         no_payload(placed)
         _address(placed)
@@ -299,6 +306,7 @@ def _bits_of_one(first: PlacedPoint, second: PlacedPoint) -> bool:
 
 def _place_word(placed: PlacedPoint) -> str:
     words = {"opc_ua": "node", "sunspec": "point", "mqtt": "topic and place"}
+    words["iec61850"] = "attribute"
     return words[placed.connection.protocol.family]
 
 

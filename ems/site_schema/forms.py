@@ -204,7 +204,9 @@ class ConnectionForm(Form):
 
     protocol: Protocol = Field(strict=False)
     host: str = Field(default="", description="not with modbus_rtu")
-    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(default=None, description="as host")
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="as host; iec61850: 102, with tls 3782"
+    )
     serial: SerialForm | None = Field(default=None, description="with modbus_rtu, instead of host and port")
     unit_id: Annotated[int, Field(ge=0, le=255)] = 1
     endpoint: str = ""
@@ -220,7 +222,12 @@ class ConnectionForm(Form):
     updates: Literal["poll", "subscribe"] = Field(default="poll", description="subscribe: opc_ua only")
     subscription: UaSubscriptionForm | None = Field(default=None, description="with updates: subscribe")
     mqtt: BrokerForm | None = Field(default=None, description="of mqtt; left out: both sides by certificate")
-    tls: TlsForm | None = Field(default=None, description="of modbus_tcp and sunspec: Modbus/TCP Security")
+    tls: TlsForm | None = Field(
+        default=None, description="of modbus_tcp, sunspec (Modbus/TCP Security) and iec61850 (IEC 62351-3)"
+    )
+    originator: Literal[
+        "bay", "station", "remote", "automatic_bay", "automatic_station", "automatic_remote"
+    ] = Field(default="automatic_station", description="iec61850: who commands (orCat)")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text | None = Field(default=None, description="point map file, relative to this file")
     family: Id | None = Field(default=None, description="device family, instead of a map")

@@ -1,0 +1,28 @@
+"""Whether the package that encodes MMS is there, and which one; nothing of it is loaded here."""
+
+from importlib import metadata
+
+from ems.errors import Problem
+from ems.site import Devices, Protocol, Site
+
+PACKAGE, VERSION = "open61850", "0.9.12"  # it is young, and its names move: this version and no other
+INSTALL = "pip install 'hybrid-ems[iec61850]'"
+
+
+def iec61850_problems(site: Site | Devices) -> list[Problem]:
+    """What keeps the IEC 61850 connections of a site from being made."""
+    mine = [c.id for c in site.connections if c.protocol is Protocol.IEC_61850]
+    if not mine or not (fault := _fault()):
+        return []
+    key = f"connections.{mine[0]}.protocol"
+    return [Problem(file="", line=None, key=key, found=Protocol.IEC_61850.value, allowed=fault)]
+
+
+def _fault() -> str:
+    try:
+        found = metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return f"only with the package {PACKAGE}, which is not installed: {INSTALL}"
+    if found != VERSION:
+        return f"only with {PACKAGE} {VERSION}, and {found} is installed: {INSTALL}"
+    return ""

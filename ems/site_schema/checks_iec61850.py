@@ -1,0 +1,48 @@
+"""IEC 61850 connections: references of points and identities, and the port."""
+
+from ems.errors import BadValue
+from ems.iec61850_reference import PORT, PORT_TLS, parse_reference, reference_faults
+from ems.site import Protocol
+from ems.site_schema.draft import PlacedPoint
+from ems.site_schema.forms import ConnectionForm
+from ems.site_schema.forms_maps import IdentityForm
+from ems.site_schema.text import Loc
+
+FORM = "a reference with its functional constraint, such as IED1LD0/MMXU1.TotW.mag.f [MX]"
+
+
+def port_of(form: ConnectionForm) -> int:
+    """Port of a connection; 0: it says none, and its protocol has none of its own."""
+    if form.port is None and form.protocol is Protocol.IEC_61850:
+        return PORT if form.tls is None else PORT_TLS
+    return 0 if form.port is None else form.port
+
+
+def iec61850_row(placed: PlacedPoint) -> None:
+    """The row of a point map that says which attribute is read, or which control is operated."""
+    form, loc, doc = placed.form, placed.loc, placed.document
+    if form.table is not None:
+        doc.add((*loc, "table"), repr(form.table), "nothing with iec61850")
+    if not isinstance(form.address, str):
+        doc.add((*loc, "address"), repr(form.address), FORM)
+        return
+    for key, allowed in reference_faults(form.address, form.type, writable=form.writable):
+        found = repr(form.address if key == "address" else form.type)
+        doc.add((*loc, "type" if key == "data_type" else key), found, allowed)
+
+
+def identity_reference(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
+    """Where one line of an identity block is read."""
+    doc = placed.document
+    for key in ("table", "length"):
+        if (value := getattr(form, key)) is not None:
+            doc.add((*loc, key), repr(value), "nothing with iec61850")
+    try:
+        if not isinstance(form.address, str):
+            raise BadValue("no text")
+        reference = parse_reference(form.address)
+        if reference.is_control:
+            raise BadValue("a control tells nothing")
+    except BadValue as error:
+        found = "nothing" if form.address is None else repr(form.address)
+        doc.add((*loc, "address"), found, "such as IED1LD0/LPHD1.PhyNam.vendor [DC]", str(error))
