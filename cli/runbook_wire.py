@@ -11,7 +11,7 @@ from connectors.point_map import PointCodec, point_codecs
 from connectors.sunspec.control import control_of
 from connectors.sunspec.places import spot
 from ems.links import DatabaseLink
-from ems.site import Connection, IdentityField, MqttBroker, PointMap, Site
+from ems.site import Connection, IdentityField, MqttBroker, PointMap, Protocol, Site
 
 CLOCKS = {"plant": "the plant", "utc": "UTC"}
 FUNCTION = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
