@@ -168,7 +168,7 @@ def unlike(held: MmsType, type_name: str) -> str:
     if type_name == "ENUMERATED":
         good = held.kind in ("integer", "unsigned")
     elif type_name == "Dbpos":
-        good = held.kind == "bit-string" and abs(held.size or 0) == 2
+        good = held.kind == "bit-string" and held.size in (2, -2)
     elif type_name == "BOOLEAN":
         good = held.kind == "boolean"
     elif type_name.startswith("FLOAT"):
@@ -185,7 +185,7 @@ def size_of(held: MmsType) -> int:
         return OVERHEAD_BYTES + sum(size_of(inner) for _, inner in held.components)
     if isinstance(held, PrimitiveType):
         text = held.kind in ("octet-string", "visible-string", "mms-string", "bit-string")
-        return OVERHEAD_BYTES + (abs(held.size or TEXT_BYTES) if text else 0)
+        return OVERHEAD_BYTES + (abs(TEXT_BYTES if held.size is None else held.size) if text else 0)
     return OVERHEAD_BYTES + (held.count * size_of(held.element) if isinstance(held, ArrayType) else 0)
 
 
