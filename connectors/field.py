@@ -112,12 +112,7 @@ class FieldIO:
                     link = _link(connection, codecs, host, port, wait_s, clock)
                 if isinstance(link, Certified):
                     self._certified[connection.id] = link
-            if isinstance(link, Counting):
-                self._counting[connection.id] = link
-            if isinstance(link, Explaining):
-                self._explaining.append(link)
-            if isinstance(link, RegisterLink):
-                self._registers.append(link)
+            self._keep(connection.id, link)
             device = Device(
                 connection,
                 codecs,
@@ -137,6 +132,15 @@ class FieldIO:
         self._tasks: list[asyncio.Task[None]] = []
         self._sending: dict[str, asyncio.Task[None]] = {}  # writes that outlast their cycle
         self._late_bugs: list[asyncio.Task[None]] = []  # of those
+
+    def _keep(self, connection_id: str, link: DeviceLink) -> None:
+        """What else is asked of a link than readings and writes."""
+        if isinstance(link, Counting):
+            self._counting[connection_id] = link
+        if isinstance(link, Explaining):
+            self._explaining.append(link)
+        if isinstance(link, RegisterLink):
+            self._registers.append(link)
 
     def expect_tick(self, at_s: float) -> None:
         """Told when the next tick is due [s control time]: polls end just before it, and writes are over."""
