@@ -45,6 +45,12 @@ WIRE = {
     "connectors/opcua/history.py": "the same",
     "connectors/opcua/nodes.py": "the same, to find nodes by their paths",
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
+    "connectors/iec61850/client.py": "the devices of the site file",
+    "connectors/iec61850/transport.py": "the same",
+    "connectors/iec61850/mms.py": "nobody by itself: MMS, encoded and decoded",
+    "connectors/iec61850/control.py": "the same",
+    "connectors/iec61850/places.py": "the same",
+    "connectors/iec61850/values.py": "the same",
     "cli/certificate.py": "nobody by itself: the name of this machine",
     "connectors/northbound/ua_server.py": "whoever the servers of the site file let in",
     "connectors/northbound/ua_connection.py": "nobody by itself: one connection of that server",
@@ -56,6 +62,7 @@ WIRE = {
 SPEAKERS = {
     "socket", "ssl", "http", "urllib", "ftplib", "smtplib", "imaplib", "telnetlib", "xmlrpc", "requests",
     "httpx", "aiohttp", "urllib3", "websockets", "paho", "asyncua", "uvicorn", "ntplib", "boto3", "psycopg",
+    "open61850",
 }  # fmt: skip
 CALLS = {"open_connection", "create_connection", "start_server", "create_server", "create_datagram_endpoint"}
 
