@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "release": "let go of a running plant for work on its controllers, and take it back",
     "certificate": "make and trust the certificates of OPC UA connections",
     "inputs": "show prices, weather, forecasts and announced outages that came from elsewhere",
+    "bill": "bill a month by what was measured, and say which prices it rests on",
     "historian": "show what the historian of a run holds, how large it is, and whether it is whole",
     "northbound": "show the registers of our own servers, how they do, what they refused",
     "alarms": "show the alarms of a running plant; acknowledge, reset, shelve them",

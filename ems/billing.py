@@ -145,7 +145,7 @@ def bill(
     given = [("import", import_kw), ("export", export_kw)]
     if reactive_kvar is not None:
         given.append(("reactive", reactive_kvar))
-    elif tariff.power_factor is not None or any(c.apparent for c in tariff.demand_charges):
+    elif tariff.bills_reactive:
         raise DataError("the tariff bills reactive power, and no series of it was given")
     used = {} if used_kw is None else used_kw
     for contract in tariff.contracts.energy:

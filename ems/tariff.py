@@ -114,6 +114,11 @@ class Tariff:
         return self.minimum_per_month > 0.0 or self.export_credit is not None
 
     @property
+    def bills_reactive(self) -> bool:
+        """Whether a bill needs to know the reactive power drawn from the grid."""
+        return self.power_factor is not None or any(c.apparent for c in self.demand_charges)
+
+    @property
     def rewards_import(self) -> bool:
         """Whether import may pay for itself, so that a plan would import and export at once."""
         owed = (c.source == IMPORT and c.minimum_kwh > 0.0 for c in self.contracts.energy)

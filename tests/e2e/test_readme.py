@@ -89,6 +89,11 @@ INSTEAD = (
         "SITE stands for a site with servers",
     ),
     (
+        r"ems bill SITE.*",
+        "ems bill demo --dir . --month 2026-03 --out march.json || test $? -eq 1",
+        "SITE stands for a site; of its month one day was read",
+    ),
+    (
         r"ems simulate SITE --inputs versions --days 7 --out study",
         "cp -r sites/demo study-site && printf '\\ninputs:\\n  market: {{kind: price, folder: inbox}}\\n' >> "
         "study-site/site.yaml && mkdir -p versions/market && printf 'time,issued_at,import_per_kwh\\n"
