@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import ssl
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -74,8 +75,8 @@ class FakeIed:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+    async def start(self, context: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=context)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -179,7 +180,7 @@ def spoiled(rng: random.Random, message: bytes) -> bytes:
     told from a right one by anybody, MMS having no check of its own.
     """
     inner, whole = message, True
-    if rng.random() < 0.7:
+    if message.startswith(pdu.SESSION_DATA) and rng.random() < 0.7:
         inner, whole = pdu.unwrap(message), False
         if rng.random() < 0.6:  # the outermost length is made right again
             outer = ber.decode_tlv(inner)
