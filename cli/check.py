@@ -24,9 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check every named site."""
     from cli._sites import find_site
-    from connectors.iec61850.package import iec61850_problems
-    from connectors.map_check import check_point_maps
-    from connectors.sunspec.faults import sunspec_problems
+    from connectors.problems import connection_problems
     from ems.errors import ConfigError
     from ems.site_schema import load_site
 
@@ -34,11 +32,7 @@ def run(args: argparse.Namespace) -> int:
     for path in [find_site(name) for name in args.site]:
         try:
             site = load_site(path)
-            if refused := [
-                *check_point_maps(site.connections),
-                *sunspec_problems(site),
-                *iec61850_problems(site),
-            ]:
+            if refused := connection_problems(site):
                 raise ConfigError([replace(p, file=str(path)) for p in refused])
         except ConfigError as error:
             count += len(error.problems)

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from cli.small_files import with_room
 from cli.supervisor import ChildSpec, Supervisor
 from cli.writing_permit import kept_copy, vouched
 from connectors.historian.live import LiveHistory
+from connectors.problems import connection_problems
 from connectors.sqlite_file import StoreError
 from connectors.stores.commissioning import read_record
 from connectors.stores.permit import require_commissioned
@@ -72,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     path = find_site(args.site)
     site = load_site(path)
     refuse_without_connections(site, str(path))
+    if refused := connection_problems(site):
+        raise ConfigError([replace(p, file=str(path)) for p in refused])
     if args.record is not None and not args.write:
         raise EmsError("--record: only with --write; in shadow nothing is written")
     record = None

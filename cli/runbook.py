@@ -19,10 +19,8 @@ def run(args: argparse.Namespace) -> int:
     """Print or write it."""
     from cli._sites import find_site
     from cli.runbook_text import runbook
-    from connectors.iec61850.package import iec61850_problems
-    from connectors.map_check import check_point_maps
+    from connectors.problems import connection_problems
     from connectors.stores.permit import file_hashes
-    from connectors.sunspec.faults import sunspec_problems
     from ems.errors import BadValue, ConfigError
     from ems.site_schema import load_site
 
@@ -31,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadValue(f"--out {out}: ends with {out.suffix or 'nothing'!r}; allowed: {', '.join(FORMS)}")
     path = find_site(args.site)
     site = load_site(path)
-    if refused := [*check_point_maps(site.connections), *sunspec_problems(site), *iec61850_problems(site)]:
+    if refused := connection_problems(site):
         raise ConfigError(refused)
     text = runbook(site, file_hashes(path))
     if out is None:

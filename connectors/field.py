@@ -14,7 +14,6 @@ from connectors import tls
 from connectors.device import Device, Health, OnEvent
 from connectors.expiry import EXPIRY_DAYS, ending
 from connectors.identity import Told
-from connectors.iec61850.package import iec61850_problems
 from connectors.link import Certified, Counting, DeviceLink, Explaining, WriteReply
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
@@ -25,7 +24,7 @@ from connectors.mqtt.client import MqttLink
 from connectors.opcua.client import OpcUaLink
 from connectors.opcua.security import located
 from connectors.point_map import PointCodec, point_codecs
-from connectors.sunspec.faults import sunspec_problems
+from connectors.problems import connection_problems
 from connectors.sunspec.link import RegisterWire, SunSpecLink
 from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
@@ -77,7 +76,7 @@ class FieldIO:
         commissioned: Mapping[str, Mapping[str, str]] | None = None,
         folder: Path = Path(),
     ) -> None:
-        if refused := [*sunspec_problems(site), *iec61850_problems(site)]:
+        if refused := connection_problems(site):
             raise ConfigError(refused)
         self._clock = clock
         self._on_event = on_event

@@ -9,6 +9,7 @@ import pytest
 
 from cli.check import protection
 from cli.check import run as check
+from cli.main import main
 from cli.runbook_wire import map_sections
 from connectors.field import FieldIO
 from connectors.map_check import check_point_maps
@@ -181,3 +182,6 @@ def test_package_that_is_missing_or_another_one_is_told_with_what_to_install(
     assert "pip install 'hybrid-ems[iec61850]'" in out
     with pytest.raises(ConfigError, match="hybrid-ems"):
         FieldIO(load_site(whole), clock=VirtualClock(T0))
+    assert main(["run", str(whole), "--dir", str(whole.parent / "data")]) == 2
+    assert "hybrid-ems[iec61850]" in capsys.readouterr().err
+    assert not (whole.parent / "data").exists()

@@ -1,0 +1,12 @@
+"""Everything that keeps the connections of a site from being worked with, whatever they speak."""
+
+from connectors.iec61850.package import iec61850_problems
+from connectors.map_check import check_point_maps
+from connectors.sunspec.faults import sunspec_problems
+from ems.errors import Problem
+from ems.site import Devices, Site
+
+
+def connection_problems(site: Site | Devices) -> list[Problem]:
+    """What the site file alone cannot know: `ems check` joins these to its own."""
+    return [*check_point_maps(site.connections), *sunspec_problems(site), *iec61850_problems(site)]
