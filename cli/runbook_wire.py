@@ -207,7 +207,8 @@ def _stamp(c: Connection) -> str:
     if c.protocol.wire.is_modbus:
         return "its arrival: registers carry no time"
     if c.protocol is Protocol.IEC_61850:
-        return "`t` of its data object where its clock is synchronised, else its arrival; ages by its arrival"
+        told = "told by reports, else polled" if c.reports is not None else "polled"
+        return f"`t` of its data object while its clock is synchronised, {told}; ages by its arrival"
     if c.mqtt is not None:
         return "the message's own stamp where its map names one, else its arrival"
     told = "told by subscription" if c.subscription is not None else "polled"

@@ -66,6 +66,26 @@ def parse_reference(text: str) -> Reference:
     return Reference(device, node, tuple(path.split(".")), fc)
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A report control block without a buffer."""
+
+    device: str
+    node: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.device}/{self.node}.{self.name} [RP]"
+
+
+def parse_block(text: str) -> Block:
+    """The parts of the reference of a report control block. Raises BadValue."""
+    found = _FORM.fullmatch(text.strip())
+    if found is None or "." in found[3] or found[4] != "RP":
+        raise BadValue("not LD/LN.block [RP], such as IED1LD0/LLN0.urcbMeas01 [RP]")
+    return Block(found[1], found[2], found[3])
+
+
 def reference_faults(address: str, data_type: str, *, writable: bool) -> Iterator[tuple[str, str]]:
     """What of a row of a point map cannot be worked with: (key, what is allowed)."""
     try:

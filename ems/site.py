@@ -439,6 +439,14 @@ class UaSubscription:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MmsReports:
+    """Which report control blocks of an IEC 61850 device tell us, and how often each tells everything."""
+
+    blocks: tuple[str, ...]  # references with [RP]
+    integrity_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """One device on the wire."""
 
@@ -465,4 +473,5 @@ class Connection:
     mqtt: MqttBroker | None = None
     tls: TlsFiles | None = None  # Modbus over TCP, IEC 61850; None: plain
     originator: str = "automatic_station"  # IEC 61850: who commands (orCat)
+    reports: MmsReports | None = None  # IEC 61850; None: everything is polled
     family: str = ""  # device family that its map is of; empty: a map of the site's own

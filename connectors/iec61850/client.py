@@ -3,17 +3,18 @@
 import asyncio
 import math
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from open61850 import data as iec
-from open61850.mms.pdu import ObjectName
+from open61850.mms.pdu import InformationReport, ObjectName
 
 from connectors.expiry import Expiry
 from connectors.iec61850.control import operate, order
 from connectors.iec61850.mms import Mms, ServiceFault, refusal
-from connectors.iec61850.places import Place, Surveyor, Unlike, Way, object_name
+from connectors.iec61850.places import Place, Spot, Surveyor, Unlike, object_name
+from connectors.iec61850.reports import Book, enable, heard
 from connectors.iec61850.transport import Transport
 from connectors.iec61850.values import (
     AccessFault,
@@ -31,7 +32,7 @@ from connectors.tls import Contexts, expiry_of, words_of
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
-from ems.iec61850_reference import ORIGINATORS, parse_reference
+from ems.iec61850_reference import ORIGINATORS, parse_block, parse_reference
 from ems.site import Connection
 from ems.telemetry import Quality
 
@@ -39,6 +40,8 @@ DOUBLE: dict[Raw | None, bool] = {1: False, 2: True}  # the others are on the wa
 LOOK_AGAIN_S = 10.0  # for points that the device did not hold as the map says
 ENVELOPE_BYTES = 200  # of a request or an answer around what it carries
 NAME_BYTES = 12  # of an object in a request, beside its name
+ABSENT = PointValue(None, Quality.DEVICE_BAD, None)
+Results = Mapping[ObjectName, iec.IECData | AccessFault | str]  # a text: why a whole request was refused
 TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
 
 
@@ -87,6 +90,11 @@ class Iec61850Link:
         self._number = 0  # ctlNum of the last command
         self._looked_s = 0.0
         self._counts = Counts()
+        self._reports = connection.reports
+        self._books: list[Book] = []
+        self._told: dict[str, tuple[Place, Book]] = {}  # points that are not asked for
+        self._unreported: list[str] = []  # blocks that do not report, and why
+        self._counted = 0  # reports of the connections before
 
     @property
     def connected(self) -> bool:
@@ -95,15 +103,19 @@ class Iec61850Link:
     @property
     def counts(self) -> dict[str, int]:
         """What the values of the last poll said beside being good, for the status row."""
-        return {
+        told = {
             "times_not_believed": self._counts.unsynchronised,
             "substituted_values": self._counts.substituted,
         }
+        if self._reports is not None:
+            told["reports"] = self._counted + sum(b.reports for b in self._books)
+            told["points_told"], told["blocks_refused"] = len(self._told), len(self._unreported)
+        return told
 
     async def connect(self) -> None:
         await self.disconnect()
         transport = await self._open()
-        mms = Mms(transport, self._timeout_s)
+        mms = Mms(transport, self._timeout_s, self._heard)
         try:
             await mms.associate()
             await self._survey(mms, self._codecs)
@@ -154,8 +166,33 @@ class Iec61850Link:
                 places.pop(point, None)
                 unlike[point] = str(error)
         self._places, self._unlike = places, unlike
-        self._requests = list(requests(places.values(), mms.pdu_bytes_max))
+        if self._reports is not None and self._mms is None:
+            await self._subscribe(mms, surveyor)
+        polled = [p for point, p in places.items() if point not in self._told]
+        self._requests = list(requests(polled, mms.pdu_bytes_max))
         self._looked_s = wall_s()
+
+    async def _subscribe(self, mms: Mms, surveyor: Surveyor) -> None:
+        """Have the points that are only read told; what no block tells is read. Raises LinkError.
+
+        Setpoints are read, so that what is read back after a write is never from before it.
+        """
+        assert self._reports is not None
+        self._unreported = []
+        for text in self._reports.blocks:
+            block, integrity_s = parse_block(text), self._reports.integrity_s
+            try:
+                book = await enable(mms, block, integrity_s, self._timeout_s, self._books)
+            except Unlike as error:
+                self._unreported.append(str(error))
+                continue
+            for codec in self._codecs:
+                point = codec.point.point
+                if codec.point.writable or point not in self._places or point in self._told:
+                    continue
+                place = surveyor.told(self._places[point], book.members)
+                if place is not None:
+                    self._told[point] = (place, book)
 
     async def identify(self) -> dict[str, str | None]:
         if not self._identity:
@@ -178,6 +215,7 @@ class Iec61850Link:
         mms = self._usable()
         results: dict[ObjectName, iec.IECData | AccessFault | str] = {}
         try:
+            self._check_books()
             if self._unlike and wall_s() - self._looked_s >= LOOK_AGAIN_S:
                 await self._survey(mms, [c for c in self._codecs if c.point.point in self._unlike])
             for names in self._requests:
@@ -189,40 +227,50 @@ class Iec61850Link:
             self._drop()
             raise LinkError(f"read: {error}") from None
         self._counts, self.refused = Counts(), dict(self._unlike)
-        return {c.point.point: self._value(c, results) for c in self._codecs}
+        now_s, out = wall_s(), {}
+        for codec in self._codecs:
+            point = codec.point.point
+            if point in self._told:
+                place, book = self._told[point]
+                out[point] = self._value(codec, place, book.values)._replace(age_s=book.age_s(now_s))
+            elif point in self._places:
+                out[point] = self._value(codec, self._places[point], results)
+            else:
+                out[point] = ABSENT
+        return out
 
-    def _value(
-        self, codec: PointCodec, results: dict[ObjectName, iec.IECData | AccessFault | str]
-    ) -> PointValue:
+    def _check_books(self) -> None:
+        """Raises LinkError where the device does not report any more as it should."""
+        for book in self._books:
+            book.check(wall_s())
+
+    def _value(self, codec: PointCodec, place: Place, results: Results) -> PointValue:
         point = codec.point.point
-        place = self._places.get(point)
-        if place is None:
-            return PointValue(None, Quality.DEVICE_BAD, None)
-        held = results[place.read]
-        if isinstance(held, AccessFault):
-            return self._refuse(point, f"{place.read}: {refusal(held.code)}")
-        if isinstance(held, str):
-            return self._refuse(point, f"{place.read}: {held}")
+        for spot in (place.value, place.quality, place.time):
+            told_so = None if spot is None else results.get(spot.held, "not told")
+            if isinstance(told_so, AccessFault | str):
+                why = told_so if isinstance(told_so, str) else refusal(told_so.code)
+                return self._refuse(point, f"{place.read}: {why}")
         stamp = None
         if place.time is not None:
-            told_at = down(held, place.time)
+            told_at = down(results, place.time)
             stamp = None if told_at is None else stamp_of(told_at)
             if stamp is None:
                 return self._refuse(point, f"{place.read}: t is no time")
         source = None if stamp is None else stamp.at
         self._counts.unsynchronised += stamp is not None and bool(stamp.doubt)
         if place.quality is not None:
-            quality = down(held, place.quality)
+            quality = down(results, place.quality)
             told = None if quality is None else quality_of(quality)
             if told is None:
                 return self._refuse(point, f"{place.read}: q is no quality")
             self._counts.substituted += told.is_substituted
             if told.quality is not Quality.GOOD:
-                value = None if told.quality is Quality.DEVICE_BAD else self._raw(codec, place, held)
+                value = None if told.quality is Quality.DEVICE_BAD else self._raw(codec, place, results)
                 meant = None if value is None else codec.from_raw(value).value
                 self.refused[point] = told.reason
                 return PointValue(meant, told.quality, source)
-        raw = self._raw(codec, place, held)
+        raw = self._raw(codec, place, results)
         if raw is None:
             wanted = "position, off or on" if place.is_double else codec.raw.name
             return self._refuse(point, f"{place.read}: no {wanted}, as there should be")
@@ -231,9 +279,9 @@ class Iec61850Link:
             return PointValue(None, Quality.NOT_FINITE, source)
         return PointValue(*codec.from_raw(raw), source)
 
-    def _raw(self, codec: PointCodec, place: Place, held: iec.IECData) -> bool | int | float | None:
+    def _raw(self, codec: PointCodec, place: Place, results: Results) -> bool | int | float | None:
         """The raw value in what was read; None where it is none of its type."""
-        value = down(held, place.value)
+        value = down(results, place.value)
         if value is None:
             return None
         if place.is_double:
@@ -293,15 +341,21 @@ class Iec61850Link:
     async def disconnect(self) -> None:
         self._drop()
 
+    def _heard(self, report: InformationReport) -> None:
+        heard(report, self._books)
+
     def _usable(self) -> Mms:
         if self._mms is None or self._mms.is_over:
+            why = "not connected" if self._mms is None else self._mms.broken or "it has hung up"
             self._drop()
-            raise LinkError("not connected")
+            raise LinkError(why)
         return self._mms
 
     def _drop(self) -> None:
         mms, self._mms = self._mms, None
         self._places, self._unlike, self._requests = {}, {}, []
+        self._told, self._counted = {}, self._counted + sum(b.reports for b in self._books)
+        self._books = []
         if mms is not None:
             mms.abort()
 
@@ -322,10 +376,11 @@ def requests(places: Iterable[Place], pdu_bytes_max: int) -> Iterable[list[Objec
         yield batch
 
 
-def down(held: iec.IECData, way: Way) -> iec.IECData | None:
-    """What is at the end of a way through structures; None where one is not built as it was."""
-    for index, count in way:
+def down(results: Results, spot: Spot) -> iec.IECData | None:
+    """What is at a spot; None where something on the way is not built as it was."""
+    held = results.get(spot.held)
+    for index, count in spot.way:
         if not isinstance(held, iec.StructureData) or len(held.members) != count:
             return None
         held = held.members[index]
-    return held
+    return held if isinstance(held, iec.DATA_TYPES) else None

@@ -5,7 +5,7 @@ quality and time come from one moment, and several attributes of one object cost
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from open61850 import data as iec
 from open61850.mms.pdu import ObjectName
@@ -23,6 +23,7 @@ MODELS = {
     3: "direct, enhanced security", 4: "select before operate, enhanced security",
 }  # fmt: skip
 SIZES = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
+DEPTH_OF_OBJECT = 3  # names of a data object: node, functional constraint, itself
 OVERHEAD_BYTES, TEXT_BYTES = 12, 259  # of a value on the wire, at most
 
 Way = tuple[tuple[int, int], ...]  # (member, of how many) in each structure on the way down
@@ -44,13 +45,22 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a value is: the way down in what is read, or told, under a name."""
+
+    held: ObjectName
+    way: Way
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """What is read for a point, and where in it its value, quality and time are."""
+    """What is read for a point, and where its value, quality and time are."""
 
     read: ObjectName
-    value: Way
-    quality: Way | None
-    time: Way | None
+    attribute: ObjectName  # the value itself
+    value: Spot
+    quality: Spot | None
+    time: Spot | None
     size: int  # bytes of what is read, at most
     write: ObjectName | None = None
     unsigned: bool = False
@@ -79,7 +89,7 @@ class Surveyor:
         if wrong := unlike(leaf, codec.raw.name):
             raise Unlike(wrong)
         write = object_name(reference, reference.path) if codec.point.writable else None
-        return _with(place, write=write, unsigned=_is_unsigned(leaf))
+        return replace(place, write=write, unsigned=_is_unsigned(leaf))
 
     async def _inside(self, reference: Reference, path: Sequence[str], fc: str) -> tuple[Place, MmsType]:
         """Where an attribute is, and its type."""
@@ -95,11 +105,41 @@ class Surveyor:
             if _has(inner, "q"):
                 part, at = inner, step
             node = inner
-        quality, time = _beside(part, "q"), _beside(part, "t")
+        read = object_name(reference, path[: at + 1], fc)
+        quality, time = _beside(read, part, "q"), _beside(read, part, "t")
         if quality is None and fc in TOLD_WITH_QUALITY:
             raise Unlike(f"no quality (q) in {name}")
-        read = object_name(reference, path[: at + 1], fc)
-        return Place(read, tuple(way[at:]), quality, time, size_of(part)), node
+        value = Spot(read, tuple(way[at:]))
+        return Place(read, object_name(reference, path, fc), value, quality, time, size_of(part)), node
+
+    def told(self, place: Place, members: Sequence[ObjectName]) -> Place | None:
+        """The place of a point among the members of a data set; None where not all of it is told.
+
+        Its time may be missing; it is then that of the report's arrival.
+        """
+        value = self._among(place.attribute, members)
+        quality = None if place.quality is None else self._among(_inner(place.read, "q"), members)
+        if value is None or (quality is None) is not (place.quality is None):
+            return None
+        time = None if place.time is None else self._among(_inner(place.read, "t"), members)
+        return replace(place, value=value, quality=quality, time=time)
+
+    def _among(self, name: ObjectName, members: Sequence[ObjectName]) -> Spot | None:
+        """Where an attribute is among members that are it, or hold it."""
+        labels = name.item.split("$")
+        held = self._types.get(ObjectName("$".join(labels[:DEPTH_OF_OBJECT]), name.domain))
+        nodes: list[MmsType] = []  # from the data object down to the attribute
+        for label in ("", *labels[DEPTH_OF_OBJECT:]):
+            held = held.component(label) if label and isinstance(held, StructureType) else held
+            if held is None or isinstance(held, str):
+                return None
+            nodes.append(held)
+        for step in range(len(nodes)):
+            member = ObjectName("$".join(labels[: DEPTH_OF_OBJECT + step]), name.domain)
+            if member in members:
+                below = zip(nodes[step:], labels[DEPTH_OF_OBJECT + step :], strict=False)
+                return Spot(member, tuple(_member(n, b) for n, b in below if isinstance(n, StructureType)))
+        return None
 
     async def _control(self, reference: Reference, codec: PointCodec) -> Place:
         name = object_name(reference, reference.path)
@@ -121,7 +161,7 @@ class Surveyor:
         double = codec.raw.name == "BOOLEAN" and not unlike(leaf, "Dbpos")
         if not double and (wrong := unlike(leaf, codec.raw.name)):
             raise Unlike(f"its status: {wrong}")
-        return _with(place, control=control, is_double=double, unsigned=_is_unsigned(held))
+        return replace(place, control=control, is_double=double, unsigned=_is_unsigned(held))
 
     async def _feedback(self, reference: Reference, inner: str) -> tuple[Place, MmsType]:
         """Where the status of a control is: stVal, or mxVal of an analogue one."""
@@ -197,22 +237,15 @@ def _member(held: StructureType, label: str) -> tuple[int, int]:
     return [n for n, _ in held.components].index(label), len(held.components)
 
 
-def _beside(held: MmsType, label: str) -> Way | None:
-    return (_member(held, label),) if isinstance(held, StructureType) and _has(held, label) else None
+def _beside(name: ObjectName, held: MmsType, label: str) -> Spot | None:
+    if not isinstance(held, StructureType) or not _has(held, label):
+        return None
+    return Spot(name, (_member(held, label),))
+
+
+def _inner(name: ObjectName, label: str) -> ObjectName:
+    return ObjectName(f"{name.item}${label}", name.domain)
 
 
 def _is_unsigned(held: MmsType) -> bool:
     return isinstance(held, PrimitiveType) and held.kind == "unsigned"
-
-
-def _with(
-    place: Place,
-    *,
-    write: ObjectName | None = None,
-    unsigned: bool = False,
-    control: Control | None = None,
-    is_double: bool = False,
-) -> Place:
-    return Place(
-        place.read, place.value, place.quality, place.time, place.size, write, unsigned, control, is_double
-    )

@@ -35,9 +35,14 @@ def access_results(content: bytes) -> list[iec.IECData | AccessFault]:
     lists = [t for t in ber.iter_tlvs(content) if t.tag == RESULTS]
     if len(lists) != 1:
         raise MmsProtocolError(f"{len(lists)} lists of results")
+    return values_of(lists[0].value)
+
+
+def values_of(content: bytes) -> list[iec.IECData | AccessFault]:
+    """A list of results, in order. Raises BerError and MmsProtocolError."""
     return [
         AccessFault(ber.decode_integer(t.value)) if t.tag == FAILURE else strict(t.tag, t.value)
-        for t in ber.iter_tlvs(lists[0].value)
+        for t in ber.iter_tlvs(content)
     ]
 
 

@@ -86,8 +86,9 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
         draft.add((*loc, "tls"), "a value", f"no tls with {c.protocol}")
     if c.protocol.wire.is_modbus and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")
-    if c.protocol is not Protocol.IEC_61850 and "originator" in c.model_fields_set:
-        draft.add((*loc, "originator"), repr(c.originator), f"no originator with {c.protocol}")
-    elif c.protocol is Protocol.IEC_61850 and c.stamps_sampled:
+    for key in ("originator", "reports"):
+        if c.protocol is not Protocol.IEC_61850 and key in c.model_fields_set:
+            draft.add((*loc, key), "a value", f"no {key} with {c.protocol}")
+    if c.protocol is Protocol.IEC_61850 and c.stamps_sampled:
         why = "its times are those of changes"
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}", why)

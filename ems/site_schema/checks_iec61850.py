@@ -1,9 +1,10 @@
-"""IEC 61850 connections: references of points and identities, and the port."""
+"""IEC 61850 connections: references of points, identities and report control blocks, and the port."""
 
 from ems.errors import BadValue
-from ems.iec61850_reference import PORT, PORT_TLS, parse_reference, reference_faults
-from ems.site import Protocol
-from ems.site_schema.draft import PlacedPoint
+from ems.iec61850_reference import PORT, PORT_TLS, parse_block, parse_reference, reference_faults
+from ems.site import MmsReports, Protocol
+from ems.site_schema.checks_opcua import check_proofs
+from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.forms_maps import IdentityForm
 from ems.site_schema.text import Loc
@@ -16,6 +17,32 @@ def port_of(form: ConnectionForm) -> int:
     if form.port is None and form.protocol is Protocol.IEC_61850:
         return PORT if form.tls is None else PORT_TLS
     return 0 if form.port is None else form.port
+
+
+def check_iec61850(draft: Draft) -> None:
+    """Report control blocks of each connection: named once, and told often enough."""
+    for connection_id, form in draft.connections.items():
+        if form.protocol is not Protocol.IEC_61850 or form.reports is None:
+            continue
+        loc: Loc = ("connections", connection_id, "reports")
+        first: set[str] = set()
+        for index, text in enumerate(form.reports.blocks):
+            try:
+                block = str(parse_block(text))
+            except BadValue as error:
+                draft.add((*loc, "blocks", index), repr(text), "a report control block", str(error))
+                continue
+            if block in first:
+                draft.add((*loc, "blocks", index), repr(text), "each block once")
+            first.add(block)
+        check_proofs(draft, connection_id, (*loc, "integrity_s"), form.reports.integrity_s, "")
+
+
+def mms_reports(form: ConnectionForm) -> MmsReports | None:
+    """Report control blocks of a connection; None where it is polled."""
+    if form.reports is None:
+        return None
+    return MmsReports(blocks=tuple(form.reports.blocks), integrity_s=form.reports.integrity_s)
 
 
 def iec61850_row(placed: PlacedPoint) -> None:

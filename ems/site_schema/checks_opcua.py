@@ -104,6 +104,18 @@ def _subscription(draft: Draft, loc: Loc, connection_id: str, form: ConnectionFo
             f"publishing_s, {asked.publishing_s:g} s, or more",
         )
     longest_s = asked.keep_alive_s + asked.publishing_s
+    check_proofs(draft, connection_id, (*loc, "subscription", "keep_alive_s"), longest_s, "publishing_s")
+
+
+def check_proofs(draft: Draft, connection_id: str, loc: Loc, longest_s: float, beside: str) -> None:
+    """Values that are told must be proved before they are taken for old, or their device for lost.
+
+    Parameters
+    ----------
+    loc : of the key that says how often they are proved.
+    longest_s : between two proofs, together with the key `beside`, where there is one.
+    """
+    together = f" together with {beside}" if beside else ""
     cycle_s = draft.dispatch.cycle_s if draft.dispatch is not None else 1.0
     allowed_s = LOST_RATIO * max(LOST_S, LOST_CYCLES * cycle_s)
     watched = sorted(
@@ -111,17 +123,18 @@ def _subscription(draft: Draft, loc: Loc, connection_id: str, form: ConnectionFo
     )
     if watched and longest_s > allowed_s:
         draft.add(
-            (*loc, "subscription", "keep_alive_s"),
-            f"{longest_s:g} s together with publishing_s",
+            loc,
+            f"{longest_s:g} s{together}",
             f"{allowed_s:g} s or less",
             f"{', '.join(watched)} would be taken for lost while nothing changes",
         )
     for placed in draft.points:
         if placed.connection_id == connection_id and placed.form.age_s_max <= longest_s:
+            keys = f"{loc[-1]} and {beside}" if beside else str(loc[-1])
             placed.document.add(
                 (*placed.loc, "age_s_max"),
                 f"{placed.form.age_s_max:g} s",
-                f"more than keep_alive_s and publishing_s of {connection_id!r} together, {longest_s:g} s",
+                f"more than {keys} of {connection_id!r}{' together' if beside else ''}, {longest_s:g} s",
                 "a value that does not change is proved so often",
             )
 

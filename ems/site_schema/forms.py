@@ -199,6 +199,13 @@ class UaSubscriptionForm(Form):
     queue: Annotated[int, Field(ge=1, le=1000)] = 4
 
 
+class MmsReportsForm(Form):
+    """Report control blocks that an IEC 61850 device tells us by."""
+
+    blocks: list[Text] = Field(min_length=1, description="references, such as IED1LD0/LLN0.urcbMeas01 [RP]")
+    integrity_s: SecondsPositive = Field(default=1.0, description="how often each tells everything (IntgPd)")
+
+
 class ConnectionForm(Form):
     """One device on the wire."""
 
@@ -228,6 +235,7 @@ class ConnectionForm(Form):
     originator: Literal[
         "bay", "station", "remote", "automatic_bay", "automatic_station", "automatic_remote"
     ] = Field(default="automatic_station", description="iec61850: who commands (orCat)")
+    reports: MmsReportsForm | None = Field(default=None, description="iec61850; left out: it is polled")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text | None = Field(default=None, description="point map file, relative to this file")
     family: Id | None = Field(default=None, description="device family, instead of a map")

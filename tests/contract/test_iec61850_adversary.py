@@ -274,7 +274,8 @@ async def test_reports_nobody_asked_for_are_passed_over_and_a_flood_is_refused(r
     report = served.information_report([iec.VisibleStringData("x")], list_name="RPT")
     rig.ied.reports = [report] * 5
     assert (await rig.link.read())["dev.p"].value == RIGHT["dev.p"]
-    rig.ied.reports = [report] * 100
+    cause = served.information_report([iec.IntData(1)], variables=[pdu.ObjectName("LastApplError")])
+    rig.ied.reports = [cause] * 100
     with pytest.raises(LinkError, match="flood"):
         await rig.link.read()
 
@@ -359,7 +360,7 @@ async def test_device_that_hung_up_meanwhile_is_not_written_to(rig):
     await rig.ied.stop()
     await wall_sleep(0.05)
     ((outcome, why),) = await rig.write(("set", 9.0))
-    assert (outcome, why) == (WriteOutcome.NOT_SENT, "not connected")
+    assert (outcome, why) == (WriteOutcome.NOT_SENT, "it has hung up between messages")
     await rig.ied.start()
 
 

@@ -37,6 +37,10 @@ GET = {
     "bool": lib.IedServer_getBooleanAttributeValue,
     "dbpos": lib.IedServer_getBitStringAttributeValue,
 }
+DATA_SETS = {
+    "Objects": ("MMXU1$MX$TotW", "MMXU1$MX$PhV", "ZBAT1$MX$Soc"),
+    "Parts": ("GGIO1$ST$IntIn1$stVal", "GGIO1$ST$IntIn1$q", "GGIO1$ST$Ind1$stVal", "GGIO1$SP$WSet"),
+}
 STATUS = {  # kind of control -> (its status, how that is told, how the value of a command is read)
     "An": ("mxVal.f", "float", lambda v: lib.MmsValue_toFloat(lib.MmsValue_getElement(v, 0))),
     "Sp": ("stVal", "bool", lib.MmsValue_getBoolean),
@@ -92,7 +96,8 @@ class Device:
         def node(name: str) -> Any:
             return lib.toModelNode(lib.LogicalNode_create(name, ld))
 
-        named = node("LLN0")
+        first = lib.LogicalNode_create("LLN0", ld)
+        named = lib.toModelNode(first)
         lib.CDC_ENS_create("Mod", named, 0)
         dpl = lib.CDC_OPTION_DPL_SERNUM | lib.CDC_OPTION_DPL_SWREV | lib.CDC_OPTION_DPL_MODEL
         lib.CDC_DPL_create("PhyNam", node("LPHD1"), dpl)
@@ -111,7 +116,23 @@ class Device:
             lib.CDC_DPC_create(f"Dp{name}", ggio, 0, ORIGIN | made)
             lib.CDC_INC_create(f"In{name}", ggio, 0, ORIGIN | made)
             self.controls += [(f"{kind}{name}", told) for kind in STATUS]
+        self.reporting(first)
         self.server = lib.IedServer_create(self.model)
+
+    def reporting(self, node: Any) -> None:
+        """Blocks that report whole objects, and single attributes."""
+        for name, members in DATA_SETS.items():
+            held = lib.DataSet_create(name, node)
+            for member in members:
+                self.kept.append(lib.DataSetEntry_create(held, member, -1, None))
+        every = (
+            lib.TRG_OPT_DATA_CHANGED | lib.TRG_OPT_QUALITY_CHANGED | lib.TRG_OPT_INTEGRITY | lib.TRG_OPT_GI
+        )
+        options = lib.RPT_OPT_SEQ_NUM
+        for name, held in (("urcbObjects", "Objects"), ("urcbParts", "Parts")):
+            self.kept.append(
+                lib.ReportControlBlock_create(name, node, name, False, held, 1, every, options, 0, 0)
+            )
 
     def node(self, reference: str) -> Any:
         found = lib.IedModel_getModelNodeByObjectReference(self.model, reference)

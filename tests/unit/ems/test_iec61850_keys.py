@@ -107,10 +107,46 @@ def test_row_that_cannot_be_is_refused_at_its_key(tmp_path, name, point, key, wh
         ("    stamps_sampled: true\n", "stamps_sampled"),
         ("    serial: {device: /dev/ttyS0}\n", "serial"),
         ("    originator: nobody\n", "originator"),
+        ("    subscription: {queue: 2}\n", "subscription"),
     ],
 )
 def test_keys_of_others_are_refused(tmp_path, more, key):
     assert f"connections.bess_controller.{key}" in problem(tmp_path, POINT, more=more)
+
+
+REPORTS = "    reports: {blocks: [IED1LD0/LLN0.urcbMeas01 [RP]], integrity_s: 2}\n"
+
+
+def test_blocks_that_report_are_named_by_reference(tmp_path):
+    told = REPORTS.replace("IED1LD0/LLN0.urcbMeas01 [RP]", '"IED1LD0/LLN0.urcbMeas01 [RP]"')
+    reports = devices(tmp_path, BLOCKS[0] + told, BLOCKS[1]).reports
+    assert reports is not None
+    assert (reports.blocks, reports.integrity_s) == (("IED1LD0/LLN0.urcbMeas01 [RP]",), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("inside", "where", "why"),
+    [
+        ('blocks: ["IED1LD0/LLN0.brcbMeas01 [BR]"]', "reports.blocks", "LD/LN.block [RP]"),
+        ('blocks: ["IED1LD0/LLN0.a.b [RP]"]', "reports.blocks", "LD/LN.block [RP]"),
+        ('blocks: ["A/LLN0.a [RP]", "A/LLN0.a  [RP]"]', "reports.blocks", "each block once"),
+        ("blocks: []", "reports.blocks", ""),
+        ('blocks: ["A/LLN0.a [RP]"], integrity_s: 3', "points.p_kw.age_s_max", "more than integrity_s"),
+    ],
+)
+def test_reports_that_cannot_be_are_refused(tmp_path, inside, where, why):
+    told = problem(tmp_path, POINT, more=f"    reports: {{{inside}}}\n")
+    assert where in told
+    assert why in told
+
+
+def test_reports_of_a_meter_come_before_it_is_taken_for_lost(whole):
+    text = whole.read_text().replace(
+        "host: 192.0.2.31\n", "host: 192.0.2.31\n    reports: {blocks: ['A/L.b [RP]'], integrity_s: 2.5}\n"
+    )
+    whole.write_text(text)
+    with pytest.raises(ConfigError, match="would be taken for lost"):
+        load_site(whole)
 
 
 def test_two_points_of_one_attribute_are_refused(tmp_path):
