@@ -51,6 +51,7 @@ WIRE = {
     "connectors/iec61850/control.py": "the same",
     "connectors/iec61850/places.py": "the same",
     "connectors/iec61850/values.py": "the same",
+    "connectors/iec61850/reports.py": "the same",
     "cli/certificate.py": "nobody by itself: the name of this machine",
     "connectors/northbound/ua_server.py": "whoever the servers of the site file let in",
     "connectors/northbound/ua_connection.py": "nobody by itself: one connection of that server",
