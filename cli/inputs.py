@@ -61,14 +61,15 @@ def run(args: argparse.Namespace) -> int:
         if args.at is not None:
             raise EmsError("--look: found --at too; allowed: one of them")
         look_once(site, path.parent, args.dir)
-    at = SystemClock().now() if args.at is None else _time(args.at)
+    now = SystemClock().now()
+    at = now if args.at is None else _time(args.at)
     with closing(InputReader(args.dir)) as reader:
-        states = [input_state(reader, p, at) for p in site.inputs]
+        states = [input_state(reader, p, at, now) for p in site.inputs]
     console = Console()
     console.print(_table(states, at))
     for line in _lines(states):
         console.print(line, soft_wrap=True, markup=False, highlight=False)
-    return 1 if any(s.late or s.refused for s in states) else 0
+    return 1 if any(s.late or s.ahead or s.refused for s in states) else 0
 
 
 def look_once(site: Site, folder: Path, directory: Path) -> list[InputLook]:
@@ -144,7 +145,7 @@ def _table(states: list[InputState], at: datetime) -> Table:
 
 
 def _state(s: InputState) -> str:
-    return "late" if s.late else "refused" if s.refused else "ok"
+    return "late" if s.late else "clock was ahead" if s.ahead else "refused" if s.refused else "ok"
 
 
 def _lines(states: list[InputState]) -> Iterator[str]:
@@ -152,6 +153,10 @@ def _lines(states: list[InputState]) -> Iterator[str]:
         name = s.params.id
         if s.late:
             yield f"{name}: late: {s.late}; instead: {instead(s.params.kind)}"
+        if s.ahead:
+            yield f"{name}: {s.ahead}"
+        for look in [x for x in s.looks if x.version is not None and x.detail][:SHOWN]:
+            yield f"{name}: version {look.version}, {look.at:%m-%d %H:%M}: {look.detail}"
         if s.failed is not None:
             yield f"{name}: {s.failed.at:%m-%d %H:%M}: {s.failed.detail}"
         for look in [x for x in s.looks if x.outcome == "refused"][:SHOWN]:

@@ -48,7 +48,7 @@ class Teller:
             for feed in self._keeper.feeds:
                 params = feed.params
                 fields = input_row(
-                    input_state(self._reader, params, now),
+                    input_state(self._reader, params, now, now),
                     self._keeper.trouble.get(params.id, ""),
                     taken_away=isinstance(feed.source, DropFolder) and not feed.source.put_aside(),
                 )

@@ -173,6 +173,7 @@ class InputVersion:
     series: Mapping[str, UniformSeries] = field(default_factory=dict)
     outages: tuple[AnnouncedOutage, ...] = ()
     id: int = 0
+    ahead_s: float = 0.0  # its source told a time of issue so much after it arrived; that is its issue then
 
     @property
     def span(self) -> tuple[datetime, datetime]:

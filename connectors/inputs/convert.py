@@ -44,6 +44,7 @@ class _Reading:
     arrived: datetime
     problems: list[Problem] = field(default_factory=list)
     bad: int = 0
+    ahead_s: float = 0.0  # of the time of issue that is furthest to come
 
     def refuse(self, row: Row | None, key: str, found: object, allowed: str, why: str = "") -> None:
         self.bad += 1
@@ -101,6 +102,7 @@ def read_version(
         issued_at=arrived if issued is None else issued,
         issued_told=issued is not None,
         arrived_at=arrived,
+        ahead_s=reading.ahead_s,
         source=name,
         sha256=hashlib.sha256(raw).hexdigest(),
         series=series,
@@ -178,7 +180,9 @@ def _time_of_issue(
         allowed = f"a time of issue that is over, by {reading.arrived:%Y-%m-%d %H:%M} UTC"
         reading.refuse(row, place, cell, allowed, "another zone, or a wrong clock?")
         return None
-    return when
+    # Nothing that is kept is still to be issued: it would become the newest later, with nobody saying so.
+    reading.ahead_s = max(reading.ahead_s, (when - reading.arrived).total_seconds())
+    return min(when, reading.arrived)
 
 
 def _series(reading: _Reading, times: InputTimes) -> dict[str, UniformSeries]:

@@ -21,6 +21,7 @@ class InputState:
     late: str
     failing_since: datetime | None  # every look failed since then; None: the last did not
     looks: tuple[InputLook, ...]  # newest first
+    ahead: str = ""  # what came last is stamped later than now, as our clock was ahead
 
     @property
     def refused(self) -> InputLook | None:
@@ -34,13 +35,16 @@ class InputState:
         return self.looks[0] if self.looks and self.looks[0].outcome == "failed" else None
 
 
-def input_state(reader: InputReader, params: InputParams, at: datetime) -> InputState:
-    """How an input does at `at`. Raises StoreError."""
+def input_state(
+    reader: InputReader, params: InputParams, at: datetime, now: datetime | None = None
+) -> InputState:
+    """How an input does at `at`; `now`: what is stamped later is told. Raises StoreError."""
     version = reader.newest(params.id, at)
     seen = reader.seen_at(params.id, at)
     age_s = None if version is None else version_age_s(version, seen, at)
     reaches = reader.reaches(params.id, at)
     since = reader.failing_since(params.id, at)
+    ahead = None if now is None else reader.ahead(params.id, now)
     return InputState(
         params=params,
         version=version,
@@ -49,6 +53,14 @@ def input_state(reader: InputReader, params: InputParams, at: datetime) -> Input
         late=lateness(params, age_s, reaches, at) or _failing(params, since, at),
         failing_since=since,
         looks=tuple(reader.looks(params.id, at, LOOKS)),
+        ahead="" if ahead is None else _ahead(*ahead),
+    )
+
+
+def _ahead(number: int, arrived: datetime) -> str:
+    return (
+        f"version {number} is stamped {arrived:%Y-%m-%d %H:%M} UTC, later than now: our clock was ahead. "
+        "It counts from then on, and as older than what comes before; drop it again, or wait for the next"
     )
 
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ FILE = "inputs.sqlite"
 KEEP = timedelta(days=400)  # versions, with the bytes they came in
 KEEP_LOOKS = timedelta(days=100)
 SEEN = ("taken", "older", "same")
+CLOCK_SET = datetime(2025, 1, 1, tzinfo=UTC)  # a clock that tells less was never set
 INPUTS = Schema(
     name="inputs",
     application_id=0x454D5349,  # "EMSI"
@@ -48,7 +49,7 @@ INPUTS = Schema(
         id INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival
         input TEXT NOT NULL,
         issued_ms INTEGER NOT NULL,
-        issued_told INTEGER NOT NULL,  -- 0: nobody told it, it is when it arrived
+        issued_told INTEGER NOT NULL,  -- 0: nobody told it; when it arrived, if not later than the next
         arrived_ms INTEGER NOT NULL,
         first_ms INTEGER NOT NULL,  -- what it tells of: [first, end)
         end_ms INTEGER NOT NULL,
@@ -100,7 +101,9 @@ class InputStore:
         """Store a version with the bytes it came in, unless it tells just what the newest one tells.
 
         An issue that is older than the newest one is kept, as `older`: it replaces nothing. Of one time of
-        issue what came last counts. What came while our clock was ahead says nothing of what is known now.
+        issue what came last counts. What came while our clock was ahead says nothing of what is known
+        now, and counts as older than what comes now: it would become the newest by itself when its stamp is
+        reached. The look says so.
 
         Raises
         ------
@@ -111,8 +114,11 @@ class InputStore:
             issued_ms = to_ms(version.issued_at)
             newest = self._last(version, None)
             before = self._last(version, issued_ms) if version.issued_told else newest
+            if before is None and version.ahead_s > 0.0:  # told again, and again stamped as it came
+                before = newest
             if before is not None and before[2] == content:
                 return self._looked(version, "same", before[0])
+            detail = "; ".join(filter(None, (_ahead(version), self._put_back(version))))
             first, end = version.span
             row = (
                 version.input, issued_ms, version.issued_told, to_ms(version.arrived_at), to_ms(first),
@@ -124,7 +130,24 @@ class InputStore:
                 row,
             ).lastrowid
             older = newest is not None and issued_ms < newest[1]
-            return self._looked(version, "older" if older else "taken", number)
+            return self._looked(version, "older" if older else "taken", number, detail)
+
+    def _put_back(self, version: InputVersion) -> str:
+        """Have what came before be no newer, where nobody told when it was issued; says which it was."""
+        now_ms = to_ms(version.arrived_at)
+        if version.arrived_at < CLOCK_SET:
+            return ""
+        rows = self._db.execute(
+            "SELECT id, arrived_ms FROM version WHERE input = ? AND issued_ms > ? AND NOT issued_told "
+            "ORDER BY id",
+            (version.input, now_ms),
+        ).fetchall()
+        self._db.executemany("UPDATE version SET issued_ms = ? WHERE id = ?", [(now_ms, n) for n, _ in rows])
+        if not rows:
+            return ""
+        first, last = rows[0], rows[-1]
+        which = f"version {first[0]}" if first == last else f"versions {first[0]} to {last[0]}"
+        return f"our clock was ahead: {which}, stamped {from_ms(last[1]):%Y-%m-%d %H:%M} UTC, counts as older"
 
     def _last(self, version: InputVersion, issued_ms: int | None) -> tuple[int, int, str] | None:
         """Number, issue [ms] and content of the last that is known by now, of one told issue or of all."""
@@ -137,10 +160,11 @@ class InputStore:
         ).fetchone()
         return row
 
-    def _looked(self, version: InputVersion, outcome: str, number: int | None) -> InputLook:
+    def _looked(self, version: InputVersion, outcome: str, number: int | None, detail: str = "") -> InputLook:
         look = InputLook(
-            input=version.input, at=version.arrived_at, outcome=outcome, file=version.source, version=number
-        )
+            input=version.input, at=version.arrived_at, outcome=outcome, detail=detail, file=version.source,
+            version=number,
+        )  # fmt: skip
         self._put(look)
         return look
 
@@ -250,6 +274,13 @@ class InputReader:
         """The version in force at `at`. Raises StoreError."""
         rows = self._file.rows(_BY_THEN + _NEWEST, (input_id, to_ms(at), to_ms(at), 1))
         return _unpacked(rows[0]) if rows else None
+
+    def ahead(self, input_id: str, now: datetime) -> tuple[int, datetime] | None:
+        """Number and arrival of what came last, where that is stamped later than now. Raises StoreError."""
+        rows = self._file.rows(
+            "SELECT id, arrived_ms FROM version WHERE input = ? ORDER BY id DESC LIMIT 1", (input_id,)
+        )
+        return (rows[0][0], from_ms(rows[0][1])) if rows and rows[0][1] > to_ms(now) else None
 
     def reaches(self, input_id: str, at: datetime) -> datetime | None:
         """How far ahead it was told at `at`. Raises StoreError."""
@@ -364,6 +395,12 @@ def statuses(directory: Path) -> Mapping[str, StatusRow]:
     """Status rows of a folder's file, opened and closed. Raises StoreError."""
     with closing(InputReader(directory)) as reader:
         return reader.statuses()
+
+
+def _ahead(version: InputVersion) -> str:
+    if version.ahead_s <= 0.0:
+        return ""
+    return f"its time of issue is {version.ahead_s:.0f} s ahead of our clock: it counts from when it came"
 
 
 def _packed(version: InputVersion) -> bytes:

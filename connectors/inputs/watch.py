@@ -36,7 +36,7 @@ def input_row(state: InputState, trouble: str, *, taken_away: bool = False) -> d
         "issued_at": None if version is None else version.issued_at.isoformat(),
         "age_s": state.age_s,
         "reaches": None if state.reaches is None else state.reaches.isoformat(),
-        "late": state.late,
+        "late": state.late or state.ahead,
         "failed": "" if failed is None else failed.detail,
         "refused": "" if refused is None else f"{refused.file}: {refused.detail}",
         "trouble": trouble,
