@@ -136,11 +136,13 @@ class FuelDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistorianParams:
-    """What the historian keeps of readings."""
+    """What the historian keeps of readings and audit rows."""
 
-    recent_h: float = 2.0  # younger ones stay in its file
+    recent_h: float = 2.0  # younger readings stay in its file
     disk_gb: float = 8.0  # of the long-term store; beyond it the oldest readings are given up
     flash_tb: float = 30.0  # may be written to this disk in five years
+    audit_recent_h: float = 72.0  # younger audit rows stay in its file
+    audit_keep_days: int | None = None  # packed ones that are older are removed; None: none ever is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from connectors.historian.audit.reader import AuditRows
 from connectors.historian.readings import Readings
 from connectors.historian.schema import ARCHIVE, HISTORY, QUALITIES
 from connectors.json_codec import loads
@@ -23,12 +24,14 @@ from ems.telemetry import Reading
 class SqliteHistoryReader:
     """`ems.ports.HistoryReader` on the historian's file; a file that is not there yet reads as empty.
 
-    Every method is one short query. Raises StoreError where the file is of another kind or version.
+    Every method is one short query, and files of the long-term store where the past is asked for. Raises
+    StoreError where the file is of another kind or version.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = ReadOnlyFile(path, HISTORY)
         self._readings = Readings(self._file, path.parent / ARCHIVE)
+        self._audit = AuditRows(self._file, path.parent / ARCHIVE)
 
     def latest(self) -> Mapping[str, Reading]:
         """The newest reading of each point."""
@@ -80,47 +83,16 @@ class SqliteHistoryReader:
         self, start: datetime, end: datetime, point: str | None, limit: int
     ) -> Sequence[CommandRecord]:
         """Commands and refusals in [start, end), newest first: what was commanded and why."""
-        wanted = "" if point is None else " AND point_id = (SELECT id FROM point WHERE name = :point)"
-        rows = self._file.rows(
-            f"""
-            SELECT r.at_ms, p.name, r.value, r.cause, r.reason, r.owner, r.plan_id, r.epoch, r.seq,
-                   r.limits_hash, r.code, o.outcome, o.detail
-            FROM (
-                SELECT at_ms, boot, n, point_id, value, cause, reason, owner, plan_id, epoch, seq,
-                       limits_hash, NULL AS code
-                FROM command WHERE at_ms >= :start AND at_ms < :end{wanted}
-                UNION ALL
-                SELECT at_ms, boot, n, point_id, value, cause, reason, '', NULL, 0, 0, '', code
-                FROM refusal WHERE at_ms >= :start AND at_ms < :end{wanted}
-                ORDER BY at_ms DESC, boot DESC, n DESC LIMIT :limit
-            ) r
-            JOIN point p ON p.id = r.point_id
-            LEFT JOIN outcome o ON o.boot = r.boot AND o.epoch = r.epoch AND o.seq = r.seq AND r.code IS NULL
-            ORDER BY r.at_ms DESC, r.boot DESC, r.n DESC
-            """,  # noqa: S608 (`wanted` is one of two constants)
-            {"start": to_ms(start), "end": to_ms(end), "point": point, "limit": limit},
-        )
+        rows = self._audit.commands(to_ms(start), to_ms(end), point, limit)
         return [_command_record(row) for row in rows]
 
     def writes(self, point: str, start: datetime, end: datetime, count_max: int) -> int:
         """How often a point was written in [start, end), counted no further than `count_max`."""
-        rows = self._file.rows(
-            "SELECT count(*) FROM (SELECT 1 FROM command WHERE at_ms >= :start AND at_ms < :end "
-            "AND point_id = (SELECT id FROM point WHERE name = :point) LIMIT :most)",
-            {"start": to_ms(start), "end": to_ms(end), "point": point, "most": count_max},
-        )
-        return int(rows[0][0]) if rows else 0
+        return self._audit.writes(point, to_ms(start), to_ms(end), count_max)
 
     def events(self, start: datetime, end: datetime, kind: str | None, limit: int) -> Sequence[EventRecord]:
         """Events in [start, end), newest first; `kind` picks one kind, or with a dot at its end a family."""
-        begins = kind is not None and kind.endswith(".")
-        rows = self._file.rows(
-            "SELECT at_ms, kind, fields FROM event "
-            "WHERE at_ms >= :start AND at_ms < :end AND (:kind IS NULL OR kind = :kind "
-            "OR (:begins AND substr(kind, 1, length(:kind)) = :kind)) "
-            "ORDER BY at_ms DESC, boot DESC, n DESC LIMIT :limit",
-            {"start": to_ms(start), "end": to_ms(end), "kind": kind, "begins": begins, "limit": limit},
-        )
+        rows = self._audit.events(to_ms(start), to_ms(end), kind, limit)
         return [EventRecord(at=from_ms(ms), kind=k, fields=json.loads(fields)) for ms, k, fields in rows]
 
     def statuses(self) -> Mapping[str, StatusRow]:

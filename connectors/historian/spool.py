@@ -6,12 +6,16 @@ are told apart by their time as well, for a file that was put back to what it wa
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from connectors.historian.archive.reader import ArchiveReader
+from connectors.historian.audit.file import Opening
+from connectors.historian.audit.ledger import AUDIT
+from connectors.historian.audit.reader import AuditArchive
+from connectors.historian.audit.table import COLUMNS
 from connectors.historian.schema import ARCHIVE, HISTORY, QUALITIES, SPOOLED
 from connectors.sqlite_file import ReadOnlyFile, from_ms
 
@@ -95,6 +99,7 @@ class Spool:
     def __init__(self, path: Path) -> None:
         self._file = ReadOnlyFile(path, HISTORY)
         self._archive = ArchiveReader(path.parent / ARCHIVE)
+        self._audit = AuditArchive(path.parent / ARCHIVE / AUDIT)
         self._names: dict[int, str] = {}
         self._is_there = False
 
@@ -117,6 +122,11 @@ class Spool:
 
     def at_ms(self, boot: int, seq: int) -> int | None:
         """When about a row was recorded: the time of the next snapshot [ms since 1970 UTC]."""
+        opening = self._opening(boot)
+        if opening is not None and seq <= (reach := self._audit.reach(opening)):
+            if (found := self._audit.snapshot_from(opening, seq)) is not None:
+                return found
+            seq = reach + 1
         rows = self._file.rows(
             "SELECT a FROM spool WHERE boot = ? AND seq >= ? AND kind = ? ORDER BY seq LIMIT 1",
             (boot, seq, SPOOLED["readings"]),
@@ -131,14 +141,16 @@ class Spool:
             "SELECT a FROM spool WHERE boot = ? AND seq < ? AND kind = ? ORDER BY seq DESC LIMIT 1",
             (boot, seq, SPOOLED["readings"]),
         )
-        return int(rows[0][0]) if rows else head.opened_ms
+        opening = self._opening(boot)
+        found = None if opening is None else self._audit.snapshot_before(opening, seq)
+        return max([int(rows[0][0]) if rows else head.opened_ms, *([] if found is None else [found])])
 
-    def first_since(self, boot: int, at_ms: int, head: Head) -> int:
+    def first_since(self, boot: int, at_ms: int, head: Head, low: int = 1) -> int:
         """The first number of a boot from a time on, by `time_of`; one more than the last: all are older.
 
-        Times of snapshots ascend in a boot.
+        Times of snapshots ascend in a boot. Numbers before `low` are older.
         """
-        low, high = 1, head.last + 1
+        high = head.last + 1
         while low < high:
             middle = (low + high) // 2
             if self.time_of(boot, middle, head) < at_ms:
@@ -162,12 +174,37 @@ class Spool:
             for name, kind in SPOOLED.items()
             for key, record in self._bodies(name, span.boot, by_kind.get(kind, ()))
         }
+        told = {seq: bodies[key] for seq, key in found.items() if key in bodies}
+        told |= self._packed(span, told.keys())
         out = []
         for seq in range(span.first, span.last + 1):
-            body = bodies.get(found[seq]) if seq in found else None
-            head, at_ms, values = ({"kind": "gone"}, None, None) if body is None else body
+            head, at_ms, values = told.get(seq, ({"kind": "gone"}, None, None))
             out.append(Record(seq, {"seq": seq, **head}, at_ms, values))
         return out
+
+    def _packed(self, span: Span, known: Collection[int]) -> dict[int, Any]:
+        """What of a span has left the file: (head, at_ms, values) by number."""
+        opening = self._opening(span.boot)
+        missing = [n for n in range(span.first, span.last + 1) if n not in known]
+        if not missing or opening is None or missing[0] > self._audit.reach(opening):
+            return {}
+        rows = self._audit.numbers(opening, missing[0], missing[-1])
+        times = [row[1] for kind, row in rows.values() if kind == "readings"]
+        snapshots = dict(self._snapshots(times))
+        out: dict[int, Any] = {}
+        for number, (kind, row) in rows.items():
+            if kind == "readings":
+                body = snapshots.get((row[1], 0))
+            else:
+                body = self._head(kind, row[1], [row[i] for i in _PACKED[kind]]), row[1], None
+            if body is not None and number not in known:
+                out[number] = body
+        return out
+
+    def _opening(self, boot: int) -> Opening | None:
+        """Of this file; None: it has no such boot."""
+        rows = self._file.rows("SELECT s.id, b.opened_ms FROM store s JOIN boot b ON b.boot = ?", (boot,))
+        return (str(rows[0][0]), boot, int(rows[0][1])) if rows else None
 
     def points(self) -> list[str]:
         """Names of all points that were ever recorded, in the order in which they first were."""
@@ -202,12 +239,16 @@ class Spool:
         first, last = min(keys), max(keys)
         bounds = (boot, *first, *last) if name == "outcome" else (boot, first[0], last[0])
         for a, b, at_ms, *fields in self._file.rows(sql, bounds):
-            head = {"kind": name, "at": _iso(at_ms), **dict(zip(_FIELDS[name], fields, strict=True))}
-            if "point" in head:
-                head["point"] = self._name(head["point"])
-            if name == "event":
-                head["fields"] = json.loads(head["fields"])
-            yield (a, b), (head, at_ms, None)
+            if "point" in _FIELDS[name]:
+                fields[0] = self._name(fields[0])
+            yield (a, b), (self._head(name, at_ms, fields), at_ms, None)
+
+    @staticmethod
+    def _head(kind: str, at_ms: int, fields: Sequence[Any]) -> dict[str, Any]:
+        head = {"kind": kind, "at": _iso(at_ms), **dict(zip(_FIELDS[kind], fields, strict=True))}
+        if kind == "event":
+            head["fields"] = json.loads(head["fields"])
+        return head
 
     def _snapshots(self, times: Sequence[int]) -> Iterator[tuple[Any, Any]]:
         for i in range(0, len(times), AT_ONCE):
@@ -261,6 +302,12 @@ _FIELDS = {
     "refusal": ("point", "value", "cause", "code", "reason"),
     "event": ("event", "fields"),
 }  # fmt: skip
+
+# Where in a row of a packed file the same fields are.
+_PACKED = {
+    kind: [COLUMNS[kind].index("seq" if f == "command_seq" else f) for f in fields]
+    for kind, fields in _FIELDS.items()
+}
 
 
 def _iso(at_ms: int) -> str:

@@ -138,14 +138,14 @@ def check(path: Path, entry: Entry) -> None:
     ------
     BadValue : it is not that.
     """
-    if hashlib.sha256(_from_disk(path)).hexdigest() != entry.sha256:
+    if hashlib.sha256(from_disk(path)).hexdigest() != entry.sha256:
         raise BadValue(f"{path.name}: its bytes are not what was written")
     with Segment(path) as segment:
         if segment.head != entry.head or not segment.verified():
             raise BadValue(f"{path.name}: its rows are not what was written")
 
 
-def _from_disk(path: Path) -> bytes:
+def from_disk(path: Path) -> bytes:
     """The bytes of a file, asked from the disk and not from memory as far as the kernel lets us."""
     with path.open("rb") as stream:
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -13,6 +13,8 @@ import numpy as np
 import structlog
 
 from connectors.historian.archive.source import CHECKSUM, Block
+from connectors.historian.audit.ledger import AUDIT
+from connectors.historian.audit.trimmer import AuditTrimmer
 from connectors.sqlite_file import transaction
 from connectors.stores.kept_file import keep, kept
 from ems.errors import BadValue
@@ -57,7 +59,7 @@ def kept_chunks(folder: Path) -> list[Chunk]:
 
 
 class Trimmer:
-    """Takes confirmed readings out of the historian's file, a chunk at a time; for its one writer.
+    """Takes confirmed readings, then audit rows, out of the historian's file; for its one writer, by chunks.
 
     Parameters
     ----------
@@ -68,13 +70,14 @@ class Trimmer:
         self._folder = folder
         self._seen: tuple[int, int, int] | None = None
         self._left: list[Chunk] = []
+        self._audit = AuditTrimmer(folder / AUDIT)
         self.trimmed = self.mismatches = 0  # readings taken out, chunks that were not as confirmed
 
     def step(self, db: sqlite3.Connection) -> bool:
         """Take out one chunk; whether there is more. A disk that fails is for the next batch to find."""
         self._look()
         if not self._left:
-            return False
+            return self._audit.step(db)
         first, last, *confirmed = self._left[0]
         try:
             db.execute("PRAGMA secure_delete=OFF")  # or every freed page is written once more
@@ -92,11 +95,15 @@ class Trimmer:
         else:
             self.trimmed += found[0]
         self._left.pop(0)
-        return bool(self._left)
+        return True
 
     def counts(self) -> dict[str, int | str]:
         """Figures for the status row of the edge."""
-        return {"trimmed": self.trimmed, "trim_mismatches": self.mismatches}
+        return {
+            "trimmed": self.trimmed,
+            "trim_mismatches": self.mismatches + self._audit.mismatches,
+            "trimmed_audit": self._audit.trimmed,
+        }
 
     def _look(self) -> None:
         try:

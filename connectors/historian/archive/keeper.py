@@ -11,6 +11,8 @@ from connectors.historian.archive.compactor import Compactor, Store
 from connectors.historian.archive.ledger import RAW, LedgerReader
 from connectors.historian.archive.upkeep import make_room, roll_up
 from connectors.historian.archive.wear import WearAccount, family, in_five_years_tb, per_day_bytes, written
+from connectors.historian.audit.ledger import AUDIT
+from connectors.historian.audit.packer import AuditStore, Packer, remove_old
 from connectors.sqlite_file import StoreError, from_ms, to_ms
 from connectors.stores.kept_file import keep, kept
 from ems.errors import BadValue
@@ -23,6 +25,7 @@ STATUS = "status.json"
 NAME = "archive"  # of the status row
 WEAR_DAYS = 7  # of the latest, from which bytes a day are told
 GB = 1e9
+AUDIT_RATIO_MAX = 0.5  # of the disk's budget, which audit files may take before somebody is told
 
 
 class Keeper:
@@ -42,6 +45,8 @@ class Keeper:
         self._history, self._folder, self._params, self._now = history, folder, params, now
         self._store: Store | None = None
         self._compactor: Compactor | None = None
+        self._audit: AuditStore | None = None
+        self._packer: Packer | None = None
         self._wear = WearAccount()
         self.trouble = ""
 
@@ -60,7 +65,7 @@ class Keeper:
 
     def close(self) -> None:
         """Let the next one in."""
-        for one in (self._compactor, self._store):
+        for one in (self._packer, self._audit, self._compactor, self._store):
             if one is not None:
                 one.close()
 
@@ -69,8 +74,18 @@ class Keeper:
             self._store = Store(self._folder)
             recent = timedelta(hours=self._params.recent_h)
             self._compactor = Compactor(self._history, self._store, recent=recent)
+        if self._audit is None or self._packer is None:
+            self._audit = AuditStore(self._folder / AUDIT)
+            recent = timedelta(hours=self._params.audit_recent_h)
+            self._packer = Packer(self._history, self._audit, recent=recent)
         busy = self._compactor.step(now) or roll_up(self._store, self._compactor.open_ms(now))
-        for entry in make_room(self._store, int(self._params.disk_gb * GB), now):
+        busy = busy or self._packer.step(now)
+        kept_days = self._params.audit_keep_days
+        for old in remove_old(self._audit, None if kept_days is None else timedelta(days=kept_days), now):
+            log.warning("archive.audit.removed", file=old.file, rows=old.head.count)
+        disk = self._params.disk_gb * GB  # audit files are not given up: readings are, down to half of it
+        room = max(disk - self._audit.catalogue.size_bytes, AUDIT_RATIO_MAX * disk)
+        for entry in make_room(self._store, int(room), now):
             log.warning("archive.segment.given_up", file=entry.file, rows=entry.head.rows)
         self._wear.look(now, {p: w for p in family(os.getppid()) if (w := written(p)) is not None})
         while self._wear.days:
@@ -107,9 +122,22 @@ class Keeper:
             "behind_s": (horizon_ms - self._compactor.open_ms(now)) / 1000.0,
             "readings_since": from_ms(raw[0].head.start_ms).isoformat() if raw else None,
             "given_up": len(known.dropped),
+            **self._audit_figures(),
             "written_bytes_per_day": None if a_day is None else round(a_day),
             "written_tb_in_5_years": None if a_day is None else round(in_five_years_tb(a_day), 3),
             "flash_tb": self._params.flash_tb,
+        }
+
+    def _audit_figures(self) -> dict[str, JsonValue]:
+        if self._audit is None or self._packer is None:
+            return {}
+        known = self._audit.catalogue
+        return {
+            "audit_files": len(known.files),
+            "audit_bytes": known.size_bytes,
+            "audit_packed": self._packer.moved,
+            "audit_removed": len(known.removed),
+            "audit_share": known.size_bytes / (self._params.disk_gb * GB),
         }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from connectors.historian.archive.keeper import archive_status
+from connectors.historian.archive.keeper import AUDIT_RATIO_MAX, archive_status
 from ems.records import JsonValue, StatusRow
 
 LOOK_S = 15.0
@@ -70,6 +70,9 @@ def trouble(row: StatusRow | None, now: datetime, began: datetime) -> str:
     behind_s, since = row.fields.get("behind_s"), row.fields.get("readings_since")
     if isinstance(behind_s, int | float) and behind_s > BEHIND_S_MAX:
         return f"the long-term store is {behind_s / 3600:.0f} h behind"
+    share = row.fields.get("audit_share")
+    if isinstance(share, int | float) and share > AUDIT_RATIO_MAX:
+        return f"audit files take {share:.0%} of historian.disk_gb, and are not given up"
     if row.fields.get("given_up") and isinstance(since, str):
         kept = now - datetime.fromisoformat(since)
         if kept < KEPT_MIN:

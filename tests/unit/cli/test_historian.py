@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from cli.main import main
+from connectors.historian.archive.journal import FILE
 from connectors.historian.archive.keeper import Keeper
-from connectors.historian.archive.ledger import FILE, RAW, LedgerReader
+from connectors.historian.archive.ledger import RAW, LedgerReader
+from connectors.historian.audit.ledger import AUDIT, AuditLedgerReader
 from connectors.historian.live import IN_MEMORY
 from connectors.historian.schema import ARCHIVE
 from ems.clock import VirtualClock
 from ems.site import HistorianParams
-from tests.unit.connectors.archives import pack, record, store_of, trim
+from tests.unit.connectors.archives import pack, pack_audit, record, store_of, trim
 from tests.unit.connectors.test_archive import MIDNIGHT, damage, snaps
+from tests.unit.connectors.test_audit_archive import entries, write
 
 NOW = MIDNIGHT + timedelta(hours=49)
 
@@ -88,3 +91,27 @@ def test_historian_before_anything_is_packed(tmp_path, capsys):
     code, out = said(tmp_path, capsys, "--verify")
     assert code == 0
     assert "nobody has kept a long-term store here yet" in out
+
+
+def test_historian_tells_the_audit_chain_and_finds_where_it_is_broken(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    path = folder / "history.sqlite"
+    write(path, entries(MIDNIGHT, 60, timedelta(minutes=30)))
+    pack_audit(path, MIDNIGHT + timedelta(hours=80))
+    trim(path)
+    code, out = said(folder, capsys, "--verify")
+    files = AuditLedgerReader(folder / ARCHIVE / AUDIT).catalogue().files
+    newest = list(files.values())[-1]
+    assert code == 0
+    assert "audit rows │ 2026-03-02 00:00 │ " in out
+    assert f"audit chain: file {newest.head.index}, SHA-256 {newest.sha256}" in out
+    assert f"{len(files)} audit files looked at, 0 faults" in out
+    damage(folder / ARCHIVE / AUDIT / next(iter(files)))
+    code, out = said(folder, capsys, "--verify")
+    assert code == 1
+    assert f"not what was written: {next(iter(files))}" in out
+    ledger = folder / ARCHIVE / AUDIT / FILE
+    ledger.write_text("".join(ledger.read_text().splitlines(True)[::2]))  # a file is forgotten
+    code, out = said(folder, capsys, "--verify")
+    assert code == 1
+    assert "the audit chain is broken: audit-" in out

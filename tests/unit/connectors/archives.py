@@ -9,6 +9,8 @@ from pathlib import Path
 from connectors.historian.archive.compactor import Compactor, Store
 from connectors.historian.archive.confirmed import Trimmer
 from connectors.historian.archive.upkeep import make_room, roll_up
+from connectors.historian.audit.ledger import AUDIT
+from connectors.historian.audit.packer import AuditStore, Packer
 from connectors.historian.reader import SqliteHistoryReader
 from connectors.historian.rows import Kind, RowWriter
 from connectors.historian.schema import ARCHIVE, HISTORY
@@ -74,3 +76,23 @@ def all_samples(path: Path, point: str, start: datetime, end: datetime) -> Seque
         return reader.series(point, start, end, 10**9)
     finally:
         reader.close()
+
+
+def pack_audit(path: Path, now: datetime, recent: timedelta = RECENT) -> Packer:
+    """Pack whatever audit rows are over."""
+    store = AuditStore(path.parent / ARCHIVE / AUDIT)
+    packer = Packer(path, store, recent=recent)
+    while packer.step(now):
+        pass
+    packer.close()
+    store.close()
+    return packer
+
+
+def audit_left(path: Path) -> dict[str, int]:
+    """Audit rows and numbers in the historian's file itself."""
+    with sqlite3.connect(path) as db:
+        names = ("command", "outcome", "refusal", "event", "spool")
+        found = {n: int(db.execute(f"SELECT count(*) FROM {n}").fetchone()[0]) for n in names}
+    db.close()
+    return found

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from connectors.historian.archive.compactor import Store, check
 from connectors.historian.archive.confirmed import Trimmer, kept_chunks
-from connectors.historian.archive.ledger import FILE as LEDGER
+from connectors.historian.archive.journal import FILE as LEDGER
 from connectors.historian.archive.ledger import RAW, LedgerReader, LedgerWriter
 from connectors.historian.archive.rollup import coarser, rolled_up, together, worst
 from connectors.historian.archive.segment import READINGS, Head, Segment, Writer

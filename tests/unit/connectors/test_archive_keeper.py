@@ -27,14 +27,16 @@ from connectors.historian.archive.wear import (
     per_day_bytes,
     written,
 )
+from connectors.historian.audit.ledger import AUDIT
 from connectors.historian.live import IN_MEMORY
 from connectors.historian.schema import ARCHIVE
 from ems.clock import VirtualClock
 from ems.records import JsonValue, StatusRow
 from ems.site import HistorianParams
 from tests.scenarios.recording import until
-from tests.unit.connectors.archives import all_samples, record, rows_left, trim
+from tests.unit.connectors.archives import all_samples, audit_left, record, rows_left, trim
 from tests.unit.connectors.test_archive import MIDNIGHT, POINTS, snaps, truth
+from tests.unit.connectors.test_audit_archive import entries, write
 
 ROOT = Path(__file__).parents[3]
 HOUR = timedelta(hours=1)
@@ -87,6 +89,30 @@ def test_store_that_fails_is_told(path: Path, keeper: Keeper):
     assert unkept("") == ()
 
 
+def test_keeper_packs_audit_rows_and_never_gives_them_up_for_room(path: Path):
+    """A budget that is used up takes readings, and audit files only by their own rule."""
+    write(path, entries(MIDNIGHT, 49 * 12, timedelta(minutes=5)))
+    folder, clock = path.parent / ARCHIVE, VirtualClock(NOW + 72 * HOUR)
+    keeper = Keeper(path, folder, HistorianParams(recent_h=1.0, disk_gb=1e-6), now=clock.now)
+    while keeper.step():
+        pass
+    keeper.close()
+    row = archive_status(folder)
+    assert row is not None
+    files = list((folder / AUDIT).glob("*.zip"))
+    assert row.fields["audit_files"] == len(files) > 1
+    assert row.fields["audit_bytes"] == sum(f.stat().st_size for f in files)
+    assert "and are not given up" in trouble(row, row.at, row.at)
+    assert row.fields["given_up"], "readings are"
+    trim(path)
+    assert audit_left(path)["command"] < 24
+    later = VirtualClock(MIDNIGHT + timedelta(days=366, hours=1))
+    keeper = Keeper(path, folder, HistorianParams(recent_h=1.0, audit_keep_days=365), now=later.now)
+    keeper.step()
+    keeper.close()
+    assert 0 < len(list((folder / AUDIT).glob("*.zip"))) < len(files), "older than 365 days"
+
+
 def status(age_s: float = 0.0, **fields: JsonValue) -> StatusRow:
     return StatusRow(process="archive", pid=1, at=NOW - timedelta(seconds=age_s), fields=fields)
 
@@ -102,6 +128,8 @@ def status(age_s: float = 0.0, **fields: JsonValue) -> StatusRow:
         (status(given_up=0, readings_since=(NOW - HOUR).isoformat()), ""),
         (status(given_up=3, readings_since=(NOW - 30 * HOUR).isoformat()), "1 days of readings only"),
         (status(given_up=3, readings_since=(NOW - 24 * 60 * HOUR).isoformat()), ""),
+        (status(audit_share=0.5), ""),
+        (status(audit_share=0.62), "audit files take 62% of historian.disk_gb"),
     ],
 )
 def test_trouble_of_the_store_in_words(row: StatusRow | None, told: str):

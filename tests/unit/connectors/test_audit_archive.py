@@ -1,0 +1,375 @@
+"""Audit rows that have left the historian's file: told as before, in order, once, to everybody who asks."""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.historian.audit.file import AuditFile
+from connectors.historian.audit.ledger import AUDIT, AuditLedgerReader
+from connectors.historian.audit.packer import AuditStore, Packer, check, remove_old
+from connectors.historian.audit.table import COLUMNS, cells, lines, row_of
+from connectors.historian.audit.trimmer import kept_chunks
+from connectors.historian.live import IN_MEMORY
+from connectors.historian.reader import SqliteHistoryReader
+from connectors.historian.rows import Event, Kind, RowWriter
+from connectors.historian.schema import ARCHIVE, HISTORY
+from connectors.historian.spool import Span, Spool
+from connectors.historian.sqlite import SqliteRecorder
+from connectors.sqlite_file import DiskError, StoreError, open_writer, to_ms, transaction
+from ems.clock import VirtualClock
+from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
+from ems.errors import BadValue
+from ems.telemetry import Quality, Reading, Snapshot
+from tests.unit.connectors.archives import audit_left, pack, pack_audit, trim
+
+MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+NOW = MIDNIGHT + 80 * HOUR
+MANY = 10**6
+
+
+@pytest.fixture(autouse=True)
+def disk_at_once(monkeypatch):
+    """Losing the power is for tests/scenarios/test_50_audit.py."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        yield Path(folder) / "history.sqlite"
+
+
+def command(at: datetime, seq: int, point: str = "bess1.p_set_kw", **changes: Any) -> Command:
+    given: dict[str, Any] = {
+        "point": point, "value": seq / 7, "cause": Cause.PLAN, "reason": f"why, \"{seq}\"\nof\r\nit",
+        "owner": "edge", "plan_id": None if seq % 3 else f"plan-{seq}", "epoch": 4, "seq": seq,
+        "limits_hash": "", "decided_at": at, "decided_s": 0.0,
+    }  # fmt: skip
+    return Command(**{**given, **changes})
+
+
+def entries(start: datetime, count: int, every: timedelta) -> list[tuple[int, Kind, Any]]:
+    """What an edge records: a snapshot, a command and its outcome, now and then a refusal or an event."""
+    out: list[tuple[int, Kind, Any]] = []
+
+    def add(kind: Kind, payload: Any) -> None:
+        out.append((len(out) + 1, kind, payload))
+
+    for i in range(count):
+        at = start + i * every + timedelta(milliseconds=i % 5)
+        read = Reading(point="grid1.p_kw", value=0.1 * i, quality=Quality.GOOD, source_time=at, arrived_s=0.0)
+        add(Kind.SNAPSHOT, Snapshot(at=at, monotonic_s=0.0, readings={"grid1.p_kw": read}))
+        one = command(at, i + 1, "gen1.heartbeat" if i % 2 else "bess1.p_set_kw")
+        add(Kind.INTENT, one)
+        if i % 11:  # some are in flight for ever
+            outcome = WriteOutcome.CONFIRMED if i % 4 else WriteOutcome.REJECTED
+            done = at + timedelta(milliseconds=30)
+            detail = "\\N" if i % 5 == 0 else ""
+            add(Kind.OUTCOME, WriteResult(command=one, outcome=outcome, detail=detail, finished_at=done))
+        if i % 13 == 0:
+            refused = Refusal(
+                point="bess1.p_set_kw", value=float("nan") if i % 2 else -0.0, cause=Cause.OPERATOR,
+                code="not_finite", reason="\\no", decided_at=at,
+            )  # fmt: skip
+            add(Kind.REFUSAL, refused)
+        if i % 17 == 0:
+            kind = "edge.site.in_force" if i == 17 else f"alarm.raised{i % 3}"
+            add(Kind.EVENT, Event(at, kind, f'{{"i": {i}, "what": "ü€ \\u0000"}}'))
+    return out
+
+
+def write(path: Path, made: list[tuple[int, Kind, Any]], opened_ms: int = 5) -> None:
+    db = open_writer(path, HISTORY)
+    boot = db.execute("INSERT INTO boot (opened_ms) VALUES (?)", (opened_ms,)).lastrowid
+    assert boot is not None
+    for i in range(0, len(made), 3):
+        with transaction(db):
+            RowWriter(db, boot).write(made[i : i + 3])
+    db.close()
+
+
+@pytest.fixture
+def two_days(path: Path) -> Path:
+    """Each five minutes over two days and two hours, in two openings of the file."""
+    every = timedelta(minutes=5)
+    write(path, entries(MIDNIGHT, 400, every))
+    write(path, entries(MIDNIGHT + 401 * every, 200, every), opened_ms=to_ms(MIDNIGHT))
+    return path
+
+
+def everything(path: Path) -> dict[str, Any]:
+    """All that anybody is told of audit rows."""
+    reader, spool = SqliteHistoryReader(path), Spool(path)
+    span = MIDNIGHT - HOUR, NOW
+    middle = MIDNIGHT + 20 * HOUR, MIDNIGHT + 30 * HOUR
+    heads = spool.heads()
+    out: dict[str, Any] = {
+        "commands": [repr(c) for c in reader.commands(*span, None, MANY)],  # NaN is not itself
+        "newest": [repr(c) for c in reader.commands(*span, None, 700)],
+        "of the middle": [repr(c) for c in reader.commands(*middle, None, 50)],
+        "of a point": [repr(c) for c in reader.commands(*span, "gen1.heartbeat", 500)],
+        "of no point": reader.commands(*span, "pv1.p_limit_kw", MANY),
+        "events": reader.events(*span, None, MANY),
+        "of a kind": reader.events(*span, "edge.site.in_force", 1),
+        "family": reader.events(*span, "alarm.", 20),
+        "writes": [reader.writes(p, *middle, n) for p in ("gen1.heartbeat", "x.y") for n in (3, MANY)],
+        "heads": heads,
+        "records": [r for b, h in heads.items() for r in spool.records(Span(boot=b, first=1, last=h.last))],
+        "lines": [
+            x
+            for b, h in heads.items()
+            for r in spool.records(Span(boot=b, first=1, last=h.last))
+            for x in r.lines(10**6)
+        ],
+        "times": [spool.time_of(b, n, h) for b, h in heads.items() for n in range(1, h.last + 1, 97)],
+        "since": [
+            spool.first_since(b, to_ms(MIDNIGHT + n * HOUR), h) for b, h in heads.items() for n in range(60)
+        ],
+        "last": [spool.time_of(b, h.last, h) for b, h in heads.items()],
+    }
+    reader.close()
+    spool.close()
+    return out
+
+
+def test_rows_that_have_left_are_told_to_everybody_as_before(two_days: Path):
+    before, rows = everything(two_days), audit_left(two_days)
+    assert len(before["commands"]) > 600
+    assert len(before["of a kind"]) == 1
+    packer = pack_audit(two_days, NOW)
+    assert packer.moved == rows["spool"], "each number once"
+    assert audit_left(two_days) == rows, "nothing is taken out yet"
+    assert everything(two_days) == before, "what is in both places is told once"
+    trimmer = trim(two_days)
+    assert trimmer.counts()["trim_mismatches"] == 0
+    left = audit_left(two_days)
+    assert left == {"command": 0, "outcome": 0, "refusal": 0, "event": 0, "spool": 2}, "the newest numbers"
+    assert everything(two_days) == before
+    pack(two_days, NOW)  # and when readings have left as well
+    trim(two_days)
+    assert everything(two_days) == before
+
+
+def test_recent_rows_and_days_that_are_not_over_stay(two_days: Path):
+    before = everything(two_days)
+    pack_audit(two_days, MIDNIGHT + 40 * HOUR, recent=10 * HOUR)
+    trim(two_days)
+    assert everything(two_days) == before
+    known = AuditLedgerReader(two_days.parent / ARCHIVE / AUDIT).catalogue()
+    (entry,) = known.files.values()
+    assert (entry.head.start_ms, entry.head.boot) == (to_ms(MIDNIGHT), 1)
+    assert entry.head.end_ms <= to_ms(MIDNIGHT + 24 * HOUR)
+    assert 0 < audit_left(two_days)["command"] < 600
+
+
+def test_recorder_goes_on_numbering_after_its_rows_have_left(path: Path):
+    write(path, entries(MIDNIGHT, 100, timedelta(minutes=5)))
+    pack_audit(path, NOW)
+    trim(path)
+    before = everything(path)
+    recorder = SqliteRecorder(path, clock=VirtualClock(NOW), sync=False)
+    recorder.event(NOW - HOUR, "alarm.raised1", {"n": 1})
+    assert recorder.close()
+    after = everything(path)
+    assert after["records"][: len(before["records"])] == before["records"]
+    assert [e.kind for e in after["events"]][:1] == ["alarm.raised1"]
+    db = open_writer(path, HISTORY)
+    with transaction(db):  # the same opening goes on
+        RowWriter(db, 1).write([(9000, Kind.EVENT, Event(NOW, "edge.x.y", "{}"))])
+    db.close()
+    with closing(Spool(path)) as spool:
+        assert spool.heads()[1].last == before["heads"][1].last + 1
+    assert [r.kind for r in after["records"]].count("gone") == 0
+
+
+def test_restored_or_renewed_historian_is_another_one(two_days: Path):
+    """A file put back to last week has the same numbers for other rows: none of them is taken out."""
+    pack_audit(two_days, NOW)
+    trim(two_days)
+    chunks = two_days.parent / ARCHIVE / AUDIT / "confirmed.json"
+    old = chunks.read_bytes()
+    two_days.unlink()
+    for more in two_days.parent.glob("history.sqlite-*"):
+        more.unlink()
+    write(two_days, entries(MIDNIGHT + 3 * HOUR, 300, timedelta(minutes=5)), opened_ms=77)
+    with sqlite3.connect(two_days) as db:
+        rows = db.execute("SELECT count(*) FROM command").fetchone()
+    db.close()
+    chunks.write_bytes(old)
+    assert trim(two_days).counts()["trimmed_audit"] == 0
+    with closing(Spool(two_days)) as spool:
+        assert all(r.kind != "gone" for r in spool.records(Span(boot=1, first=1, last=spool.heads()[1].last)))
+    reader = SqliteHistoryReader(two_days)
+    found = reader.commands(MIDNIGHT, NOW, None, MANY)
+    reader.close()
+    assert len(found) > rows[0] + 500, "both pasts are told"
+
+
+def test_chunk_that_holds_other_rows_than_confirmed_stays(two_days: Path):
+    pack_audit(two_days, NOW)
+    with sqlite3.connect(two_days) as db:
+        db.execute("DELETE FROM event WHERE boot = 1 AND n = (SELECT min(n) FROM event WHERE boot = 1)")
+    db.close()
+    counts = trim(two_days).counts()
+    assert counts["trim_mismatches"] == 1
+    assert audit_left(two_days)["spool"] == 500 + 2, "its chunk, and the newest of each opening"
+
+
+def damage(file: Path) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 0x40
+    file.write_bytes(bytes(raw))
+
+
+def test_file_that_is_damaged_or_missing_is_told_by_name(two_days: Path):
+    pack_audit(two_days, NOW)
+    trim(two_days)
+    folder = two_days.parent / ARCHIVE / AUDIT
+    first, *_ = AuditLedgerReader(folder).catalogue().files.values()
+    check(folder, first)
+    damage(folder / first.file)
+    with pytest.raises(BadValue, match=first.file):
+        check(folder, first)
+    reader = SqliteHistoryReader(two_days)
+    with pytest.raises(DiskError, match=first.file):
+        reader.commands(MIDNIGHT, NOW, None, MANY)
+    assert reader.commands(MIDNIGHT + 40 * HOUR, NOW, None, 10), "the rest is told"
+    (folder / first.file).unlink()
+    with pytest.raises(DiskError, match=first.file):
+        reader.commands(MIDNIGHT, NOW, None, MANY)
+    reader.close()
+
+
+def test_chain_is_broken_by_whoever_changes_or_removes_a_file(two_days: Path):
+    pack_audit(two_days, NOW)
+    known = AuditLedgerReader(two_days.parent / ARCHIVE / AUDIT).catalogue()
+    assert len(known.files) >= 3
+    assert not known.breaks()
+    name = list(known.files)[1]
+    kept = known.files.pop(name)
+    (told,) = known.breaks()
+    assert list(known.files)[1] in told
+    known.removed[name] = kept
+    assert not known.breaks(), "what was removed by rule is known"
+
+
+def test_what_comes_back_otherwise_from_the_disk_is_not_confirmed(two_days: Path, monkeypatch):
+    real = AuditFile.tables
+
+    def other(self: AuditFile) -> dict[str, list[tuple[Any, ...]]]:
+        found = real(self)
+        found["event"] = found["event"][1:]
+        return found
+
+    monkeypatch.setattr(AuditFile, "tables", other)
+    with pytest.raises(BadValue, match="not what the historian holds"):
+        pack_audit(two_days, NOW)
+    folder = two_days.parent / ARCHIVE / AUDIT
+    assert not list(folder.glob("*.zip"))
+    assert not kept_chunks(folder)
+
+
+def test_ledger_lost_is_made_anew_from_the_files(two_days: Path):
+    before = everything(two_days)
+    pack_audit(two_days, NOW)
+    trim(two_days)
+    folder = two_days.parent / ARCHIVE / AUDIT
+    known = AuditLedgerReader(folder).catalogue()
+    (folder / "ledger.jsonl").unlink()
+    pack_audit(two_days, NOW)
+    again = AuditLedgerReader(folder).catalogue()
+    assert again.files == known.files
+    assert not again.breaks()
+    assert everything(two_days) == before
+
+
+def test_old_files_go_only_by_the_rule_and_their_numbers_are_told_gone(two_days: Path):
+    pack_audit(two_days, NOW)
+    trim(two_days)
+    folder = two_days.parent / ARCHIVE / AUDIT
+    store = AuditStore(folder)
+    assert remove_old(store, None, NOW + timedelta(days=40_000)) == []
+    assert remove_old(store, timedelta(days=365), MIDNIGHT + timedelta(days=365)) == []
+    (first, *_) = store.catalogue.files.values()
+    gone = remove_old(store, timedelta(days=365), MIDNIGHT + timedelta(days=366))
+    assert gone == [first]
+    assert not (folder / first.file).exists()
+    store.close()
+    pack_audit(two_days, NOW)
+    known = AuditLedgerReader(folder).catalogue()
+    assert list(known.removed) == [first.file]
+    assert not known.breaks()
+    with closing(Spool(two_days)) as spool:
+        records = spool.records(Span(boot=1, first=1, last=first.head.last + 1))
+    assert {r.kind for r in records[:-1]} == {"gone"}
+    assert records[-1].kind != "gone"
+
+
+def test_second_process_that_packs_is_refused(two_days: Path):
+    with closing(AuditStore(two_days.parent / ARCHIVE / AUDIT)), pytest.raises(StoreError, match="another"):
+        AuditStore(two_days.parent / ARCHIVE / AUDIT)
+
+
+def test_large_day_is_packed_in_several_files(two_days: Path, monkeypatch):
+    monkeypatch.setattr("connectors.historian.audit.packer.NUMBERS_MAX", 200)
+    before = everything(two_days)
+    pack_audit(two_days, NOW)
+    trim(two_days)
+    assert len(AuditLedgerReader(two_days.parent / ARCHIVE / AUDIT).catalogue().files) > 7
+    assert everything(two_days) == before
+
+
+def test_rows_that_move_while_a_page_is_read_are_not_missed(two_days: Path, monkeypatch):
+    before = everything(two_days)["commands"]
+    reader = SqliteHistoryReader(two_days)
+    real = reader._file.rows
+
+    def rows(*args: Any) -> list[Any]:
+        found = real(*args)
+        monkeypatch.setattr(reader._file, "rows", real)
+        pack_audit(two_days, NOW)
+        trim(two_days)
+        return found
+
+    monkeypatch.setattr(reader._file, "rows", rows)
+    assert [repr(c) for c in reader.commands(MIDNIGHT - HOUR, NOW, None, MANY)] == before
+    reader.close()
+
+
+def test_number_whose_row_is_lost_stays_gone(two_days: Path):
+    with sqlite3.connect(two_days) as db:
+        db.execute("DELETE FROM event WHERE boot = 1 AND n = (SELECT min(n) FROM event WHERE boot = 1)")
+    db.close()
+    before = everything(two_days)
+    assert [r.kind for r in before["records"]].count("gone") == 1
+    pack_audit(two_days, NOW)
+    assert trim(two_days).counts()["trim_mismatches"] == 0
+    assert everything(two_days) == before
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_row_comes_back_from_its_line_as_it_was(kind: str):
+    texts = ["", "\\N", "\\", "a,b", '"', "\r", "\n", "\x00", "ü", "x" * 200_000, None]
+    rows = []
+    for i, text in enumerate(texts):
+        told = {"at": 1772409600000 + i, "value": (None, 0.1, -0.0, 1e300)[i % 4]}
+        whole = ("number", "n", "epoch", "seq", "kind", "a", "b")
+        rows.append(tuple(told.get(c, i if c in whole else text) for c in COLUMNS[kind]))
+    found = [row_of(kind, c) for c in cells(lines(kind, rows))]
+    assert found == rows
+    assert [repr(r) for r in found] == [repr(r) for r in rows], "-0.0 too"
+
+
+def test_packer_of_a_historian_that_is_not_there_has_nothing_to_do(path: Path):
+    with closing(AuditStore(path.parent / ARCHIVE / AUDIT)) as store:
+        packer = Packer(path, store, recent=HOUR)
+        assert not packer.step(NOW)
+        packer.close()
