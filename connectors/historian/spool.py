@@ -184,9 +184,9 @@ class Spool:
 
     def _packed(self, span: Span, known: Collection[int]) -> dict[int, Any]:
         """What of a span has left the file: (head, at_ms, values) by number."""
-        opening = self._opening(span.boot)
         missing = [n for n in range(span.first, span.last + 1) if n not in known]
-        if not missing or opening is None or missing[0] > self._audit.reach(opening):
+        opening = self._opening(span.boot) if missing else None
+        if opening is None or missing[0] > self._audit.reach(opening):
             return {}
         rows = self._audit.numbers(opening, missing[0], missing[-1])
         times = [row[1] for kind, row in rows.values() if kind == "readings"]

@@ -16,7 +16,7 @@ from connectors.historian.audit.file import AuditFile, Opening, Tables, packed
 from connectors.historian.audit.ledger import AuditCatalogue, AuditEntry, AuditLedgerWriter
 from connectors.historian.audit.table import GONE, SELECTS, Row
 from connectors.historian.audit.trimmer import Chunk, chunks_of, keep_chunks, kept_chunks
-from connectors.historian.schema import HISTORY
+from connectors.historian.schema import HISTORY, SPOOLED
 from connectors.historian.spool import Head, Spool
 from connectors.sqlite_file import ReadOnlyFile, WriterLock, from_ms, to_ms
 from connectors.stores.kept_file import put_whole
@@ -27,6 +27,7 @@ log = structlog.get_logger()
 DAY_MS = 86_400_000
 NUMBERS_MAX = 50_000  # of one file: 100 MB while it is packed, and a page is read from it in half a second
 SLICE = 10_000  # numbers of one query
+CHUNKS_MAX = 2000  # confirmed and not taken out yet: nothing more is packed meanwhile
 
 
 class AuditStore:
@@ -152,9 +153,11 @@ class Packer:
         if not self._looked_behind:
             self._confirm_behind(name, heads)
             self._looked_behind = True
+        if len(self._chunks) >= CHUNKS_MAX:
+            return False
         for boot, head in heads.items():
             opening = (name, boot, head.opened_ms)
-            span = self._next(opening, head, to_ms(now) - self._recent_ms, is_over=boot != max(heads))
+            span = self._next(opening, head, to_ms(now), is_over=boot != max(heads))
             if span is not None:
                 self._pack(opening, span)
                 return True
@@ -165,21 +168,29 @@ class Packer:
         self._spool.close()
         self._file.close()
 
-    def _next(
-        self, opening: Opening, head: Head, horizon_ms: int, *, is_over: bool
-    ) -> tuple[int, int] | None:
+    def _next(self, opening: Opening, head: Head, now_ms: int, *, is_over: bool) -> tuple[int, int] | None:
         """The oldest numbers of an opening that are in no file, up to the end of their day, if it is over."""
-        first = self._store.catalogue.reach.get(opening, 0) + 1
+        first, horizon_ms = self._store.catalogue.reach.get(opening, 0) + 1, now_ms - self._recent_ms
         if first > head.last:
             return None
         _, boot, _ = opening
-        old = self._spool.first_since(boot, horizon_ms, head, low=first) - 1
+        most = first + NUMBERS_MAX - 1
         begin_ms = self._spool.time_of(boot, first, head)
+        if begin_ms > now_ms:  # the clock was ahead, and times say nothing: the newest that is old does
+            last = min(self._newest_old(boot, first, horizon_ms), most)
+            return (first, last) if last >= first else None
+        old = self._spool.first_since(boot, horizon_ms, head, low=first) - 1
         midnight_ms = begin_ms - begin_ms % DAY_MS + DAY_MS
         end = self._spool.first_since(boot, midnight_ms, head, low=first) - 1
         whole = midnight_ms <= horizon_ms or (is_over and old >= head.last)
-        last = min(old, max(end, first), first + NUMBERS_MAX - 1)
+        last = min(old, max(end, first), most)
         return (first, last) if whole and last >= first else None
+
+    def _newest_old(self, boot: int, first: int, horizon_ms: int) -> int:
+        """The last snapshot from a number on that is older than a time; 0: none is."""
+        sql = "SELECT max(seq) FROM spool WHERE boot = ? AND seq >= ? AND kind = ? AND a < ?"
+        rows = self._file.rows(sql, (boot, first, SPOOLED["readings"], horizon_ms))
+        return int(rows[0][0]) if rows and rows[0][0] is not None else 0
 
     def _pack(self, opening: Opening, span: tuple[int, int]) -> None:
         tables = self._tables(opening[1], span)

@@ -71,6 +71,7 @@ class AuditArchive:
         self._folder, self._ledger = folder, AuditLedgerReader(folder)
         self._lock = threading.Lock()
         self._series: OrderedDict[str, list[tuple[int, int]]] = OrderedDict()
+        self._whole: tuple[str, Mapping[int, tuple[str, Row]]] = ("", {})
 
     def commands(self, start_ms: int, end_ms: int, point: str | None, limit: int) -> list[Found]:
         """Commands and refusals in [start, end), newest first, at most `limit`; as `_COMMANDS` tells them."""
@@ -121,11 +122,8 @@ class AuditArchive:
             out: dict[int, tuple[str, Row]] = {}
             for entry in self._ledger.catalogue().of(opening):
                 if entry.head.first <= last and entry.head.last >= first:
-                    with AuditFile(self._folder / entry.file) as file:
-                        for kind in COLUMNS:
-                            for cell in file.cells(kind):
-                                if kind != GONE and first <= int(cell[0]) <= last:
-                                    out[int(cell[0])] = kind, row_of(kind, cell)
+                    rows = self._numbered(entry)
+                    out |= {n: rows[n] for n in range(first, last + 1) if n in rows}
             return out
 
         return self._read(of)
@@ -208,6 +206,15 @@ class AuditArchive:
                                 row = row_of(OUTCOME, cell)
                                 keys[key] = row[4], row[5]
         return [(at, boot, n, (*row, *_outcome(wanted, boot, row))) for at, boot, n, row in found]
+
+    def _numbered(self, entry: AuditEntry) -> Mapping[int, tuple[str, Row]]:
+        """Kind and row of each number of a file; the last one stays at hand, for whoever pages through."""
+        if self._whole[0] != entry.file:
+            with AuditFile(self._folder / entry.file) as file:
+                tables = file.tables()
+            rows = {row[0]: (kind, row) for kind, of in tables.items() if kind != GONE for row in of}
+            self._whole = entry.file, rows
+        return self._whole[1]
 
     def _snapshots(self, entry: AuditEntry) -> list[tuple[int, int]]:
         """Number and time of each snapshot of a file."""

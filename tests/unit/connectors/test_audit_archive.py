@@ -1,7 +1,9 @@
 """Audit rows that have left the historian's file: told as before, in order, once, to everybody who asks."""
 
 import os
+import re
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -373,3 +375,46 @@ def test_packer_of_a_historian_that_is_not_there_has_nothing_to_do(path: Path):
         packer = Packer(path, store, recent=HOUR)
         assert not packer.step(NOW)
         packer.close()
+
+
+def test_clock_that_was_a_year_ahead_holds_packing_up_no_longer_than_its_rows(path: Path):
+    """Some hours of a year that has not come lie before those of today."""
+    every = timedelta(minutes=5)
+    ahead = entries(MIDNIGHT + timedelta(days=365), 30, every)
+    after = [(n + len(ahead), k, p) for n, k, p in entries(MIDNIGHT, 400, every)]
+    write(path, [*ahead, *after])
+    pack_audit(path, MIDNIGHT + 30 * HOUR)
+    trim(path)
+    known = AuditLedgerReader(path.parent / ARCHIVE / AUDIT).catalogue()
+    assert sum(e.head.count for e in known.files.values()) > 28 * 12 * 2.5
+    with closing(Spool(path)) as spool:
+        head = spool.heads()[1]
+        assert all(r.kind != "gone" for r in spool.records(Span(boot=1, first=1, last=head.last)))
+
+
+def test_list_of_what_may_leave_does_not_grow_while_nobody_takes_it_out(two_days: Path, monkeypatch):
+    monkeypatch.setattr("connectors.historian.audit.packer.NUMBERS_MAX", 100)
+    monkeypatch.setattr("connectors.historian.audit.packer.CHUNKS_MAX", 3)
+    before, folder = everything(two_days), two_days.parent / ARCHIVE / AUDIT
+    pack_audit(two_days, NOW)
+    assert len(kept_chunks(folder)) == 3
+    for _ in range(10):
+        trim(two_days)
+        pack_audit(two_days, NOW)
+    trim(two_days)
+    assert audit_left(two_days)["command"] == 0
+    assert everything(two_days) == before
+
+
+def test_file_is_read_by_the_command_in_the_docs(two_days: Path, require_program):
+    require_program("unzip")
+    require_program("xz")
+    page = (Path(__file__).parents[3] / "docs" / "historian.md").read_text()
+    (command,) = re.findall(r"^unzip .*$", page, re.MULTILINE)
+    pack_audit(two_days, NOW)
+    assert "audit-20260302T000000Z-000001.zip" in command
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=two_days.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(",".join(COLUMNS["command"]))
+    assert "2,2026-03-02T00:00:00.000Z,2,4,1,bess1.p_set_kw," in done.stdout
