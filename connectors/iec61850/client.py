@@ -24,7 +24,7 @@ from connectors.iec61850.values import (
     stamp_of,
     text_of,
 )
-from connectors.link import LinkError, PointValue, Untrusted, WriteReply
+from connectors.link import LinkError, NotSent, PointValue, Untrusted, WriteReply
 from connectors.opcua.certificates import CertificateError
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
@@ -305,30 +305,19 @@ class Iec61850Link:
         return replies
 
     async def _write(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
-        if wall_s() >= until_s:
-            return TOO_LATE
-        place = self._places.get(codec.point.point)
         try:
-            raw = codec.to_raw(value)
-            mms = self._usable()
-        except (BadValue, LinkError) as error:
+            raw, mms = codec.to_raw(value), self._usable()
+        except (BadValue, NotSent) as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
-        if place is None:
-            why = self._unlike.get(codec.point.point, "not there")
-            return WriteReply(WriteOutcome.NOT_SENT, why)
-        kind = codec.raw.name
         try:
-            if place.control is not None:
-                self._number = (self._number + 1) & 0xFF
-                one = order(
-                    place.control, raw, kind,
-                    unsigned=place.unsigned, origin=self._origin, number=self._number, at=self._now(),
-                )  # fmt: skip
-                reply = await operate(mms, one, self._timeout_s)
-            else:
-                assert place.write is not None, "a codec of a point that is read is never written"
-                (refused,) = await mms.write([place.write], [data_of(raw, kind, unsigned=place.unsigned)])
-                reply = WriteReply(WriteOutcome.REJECTED if refused else WriteOutcome.CONFIRMED, refused)
+            async with mms.alone():
+                if wall_s() >= until_s:
+                    return TOO_LATE
+                if mms is not self._mms:
+                    raise NotSent("the connection was lost before it could be sent")
+                reply = await self._send(mms, codec, raw)
+        except NotSent as error:
+            return WriteReply(WriteOutcome.NOT_SENT, str(error))
         except ServiceFault as error:
             reply = WriteReply(WriteOutcome.REJECTED, str(error))
         except LinkError as error:
@@ -337,6 +326,22 @@ class Iec61850Link:
         if mms.is_over:
             self._drop()
         return reply
+
+    async def _send(self, mms: Mms, codec: PointCodec, raw: Raw) -> WriteReply:
+        """Raises NotSent, ServiceFault, and LinkError where it is unknown what became of it."""
+        place, kind = self._places.get(codec.point.point), codec.raw.name
+        if place is None:
+            raise NotSent(self._unlike.get(codec.point.point, "not there"))
+        if place.control is not None:
+            self._number = (self._number + 1) & 0xFF
+            one = order(
+                place.control, raw, kind,
+                unsigned=place.unsigned, origin=self._origin, number=self._number, at=self._now(),
+            )  # fmt: skip
+            return await operate(mms, one, self._timeout_s)
+        assert place.write is not None, "a codec of a point that is read is never written"
+        (refused,) = await mms.write([place.write], [data_of(raw, kind, unsigned=place.unsigned)])
+        return WriteReply(WriteOutcome.REJECTED if refused else WriteOutcome.CONFIRMED, refused)
 
     async def disconnect(self) -> None:
         self._drop()
@@ -348,7 +353,7 @@ class Iec61850Link:
         if self._mms is None or self._mms.is_over:
             why = "not connected" if self._mms is None else self._mms.broken or "it has hung up"
             self._drop()
-            raise LinkError(why)
+            raise NotSent(why)
         return self._mms
 
     def _drop(self) -> None:

@@ -1,9 +1,11 @@
 """One MMS association: requests one after the other, answers held against them, and what is told unasked."""
 
 import asyncio
+import contextlib
 import itertools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from open61850 import ber
 from open61850.data import IECData
@@ -52,6 +54,8 @@ class Mms:
         self._ids = itertools.count(1)
         self._answer: asyncio.Future[pdu.IncomingPdu] | None = None  # of the request that waits for one
         self._receiver: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # one request after the other: polls and writes come from different tasks
+        self._owner: asyncio.Task[Any] | None = None  # whose requests belong together
         self._came = asyncio.Event()  # something that nobody asked for, or the end
         self.pdu_bytes_max = PDU_BYTES_MIN
         self.unasked: list[pdu.InformationReport] = []  # of controls, since the last request began
@@ -83,6 +87,16 @@ class Mms:
             raise LinkError(f"no association: messages of {told} bytes are too small")
         self.pdu_bytes_max = min(told, PDU_BYTES_MAX)
         self._receiver = asyncio.create_task(self._receive(), name="mms")
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Nobody else asks anything until several requests of this task are over."""
+        async with self._turn:
+            self._owner = asyncio.current_task()
+            try:
+                yield
+            finally:
+                self._owner = None
 
     async def read(self, names: Sequence[pdu.ObjectName]) -> list[IECData | AccessFault]:
         """One request for all of them, in order. Raises LinkError and ServiceFault."""
@@ -138,6 +152,12 @@ class Mms:
 
     async def _ask(self, service: bytes, expected: int) -> bytes:
         """The content of the answer to one request."""
+        if self._owner is not None and self._owner is asyncio.current_task():
+            return await self._exchange(service, expected)
+        async with self._turn:
+            return await self._exchange(service, expected)
+
+    async def _exchange(self, service: bytes, expected: int) -> bytes:
         if self.broken:
             raise LinkError(self.broken)
         number = next(self._ids) & 0x7FFFFFFF

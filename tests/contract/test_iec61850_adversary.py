@@ -364,6 +364,38 @@ async def test_device_that_hung_up_meanwhile_is_not_written_to(rig):
     await rig.ied.start()
 
 
+async def test_poll_and_writes_at_once_have_each_their_own_answer(rig):
+    """A poll is under way when the cycle writes: answers were taken for those of the other."""
+    rig.ied.after = lambda oper: [ended(oper)]
+    rig.ied.mode, rig.ied.late_s, rig.ied.spoils = "late", 0.03, ("read", "write")
+    await rig.link.connect()
+    for value in (1.0, 0.0, 1.0):
+        first, run, both, second = await asyncio.gather(
+            rig.link.read(),
+            rig.write(("run", value)),
+            rig.write(("set", 44.0), ("run", value)),
+            rig.link.read(),
+        )
+        assert rig.wrong(first) == rig.wrong(second) == {}
+        assert run == [(WriteOutcome.CONFIRMED, "")]
+        assert both == [(WriteOutcome.CONFIRMED, "")] * 2
+    assert rig.ied.connections == 1
+    numbers = [v.members[2].value for n, v in rig.ied.written if n.endswith("Oper")]
+    assert numbers == [1, 2, 3, 4, 5, 6]
+
+
+async def test_write_that_waited_for_a_poll_that_failed_is_not_sent(rig):
+    await rig.link.connect()
+    rig.ied.mode = "silent"
+    poll = asyncio.create_task(rig.link.read())
+    await wall_sleep(0.02)
+    replies = await rig.write(("set", 9.0))
+    with pytest.raises(LinkError):
+        await poll
+    assert [r[0] for r in replies] == [WriteOutcome.NOT_SENT]
+    assert rig.ied.written == []
+
+
 # ---- seeded frames --------------------------------------------------------------------------------
 
 
