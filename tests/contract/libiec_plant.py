@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,18 @@ class LibIecServer:
         self._process.stdin.write(json.dumps({"do": do, **more}).encode() + b"\n")
         return await self._answer()
 
-    def send(self, signal: int) -> None:
-        """To its process."""
+    async def freeze(self) -> None:
+        """Stop its process, and wait until each of its threads stands still."""
         assert self._process is not None
-        self._process.send_signal(signal)
+        self._process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        while any((t / "stat").read_text().rpartition(")")[2].split()[0] != "T" for t in tasks.iterdir()):
+            await wall_sleep(0.002)
+
+    def thaw(self) -> None:
+        """Let its process go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         process, self._process = self._process, None

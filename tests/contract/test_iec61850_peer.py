@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import signal
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -228,11 +227,11 @@ async def test_frozen_server_write_is_unknown_until_read_back_and_not_sent_again
     rig = Rig(server, connection(server.port, timeout_s=SILENT))
     await rig.read()
     assert (await rig.write("set", 1.0))[0] is WriteOutcome.CONFIRMED
-    server.send(signal.SIGSTOP)
+    await server.freeze()
     assert (await rig.write("set", 77.0))[0] is WriteOutcome.UNKNOWN
     assert (await rig.write("set", 78.0))[0] is WriteOutcome.NOT_SENT
     assert {r.quality for r in (await rig.read()).values()} == {Quality.COMM_FAILED}
-    server.send(signal.SIGCONT)
+    server.thaw()
     assert (await rig.read_until_good())["set"].value in (1.0, 77.0)
     await rig.io.close()
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -118,13 +117,13 @@ async def test_device_that_falls_silent_is_lost_though_the_connection_stands(ser
     rig = reported(server, OBJECTS, timeout_s=0.4)
     rig = Rig(server, dataclasses.replace(rig.connection, points=rig.connection.points[:2]))  # all are told
     assert (await rig.read())["p"].is_good
-    server.send(signal.SIGSTOP)
+    await server.freeze()
     for _ in range(300):
         if (await rig.read())["p"].quality is Quality.COMM_FAILED:
             break
         await wall_sleep(0.02)
     assert (await rig.read())["p"].quality is Quality.COMM_FAILED
-    server.send(signal.SIGCONT)
+    server.thaw()
     for _ in range(300):
         if (await rig.read())["p"].is_good:
             break
