@@ -267,8 +267,9 @@ class SparkplugWire:
             if topic == self._commands and asks_for_rebirth(raw):
                 self._rebirth = True
             elif topic == self._commands:
+                if not self._desk.counts["commands_ignored"]:
+                    log.warning("telemetry.command.ignored", link=self._link.id, topic=topic)
                 self._desk.counts.update(commands_ignored=1)
-                log.warning("telemetry.command.ignored", link=self._link.id, topic=topic)
             elif topic == self._state and (told := host_state(raw)) is not None:
                 online, at_ms = told
                 if self._host_ms is not None and at_ms < self._host_ms:

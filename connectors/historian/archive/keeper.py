@@ -137,6 +137,8 @@ class Keeper:
             "audit_bytes": known.size_bytes,
             "audit_packed": self._packer.moved,
             "audit_removed": len(known.removed),
+            "audit_file": None if known.newest is None else known.newest.file,
+            "audit_sha256": None if known.newest is None else known.newest.sha256,
             "audit_share": known.size_bytes / (self._params.disk_gb * GB),
         }
 

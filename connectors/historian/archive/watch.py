@@ -13,6 +13,7 @@ SILENT_S = 900.0  # its keeper tells once a minute
 BEHIND_S_MAX = 36 * 3600.0  # a day is packed when it is over
 KEPT_MIN = timedelta(days=14)  # readings in full that the disk should have room for
 GIVEN_UP = "historian.readings.given_up"
+PACKED = "historian.audit.packed"
 Tell = Callable[[str, Mapping[str, JsonValue]], None]
 
 
@@ -23,13 +24,15 @@ class ArchiveWatch:
     ----------
     folder : that of the store; None: there is none, and nothing is done.
     now : record time.
-    event : told when readings were given up to make room.
+    event : told when readings were given up to make room, and where the chain of audit files ends: an event
+        leaves the machine with every link, and with it what proves that nobody wrote the past anew.
     """
 
     def __init__(self, folder: Path | None, *, now: Callable[[], datetime], event: Tell) -> None:
         self._folder, self._now, self._event = folder, now, event
         self._began = now()
         self._given_up: JsonValue = None
+        self._head: JsonValue = None
         self.trouble = ""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archive watch", daemon=True)
@@ -48,6 +51,10 @@ class ArchiveWatch:
             since = row.fields.get("readings_since")
             self._event(GIVEN_UP, {"segments_ever": given_up, "readings_since": since})
         self._given_up = given_up if given_up is not None else self._given_up
+        head = None if row is None else row.fields.get("audit_sha256")
+        if row is not None and head is not None and head != self._head:
+            self._head = head
+            self._event(PACKED, {"file": row.fields.get("audit_file"), "sha256": head})
 
     def _run(self) -> None:
         while self._folder is not None and not self._closing.wait(LOOK_S):

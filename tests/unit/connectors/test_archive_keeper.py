@@ -1,6 +1,7 @@
 """Who keeps the long-term store says how it does, survives a disk that fails, and a kill at any point."""
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from cli.edge_records import unkept
 from cli.process_config import ProcessConfig, write_config
 from connectors.historian.archive.keeper import STATUS, Keeper, archive_status, size_bytes, statuses
 from connectors.historian.archive.ledger import LedgerReader
-from connectors.historian.archive.watch import BEHIND_S_MAX, GIVEN_UP, SILENT_S, ArchiveWatch, trouble
+from connectors.historian.archive.watch import BEHIND_S_MAX, GIVEN_UP, PACKED, SILENT_S, ArchiveWatch, trouble
 from connectors.historian.archive.wear import (
     GAP_S_MAX,
     WearAccount,
@@ -101,6 +102,9 @@ def test_keeper_packs_audit_rows_and_never_gives_them_up_for_room(path: Path):
     assert row is not None
     files = list((folder / AUDIT).glob("*.zip"))
     assert row.fields["audit_files"] == len(files) > 1
+    newest = max(files, key=lambda f: f.name.rpartition("-")[2])
+    assert row.fields["audit_file"] == newest.name
+    assert row.fields["audit_sha256"] == hashlib.sha256(newest.read_bytes()).hexdigest()
     assert row.fields["audit_bytes"] == sum(f.stat().st_size for f in files)
     assert "and are not given up" in trouble(row, row.at, row.at)
     assert row.fields["given_up"], "readings are"
@@ -146,6 +150,16 @@ def test_readings_given_up_are_an_event_once():
     for given_up in (None, 2, 2, 5, 5):
         watch.look(None if given_up is None else status(given_up=given_up, readings_since=since))
     assert told == [(GIVEN_UP, {"segments_ever": 5, "readings_since": since})]
+    watch.close()
+
+
+def test_end_of_the_audit_chain_is_an_event_that_leaves_with_the_links():
+    told = []
+    watch = ArchiveWatch(None, now=lambda: NOW, event=lambda kind, fields: told.append((kind, fields)))
+    for n in (None, 1, 1, 2):
+        watch.look(status() if n is None else status(audit_sha256=f"{n}f", audit_file=f"{n}.zip"))
+    watch.look(None)
+    assert told == [(PACKED, {"file": f"{n}.zip", "sha256": f"{n}f"}) for n in (1, 2)]
     watch.close()
 
 
