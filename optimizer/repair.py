@@ -40,6 +40,12 @@ def held(compiled: Compiled, filled: Filled, start: Start | None) -> Filled:
     )
 
 
+def linear(effort: Effort) -> Effort:
+    """The effort of a linear program, which gets a little time even when none is left."""
+    limit_s = None if effort.time_limit_s is None else max(LEAST_S, effort.time_limit_s)
+    return replace(effort, time_limit_s=limit_s)
+
+
 def through_islands(compiled: Compiled, filled: Filled, p: PlanningProblem) -> FloatArray:
     """(N, T) on through each run of islanded steps: the largest first, until they carry its net load."""
     units, shape = machines(compiled.structure), compiled.shapes["on"]
@@ -69,13 +75,12 @@ def repaired(
 
     The outcome is proven for that commitment only: it has neither a bound nor a gap.
     """
-    limit_s = None if effort.time_limit_s is None else max(LEAST_S, effort.time_limit_s)
-    linear = replace(effort, time_limit_s=limit_s)
+    quick = linear(effort)
 
     def given() -> Iterator[tuple[str, Start | None]]:
         if start:
             yield "the last plan's commitment", start
-        relaxed = session.solve(replace(filled, integer=np.zeros_like(filled.integer)), linear)
+        relaxed = session.solve(replace(filled, integer=np.zeros_like(filled.integer)), quick)
         if relaxed.x is not None:
             v = compiled.values(relaxed.x)
             yield "a relaxed commitment rounded up", {k: np.ceil(v[k] - LEAST_ON) for k in ("on",) if k in v}
@@ -84,6 +89,6 @@ def repaired(
         yield "as few units as must run", None
 
     for what, commitment in given():
-        outcome = session.solve(held(compiled, filled, commitment), linear)
+        outcome = session.solve(held(compiled, filled, commitment), quick)
         if outcome.x is not None and outcome.optimal:
             yield what, replace(outcome, optimal=False, bound=None, gap_ratio=None)

@@ -19,6 +19,7 @@ from ems.outage import OutageNotice
 from ems.plan import Plan
 from ems.site import GridMode, Site
 from ems.timegrid import FloatArray, TimeGrid
+from optimizer.carry import best_carried, better, carried, proven
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
 from optimizer.fleets import firsts, fleets_of, leaders
@@ -29,7 +30,7 @@ from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
 from optimizer.problem import PlanningProblem
-from optimizer.repair import repaired
+from optimizer.repair import linear, repaired
 from optimizer.rescue import rules_plan, shifted_plan
 from optimizer.scenarios import ScenarioProblem, scenario_problems
 from optimizer.solve import Effort, Outcome, Session
@@ -237,12 +238,37 @@ class Planner:
         for _ in range(ROUNDS - 1):
             if outcome.x is None:
                 break
-            found = remarked(compiled.structure, p, n, compiled.values(outcome.x), whole)
+            v = compiled.values(outcome.x)
+            found = remarked(compiled.structure, p, n, v, whole)
             if found is None:
                 break
+            bound = outcome.bound if found.apart == p.apart else None  # counted machines are not told apart
             p = found
-            compiled, n, outcome = self._round(p, last, begun)
+            compiled, n, outcome = self._again(p, compiled, v, bound, begun)
         return compiled, p, n, outcome
+
+    def _again(
+        self,
+        p: PlanningProblem,
+        before: Compiled,
+        v: dict[str, FloatArray],
+        bound: float | None,
+        begun: float,
+    ) -> tuple[Compiled, Numbers, Outcome]:
+        """A round from the decisions `v` of the one `before`, which are taken where they are within the gap.
+
+        `bound` is that of the round before, None if it does not bound this one.
+        """
+        compiled, session = self.solver(p.grid, self.formulation(p))
+        n = compiled.numbers(p)
+        filled, effort = compiled.fill(n), self.effort(p, wall_s() - begun)
+        starts = carried(before, v, compiled, p, n)
+        known, start = best_carried(compiled, session, filled, starts, linear(effort))
+        known = None if known is None else proven(known, bound, effort)
+        if known is not None and known.optimal:
+            return compiled, n, known
+        searched = session.solve(filled, self.effort(p, wall_s() - begun), start)
+        return compiled, n, better(known, proven(searched, bound, effort))
 
     def _round(
         self, p: PlanningProblem, last: Plan | None, begun: float, share: float = 1.0

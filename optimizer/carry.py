@@ -1,0 +1,128 @@
+"""What one round leaves to the next: its decisions, dispatched anew as a start, and its bound.
+
+A later round asks for more (binaries in more steps, feeders shed whole), so that the optimum of the one
+before bounds it from below. Where its decisions, rounded to what is asked for now, cost no more than the gap
+above that bound, they are the answer, and nothing is searched for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from ems.timegrid import BoolArray, FloatArray
+from optimizer.compiled import Compiled, Filled
+from optimizer.fleets import single_machines
+from optimizer.formulations.windows import EPS_H
+from optimizer.marking import SHED_KW
+from optimizer.numbers import Numbers
+from optimizer.problem import PlanningProblem
+from optimizer.repair import held
+from optimizer.solve import Effort, Outcome, Session
+from optimizer.structure import Structure
+
+OPEN_RATIOS = (0.5, 0.0)  # a feeder is opened where more than this share of it is shed; each is tried
+
+Start = dict[str, FloatArray]
+
+
+def proven(outcome: Outcome, bound: float | None, effort: Effort) -> Outcome:
+    """An outcome with the better of its bound and one that is known; optimal where that closes the gap."""
+    known = [b for b in (outcome.bound, bound) if b is not None]
+    if outcome.objective is None or not known:
+        return outcome
+    gap = max(0.0, outcome.objective - max(known))
+    gap_ratio = gap / max(abs(outcome.objective), 1e-9)
+    closed = gap_ratio <= effort.gap_ratio or gap <= effort.gap_abs
+    return replace(outcome, bound=max(known), gap_ratio=gap_ratio, optimal=outcome.optimal or closed)
+
+
+def better(known: Outcome | None, found: Outcome) -> Outcome:
+    """Of what was known before a search and what it found, the one that costs less; the latter, if alike."""
+    if known is None or known.objective is None:
+        return found
+    return found if found.objective is not None and found.objective <= known.objective else known
+
+
+def best_carried(
+    compiled: Compiled, session: Session, filled: Filled, starts: Iterator[Start], effort: Effort
+) -> tuple[Outcome | None, Start | None]:
+    """The start that costs least when all but it is dispatched anew, and its dispatch; None if none can be.
+
+    The outcome is proven for its own decisions only: it has neither a bound nor a gap.
+    """
+    best: tuple[Outcome | None, Start | None] = None, None
+    least = np.inf
+    for start in starts:
+        outcome = session.solve(held(compiled, filled, start), effort)
+        if outcome.optimal and outcome.objective is not None and outcome.objective < least:
+            least = outcome.objective
+            best = replace(outcome, optimal=False, bound=None, gap_ratio=None), start
+    return best
+
+
+def carried(
+    before: Compiled, v: dict[str, FloatArray], after: Compiled, p: PlanningProblem, n: Numbers
+) -> Iterator[Start]:
+    """Decisions `v` of the model `before` for the whole columns of `after`, NaN elsewhere: one way a share.
+
+    `p` and `n` are the problem and the numbers of `after`.
+    """
+    if before.structure.formulation.fleets != after.structure.formulation.fleets:
+        v = single_machines(before.structure, p, v)
+    known = dict(v)
+    if "charging" in after.shapes:
+        known |= _directions(n, v)
+    for ratio in OPEN_RATIOS if "feeder_open" in after.shapes and p.shed_whole.any() else OPEN_RATIOS[:1]:
+        if "feeder_open" in after.shapes:
+            known["feeder_open"] = _opened(after.structure, p, v["shed_kw"], ratio)
+        yield {
+            name: np.where(whole, np.clip(np.round(known[name]), n.low[name], n.high[name]), np.nan)
+            for name in after.form.columns
+            if (whole := n.integer[name]).any() and name in known and known[name].shape == whole.shape
+        }
+
+
+def _directions(n: Numbers, v: dict[str, FloatArray]) -> Start:
+    """Which way each battery and the grid go on balance, and which pieces of a battery's power are full."""
+    flow = v["charge_kw"].sum(axis=1) - v["discharge_kw"].sum(axis=1)
+    out = {"charging": (flow >= 0.0).astype(np.float64)}
+    if "importing" in n.shapes:
+        out["importing"] = (v["import_kw"] >= v["export_kw"]).astype(np.float64)
+    if "piece_full" in n.shapes:
+        ends = [np.cumsum(n.high[name], axis=1)[:, :-1] for name in ("charge_kw", "discharge_kw")]
+        ways = zip((flow, -flow), ends, strict=True)
+        out["piece_full"] = np.array([kw[:, None, :] > end for kw, end in ways]).astype(np.float64)
+    return out
+
+
+def _opened(s: Structure, p: PlanningProblem, shed_kw: FloatArray, ratio: float) -> FloatArray:
+    """(breakers, T) feeders open where more than a share of them is shed, for as long as each must stay."""
+    behind = [i for i, f in enumerate(s.site.feeders) if f.has_breaker]
+    shed, load = shed_kw[behind], p.load_kw[behind]
+    out: BoolArray = (shed > SHED_KW) & (shed >= ratio * load)
+    for row, i in zip(out, behind, strict=True):
+        unit = s.site.feeders[i]
+        lasting(s.start_h, row, bool(p.feeder_open[i]), unit.shed_min_s / 3600.0, unit.served_min_s / 3600.0)
+    return out.astype(np.float64)
+
+
+def lasting(
+    start_h: FloatArray, row: BoolArray, before: bool, shed_min_h: float, served_min_h: float
+) -> None:
+    """Let a feeder that is to open stay open, and one that closes closed, for its least time.
+
+    What is wanted open is; where a time is too short it is open for longer.
+    `row` (T,) is changed in place: open in each step. `before`: open when the first begins.
+    """
+    is_open, since_h = before, -np.inf  # of the last change
+    for t, now_h in enumerate(start_h):
+        if row[t] == is_open:
+            continue
+        if is_open and now_h - since_h < shed_min_h - EPS_H:
+            row[t] = True
+        elif not is_open and now_h - since_h < served_min_h - EPS_H:
+            row[np.searchsorted(start_h, since_h) : t + 1] = True
+            is_open, since_h = True, -np.inf  # before it closed it had been open for long enough
+        else:
+            is_open, since_h = not is_open, float(now_h)
