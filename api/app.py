@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from api.alarm_metrics import AlarmCollector
 from api.alarm_routes import alarm_routes, authority_routes, ladder_routes
 from api.errors import install_error_handlers
+from api.input_routes import input_routes
 from api.metrics import CONTENT_TYPE, PlantCollector, exposition
 from api.middleware import LOOPBACK_HOSTS, Guard
 from api.page import PAGE, content_security_policy
@@ -15,19 +16,20 @@ from api.queries import NoParameters
 from api.readers import Limits, Readers, StatusSource
 from api.routes import health_routes, plan_routes, plant_routes, record_routes
 from ems.clock import Clock
-from ems.ports import HistoryReader, PlanArchive
+from ems.ports import HistoryReader, InputKnowledge, PlanArchive
 from ems.site import Site
 
 API_VERSION = "1"
 
 
-def create_app(
+def create_app(  # noqa: PLR0913  the composition root wires every port once
     *,
     site: Site,
     history: HistoryReader,
     plans: PlanArchive,
     clock: Clock,
     more_statuses: StatusSource | None = None,
+    inputs: InputKnowledge | None = None,
     ladder: Sequence[Mapping[str, str]] = (),
     allowed_hosts: Sequence[str] = LOOPBACK_HOSTS,
     limits: Limits | None = None,
@@ -40,6 +42,7 @@ def create_app(
     history, plans : the read sides of the historian and the plan store.
     clock : record time; ages are measured on it.
     more_statuses : status rows kept elsewhere than in the historian (the planner's, the API's own).
+    inputs : what is known of the inputs of the site; None: nobody keeps any.
     ladder : the rungs of the edge's ladder, best first, as it documents them.
     allowed_hosts : what a request's Host header may name.
     limits : when something is too old.
@@ -55,6 +58,7 @@ def create_app(
         plans=plans,
         clock=clock,
         more_statuses=more_statuses,
+        inputs=inputs,
         limits=Limits() if limits is None else limits,
     )
     app = FastAPI(
@@ -75,7 +79,8 @@ def create_app(
         "x-frame-options": "DENY",
     }
     app.add_middleware(Guard, allowed_hosts=allowed_hosts, headers=headers)
-    for router in (health_routes, plant_routes, plan_routes, record_routes, alarm_routes, authority_routes):
+    routers = (health_routes, plant_routes, input_routes, plan_routes, record_routes, alarm_routes)
+    for router in (*routers, authority_routes):
         app.include_router(router(readers))
     app.include_router(ladder_routes(readers, ladder))
     _add_page_and_metrics(app, readers, [rung["rung"] for rung in ladder])

@@ -12,7 +12,7 @@ from ems.errors import EmsError
 from ems.explanation import CommitmentWhy, Explanation, SetpointWhy
 from ems.plan import Plan
 from ems.points import POINTS, PointSpec, point_id, split_point_id
-from ems.ports import HistoryReader, PlanArchive
+from ems.ports import HistoryReader, InputKnowledge, PlanArchive
 from ems.records import StatusRow
 from ems.site import Site
 
@@ -37,6 +37,7 @@ class Readers:
     plans: PlanArchive
     clock: Clock
     more_statuses: StatusSource | None = None
+    inputs: InputKnowledge | None = None
     limits: Limits = field(default_factory=Limits)
     _lock: Lock = field(default_factory=Lock)
 

@@ -31,8 +31,6 @@ from api.schemas import (
     ExplanationOut,
     HealthOut,
     HistoryOut,
-    InputOut,
-    InputsOut,
     PlanOut,
     PlansOut,
     ReadingOut,
@@ -42,8 +40,6 @@ from api.schemas import (
     SnapshotOut,
 )
 from ems.condition import PlantCondition
-from ems.inputs import SILENT_S, InputParams
-from ems.records import StatusRow
 from ems.telemetry import Reading
 
 T = TypeVar("T")
@@ -111,46 +107,7 @@ def plant_routes(readers: Readers) -> APIRouter:
             raise HTTPException(404, "the edge has not completed a cycle yet")
         return JSONResponse(finite(_CONDITION.dump_python(found, mode="json")))
 
-    @router.get("/inputs", response_model=InputsOut)
-    def inputs(_: NoParameters) -> Response:
-        """Prices, weather, forecasts and announced outages from elsewhere, and how each does."""
-        rows, now = readers.statuses(), readers.clock.now()
-        overall = rows.get("inputs")
-        fresh = overall is not None and not _silent(overall, now)
-        return answer(
-            InputsOut(
-                at=now,
-                overrun=str(overall.fields.get("overrun", "")) if overall is not None and fresh else "",
-                inputs=[_input(p, rows.get(f"input_{p.id}"), now) for p in site.inputs],
-            )
-        )
-
     return router
-
-
-def _silent(row: StatusRow, now: datetime) -> bool:
-    return (now - row.at).total_seconds() > SILENT_S
-
-
-def _input(params: InputParams, row: StatusRow | None, now: datetime) -> InputOut:
-    """What was told last; where that is long ago, that nobody looks."""
-    found: dict[str, Any] = {} if row is None else dict(row.fields)
-    texts = {name: str(found.get(name, "")) for name in ("failed", "refused", "trouble")}
-    age_s = found.get("age_s")
-    if row is not None and age_s is not None:
-        age_s += max(0.0, (now - row.at).total_seconds())
-    gone = row is None or _silent(row, now)
-    return InputOut(
-        input=params.id,
-        kind=params.kind,
-        told_at=None if row is None else row.at,
-        version=found.get("version"),
-        issued_at=found.get("issued_at"),
-        age_s=age_s,
-        reaches=found.get("reaches"),
-        late="nobody looks" if gone else str(found.get("late", "")),
-        **texts,
-    )
 
 
 def _reading(readers: Readers, reading: Reading, now: datetime) -> ReadingOut:

@@ -43,30 +43,6 @@ class ReadyOut(BaseModel):
     processes: list[ProcessOut]
 
 
-class InputOut(BaseModel):
-    """One input from elsewhere. Texts are empty where nothing is to be said; `told_at`: when all this was."""
-
-    input: str
-    kind: str
-    told_at: datetime | None
-    version: int | None
-    issued_at: datetime | None
-    age_s: float | None
-    reaches: datetime | None
-    late: str
-    failed: str
-    refused: str
-    trouble: str
-
-
-class InputsOut(BaseModel):
-    """Every input of the site file, in its order; `overrun`: an announced outage whose mains are not back."""
-
-    at: datetime
-    overrun: str
-    inputs: list[InputOut]
-
-
 class PointOut(BaseModel):
     """One point of the plant."""
 

@@ -13,7 +13,7 @@ from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.archive import keeper
 from connectors.historian.live import LiveHistory
-from connectors.inputs.store import QuietStatuses
+from connectors.inputs.store import QuietInputs, QuietStatuses
 from connectors.stores.plans import PlanReader
 from connectors.telemetry.ledger import statuses
 from dispatch.supervision.ladder import ladder_rows
@@ -41,6 +41,7 @@ async def serve_api(config: ProcessConfig) -> None:
         plans=plans,
         clock=clock,
         more_statuses=more_statuses,
+        inputs=QuietInputs(config.directory) if site.inputs else None,
         ladder=ladder_rows(),
     )
     await serve(app, ServerOptions(port=config.api_port))

@@ -7,11 +7,6 @@ from ems.inputs import InputParams
 from ems.site import Site
 
 
-def where(params: InputParams) -> str:
-    """A folder, or a URL without its query, which may hold a key."""
-    return params.folder if params.folder is not None else (params.url or "").partition("?")[0]
-
-
 def read_as(params: InputParams) -> str:
     """How files or answers are read."""
     return params.provider.name or "our own CSV"
@@ -30,4 +25,4 @@ def known_by(params: InputParams) -> str:
 def input_words(site: Site) -> Iterator[str]:
     """A line for each input."""
     for p in site.inputs:
-        yield f"{p.id}: {p.kind} from {where(p)} each {p.every_s:g} s, {read_as(p)}; {known_by(p)}"
+        yield f"{p.id}: {p.kind} from {p.place} each {p.every_s:g} s, {read_as(p)}; {known_by(p)}"

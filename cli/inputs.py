@@ -13,7 +13,6 @@ from rich.table import Table
 
 from cli._sites import find_site
 from cli.input_doubts import doubts_of
-from cli.input_words import where
 from cli.plan_screen import input_lines
 from connectors.inputs.folder import DropFolder
 from connectors.inputs.keeper import feeds_of
@@ -139,7 +138,7 @@ def _table(states: list[InputState], at: datetime) -> Table:
         age = "" if s.age_s is None else words_s(s.age_s)
         number = "" if v is None else f"{v.id} {v.sha256[:8]}"
         table.add_row(
-            s.params.id, str(s.params.kind), where(s.params), number, issued, age, reaches, _state(s)
+            s.params.id, str(s.params.kind), s.params.place, number, issued, age, reaches, _state(s)
         )
     return table
 

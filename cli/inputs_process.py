@@ -19,6 +19,7 @@ from connectors.inputs.state import input_state
 from connectors.inputs.store import InputReader, InputStore
 from connectors.inputs.watch import OVERALL, PREFIX, input_row
 from connectors.sqlite_file import StoreError
+from ems.announced import announced
 from ems.clock import SystemClock, wall_sleep
 from ems.outage import OutageNotice, known_outages
 from ems.outage_now import overrunning
@@ -67,8 +68,6 @@ class Teller:
         condition = self._history.condition()
         if condition is None:
             return ""
-        from forecasting.inputs import announced  # numpy alone, and only where inputs are
-
         told: list[OutageNotice] = [*self._site.outages, *self._config.notices]
         told += announced(self._site.inputs, self._reader, now)
         late = overrunning(known_outages(told, now), condition)

@@ -9,6 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.operator_desk import Outcome, edge_row
+from connectors.inputs.state import words_s
+from connectors.inputs.store import QuietStatuses
+from connectors.inputs.watch import OVERALL, PREFIX
 from ems.ports import HistoryReader
 from ems.records import JsonValue, StatusRow
 
@@ -57,9 +60,28 @@ def show_status(reader: HistoryReader, directory: Path) -> int:
     for line in _head(row, shown):
         console.print(Text(line))
     console.print(_devices(_map(shown.get("devices"))))
-    for line in _rest(shown, directory):
+    for line in (*_rest(shown, directory), *input_lines(QuietStatuses(directory)())):
         console.print(Text(line))
     return DONE
+
+
+def input_lines(rows: Mapping[str, StatusRow]) -> Iterator[str]:
+    """A line for each input from elsewhere, as its process last told it."""
+    for name, row in sorted(rows.items()):
+        if not name.startswith(PREFIX):
+            continue
+        f, age_s = row.fields, row.fields.get("age_s")
+        old = f", {words_s(age_s)} old" if isinstance(age_s, int | float) else ""
+        version = f"version {f.get('version')}, issued {_minute(f.get('issued_at'))} UTC{old}"
+        said = "nothing came yet" if f.get("version") is None else version
+        texts = [
+            (word, str(f.get(word) or "").split("\n")[0]) for word in ("late", "trouble", "failed", "refused")
+        ]
+        wrong = "".join(f"; {word.upper()}: {text}" for word, text in texts if text)
+        yield f"input {name.removeprefix(PREFIX)}: {f.get('kind')}, {said}{wrong}"
+    overall = rows.get(OVERALL)
+    if overall is not None and overall.fields.get("overrun"):
+        yield f"OUTAGE OVERRUNS: {overall.fields['overrun']}, the mains are not back"
 
 
 def _head(row: StatusRow, shown: Fields) -> Iterator[str]:
@@ -149,6 +171,13 @@ def _time(value: object) -> str:
         return f"{datetime.fromisoformat(str(value)):%H:%M:%S}"
     except ValueError:
         return ""
+
+
+def _minute(value: object) -> str:
+    try:
+        return f"{datetime.fromisoformat(str(value)):%Y-%m-%d %H:%M}"
+    except ValueError:
+        return "?"
 
 
 def _times(value: object) -> str:

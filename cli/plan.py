@@ -11,6 +11,7 @@ from cli._sites import find_site
 from cli._uncertainty import add_uncertainty_options, uncertainty_of
 from cli.input_doubts import doubts_of
 from cli.plan_files import write_files
+from cli.plan_inputs import inputs_beside
 from cli.plan_screen import show, show_why
 from cli.planner_inputs import PlannerInputs, planner_inputs
 from connectors.inputs.files import filed_inputs
@@ -95,7 +96,10 @@ def run(args: argparse.Namespace) -> int:
         why = explain(posed, plan)
         show_why(console, site, plan, why)
     if args.out is not None:
-        written = write_files(args.out, site, plan, forecast.repairs, why)
+        beside = None
+        if told.known is not None:
+            beside = inputs_beside(site, plan, told.known, args.inputs, forecast.repairs)
+        written = write_files(args.out, site, plan, forecast.repairs, why, beside)
         console.print(f"written: {', '.join(str(path) for path in written)}", soft_wrap=True)
     return 1 if plan.label is PlanLabel.RULES else 0
 

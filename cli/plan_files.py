@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from cli.plan_inputs import InputsBeside
 from ems.errors import DataError
 from ems.explanation import Explanation
 from ems.plan import Plan
@@ -100,9 +101,17 @@ def table(site: Site, plan: Plan) -> list[tuple[Column, Values]]:
 
 
 def write_files(
-    folder: Path, site: Site, plan: Plan, repairs: tuple[str, ...], explanation: Explanation | None
+    folder: Path,
+    site: Site,
+    plan: Plan,
+    repairs: tuple[str, ...],
+    explanation: Explanation | None,
+    beside: InputsBeside | None = None,
 ) -> list[Path]:
-    """Write plan.json, plan.csv, plan.columns.csv and plan.html; the paths written."""
+    """Write plan.json, plan.csv, plan.columns.csv and plan.html; the paths written.
+
+    `beside`: how inputs from elsewhere did when the plan was made, for the page.
+    """
     from cli.plan_page import plan_html
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +120,7 @@ def write_files(
     paths[0].write_bytes(_ADAPTER.dump_json(plan_file(site, plan, repairs, explanation), indent=2))
     _write(paths[1], [c.name for c, _ in columns], zip(*[v for _, v in columns], strict=True))
     _write(paths[2], ["name", "unit", "sign", "meaning"], (asdict(c).values() for c, _ in columns))
-    paths[3].write_text(plan_html(site, plan, explanation), encoding="utf-8")
+    paths[3].write_text(plan_html(site, plan, explanation, beside), encoding="utf-8")
     return paths
 
 

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 from plotly.offline import get_plotlyjs
 
+from cli.plan_inputs import InputsBeside
+from cli.plan_inputs_page import inputs_table, told_figure
 from cli.report_style import DEMAND, DIM, PRICE, UNSERVED, Json, area, axis, colours, layout, line
 from ems.explanation import Explanation
 from ems.plan import Plan
@@ -16,16 +18,16 @@ from ems.site import GridMode, Site
 esc = html.escape
 
 
-def plan_html(site: Site, plan: Plan, explanation: Explanation | None) -> str:
+def plan_html(
+    site: Site, plan: Plan, explanation: Explanation | None, beside: InputsBeside | None = None
+) -> str:
     """The whole page."""
     web = files("cli") / "web"
     style, script = ((web / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     figures = {"power": power(site, plan), "energy": energy(site, plan), "price": price(site, plan)}
-    drawn = json.dumps(figures, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    places = "".join(
-        f'<div class="figure" id="{name}" data-day style="min-height:{figure["layout"]["height"]}px"></div>'
-        for name, figure in figures.items()
-    )
+    told = {} if beside is None else {"told": told_figure(site, plan, beside)}
+    drawn = json.dumps(figures | told, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    places, told_places = _places(figures), _places(told)
     return "".join(
         (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -36,6 +38,7 @@ def plan_html(site: Site, plan: Plan, explanation: Explanation | None) -> str:
             f'<body><div class="page"><header><h1>{esc(plan.plan_id)}</h1>',
             f"<p>{esc(str(plan.label))}; positive is into the site's bus</p></header>",
             f"<section><h2>What is planned</h2>{places}</section>",
+            "" if beside is None else _inputs(site, beside, told_places),
             "" if explanation is None else _why(explanation),
             f'</div><script type="application/json" id="figures">{drawn}</script>',
             f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>\n",
@@ -116,6 +119,20 @@ def price(site: Site, plan: Plan) -> Json:
     unit = f"{site.currency}/kWh"
     traces = [line("import", x, _held(plan.import_per_kwh), PRICE, shape="hv", hovertemplate="%{y:.3f}")]
     return {"data": traces, "layout": _shape(site, plan, 200, f"price [{unit}]", rangemode="tozero")}
+
+
+def _places(figures: dict[str, Json]) -> str:
+    heights = {name: figure["layout"]["height"] for name, figure in figures.items()}
+    return "".join(
+        f'<div class="figure" id="{name}" data-day style="min-height:{height}px"></div>'
+        for name, height in heights.items()
+    )
+
+
+def _inputs(site: Site, beside: InputsBeside, places: str) -> str:
+    note = "As known when the plan was made; a dotted price is the tariff's, as nobody told one."
+    body = f"<p>{note}</p>{inputs_table(site, beside)}{places}"
+    return f"<section><h2>Inputs from elsewhere</h2>{body}</section>"
 
 
 def _why(explanation: Explanation) -> str:

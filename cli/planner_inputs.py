@@ -24,6 +24,7 @@ class PlannerInputs:
     site: Site
     forecaster: Forecaster
     notices: Notices
+    known: InputKnowledge | None = None  # of its inputs; None: it has none
 
     def outages(self, now: datetime, condition: PlantCondition) -> tuple[OutageNotice, ...]:
         """Announced outages that are still to be reckoned with."""
@@ -70,5 +71,8 @@ def planner_inputs(
     """
     if not site.inputs:
         return PlannerInputs(site=site, forecaster=base, notices=lambda at: notices)
-    told = InputForecaster(site, base, QuietInputs(directory) if known is None else known)
-    return PlannerInputs(site=site, forecaster=told, notices=lambda at: (*notices, *told.notices(at)))
+    kept = QuietInputs(directory) if known is None else known
+    told = InputForecaster(site, base, kept)
+    return PlannerInputs(
+        site=site, forecaster=told, notices=lambda at: (*notices, *told.notices(at)), known=kept
+    )

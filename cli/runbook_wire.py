@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cli.check import told_by, ua_words
-from cli.input_words import known_by, read_as, where
+from cli.input_words import known_by, read_as
 from cli.markdown import table
 from connectors.modbus.blocks import REGISTERS_MAX, read_blocks
 from connectors.modbus.rtu_link import registers_max
@@ -67,7 +67,7 @@ def wire_section(site: Site) -> Iterator[str]:
     yield from ("", "### Files that are written")
     yield from table(("link", "folder", "format", "of each"), files)
     inputs = [
-        (f"`{p.id}`", str(p.kind), f"`{where(p)}`", f"{p.every_s:g} s", read_as(p), known_by(p))
+        (f"`{p.id}`", str(p.kind), f"`{p.place}`", f"{p.every_s:g} s", read_as(p), known_by(p))
         for p in site.inputs
     ]
     yield from ("", "### Inputs from elsewhere")

@@ -27,6 +27,14 @@ class InputKind(StrEnum):
     OUTAGES = "outages"
 
 
+USED_FOR = {
+    InputKind.PRICE: "prices of plans, of rules by the clock, and of the bill",
+    InputKind.WEATHER: "PV in plans, and the temperature of the air",
+    InputKind.FORECAST: "load and PV in plans",
+    InputKind.OUTAGES: "outages in plans",
+}
+
+
 class Certainty(StrEnum):
     """How sure an announced outage is, surest first."""
 
@@ -125,6 +133,11 @@ class InputParams:
     certainty_min: Certainty = Certainty.LIKELY  # less sure announcements are shown, and not planned with
     complete: bool = False  # each issue lists every outage there is: what it leaves out is withdrawn
     mains_back_s: float | None = None  # mains lost in an outage and good again for so long: it is over
+
+    @property
+    def place(self) -> str:
+        """Where it comes from: a folder, or a URL without its query, which may hold a key."""
+        return self.folder if self.folder is not None else (self.url or "").partition("?")[0]
 
     @property
     def aged_out(self) -> bool:

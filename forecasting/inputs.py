@@ -4,12 +4,13 @@ Of each series the newest issue that was known counts; where that tells nothing 
 next input of the site file, then our own forecast or the tariff. The forecast names the versions that count.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
+from ems.announced import announced, counting
 from ems.contracts import CreditBasis
 from ems.forecast import Forecast, ForecastScenario
 from ems.inputs import (
@@ -18,8 +19,6 @@ from ems.inputs import (
     GHI,
     IMPORT,
     SPOT,
-    AnnouncedOutage,
-    Certainty,
     InputKind,
     InputParams,
     InputVersion,
@@ -35,11 +34,7 @@ from ems.timegrid import FloatArray, TimeGrid
 from forecasting.from_weather import Place, clearness, pv_kw
 from forecasting.slots import onto_grid, slot_range, to_slots
 
-OUTAGES_BACK, OUTAGES_AHEAD = timedelta(days=40), timedelta(days=500)
 VERSIONS_MAX = 100  # of a series, newest first: what is older fills hardly anything
-ISSUES_MAX = 5000  # of announcements: an old one may be of a day that is still to come
-ENDED_AGO = timedelta(days=1)  # outages that ended no longer ago may overrun
-_SURE = list(Certainty)
 _TINY = 1e-9
 OWN_H = 6.0  # so far ahead what is measured of the sky now has a say (benchmarks/weather_blend.py)
 
@@ -270,34 +265,11 @@ class InputForecaster:
     def _outages(self, told: _Told, at: datetime) -> list[OutageNotice]:
         out = []
         for params in self._of(InputKind.OUTAGES):
-            for notice, version in _current(params, self._knowledge, at):
+            for notice, version in counting(params, self._knowledge, at):
                 if notice.end > told.grid.start:
                     told.uses.setdefault(version.id, (version, set()))[1].add(notice.id)
                     out.append(notice)
         return out
-
-
-def announced(inputs: Sequence[InputParams], knowledge: InputKnowledge, at: datetime) -> list[OutageNotice]:
-    """Announced outages that are sure enough to count, as known at `at`, those of the last day included."""
-    of = (p for p in inputs if p.kind is InputKind.OUTAGES)
-    return [notice for params in of for notice, _ in _current(params, knowledge, at)]
-
-
-def _current(
-    params: InputParams, knowledge: InputKnowledge, at: datetime
-) -> Iterator[tuple[OutageNotice, InputVersion]]:
-    """The newest issue of each outage, where it is not cancelled, and the version that told it."""
-    known = list(knowledge.known(params.id, at, at - OUTAGES_BACK, at + OUTAGES_AHEAD, ISSUES_MAX))
-    newest: dict[str, tuple[AnnouncedOutage, InputVersion]] = {}
-    for version in known[:1] if params.complete else reversed(known):
-        for outage in version.outages:
-            before = newest.get(outage.id)
-            if before is None or before[0].issued_at <= outage.issued_at:
-                newest[outage.id] = (outage, version)
-    for outage, version in sorted(newest.values(), key=lambda found: (found[0].start, found[0].id)):
-        sure = _SURE.index(outage.certainty) <= _SURE.index(params.certainty_min)
-        if sure and not outage.cancelled and outage.issued_at <= at and outage.end > at - ENDED_AGO:
-            yield outage.notice(params.id), version
 
 
 def _priced(

@@ -168,6 +168,73 @@ function key(parent, color, text) {
   const item = el(parent, "span"); el(item, "i", { style: "background:" + color }); item.append(text);
 }
 
+/* ---- inputs from elsewhere ---- */
+const VALUES_MS = 30000;
+let valuesAt = -Infinity;
+const day = iso => iso ? new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "2-digit", timeZone: site.timezone })
+  .format(new Date(iso)) + " " + local(iso, false) : "";
+const age = s => s === null ? "" : s < 120 ? number(s) + " s" : s < 7200 ? number(s / 60) + " min"
+  : s < 172800 ? number(s / 3600, 1) + " h" : number(s / 86400, 1) + " d";
+function drawInputs(answer) {
+  const body = $("inputs"), bad = answer.inputs.filter(i => i.state !== "fresh").length;
+  $("inputs-card").hidden = !answer.inputs.length; body.replaceChildren();
+  $("inputs-note").textContent = [bad ? `${bad} of ${answer.inputs.length} not fresh` : "", answer.overrun]
+    .filter(Boolean).join("; ");
+  for (const i of answer.inputs) {
+    const row = el(body, "tr"), cell = (text, c) => el(row, "td", c ? { class: c } : {}, text);
+    const why = [i.late, i.trouble, i.failed, i.refused].filter(Boolean).map(t => t.split("\n")[0]).join("; ");
+    cell(i.input); cell(i.state + (why ? ": " + why : ""), i.state === "fresh" ? "fresh" : "bad"); cell(i.kind); cell(i.source, "wrap");
+    cell(i.version === null ? "–" : i.version, "n"); cell(day(i.issued_at), "t"); cell(age(i.age_s), "n");
+    cell(day(i.reaches), "t"); cell(i.used_for);
+  }
+}
+function drawTold(answer) {
+  const svg = $("told"), legend = $("told-legend"), p = answer.prices;
+  svg.replaceChildren(); legend.replaceChildren();
+  const outages = answer.outages.filter(o => !o.cancelled);
+  svg.hidden = !p && !outages.length;
+  if (svg.hidden) return;
+  const W = 1000, H = 150, left = 48, right = 12, now = Date.parse(answer.at);
+  const t0 = p ? Date.parse(p.start) : now - 3 * 3.6e6, t1 = p ? t0 + p.import_per_kwh.length * p.step_s * 1e3 : now + 36 * 3.6e6;
+  const x = t => left + (W - left - right) * (Math.min(t1, Math.max(t0, t)) - t0) / (t1 - t0);
+  svg.setAttribute("viewBox", `0 0 ${W} ${H + 40}`);
+  for (const o of outages) {
+    const a = x(Date.parse(o.start)), b = x(Date.parse(o.end));
+    if (b <= a) continue;
+    const band = el(svg, "rect", { x: a, y: 8, width: b - a, height: H, class: o.planned_with ? "out" : "out unsure" });
+    el(band, "title", {}, `${o.input}.${o.id}: ${day(o.start)} to ${day(o.end)}, ${o.certainty}, issued ${day(o.issued_at)}`);
+    el(svg, "text", { x: a + 3, y: 22, class: "dim" }, `${o.id} (${o.certainty})`);
+  }
+  if (p) pricePlot(svg, p, t0, x, H, W, left, right);
+  for (let t = Math.ceil(t0 / 1.44e7) * 1.44e7; t < t1; t += 1.44e7) {
+    el(svg, "text", { x: x(t), y: H + 30, class: "dim", "text-anchor": "middle" }, local(new Date(t).toISOString(), false));
+  }
+  el(svg, "path", { d: `M${x(now)} 8V${H + 8}`, class: "now" });
+  if (p) { key(legend, "var(--price)", `import, ${p.currency}/kWh (dashed: nobody told it, the tariff's)`); key(legend, "var(--pv)", "export"); }
+  if (outages.length) key(legend, "var(--grid)", "announced outage (pale: not planned with)");
+}
+function pricePlot(svg, p, t0, x, H, W, left, right) {
+  const all = [...p.import_per_kwh, ...p.export_per_kwh, 0], top = Math.max(...all), low = Math.min(...all);
+  const y = v => 8 + H * (top - v) / Math.max(1e-9, top - low), step = niceStep((top - low) / 4);
+  for (let v = Math.ceil(low / step) * step; v <= top + 1e-9; v += step) {
+    el(svg, "path", { d: `M${left} ${y(v)}H${W - right}`, class: "axis" });
+    el(svg, "text", { x: left - 6, y: y(v) + 4, class: "dim", "text-anchor": "end" }, number(v, step < .1 ? 2 : 1));
+  }
+  for (const [side, color] of [["export", "var(--pv)"], ["import", "var(--price)"]]) {
+    const values = p[side + "_per_kwh"], versions = p[side + "_version"], at = i => x(t0 + i * p.step_s * 1e3).toFixed(1);
+    for (const told of [true, false]) {
+      let d = "", joined = false;
+      values.forEach((v, i) => {
+        const here = (versions[i] !== null) === told;
+        if (here) d += `${joined ? "L" : "M"}${at(i)} ${y(v).toFixed(1)}H${at(i + 1)}`;
+        joined = here;
+      });
+      if (d) el(svg, "path", { d, fill: "none", stroke: color, "stroke-width": told ? 2.2 : 1.3,
+        ...(told ? {} : { "stroke-dasharray": "4 4" }) });
+    }
+  }
+}
+
 /* ---- why ---- */
 const UNTOLD = ["unavailable", "commitment"];
 function drawWhy(answer, plan) {
@@ -280,6 +347,12 @@ async function refresh() {
       get("/api/v1/alarms?hidden=true"), get("/api/v1/ladder"), get("/api/v1/authority")]);
     drawFlow(reader(snapshot)); drawPlan(plan); drawWhy(why, plan); drawCommands(commands); drawEvents(events);
     drawReady(ready); drawAlarms(alarms); drawLadder(ladder); drawControl(authority); drawMode(condition, snapshot.at);
+    const inputs = await get("/api/v1/inputs");
+    drawInputs(inputs);
+    if (inputs.inputs.length && Date.now() - valuesAt > VALUES_MS) {
+      drawTold(await get("/api/v1/inputs/values"));
+      valuesAt = Date.now();
+    }
     $("trouble").hidden = true;
   } catch (error) {
     $("trouble").textContent = "No fresh data: " + error.message; $("trouble").hidden = false;

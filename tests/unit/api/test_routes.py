@@ -11,10 +11,11 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from ems.errors import DataError
 from ems.input_rules import house_provider
-from ems.inputs import InputKind, InputParams
+from ems.inputs import Certainty, InputKind, InputParams
 from ems.records import JsonValue, StatusRow
 from tests.builders import site
 from tests.unit.api.fakes import NOW, FakeHistory, FakePlans, clock, explanation, full_history, plan, status
+from tests.unit.forecasting.knowing import Known, outage
 
 BASE = "http://127.0.0.1:8080"
 ROUTES = (
@@ -24,6 +25,7 @@ ROUTES = (
     "/api/v1/snapshot",
     "/api/v1/condition",
     "/api/v1/inputs",
+    "/api/v1/inputs/values",
     "/api/v1/plan",
     "/api/v1/plan/explanation",
     "/api/v1/plans/p-7/explanation?present=true",
@@ -172,6 +174,66 @@ def test_inputs_say_what_is_known_late_and_refused():
     body = TestClient(app, base_url=BASE).get("/api/v1/inputs").json()
     market = body["inputs"][0]
     assert (market["late"], market["age_s"], body["overrun"]) == ("nobody looks", 3 * 3600.0, "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "overrun", "state"),
+    [
+        ({}, "", "fresh"),
+        ({"refused": "b.csv: why"}, "", "refused"),
+        ({"failed": "nobody listens there", "refused": "b.csv: why"}, "", "failed"),
+        ({"trouble": "the disk is full"}, "", "failed"),
+        ({"late": "3.0 h old", "failed": "nobody listens there"}, "", "late"),
+        ({"late": "3.0 h old"}, "sheds.x was announced until 03-02 08:00 UTC", "overrun"),
+        ({}, "other.x was announced until 03-02 08:00 UTC", "fresh"),
+    ],
+)
+def test_state_of_an_input_is_the_worst_of_what_is_told(fields, overrun, state):
+    params = InputParams(
+        id="sheds", kind=InputKind.OUTAGES, provider=house_provider(InputKind.OUTAGES),
+        url="https://x.example/v1?key=secret",
+    )  # fmt: skip
+    rows = {
+        "input_sheds": StatusRow(process="input_sheds", pid=1, at=NOW, fields=fields),
+        "inputs": StatusRow(process="inputs", pid=1, at=NOW, fields={"overrun": overrun}),
+    }
+    app = create_app(
+        site=replace(site(), inputs=(params,)), history=full_history(), plans=FakePlans(), clock=clock(),
+        more_statuses=lambda: rows,
+    )  # fmt: skip
+    (found,) = TestClient(app, base_url=BASE).get("/api/v1/inputs").json()["inputs"]
+    assert (found["state"], found["source"], found["used_for"]) == (
+        state, "https://x.example/v1", "outages in plans",
+    )  # fmt: skip
+
+
+def test_values_are_told_prices_with_their_version_the_tariffs_without_and_outages():
+    price, sheds = (
+        InputParams(id=kind, kind=InputKind(kind), provider=house_provider(InputKind(kind)), folder="x")
+        for kind in ("price", "outages")
+    )
+    hour, known = timedelta(hours=1), Known()
+    told = known.add("price", NOW - 9 * hour, NOW, {"import_per_kwh": [0.5, -0.1]})
+    known.add("price", NOW + hour, NOW, {"import_per_kwh": [9.0]})
+    unsure = outage("y", NOW - hour, NOW + hour, certainty=Certainty.POSSIBLE)
+    known.add("outages", NOW - hour, NOW, {}, outages=[outage("x", NOW - hour, NOW + 2 * hour), unsure])
+    app = create_app(
+        site=replace(site(), inputs=(price, sheds)), history=full_history(), plans=FakePlans(), clock=clock(),
+        inputs=known,
+    )  # fmt: skip
+    body = TestClient(app, base_url=BASE).get("/api/v1/inputs/values").json()
+    prices = body["prices"]
+    assert prices["start"] == "2026-03-02T09:00:00Z"
+    assert prices["import_per_kwh"][12:21] == [0.5] * 4 + [-0.1] * 4 + [0.16]
+    assert prices["import_version"][11:21] == [None] + [told.id] * 8 + [None]
+    assert prices["export_per_kwh"] == [0.04] * len(prices["import_per_kwh"])
+    assert [(v["version"], v["sha256"]) for v in prices["versions"]] == [(told.id, told.sha256)]
+    assert {o["id"]: o["planned_with"] for o in body["outages"]} == {"x": True, "y": False}
+
+
+def test_values_without_inputs_are_none(api):
+    body = api.get("/api/v1/inputs/values").json()
+    assert (body["prices"], body["outages"]) == (None, [])
 
 
 def test_plan_tells_steps_and_validity(api):

@@ -12,10 +12,10 @@ import pytest
 
 from connectors.inputs.convert import content_sha256, read_version
 from connectors.inputs.store import InputReader, InputStore
+from ems.announced import announced
 from ems.errors import ConfigError
 from ems.input_rules import series_rules
 from ems.inputs import Certainty, InputParams, InputVersion, OutageColumns
-from forecasting.inputs import announced
 from tests.builders import site
 from tests.unit.connectors.inputs_here import NOW, params, site_with
 

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ems.announced import announced
 from ems.forecast import Forecast
 from ems.input_rules import house_provider
 from ems.inputs import Certainty, InputKind, InputParams, PriceTerms
 from ems.site import Site
 from ems.timegrid import TimeGrid
 from forecasting.history import ForecastOptions, HistoryForecaster
-from forecasting.inputs import OWN_H, InputForecaster, announced
+from forecasting.inputs import OWN_H, InputForecaster
 from tests.builders import T0, site
 from tests.unit.forecasting.knowing import Known, outage
 from tests.unit.forecasting.test_history import histories
