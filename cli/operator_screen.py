@@ -74,10 +74,8 @@ def input_lines(rows: Mapping[str, StatusRow]) -> Iterator[str]:
         old = f", {words_s(age_s)} old" if isinstance(age_s, int | float) else ""
         version = f"version {f.get('version')}, issued {_minute(f.get('issued_at'))} UTC{old}"
         said = "nothing came yet" if f.get("version") is None else version
-        texts = [
-            (word, str(f.get(word) or "").split("\n")[0]) for word in ("late", "trouble", "failed", "refused")
-        ]
-        wrong = "".join(f"; {word.upper()}: {text}" for word, text in texts if text)
+        texts = {word: str(f.get(word) or "") for word in ("late", "trouble", "failed", "refused")}
+        wrong = "".join(f"; {word.upper()}: {t.splitlines()[0]}" for word, t in texts.items() if t)
         yield f"input {name.removeprefix(PREFIX)}: {f.get('kind')}, {said}{wrong}"
     overall = rows.get(OVERALL)
     if overall is not None and overall.fields.get("overrun"):

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 import pytest
@@ -39,7 +40,7 @@ def told() -> tuple[Known, Plan]:
     return known, plan(inputs=(use_of(version, ["import_per_kwh"]),))
 
 
-def figure(page: str, name: str) -> dict:
+def figure(page: str, name: str) -> Any:
     drawn = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.S)
     assert drawn is not None
     return json.loads(drawn[1])[name]
