@@ -214,11 +214,19 @@ def test_plan_from_the_command_line_rests_on_a_folder(
     start = datetime(2026, 3, 18, 6, tzinfo=AT.tzinfo)
     common = ["plan", ".", "--at", start.isoformat(), "--gap", "0.1", "--out", "out", "--inputs"]
     assert main([*common, "run"]) == 2
-    assert "--inputs: found no inputs.sqlite in run" in capsys.readouterr().err
+    said = "run: found neither inputs.sqlite nor a folder of an input; allowed: folders named price"
+    assert said in capsys.readouterr().err
     prices = UniformSeries(start=start, step_s=3600.0, values=np.full(72, 0.777))
     store(tmp_path / "run", "price", start - HOUR, series={"import_per_kwh": prices})
     assert main([*common, "run"]) == 0
     assert "0.777" in (tmp_path / "out" / "plan.csv").read_text()
     assert '"version":1' in (tmp_path / "out" / "plan.json").read_text().replace(" ", "")
+    page = (tmp_path / "out" / "plan.html").read_text()
+    assert "prices of plans, of rules by the clock, and of the bill; here: import_per_kwh" in page
+    (tmp_path / "files" / "price").mkdir(parents=True)
+    rows = "".join(f"2026-03-18T{h:02}:00Z,2026-03-18T05:00Z,0.666\n" for h in range(6, 24))
+    (tmp_path / "files" / "price" / "a.csv").write_text("time,issued_at,import_per_kwh\n" + rows)
+    assert main([*common, "files"]) == 0
+    assert "0.666" in (tmp_path / "out" / "plan.csv").read_text()
     assert main(["plan", "demo", "--inputs", "run"]) == 2
     assert "a site without inputs" in capsys.readouterr().err
