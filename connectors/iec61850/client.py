@@ -315,7 +315,7 @@ class Iec61850Link:
                     return TOO_LATE
                 if mms is not self._mms:
                     raise NotSent("the connection was lost before it could be sent")
-                reply = await self._send(mms, codec, raw)
+                reply = await self._send(mms, codec, raw, until_s)
         except NotSent as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
         except ServiceFault as error:
@@ -327,7 +327,7 @@ class Iec61850Link:
             self._drop()
         return reply
 
-    async def _send(self, mms: Mms, codec: PointCodec, raw: Raw) -> WriteReply:
+    async def _send(self, mms: Mms, codec: PointCodec, raw: Raw, until_s: float) -> WriteReply:
         """Raises NotSent, ServiceFault, and LinkError where it is unknown what became of it."""
         place, kind = self._places.get(codec.point.point), codec.raw.name
         if place is None:
@@ -338,7 +338,7 @@ class Iec61850Link:
                 place.control, raw, kind,
                 unsigned=place.unsigned, origin=self._origin, number=self._number, at=self._now(),
             )  # fmt: skip
-            return await operate(mms, one, self._timeout_s)
+            return await operate(mms, one, self._timeout_s, until_s)
         assert place.write is not None, "a codec of a point that is read is never written"
         (refused,) = await mms.write([place.write], [data_of(raw, kind, unsigned=place.unsigned)])
         return WriteReply(WriteOutcome.REJECTED if refused else WriteOutcome.CONFIRMED, refused)

@@ -74,10 +74,11 @@ def _is_binary_time(control: Control, member: str) -> bool:
     return isinstance(held, PrimitiveType) and held.kind == "binary-time"
 
 
-async def operate(mms: Mms, it: Order, timeout_s: float) -> WriteReply:
+async def operate(mms: Mms, it: Order, timeout_s: float, until_s: float) -> WriteReply:
     """Carry a command out; says in words why not. Raises LinkError where it is unknown whether it was.
 
-    `timeout_s` is how long the end of a command with enhanced security is waited for [s wall].
+    `timeout_s` is how long the end of a command with enhanced security is waited for; from `until_s` on
+    nothing is operated any more, though it was selected [s wall].
     """
     model = it.control.model
     if model in (SBO_NORMAL, SBO_ENHANCED):
@@ -88,6 +89,11 @@ async def operate(mms: Mms, it: Order, timeout_s: float) -> WriteReply:
             return WriteReply(WriteOutcome.NOT_SENT, f"not selected: {error}")
         if refused:
             return WriteReply(WriteOutcome.REJECTED, f"not selected: {refused}")
+        if wall_s() >= until_s:
+            await _cancel(mms, it)
+            return WriteReply(
+                WriteOutcome.NOT_SENT, "selected, and the cycle was over before it was operated"
+            )
     refused = await _write(mms, it, "Oper")
     if refused:
         if model in (SBO_NORMAL, SBO_ENHANCED):

@@ -168,9 +168,11 @@ async def _arranged(mms: Mms, block: Block, integrity_s: float, timeout_s: float
         raise Unlike(f"{block}: no report control block")
     if not isinstance(enabled, iec.BoolData) or enabled.value:
         raise Unlike(f"{block}: it reports to somebody else")
-    domain, _, item = data_set.value.partition("/")
-    if not item:
+    if not data_set.value:
         raise Unlike(f"{block}: no data set")
+    domain, slash, item = data_set.value.partition("/")
+    if not slash:  # some devices leave out their own logical device
+        domain, item = block.device, domain
     if (why := await _set(mms, block, "Resv", iec.BoolData(True))) and "non existent" not in why:
         raise Unlike(f"{block}: it is reserved: {why}")
     for attribute, value in (

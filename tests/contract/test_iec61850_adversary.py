@@ -364,6 +364,7 @@ async def test_device_that_hung_up_meanwhile_is_not_written_to(rig):
     await rig.ied.start()
 
 
+@pytest.mark.scenario(27)
 async def test_poll_and_writes_at_once_have_each_their_own_answer(rig):
     """A poll is under way when the cycle writes: answers were taken for those of the other."""
     rig.ied.after = lambda oper: [ended(oper)]
@@ -382,6 +383,22 @@ async def test_poll_and_writes_at_once_have_each_their_own_answer(rig):
     assert rig.ied.connections == 1
     numbers = [v.members[2].value for n, v in rig.ied.written if n.endswith("Oper")]
     assert numbers == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.scenario(27)
+async def test_answer_to_a_request_that_was_cancelled_is_nobodys(rig):
+    await rig.link.connect()
+    rig.ied.mode, rig.ied.late_s = "late", 0.05
+    poll = asyncio.create_task(rig.link.read())
+    await wall_sleep(0.02)
+    poll.cancel()
+    await asyncio.gather(poll, return_exceptions=True)
+    rig.ied.objects["MMXU1$MX$TotW"] = magnitude(99.0)
+    await wall_sleep(0.1)
+    with pytest.raises(LinkError, match="an answer to nothing"):
+        await rig.link.read()
+    await rig.link.connect()
+    assert (await rig.link.read())["dev.p"].value == 99.0
 
 
 async def test_write_that_waited_for_a_poll_that_failed_is_not_sent(rig):
@@ -419,6 +436,7 @@ async def survive(rig: Rig, seed: int, count: int) -> tuple[int, int]:
     return refused, believed
 
 
+@pytest.mark.scenario(26)
 async def test_spoiled_frames_never_crash_and_never_become_a_value(rig):
     rig = Rig(rig.ied, timeout_s=0.05)
     refused, believed = await survive(rig, seed=61850, count=300)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import pytest_asyncio
 
 from cli.read import run as ems_read
 from connectors.field import FieldIO
+from connectors.iec61850 import control
 from ems.clock import VirtualClock, wall_sleep
 from ems.commands import WriteOutcome
 from ems.site import Connection, IdentityField, PointMap, Protocol
@@ -20,7 +22,7 @@ from tests.contract.libiec_plant import LibIecServer
 from tests.contract.plants import command, site_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.needs_server]
-MODELS = ("Direct", "Sbo", "DirectEnhanced", "SboEnhanced")
+MODELS = ("Direct", "Sbo", "DirectEnhanced", "SboEnhanced", "Timed")
 KINDS = {"An": ("FLOAT32", -123.5), "Sp": ("BOOLEAN", 1.0), "Dp": ("BOOLEAN", 1.0), "In": ("INT32", 42.0)}
 STATION, SILENT = 5, 0.4
 SECOND = datetime(2026, 3, 1, 12, 0, 0, 250000, tzinfo=UTC)
@@ -210,6 +212,16 @@ async def test_command_that_ends_badly_is_rejected(rig, model):
     await rig.server.ask("fail", value=True)
     outcome, why = await rig.write(f"Sp{model}", 0.0)
     assert (outcome, "AddCause" in why) == (WriteOutcome.REJECTED, True)
+
+
+async def test_selection_is_given_back_where_the_cycle_is_over_before_the_command(rig, monkeypatch):
+    before = (await rig.read())["AnSboEnhanced"].value
+    monkeypatch.setattr(control, "wall_s", lambda: math.inf)
+    outcome, why = await rig.write("AnSboEnhanced", 99.0)
+    assert (outcome, "was over" in why) == (WriteOutcome.NOT_SENT, True)
+    monkeypatch.undo()
+    assert (await rig.read())["AnSboEnhanced"].value == before
+    assert (await rig.write("AnSboEnhanced", 98.0))[0] is WriteOutcome.CONFIRMED
 
 
 async def test_object_that_may_not_be_written_is_rejected_with_its_reason(rig):

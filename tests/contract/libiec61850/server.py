@@ -21,6 +21,10 @@ MODELS = {  # name -> (how its objects are made, what they say)
     "Direct": (lib.CDC_CTL_MODEL_DIRECT_NORMAL, lib.CONTROL_MODEL_DIRECT_NORMAL),
     "Sbo": (lib.CDC_CTL_MODEL_SBO_NORMAL | CANCEL, lib.CONTROL_MODEL_SBO_NORMAL),
     "DirectEnhanced": (lib.CDC_CTL_MODEL_DIRECT_ENHANCED, lib.CONTROL_MODEL_DIRECT_ENHANCED),
+    "Timed": (
+        lib.CDC_CTL_MODEL_DIRECT_NORMAL | lib.CDC_CTL_MODEL_IS_TIME_ACTIVATED,
+        lib.CONTROL_MODEL_DIRECT_NORMAL,
+    ),
     "SboEnhanced": (lib.CDC_CTL_MODEL_SBO_ENHANCED | CANCEL, lib.CONTROL_MODEL_SBO_ENHANCED),
 }
 PUT = {
