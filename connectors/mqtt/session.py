@@ -122,6 +122,7 @@ class Session:
         self._timeout_s, self._now = timeout_s, now
         self._on_message, self._on_ack = on_message, on_ack
         self.expiries: list[Expiry] = []
+        self.has_greeted = False  # it was told who we are, and has our will
         self._said: ReasonCode | None = None  # whether the broker lets us in
         self._ended = ""  # why it ended what stood
         self._granted: dict[int, Sequence[ReasonCode]] = {}
@@ -155,6 +156,7 @@ class Session:
             raise Untrusted(f"{why} (ca is {self._broker.ca})") from None
         except HOSTILE as error:
             raise LinkError(f"cannot connect to {self.where}: {_words(error)}") from None
+        self.has_greeted = True
         self._note_peer(client)
         self._until(lambda: self._said is not None, "it does not let us in")
         if self._said is not None and self._said.value >= REFUSED_FROM:

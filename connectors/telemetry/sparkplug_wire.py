@@ -51,18 +51,25 @@ class Past:
 
     file: Path
     again: dict[int, Spans] = field(default_factory=dict)  # by boot
-    _bd_seq: int | None = None
+    _used: int | None = None  # by the newest connection; None: not read yet, or there was none
+    _saved: int | None = None
 
     def next_bd_seq(self) -> int:
         """The number of the next connection; a disk that fails costs it at a restart and nothing else."""
-        if self._bd_seq is None:
-            self._bd_seq = self._kept()
-        self._bd_seq = 0 if self._bd_seq is None else (self._bd_seq + 1) % BD_SEQ_COUNT
-        try:
-            keep(self.file, {"bd_seq": self._bd_seq})
-        except OSError as error:
-            log.warning("telemetry.bd_seq.unsaved", file=str(self.file), error=str(error))
-        return self._bd_seq
+        if self._saved is None:
+            self._used = self._saved = self._kept()
+        number = 0 if self._used is None else (self._used + 1) % BD_SEQ_COUNT
+        if number != self._saved:
+            try:
+                keep(self.file, {"bd_seq": number})
+            except OSError as error:
+                log.warning("telemetry.bd_seq.unsaved", file=str(self.file), error=str(error))
+            self._saved = number
+        return number
+
+    def used(self, number: int) -> None:
+        """A broker was greeted with it; before that it is nobody's, however often it is tried."""
+        self._used = number
 
     def _kept(self) -> int | None:
         try:
@@ -73,15 +80,9 @@ class Past:
         return number % BD_SEQ_COUNT if isinstance(number, int) else None
 
 
-class _Sent(NamedTuple):
-    claim: Claim | None  # None: of a birth
-    topic: str
-
-
-@dataclass(slots=True)
-class _Waiting:
+class _Due(NamedTuple):
     message: Message
-    claim: Claim | None = None
+    claim: Claim | None = None  # None: of a birth
 
 
 class SparkplugWire:
@@ -97,16 +98,17 @@ class SparkplugWire:
         self, link: TelemetryLink, place: SparkplugNode, site: Site, desk: Desk, folder: Path, past: Past
     ) -> None:
         self._link, self._place, self._desk, self._past = link, place, desk, past
-        self._node = Node(site, place.group, place.node, past.next_bd_seq(), bytes_max=link.message_bytes_max)
+        self._bd_seq = past.next_bd_seq()
+        self._node = Node(site, place.group, place.node, self._bd_seq, bytes_max=link.message_bytes_max)
         self._allowance = Allowance(link.backfill_bytes_per_s)
-        self._on_way: dict[int, _Sent] = {}
-        self._waiting: deque[_Waiting] = deque()
+        self._on_way: dict[int, _Due] = {}
+        self._waiting: deque[_Due] = deque()
         self._open_parts: dict[Span, int] = {}  # messages of a span not acknowledged
         self._acks: list[tuple[int, str]] = []
         self._heard: deque[tuple[str, bytes]] = deque(maxlen=1000)
         self._acked: deque[tuple[float, Claim]] = deque()  # when, wall
         self._host_ms: int | None = None  # of the newest word of the primary host
-        self._is_told = place.primary_host is None  # whether we may speak
+        self._may_speak = place.primary_host is None
         self._born = self._rebirth = False
         self._born_s = self._heard_s = 0.0
         self._commands = f"spBv1.0/{place.group}/NCMD/{place.node}"
@@ -132,7 +134,11 @@ class SparkplugWire:
 
     def open(self) -> None:
         """Connect, and hear hosts. Raises LinkError."""
-        self._session.open()
+        try:
+            self._session.open()
+        finally:
+            if self._session.has_greeted:
+                self._past.used(self._bd_seq)
         self._session.subscribe([self._commands, *([self._state] if self._state else ())])
 
     def turn(self) -> None:
@@ -143,7 +149,7 @@ class SparkplugWire:
         LinkError : as ever, and when the primary host goes. StoreError.
         """
         self._heed()
-        if not self._is_told:
+        if not self._may_speak:
             figures = self._desk.figures
             figures.up, figures.reason = False, f"the primary host {self._place.primary_host} is not online"
             self._session.pump(IDLE_S)
@@ -153,7 +159,7 @@ class SparkplugWire:
         while len(self._on_way) < WINDOW and (next_ := self._next()) is not None:
             mid = self._session.publish(next_.message.topic, next_.message.payload, is_text=False)
             self._heard_s = self._heard_s if self._on_way else wall_s()
-            self._on_way[mid] = _Sent(next_.claim, next_.message.topic)
+            self._on_way[mid] = next_
             self._desk.counts.update(messages=1, bytes_sent=len(next_.message.payload))
             if next_.claim is not None and next_.claim.late:
                 self._allowance.use(len(next_.message.payload))
@@ -182,12 +188,12 @@ class SparkplugWire:
         spool, figures = self._desk.spool, self._desk.figures
         now_ms = to_ms(self._desk.now())
         births = self._node.births(spool.points(), spool.newest(), now_ms)
-        self._waiting.extend(_Waiting(m) for m in births)
+        self._waiting.extend(_Due(m) for m in births)
         self._desk.counts.update(births=1, rebirths=int(self._born))
         self._born, self._rebirth, self._born_s = True, False, wall_s()
         figures.up, figures.reason = True, ""
 
-    def _next(self) -> _Waiting | None:
+    def _next(self) -> _Due | None:
         """The message that is sent next; None: nothing, or late rows have used what they may."""
         while not self._waiting:
             outbox = self._desk.outbox
@@ -218,7 +224,7 @@ class SparkplugWire:
         self._desk.outbox.sent(claim)
         if messages:
             self._open_parts[claim.span] = len(messages)
-            self._waiting.extend(_Waiting(m, claim) for m in messages)
+            self._waiting.extend(_Due(m, claim) for m in messages)
         else:
             self._delivered(claim)
 
@@ -231,7 +237,7 @@ class SparkplugWire:
             self._heard_s = wall_s()
             if why:
                 self._desk.figures.refused += 1
-                raise Refused(f"{self.where} does not take {sent.topic}: {why}")
+                raise Refused(f"{self.where} does not take {sent.message.topic}: {why}")
             if sent.claim is None:
                 continue
             span = sent.claim.span
@@ -275,9 +281,9 @@ class SparkplugWire:
                 if self._host_ms is not None and at_ms < self._host_ms:
                     continue  # an older word, such as the will of a session that is over
                 self._host_ms = at_ms
-                if self._is_told and not online:
+                if self._may_speak and not online:
                     raise LinkError(f"the primary host {self._place.primary_host} has gone offline")
-                self._is_told = online
+                self._may_speak = online
 
 
 def wires(

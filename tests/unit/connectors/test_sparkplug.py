@@ -1,10 +1,12 @@
 """One session of a Sparkplug node: its order, its births and deaths, and what it takes from hosts."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from connectors.historian.spool import Record
+from connectors.sparkplug import sparkplug_pb2
 from connectors.sparkplug.node import Message, Node
 from connectors.sparkplug.payloads import asks_for_rebirth, host_state
 from connectors.sparkplug.sparkplug_pb2 import Payload
@@ -109,11 +111,33 @@ def test_command_that_is_none_asks_for_nothing():
 
 def test_number_of_the_connection_outlives_the_process_and_a_bad_disk(tmp_path: Path):
     file = tmp_path / "sparkplug-x.json"
-    first = Past(file)
-    assert [first.next_bd_seq() for _ in range(256)] == list(range(256))
-    assert Past(file).next_bd_seq() == 0
-    assert Past(file).next_bd_seq() == 1
+
+    def numbers(past: Past, count: int) -> list[int]:
+        out = []
+        for _ in range(count):
+            out.append(past.next_bd_seq())
+            assert past.next_bd_seq() == out[-1], "nobody was greeted with it"
+            past.used(out[-1])
+        return out
+
+    assert numbers(Past(file), 256) == list(range(256))
+    assert numbers(Past(file), 1) == [0]
+    assert numbers(Past(file), 2) == [1, 2]
+    before = file.stat().st_mtime_ns
+    idle = Past(file)
+    assert [idle.next_bd_seq() for _ in range(3)] == [3, 3, 3]
+    after = file.stat().st_mtime_ns
+    assert [idle.next_bd_seq() for _ in range(3)] == [3, 3, 3]
+    assert before != after == file.stat().st_mtime_ns, "a broker that is not there wears no disk"
     file.write_text("cut sho")
     assert Past(file).next_bd_seq() == 1, "not that of a first connection"
-    nowhere = Past(tmp_path / "no" / "x.json")
-    assert [nowhere.next_bd_seq(), nowhere.next_bd_seq()] == [0, 1]
+    assert numbers(Past(tmp_path / "no" / "x.json"), 2) == [0, 1]
+
+
+def test_module_is_what_the_compiler_made_of_the_proto_beside_it():
+    text = (Path(sparkplug_pb2.__file__).parent / "sparkplug.proto").read_text()
+    told = set(re.findall(r"^\s*(?:optional |repeated )?\w+ (\w+) = (\d+);", text, re.MULTILINE))
+    whole = Payload.DESCRIPTOR
+    found = {(f.name, str(f.number)) for d in (whole, *whole.nested_types) for f in d.fields}
+    assert found == told
+    assert len(told) > 20
