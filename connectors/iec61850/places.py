@@ -115,7 +115,7 @@ class Surveyor:
     def told(self, place: Place, members: Sequence[ObjectName]) -> Place | None:
         """The place of a point among the members of a data set; None where not all of it is told.
 
-        Its time may be missing; it is then that of the report's arrival.
+        Its time may be missing; it is then that of the poll.
         """
         value = self._among(place.attribute, members)
         quality = None if place.quality is None else self._among(_inner(place.read, "q"), members)

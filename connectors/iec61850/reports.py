@@ -24,6 +24,7 @@ from ems.iec61850_reference import Block
 TRIGGERS = TrgOps(data_change=True, quality_change=True, integrity=True, general_interrogation=True)
 FIELDS = OptFlds(sequence_number=True, report_time_stamp=True, data_set_name=True, conf_revision=True)
 NUMBERS = (256, 65536)  # of reports: of the standard, and of some devices
+WHOLE = (iec.UIntData, iec.IntData)
 ASKED = ("RptID", "DatSet", "RptEna")
 AGREED = ("ConfRev", "OptFlds", "TrgOps", "IntgPd")
 
@@ -182,7 +183,7 @@ async def _arranged(mms: Mms, block: Block, integrity_s: float, timeout_s: float
     ):
         await _set(mms, block, attribute, value)  # some devices have them fixed: what counts is what they are
     revision, fields, triggers, period = await mms.read([_part(block, a) for a in AGREED])
-    if not isinstance(revision, iec.UIntData | iec.IntData) or not isinstance(period, iec.UIntData):
+    if not isinstance(revision, WHOLE) or not isinstance(period, WHOLE):
         raise Unlike(f"{block}: no ConfRev or IntgPd")
     if not (isinstance(fields, iec.BitStringData) and OptFlds.from_bitstring(fields).sequence_number):
         raise Unlike(f"{block}: its reports have no numbers (OptFlds)")
