@@ -52,16 +52,16 @@ class Keeper:
 
     def step(self) -> bool:
         """Pack, roll up, make room, tell; whether there is more to do at once."""
-        now = self._now()
-        try:
-            busy = self._work(now)
-            self._told("")
-        except (StoreError, OSError, BadValue) as error:
-            self._told(str(error) or type(error).__name__)
-            busy = False
+        now, busy, troubles = self._now(), False, []
+        for work in (self._keep_audit, self._keep_readings):  # neither stands still with the other
+            try:
+                busy = work(now) or busy
+            except (StoreError, OSError, BadValue) as error:
+                troubles.append(str(error) or type(error).__name__)
+        self._told("; ".join(dict.fromkeys(troubles)))
         if not busy:
             self._tell(now)
-        return busy
+        return busy and not troubles
 
     def close(self) -> None:
         """Let the next one in."""
@@ -69,23 +69,25 @@ class Keeper:
             if one is not None:
                 one.close()
 
-    def _work(self, now: datetime) -> bool:
-        if self._store is None or self._compactor is None:
-            self._store = Store(self._folder)
-            recent = timedelta(hours=self._params.recent_h)
-            self._compactor = Compactor(self._history, self._store, recent=recent)
+    def _keep_audit(self, now: datetime) -> bool:
         if self._audit is None or self._packer is None:
             self._audit = AuditStore(self._folder / AUDIT)
             recent = timedelta(hours=self._params.audit_recent_h)
             self._packer = Packer(self._history, self._audit, recent=recent)
-        busy = self._compactor.step(now) or roll_up(self._store, self._compactor.open_ms(now))
-        busy = busy or self._packer.step(now)
-        kept_days = self._params.audit_keep_days
-        for old in remove_old(self._audit, None if kept_days is None else timedelta(days=kept_days), now):
+        days = self._params.audit_keep_days
+        for old in remove_old(self._audit, None if days is None else timedelta(days=days), now):
             log.warning("archive.audit.removed", file=old.file, rows=old.head.count)
+        return self._packer.step(now)
+
+    def _keep_readings(self, now: datetime) -> bool:
+        if self._store is None or self._compactor is None:
+            self._store = Store(self._folder)
+            recent = timedelta(hours=self._params.recent_h)
+            self._compactor = Compactor(self._history, self._store, recent=recent)
+        busy = self._compactor.step(now) or roll_up(self._store, self._compactor.open_ms(now))
         disk = self._params.disk_gb * GB  # audit files are not given up: readings are, down to half of it
-        room = max(disk - self._audit.catalogue.size_bytes, AUDIT_RATIO_MAX * disk)
-        for entry in make_room(self._store, int(room), now):
+        audit_bytes = 0 if self._audit is None else self._audit.catalogue.size_bytes
+        for entry in make_room(self._store, int(max(disk - audit_bytes, AUDIT_RATIO_MAX * disk)), now):
             log.warning("archive.segment.given_up", file=entry.file, rows=entry.head.rows)
         self._wear.look(now, {p: w for p in family(os.getppid()) if (w := written(p)) is not None})
         while self._wear.days:

@@ -114,7 +114,36 @@ def test_keeper_packs_audit_rows_and_never_gives_them_up_for_room(path: Path):
     keeper = Keeper(path, folder, HistorianParams(recent_h=1.0, audit_keep_days=365), now=later.now)
     keeper.step()
     keeper.close()
-    assert 0 < len(list((folder / AUDIT).glob("*.zip"))) < len(files), "older than 365 days"
+    gone = {f.name for f in files} - {f.name for f in (folder / AUDIT).iterdir()}
+    assert gone == {"audit-20260302T000000Z-000001.zip"}, "older than 365 days"
+
+
+def test_audit_rows_and_readings_do_not_stand_still_with_one_another(path: Path):
+    write(path, entries(MIDNIGHT, 49 * 12, timedelta(minutes=5)))
+    folder, later = path.parent / ARCHIVE, VirtualClock(NOW + 72 * HOUR)
+    keeper = Keeper(path, folder, HistorianParams(recent_h=1.0), now=later.now)
+    folder.mkdir()
+    (folder / AUDIT).write_text("in the way")
+    for _ in range(9):
+        keeper.step()
+    assert "audit" in keeper.trouble
+    assert list(folder.glob("raw-*.zip"))
+    (folder / AUDIT).unlink()
+    ledger = folder / "ledger.jsonl"
+    keeper.close()
+    kept = ledger.rename(folder / "kept")
+    ledger.mkdir()
+    keeper = Keeper(path, folder, HistorianParams(recent_h=1.0), now=later.now)
+    for _ in range(9):
+        keeper.step()
+    assert "ledger" in keeper.trouble
+    assert list((folder / AUDIT).glob("*.zip"))
+    ledger.rmdir()
+    kept.rename(ledger)
+    while keeper.step():
+        pass
+    assert not keeper.trouble
+    keeper.close()
 
 
 def status(age_s: float = 0.0, **fields: JsonValue) -> StatusRow:
