@@ -22,6 +22,11 @@ ORIGINATORS = {  # orCat of IEC 61850-7-3: who commands
 }  # fmt: skip
 
 
+def is_name(text: str) -> bool:
+    """Whether a part of a reference is one; what a device calls so may be anything."""
+    return re.fullmatch(_NAME, text) is not None and len(text) <= NAME_MAX
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """Logical device, logical node, functional constraint, and the way from the data object on."""

@@ -23,6 +23,7 @@ PDU_BYTES_MAX, PDU_BYTES_MIN = 65_000, 1_000  # of a message, that we ask for, a
 UNASKED_MAX = 64  # messages of controls between two requests
 # A flood must not take the processor from the edge: what comes faster waits in the network.
 RATE_PER_S, BURST = 1000.0, 500.0
+NAMES_MAX = 100_000  # of objects in one logical device
 INFORMATION_REPORT, NAMED_LIST, NAME = 0xA0, 0xA1, 0xA0
 # Whatever a broken server can make the decoder raise; each means that the stream is not to be trusted.
 FAULTS = (
@@ -129,6 +130,29 @@ class Mms:
             return get_variable_access_attributes_response(content)
         except FAULTS as error:
             raise LinkError(f"type of {name}: an answer that cannot be read: {words(error)}") from None
+
+    async def domains(self) -> list[str]:
+        """Names of its logical devices. Raises LinkError and ServiceFault."""
+        return await self._names(pdu.OBJECT_CLASS_DOMAIN, None)
+
+    async def variables(self, domain: str) -> list[str]:
+        """MMS names of everything in a logical device. Raises LinkError and ServiceFault."""
+        return await self._names(pdu.OBJECT_CLASS_NAMED_VARIABLE, domain)
+
+    async def _names(self, object_class: int, domain: str | None) -> list[str]:
+        names: list[str] = []
+        while True:
+            request = pdu.get_name_list_request(object_class, domain, names[-1] if names else None)
+            content = await self._ask(request, pdu.SERVICE_GET_NAME_LIST)
+            try:
+                page, more = pdu.get_name_list_response(content)
+            except FAULTS as error:
+                raise LinkError(f"names: an answer that cannot be read: {words(error)}") from None
+            names += page
+            if not more:
+                return names
+            if not page or len(names) > NAMES_MAX:
+                raise LinkError("a list of names without end")
 
     async def members_of(self, data_set: pdu.ObjectName) -> list[pdu.ObjectName]:
         """What a data set holds, in order. Raises LinkError and ServiceFault."""

@@ -12,13 +12,14 @@ INSTALL = "pip install 'hybrid-ems[iec61850]'"
 def iec61850_problems(site: Site | Devices) -> list[Problem]:
     """What keeps the IEC 61850 connections of a site from being made."""
     mine = [c.id for c in site.connections if c.protocol is Protocol.IEC_61850]
-    if not mine or not (fault := _fault()):
+    if not mine or not (fault := package_fault()):
         return []
     key = f"connections.{mine[0]}.protocol"
     return [Problem(file="", line=None, key=key, found=Protocol.IEC_61850.value, allowed=fault)]
 
 
-def _fault() -> str:
+def package_fault() -> str:
+    """Why IEC 61850 cannot be spoken here; "": it can."""
     try:
         found = metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:

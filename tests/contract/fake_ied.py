@@ -70,6 +70,7 @@ class FakeIed:
         self.reports: list[bytes] = []  # sent before the next answer
         self.after: Callable[[iec.StructureData], list[bytes]] = lambda oper: []  # sent after an Operate
         self.late_s, self.drip_s = 0.3, 0.02
+        self.names = sorted(TYPES)  # told three at a time
         self.written: list[tuple[str, iec.IECData]] = []
         self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -147,6 +148,12 @@ class FakeIed:
             self.written += [(n.item, v) for n, v in zip(names, values, strict=True)]
             response = served.write_response([None] * len(names))
             return "write", served.confirmed_response(number, request.service, response)
+        if request.service == pdu.SERVICE_GET_NAME_LIST:
+            kind, _, after = served.get_name_list_request(request.content)
+            listed = ["LD0"] if kind == pdu.OBJECT_CLASS_DOMAIN else self.names
+            rest = listed[listed.index(after) + 1 :] if after in listed else listed
+            response = served.get_name_list_response(rest[:3], len(rest) > 3)
+            return "names", served.confirmed_response(number, request.service, response)
         name = served.object_name_request(request.content)
         if name.item not in TYPES:
             return "type", served.confirmed_error(number, 7, 2)

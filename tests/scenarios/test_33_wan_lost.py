@@ -47,6 +47,7 @@ WIRE = {
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
     "connectors/iec61850/client.py": "the devices of the site file",
     "connectors/iec61850/transport.py": "the same",
+    "connectors/iec61850/browse.py": "the host that whoever browses has named",
     "connectors/iec61850/mms.py": "nobody by itself: MMS, encoded and decoded",
     "connectors/iec61850/control.py": "the same",
     "connectors/iec61850/places.py": "the same",
