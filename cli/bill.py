@@ -152,9 +152,9 @@ def _rows(found: Bill) -> Iterator[Line]:
         yield "contract", c.name, f"{c.amount_kwh:.1f}", f"{c.cost:.2f}"
     for x in found.export:
         if x.export_kwh > 0.0:
-            yield "export", x.source, f"{x.export_kwh:.1f}", f"{-x.revenue:.2f}"
+            yield "export", x.source, f"{x.export_kwh:.1f}", f"{0.0 - x.revenue:.2f}"
             yield from _versions(x.rests_on)
-    yield "export, as paid or credited", "", f"{found.export_kwh:.1f}", f"{-found.export_revenue:.2f}"
+    yield "export, as paid or credited", "", f"{found.export_kwh:.1f}", f"{0.0 - found.export_revenue:.2f}"
     yield "total", "", "", f"{found.total_cost:.2f}"
 
 
