@@ -33,6 +33,11 @@ def planned_with(params: InputParams, outage: AnnouncedOutage) -> bool:
     return not outage.cancelled and _SURE.index(outage.certainty) <= _SURE.index(params.certainty_min)
 
 
+def _issued(outage: AnnouncedOutage, version: InputVersion) -> datetime:
+    """No later than its version: that was put back where a clock was ahead."""
+    return min(outage.issued_at, version.issued_at)
+
+
 def told_outages(
     params: InputParams, knowledge: InputKnowledge, at: datetime
 ) -> Iterator[tuple[AnnouncedOutage, InputVersion]]:
@@ -42,7 +47,7 @@ def told_outages(
     for version in known[:1] if params.complete else reversed(known):
         for outage in version.outages:
             before = newest.get(outage.id)
-            if before is None or before[0].issued_at <= outage.issued_at:
+            if before is None or _issued(*before) <= _issued(outage, version):
                 newest[outage.id] = (outage, version)
     for outage, version in sorted(newest.values(), key=lambda found: (found[0].start, found[0].id)):
         if outage.end > at - ENDED_AGO:

@@ -48,8 +48,8 @@ INPUTS = Schema(
     CREATE TABLE version (
         id INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival
         input TEXT NOT NULL,
-        issued_ms INTEGER NOT NULL,
-        issued_told INTEGER NOT NULL,  -- 0: nobody told it; when it arrived, if not later than the next
+        issued_ms INTEGER NOT NULL,  -- no later than it, or anything after it, arrived
+        issued_told INTEGER NOT NULL,  -- 0: nobody told it, and it is when it arrived
         arrived_ms INTEGER NOT NULL,
         first_ms INTEGER NOT NULL,  -- what it tells of: [first, end)
         end_ms INTEGER NOT NULL,
@@ -133,13 +133,12 @@ class InputStore:
             return self._looked(version, "older" if older else "taken", number, detail)
 
     def _put_back(self, version: InputVersion) -> str:
-        """Have what came before be no newer, where nobody told when it was issued; says which it was."""
+        """Have nothing that came before be issued later than `version` comes; says which was."""
         now_ms = to_ms(version.arrived_at)
         if version.arrived_at < CLOCK_SET:
             return ""
         rows = self._db.execute(
-            "SELECT id, arrived_ms FROM version WHERE input = ? AND issued_ms > ? AND NOT issued_told "
-            "ORDER BY id",
+            "SELECT id, arrived_ms FROM version WHERE input = ? AND issued_ms > ? ORDER BY id",
             (version.input, now_ms),
         ).fetchall()
         self._db.executemany("UPDATE version SET issued_ms = ? WHERE id = ?", [(now_ms, n) for n, _ in rows])

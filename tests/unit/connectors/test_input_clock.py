@@ -14,6 +14,7 @@ from connectors.inputs.convert import read_version
 from connectors.inputs.state import input_state
 from connectors.inputs.store import InputReader, InputStore
 from connectors.inputs.watch import input_row
+from ems.announced import announced
 from ems.clock import SystemClock
 from ems.input_rules import series_rules
 from tests.builders import site
@@ -70,6 +71,23 @@ def test_what_came_while_our_clock_was_ahead_never_becomes_the_newest_by_itself(
     for at in (NOW + MONTH, NOW + 2 * MONTH):
         assert told(reader, at) == [3.0, 2.0, 1.0], "it fills gaps at most"
     assert store.take(version(3.0, None, NOW + MONTH + HOUR), b"3").outcome == "same"
+
+
+def test_a_source_whose_clock_is_ours_is_put_right_with_it(tmp_path: Path, store: InputStore):
+    """Both on one machine: it told times of issue a month ahead, too."""
+    store.take(version(1.0, NOW + MONTH, NOW + MONTH), b"1")
+    store.take(version(2.0, NOW, NOW), b"2")
+    assert told(InputReader(tmp_path), NOW + MONTH) == [2.0, 1.0]
+
+
+def test_announcement_of_when_the_clock_was_ahead_does_not_come_back(tmp_path: Path, store: InputStore):
+    """Announced by a clock a month ahead, cancelled by the right one: a month later it stood again."""
+    given_, rows = params("outages"), "id,from,until,status\nx,2026-04-03T08:00Z,2026-04-03T09:00Z,{}\n"
+    for at, status in ((NOW + MONTH, "planned"), (NOW, "cancelled")):
+        bytes_ = rows.format(status).encode()
+        store.take(read_version(bytes_, "a.csv", given_, {}, at), bytes_)
+    for at in (NOW, NOW + MONTH, NOW + MONTH + HOUR):
+        assert announced([given_], InputReader(tmp_path), at) == []
 
 
 def test_nothing_else_came_and_what_is_stamped_ahead_is_told_until_it_counts(

@@ -13,7 +13,7 @@ from ems.contracts import CreditBasis, ExportCredit
 from ems.errors import DataError
 from ems.input_rules import house_provider
 from ems.inputs import EXPORT, IMPORT, InputColumn, InputKind, InputParams, PriceTerms
-from ems.prices import ToldPrices, day_prices, told_prices
+from ems.prices import TodaysPrices, ToldPrices, day_prices, told_prices
 from ems.tariff import Tariff
 from tests.builders import tariff
 from tests.unit.ems.test_billing import NAIROBI, NEW_YORK, day, flat
@@ -168,6 +168,30 @@ def test_bill_credit_at_the_import_price_is_at_the_told_one():
     assert (told.per_kwh[EXPORT] == 0.5).all()
     out = bill(of, flat(START, END, 10.0), flat(START, END, 10.0), prices=told)
     assert out.export_revenue == near(120.0)
+
+
+def test_bill_credit_at_the_import_price_rests_on_the_rule_where_nobody_told_that():
+    of = replace(tariff(), export_credit=ExportCredit(basis=CreditBasis.IMPORT_PRICE))
+    out = bill(of, flat(START, END, 0.0), flat(START, END, 10.0), prices=prices(Known(), of=of))
+    assert out.by_rule is not None
+    assert out.by_rule.export_kwh == 240.0
+
+
+def test_bill_rests_on_an_old_version_behind_many_newer_ones():
+    """A source that tells its next hour anew each minute: the last hour of the day was told long before."""
+    known = Known()
+    known.add("market", YESTERDAY, START, {IMPORT: [0.3] * 24})
+    for minute in range(70):
+        known.add("market", START + minute * HOUR / 60, START, {IMPORT: [0.2]})
+    assert lines(billed(prices(known)))["input market"] == (2400.0, near(100.0 * 0.2 + 2300.0 * 0.3))
+
+
+def test_prices_for_rules_change_at_the_start_of_a_quarter_only():
+    known = Known()
+    known.add("market", START + HOUR / 12, START, {IMPORT: [0.2] * 24})
+    seen = TodaysPrices((market(),), tariff(), known)
+    assert seen(START + HOUR / 6) is None, "it came five minutes into the quarter"
+    assert seen(START + HOUR / 4) is not None
 
 
 @pytest.mark.parametrize("step_s", [300.0, 900.0, 3600.0])
