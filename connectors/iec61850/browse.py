@@ -14,6 +14,7 @@ from connectors.iec61850.transport import Transport
 from connectors.link import LinkError
 from ems.iec61850_reference import CONTROL, is_name
 
+SCALED = ("MX", "SP")
 READ, DESCRIPTION, REPORT = ("ST", "MX", "SP"), "DC", "RP"
 TEXTS = ("visible-string", "mms-string")
 OBJECT_PARTS = 3  # of a name: node, functional constraint, data object
@@ -81,12 +82,27 @@ async def _of_object(mms: Mms, device: str, node: str, fc: str, name: str) -> As
             return
     except ServiceFault:
         return  # it is listed, and not told
+    powers = await _multipliers(mms, device, node, name) if fc in SCALED else {}
     for path, leaf in leaves(held):
         known = type_name(leaf)
         if fc == DESCRIPTION:
             known = "string" if isinstance(leaf, PrimitiveType) and leaf.kind in TEXTS else ""
         if known:
-            yield Held(f"{device}/{node}.{'.'.join((name, *path))} [{fc}]", known)
+            power = max(((p, x) for p, x in powers.items() if path[: len(p)] == p), default=((), 0))[1]
+            about = f"times 10^{power}" if power else ""
+            yield Held(f"{device}/{node}.{'.'.join((name, *path))} [{fc}]", known, about)
+
+
+async def _multipliers(mms: Mms, device: str, node: str, name: str) -> dict[tuple[str, ...], int]:
+    """Powers of ten that values are told in, by the part of the object they hold for (IEC 61850-7-3)."""
+    try:
+        held = await mms.type_of(ObjectName(f"{node}$CF${name}", device))
+        ways = [path for path, _ in leaves(held) if path[-2:] == ("units", "multiplier")]
+        names = [ObjectName("$".join((node, "CF", name, *path)), device) for path in ways]
+        told = await mms.read(names) if names else []
+    except ServiceFault:
+        return {}
+    return {p[:-2]: t.value for p, t in zip(ways, told, strict=True) if isinstance(t, iec.IntData)}
 
 
 async def _model(mms: Mms, device: str, node: str, name: str) -> str:

@@ -296,12 +296,14 @@ async def test_ems_read_shows_a_device_with_reasons(server, tmp_path, capsys):
 
 
 async def test_ems_browse_lists_what_the_device_holds(server, capsys):
+    await server.ask("put", kind="int", ref="BESSDER/MMXU1.TotVA.units.multiplier", value=3)
     assert await asyncio.to_thread(main, ["browse", f"127.0.0.1:{server.port}", "--only", "MMXU1.TotW"]) == 0
     assert capsys.readouterr().out.split() == ["BESSDER/MMXU1.TotW.mag.f", "[MX]", "FLOAT32"]
     assert await asyncio.to_thread(main, ["browse", f"127.0.0.1:{server.port}"]) == 0
     lines = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()]
     held = {fields[0]: fields[1:] for fields in lines}
     assert held["BESSDER/GGIO1.AnSbo [CO]"] == ["FLOAT32", "select before operate, normal security"]
+    assert held["BESSDER/MMXU1.TotVA.mag.f [MX]"] == ["FLOAT32", "times 10^3"]
     assert held["BESSDER/LPHD1.PhyNam.vendor [DC]"] == ["string"]
     assert held["BESSDER/GGIO1.Pos1.stVal [ST]"] == ["Dbpos"]
     assert held["BESSDER/LLN0.urcbParts [RP]"] == ["report control block"]

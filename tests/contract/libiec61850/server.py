@@ -108,6 +108,7 @@ class Device:
         mmxu = node("MMXU1")
         lib.CDC_MV_create("TotW", mmxu, 0, False)
         lib.CDC_WYE_create("PhV", mmxu, 0)
+        lib.CAC_Unit_create("units", lib.toModelNode(lib.CDC_MV_create("TotVA", mmxu, 0, False)), True)
         lib.CDC_MV_create("Soc", node("ZBAT1"), 0, True)
         ggio = node("GGIO1")
         lib.CDC_INS_create("IntIn1", ggio, 0)
