@@ -28,6 +28,7 @@ from cli.report_text import LEAVES_OUT, decided_sentence, footnotes, genset_sent
 from cli.result_table import Compared, Row, number, result_rows
 
 SENTENCES_MAX = 60
+PRICED_MAX = 120  # versions of a run that are shown
 esc = html.escape
 
 
@@ -220,18 +221,22 @@ def _genset_section(page: _Page, data: ReportInput) -> None:
 
 def _price_section(page: _Page, compared: Sequence[Compared]) -> None:
     """Each version that prices told rest on, and what rests on the tariff for want of one."""
-    lines = [(c, list(priced_lines(c.run))) for c in compared]
-    if not any(of for _, of in lines):
+    at = next((c.run.priced.settled_at for c in compared if c.run.priced is not None), None)
+    if at is None:
         return
-    rows = [
-        f"<tr><td>{esc(c.name)}</td><td>{line.side}</td><td>{esc(line.source)}</td>"
-        f"<td>{number(line.energy_kwh, 1)}</td><td>{number(line.money, 2)}</td></tr>"
-        for c, of in lines
-        for line in of
-    ]
+    rows = []
+    for c in compared:
+        lines = list(priced_lines(c.run))
+        rows += [
+            f"<tr><td>{esc(c.name)}</td><td>{line.side}</td><td>{esc(line.source)}</td>"
+            f"<td>{number(line.energy_kwh, 1)}</td><td>{number(line.money, 2)}</td></tr>"
+            for line in lines[:PRICED_MAX]
+        ]
+        if len(lines) > PRICED_MAX:
+            more = f"… and {len(lines) - PRICED_MAX} more, in result.json"
+            rows.append(f"<tr><td>{esc(c.name)}</td><td></td><td>{more}</td><td></td><td></td></tr>")
     money = esc(compared[0].costs.currency)
     head = f"<tr><th></th><th></th><th>price of</th><th>kWh</th><th>{money}</th></tr>"
-    at = next(c.run.priced.settled_at for c, _ in lines if c.run.priced is not None)
     page.section(
         "Which prices the money rests on",
         f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>",

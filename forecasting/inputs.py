@@ -113,6 +113,11 @@ class InputForecaster:
         """Announced outages that count, as known at `at`, those of the last day included."""
         return announced(self._site.inputs, self._knowledge, at)
 
+    def outages_changed(self, since: datetime, now: datetime) -> bool:
+        """Whether an outage that is not over was announced, revised or cancelled between two times."""
+        ahead = [{(n.id, n.start, n.end) for n in self.notices(at) if n.end > now} for at in (since, now)]
+        return ahead[0] != ahead[1]
+
     def _of(self, kind: InputKind) -> Iterator[InputParams]:
         return (p for p in self._site.inputs if p.kind is kind)
 

@@ -1,7 +1,7 @@
 """The planner's side of a virtual run: it looks, plans, publishes and dies when the planner process would."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from dispatch.vocabulary import Decisions
@@ -115,7 +115,7 @@ class PlanningTurns:
             replan_s=o.replan_s,
             spacing_s=o.spacing_s,
         )
-        if reason is None:
+        if reason is None and not self._announced(now):
             return
         began = wall_s()
         notices = [*self._scenario.notices]
@@ -128,6 +128,15 @@ class PlanningTurns:
         took_s = wall_s() - began
         made = PlanMade(label=str(plan.label), gap_ratio=plan.solve.gap_ratio, took_s=took_s)
         self.pending = (t_s + o.allowance_s, plan, made)
+
+    def _announced(self, now: datetime) -> bool:
+        """Whether an input announced, revised or cancelled an outage since the last plan."""
+        told, last = self._forecaster, self.last
+        if last is None or not isinstance(told, InputForecaster):
+            return False
+        if (now - last.issued_at).total_seconds() < self._options.spacing_s:
+            return False
+        return told.outages_changed(last.issued_at, now)
 
     def next_s(self) -> float:
         """When the next plan is published; infinity when none is on its way [s]."""

@@ -21,12 +21,15 @@ from cli.report_data import (
     save_meta,
 )
 from cli.report_figures import day_axis, shown_window
-from cli.report_page import report_html
+from cli.report_page import _Page, _price_section, report_html
 from cli.report_strip import forming_spells, strip_sentence, strips
 from cli.report_text import decided_sentence, headline, losses
+from cli.result_table import result_rows
 from ems.errors import DataError
+from ems.inputs import InputUse
 from ems.outage import OutageNotice
 from sim.result import GensetEvent, save_result
+from sim.told import Priced
 from sim.trace import Trace
 from tests.builders import site
 from tests.unit.cli.runs import EVENING_S, START, SURPRISE_S, meta, run
@@ -43,6 +46,42 @@ def data(**changes) -> ReportInput:
 @pytest.fixture(scope="module")
 def page() -> str:
     return report_html(data())
+
+
+def test_page_names_the_versions_that_the_money_rests_on(monkeypatch: pytest.MonkeyPatch):
+    told = tuple(
+        InputUse(
+            input="market", version=n, issued_at=START + timedelta(hours=n), arrived_at=START,
+            sha256=f"{n:064d}", series=("import_per_kwh",),
+        )
+        for n in (1, 2)
+    )  # fmt: skip
+    one = run("mpc")
+    counters = replace(
+        one.counters,
+        priced_kwh={"import 1": 100.0, "import 2": 50.0, "import tariff": 25.0, "export tariff": 10.0},
+        priced_money={"import 1": 20.0, "import 2": -5.0, "import tariff": 4.0, "export tariff": 1.0},
+    )
+    priced = Priced(settled_at=START + timedelta(days=9), versions=told, stored_per_kwh=0.1)
+    runs = [replace(one, counters=counters, priced=priced), run("rules_tou"), run("rules")]
+    compared = report_input(site(), runs, meta(), MADE_AT).compared()
+    assert compared[0].costs.rule_kwh == 35.0
+    assert compared[0].costs.rule_cost == 3.0
+    page = _Page()
+    monkeypatch.setattr("cli.report_page.PRICED_MAX", 3)
+    _price_section(page, compared)
+    text = re.sub(r"<[^>]+>", "|", page.parts[0])
+    assert "|import|" in text
+    assert "market 1, issued" in text
+    assert "sha256 000000000000||100.0||20.00" in text
+    assert "||50.0||−5.00" in text
+    assert "tariff: no input told a price||25.0||4.00" in text
+    assert "… and 1 more, in result.json" in text
+    labels = {r.label: r.values for r in result_rows(compared)}
+    assert labels["energy at the tariff instead"][0] == 35.0
+    none = _Page()
+    _price_section(none, compared[1:])
+    assert none.parts == [], "no input of these runs tells prices"
 
 
 def figures(text: str) -> dict:

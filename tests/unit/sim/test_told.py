@@ -133,6 +133,20 @@ def test_outage_that_an_input_announces_is_planned_with_from_its_issue_on():
     assert modes[at - HOUR] is GridMode.GRID_TIED
 
 
+def test_outage_that_is_announced_has_a_new_plan_made_before_the_next_is_due():
+    plant = replace(site(), inputs=(one("outages"),))
+    known, issued = Known(), T0 + timedelta(minutes=20)
+    known.add("outages", issued, T0, {}, outages=[outage("x", issued, T0 + 3 * HOUR)])
+    made = []
+    for told in (Known(), known):
+        run = Run(with_inputs(scenario(0.9, plant=plant), told, LAST), ControllerName.MPC, OPTIONS)
+        run.go()
+        assert run.turns is not None
+        assert run.turns.last is not None
+        made.append((len(run.turns.made), run.turns.last.issued_at > issued))
+    assert made == [(1, False), (2, True)]
+
+
 def test_negative_prices_are_negative_in_the_run():
     known = Known()
     known.add("price", T0 - HOUR, T0, {IMPORT: [-0.2] * 6})
