@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ems.announced import announced
+from ems.contracts import CreditBasis, ExportCredit
 from ems.forecast import Forecast
 from ems.input_rules import house_provider
 from ems.inputs import Certainty, InputKind, InputParams, PriceTerms
@@ -74,6 +75,19 @@ def test_price_counts_as_far_as_it_reaches_then_the_tariff():
     (use,) = found.inputs
     assert (use.version, use.series, use.sha256) == (version.id, ("import_per_kwh",), version.sha256)
     assert "inputs tell import_per_kwh in 9 of 18 steps; our own in the others" in found.repairs
+
+
+def test_export_credited_at_the_import_price_is_planned_at_the_told_one():
+    known = Known()
+    known.add("price", AT - HOUR, AT, {"import_per_kwh": [0.5, -0.1]})
+    credit = ExportCredit(basis=CreditBasis.IMPORT_PRICE)
+    plant = replace(of(one("price")), tariff=replace(site().tariff, export_credit=credit))
+    found = InputForecaster(plant, own(plant), known).forecast(GRID, AT)
+    assert found.export_per_kwh[:8].tolist() == [0.5] * 4 + [-0.1] * 4
+    np.testing.assert_allclose(found.export_per_kwh[8:], found.import_per_kwh[8:], err_msg="the tariff's")
+    known.add("price", AT - HOUR / 2, AT, {"export_per_kwh": [0.3]})
+    found = InputForecaster(plant, own(plant), known).forecast(GRID, AT)
+    assert found.export_per_kwh[:8].tolist() == [0.3] * 4 + [-0.1] * 4, "unless it is told itself"
 
 
 def test_step_that_is_told_in_part_is_our_own():
