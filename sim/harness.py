@@ -228,12 +228,12 @@ class Run:
         t_s = self.world.now_s
         self.clock.advance(max(0.0, t_s - self.clock.monotonic_s()))
         expected_s = self._next_s(t_s, end_s)
-        plan = self.plans.plan  # as the edge sees it
+        plan, before = self.plans.plan, self.world.commands()  # as the edge sees them
         decisions = drive(self.runtime.cycle(expected_s - t_s))
         self.mode = decisions.mode
         self.cycles += 1
         published = self.turns is not None and self._planned(self.turns, t_s, decisions)
-        to_s = min(expected_s, self._next_s(t_s, end_s))
+        to_s = min(expected_s, self._next_s(t_s, end_s, moved=self.world.commands() != before))
         if published and to_s - t_s > LONG_CYCLE_S:
             to_s = min(t_s + AT_ONCE_S, to_s)
         self.edge.add(t_s, to_s - t_s, decisions, plan)
@@ -249,11 +249,12 @@ class Run:
     def _planner_alive(self) -> bool:
         return self.turns is None or self.turns.alive(self.clock.monotonic_s())
 
-    def _next_s(self, t_s: float, end_s: float) -> float:
+    def _next_s(self, t_s: float, end_s: float, *, moved: bool = False) -> float:
+        """When the edge cycles next; soon where it has just asked a genset or a breaker to move [s]."""
         published_s = math.inf if self.turns is None else self.turns.next_s()
         if published_s <= t_s + EPSILON_S:  # in this cycle
             published_s = math.inf
-        next_s = self._policy.next_s(t_s, self.mode, self.world.busy)
+        next_s = self._policy.next_s(t_s, self.mode, self.world.busy or moved)
         return min(next_s, max(published_s, t_s + 1.0), end_s)
 
     def _edge_bin_s(self, t_s: float) -> float:

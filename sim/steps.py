@@ -29,7 +29,7 @@ class StepOptions:
     ----------
     step_s : when nothing happens, on the clock's multiples [s].
     island_step_s : longest cycle while not grid-tied [s].
-    busy_step_s : longest cycle while a genset starts, loads or unloads [s].
+    busy_step_s : longest cycle while a genset starts, loads or unloads, and for `rest_s` after it [s].
     settle_s : extra cycles so long after each change of the truth: they stand for the real loop, which sees
         the new load a second later. Only where the step is longer.
     truth_s : the truth changes on the clock's multiples of it; None: of `step_s` [s].
@@ -39,6 +39,7 @@ class StepOptions:
     step_s: float = 900.0
     island_step_s: float = 60.0
     busy_step_s: float = 10.0
+    rest_s: float = 20.0
     settle_s: tuple[float, ...] = (1.0, 11.0)
     truth_s: float | None = None
     phases: tuple[Phase, ...] = (
@@ -77,6 +78,7 @@ class StepPolicy:
         self._windows = borders
         self._longest_s = max((p.to_s - p.from_s for p in options.phases), default=0.0)
         self._first = 0
+        self._rests_s = -math.inf  # until when what was busy last settles
         self._ends = [hi for _, hi in self.windows()]
 
     @classmethod
@@ -99,6 +101,8 @@ class StepPolicy:
         o = self.options
         step_s = o.step_s if mode is GridMode.GRID_TIED else min(o.step_s, o.island_step_s)
         if busy:
+            self._rests_s = t_s + o.rest_s
+        if t_s < self._rests_s - EPSILON_S:
             step_s = min(step_s, o.busy_step_s)
         until_s = math.inf
         while self._first < len(self._windows) and self._windows[self._first][0] < t_s - self._longest_s:

@@ -202,6 +202,10 @@ class World:
     def _disturbed(self) -> None:
         self._fine_until_s = self.now_s + self.options.fine_for_s
 
+    def commands(self) -> dict[str, float]:
+        """What gensets and breakers are asked for, by point."""
+        return {p: x for p, x in self.setpoints.values.items() if is_binary(split_point_id(p)[1])}
+
     @property
     def busy(self) -> bool:
         """Whether something is on its way: a genset, a transfer, a reconnection, a dead bus."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ems.site import GridMode
 from ems.site_schema import load_site
 from optimizer.options import PlannerOptions
 from sim.drive import drive
-from sim.harness import Run, SimulateOptions, StoppedError, simulate
+from sim.harness import COARSE_PLANNER, ControllerName, Run, SimulateOptions, StoppedError, simulate
 from sim.period import bound_of, by_day
 from sim.result import RunRequest, genset_events, load_result, result_json, save_result
 from sim.steps import DEMO_STEPS, SIMULATE_STEPS, Phase, StepOptions, StepPolicy
@@ -240,6 +241,24 @@ def test_step_policy_islanded_or_busy_steps_are_short():
     policy = StepPolicy(StepOptions(settle_s=()), ())
     assert policy.next_s(0.0, GridMode.ISLANDED) == 60.0
     assert policy.next_s(0.0, GridMode.GRID_TIED, busy=True) == 10.0
+
+
+def test_step_policy_what_was_busy_settles_before_steps_are_long_again():
+    policy = StepPolicy(StepOptions(settle_s=()), ())
+    assert policy.next_s(0.0, GridMode.GRID_TIED, busy=True) == 10.0
+    assert walk(policy, GridMode.GRID_TIED, 900.0) == [0.0, 10.0, 20.0, 900.0]
+
+
+def test_simulate_the_edge_looks_again_soon_after_it_has_asked_for_something(demo_site):
+    """It once asked for a genset and saw it a long cycle later, having been on load for minutes."""
+    day = demo_scenario(demo_site, date(2026, 3, 18), seed=2)
+    evening = replace(day, start=day.start + timedelta(hours=16.0), end=day.start + timedelta(hours=21.0))
+    run = Run(evening, ControllerName.MPC, SimulateOptions(planner=COARSE_PLANNER, trace_s=None))
+    seen = [(0.0, run.world.commands())]
+    run.go(lambda t_s: seen.append((t_s, run.world.commands())))
+    asked = [(then - t, c, d) for (t, c), (then, d) in pairwise(seen) if c != d]
+    assert any(d["gen1.run_request"] > c.get("gen1.run_request", 0.0) for _, c, d in asked)
+    assert max(waited_s for waited_s, _, _ in asked) <= 10.0
 
 
 def test_step_policy_a_step_never_crosses_into_a_window():
