@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import math
-import re
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -11,7 +10,6 @@ from datetime import UTC, datetime
 import pytest
 import pytest_asyncio
 
-from cli.main import main
 from cli.read import run as ems_read
 from connectors.field import FieldIO
 from connectors.iec61850 import control
@@ -293,18 +291,3 @@ async def test_ems_read_shows_a_device_with_reasons(server, tmp_path, capsys):
     assert "meter: iec61850 127.0.0.1" in out
     assert "12.345 kW" in out
     assert "no such object" in out
-
-
-async def test_ems_browse_lists_what_the_device_holds(server, capsys):
-    await server.ask("put", kind="int", ref="BESSDER/MMXU1.TotVA.units.multiplier", value=3)
-    assert await asyncio.to_thread(main, ["browse", f"127.0.0.1:{server.port}", "--only", "MMXU1.TotW"]) == 0
-    assert capsys.readouterr().out.split() == ["BESSDER/MMXU1.TotW.mag.f", "[MX]", "FLOAT32"]
-    assert await asyncio.to_thread(main, ["browse", f"127.0.0.1:{server.port}"]) == 0
-    lines = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()]
-    held = {fields[0]: fields[1:] for fields in lines}
-    assert held["BESSDER/GGIO1.AnSbo [CO]"] == ["FLOAT32", "select before operate, normal security"]
-    assert held["BESSDER/MMXU1.TotVA.mag.f [MX]"] == ["FLOAT32", "times 10^3"]
-    assert held["BESSDER/LPHD1.PhyNam.vendor [DC]"] == ["string"]
-    assert held["BESSDER/GGIO1.Pos1.stVal [ST]"] == ["Dbpos"]
-    assert held["BESSDER/LLN0.urcbParts [RP]"] == ["report control block"]
-    assert await asyncio.to_thread(main, ["browse", f"127.0.0.1:{server.port}", "--only", "nothing"]) == 1

@@ -39,7 +39,7 @@ NOT_RUN = {
     "ems northbound status": "needs a running plant",
     # It needs a day that was packed: tests/unit/connectors/test_audit_archive.py runs it.
     "unzip -p archive/audit/audit-20260302T000000Z-000001.zip command.csv.xz | xz -dc | head": "needs a file",
-    # They need an IEC 61850 device: tests/contract/test_iec61850_peer.py runs such lines.
+    # They need an IEC 61850 device: tests/contract/test_iec61850_browse.py and _peer.py run such lines.
     "ems browse 192.0.2.31 --only MMXU1": "needs a device",
     "ems read SITE bess_controller": "the same",
     "make test": "the test command itself: .ci/run runs it",
