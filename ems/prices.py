@@ -90,7 +90,8 @@ def told_prices(
         missing = told.by[EXPORT] < 0
         told.per_kwh[EXPORT][missing] = told.per_kwh[IMPORT][missing]
         told.by[EXPORT][missing] = told.by[IMPORT][missing]
-        expected |= {EXPORT} & ({EXPORT} if IMPORT in expected else set())
+        if IMPORT in expected:
+            expected.add(EXPORT)
     expected |= {s for s in SIDES if (told.by[s] >= 0).any()}
     return ToldPrices(
         start=_start(lo), at=at, per_kwh=told.per_kwh, by=told.by, versions=tuple(told.uses),
