@@ -169,7 +169,7 @@ def test_inputs_of_a_folder_are_seen_as_issued_and_the_table_says_what_rests_on_
     (tmp_path / "told" / "market").mkdir(parents=True)
     rows = "".join(f"2026-03-18T{h:02}:00Z,2026-03-17T11:00Z,0.3\n" for h in (12, 13, 14))
     (tmp_path / "told/market/a.csv").write_text("time,issued_at,import_per_kwh\n" + rows)
-    line = ["simulate", ".", "--inputs", "told", "--controllers", "rules,rules_tou", "--out", "out"]
+    line = ["simulate", ".", "--inputs", "told", "--controllers", "rules"]
     assert main(line) == 0
     out = capsys.readouterr().out
     assert "price: told by market, settled as known at 2026-03-19 04:00 UTC" in out

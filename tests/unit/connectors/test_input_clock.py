@@ -103,7 +103,7 @@ def test_nothing_else_came_and_what_is_stamped_ahead_is_told_until_it_counts(
     assert input_state(reader, ONE, NOW).ahead == "", "as it was known then: nobody could say"
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=6))
 def test_of_untold_issues_what_came_last_counts_whatever_the_clock_did(hours: list[int]):
     with TemporaryDirectory() as folder, closing(InputStore(Path(folder))) as store_:

@@ -99,7 +99,7 @@ def test_chosen_version_is_the_newest_issue_that_was_known_whatever_the_order_of
     check(FiledInputs(shuffled), known, START + at_h * HOUR)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(MANY)
 def test_store_chooses_as_it_is_defined_at_every_time(drawn: list[Drawn]):
     with TemporaryDirectory() as folder:
