@@ -210,8 +210,8 @@ class Spool:
         """Names of all points that were ever recorded, in the order in which they first were."""
         return [name for (name,) in self._file.rows("SELECT name FROM point ORDER BY id")]
 
-    def newest(self) -> Record | None:
-        """The newest snapshot; None: this opening has none yet."""
+    def newest(self) -> tuple[Opening, Record] | None:
+        """The newest opening and its newest snapshot; None: it has none yet."""
         rows = self._file.rows(
             "SELECT boot, seq FROM spool WHERE boot = (SELECT max(boot) FROM boot) AND kind = ? "
             "ORDER BY seq DESC LIMIT 1",
@@ -221,7 +221,8 @@ class Spool:
             return None
         boot, seq = rows[0]
         (record,) = self.records(Span(boot=boot, first=seq, last=seq))
-        return record if record.values is not None else None
+        opening = self._opening(boot)
+        return (opening, record) if opening is not None and record.values is not None else None
 
     def close(self) -> None:
         """Close the file."""

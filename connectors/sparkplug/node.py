@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from connectors.historian.audit.file import Opening
 from connectors.historian.schema import SPOOLED
 from connectors.historian.spool import Record
 from connectors.json_codec import json_text
@@ -69,7 +70,10 @@ class Node:
         self._seq = 0
         self._devices: dict[str, _Device] = {}
         self._bad: set[int] = set()  # aliases that were told bad last
-        self._newest_ms = -1  # of what was told as it is now
+        self._newest: tuple[Opening | None, int] = (
+            None,
+            0,
+        )  # told as it is now, by number: clocks are set back
         self._aliases = FIRST_ALIAS
 
     def topic(self, kind: str, device: str = "") -> str:
@@ -80,21 +84,24 @@ class Node:
         """The will."""
         return death_of_node(self._bd_seq, now_ms)
 
-    def births(self, points: Sequence[str], newest: Record | None, now_ms: int) -> Iterator[Message]:
+    def births(
+        self, points: Sequence[str], newest: tuple[Opening, Record] | None, now_ms: int
+    ) -> Iterator[Message]:
         """The whole node, with what is known of it now; devices of which nothing is heard are not born.
 
         Parameters
         ----------
         points : all that were ever recorded.
-        newest : the newest snapshot.
+        newest : the newest snapshot, and of which opening of the historian's file it is.
         """
         for point in points:
             self._definition(point)
         self._seq, self._bad = 0, set()
         yield Message(self.topic("NBIRTH"), birth_of_node(self._bd_seq, RECORDS, now_ms))
-        values = _by_asset(newest)
-        at_ms = now_ms if newest is None or newest.at_ms is None else newest.at_ms
-        self._newest_ms = -1 if newest is None else at_ms
+        opening, snapshot = (None, None) if newest is None else newest
+        values = _by_asset(snapshot)
+        at_ms = now_ms if snapshot is None or snapshot.at_ms is None else snapshot.at_ms
+        self._newest = opening, 0 if snapshot is None else snapshot.seq
         for asset, device in self._devices.items():
             device.last, device.last_ms = values.get(asset, {}), at_ms
             device.alive = _is_heard(device.last)
@@ -111,18 +118,21 @@ class Node:
         late : they are of the past.
         origin : which historian the records are of, for those that go as text.
         """
+        opening = str(origin["store"]), int(origin["boot"]), int(origin["opened_ms"])
         out: list[Message] = []
         texts: list[Metric] = []
         for record in records:
+            historical = late or (self._newest[0] == opening and record.seq <= self._newest[1])
             if record.values is not None and record.at_ms is not None:
-                out += self._snapshot(record, record.at_ms, late=late, now_ms=now_ms)
+                out += self._snapshot(record, record.at_ms, historical=historical, now_ms=now_ms)
+                self._newest = self._newest if historical else (opening, record.seq)
                 continue
             definition = next(d for d in RECORDS if d.name == f"Record/{record.kind}")
             at_ms = to_ms(datetime.fromisoformat(record.head["at"])) if "at" in record.head else now_ms
             told = Told(
                 at_ms=at_ms,
                 value=json_text({**origin, **record.head}),
-                historical=late or at_ms < self._newest_ms,
+                historical=historical,
             )
             texts.append(valued(definition, told, was_bad=False))
         out += [m for asset in self._devices for m in self._flush(asset, now_ms)]
@@ -130,8 +140,7 @@ class Node:
             out.append(self._message("NDATA", "", chunk, now_ms))
         return out
 
-    def _snapshot(self, record: Record, at_ms: int, *, late: bool, now_ms: int) -> Iterator[Message]:
-        historical = late or at_ms <= self._newest_ms
+    def _snapshot(self, record: Record, at_ms: int, *, historical: bool, now_ms: int) -> Iterator[Message]:
         for asset, values in _by_asset(record).items():
             new = [p for p in values if p not in self._device(asset).points]
             for point in new:
@@ -152,8 +161,6 @@ class Node:
                 yield self._birth(asset, now_ms)
             if device.alive or heard:  # of a dead device its death has told it
                 self._append(device, values, at_ms, historical=historical)
-        if not historical:
-            self._newest_ms = at_ms
 
     def _append(
         self, device: _Device, values: Mapping[str, Reading], at_ms: int, *, historical: bool

@@ -1,6 +1,7 @@
 """One session of a Sparkplug node: its order, its births and deaths, and what it takes from hosts."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ems.site_schema import load_site
 
 SITE = load_site(Path(__file__).parents[1] / "ems" / "broken_sites" / "good.yaml")
 STORE: dict[str, str | int] = {"store": "s", "boot": 1, "opened_ms": 0}
+OPENING = "s", 1, 0
 
 
 def node(bytes_max: int = 65536) -> Node:
@@ -25,7 +27,7 @@ def snapshot(at_ms: int, **values: float | None) -> Record:
     told = {
         k.replace("__", "."): (v, "good" if v is not None else "comm_failed", 0) for k, v in values.items()
     }
-    return Record(1, {"kind": "readings"}, at_ms, told)
+    return Record(at_ms, {"kind": "readings"}, at_ms, told)
 
 
 def kinds(messages: list[Message]) -> list[str]:
@@ -34,7 +36,7 @@ def kinds(messages: list[Message]) -> list[str]:
 
 def test_order_is_0_at_birth_and_begins_anew_after_255():
     one = node()
-    messages = list(one.births(["pv1.p_kw"], snapshot(1, pv1__p_kw=1.0), 0))
+    messages = list(one.births(["pv1.p_kw"], (OPENING, snapshot(1, pv1__p_kw=1.0)), 0))
     for i in range(600):
         messages += one.data([snapshot(2 + i, pv1__p_kw=1.0)], late=False, origin=STORE, now_ms=0)
     found = [Payload.FromString(m.payload).seq for m in messages]
@@ -45,7 +47,7 @@ def test_order_is_0_at_birth_and_begins_anew_after_255():
 def test_too_many_points_for_one_message_go_in_several():
     values = {f"pv1__x{i}": float(i) for i in range(200)}
     one = node(bytes_max=1024)
-    list(one.births([k.replace("__", ".") for k in values], snapshot(1, **values), 0))
+    list(one.births([k.replace("__", ".") for k in values], (OPENING, snapshot(1, **values)), 0))
     messages = one.data([snapshot(2, **values)], late=False, origin=STORE, now_ms=0)
     assert len(messages) > 3
     assert all(len(m.payload) <= 1100 for m in messages)
@@ -54,7 +56,7 @@ def test_too_many_points_for_one_message_go_in_several():
 
 def test_point_that_nobody_knew_is_born_before_it_is_told():
     one = node()
-    list(one.births(["pv1.p_kw"], snapshot(1, pv1__p_kw=1.0), 0))
+    list(one.births(["pv1.p_kw"], (OPENING, snapshot(1, pv1__p_kw=1.0)), 0))
     now = one.data([snapshot(2, pv1__p_kw=1.0, pv1__q_kvar=2.0)], late=False, origin=STORE, now_ms=0)
     assert kinds(now) == ["DBIRTH/pv1", "DDATA/pv1"]
     once = one.data([snapshot(1, pv1__p_kw=1.0, pv1__state=1.0)], late=True, origin=STORE, now_ms=0)
@@ -66,9 +68,29 @@ def test_point_that_nobody_knew_is_born_before_it_is_told():
     assert all(m.is_historical for m in Payload.FromString(once[1].payload).metrics)
 
 
+def test_clock_that_is_set_back_makes_nothing_of_now_the_past():
+    """For as long as it had been ahead, hosts would have kept a dead device for alive."""
+    hour_ms = 3_600_000
+    one = node()
+    list(one.births(["pv1.p_kw"], (OPENING, snapshot(hour_ms, pv1__p_kw=1.0)), 0))
+    told = [
+        (STORE, replace(snapshot(1000, pv1__p_kw=2.0), seq=hour_ms + 1)),
+        (STORE, replace(snapshot(2000, pv1__p_kw=None), seq=hour_ms + 2)),
+        ({**STORE, "boot": 2}, replace(snapshot(500, pv1__p_kw=3.0), seq=1)),
+        ({**STORE, "store": "made anew"}, replace(snapshot(400, pv1__p_kw=3.0), seq=1)),
+    ]
+    found = [one.data([record], late=False, origin=of, now_ms=0) for of, record in told]
+    data = ["DDATA/pv1"]
+    assert [kinds(m) for m in found] == [data, ["DDEATH/pv1"], ["DBIRTH/pv1", *data], data]
+    payloads = [Payload.FromString(m.payload) for messages in found for m in messages]
+    assert not any(m.is_historical for p in payloads for m in p.metrics)
+    again = one.data([told[3][1]], late=False, origin=told[3][0], now_ms=0)
+    assert all(m.is_historical for m in Payload.FromString(again[0].payload).metrics), "it was told before"
+
+
 def test_asset_that_the_site_does_not_know_any_more_has_no_unit():
     one = node()
-    *_, birth = one.births(["old.p_kw"], snapshot(1, old__p_kw=1.0), 0)
+    *_, birth = one.births(["old.p_kw"], (OPENING, snapshot(1, old__p_kw=1.0)), 0)
     (metric,) = Payload.FromString(birth.payload).metrics
     assert "engUnit" not in metric.properties.keys
 
