@@ -129,7 +129,8 @@ def test_power_lost_while_old_files_go_the_chain_is_whole(tmp_path: Path):
     path = tmp_path / "first" / "history.sqlite"
     folder.mkdir(parents=True)
     write(path, entries(MIDNIGHT, 60, timedelta(hours=1)))
-    pack_audit(path, NOW)
+    write(path, entries(MIDNIGHT + timedelta(days=360), 2, HOUR), opened_ms=7)
+    pack_audit(path, MIDNIGHT + timedelta(days=365))
     count = len(list(folder.glob("*.zip")))
     loss = PowerLoss(folder, every=5)
     for file in folder.iterdir():

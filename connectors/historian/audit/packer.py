@@ -27,6 +27,7 @@ log = structlog.get_logger()
 DAY_MS = 86_400_000
 NUMBERS_MAX = 50_000  # of one file: 100 MB while it is packed, and a page is read from it in half a second
 SLICE = 10_000  # numbers of one query
+AHEAD_MAX = timedelta(days=30)  # after the newest file
 CHUNKS_MAX = 2000  # confirmed and not taken out yet: nothing more is packed meanwhile
 
 
@@ -44,7 +45,7 @@ class AuditStore:
         self._lock = WriterLock(folder / "store")
         try:
             self._ledger = AuditLedgerWriter(folder)
-            self._adopt()
+            self.adopt()
         except BaseException:
             self._lock.release()
             raise
@@ -85,8 +86,14 @@ class AuditStore:
         found = [int(p.stem.rpartition("-")[2]) for p in _files(self.folder)]
         return 1 + max([0 if known is None else known.head.index, *found])
 
-    def _adopt(self) -> None:
-        """Files that the ledger does not know: whole ones are taken, those that were removed go."""
+    def adopt(self) -> int:
+        """Files that the ledger does not know: whole ones are taken, how many; those that were removed go.
+
+        Raises
+        ------
+        OSError : the disk does not take it.
+        """
+        taken = 0
         for draft in self.folder.glob(".*.new"):  # of a write that was cut short
             draft.unlink()
         for path in sorted(_files(self.folder), key=lambda p: p.stem.rpartition("-")[2]):
@@ -98,7 +105,9 @@ class AuditStore:
                 except BadValue as error:
                     log.error("archive.audit.unreadable", file=path.name, why=str(error))
                 else:
+                    taken += 1
                     log.info("archive.audit.adopted", file=path.name, rows=entry.head.count)
+        return taken
 
 
 def _files(folder: Path) -> list[Path]:
@@ -193,6 +202,9 @@ class Packer:
         return int(rows[0][0]) if rows and rows[0][0] is not None else 0
 
     def _pack(self, opening: Opening, span: tuple[int, int]) -> None:
+        if self._store.adopt():  # the disk took a file and not its line: a second one would break the chain
+            self._looked_behind = False
+            return
         tables = self._tables(opening[1], span)
         path = self._store.write(tables, opening, span)
         with AuditFile(path) as file:
@@ -259,10 +271,14 @@ def _slices(span: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def remove_old(store: AuditStore, kept: timedelta | None, now: datetime) -> list[AuditEntry]:
-    """Remove files that are older than they are kept; those removed. None: they are kept for ever."""
-    if kept is None:
+    """Remove files that are older than they are kept; those removed. None: they are kept for ever.
+
+    A clock that is ahead removes none: it is not believed further than `AHEAD_MAX` beyond the newest file.
+    """
+    newest = store.catalogue.newest
+    if kept is None or newest is None:
         return []
-    end_ms = to_ms(now - kept)
+    end_ms = to_ms(min(now, from_ms(newest.head.end_ms) + AHEAD_MAX) - kept)
     old = [e for e in store.catalogue.files.values() if e.head.end_ms <= end_ms]
     for entry in old:
         store.drop(entry, now=now, why=f"older than {kept.days} days")

@@ -100,17 +100,17 @@ class AuditArchive:
 
         return self._read(lambda: self._newest(start_ms, end_ms, limit, in_file))
 
-    def writes(self, point: str, start_ms: int, end_ms: int) -> set[tuple[int, int]]:
-        """Boot and n of the commands of a point in [start, end)."""
+    def writes(self, point: str, start_ms: int, end_ms: int) -> set[tuple[int, int, int]]:
+        """Time, boot and n of the commands of a point in [start, end)."""
 
-        def of() -> set[tuple[int, int]]:
+        def of() -> set[tuple[int, int, int]]:
             out = set()
             for entry in self._overlapping(self._ledger.catalogue(), start_ms, end_ms):
                 if point in entry.head.commands:
                     with AuditFile(self._folder / entry.file) as file:
                         at = COLUMNS[COMMAND].index("point")
                         rows = _between(file, COMMAND, iso(start_ms), iso(end_ms))
-                        out |= {(entry.head.boot, row[2]) for row in rows if row[at] == point}
+                        out |= {(row[1], entry.head.boot, row[2]) for row in rows if row[at] == point}
             return out
 
         return self._read(of)
@@ -266,7 +266,7 @@ class AuditRows:
     def writes(self, point: str, start_ms: int, end_ms: int, count_max: int) -> int:
         """How often a point was written in [start, end), counted no further than `count_max`."""
         recent = self._file.rows(
-            "SELECT boot, n FROM command WHERE at_ms >= :start AND at_ms < :end "
+            "SELECT at_ms, boot, n FROM command WHERE at_ms >= :start AND at_ms < :end "
             "AND point_id = (SELECT id FROM point WHERE name = :point) LIMIT :most",
             {"start": start_ms, "end": end_ms, "point": point, "most": count_max},
         )

@@ -111,7 +111,10 @@ def test_keeper_packs_audit_rows_and_never_gives_them_up_for_room(path: Path):
     trim(path)
     assert audit_left(path)["command"] < 24
     later = VirtualClock(MIDNIGHT + timedelta(days=366, hours=1))
+    write(path, entries(MIDNIGHT + timedelta(days=360), 3, HOUR), opened_ms=7)
     keeper = Keeper(path, folder, HistorianParams(recent_h=1.0, audit_keep_days=365), now=later.now)
+    while keeper.step():
+        pass
     keeper.step()
     keeper.close()
     gone = {f.name for f in files} - {f.name for f in (folder / AUDIT).iterdir()}

@@ -1,5 +1,6 @@
 """Audit rows that have left the historian's file: told as before, in order, once, to everybody who asks."""
 
+import errno
 import os
 import re
 import sqlite3
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from connectors.historian.audit.file import AuditFile
-from connectors.historian.audit.ledger import AUDIT, AuditLedgerReader
+from connectors.historian.audit.ledger import AUDIT, AuditLedgerReader, AuditLedgerWriter
 from connectors.historian.audit.packer import AuditStore, Packer, check, remove_old
 from connectors.historian.audit.table import COLUMNS, cells, lines, row_of
 from connectors.historian.audit.trimmer import kept_chunks
@@ -211,8 +212,10 @@ def test_restored_or_renewed_historian_is_another_one(two_days: Path):
         assert all(r.kind != "gone" for r in spool.records(Span(boot=1, first=1, last=spool.heads()[1].last)))
     reader = SqliteHistoryReader(two_days)
     found = reader.commands(MIDNIGHT, NOW, None, MANY)
-    reader.close()
     assert len(found) > rows[0] + 500, "both pasts are told"
+    beats = [c for c in found if c.point == "gen1.heartbeat"]
+    assert reader.writes("gen1.heartbeat", MIDNIGHT, NOW, MANY) == len(beats), "and counted"
+    reader.close()
 
 
 def test_chunk_that_holds_other_rows_than_confirmed_stays(two_days: Path):
@@ -294,7 +297,9 @@ def test_ledger_lost_is_made_anew_from_the_files(two_days: Path):
 
 
 def test_old_files_go_only_by_the_rule_and_their_numbers_are_told_gone(two_days: Path):
-    pack_audit(two_days, NOW)
+    year = timedelta(days=365)
+    write(two_days, entries(MIDNIGHT + year - HOUR, 3, timedelta(minutes=5)), opened_ms=to_ms(NOW))
+    pack_audit(two_days, MIDNIGHT + year + HOUR)
     trim(two_days)
     folder = two_days.parent / ARCHIVE / AUDIT
     store = AuditStore(folder)
@@ -313,6 +318,60 @@ def test_old_files_go_only_by_the_rule_and_their_numbers_are_told_gone(two_days:
         records = spool.records(Span(boot=1, first=1, last=first.head.last + 1))
     assert {r.kind for r in records[:-1]} == {"gone"}
     assert records[-1].kind != "gone"
+
+
+def test_clock_that_is_years_ahead_removes_nothing(two_days: Path):
+    pack_audit(two_days, NOW)
+    with closing(AuditStore(two_days.parent / ARCHIVE / AUDIT)) as store:
+        known = dict(store.catalogue.files)
+        assert remove_old(store, timedelta(days=365), NOW + timedelta(days=3650)) == []
+        assert store.catalogue.files == known
+        assert all((store.folder / name).is_file() for name in known)
+
+
+def test_disk_that_takes_a_file_and_not_its_line_breaks_no_chain(two_days: Path, monkeypatch):
+    """The file was packed once more, and the next start took the first one in behind it."""
+    before, rows, real = everything(two_days), audit_left(two_days), AuditLedgerWriter.append
+    folder, lines_left = two_days.parent / ARCHIVE / AUDIT, [True, False, False, *[True] * 99]
+
+    def append(self: AuditLedgerWriter, body: dict[str, Any]) -> None:
+        if not lines_left.pop(0):
+            raise OSError(errno.ENOSPC, "full")
+        real(self, body)
+
+    monkeypatch.setattr(AuditLedgerWriter, "append", append)
+    with closing(AuditStore(folder)) as store, closing(Packer(two_days, store, recent=HOUR)) as packer:
+        assert packer.step(NOW)
+        for _ in range(2):
+            with pytest.raises(OSError, match="full"):
+                packer.step(NOW)
+        while packer.step(NOW):
+            pass
+    pack_audit(two_days, NOW)
+    known = AuditLedgerReader(folder).catalogue()
+    assert (sum(e.head.count for e in known.files.values()), known.breaks()) == (rows["spool"], [])
+    assert trim(two_days).counts()["trim_mismatches"] == 0
+    assert audit_left(two_days)["command"] == 0
+    assert everything(two_days) == before
+
+
+@pytest.mark.parametrize("count", [1, 14])
+def test_number_that_was_the_newest_leaves_when_it_is_no_more(path: Path, count: int):
+    """A clock that was set years ahead makes old what came a second ago."""
+    write(path, entries(MIDNIGHT, count, timedelta(minutes=5)))
+    pack_audit(path, NOW)
+    trim(path)
+    db = open_writer(path, HISTORY)
+    with transaction(db):
+        RowWriter(db, 1).write([(9000, Kind.EVENT, Event(NOW, "edge.x.y", "{}"))])
+    db.close()
+    before = everything(path)
+    pack_audit(path, NOW)
+    assert trim(path).counts()["trim_mismatches"] == 0
+    assert audit_left(path)["spool"] == 1
+    pack_audit(path, NOW)
+    assert kept_chunks(path.parent / ARCHIVE / AUDIT) == []
+    assert everything(path) == before
 
 
 def test_second_process_that_packs_is_refused(two_days: Path):
