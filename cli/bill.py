@@ -104,6 +104,8 @@ def _period(site: Site, month: str | None, now: datetime) -> tuple[datetime, dat
     text = f"{now.astimezone(zone):%Y-%m}" if month is None else month
     if re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text) is None or text < "1970-01":
         raise EmsError(f"--month: found {text!r}; allowed: a month such as 2026-03")
+    if text > f"{now.astimezone(zone):%Y-%m}":
+        raise EmsError(f"--month: found {text}, of which nothing is over; allowed: a month that has begun")
     year, number = int(text[:4]), int(text[5:])
     first, after = (
         datetime(y, m, 1, tzinfo=zone).astimezone(UTC)
@@ -119,11 +121,11 @@ def _period(site: Site, month: str | None, now: datetime) -> tuple[datetime, dat
 def _time(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise EmsError(f"--at: found {text!r}; allowed: a time with its zone, like 2026-03-18T06:00+00:00")
-    return at.astimezone(UTC)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise EmsError(f"--at: found {text!r}; allowed: a time with its zone, like 2026-03-18T06:00+00:00")
 
 
 def _table(found: Bill) -> Table:

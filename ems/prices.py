@@ -231,11 +231,15 @@ class TodaysPrices:
 
 
 def day_prices(
-    inputs: Sequence[InputParams], tariff: Tariff, knowledge: InputKnowledge, at: datetime
+    inputs: Sequence[InputParams],
+    tariff: Tariff,
+    knowledge: InputKnowledge,
+    at: datetime,
+    when: datetime | None = None,
 ) -> DayPrices | None:
-    """Prices of the local day that holds `at`, as known then; None where nobody tells any of it."""
+    """Prices of the local day that holds `when` (`at`), as known at `at`; None where nobody tells any."""
     zone = ZoneInfo(tariff.timezone)
-    today = at.astimezone(zone).date()
+    today = (at if when is None else when).astimezone(zone).date()
     start, end = (_midnight(d, zone) for d in (today, today + timedelta(days=1)))
     told = told_prices(inputs, tariff, knowledge, at, start, end)
     if not any((by >= 0).any() for by in told.by.values()):

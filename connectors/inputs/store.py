@@ -339,6 +339,7 @@ class QuietInputs:
     def __init__(self, directory: Path) -> None:
         self._reader = InputReader(directory)
         self.trouble = ""
+        self.failures = 0  # answers that are empty for want of a file that can be read
 
     def known(
         self, input_id: str, at: datetime, start: datetime, end: datetime, limit: int
@@ -364,6 +365,7 @@ class QuietInputs:
         if why != self.trouble:
             log.error("inputs.unreadable", why=why)
         self.trouble = why
+        self.failures += 1
 
     def close(self) -> None:
         """Close the file."""

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from connectors.inputs.state import InputState
@@ -16,6 +16,7 @@ from ems.tariff import Tariff
 
 LOOK_S = 5.0
 PRICES_S = 60.0
+NEXT_DAY = timedelta(minutes=15)  # so long before it begins its prices are at hand too
 PREFIX = "input_"  # of the name of a status row, before that of the input
 OVERALL = "inputs"
 
@@ -98,7 +99,7 @@ class PriceWatch:
     ) -> None:
         self._inputs = tuple(p for p in inputs if p.kind is InputKind.PRICE)
         self._tariff, self._directory, self._now = tariff, directory, now
-        self._prices: DayPrices | None = None
+        self._prices: list[DayPrices] = []  # of today, and at its end of the next day
         self._closing = threading.Event()
 
     def start(self) -> None:
@@ -108,8 +109,7 @@ class PriceWatch:
 
     def __call__(self, now: datetime) -> DayPrices | None:
         """Those of the day that holds `now`, as known at the last look; None: the tariff's alone."""
-        prices = self._prices
-        return prices if prices is not None and prices.quarter(now) is not None else None
+        return next((p for p in self._prices if p.quarter(now) is not None), None)
 
     def close(self) -> None:
         """Look no more."""
@@ -123,9 +123,14 @@ class PriceWatch:
 
     def look(self, known: QuietInputs) -> None:
         """Once; what was known stays known while the file cannot be read."""
-        found = day_prices(self._inputs, self._tariff, known, self._now())
-        if not known.trouble:
-            self._prices = found
+        now, failures = self._now(), known.failures
+        found = {
+            day.start: day
+            for when in (now, now + NEXT_DAY)
+            if (day := day_prices(self._inputs, self._tariff, known, now, when)) is not None
+        }
+        if known.failures == failures:
+            self._prices = list(found.values())
 
 
 def troubles(

@@ -95,9 +95,11 @@ def test_month_without_told_prices_rests_on_the_tariff_and_says_so(
     ("more", "words"),
     [
         (["--month", "2026-13"], "--month: found '2026-13'; allowed: a month such as 2026-03"),
+        (["--month", "9999-12"], "of which nothing is over"),
         (["--month", "2026-04"], "of which nothing is over"),
         (["--month", "2026-02"], "found no good reading of grid1.p_kw"),
         (["--at", "noon"], "--at: found 'noon'; allowed: a time with its zone"),
+        (["--at", "0001-01-01T00:00+14:00"], "--at: found '0001-01-01T00:00+14:00'; allowed: a time with"),
         (["--dir", "nowhere"], "nowhere: found no historian"),
     ],
 )

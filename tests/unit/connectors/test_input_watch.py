@@ -4,8 +4,9 @@ import threading
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -161,3 +162,38 @@ def test_prices_of_today_are_at_hand_for_the_edge_and_stay_while_the_file_cannot
         watch.look(known)
         assert known.trouble
     assert watch(NOW) == seen
+
+
+def test_prices_of_the_next_day_are_at_hand_when_it_begins(tmp_path: Path):
+    """For up to a minute of each night rules and meters went by the tariff, whatever was told."""
+    midnight = datetime(2026, 3, 2, 21, 0, tzinfo=UTC)  # in Nairobi
+    before, after = midnight - timedelta(seconds=30), midnight + timedelta(seconds=29)
+    watch = PriceWatch((params(),), tariff(), tmp_path, now=lambda: before)
+    with closing(InputStore(tmp_path)) as store, closing(QuietInputs(tmp_path)) as known:
+        store.take(version(0.5, NOW, NOW, NOW, 24), b"1")
+        watch.look(known)
+    for now in (before, after):
+        seen = watch(now)
+        assert seen is not None
+        assert seen.import_per_kwh[seen.quarter(now) or 0] == 0.5
+    assert watch(midnight + timedelta(days=1)) is None
+
+
+def test_price_that_could_not_be_read_among_others_changes_nothing(tmp_path: Path):
+    inputs = (params(), replace(params(), id="two"))
+    watch = PriceWatch(inputs, tariff(), tmp_path, now=lambda: NOW)
+    with closing(InputStore(tmp_path)) as store, closing(QuietInputs(tmp_path)) as known:
+        store.take(version(0.5, NOW, NOW), b"1")
+        watch.look(known)
+        seen, real = watch(NOW), known._reader.known
+
+        def first_fails(input_id: str, *more: Any) -> Any:
+            if input_id == "one":
+                raise StoreError("disk I/O error")
+            return real(input_id, *more)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(known._reader, "known", first_fails)
+            watch.look(known)
+        assert seen is not None
+        assert watch(NOW) == seen
