@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     history = args.dir / "history.sqlite"
     if not history.is_file():
         raise EmsError(f"{args.dir}: found no historian; allowed: the folder of a run, --dir of ems run")
-    flows = metered(SqliteHistoryReader(history), site.grid.id, _priced_plants(site), start, end)
+    reader = SqliteHistoryReader(history)
+    step_s = reader.bucket_s_min(start, end)
+    flows = metered(reader, site.grid.id, _priced_plants(site), start, end, step_s)
     if not flows.read.any():
         raise EmsError(f"{history}: found no good reading of {site.grid.id}.p_kw from {start} to {end}")
     if site.tariff.bills_reactive and flows.reactive_kvar is None:
@@ -180,7 +182,9 @@ def _words(found: Bill, flows: Metered) -> Iterator[str]:
             f"{rule.import_cost:.2f} {found.currency}, export of {rule.export_kwh:.1f} kWh for "
             f"{rule.export_revenue:.2f} {found.currency}"
         )
-    minutes = len(flows.read)
+    minutes = len(flows.read) * flows.step_min
+    if flows.step_min > 1:
+        yield f"minutes were given up to make room: what flowed is on balance of {flows.step_min} minutes"
     if flows.missing:
         yield f"{flows.missing} of {minutes} minutes were not read, and count as no flow"
         for lo, hi in flows.gaps(GAPS_SHOWN):

@@ -79,6 +79,10 @@ class SqliteHistoryReader:
         """Readings of one point in buckets that begin in [start, end), oldest first; aligned to 1970."""
         return self._readings.buckets(point, start, end, every_s)
 
+    def bucket_s_min(self, start: datetime, end: datetime) -> int:
+        """Length of the shortest buckets for all of [start, end) [s]: of minutes some may be given up."""
+        return self._readings.bucket_s_min(start, end)
+
     def commands(
         self, start: datetime, end: datetime, point: str | None, limit: int
     ) -> Sequence[CommandRecord]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from connectors.historian.archive.reader import ArchiveReader, by_time, first_rows
-from connectors.historian.archive.rollup import rolled_up, together, worst
+from connectors.historian.archive.rollup import MINUTE_MS, QUARTER_MS, rolled_up, together, worst
 from connectors.historian.archive.source import Recent
 from connectors.historian.schema import QUALITIES
 from connectors.sqlite_file import ReadOnlyFile, from_ms, to_ms
@@ -67,6 +67,10 @@ class Readings:
             found.append(rolled_up(part, every_ms))
         found.append(self._archive.buckets(point, start_ms, end_ms, every_ms))
         return _buckets(together(found))
+
+    def bucket_s_min(self, start: datetime, end: datetime) -> int:
+        """Length of the shortest buckets that are there for all of [start, end) [s]."""
+        return (MINUTE_MS if self._archive.has_minutes(to_ms(start), to_ms(end)) else QUARTER_MS) // 1000
 
     def _without_older(self, point: str, part: dict[str, Any]) -> dict[str, Any]:
         """Those readings of the file that do not lie in a segment as well."""

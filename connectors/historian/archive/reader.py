@@ -56,6 +56,15 @@ class ArchiveReader:
         """
         return self._read(lambda: self._buckets(point, start_ms, end_ms, every_ms))
 
+    def has_minutes(self, start_ms: int, end_ms: int) -> bool:
+        """Whether no minute of [start, end) was given up."""
+
+        def of() -> bool:
+            gone = [e.head for e in self._ledger.catalogue().dropped.values() if e.head.kind == MINUTES]
+            return not any(h.start_ms < end_ms and h.end_ms > start_ms for h in gone)
+
+        return self._read(of)
+
     def close(self) -> None:
         """Close every file."""
         with self._lock:

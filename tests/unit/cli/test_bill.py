@@ -9,10 +9,11 @@ import pytest
 
 from cli import bill as command
 from cli.main import main
+from connectors.historian.archive.upkeep import QUARTERS
 from connectors.inputs.store import InputStore
 from ems.clock import VirtualClock
 from ems.telemetry import Quality, Reading, Snapshot
-from tests.unit.connectors.archives import record
+from tests.unit.connectors.archives import pack, record, store_of, trim
 from tests.unit.connectors.inputs_here import site_with
 from tests.unit.connectors.test_input_store import version
 
@@ -89,6 +90,27 @@ def test_month_without_told_prices_rests_on_the_tariff_and_says_so(
 ):
     _, out = said(capsys)
     assert "at the tariff for want of a told price: import of 300.0 kWh for 27.00 USD" in out
+
+
+def test_month_of_which_only_quarters_are_left_is_billed_whole(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Of each quarter of an hour one minute was billed."""
+    april = MIDNIGHT + timedelta(days=40)
+    monkeypatch.setattr(command, "SystemClock", lambda: VirtualClock(april))
+    _, before = said(capsys, "--month", "2026-03")
+    history = place / "ems-data" / "history.sqlite"
+    record(history, snaps(1, 1.0, april - 3 * HOUR))
+    pack(history, april)
+    trim(history)
+    with store_of(history) as store:
+        quarters = sum(e.size_bytes for e in store.catalogue.of(QUARTERS))
+    pack(history, april, bytes_max=quarters + 1)
+    _, after = said(capsys, "--month", "2026-03")
+    assert "minutes were given up to make room" in after
+    for words in ("import of 300.0 kWh for 27.00 USD", f"{31 * 1440 - 60 - 240} of {31 * 1440 - 60} minutes"):
+        assert words in before
+        assert words in after
 
 
 @pytest.mark.parametrize(
