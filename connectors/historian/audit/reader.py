@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
+
 from connectors.historian.audit.file import AuditFile, Opening
 from connectors.historian.audit.ledger import AUDIT, AuditCatalogue, AuditEntry, AuditLedgerReader
 from connectors.historian.audit.table import (
@@ -28,6 +30,8 @@ from connectors.historian.audit.table import (
 )
 from connectors.sqlite_file import DiskError, ReadOnlyFile
 from ems.errors import BadValue
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 RETRIES = 3  # a file may be removed while it is looked for
@@ -72,6 +76,7 @@ class AuditArchive:
         self._lock = threading.Lock()
         self._series: OrderedDict[str, list[tuple[int, int]]] = OrderedDict()
         self._whole: tuple[str, Mapping[int, tuple[str, Row]]] = ("", {})
+        self._lost: set[str] = set()  # files that were told
 
     def commands(self, start_ms: int, end_ms: int, point: str | None, limit: int) -> list[Found]:
         """Commands and refusals in [start, end), newest first, at most `limit`; as `_COMMANDS` tells them."""
@@ -116,25 +121,29 @@ class AuditArchive:
         return self._read(of)
 
     def numbers(self, opening: Opening, first: int, last: int) -> dict[int, tuple[str, Row]]:
-        """Kind and row of each number of an opening that is in a file."""
+        """Kind and row of each number of an opening that is in a file which is there as it was written."""
 
         def of() -> dict[int, tuple[str, Row]]:
             out: dict[int, tuple[str, Row]] = {}
             for entry in self._ledger.catalogue().of(opening):
                 if entry.head.first <= last and entry.head.last >= first:
-                    rows = self._numbered(entry)
+                    none: Mapping[int, tuple[str, Row]] = {}
+                    rows = self._or(self._numbered, entry, none)
                     out |= {n: rows[n] for n in range(first, last + 1) if n in rows}
             return out
 
         return self._read(of)
 
     def snapshot_from(self, opening: Opening, number: int) -> int | None:
-        """When the next snapshot from a number on was, if it is in a file [ms since 1970 UTC]."""
+        """When the next snapshot from a number on was, if it is in a file [ms since 1970 UTC].
+
+        A file that is damaged or missing tells it as exactly as the ledger knows.
+        """
 
         def of() -> int | None:
             for entry in self._ledger.catalogue().of(opening):
-                if entry.head.last >= number:
-                    series = self._snapshots(entry)
+                if (head := entry.head).last >= number:
+                    series = self._or(self._snapshots, entry, [(head.last, head.start_ms)])
                     at = bisect.bisect_left(series, (number, 0))
                     if at < len(series):
                         return series[at][1]
@@ -143,12 +152,13 @@ class AuditArchive:
         return self._read(of)
 
     def snapshot_before(self, opening: Opening, number: int) -> int | None:
-        """When the last snapshot before a number was, if it is in a file [ms since 1970 UTC]."""
+        """When the last snapshot before a number was, if it is in a file [ms since 1970 UTC]; as above."""
 
         def of() -> int | None:
             for entry in reversed(self._ledger.catalogue().of(opening)):
-                if entry.head.first < number:
-                    series = self._snapshots(entry)
+                if (head := entry.head).first < number:
+                    ends = [(head.first, head.start_ms), (head.last, head.end_ms - 1)]
+                    series = self._or(self._snapshots, entry, ends)
                     at = bisect.bisect_left(series, (number, 0))
                     if at:
                         return series[at - 1][1]
@@ -171,6 +181,19 @@ class AuditArchive:
                 except (OSError, BadValue, ValueError) as error:
                     raise DiskError(f"{self._folder}: {error}") from None
         raise AssertionError  # RETRIES is not 0
+
+    def _or(self, read: Callable[[AuditEntry], T], entry: AuditEntry, lost: T) -> T:
+        """What is read of a file; `lost` where it is damaged or missing, which is logged once.
+
+        Who goes through all numbers, such as a link, does not stand still for ever at one bad sector.
+        """
+        try:
+            return read(entry)
+        except (BadValue, FileNotFoundError) as error:
+            if entry.file not in self._lost:
+                log.error("archive.audit.lost", file=entry.file, rows=entry.head.count, why=str(error))
+                self._lost.add(entry.file)
+            return lost
 
     def _newest(
         self, start_ms: int, end_ms: int, limit: int, in_file: Callable[[AuditEntry], Iterable[Found]]

@@ -6,7 +6,7 @@ import re
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,8 @@ from connectors.historian.schema import ARCHIVE, HISTORY
 from connectors.historian.spool import Span, Spool
 from connectors.historian.sqlite import SqliteRecorder
 from connectors.sqlite_file import DiskError, StoreError, open_writer, to_ms, transaction
+from connectors.telemetry.ledger import Ledger
+from connectors.telemetry.outbox import Outbox
 from ems.clock import VirtualClock
 from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.errors import BadValue
@@ -251,6 +253,34 @@ def test_file_that_is_damaged_or_missing_is_told_by_name(two_days: Path):
     with pytest.raises(DiskError, match=first.file):
         reader.commands(MIDNIGHT, NOW, None, MANY)
     reader.close()
+
+
+@pytest.mark.parametrize("how", [damage, Path.unlink])
+@pytest.mark.parametrize("place", [0, -1])
+def test_damaged_or_missing_file_holds_up_no_link_and_no_packing(
+    two_days: Path, how: Callable[[Path], None], place: int
+):
+    """No link came up, not even for what is now, as the age of the oldest record could not be told."""
+    before = everything(two_days)
+    pack_audit(two_days, NOW)
+    trim(two_days)
+    folder = two_days.parent / ARCHIVE / AUDIT
+    bad = list(AuditLedgerReader(folder).catalogue().files.values())[place]
+    how(folder / bad.file)
+    recorder = SqliteRecorder(two_days, clock=VirtualClock(NOW), sync=False)
+    recorder.event(NOW, "edge.x.y", {})
+    assert recorder.close()
+    with closing(Spool(two_days)) as spool, closing(Ledger(two_days.parent / "telemetry.sqlite")) as ledger:
+        outbox = Outbox("cloud", spool, ledger)
+        outbox.look()
+        assert outbox.missing() == (len(before["records"]) + 1, to_ms(MIDNIGHT))
+        head = spool.heads()[bad.head.boot]
+        found = spool.records(Span(boot=bad.head.boot, first=1, last=head.last))
+        gone = [x.seq for x in found if x.kind == "gone"]
+        assert gone == list(range(bad.head.first, bad.head.last + 1))
+        times = [spool.time_of(bad.head.boot, n, head) for n in range(1, head.last + 1)]
+        assert times == sorted(times)
+    assert pack_audit(two_days, NOW + 80 * HOUR).moved == 1
 
 
 def test_chain_is_broken_by_whoever_changes_or_removes_a_file(two_days: Path):
