@@ -30,7 +30,11 @@ class Limits:
 
 @dataclass(slots=True, kw_only=True)
 class Readers:
-    """The ports of the API. One read at a time: a reader need not know of threads."""
+    """The ports of the API. One read at a time: a reader need not know of threads.
+
+    Commands and events of the history alone may be asked for beside another read, one search at a time: of a
+    long time they are looked for in many files, and what is now must be told meanwhile.
+    """
 
     site: Site
     history: HistoryReader
@@ -40,10 +44,16 @@ class Readers:
     inputs: InputKnowledge | None = None
     limits: Limits = field(default_factory=Limits)
     _lock: Lock = field(default_factory=Lock)
+    _search_lock: Lock = field(default_factory=Lock)
 
     def read(self, what: Callable[[], T]) -> T:
         """Run one read."""
         with self._lock:
+            return what()
+
+    def search(self, what: Callable[[], T]) -> T:
+        """Run one read of commands or events, which may take long."""
+        with self._search_lock:
             return what()
 
     def statuses(self) -> dict[str, StatusRow]:

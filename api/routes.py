@@ -234,7 +234,7 @@ def record_routes(readers: Readers) -> APIRouter:
     def commands(query: Annotated[CommandsQuery, Query()]) -> Response:
         """What was commanded or refused, why, and what became of it, newest first."""
         w = window_of(query, readers.clock.now())
-        found = readers.read(lambda: readers.history.commands(w.start, w.end, query.point, w.limit + 1))
+        found = readers.search(lambda: readers.history.commands(w.start, w.end, query.point, w.limit + 1))
         rows, truncated = page_of(found, w)
         return answer(CommandsOut(start=w.start, end=w.end, truncated=truncated, commands=rows))
 
@@ -242,7 +242,7 @@ def record_routes(readers: Readers) -> APIRouter:
     def events(query: Annotated[EventsQuery, Query()]) -> Response:
         """What happened, newest first."""
         w = window_of(query, readers.clock.now())
-        found = readers.read(lambda: readers.history.events(w.start, w.end, query.kind, w.limit + 1))
+        found = readers.search(lambda: readers.history.events(w.start, w.end, query.kind, w.limit + 1))
         rows, truncated = page_of(found, w)
         out = [EventOut(at=e.at, kind=e.kind, fields=dict(e.fields)) for e in rows]
         return answer(EventsOut(start=w.start, end=w.end, truncated=truncated, events=out))

@@ -111,7 +111,10 @@ class Recorder(Protocol):
 
 
 class HistoryReader(Protocol):
-    """Read side of the historian, for the planner and the API; read-only, pages under a second."""
+    """Read side of the historian, for the planner and the API; read-only, pages under a second.
+
+    `commands` and `events` of a long time may take longer, and may be asked for beside another read.
+    """
 
     def latest(self) -> Mapping[str, Reading]:
         """The newest reading of each point."""

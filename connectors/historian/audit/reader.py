@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from connectors.historian.audit.file import AuditFile, Opening
-from connectors.historian.audit.ledger import AUDIT, AuditCatalogue, AuditEntry, AuditLedgerReader
+from connectors.historian.audit.ledger import AUDIT, AuditEntry, AuditLedgerReader
 from connectors.historian.audit.table import (
     COLUMNS,
     COMMAND,
@@ -110,7 +110,7 @@ class AuditArchive:
 
         def of() -> set[tuple[int, int, int]]:
             out = set()
-            for entry in self._overlapping(self._ledger.catalogue(), start_ms, end_ms):
+            for entry in self._overlapping(start_ms, end_ms):
                 if point in entry.head.commands:
                     with AuditFile(self._folder / entry.file) as file:
                         at = COLUMNS[COMMAND].index("point")
@@ -132,7 +132,7 @@ class AuditArchive:
                     out |= {n: rows[n] for n in range(first, last + 1) if n in rows}
             return out
 
-        return self._read(of)
+        return self._alone(of)
 
     def snapshot_from(self, opening: Opening, number: int) -> int | None:
         """When the next snapshot from a number on was, if it is in a file [ms since 1970 UTC].
@@ -149,7 +149,7 @@ class AuditArchive:
                         return series[at][1]
             return None
 
-        return self._read(of)
+        return self._alone(of)
 
     def snapshot_before(self, opening: Opening, number: int) -> int | None:
         """When the last snapshot before a number was, if it is in a file [ms since 1970 UTC]; as above."""
@@ -164,22 +164,26 @@ class AuditArchive:
                         return series[at - 1][1]
             return None
 
-        return self._read(of)
+        return self._alone(of)
 
     def reach(self, opening: Opening) -> int:
         """The last number of an opening that ever was in a file; 0: none was."""
-        return self._read(lambda: self._ledger.catalogue().reach.get(opening, 0))
+        return self._alone(lambda: self._ledger.catalogue().reach.get(opening, 0))
+
+    def _alone(self, what: Callable[[], T]) -> T:
+        """For whoever keeps something at hand; it reads a file or two."""
+        with self._lock:
+            return self._read(what)
 
     def _read(self, what: Callable[[], T]) -> T:
-        with self._lock:
-            for attempt in range(RETRIES):
-                try:
-                    return what()
-                except FileNotFoundError as error:
-                    if attempt == RETRIES - 1:
-                        raise DiskError(f"{self._folder}: {error}") from None
-                except (OSError, BadValue, ValueError) as error:
+        for attempt in range(RETRIES):
+            try:
+                return what()
+            except FileNotFoundError as error:
+                if attempt == RETRIES - 1:
                     raise DiskError(f"{self._folder}: {error}") from None
+            except (OSError, BadValue, ValueError) as error:
+                raise DiskError(f"{self._folder}: {error}") from None
         raise AssertionError  # RETRIES is not 0
 
     def _or(self, read: Callable[[AuditEntry], T], entry: AuditEntry, lost: T) -> T:
@@ -201,15 +205,17 @@ class AuditArchive:
         best: list[Found] = []
         if limit < 1:
             return best
-        for entry in self._overlapping(self._ledger.catalogue(), start_ms, end_ms):
+        for entry in self._overlapping(start_ms, end_ms):
             if len(best) >= limit and entry.head.end_ms <= best[-1][0]:
                 break  # whatever follows is older than what there is
             best = heapq.nlargest(limit, [*best, *in_file(entry)], key=_place)
         return best
 
-    def _overlapping(self, known: AuditCatalogue, start_ms: int, end_ms: int) -> list[AuditEntry]:
+    def _overlapping(self, start_ms: int, end_ms: int) -> list[AuditEntry]:
         """Files with a part in [start, end), the one that ends last first."""
-        mine = [e for e in known.files.values() if e.head.end_ms > start_ms and e.head.start_ms < end_ms]
+        with self._lock:
+            files = list(self._ledger.catalogue().files.values())
+        mine = [e for e in files if e.head.end_ms > start_ms and e.head.start_ms < end_ms]
         return sorted(mine, key=lambda e: e.head.end_ms, reverse=True)
 
     def _with_outcomes(self, found: Sequence[Found]) -> list[Found]:
@@ -221,7 +227,7 @@ class AuditArchive:
         for boot, keys in wanted.items():
             times = [f[0] for f in found if f[1] == boot]
             span = min(times), max(times) + OUTCOME_MS_MAX
-            for entry in self._overlapping(self._ledger.catalogue(), *span):
+            for entry in self._overlapping(*span):
                 if entry.head.boot == boot:
                     with AuditFile(self._folder / entry.file) as file:
                         for cell in file.cells(OUTCOME):

@@ -1,7 +1,9 @@
 """Every route, with good data, with none, with bad numbers, with a broken store, and with hostile queries."""
 
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -464,3 +466,25 @@ def test_history_in_buckets_that_there_are_not_is_refused_by_name(api, more, whe
     assert answer.status_code == 422
     assert where in answer.text
     assert allowed in answer.text
+
+
+def test_long_search_of_commands_holds_up_no_other_answer():
+    """Whoever looked for a year of a rare command kept page, metrics and readiness from everybody."""
+    history, searching, go_on = full_history(), threading.Event(), threading.Event()
+
+    class Slow(FakeHistory):
+        def commands(self, *asked):
+            searching.set()
+            assert go_on.wait(30.0)
+            return history.commands(*asked)
+
+    slow = Slow(**{name: getattr(history, name) for name in FakeHistory.__dataclass_fields__})
+    with client(slow) as c, ThreadPoolExecutor() as pool:
+        search = pool.submit(c.get, "/api/v1/commands")
+        assert searching.wait(30.0)
+        others = [pool.submit(c.get, route) for route in ("/ready", "/api/v1/snapshot", "/metrics")]
+        try:
+            assert [o.result(10.0).status_code for o in others] == [200, 200, 200]
+        finally:
+            go_on.set()
+        assert search.result(30.0).status_code == 200

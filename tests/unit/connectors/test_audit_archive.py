@@ -6,7 +6,9 @@ import re
 import sqlite3
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -402,6 +404,32 @@ def test_number_that_was_the_newest_leaves_when_it_is_no_more(path: Path, count:
     pack_audit(path, NOW)
     assert kept_chunks(path.parent / ARCHIVE / AUDIT) == []
     assert everything(path) == before
+
+
+def test_long_search_holds_up_nobody_else(two_days: Path, monkeypatch):
+    """A point that is written once a day: every packed day is read, and alarms are told meanwhile."""
+    pack_audit(two_days, NOW)
+    trim(two_days)
+    reader, real = SqliteHistoryReader(two_days), AuditFile.cells
+    searching, go_on = threading.Event(), threading.Event()
+
+    def cells_of(self: AuditFile, kind: str) -> Iterator[list[str]]:
+        if kind == "command":
+            searching.set()
+            assert go_on.wait(30.0)
+        return real(self, kind)
+
+    monkeypatch.setattr(AuditFile, "cells", cells_of)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(reader.commands, MIDNIGHT, NOW, "gen1.heartbeat", MANY)
+        assert searching.wait(30.0)
+        quick = pool.submit(reader.events, MIDNIGHT, NOW, "alarm.", 5)
+        try:
+            assert len(quick.result(10.0)) == 5
+        finally:
+            go_on.set()
+        assert len(slow.result(30.0)) > 200
+    reader.close()
 
 
 def test_second_process_that_packs_is_refused(two_days: Path):
