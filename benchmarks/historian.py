@@ -5,20 +5,24 @@ of it. The rivals hold a row for each reading (time, point, value, quality, time
 of point and time; a plot is their own GROUP BY. PostgreSQL is left out, by name, where it is not installed.
 
 python benchmarks/historian.py                     two weeks: some minutes
-python benchmarks/historian.py --days 365          a year, 137 million readings: hours, 20 GB
+python benchmarks/historian.py --days 365 --keep FOLDER    a year, 137 million readings: an hour, 40 GB
+
+Without --keep every reading goes through the historian's file, is packed from there and taken out of it, as
+at a plant. With --keep a day is handed to the packing as columns (segment, sync, read back, compared, ledger,
+rollups: all as ever; only the historian's file is left out), and the rivals make their index at the end. What
+was built stays in the folder: a run that was stopped goes on at the day where it was.
 """
 
 import argparse
+import json
 import os
 import platform
 import shutil
 import sqlite3
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 
@@ -26,8 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from connectors.historian.archive.compactor import Compactor, Store
+from benchmarks.historian_case import START, Case, Day, Figures, days_of, name_of, timed
+from benchmarks.historian_rivals import plain_sqlite, postgres
+from connectors.historian.archive.compactor import HOUR_MS, ROWS_MAX, SPANS_MS, Compactor, Store
 from connectors.historian.archive.confirmed import Trimmer
+from connectors.historian.archive.ledger import RAW
+from connectors.historian.archive.segment import Writer
 from connectors.historian.archive.source import open_recent
 from connectors.historian.archive.upkeep import roll_up
 from connectors.historian.archive.wear import in_five_years_tb, written
@@ -39,88 +47,12 @@ from ems.commands import Cause, Command, WriteOutcome, WriteResult
 from ems.records import StatusRow
 from ems.telemetry import Quality, Reading, Snapshot
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 RECENT = timedelta(hours=2)
-PLOT_POINTS = 1000  # buckets of a plot, about
 LIVE_SNAPSHOTS = 300
-Rows = list[tuple[int, int, float, int, int]]  # at_ms, point, value, quality, age of sample [ms]
+DAY_MS = 86_400_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """A plant: so many points, one snapshot every so often, for so many days."""
-
-    name: str
-    points: int
-    every_s: int
-    days: float
-
-    @property
-    def rows(self) -> int:
-        return self.points * int(self.days * 86400 / self.every_s)
-
-    @property
-    def end(self) -> datetime:
-        return START + timedelta(days=self.days)
-
-    @property
-    def bucket_s(self) -> int:
-        ladder = (60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
-        return next(e for e in ladder if self.days * 86400 / e <= PLOT_POINTS)
-
-
-@dataclass(slots=True)
-class Figures:
-    """What one store took: bytes, and seconds of wall time."""
-
-    in_s: float = 0.0
-    size_bytes: int = 0
-    plot_one_s: float = 0.0
-    plot_all_s: float = 0.0
-    raw_hour_s: float = 0.0
-    notes: list[str] = field(default_factory=list)
-
-
-def name_of(point: int) -> str:
-    return f"asset{point:03}.p_kw"
-
-
-def values(rng: np.random.Generator, kind: int, count: int) -> np.ndarray:
-    """Powers with noise, short floats, states of charge, voltages of registers, states, counters."""
-    if kind == 0:
-        return np.round(200 + np.cumsum(rng.normal(0, 0.4, count)) + rng.normal(0, 0.5, count), 1)
-    if kind == 1:
-        return (50 + rng.normal(0, 0.02, count)).astype(np.float32).astype(float)
-    if kind == 2:
-        return np.round(0.5 + 0.4 * np.sin(np.arange(count) / 9000), 3)
-    if kind == 3:
-        return np.rint(rng.normal(4000, 20, count)) * 0.1
-    return np.ones(count) if kind == 4 else np.round(1e5 + np.arange(count) * 0.05, 1)
-
-
-def days_of(case: Case) -> Iterator[Rows]:
-    """A day of rows after the other, in order of time."""
-    rng = np.random.default_rng(9)
-    count = int(86400 / case.every_s)
-    for day in range(int(np.ceil(case.days))):
-        n = min(count, int((case.days - day) * count))
-        at = to_ms(START) + 1000 * case.every_s * (day * count + np.arange(n)) + rng.integers(0, 4, n)
-        lag = rng.integers(150, 420, (max(1, case.points // 15), n))
-        columns = [values(rng, p % 6, n) for p in range(case.points)]
-        yield [
-            (t, p, columns[p][i], 0, int(lag[p // 15 % len(lag)][i]))
-            for i, t in enumerate(at.tolist())
-            for p in range(case.points)
-        ]
-
-
-def timed(do: Callable[[], object]) -> float:
-    begun = perf_counter()
-    do()
-    return perf_counter() - begun
-
-
-def ours(case: Case, folder: Path) -> Figures:
+def by_rows(case: Case, folder: Path) -> Figures:
     """Into the historian's file, packed and taken out day by day, as a plant would over the year."""
     out, path = Figures(), folder / "history.sqlite"
     db = open_writer(path, HISTORY)
@@ -128,7 +60,8 @@ def ours(case: Case, folder: Path) -> Figures:
     store = Store(folder / ARCHIVE)
     compactor, trimmer = Compactor(path, store, recent=RECENT), Trimmer(folder / ARCHIVE)
     pack_s = trim_s = worst_s = 0.0
-    for day, rows in enumerate(days_of(case)):
+    for day, readings in days_of(case, "ems"):
+        rows = list(readings.numbers())
         begun = perf_counter()
         db.execute("BEGIN")
         db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?, ?)", rows)
@@ -146,143 +79,83 @@ def ours(case: Case, folder: Path) -> Figures:
             step_s = perf_counter() - begun
             trim_s, worst_s = trim_s + step_s, max(worst_s, step_s)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    kept = {k: sum(e.size_bytes for e in store.catalogue.of(k)) for k in ("raw", "60", "900")}
     file, recent = open_recent(path)
     left, _ = recent.sums(0, 2**53)
     file.close()
-    out.size_bytes = sum(kept.values())
-    in_all_s = out.in_s + pack_s + trim_s
     out.notes += [
         f"packed and rolled up in {pack_s:.1f} s, taken out in {trim_s:.1f} s, "
-        f"longest step {1e3 * worst_s:.1f} ms",
-        f"bytes a reading: segments {kept['raw'] / case.rows:.2f}, minutes {kept['60'] / case.rows:.3f}, "
-        f"quarters {kept['900'] / case.rows:.3f}; {left} readings still in SQLite",
+        f"longest step {1e3 * worst_s:.1f} ms; {left} readings still in SQLite"
     ]
-    out.in_s = in_all_s
-    reader = SqliteHistoryReader(path)
-    read = lambda p: reader.buckets(name_of(p), START, case.end, case.bucket_s)  # noqa: E731
-    found = read(0)
-    assert sum(b.count for b in found) == case.rows // case.points, "all readings are in the plot"
-    reader.close()
-    reader = SqliteHistoryReader(path)  # nothing is open or known
-    out.plot_one_s = timed(lambda: read(0))
-    out.plot_all_s = timed(lambda: [read(p) for p in range(case.points)])
-    hour = START + timedelta(days=case.days / 2)
-    out.raw_hour_s = timed(lambda: reader.series(name_of(0), hour, hour + timedelta(hours=1), 10_000))
-    begun, count, start = perf_counter(), 0, START
-    end = min(case.end, START + timedelta(days=7))
-    while page := reader.series(name_of(0), start, end, 10_000):
-        count, start = count + len(page), page[-1].at + timedelta(milliseconds=1)
-    out.notes.append(f"readings out, page by page: {count / (perf_counter() - begun):,.0f} a second")
-    reader.close()
+    out.in_s += pack_s + trim_s
     for one in (compactor, store, db):
         one.close()
     return out
 
 
-def plain_sqlite(case: Case, folder: Path) -> Figures:
-    """A table and an index."""
-    out, path = Figures(), folder / "plain.sqlite"
-    db = sqlite3.connect(path)
-    db.executescript(
-        "CREATE TABLE reading (at TEXT, point TEXT, value REAL, quality TEXT, source TEXT);"
-        "CREATE INDEX reading_at ON reading (point, at);"
-    )
-    for rows in days_of(case):
-        texts = [(iso(t), name_of(p), v, "good", iso(t - lag)) for t, p, v, _, lag in rows]
+def in_bulk(case: Case, folder: Path) -> Figures:
+    """Each day as columns to what packs them; a day that is in the ledger is not made again."""
+    open_writer(folder / "history.sqlite", HISTORY).close()
+    store, took = Store(folder / ARCHIVE), folder / "took.jsonl"
+    known_ms = store.catalogue.watermark_ms
+    first = 0 if known_ms is None else (known_ms - to_ms(START)) // DAY_MS
+    for day, readings in days_of(case, "ems", first):
+        start_ms = to_ms(START) + day * DAY_MS
         begun = perf_counter()
-        db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?, ?)", texts)
-        db.commit()
-        out.in_s += perf_counter() - begun
-    out.size_bytes = path.stat().st_size
-    sql = (
-        "SELECT CAST(strftime('%s', at) AS INTEGER) / ? AS bucket, min(value), avg(value), max(value), "
-        "count(*), max(quality) FROM reading WHERE point = ? AND at >= ? AND at < ? "
-        "GROUP BY bucket ORDER BY bucket"
+        packed(store, readings, max(start_ms, known_ms or 0), start_ms + DAY_MS)
+        while roll_up(store, start_ms + DAY_MS):
+            pass
+        with took.open("a") as stream:
+            stream.write(json.dumps({"day": day, "took_s": perf_counter() - begun}) + "\n")
+    store.close()
+    lines = [json.loads(line) for line in took.read_text().splitlines()]
+    return Figures(in_s=sum(line["took_s"] for line in lines), notes=["in bulk, without SQLite"])
+
+
+def packed(store: Store, day: Day, first_ms: int, end_ms: int) -> None:
+    """Segments of a day, of the length that the compactor would choose."""
+    rows_an_hour = len(day.columns) * len(day.at) / 24
+    length = next((s for s in SPANS_MS if rows_an_hour * s <= ROWS_MAX * HOUR_MS), SPANS_MS[-1])
+    for start_ms in range(first_ms, end_ms, length):
+        mine = slice(*np.searchsorted(day.at, (start_ms, start_ms + length)))
+        writer = Writer(RAW, start_ms, start_ms + length)
+        none = np.zeros(len(day.at[mine]), dtype=np.int64)
+        for point, values in enumerate(day.columns):  # in order of their names as well
+            table = {"at_ms": day.at[mine], "value": values[mine], "quality": none,
+                     "lag_ms": day.polled(point)[mine]}  # fmt: skip
+            writer.add(name_of(point), table)
+        store.put(writer)
+
+
+def ours(case: Case, folder: Path, kept: bool) -> Figures:
+    """The historian: filled, and asked."""
+    out = in_bulk(case, folder) if kept else by_rows(case, folder)
+    store = Store(folder / ARCHIVE)
+    sizes = {k: sum(e.size_bytes for e in store.catalogue.of(k)) for k in (RAW, "60", "900")}
+    store.close()
+    out.size_bytes = sum(sizes.values())
+    out.notes.append(
+        f"bytes a reading: segments {sizes[RAW] / case.rows:.2f}, minutes {sizes['60'] / case.rows:.3f}, "
+        f"quarters {sizes['900'] / case.rows:.3f}"
     )
-    read = lambda p: db.execute(  # noqa: E731
-        sql, (case.bucket_s, name_of(p), iso(to_ms(START)), iso(to_ms(case.end)))
-    ).fetchall()
-    out.plot_one_s = timed(lambda: read(0))
-    out.plot_all_s = timed(lambda: [read(p) for p in range(case.points)])
-    hour = to_ms(START + timedelta(days=case.days / 2))
-    sql_hour = (
-        "SELECT at, value, quality, source FROM reading WHERE point = ? AND at >= ? AND at < ? ORDER BY at"
-    )
+    reader = SqliteHistoryReader(folder / "history.sqlite")  # nothing is open or known
     out.raw_hour_s = timed(
-        lambda: db.execute(sql_hour, (name_of(0), iso(hour), iso(hour + 3_600_000))).fetchall()
+        lambda: reader.series(name_of(0), case.middle, case.middle + timedelta(hours=1), 10_000)
     )
-    db.close()
-    return out
+    begun, count, (start, end) = perf_counter(), 0, case.out
+    while page := reader.series(name_of(0), start, end, 10_000):
+        count, start = count + len(page), page[-1].at + timedelta(milliseconds=1)
+    out.out_per_s = count / (perf_counter() - begun)
+    reader.close()
+    reader = SqliteHistoryReader(folder / "history.sqlite")
 
+    def plot(point: int) -> list[int]:
+        return [b.count for b in reader.buckets(name_of(point), START, case.end, case.bucket_s)]
 
-def iso(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03}Z"
-
-
-class Postgres:
-    """A server of its own, started for this run; None of it is left."""
-
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs, self._folder = programs, folder
-        self._as = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        folder.mkdir()
-        if self._as:
-            shutil.chown(folder, "postgres")
-        self._run("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "bench")
-        options = f"-c listen_addresses= -k {folder}"
-        self._run("pg_ctl", "-D", f"{folder}/data", "-o", options, "-l", f"{folder}/log", "-w", "start")
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [*self._as, str(self._programs / program), *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
-
-    def ask(self, sql: str, text: str | None = None) -> str:
-        command = ["psql", "-h", str(self._folder), "-U", "bench", "-d", "postgres", "-qAtX", "-c", sql]
-        done = subprocess.run(command, check=True, input=text, capture_output=True, text=True)
-        return done.stdout
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", f"{self._folder}/data", "-m", "fast", "stop")
-
-
-def postgres(case: Case, folder: Path) -> Figures | None:
-    """A table and an index, filled by COPY; times are with the start of psql, which is told."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found or shutil.which("psql") is None:
-        return None
-    out, server = Figures(), Postgres(found[-1].parent, folder / "pg")
-    try:
-        version = server.ask("SHOW server_version").split()[0]
-        server.ask(
-            "CREATE TABLE reading (at timestamptz, point text, value double precision, quality text, "
-            "source timestamptz); CREATE INDEX ON reading (point, at)"
-        )
-        for rows in days_of(case):
-            text = "".join(f"{iso(t)}\t{name_of(p)}\t{v}\tgood\t{iso(t - lag)}\n" for t, p, v, _, lag in rows)
-            out.in_s += timed(lambda: server.ask("COPY reading FROM STDIN", text))  # noqa: B023
-        server.ask("VACUUM ANALYZE reading")
-        out.size_bytes = int(server.ask("SELECT pg_total_relation_size('reading')"))
-        sql = (
-            f"SELECT floor(extract(epoch FROM at) / {case.bucket_s}) AS bucket, min(value), avg(value), "
-            "max(value), count(*), max(quality) FROM reading WHERE point = '{}' "
-            "GROUP BY bucket ORDER BY bucket"
-        )
-        out.plot_one_s = timed(lambda: server.ask(sql.format(name_of(0))))
-        every = "; ".join(sql.format(name_of(p)) for p in range(case.points))
-        out.plot_all_s = timed(lambda: server.ask(every))
-        hour = to_ms(START + timedelta(days=case.days / 2))
-        out.raw_hour_s = timed(
-            lambda: server.ask(
-                f"SELECT at, value, quality, source FROM reading WHERE point = '{name_of(0)}' "
-                f"AND at >= '{iso(hour)}' AND at < '{iso(hour + 3_600_000)}' ORDER BY at"
-            )
-        )
-        out.notes.append(
-            f"PostgreSQL {version}; psql alone takes {timed(lambda: server.ask('SELECT 1')):.3f} s"
-        )
-    finally:
-        server.stop()
+    found: list[int] = []
+    out.plot_one_s = timed(lambda: found.extend(plot(0)))
+    assert sum(found) == case.rows // case.points, "all readings are in the plot"
+    out.plots_s = timed(lambda: [plot(p) for p in case.plotted]) if case.points > 1 else 0.0
+    reader.close()
     return out
 
 
@@ -324,59 +197,90 @@ def heartbeat(at: datetime, seq: int) -> Command:
     )  # fmt: skip
 
 
-def show(case: Case, found: dict[str, Figures | None]) -> None:
-    rivals = {n: f for n, f in found.items() if f is not None}
-    mine = rivals["ems"]
+def row(name: str, case: Case, f: Figures) -> str:
+    """A line of the table."""
+    plots = f"{f.plots_s:.2f} s" if case.points > 1 else ""
+    return (
+        f"{name:<12}{case.rows / f.in_s:>12,.0f}{f.size_bytes / case.rows:>11.2f}{f.plot_one_s:>9.3f} s"
+        f"{plots:>11}{f.raw_hour_s:>9.3f} s{f.out_per_s:>12,.0f}"
+    )
+
+
+def ratios(name: str, mine: Figures, f: Figures) -> str:
+    """How many times ours a rival takes."""
+    plots = f"{f.plots_s / mine.plots_s:.1f}" if mine.plots_s else ""
+    return (
+        f"{name + ' / ems':<24}{f.size_bytes / mine.size_bytes:>11.1f}"
+        f"{f.plot_one_s / mine.plot_one_s:>9.1f}  {plots:>9}  "
+        f"{f.raw_hour_s / mine.raw_hour_s:>9.1f}  {f.out_per_s / mine.out_per_s:>10.2f}"
+    )
+
+
+def measured(case: Case, folder: Path, kept: bool) -> None:
+    """All stores, in a folder of this case; each is told when it is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)  # the user postgres comes through
     print(f"\n{case.name}: {case.rows:,} readings, {case.days:g} days, plot in buckets of {case.bucket_s} s")
-    print(f"{'':<12}{'rows/s in':>12}{'bytes/row':>11}{'plot one':>11}{'plot all':>11}{'an hour':>11}")
-    for name, f in rivals.items():
-        print(
-            f"{name:<12}{case.rows / f.in_s:>12,.0f}{f.size_bytes / case.rows:>11.2f}"
-            f"{f.plot_one_s:>9.3f} s{f.plot_all_s:>9.2f} s{f.raw_hour_s:>9.3f} s"
-        )
-    for name, f in rivals.items():
-        if f is not mine:
-            print(
-                f"{name + ' / ems':<24}{f.size_bytes / mine.size_bytes:>11.1f}"
-                f"{f.plot_one_s / mine.plot_one_s:>9.1f}  "
-                f"{f.plot_all_s / mine.plot_all_s:>9.1f}  {f.raw_hour_s / mine.raw_hour_s:>9.1f}"
-            )
-    for name, f in found.items():
-        for note in ["not installed: left out"] if f is None else f.notes:
+    plots = f"plot {len(case.plotted)}" if case.points > 1 else ""
+    columns = ("rows/s in", "bytes/row", "plot one", plots, "an hour", "rows/s out")
+    print(" " * 12 + "".join(f"{c:>{w}}" for c, w in zip(columns, (12, 11, 11, 11, 11, 12), strict=True)))
+    mine = ours(case, folder, kept)
+    print(row("ems", case, mine), flush=True)
+    found = {"ems": mine}
+    for name, store in (("SQLite", plain_sqlite), ("PostgreSQL", postgres)):
+        figures = store(case, folder, kept)
+        if figures is None:
+            print(f"{name:<12} not installed: left out")
+            continue
+        found[name] = figures
+        print(row(name, case, figures), flush=True)
+    for name, figures in found.items():
+        if figures is not mine:
+            print(ratios(name, mine, figures))
+    for name, figures in found.items():
+        for note in figures.notes:
             print(f"  {name}: {note}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what each store took."""
     parser = argparse.ArgumentParser(description="The historian against plain SQLite and PostgreSQL.")
     parser.add_argument("--days", type=float, default=14.0, help="that are recorded (14)")
     parser.add_argument("--points", type=int, default=200, help="of the case of minutes (200)")
+    parser.add_argument("--only", choices=("seconds", "minutes"), help="one of the two cases")
     parser.add_argument("--dir", type=Path, help="where the stores are made (a temporary folder)")
+    parser.add_argument("--keep", type=Path, help="build in bulk in this folder, keep it, go on where it was")
     args = parser.parse_args(arguments)
+    if not 1 <= args.days <= 1000 or not 1 <= args.points <= 1000:
+        parser.error("--days and --points: 1 to 1000")
+    if args.keep is not None and args.days % 1:
+        parser.error(f"--days {args.days:g}: with --keep, whole days")
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"numpy {np.__version__}, SQLite {sqlite3.sqlite_version}; load {os.getloadavg()[0]:.1f}"
     )
-    cases = (
-        Case(name="seconds of one point", points=1, every_s=1, days=args.days),
-        Case(name=f"minutes of {args.points} points", points=args.points, every_s=60, days=args.days),
-    )
+    several = f"minutes of {args.points} points"
+    cases = {
+        "seconds": Case(name="seconds of one point", points=1, every_s=1, days=args.days),
+        "minutes": Case(name=several, points=args.points, every_s=60, days=args.days),
+    }
+    chosen = {n: c for n, c in cases.items() if args.only in (None, n)}
+    if args.keep is not None:
+        for name, case in chosen.items():
+            folder = args.keep.resolve() / f"{name}-{case.points}-{case.days:g}"
+            measured(case, folder, kept=True)
+        return
     with tempfile.TemporaryDirectory(dir=args.dir) as made:
-        Path(made).chmod(0o755)  # the user postgres comes through
+        Path(made).chmod(0o755)
         for line in live(args.points, Path(made)):
             print(line)
-        for i, case in enumerate(cases):
-            folder = Path(made) / str(i)
-            folder.mkdir()
-            show(
-                case,
-                {
-                    "ems": ours(case, folder),
-                    "SQLite": plain_sqlite(case, folder),
-                    "PostgreSQL": postgres(case, folder),
-                },
-            )
-            shutil.rmtree(folder, ignore_errors=True)
+        for name, case in chosen.items():
+            measured(case, Path(made) / name, kept=False)
+            shutil.rmtree(Path(made) / name, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; with --keep the same command goes on from here")

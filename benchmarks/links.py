@@ -6,6 +6,8 @@ A historian with one snapshot of all points of the demonstration site a second i
 server that the program starts itself (fsync off, as in the tests): through the link, with count and hash
 confirmed by the database, and the same rows by a bare COPY into a table of the same columns and key, in the
 same run. Then the same records as files in each format. Nothing else should run; the load is printed.
+
+With `--outage 72` so many hours wait for a database that was away: see `benchmarks/link_outage.py`.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import platform
 import random
 import shutil
 import sqlite3
+import sys
 import tempfile
 import threading
 import time
@@ -23,6 +26,7 @@ from pathlib import Path
 
 import psycopg
 
+from benchmarks.link_outage import outage, progress
 from connectors.files.wire import FilesWire
 from connectors.historian.spool import Span, Spool
 from connectors.historian.sqlite import SqliteRecorder
@@ -61,6 +65,8 @@ def record(path: Path, points: list[str], seconds: int) -> None:
             recorder.readings(Snapshot(at=at, monotonic_s=float(t_s), readings=readings))
             if t_s % 1000 == 999:
                 assert recorder.flush(60.0)
+                progress(f"recorded {t_s + 1} of {seconds} snapshots")
+    progress("")
 
 
 def desk_of(path: Path, name: str, seconds: int) -> Desk:
@@ -129,41 +135,54 @@ def files(site: Site, path: Path, form: str, seconds: int) -> tuple[float, int]:
     return time.monotonic() - began_s, sum(p.stat().st_size for p in folder.glob("*.readings.*"))
 
 
+def told(server: Postgres, seconds: int, points: int) -> None:
+    """What is measured, and on what."""
+    version = server.sql("SHOW server_version")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+          f"PostgreSQL {version}, psycopg {psycopg.__version__} ({psycopg.pq.__impl__})")  # fmt: skip
+    print(f"{seconds} snapshots of {points} points: {seconds * points} values", flush=True)
+
+
+def backlog(server: Postgres, site: Site, path: Path, points: list[str], seconds: int) -> None:
+    """The link against a bare COPY, and files."""
+    rows = seconds * len(points)
+    link_s = sent(server.link(path.parent), site, path, seconds)
+    copy_s = copied(server, path, points, seconds)
+    print(f"link       {link_s:6.1f} s  {rows / link_s:9.0f} values/s  {seconds / link_s:6.0f} x real time")
+    print(f"bare COPY  {copy_s:6.1f} s  {rows / copy_s:9.0f} values/s  {seconds / copy_s:6.0f} x real time")
+    print(f"the link takes {link_s / copy_s:.1f} times as long as the bare COPY; asked for: 20 x real time")
+    for form in ("csv", "csv.gz", "parquet"):
+        took_s, size = files(site, path, form, seconds)
+        print(f"{form:10} {took_s:6.1f} s  {rows / took_s:9.0f} values/s  {size / rows:6.1f} bytes a value")
+
+
 def main() -> None:
     """Print rows a second, and how many times real time that is."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hours", type=float, default=2.0, help="of records (2)")
-    seconds = round(3600 * parser.parse_args().hours)
+    parser.add_argument(
+        "--outage", type=float, help="hours that a database was away, instead; 72: half an hour"
+    )
+    args = parser.parse_args()
+    seconds = round(3600 * (args.hours if args.outage is None else args.outage))
+    if seconds < 1:
+        sys.exit(f"{seconds} s of records; at least 1 s is needed")
     site = load_site(DEMO)
     points = [f"{a}.{n}" for a, names in site.read_names().items() for n in names]
-    rows = seconds * len(points)
     folder = Path(tempfile.mkdtemp(prefix="ems-links-"))
     server = Postgres(find_postgres(), make_pki(folder))
     try:
         server.make().start().fresh()
         path = folder / "history.sqlite"
-        record(path, points, seconds)
-        version = server.sql("SHOW server_version")
-        print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-        print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, PostgreSQL {version}, "
-              f"psycopg {psycopg.__version__} ({psycopg.pq.__impl__})")  # fmt: skip
-        print(f"{seconds} snapshots of {len(points)} points: {rows} values")
-        link_s = sent(server.link(folder), site, path, seconds)
-        copy_s = copied(server, path, points, seconds)
-        print(
-            f"link       {link_s:6.1f} s  {rows / link_s:9.0f} values/s  {seconds / link_s:6.0f} x real time"
-        )
-        print(
-            f"bare COPY  {copy_s:6.1f} s  {rows / copy_s:9.0f} values/s  {seconds / copy_s:6.0f} x real time"
-        )
-        print(
-            f"the link takes {link_s / copy_s:.1f} times as long as the bare COPY; asked for: 20 x real time"
-        )
-        for form in ("csv", "csv.gz", "parquet"):
-            took_s, size = files(site, path, form, seconds)
-            print(
-                f"{form:10} {took_s:6.1f} s  {rows / took_s:9.0f} values/s  {size / rows:6.1f} bytes a value"
-            )
+        told(server, seconds, len(points))
+        if args.outage is None:
+            record(path, points, seconds)
+            backlog(server, site, path, points, seconds)
+        else:
+            server.kill()
+            record(path, points, seconds)
+            outage(server, server.link(folder), DEMO, path, seconds)
     finally:
         server.remove()
         shutil.rmtree(folder)
