@@ -22,6 +22,7 @@ from optimizer.solve import Effort, Outcome, Session
 from optimizer.structure import Structure
 
 OPEN_RATIOS = (0.5, 0.0)  # a feeder is opened where more than this share of it is shed; each is tried
+FULL_KW = 1e-6  # beyond a piece: more than rounding
 
 Start = dict[str, FloatArray]
 
@@ -92,7 +93,7 @@ def _directions(n: Numbers, v: dict[str, FloatArray]) -> Start:
     if "piece_full" in n.shapes:
         ends = [np.cumsum(n.high[name], axis=1)[:, :-1] for name in ("charge_kw", "discharge_kw")]
         ways = zip((flow, -flow), ends, strict=True)
-        out["piece_full"] = np.array([kw[:, None, :] > end for kw, end in ways]).astype(np.float64)
+        out["piece_full"] = np.array([kw[:, None, :] > end + FULL_KW for kw, end in ways]).astype(np.float64)
     return out
 
 

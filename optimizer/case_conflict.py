@@ -68,7 +68,7 @@ def _possible(case: Case) -> bool:
     options = PlannerOptions(
         gap_ratio=math.inf, time_limit_s=LIMIT_S, node_limit=None, formulation=formulation(case)
     )
-    _, _, _, outcome = Planner(problem.site, options).rounds(problem, None, 0.0)
+    _, _, _, outcome = Planner(problem.site, options).rounds(problem, None, wall_s())
     return outcome.x is not None
 
 

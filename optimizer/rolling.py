@@ -41,7 +41,7 @@ from optimizer.validate import validate
 CACHE = 12  # compiled structures kept
 ROUNDS = 3  # solves at most: the first, and again where energy was burnt, feeders were shed or a tank ran dry
 TRIED_FACTOR = 3.0  # scenarios are tried if so many times what the expected path took is left of a deadline
-FIRST_SHARE = 0.6  # of the deadline for a first round that may have to be followed by another
+FIRST_SHARE = 0.75  # of the deadline for a first round that may have to be followed by another
 RESERVED_S = 0.15  # of the deadline, for what comes after the solve
 
 

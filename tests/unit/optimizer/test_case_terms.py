@@ -23,10 +23,11 @@ from optimizer import (
     solve_case,
 )
 from optimizer.build import build
+from optimizer.case_conflict import LIMIT_S, conflict
 from optimizer.case_problem import case_problem, formulation
 from optimizer.compiled import Compiled
 from optimizer.reference import PyomoModel
-from optimizer.solve import Session
+from optimizer.solve import Effort, Session
 from optimizer.structure import structure_of
 from tests.unit.optimizer.case_oracle import best_cost
 from tests.unit.optimizer.test_compiled import EXACT, rows_of, through_lp_file
@@ -297,6 +298,22 @@ def test_a_hard_case_serves_its_load_or_is_infeasible_and_says_for_want_of_what(
         "possible without all of load load served",
         "possible without unit g: min_down_h",
     )
+
+
+def test_each_question_why_a_case_is_infeasible_has_its_time(monkeypatch: pytest.MonkeyPatch):
+    """Each had a hundredth of a second: the time since the machine was started was taken off its limit."""
+    limits_s: list[float | None] = []
+    real = Session.solve
+
+    def noted(self: Session, filled: Any, effort: Effort, *args: Any) -> Any:
+        limits_s.append(effort.time_limit_s)
+        return real(self, filled, effort, *args)
+
+    case = island([50.0, 50.0, 50.0], unit(min_down_h=3.0, state_h=-1.0), hard=True)
+    monkeypatch.setattr(Session, "solve", noted)
+    assert conflict(case)
+    assert len(limits_s) >= 2
+    assert all(limit_s is not None and limit_s > 0.5 * LIMIT_S for limit_s in limits_s)
 
 
 def test_a_conflict_of_two_is_told_as_one():
