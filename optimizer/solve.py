@@ -12,8 +12,8 @@ from ems.timegrid import FloatArray
 from optimizer.compiled import Compiled, Filled
 from optimizer.extensive import Extensive
 
-# Points are looked for by RENS and RINS. Root reduced costs take longer to find any, feasibility jump finds none
-# that the last plan is not better than (docs/optimizer.md, "Speed").
+# Points are looked for by RENS and RINS. Root reduced costs take longer to find any, feasibility jump finds
+# none that the last plan is not better than (docs/optimizer.md, "Speed").
 SUB_MIPS_OFF = (
     ("mip_heuristic_run_root_reduced_cost", False),
     ("mip_heuristic_run_feasibility_jump", False),
