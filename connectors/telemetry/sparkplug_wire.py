@@ -36,6 +36,7 @@ READING_BYTES = 32  # about, of a value
 TEXT_BYTES = 600  # of a record that is none
 IDLE_S, BUSY_S = 0.2, 0.02
 COMMAND_BYTES_MAX = 65536
+REASK_S = 60.0  # for what the broker keeps of a primary host that is not online
 REBIRTH_S = 5.0  # no more than one in this time, however often it is asked for
 BD_SEQ_COUNT = 256
 
@@ -105,12 +106,13 @@ class SparkplugWire:
         self._waiting: deque[_Due] = deque()
         self._open_parts: dict[Span, int] = {}  # messages of a span not acknowledged
         self._acks: list[tuple[int, str]] = []
-        self._heard: deque[tuple[str, bytes]] = deque(maxlen=1000)
+        self._heard: deque[tuple[str, bytes, bool]] = deque(maxlen=1000)  # topic, payload, kept by the broker
         self._acked: deque[tuple[float, Claim]] = deque()  # when, wall
         self._host_ms: int | None = None  # of the newest word of the primary host
         self._may_speak = place.primary_host is None
         self._born = self._rebirth = False
         self._born_s = self._heard_s = 0.0
+        self._asked_s = wall_s()
         self._commands = f"spBv1.0/{place.group}/NCMD/{place.node}"
         self._state = "" if place.primary_host is None else f"spBv1.0/STATE/{place.primary_host}"
         will = Will(
@@ -152,6 +154,9 @@ class SparkplugWire:
         if not self._may_speak:
             figures = self._desk.figures
             figures.up, figures.reason = False, f"the primary host {self._place.primary_host} is not online"
+            if wall_s() - self._asked_s > REASK_S:
+                self._asked_s = wall_s()
+                self._session.subscribe([self._state])
             self._session.pump(IDLE_S)
             return
         if not self._born or (self._rebirth and wall_s() - self._born_s > REBIRTH_S):
@@ -264,12 +269,12 @@ class SparkplugWire:
             except UnicodeDecodeError:
                 return
             if topic == self._state or not message.retain:  # a command that was kept is nobody's wish now
-                self._heard.append((topic, bytes(message.payload)))
+                self._heard.append((topic, bytes(message.payload), message.retain))
 
     def _heed(self) -> None:
         """Raises LinkError where the primary host is gone: the session ends, as the specification has it."""
         while self._heard:
-            topic, raw = self._heard.popleft()
+            topic, raw, is_kept = self._heard.popleft()
             if topic == self._commands and asks_for_rebirth(raw):
                 self._rebirth = True
             elif topic == self._commands:
@@ -278,8 +283,9 @@ class SparkplugWire:
                 self._desk.counts.update(commands_ignored=1)
             elif topic == self._state and (told := host_state(raw)) is not None:
                 online, at_ms = told
-                if self._host_ms is not None and at_ms < self._host_ms:
-                    continue  # an older word, such as the will of a session that is over
+                is_older = self._host_ms is not None and at_ms < self._host_ms
+                if is_older and (self._may_speak or not is_kept):
+                    continue  # such as the will of a session that is over, not of a clock put right
                 self._host_ms = at_ms
                 if self._may_speak and not online:
                     raise LinkError(f"the primary host {self._place.primary_host} has gone offline")

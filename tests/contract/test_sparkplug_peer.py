@@ -243,3 +243,26 @@ def test_nothing_is_sent_while_the_primary_host_is_away_and_nothing_is_lost(
         assert watcher.twice >= 250, "the host may have lost what it was told just before it went"
         assert watcher.twice_and_fresh == 0
         assert not watcher.faults
+
+
+def test_primary_host_whose_clock_was_put_right_is_waited_for_no_longer(
+    broker: Mosquitto, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its words were older than that of a year ahead, and nothing was sent until somebody came."""
+    path = tmp_path / "history.sqlite"
+    record(path, 1, 5)
+
+    def told(online: str, ms: int) -> None:
+        broker.publish("spBv1.0/STATE/scada1", f'{{"online": {online}, "timestamp": {ms}}}', "-r")
+
+    told("false", 4_000_000)
+    place = replace(NODE, primary_host="scada1")
+    with sending(broker, site, path, place) as sender:
+        until(lambda: "scada1 is not online" in sender.figures.reason)
+        told("true", 1_000_000)
+        monkeypatch.setattr(sparkplug_wire, "REASK_S", 0.5)
+        until(lambda: sender.figures.missing_rows == 0)
+        told("false", 900_000)  # the will of a session that is over
+        record(path, 6, 8)
+        until(lambda: sender.figures.rows_delivered >= 8 and sender.figures.missing_rows == 0)
+        assert sender.figures.connects == 1
