@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 FILE = "inputs.sqlite"
 KEEP = timedelta(days=400)  # versions, with the bytes they came in
+AHEAD_MAX = timedelta(days=30)
 KEEP_LOOKS = timedelta(days=100)
 SEEN = ("taken", "older", "same")
 CLOCK_SET = datetime(2025, 1, 1, tzinfo=UTC)  # a clock that tells less was never set
@@ -200,10 +201,15 @@ class InputStore:
             self._db.execute(STATUS_UPSERT, (row.process, row.pid, to_ms(row.at), json_text(row.fields)))
 
     def forget(self, now: datetime) -> None:
-        """Give up what is too old to be asked for. Raises StoreError."""
+        """Give up what is too old to be asked for. Raises StoreError.
+
+        A clock that is ahead costs no version: it is not believed further than `AHEAD_MAX` beyond the newest.
+        """
         with self._writing():
+            (newest_ms,) = self._db.execute("SELECT max(arrived_ms) FROM version").fetchone()
+            believed = now if newest_ms is None else min(now, from_ms(newest_ms) + AHEAD_MAX)
             self._db.execute(
-                "DELETE FROM version WHERE end_ms < ? AND arrived_ms < ?", (to_ms(now - KEEP),) * 2
+                "DELETE FROM version WHERE end_ms < ? AND arrived_ms < ?", (to_ms(believed - KEEP),) * 2
             )
             self._db.execute("DELETE FROM look WHERE at_ms < ?", (to_ms(now - KEEP_LOOKS),))
 

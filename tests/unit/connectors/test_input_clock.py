@@ -133,3 +133,12 @@ def test_people_see_that_the_clock_was_ahead(
         made.take(version(1.0, None, SystemClock().now() + MONTH), b"1")
     assert main(["inputs", "."]) == 1
     assert "one: version 1 is stamped" in capsys.readouterr().out
+
+
+def test_clock_that_starts_years_ahead_costs_no_version(tmp_path: Path, store: InputStore):
+    """A machine that woke up in 2036 gave up at once what the bills of a year rest on."""
+    store.take(version(1.0, NOW, NOW), b"1")
+    store.forget(NOW + timedelta(days=3650))
+    found = InputReader(tmp_path).version(1)
+    assert found is not None
+    assert found[1] == b"1"
