@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from connectors.historian.archive.reader import ArchiveReader
 from connectors.historian.audit.file import Opening
 from connectors.historian.audit.ledger import AUDIT
 from connectors.historian.audit.reader import AuditArchive
 from connectors.historian.audit.table import COLUMNS
 from connectors.historian.schema import ARCHIVE, HISTORY, QUALITIES, SPOOLED
-from connectors.sqlite_file import ReadOnlyFile, from_ms
+from connectors.sqlite_file import DiskError, ReadOnlyFile, StoreError, from_ms
+
+log = structlog.get_logger()
 
 QUALITY_NAMES = {code: quality.value for code, quality in QUALITIES.items()}
 AT_ONCE = 500  # numbers of points in one question, below SQLite's limit of variables
@@ -101,6 +105,7 @@ class Spool:
         self._archive = ArchiveReader(path.parent / ARCHIVE)
         self._audit = AuditArchive(path.parent / ARCHIVE / AUDIT)
         self._names: dict[int, str] = {}
+        self._lost: set[str] = set()  # segments that were told
         self._is_there = False
 
     def store(self) -> str | None:
@@ -270,8 +275,19 @@ class Spool:
                     yield (at_ms, 0), ({"kind": "readings", "at": _iso(at_ms)}, at_ms, told)
 
     def _older(self, at_ms: int) -> dict[str, tuple[float | None, str, int]]:
-        """A snapshot that has left the file; points in the order of their numbers, as there."""
-        found = self._archive.snapshot(at_ms)
+        """A snapshot that has left the file; points in the order of their numbers, as there.
+
+        One in a segment that is damaged is gone, which is logged once: a link does not stand still at it.
+        """
+        try:
+            found = self._archive.snapshot(at_ms)
+        except DiskError:
+            raise  # it may be read again
+        except StoreError as error:
+            if str(error) not in self._lost:
+                log.error("archive.segment.lost", why=str(error))
+                self._lost.add(str(error))
+            return {}
         if found and not found.keys() <= set(self._names.values()):
             self._names = dict(self._file.rows("SELECT id, name FROM point"))
         order = {name: i for i, name in sorted(self._names.items())}

@@ -14,7 +14,7 @@ import pytest
 
 from cli.edge_records import untold
 from connectors.historian.rows import Entry, Kind
-from connectors.historian.schema import HISTORY
+from connectors.historian.schema import ARCHIVE, HISTORY
 from connectors.historian.spool import Span, Spool
 from connectors.historian.sqlite import SqliteRecorder
 from connectors.sqlite_file import StoreError
@@ -28,6 +28,7 @@ from ems.commands import WriteOutcome
 from ems.records import StatusRow
 from ems.site import MqttBroker, TelemetryLink
 from tests.builders import T0
+from tests.unit.connectors.archives import pack, trim
 from tests.unit.connectors.histories import at, command, outcome, refusal, snapshot
 
 LINK = TelemetryLink(
@@ -333,3 +334,22 @@ def test_links_that_are_down_or_behind_are_told(tmp_path: Path, ledger: Ledger):
     assert untold("", "") == ()
     assert ledger.status(status()["telemetry_cloud"])
     assert statuses(tmp_path / "telemetry.sqlite") == status()
+
+
+def test_damaged_segment_holds_up_no_other_record(path: Path, ledger: Ledger):
+    """Nothing older was sent any more, and the connection was made anew twice a second."""
+    record(path, 1, 400)
+    pack(path, at(400.0) + timedelta(days=3))
+    trim(path)
+    (segment,) = (path.parent / ARCHIVE).glob("raw-*.zip")
+    raw = bytearray(segment.read_bytes())
+    raw[len(raw) // 2] ^= 0x40
+    segment.write_bytes(bytes(raw))
+    record(path, 400_000, 400_010)
+    receiver = Receiver()
+    with closing(Spool(path)) as spool:
+        outbox = Paged("cloud", spool, ledger, bytes_max=4096)
+        drained(outbox, receiver)
+        assert outbox.missing()[0] == 0
+    kinds = [rows[0]["kind"] for rows in receiver.rows.values()]
+    assert (kinds.count("gone"), kinds.count("readings")) == (400, 11)
