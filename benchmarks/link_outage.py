@@ -24,8 +24,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cli.telemetry_process import TELEMETRY_NICE
+from connectors.historian.spool import Spool
 from connectors.historian.sqlite import SqliteRecorder
 from connectors.postgres.wire import Pace, PostgresWire
+from connectors.sqlite_file import to_ms
 from connectors.telemetry.ledger import Ledger
 from connectors.telemetry.sender import Sender
 from dispatch.controllers.rules import Rules
@@ -201,6 +203,9 @@ def outage(server: Postgres, link: DatabaseLink, site_file: Path, path: Path, se
     took_s = time.monotonic() - began_s
     busy = edge.fresh()
     edge.close()
+    due = sum(head.last for head in Spool(path).heads().values())  # what the link tells may be older
+    while int(server.sql("SELECT count(*) FROM ems.record")) < due:
+        time.sleep(0.5)
     row = watch.until(lambda row: row["up"] and row["missing_rows"] == 0)
     process.terminate()
     process.join()
@@ -220,8 +225,14 @@ def outage(server: Postgres, link: DatabaseLink, site_file: Path, path: Path, se
 
 def compared(server: Postgres, path: Path) -> None:
     """Count, sums and hashes of the database against the historian's file."""
-    ours = "count(*), sum(at_ms), sum(at_ms - lag_ms), sum(CAST(round(value * 100) AS INTEGER))"
-    theirs = "count(*), sum(ems.to_ms(at)), sum(ems.to_ms(source_at)), sum(round(value * 100)::bigint)"
+    t0 = to_ms(T0)  # sums of times since 1970 do not fit into 64 bits
+    ours = (
+        f"count(*), sum(at_ms - {t0}), sum(at_ms - lag_ms - {t0}), sum(CAST(round(value * 100) AS INTEGER))"
+    )
+    theirs = (
+        f"count(*), sum(ems.to_ms(at) - {t0}), sum(ems.to_ms(source_at) - {t0}), "
+        "sum(round(value * 100)::bigint)"
+    )
     with closing(sqlite3.connect(path)) as db:
         here = [int(v) for v in db.execute(f"SELECT {ours} FROM reading").fetchone()]
     there = [int(v) for v in server.sql(f"SELECT {theirs} FROM ems.reading").split("|")]
