@@ -239,6 +239,7 @@ def compared(server: Postgres, path: Path) -> None:
     names = ("values", "sum of times", "sum of times of devices", "sum of values x 100")
     for name, a, b in zip(names, here, there, strict=True):
         print(f"{name:24} here {a}, there {b}: {'the same' if a == b else 'NOT THE SAME'}")
+    server.sql("ANALYZE ems.reading")  # without statistics the next question takes minutes
     distinct = int(server.sql("SELECT count(*) FROM (SELECT DISTINCT point_id, at FROM ems.reading) d"))
     gaps = server.sql(
         "SELECT sum(n) FROM (SELECT max(seq) - count(*) AS n FROM ems.record GROUP BY opening_id) g"
