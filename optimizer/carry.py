@@ -14,7 +14,7 @@ from ems.timegrid import BoolArray, FloatArray
 from optimizer.compiled import Compiled, Filled
 from optimizer.fleets import single_machines
 from optimizer.formulations.windows import EPS_H
-from optimizer.marking import SHED_KW
+from optimizer.marking import SHED_KW, shedding
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.repair import held
@@ -22,6 +22,8 @@ from optimizer.solve import Effort, Outcome, Session
 from optimizer.structure import Structure
 
 OPEN_RATIOS = (0.5, 0.0)  # a feeder is opened where more than this share of it is shed; each is tried
+BEFORE_H, AFTER_H = 4.0, 2.0  # around a shed, in which its decisions are looked at again
+POLISH_RATIO = 0.1  # of the gap, to which that is done
 FULL_KW = 1e-6  # beyond a piece: more than rounding
 
 Start = dict[str, FloatArray]
@@ -60,6 +62,55 @@ def best_carried(
             least = outcome.objective
             best = replace(outcome, optimal=False, bound=None, gap_ratio=None), start
     return best
+
+
+def polished(
+    compiled: Compiled,
+    session: Session,
+    filled: Filled,
+    p: PlanningProblem,
+    carried: tuple[Outcome, Start],
+    effort: Effort,
+) -> tuple[Outcome, Start]:
+    """What was carried, or what is better: its decisions around each shed are free again, all others held.
+
+    A whole feeder may be lost for the little that was to be shed of it, at less than the gap of the whole plan
+    and in its first step; a plan is made anew before the rest of it is lived, so that this adds up.
+    """
+    known, start = carried
+    assert known.x is not None
+    near = _around_sheds(compiled.structure, p, compiled.values(known.x)["shed_kw"])
+    if not near.any():
+        return carried
+    small = replace(effort, gap_ratio=POLISH_RATIO * effort.gap_ratio, gap_abs=POLISH_RATIO * effort.gap_abs)
+    found = session.solve(_freed(compiled, filled, start, near), small, start)
+    if found.x is None or better(known, found) is known:
+        return carried
+    v = compiled.values(found.x)
+    whole = {name: np.where(np.isnan(x), np.nan, np.round(v[name])) for name, x in start.items()}
+    return replace(found, optimal=False, bound=None, gap_ratio=None), whole
+
+
+def _freed(compiled: Compiled, filled: Filled, start: Start, near: BoolArray) -> Filled:
+    """The problem with every whole column fixed at its start but those of the steps `near` (T,)."""
+    fixed = held(compiled, filled, start)
+    free = np.zeros_like(filled.integer)
+    for name in start:
+        shape = compiled.shapes[name]
+        if shape[-1:] == near.shape:
+            free[compiled.form.columns[name]] = np.broadcast_to(near, shape).ravel()
+    free &= filled.integer
+    low, high = np.where(free, filled.low, fixed.low), np.where(free, filled.high, fixed.high)
+    return replace(fixed, low=low, high=high, integer=free)
+
+
+def _around_sheds(s: Structure, p: PlanningProblem, shed_kw: FloatArray) -> BoolArray:
+    """(T,) whole steps from some hours before a feeder behind a breaker is shed until some hours after it."""
+    out = np.zeros(s.steps, dtype=np.bool_)
+    for t in np.flatnonzero(shedding(p, {"shed_kw": shed_kw})):
+        away_h = s.start_h - s.start_h[t]
+        out |= (away_h >= -BEFORE_H) & (away_h <= AFTER_H)
+    return out & p.integral
 
 
 def carried(

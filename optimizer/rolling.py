@@ -19,7 +19,7 @@ from ems.outage import OutageNotice
 from ems.plan import Plan
 from ems.site import GridMode, Site
 from ems.timegrid import FloatArray, TimeGrid
-from optimizer.carry import best_carried, better, carried, proven
+from optimizer.carry import best_carried, better, carried, polished, proven
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
 from optimizer.fleets import firsts, fleets_of, leaders
@@ -42,6 +42,7 @@ CACHE = 12  # compiled structures kept
 ROUNDS = 3  # solves at most: the first, and again where energy was burnt, feeders were shed or a tank ran dry
 TRIED_FACTOR = 3.0  # scenarios are tried if so many times what the expected path took is left of a deadline
 FIRST_SHARE = 0.75  # of the deadline for a first round that may have to be followed by another
+POLISH_SHARE = 0.4  # of what is left of a deadline, for looking again around what is shed
 RESERVED_S = 0.15  # of the deadline, for what comes after the solve
 
 
@@ -264,9 +265,12 @@ class Planner:
         filled, effort = compiled.fill(n), self.effort(p, wall_s() - begun)
         starts = carried(before, v, compiled, p, n)
         known, start = best_carried(compiled, session, filled, starts, linear(effort))
-        known = None if known is None else proven(known, bound, effort)
-        if known is not None and known.optimal:
-            return compiled, n, known
+        if known is not None and start is not None:
+            left = self.effort(p, wall_s() - begun, POLISH_SHARE)
+            known, start = polished(compiled, session, filled, p, (known, start), left)
+            known = proven(known, bound, effort)
+            if known.optimal:
+                return compiled, n, known
         searched = session.solve(filled, self.effort(p, wall_s() - begun), start)
         return compiled, n, better(known, proven(searched, bound, effort))
 
