@@ -74,8 +74,8 @@ def polished(
 ) -> tuple[Outcome, Start]:
     """What was carried, or what is better: its decisions around each shed are free again, all others held.
 
-    A whole feeder may be lost for the little that was to be shed of it, at less than the gap of the whole plan
-    and in its first step; a plan is made anew before the rest of it is lived, so that this adds up.
+    A whole feeder may be lost for the little that was to be shed of it, at less than the gap of the whole
+    plan and in its first step; a plan is made anew before the rest of it is lived, so that this adds up.
     """
     known, start = carried
     assert known.x is not None

@@ -113,8 +113,8 @@ def test_a_search_that_ends_without_a_point_leaves_the_decisions_of_the_round_be
 def test_a_feeder_is_not_lost_whole_for_the_little_that_was_to_be_shed_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """20 of 120 kW are too much for the mains: shed in part 40 an hour, the whole feeder 240, a genset 60. The
-    first solve sheds in part, and its decisions, rounded, lie within so wide a gap.
+    """20 of 120 kW are too much for the mains: 40 an hour shed in part, 240 the whole feeder, 60 a genset.
+    The first solve sheds in part, and its decisions, rounded, lie within so wide a gap.
     """
     seen = searches(monkeypatch)
     genset = small_genset(p_rated_kw=60.0, p_min_kw=20.0, fuel_kw=(0.0, 60.0), fuel_l_h=(0.0, 6.0),
