@@ -5,8 +5,8 @@ before bounds it from below. Where its decisions, rounded to what is asked for n
 above that bound, they are the answer, and nothing is searched for.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,13 +17,14 @@ from optimizer.formulations.windows import EPS_H
 from optimizer.marking import SHED_KW, shedding
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
-from optimizer.repair import held
+from optimizer.repair import held, linear
 from optimizer.solve import Effort, Outcome, Session
 from optimizer.structure import Structure
 
 OPEN_RATIOS = (0.5, 0.0)  # a feeder is opened where more than this share of it is shed; each is tried
 BEFORE_H, AFTER_H = 4.0, 2.0  # around a shed, in which its decisions are looked at again
 POLISH_RATIO = 0.1  # of the gap, to which that is done
+POLISH_SHARE = 0.4  # of what is left of a deadline, for it
 FULL_KW = 1e-6  # beyond a piece: more than rounding
 
 Start = dict[str, FloatArray]
@@ -47,45 +48,68 @@ def better(known: Outcome | None, found: Outcome) -> Outcome:
     return found if found.objective is not None and found.objective <= known.objective else known
 
 
-def best_carried(
-    compiled: Compiled, session: Session, filled: Filled, starts: Iterator[Start], effort: Effort
-) -> tuple[Outcome | None, Start | None]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a round is asked.
+
+    The whole columns of `filled` are those of the compiled model, at its places: it may hold more scenarios
+    behind them, whose recourse is linear.
+    """
+
+    problem: PlanningProblem
+    compiled: Compiled
+    numbers: Numbers
+    session: Session
+    filled: Filled
+    effort: Callable[[float], Effort]  # how long to look from now on: a share of what is left
+
+
+def continued(asked: Asked, before: Compiled, v: dict[str, FloatArray], bound: float | None) -> Outcome:
+    """A round from the decisions `v` of the model `before`, which are taken where they are within the gap.
+
+    `bound` is that of the round before, None if it does not bound this one.
+    """
+    known, start = best_carried(asked, carried(before, v, asked.compiled, asked.problem, asked.numbers))
+    if known is not None and start is not None:
+        known, start = polished(asked, known, start)
+        known = proven(known, bound, asked.effort(1.0))
+        if known.optimal:
+            return known
+    effort = asked.effort(1.0)
+    return better(known, proven(asked.session.solve(asked.filled, effort, start), bound, effort))
+
+
+def best_carried(asked: Asked, starts: Iterator[Start]) -> tuple[Outcome | None, Start | None]:
     """The start that costs least when all but it is dispatched anew, and its dispatch; None if none can be.
 
     The outcome is proven for its own decisions only: it has neither a bound nor a gap.
     """
     best: tuple[Outcome | None, Start | None] = None, None
-    least = np.inf
+    least, effort = np.inf, linear(asked.effort(1.0))
     for start in starts:
-        outcome = session.solve(held(compiled, filled, start), effort)
+        outcome = asked.session.solve(held(asked.compiled, asked.filled, start), effort)
         if outcome.optimal and outcome.objective is not None and outcome.objective < least:
             least = outcome.objective
             best = replace(outcome, optimal=False, bound=None, gap_ratio=None), start
     return best
 
 
-def polished(
-    compiled: Compiled,
-    session: Session,
-    filled: Filled,
-    p: PlanningProblem,
-    carried: tuple[Outcome, Start],
-    effort: Effort,
-) -> tuple[Outcome, Start]:
+def polished(asked: Asked, known: Outcome, start: Start) -> tuple[Outcome, Start]:
     """What was carried, or what is better: its decisions around each shed are free again, all others held.
 
     A whole feeder may be lost for the little that was to be shed of it, at less than the gap of the whole
     plan and in its first step; a plan is made anew before the rest of it is lived, so that this adds up.
     """
-    known, start = carried
     assert known.x is not None
-    near = _around_sheds(compiled.structure, p, compiled.values(known.x)["shed_kw"])
+    compiled = asked.compiled
+    near = _around_sheds(compiled.structure, asked.problem, compiled.values(known.x)["shed_kw"])
     if not near.any():
-        return carried
-    small = replace(effort, gap_ratio=POLISH_RATIO * effort.gap_ratio, gap_abs=POLISH_RATIO * effort.gap_abs)
-    found = session.solve(_freed(compiled, filled, start, near), small, start)
+        return known, start
+    full = asked.effort(POLISH_SHARE)
+    small = replace(full, gap_ratio=POLISH_RATIO * full.gap_ratio, gap_abs=POLISH_RATIO * full.gap_abs)
+    found = asked.session.solve(_freed(compiled, asked.filled, start, near), small, start)
     if found.x is None or better(known, found) is known:
-        return carried
+        return known, start
     v = compiled.values(found.x)
     whole = {name: np.where(np.isnan(x), np.nan, np.round(v[name])) for name, x in start.items()}
     return replace(found, optimal=False, bound=None, gap_ratio=None), whole

@@ -19,7 +19,7 @@ from ems.outage import OutageNotice
 from ems.plan import Plan
 from ems.site import GridMode, Site
 from ems.timegrid import FloatArray, TimeGrid
-from optimizer.carry import best_carried, better, carried, polished, proven
+from optimizer.carry import Asked, continued
 from optimizer.compiled import Compiled
 from optimizer.extract import Identity, extract
 from optimizer.fleets import firsts, fleets_of, leaders
@@ -30,7 +30,7 @@ from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
 from optimizer.problem import PlanningProblem
-from optimizer.repair import linear, repaired
+from optimizer.repair import repaired
 from optimizer.rescue import rules_plan, shifted_plan
 from optimizer.scenarios import ScenarioProblem, scenario_problems
 from optimizer.solve import Effort, Outcome, Session
@@ -42,7 +42,6 @@ CACHE = 12  # compiled structures kept
 ROUNDS = 3  # solves at most: the first, and again where energy was burnt, feeders were shed or a tank ran dry
 TRIED_FACTOR = 3.0  # scenarios are tried if so many times what the expected path took is left of a deadline
 FIRST_SHARE = 0.75  # of the deadline for a first round that may have to be followed by another
-POLISH_SHARE = 0.4  # of what is left of a deadline, for looking again around what is shed
 RESERVED_S = 0.15  # of the deadline, for what comes after the solve
 
 
@@ -256,23 +255,14 @@ class Planner:
         bound: float | None,
         begun: float,
     ) -> tuple[Compiled, Numbers, Outcome]:
-        """A round from the decisions `v` of the one `before`, which are taken where they are within the gap.
-
-        `bound` is that of the round before, None if it does not bound this one.
-        """
+        """A round from the decisions `v` of the one `before` and its bound, None where that does not hold."""
         compiled, session = self.solver(p.grid, self.formulation(p))
         n = compiled.numbers(p)
-        filled, effort = compiled.fill(n), self.effort(p, wall_s() - begun)
-        starts = carried(before, v, compiled, p, n)
-        known, start = best_carried(compiled, session, filled, starts, linear(effort))
-        if known is not None and start is not None:
-            left = self.effort(p, wall_s() - begun, POLISH_SHARE)
-            known, start = polished(compiled, session, filled, p, (known, start), left)
-            known = proven(known, bound, effort)
-            if known.optimal:
-                return compiled, n, known
-        searched = session.solve(filled, self.effort(p, wall_s() - begun), start)
-        return compiled, n, better(known, proven(searched, bound, effort))
+        asked = Asked(
+            problem=p, compiled=compiled, numbers=n, session=session, filled=compiled.fill(n),
+            effort=lambda share: self.effort(p, wall_s() - begun, share),
+        )  # fmt: skip
+        return compiled, n, continued(asked, before, v, bound)
 
     def _round(
         self, p: PlanningProblem, last: Plan | None, begun: float, share: float = 1.0

@@ -13,6 +13,7 @@ import numpy as np
 from ems.clock import wall_s
 from ems.plan import Plan, ScenarioCosts
 from ems.timegrid import FloatArray, TimeGrid
+from optimizer.carry import Asked, continued
 from optimizer.compiled import Compiled, Filled, cost_terms
 from optimizer.extensive import Extensive, Risk, tail_cost
 from optimizer.extract import Identity, extract
@@ -50,23 +51,32 @@ class Workshop(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Posed:
+    """All scenarios of one round, laid out in one matrix."""
+
+    extensive: Extensive
+    session: Session
+    problems: tuple[PlanningProblem, ...]
+    numbers: tuple[Numbers, ...]
+    each: tuple[Filled, ...]
+    filled: Filled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Solved:
     """All scenarios after the last round."""
 
-    extensive: Extensive
-    problems: tuple[PlanningProblem, ...]
-    numbers: tuple[Numbers, ...]
-    filled: tuple[Filled, ...]
+    posed: Posed
     outcome: Outcome
 
     def of(self, s: int) -> FloatArray:
         """Solution of scenario s in the columns of the compiled model."""
         assert self.outcome.x is not None
-        return self.extensive.scenario(self.outcome.x, s)
+        return self.posed.extensive.scenario(self.outcome.x, s)
 
     def costs(self) -> FloatArray:
         """(S,) cost of each scenario [money]."""
-        return np.array([float(f.cost @ self.of(s)) + f.offset for s, f in enumerate(self.filled)])
+        return np.array([float(f.cost @ self.of(s)) + f.offset for s, f in enumerate(self.posed.each)])
 
 
 _Common = tuple[tuple[int, int], ...]  # steps all of whose decisions are common, steps with common commitment
@@ -93,47 +103,54 @@ class TwoStage:
         in every scenario would make plans several times as slow, for what is never published.
         """
         whole = self._options.formulation.shedding is Shedding.WHOLE
-        solved = self._round(scenarios, starts, begun)
+        solved = self._first(scenarios, starts, begun)
         for _ in range(ROUNDS - 1):
             if solved.outcome.x is None:
                 break
-            p, v = solved.problems[0], solved.extensive.compiled.values(solved.of(0))
-            found = remarked(solved.extensive.compiled.structure, p, solved.numbers[0], v, whole)
+            posed, v = solved.posed, solved.posed.extensive.compiled.values(solved.of(0))
+            p, before = posed.problems[0], posed.extensive.compiled
+            found = remarked(before.structure, p, posed.numbers[0], v, whole)
             if found is None:
                 break
-            starts = [v["on"]] if "on" in v and found.apart == p.apart else []
             scenarios = (replace(scenarios[0], problem=found), *scenarios[1:])
-            solved = self._round(scenarios, starts, begun)
+            posed = self._posed(scenarios)
+            bound = solved.outcome.bound if found.apart == p.apart else None
+            outcome = continued(self._asked(posed, begun), before, v, bound)
+            solved = Solved(posed=posed, outcome=outcome)
         return solved
 
-    def _round(
-        self,
-        scenarios: Sequence[ScenarioProblem],
-        starts: Sequence[FloatArray],
-        begun: float,
+    def _first(
+        self, scenarios: Sequence[ScenarioProblem], starts: Sequence[FloatArray], begun: float
     ) -> Solved:
+        asked = self._asked(posed := self._posed(scenarios), begun)
+        start = self._best(asked, starts)
+        outcome = asked.session.solve(asked.filled, asked.effort(1.0), start)
+        return Solved(posed=posed, outcome=outcome)
+
+    def _posed(self, scenarios: Sequence[ScenarioProblem]) -> Posed:
         problems = tuple(s.problem for s in scenarios)
         probability = np.array([s.probability_ratio for s in scenarios])
         common = tuple((s.first_steps, s.commit_steps) for s in scenarios)
         form = self._workshop.formulation(problems[0])
         compiled, _ = self._workshop.solver(problems[0].grid, form)
         extensive, session = self._form(compiled, problems[0], form, common)
-        each = tuple(compiled.numbers(p) for p in problems)
-        filled = tuple(compiled.fill(n) for n in each)
-        vectors = extensive.fill(filled, probability)
-        start = self._best(extensive, session, vectors, starts, (problems[0], begun))
-        effort = self._workshop.effort(problems[0], wall_s() - begun + AFTER_S * len(problems))
-        outcome = session.solve(vectors, effort, start)
-        return Solved(extensive=extensive, problems=problems, numbers=each, filled=filled, outcome=outcome)
+        numbers = tuple(compiled.numbers(p) for p in problems)
+        each = tuple(compiled.fill(n) for n in numbers)
+        return Posed(
+            extensive=extensive, session=session, problems=problems, numbers=numbers, each=each,
+            filled=extensive.fill(each, probability),
+        )  # fmt: skip
 
-    def _best(
-        self,
-        extensive: Extensive,
-        session: Session,
-        vectors: Filled,
-        starts: Sequence[FloatArray],
-        when: tuple[PlanningProblem, float],
-    ) -> dict[str, FloatArray] | None:
+    def _asked(self, posed: Posed, begun: float) -> Asked:
+        """A round of the published scenario, which stands first in the matrix of all."""
+        p, after_s = posed.problems[0], AFTER_S * len(posed.problems)
+        return Asked(
+            problem=p, compiled=posed.extensive.compiled, numbers=posed.numbers[0], session=posed.session,
+            filled=posed.filled,
+            effort=lambda share: self._workshop.effort(p, wall_s() - begun + after_s, share),
+        )  # fmt: skip
+
+    def _best(self, asked: Asked, starts: Sequence[FloatArray]) -> dict[str, FloatArray] | None:
         """The commitment that costs least over all scenarios; each is tried by a linear program.
 
         Beside the expected path's that of the last plan: over 16 plans with 5 scenarios of 39 steps it took
@@ -141,17 +158,16 @@ class TwoStage:
         """
         if len(starts) < 2:
             return {"on": starts[0]} if starts else None
-        p, begun = when
-        columns = extensive.compiled.form.columns["on"]
-        whole = vectors.integer[columns]
+        columns, filled = asked.compiled.form.columns["on"], asked.filled
+        whole = filled.integer[columns]
         best: tuple[float, FloatArray] = (np.inf, starts[0])
         for on in starts:
             value = on.ravel()
             known = whole & np.isfinite(value)
-            low, high = vectors.low.copy(), vectors.high.copy()
+            low, high = filled.low.copy(), filled.high.copy()
             low[columns[known]] = high[columns[known]] = np.round(value[known])
-            fixed = replace(vectors, low=low, high=high, integer=np.zeros_like(vectors.integer))
-            outcome = session.solve(fixed, self._workshop.effort(p, wall_s() - begun + AFTER_S, TRIAL_SHARE))
+            fixed = replace(filled, low=low, high=high, integer=np.zeros_like(filled.integer))
+            outcome = asked.session.solve(fixed, asked.effort(TRIAL_SHARE))
             if outcome.objective is not None and outcome.objective < best[0]:
                 best = outcome.objective, on
         return {"on": best[1]}
@@ -177,9 +193,10 @@ class TwoStage:
         """The expected scenario's way through the common decisions, replayed; or None and why not."""
         if solved.outcome.x is None:
             return None, f"the solver ended with {solved.outcome.status} and no point"
-        p, compiled = solved.problems[0], solved.extensive.compiled
+        posed = solved.posed
+        p, compiled = posed.problems[0], posed.extensive.compiled
         central = replace(solved.outcome, x=solved.of(0))
-        plan, slack = extract(compiled, p, solved.numbers[0], central, who)
+        plan, slack = extract(compiled, p, posed.numbers[0], central, who)
         verdict = validate(plan, p, slack.surplus_kw - slack.aux_short_kw)
         if not verdict.ok:
             return None, "the replay refused it: " + "; ".join(verdict.faults)
@@ -209,8 +226,9 @@ class TwoStage:
     def _terms(self, solved: Solved, record: ScenarioCosts) -> dict[str, float]:
         """Expected cost by term, and what the objective has on top of it for the tail."""
         out: dict[str, float] = {}
-        for s, (share, n) in enumerate(zip(record.probability_ratio, solved.numbers, strict=True)):
-            for term, money in cost_terms(n, solved.extensive.compiled.values(solved.of(s))).items():
+        values = solved.posed.extensive.compiled.values
+        for s, (share, n) in enumerate(zip(record.probability_ratio, solved.posed.numbers, strict=True)):
+            for term, money in cost_terms(n, values(solved.of(s))).items():
                 out[term] = out.get(term, 0.0) + share * money
         if self._risk.weight_ratio > 0.0 and solved.outcome.objective is not None:
             out["risk"] = solved.outcome.objective - record.expected_cost

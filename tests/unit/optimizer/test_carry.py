@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import optimizer.rolling
+import optimizer.carry
 from ems.plan import PlanLabel
 from ems.site import GridMode
 from optimizer import Planner, PlannerOptions
@@ -65,7 +65,7 @@ def test_a_round_bounds_the_next_whatever_the_plant(monkeypatch: pytest.MonkeyPa
             met.append((outcome.objective, bound))
         return proven(outcome, bound, effort)
 
-    monkeypatch.setattr(optimizer.rolling, "proven", noted)
+    monkeypatch.setattr(optimizer.carry, "proven", noted)
     for seed in SEVERAL_ROUNDS:
         pose, before = random_pose(seed), len(met)
         Planner(pose.site, NEAR).plan(pose.condition(), pose.forecast(), None, 1)

@@ -231,10 +231,10 @@ def test_outage_scenario_may_start_gensets_for_itself_once_they_can_be_there() -
     assert [p.commit_steps for p in problems] == [4, 4, 3]
     assert problems[-1].problem.grid_available.tolist() == [True, True, False, False]
     solved = TwoStage(Planner(site, over()), over()).solve(problems, [], 0.0)
-    on = solved.extensive.compiled.values(solved.of(2))["on"]
+    on = solved.posed.extensive.compiled.values(solved.of(2))["on"]
     assert on[0, :3].max() == pytest.approx(0.0, abs=1e-6)
     assert on[0, 3] > 0.4 - 1e-6  # 40 of 100 kW
-    assert solved.extensive.compiled.values(solved.of(0))["on"].max() == pytest.approx(0.0, abs=1e-6)
+    assert solved.posed.extensive.compiled.values(solved.of(0))["on"].max() == pytest.approx(0.0, abs=1e-6)
 
 
 # --- against other ways of solving the same -----------------------------------------------------------------
@@ -327,15 +327,15 @@ def test_knowing_the_future_is_worth_something_and_so_is_reckoning_with_it(seed:
     two_stage = TwoStage(Planner(pose.site, over()), over())
     solved = two_stage.solve(scenarios, [], 0.0)
     assert solved.outcome.objective is not None
-    compiled, best = solved.extensive.compiled, solved.outcome.objective
+    compiled, best = solved.posed.extensive.compiled, solved.outcome.objective
     probability = np.array([s.probability_ratio for s in scenarios])
-    alone = [Session(compiled).solve(f, EFFORT) for f in solved.filled]
+    alone = [Session(compiled).solve(f, EFFORT) for f in solved.posed.each]
     seen = sum(p * (o.objective or 0.0) for p, o in zip(probability, alone, strict=True))
     assert alone[0].x is not None
-    fixed = solved.extensive.fill(solved.filled, probability)
+    fixed = solved.posed.extensive.fill(solved.posed.each, probability)
     at = compiled.form.columns["on"]
     fixed.low[at] = fixed.high[at] = np.round(alone[0].x[at])
-    committed = Session(solved.extensive).solve(fixed, EFFORT).objective
+    committed = Session(solved.posed.extensive).solve(fixed, EFFORT).objective
     assert committed is not None
     assert seen <= best + 1e-6
     assert best <= committed + 1e-6
@@ -354,6 +354,24 @@ def test_plan_over_scenarios_is_replayed_rolled_and_terms_add_up() -> None:
         assert sum(plan.cost_terms.values()) == pytest.approx(objective(plan), rel=1e-6)
         assert plan.load_kw["critical"] == pytest.approx(cases[0][1]["critical"])
         last = plan
+
+
+def test_feeder_is_not_lost_whole_for_the_little_that_was_to_be_shed_of_it() -> None:
+    """20 of 120 kW are too much for the mains: an hour of 40 shed in part, 240 the whole feeder, 60 a genset.
+    Within so wide a gap the first solve sheds in part, and its decisions could be rounded.
+    """
+    genset = small_genset(p_rated_kw=60.0, p_min_kw=20.0, fuel_kw=(0.0, 60.0), fuel_l_h=(0.0, 6.0),
+                          running_cost_per_h=58.0, start_cost=0.0)  # fmt: skip
+    cheap = replace(feeder("cheap", 2.0, peak_kw=120.0), shed_min_s=0.0, served_min_s=0.0)
+    site = small_site(feeders=[cheap], gensets=[genset], diesel_per_l=1.0, import_kw=100.0)
+    pose = Pose(site=site, load_kw={"cheap": 120.0}, steps=4, import_per_kwh=0.001)
+    alike = varied(pose.forecast(), [(0.5, {"cheap": [120.0] * 4}), (0.5, {"cheap": [120.0] * 4})])
+    wide = over(PlannerOptions(gap_ratio=0.9))
+    scenarios = scenario_problems(site, pose.condition(), alike, wide)
+    solved = TwoStage(Planner(site, wide), wide).solve(scenarios, [], 0.0)
+    v = solved.posed.extensive.compiled.values(solved.of(0))
+    assert v["shed_kw"] == pytest.approx(np.zeros((1, 4)), abs=1e-6)
+    assert v["on"] == pytest.approx(np.ones((1, 4)))
 
 
 def test_plan_where_scenarios_give_no_point_is_that_of_the_expected_path(
