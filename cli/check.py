@@ -132,7 +132,7 @@ def protection(site: "Site") -> Iterator[str]:
 
 
 def _of_modbus(site: "Site") -> Iterator[str]:
-    """Modbus with TLS, MMS, and our own servers: who may read them, who may tell bounds."""
+    """Modbus with TLS, MMS, GOOSE, and our own servers: who may read them, who may tell bounds."""
     from ems.site import Protocol
     from ems.site_schema.checks_opcua import is_loopback
 
@@ -141,6 +141,11 @@ def _of_modbus(site: "Site") -> Iterator[str]:
             yield f"{c.id}: TLS, a certificate on both sides, authorities in {c.tls.ca}"
         elif c.protocol is Protocol.IEC_61850 and not is_loopback(c.host):
             yield f"{c.id}: PLAIN: whoever is on its network can read and operate {c.host}:{c.port} as we do"
+        elif c.goose is not None:
+            yield f"{c.id}: PLAIN: whoever is on the network of {c.goose.interface} can show us false values"
+            taken = ", ".join(b.control_block for b in c.goose.blocks if b.simulation)
+            if taken:
+                yield f"{c.id}: SIMULATED messages of {taken} are taken for real, as the site file says"
     for s in site.modbus_servers:
         door = s.door
         who = ", ".join(door.clients) or ("this machine" if is_loopback(door.host) else "everybody")

@@ -111,6 +111,7 @@ async def _listened(devices: "Devices", listen_s: float) -> None:
 
 def _shown(connection: "Connection", readings: Mapping[str, "Reading"], io: "FieldIO") -> Iterator[str]:
     where = connection.serial.device if connection.serial else f"{connection.host}:{connection.port}"
+    where = where if connection.goose is None else connection.goose.interface
     unit = f" unit {connection.unit_id}" if connection.protocol.family in ("modbus", "sunspec") else ""
     reason = io.links()[connection.id]["reason"]
     yield f"{connection.id}: {connection.protocol} {where}{unit}{f', {reason}' if reason else ''}"

@@ -10,6 +10,7 @@ from connectors.modbus.rtu_link import registers_max
 from connectors.point_map import PointCodec, point_codecs
 from connectors.sunspec.control import control_of
 from connectors.sunspec.places import spot
+from ems.goose import GooseBlock
 from ems.links import DatabaseLink
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Protocol, Site
 
@@ -155,8 +156,17 @@ def _where(c: Connection) -> str:
         return (
             f"{line.device}, {line.baud} baud, {line.parity} parity, {line.stop_bits} stop, unit {c.unit_id}"
         )
+    if c.goose is not None:
+        return f"{c.goose.interface}: {'; '.join(_goose_block(b) for b in c.goose.blocks)}"
     unit = f", unit {c.unit_id}" if c.protocol.wire.is_modbus else ""
     return f"{c.host}:{c.port}{c.endpoint}{unit}"
+
+
+def _goose_block(b: GooseBlock) -> str:
+    named = f", goID `{b.go_id}`" if b.go_id is not None else ""
+    simulated = ", SIMULATED MESSAGES ARE TAKEN" if b.simulation else ""
+    where = f"APPID {b.app_id:#06x}, {b.destination}"
+    return f"`{b.control_block}`, {where}, confRev {b.conf_rev}{named}{simulated}"
 
 
 def _sunspec_place(p: PointMap) -> str:
@@ -185,6 +195,8 @@ def _protection(c: Connection) -> str:
         return _of_broker(c.mqtt)
     if c.protocol is Protocol.IEC_61850:
         return "none: plain MMS has none; keep its network apart"
+    if c.goose is not None:
+        return "none: GOOSE has none here; keep its network apart"
     if c.security is None:
         return "none, on this machine alone"
     if not c.security.is_on:
@@ -209,6 +221,8 @@ def _stamp(c: Connection) -> str:
     if c.protocol is Protocol.IEC_61850:
         told = "told by reports, else polled" if c.reports is not None else "polled"
         return f"`t` of its data object while its clock is synchronised, {told}; ages by its arrival"
+    if c.goose is not None:
+        return "`t` of the change while its clock is synchronised; told, ends with its timeAllowedToLive"
     if c.mqtt is not None:
         return "the message's own stamp where its map names one, else its arrival"
     told = "told by subscription" if c.subscription is not None else "polled"

@@ -359,6 +359,11 @@ def _link(
             from connectors.iec61850.client import Iec61850Link  # its package is an extra
 
             return Iec61850Link(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
+        case Protocol.GOOSE:
+            from connectors.iec61850.goose_link import GooseLink
+
+            assert connection.goose is not None, "the site schema gives every GOOSE connection its blocks"
+            return GooseLink(connection.goose, rows, timeout_s=timeout_s)
         case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
             raise AssertionError("units of a bus are linked through it")
         case Protocol.SUNSPEC | Protocol.SUNSPEC_RTU | Protocol.SUNSPEC_RTU_TCP:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from connectors.raw_types import MODBUS_TYPES, Kind, types_of
 from ems.errors import Problem
+from ems.goose import point_fault
 from ems.iec61850_reference import reference_faults
 from ems.site import Connection, PointMap, Protocol
 
@@ -71,6 +72,9 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
     elif connection.protocol is Protocol.IEC_61850:
         for key, allowed in reference_faults(row.address, row.data_type, writable=row.writable):
             require(False, key, allowed)
+    elif connection.goose is not None:
+        require(not row.writable, "writable", "false: GOOSE is listened to alone")
+        require(not (why := point_fault(connection.goose, row.address)), "address", f"a member: {why}")
     else:
         good = row.address.startswith("nsu=") and ";" in row.address
         good = good or row.address.startswith(("i=", "path="))

@@ -110,6 +110,7 @@ FAMILIES = {
     "opc_ua": OPC_UA_TYPES,
     "mqtt": MQTT_TYPES,
     "iec61850": IEC_61850_TYPES,
+    "goose": IEC_61850_TYPES,
 }
 
 

@@ -16,6 +16,7 @@ from ems.assets import (
 )
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
+from ems.goose import Goose
 from ems.inputs import InputParams
 from ems.links import DatabaseLink, ExportLink, SparkplugNode
 from ems.northbound import ModbusServer, TlsFiles
@@ -251,6 +252,7 @@ class Protocol(StrEnum):
     OPC_UA = "opc_ua"
     MQTT = "mqtt"  # told by a broker; never written to
     IEC_61850 = "iec61850"  # MMS over TCP
+    GOOSE = "goose"  # of IEC 61850, listened to on an Ethernet interface; never sent
     SUNSPEC = "sunspec"  # registers found by the device's chain of models, over Modbus TCP
     SUNSPEC_RTU = "sunspec_rtu"
     SUNSPEC_RTU_TCP = "sunspec_rtu_tcp"
@@ -262,7 +264,7 @@ class Protocol(StrEnum):
 
     @property
     def family(self) -> str:
-        """Protocols that share point maps and data types: modbus, sunspec, opc_ua, mqtt or iec61850."""
+        """Protocols that share point maps and data types: modbus, sunspec, or themselves."""
         return next((f for f in ("modbus", "sunspec") if self.value.startswith(f)), self.value)
 
     @property
@@ -358,7 +360,7 @@ class PointMap:
     value = raw * scale * sign + offset. Modbus: `address` is the zero-based register as a number in text,
     `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI; MQTT: `address` is
     the topic and `payload` says where in a message the value is; SunSpec: `address` is model and point;
-    IEC 61850: `address` is the reference with its functional constraint.
+    IEC 61850, GOOSE: `address` is the reference with its functional constraint.
     """
 
     point: str  # `<asset>.<name>`
@@ -476,4 +478,5 @@ class Connection:
     tls: TlsFiles | None = None  # Modbus over TCP, IEC 61850; None: plain
     originator: str = "automatic_station"  # IEC 61850: who commands (orCat)
     reports: MmsReports | None = None  # IEC 61850; None: everything is polled
+    goose: Goose | None = None
     family: str = ""  # device family that its map is of; empty: a map of the site's own

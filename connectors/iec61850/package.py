@@ -11,11 +11,11 @@ INSTALL = "pip install 'hybrid-ems[iec61850]'"
 
 def iec61850_problems(site: Site | Devices) -> list[Problem]:
     """What keeps the IEC 61850 connections of a site from being made."""
-    mine = [c.id for c in site.connections if c.protocol is Protocol.IEC_61850]
+    mine = [c for c in site.connections if c.protocol in (Protocol.IEC_61850, Protocol.GOOSE)]
     if not mine or not (fault := package_fault()):
         return []
-    key = f"connections.{mine[0]}.protocol"
-    return [Problem(file="", line=None, key=key, found=Protocol.IEC_61850.value, allowed=fault)]
+    key = f"connections.{mine[0].id}.protocol"
+    return [Problem(file="", line=None, key=key, found=mine[0].protocol.value, allowed=fault)]
 
 
 def package_fault() -> str:

@@ -16,6 +16,7 @@ from ems.site_schema.build_wire import connections
 from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_control import check_control
 from ems.site_schema.checks_family import check_family_file, check_silence, load_families
+from ems.site_schema.checks_goose import check_goose
 from ems.site_schema.checks_identity import check_identity
 from ems.site_schema.checks_iec61850 import check_iec61850
 from ems.site_schema.checks_inputs import check_inputs
@@ -72,6 +73,7 @@ def load_site(path: Path | str) -> Site:
     check_silence(draft)
     check_opcua(draft)
     check_iec61850(draft)
+    check_goose(draft)
     check_mqtt(draft)
     check_links(draft)
     check_inputs(draft)
@@ -108,7 +110,7 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
     if not mine:
         draft.add(("connections",), "no connection", "at least one device")
     check_wire(draft, whole=False)
-    for check in (check_identity, check_opcua, check_iec61850, check_mqtt):
+    for check in (check_identity, check_opcua, check_iec61850, check_goose, check_mqtt):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))
     draft.points = [p for p in draft.points if p.connection_id in mine]

@@ -3,6 +3,7 @@
 from ems.errors import BadValue
 from ems.points import state_words
 from ems.site import Connection, PointMap, Protocol, SerialLine
+from ems.site_schema.checks_goose import goose_of
 from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_iec61850 import mms_reports, port_of
 from ems.site_schema.checks_mqtt import broker, is_stamped, mqtt_payload
@@ -18,6 +19,7 @@ _TABLES = {
     "opc_ua": "node",
     "mqtt": "topic",
     "iec61850": "attribute",
+    "goose": "member",
 }
 
 
@@ -85,7 +87,7 @@ def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
 
 _BUILT = {
     "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
-    "stamps_sampled", "tls", "reports", "family", "settings", "points", "leave_out",
+    "stamps_sampled", "tls", "reports", "goose", "family", "settings", "points", "leave_out",
 }  # fmt: skip
 
 
@@ -102,6 +104,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
             subscription=ua_subscription(form),
             tls=tls_files(form.tls),
             reports=mms_reports(form),
+            goose=goose_of(form),
             mqtt=None if form.protocol is not Protocol.MQTT else broker(draft, connection_id, form.mqtt),
             family="" if form.family is None else form.family,
             stamps_sampled=form.stamps_sampled or is_stamped(draft, connection_id),

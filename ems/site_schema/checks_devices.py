@@ -20,6 +20,10 @@ def check_devices(draft: Draft) -> None:
         loc = ("connections", connection_id)
         if not _placed(draft, loc, c):
             continue
+        if c.protocol is Protocol.GOOSE:  # told to many: several may listen to one
+            _spare_keys(draft, loc, c)
+            _known_asset(draft, loc, c)
+            continue
         place = (c.host, port_of(c)) if c.serial is None else (c.serial.device, None)
         where = f"{c.host}:{port_of(c)}" if c.serial is None else c.serial.device
         key = "port" if c.serial is None else "serial"
@@ -41,8 +45,7 @@ def check_devices(draft: Draft) -> None:
             _same_line(draft, loc, c.serial, lines.setdefault(c.serial.device, (connection_id, c.serial)))
         seen.setdefault(device, connection_id)
         _spare_keys(draft, loc, c)
-        if c.asset is not None and c.asset not in draft.kinds:
-            draft.add((*loc, "asset"), repr(c.asset), "an asset of this site", hint(c.asset, draft.kinds))
+        _known_asset(draft, loc, c)
 
 
 def _of_place(draft: Draft, connection_id: str, c: ConnectionForm) -> str:
@@ -52,14 +55,20 @@ def _of_place(draft: Draft, connection_id: str, c: ConnectionForm) -> str:
     return str(c.unit_id) if c.protocol.wire.is_modbus else c.endpoint
 
 
+def _known_asset(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
+    if c.asset is not None and c.asset not in draft.kinds:
+        draft.add((*loc, "asset"), repr(c.asset), "an asset of this site", hint(c.asset, draft.kinds))
+
+
 def _placed(draft: Draft, loc: Loc, c: ConnectionForm) -> bool:
     """Whether it is said where the device is: a serial port with modbus_rtu, else host and port."""
     serial = c.protocol.wire is Protocol.MODBUS_RTU
+    named = not serial and c.protocol is not Protocol.GOOSE
     good = True
     for key, given, wanted in (
         ("serial", c.serial is not None, serial),
-        ("host", bool(c.host), not serial),
-        ("port", port_of(c) != 0, not serial),
+        ("host", bool(c.host), named),
+        ("port", port_of(c) != 0, named),
     ):
         if given is not wanted:
             good = False
@@ -89,6 +98,6 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
     for key in ("originator", "reports"):
         if c.protocol is not Protocol.IEC_61850 and key in c.model_fields_set:
             draft.add((*loc, key), "a value", f"no {key} with {c.protocol}")
-    if c.protocol is Protocol.IEC_61850 and c.stamps_sampled:
+    if c.protocol in (Protocol.IEC_61850, Protocol.GOOSE) and c.stamps_sampled:
         why = "its times are those of changes"
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}", why)

@@ -9,6 +9,7 @@ from ems.site import PointMap, Protocol
 from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_codes import check_codes, no_codes
 from ems.site_schema.checks_devices import check_devices
+from ems.site_schema.checks_goose import goose_row
 from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
 from ems.site_schema.checks_iec61850 import iec61850_row
 from ems.site_schema.checks_mqtt import mqtt_row, no_payload
@@ -38,6 +39,7 @@ _OTHERS = {
     "iec61850": ("BOOLEAN", "FLOAT32", "FLOAT64"),
 }
 
+_INTEGERS["goose"], _OTHERS["goose"] = _INTEGERS["iec61850"], _OTHERS["iec61850"]
 DAY_S = 86400.0
 MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
     s.name for specs in POINTS.values() for s in specs if s.name in ("p_kw", "soc", "p_available_kw")
@@ -118,6 +120,9 @@ def check_row(placed: PlacedPoint) -> None:
     elif placed.connection.protocol is Protocol.IEC_61850:
         no_payload(placed)
         iec61850_row(placed)
+    elif placed.connection.protocol is Protocol.GOOSE:
+        no_payload(placed)
+        goose_row(placed)
     else:
         no_payload(placed)
         _address(placed)
@@ -212,7 +217,7 @@ def _address(placed: PlacedPoint) -> None:
 
 
 def _access(placed: PlacedPoint) -> None:
-    if placed.spec is None or placed.connection.protocol is Protocol.MQTT:
+    if placed.spec is None or placed.connection.protocol in (Protocol.MQTT, Protocol.GOOSE):
         return
     is_setpoint = placed.spec.access is Access.WRITE
     if is_setpoint != placed.form.writable:
@@ -306,7 +311,7 @@ def _bits_of_one(first: PlacedPoint, second: PlacedPoint) -> bool:
 
 def _place_word(placed: PlacedPoint) -> str:
     words = {"opc_ua": "node", "sunspec": "point", "mqtt": "topic and place"}
-    words["iec61850"] = "attribute"
+    words |= {"iec61850": "attribute", "goose": "member"}
     return words[placed.connection.protocol.family]
 
 
