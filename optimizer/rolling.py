@@ -231,7 +231,7 @@ class Planner:
         `begun` is the time on the wall clock from which a deadline counts [s].
         """
         whole = self._options.formulation.shedding is Shedding.WHOLE
-        if whole and p.feeder_open.any():
+        if whole and p.feeder_open.any() and self._options.time_limit_s is None:  # too much for one
             p = replace(p, shed_whole=p.islanded & p.integral)
         another = whole and p.islanded.any() and not p.shed_whole.any()  # may have to follow
         compiled, n, outcome = self._round(p, last, begun, FIRST_SHARE if another else 1.0)

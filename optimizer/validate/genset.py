@@ -59,7 +59,8 @@ def _check_ramps(
     """Change from step to step while it runs, output in the first and in the last step of a run."""
     running, power = series[0] > 0.5, series[1]
     was_on = np.concatenate([[start.on], running[:-1]])
-    was_kw = np.concatenate([[max(params.p_min_kw, start.output_kw)], power[:-1]])
+    now_kw = float(np.clip(start.output_kw, params.p_min_kw, params.p_rated_kw))  # an overload is no plan's
+    was_kw = np.concatenate([[now_kw], power[:-1]])
     step_s = np.asarray(p.grid.step_s[: len(power)])
     apart_s = 0.5 * (step_s + np.concatenate([step_s[:1], step_s[:-1]]))
     rise, fall = power - was_kw, was_kw - power

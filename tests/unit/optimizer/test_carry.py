@@ -131,6 +131,18 @@ def test_a_feeder_is_not_lost_whole_for_the_little_that_was_to_be_shed_of_it(
     assert plan.genset_on["gen1"] == (1.0,) * 4
 
 
+def test_open_feeder_under_a_deadline_is_whole_in_the_second_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search for whole feeders that is cut short may end far off."""
+    pose = replace(island(), feeders_open=("cheap",))
+    for options, rounds in ((NEAR, 1), (replace(NEAR, time_limit_s=60.0, node_limit=None), 3)):
+        seen = searches(monkeypatch)
+        plan = pose.plan(options)
+        assert sum(seen) == rounds  # the last two: around what is shed, and on from there
+        assert plan.shed_kw["cheap"] == pytest.approx((20.0,) * 4)
+        assert plan.solve.rescue == "none"
+        monkeypatch.undo()
+
+
 @pytest.mark.parametrize(
     ("objective", "own", "bound", "closed", "kept"),
     [

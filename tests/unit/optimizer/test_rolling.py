@@ -19,7 +19,7 @@ from optimizer.intake import planning_problem
 from optimizer.solve import Effort, Session
 from optimizer.validate import validate
 from tests import builders
-from tests.unit.optimizer.posing import T0, Pose
+from tests.unit.optimizer.posing import EXACT, T0, Pose, feeder, outage, small_genset, small_site
 
 OPTIONS = PlannerOptions(blocks=((900.0, 8), (1800.0, 4), (3600.0, 8)))
 
@@ -347,3 +347,19 @@ def test_linear_programs_each_have_the_whole_time_limit() -> None:
         assert found.optimal
         spent_s += found.solve_s
     assert spent_s > limit_s
+
+
+@pytest.mark.parametrize("over_kw", [0.0, 5.0, 30.0])
+def test_genset_measured_above_its_rating_may_be_stopped(over_kw: float) -> None:
+    """What it gives now is a reading: it stops, or comes back to its rating, and neither is a fault."""
+    genset = small_genset()
+    now = {"gen1": {"on_load": True, "p_kw": genset.p_rated_kw + over_kw}}
+    pose = Pose(site=small_site(gensets=[genset], feeders=[feeder("a", 6.0)]), load_kw={"a": 10.0})
+    stopped = replace(pose, gensets_now=now).plan(EXACT)
+    assert stopped.genset_on["gen1"] == (0.0,) * 4
+    assert stopped.solve.rescue == "none"
+    slow = replace(genset, ramp_kw_s=genset.p_rated_kw / 7200.0)
+    island = replace(pose, site=small_site(gensets=[slow], feeders=[feeder("a", 6.0)]), gensets_now=now)
+    held = replace(island, load_kw={"a": 80.0}, mode=GridMode.ISLANDED, outages=(outage(0, 3),)).plan(EXACT)
+    assert held.solve.rescue == "none"
+    assert held.genset_on["gen1"] == (1.0,) * 4
