@@ -45,7 +45,12 @@ RUNGS = "highest price"  # id of a load of nothing
 LEAST_RATIO = 1e-2
 MUST_TAKE_RATIO = 0.75  # of what power costs that nobody takes
 FORMULATION = Formulation(
-    reserve=False, soc_tapers=False, tie_break_ratio=0.0, shedding=Shedding.MEAN, battery_segments=1
+    reserve=False,
+    soc_tapers=False,
+    tie_break_ratio=0.0,
+    shedding=Shedding.MEAN,
+    battery_segments=1,
+    billing_shares=True,
 )
 
 

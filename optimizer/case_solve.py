@@ -10,6 +10,7 @@ from ems.plan import Plan, Series
 from ems.timegrid import FloatArray
 from optimizer.case_check import case_faults, used
 from optimizer.case_conflict import conflict
+from optimizer.case_costs import Refusals, is_a
 from optimizer.case_problem import case_problem, formulation, model_error, true_cost
 from optimizer.case_result import held_by, replayed, result_of, ridden_kw, short_of
 from optimizer.cases import Case
@@ -97,13 +98,15 @@ def solve_case(
     Raises
     ------
     BadValue
-        Values of the case are refused; the message names each key, what was found and what is allowed.
+        Values of the case or of these options are refused; the message names each key, what was found and
+        what is allowed.
 
     >>> from optimizer.cases import Case, Grid, Load
     >>> done = solve_case(Case(steps=2, grid=Grid(import_per_kwh=(0.1, 0.3)), loads=(Load(kw=50.0),)))
     >>> done.status, done.objective
     ('optimal', 20.0)
     """
+    _check_options(gap_ratio, time_limit_s, threads)
     begun = wall_s()
     options = PlannerOptions(gap_ratio=gap_ratio, time_limit_s=time_limit_s, node_limit=None, threads=threads)
     solved = _solve(case, options, begun)
@@ -112,6 +115,17 @@ def solve_case(
         why = conflict(case) if status == "infeasible" else ()
         return _without_point(solved, status, why, begun)
     return _with_point(case, solved, begun)
+
+
+def _check_options(gap_ratio: float, time_limit_s: float | None, threads: int) -> None:
+    """Refuse what the solver would pass over in silence."""
+    found = Refusals()
+    if not is_a(threads, int, np.integer):
+        found.add("solve_case", "threads", threads, "a whole number")
+    rows = [("gap_ratio", gap_ratio, 0.0, np.inf), ("threads", threads, 1, 1024)]
+    rows += [] if time_limit_s is None else [("time_limit_s", time_limit_s, 1e-3, 1e9)]
+    found.rows("solve_case", rows)
+    found.done()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,10 +234,9 @@ def _exact(case: Case, plan: Plan) -> float:
 
 def _peak_kw(s: Structure, plan: Plan, window: DemandMonth) -> float:
     """Highest mean import of a billing interval that counts, or the peak before [kW]."""
-    bought_kwh = np.maximum(_array(plan.grid_p_kw), 0.0) * s.step_h
-    hours = [max(s.interval_h, float(s.step_h[s.interval == k].max())) for k in range(s.intervals)]
-    means = np.bincount(s.interval, bought_kwh) / np.array(hours)
-    return float(max(window.base_kw, means[s.interval[window.steps]].max(initial=0.0)))
+    bought_kwh = s.billed.totals(np.maximum(_array(plan.grid_p_kw), 0.0))
+    means = bought_kwh / s.billed.hours_billed(s.interval_h)
+    return float(max(window.base_kw, means[s.billed.rows_of(window.steps)].max(initial=0.0)))
 
 
 def _array(row: Series) -> FloatArray:

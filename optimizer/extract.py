@@ -182,10 +182,9 @@ def lower_caps(p: PlanningProblem) -> bool:
 def import_limit_kw(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> FloatArray:
     """(T,) import up to which its cap holds and no demand charge bills more than is reckoned with [kW]."""
     out = np.where(p.grid_available, p.import_cap_kw, p.site.grid.p_import_kw_max)
-    kvar = interval_kvar(p, s)[s.interval]
+    kvar = interval_kvar(p, s)[s.billed.of_step]
     if reactive.asked(s):
-        drawn_kvarh = np.bincount(s.interval, weights=v["grid_kvar"][0] * s.step_h)
-        kvar = (drawn_kvarh / np.bincount(s.interval, weights=s.step_h))[s.interval]
+        kvar = (s.billed.totals(v["grid_kvar"][0]) / s.billed.hours_in())[s.billed.of_step]
     charges = [(p.months, v["peak_kw"], False)]
     for i, part in enumerate(demand_parts(p.site.tariff)):
         charges.append((p.demand_parts[i], v["part_peak_kw"][i], part.charge.apparent))

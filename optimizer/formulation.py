@@ -32,4 +32,5 @@ class Formulation:
     tie_break_ratio: float = 1e-4  # of the median price, on charging: free energy is stored the efficient way
     symmetry: bool = True  # identical gensets are counted as fleets where they can be, else ordered
     fleets: tuple[int, ...] = ()  # sizes of the fleets, in the order of the site; (): single machines
+    billing_shares: bool = False  # steps longer than a billing interval are shared out over it, too
     terms: CaseTerms = NOTHING  # what only a case may ask for

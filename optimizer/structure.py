@@ -8,6 +8,7 @@ import numpy as np
 
 from ems.site import Site
 from ems.timegrid import FloatArray, IntArray, TimeGrid
+from optimizer.billed import Billed, billed
 from optimizer.formulation import Formulation
 
 SHORTEST_HOLD_S = 10.0
@@ -48,7 +49,7 @@ class Structure:
     site: Site
     step_h: FloatArray  # (T,)
     start_h: FloatArray  # (T,) hours after the start of the grid
-    interval: IntArray  # (T,) index of the billing interval a step lies in; long steps are their own
+    billed: Billed  # billing intervals, and the steps in them
     formulation: Formulation
     money: MonthMoney
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -71,11 +72,6 @@ class Structure:
         return self.site.tariff.billing_interval_s / 3600.0
 
     @property
-    def intervals(self) -> int:
-        """Number of billing intervals, long steps counted once."""
-        return int(self.interval[-1]) + 1
-
-    @property
     def hold_h(self) -> float:
         """How long a reserve must last: start delays of the slowest genset, failed starts included [h].
 
@@ -96,16 +92,11 @@ def structure_key(site: Site, grid: TimeGrid, formulation: Formulation) -> Struc
 
 def structure_of(site: Site, grid: TimeGrid, formulation: Formulation) -> Structure:
     """Shape of a problem on a grid."""
-    billing_s = site.tariff.billing_interval_s
-    phase_s = grid.start.timestamp() % billing_s
-    starts = grid.offset_s[:-1]
-    slots = np.floor((starts + phase_s) / billing_s + 1e-9)
-    _, interval = np.unique(slots, return_inverse=True)
     return Structure(
         site=site,
         step_h=grid.step_h,
-        start_h=starts / 3600.0,
-        interval=interval.astype(np.int64),
+        start_h=grid.offset_s[:-1] / 3600.0,
+        billed=billed(grid, site.tariff.billing_interval_s, formulation.billing_shares),
         formulation=formulation,
         money=month_money(site, grid),
     )

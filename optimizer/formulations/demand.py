@@ -32,19 +32,19 @@ OTHER_MONTH_KW = 1e6  # right-hand side that frees a row
 def add(m: Model, s: Structure) -> None:
     """peak_kw of the present and of the next local month; part_peak_kw (parts, 2) of further charges."""
     peak = m.var("peak_kw", 2)
-    room = m.par("demand_room_kw", 2, s.intervals)
-    means = [_mean(m, s, k) for k in range(s.intervals)]
-    m.rows("demand", (2, s.intervals), lambda j, k: means[k] - peak[j] <= room[j, k])
+    room = m.par("demand_room_kw", 2, s.billed.count)
+    means = [_mean(m, s, k) for k in range(s.billed.count)]
+    m.rows("demand", (2, s.billed.count), lambda j, k: means[k] - peak[j] <= room[j, k])
     parts = demand_parts(s.site.tariff)
     if not parts:
         return
     cuts = demand_cuts(parts)
     own = m.var("part_peak_kw", len(parts), 2)
-    reactive = [_mean_kvar(m, s, k) for k in range(s.intervals)] if asked(s) else []
-    free = m.par("part_room_kw", len(cuts), 2, s.intervals)
+    reactive = [_mean_kvar(m, s, k) for k in range(s.billed.count)] if asked(s) else []
+    free = m.par("part_room_kw", len(cuts), 2, s.billed.count)
     m.rows(
         "demand_part",
-        (len(cuts), 2, s.intervals),
+        (len(cuts), 2, s.billed.count),
         lambda c, j, k: (
             cuts[c].active_ratio * means[k]
             + (cuts[c].reactive_ratio * reactive[k] if cuts[c].reactive_ratio and reactive else 0.0)
@@ -56,24 +56,24 @@ def add(m: Model, s: Structure) -> None:
 
 def _mean(m: Model, s: Structure, k: int) -> Expr:
     """Mean import of interval k, from the steps in it [kW]."""
-    steps = np.flatnonzero(s.interval == k)
-    hours = max(s.interval_h, float(s.step_h[steps].max()))
+    steps, inside_h = s.billed.in_row(k)
+    hours = max(s.interval_h, float(inside_h.max()))
     imported = m["import_kw"]
-    return sum(s.step_h[t] / hours * imported[int(t)] for t in steps)
+    return sum(h / hours * imported[int(t)] for t, h in zip(steps, inside_h, strict=True))
 
 
 def _mean_kvar(m: Model, s: Structure, k: int) -> Expr:
     """Mean reactive power drawn in interval k, from the steps in it [kvar]."""
-    steps = np.flatnonzero(s.interval == k)
-    hours = max(s.interval_h, float(s.step_h[steps].max()))
-    return sum(s.step_h[t] / hours * m["grid_kvar"][0, int(t)] for t in steps)
+    steps, inside_h = s.billed.in_row(k)
+    hours = max(s.interval_h, float(inside_h.max()))
+    return sum(h / hours * m["grid_kvar"][0, int(t)] for t, h in zip(steps, inside_h, strict=True))
 
 
 def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     """Peak so far, open interval, month of each interval, rate."""
-    room = np.full((2, s.intervals), OTHER_MONTH_KW)
+    room = np.full((2, s.billed.count), OTHER_MONTH_KW)
     for j, month in enumerate(p.months):
-        room[j, s.interval[month.steps]] = 0.0
+        room[j, s.billed.rows_of(month.steps)] = 0.0
     room[:, 0] -= p.history_kwh / s.interval_h
     base = np.array([m.base_kw for m in p.months])
     rate = np.array([m.rate_per_kw for m in p.months])
@@ -87,11 +87,11 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
 
 def _part_numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     cuts = demand_cuts(demand_parts(s.site.tariff))
-    kvar = np.zeros(s.intervals) if asked(s) else interval_kvar(p, s)
-    room = np.full((len(cuts), 2, s.intervals), OTHER_MONTH_KW)
+    kvar = np.zeros(s.billed.count) if asked(s) else interval_kvar(p, s)
+    room = np.full((len(cuts), 2, s.billed.count), OTHER_MONTH_KW)
     for c, cut in enumerate(cuts):
         for j, month in enumerate(p.demand_parts[cut.part]):
-            at = s.interval[month.steps]
+            at = s.billed.rows_of(month.steps)
             room[c, j, at] = -cut.reactive_ratio * kvar[at]
     room[:, :, 0] -= np.array([[c.active_ratio] for c in cuts]) * p.history_kwh / s.interval_h
     if asked(s):
@@ -108,6 +108,4 @@ def interval_kvar(p: PlanningProblem, s: Structure) -> FloatArray:
     """(K,) mean reactive power of the load in each billing interval, none without mains [kvar]."""
     tangents = np.array([(1.0 / f.power_factor_ratio**2 - 1.0) ** 0.5 for f in p.site.feeders])
     kvar = (tangents @ p.load_kw if len(tangents) else np.zeros(p.steps)) * p.grid_available
-    hours = np.bincount(s.interval, weights=s.step_h)
-    out: FloatArray = np.bincount(s.interval, weights=kvar * s.step_h) / hours
-    return out
+    return s.billed.totals(kvar) / s.billed.hours_in()

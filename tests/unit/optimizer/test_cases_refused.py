@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +72,16 @@ def test_bad_values_are_refused_by_name(make: Callable[[], object], words: tuple
         make()
     for word in words:
         assert word in str(bad.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("gap_ratio", -0.1), ("gap_ratio", float("nan")), ("time_limit_s", 0.0), ("threads", 0)],
+)
+def test_options_of_a_solve_are_refused_by_name(key: str, value: float):
+    options: Any = {key: value}
+    with pytest.raises(BadValue, match=f"solve_case: {key}: found {value}; allowed"):
+        solve_case(Case(steps=1), **options)
 
 
 def test_everything_that_is_wrong_is_told_at_once():
