@@ -132,7 +132,7 @@ def protection(site: "Site") -> Iterator[str]:
 
 
 def _of_modbus(site: "Site") -> Iterator[str]:
-    """Modbus with TLS, MMS, GOOSE, and our own servers: who may read them, who may tell bounds."""
+    """Modbus with TLS, MMS, GOOSE, J1939, and our own servers: who may read them, who may tell bounds."""
     from ems.site import Protocol
     from ems.site_schema.checks_opcua import is_loopback
 
@@ -146,6 +146,8 @@ def _of_modbus(site: "Site") -> Iterator[str]:
             taken = ", ".join(b.control_block for b in c.goose.blocks if b.simulation)
             if taken:
                 yield f"{c.id}: SIMULATED messages of {taken} are taken for real, as the site file says"
+        elif c.can is not None:
+            yield f"{c.id}: PLAIN: whoever is on the cable of {c.can.where} can show us false values"
     for s in site.modbus_servers:
         door = s.door
         who = ", ".join(door.clients) or ("this machine" if is_loopback(door.host) else "everybody")

@@ -122,7 +122,8 @@ def _line(form: "FamilyForm") -> str:
 def _row(form: "FamilyForm", row: "FamilyPointForm") -> str:
     words = row.word_order or form.word_order
     order = ", low word first" if words == "little" and row.type[1:] in ("32", "64") else ""
-    parts = [f"{row.table} {row.address}, {row.type}{order}"]
+    at = str(row.address) if row.table is None else f"{row.table} {row.address}"
+    parts = [f"{at}, {row.type}{order}"]
     if row.bit is not None:
         parts.append(f"bit {row.bit}{', inverted' if row.inverted else ''}")
     if row.codes:

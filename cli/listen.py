@@ -4,24 +4,47 @@ import argparse
 
 from ems.errors import EmsError
 
-HELP = """Listen to GOOSE (IEC 61850) on a network interface, and list each control block with what a site
-file says of it, its counters, and its values in order. Nothing is sent. It takes the capability CAP_NET_RAW.
-Exit code 0: something was heard; 1: nothing; 2: refused."""
+HELP = """Listen to GOOSE (IEC 61850) on a network interface, or to J1939 on a CAN interface or a serial
+adapter (slcan), and list who says what, as a site file names it, with the last values. Nothing is sent.
+GOOSE takes the capability CAP_NET_RAW. An adapter that the running EMS holds is refused. Exit code 0:
+something was heard; 1: nothing; 2: refused."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("what", choices=("goose",), help="goose")
-    parser.add_argument("where", help="network interface, such as eth1")
+    parser.add_argument("what", choices=("goose", "j1939"), help="goose or j1939")
+    parser.add_argument("where", help="interface, such as eth1 or can0; j1939: or /dev/ttyACM0")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="for how long [s] (10)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="control blocks that hold this text")
+    parser.add_argument("--only", default="", metavar="TEXT", help="control blocks, PGNs that hold this text")
+    parser.add_argument("--bitrate", type=int, default=250000, help="of a serial adapter (250000)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Listen and print."""
     if not 0.0 < args.seconds <= 86400.0:
         raise EmsError(f"--seconds: found {args.seconds:g}; allowed: more than 0, up to 86400 s")
+    if args.what == "j1939":
+        return _j1939(args.where, args.bitrate, args.seconds, args.only)
     return _goose(args.where, args.seconds, args.only)
+
+
+def _j1939(where: str, bitrate: int, for_s: float, only: str) -> int:
+    from connectors.j1939.listen import Tally, described, listen
+    from connectors.link import LinkError
+    from ems.j1939 import BITRATES
+
+    if bitrate not in BITRATES:
+        raise EmsError(f"--bitrate: found {bitrate}; allowed: {', '.join(map(str, BITRATES))}")
+    tally = Tally()
+    try:
+        listen(where, bitrate, for_s, tally, lambda: False)
+    except LinkError as error:
+        raise EmsError(str(error)) from None
+    except KeyboardInterrupt:
+        pass
+    lines = list(described(tally, only))
+    print("\n".join(lines))
+    return 0 if lines else 1
 
 
 def _goose(interface: str, for_s: float, only: str) -> int:

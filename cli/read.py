@@ -112,6 +112,8 @@ async def _listened(devices: "Devices", listen_s: float) -> None:
 def _shown(connection: "Connection", readings: Mapping[str, "Reading"], io: "FieldIO") -> Iterator[str]:
     where = connection.serial.device if connection.serial else f"{connection.host}:{connection.port}"
     where = where if connection.goose is None else connection.goose.interface
+    if connection.can is not None:
+        where = f"{connection.can.where} source {connection.can.source}"
     unit = f" unit {connection.unit_id}" if connection.protocol.family in ("modbus", "sunspec") else ""
     reason = io.links()[connection.id]["reason"]
     yield f"{connection.id}: {connection.protocol} {where}{unit}{f', {reason}' if reason else ''}"
@@ -119,6 +121,9 @@ def _shown(connection: "Connection", readings: Mapping[str, "Reading"], io: "Fie
         yield f"  identity {name}: {told if told is not None else 'not told'}"
     if connection.id in io.strangers():
         yield f"  not the device of its map: {io.strangers()[connection.id]}"
+    faults = io.links()[connection.id].get("faults")
+    if isinstance(faults, list):
+        yield from (f"  active fault: {fault}" for fault in faults)
     wide = max(len(m.point) for m in connection.points)
     for m in connection.points:
         why = "" if reason else io.why_unread(m.point)

@@ -158,6 +158,10 @@ def _where(c: Connection) -> str:
         )
     if c.goose is not None:
         return f"{c.goose.interface}: {'; '.join(_goose_block(b) for b in c.goose.blocks)}"
+    if c.can is not None:
+        speed = f", {c.can.bitrate} bit/s" if c.can.serial else ""
+        named = "" if c.can.name is None else f", NAME {c.can.name:#018x}"
+        return f"{c.can.where}{speed}, source {c.can.source}{named}"
     unit = f", unit {c.unit_id}" if c.protocol.wire.is_modbus else ""
     return f"{c.host}:{c.port}{c.endpoint}{unit}"
 
@@ -197,6 +201,8 @@ def _protection(c: Connection) -> str:
         return "none: plain MMS has none; keep its network apart"
     if c.goose is not None:
         return "none: GOOSE has none here; keep its network apart"
+    if c.can is not None:
+        return "none: CAN has none; keep strangers from its cable"
     if c.security is None:
         return "none, on this machine alone"
     if not c.security.is_on:
@@ -223,6 +229,8 @@ def _stamp(c: Connection) -> str:
         return f"`t` of its data object while its clock is synchronised, {told}; ages by its arrival"
     if c.goose is not None:
         return "`t` of the change while its clock is synchronised; told, ends with its timeAllowedToLive"
+    if c.can is not None:
+        return "its arrival: messages carry no time; ends after three periods of its PGN"
     if c.mqtt is not None:
         return "the message's own stamp where its map names one, else its arrival"
     told = "told by subscription" if c.subscription is not None else "polled"

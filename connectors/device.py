@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from connectors.identity import Told, unlike_before, unlike_map
-from connectors.link import DeviceLink, LinkError, Refused, Untrusted, WriteReply
+from connectors.link import DeviceLink, Diagnosing, LinkError, Refused, Untrusted, WriteReply
 from connectors.point_map import PointCodec
 from connectors.readings import reading
 from ems.clock import Clock, wall_s, wall_sleep
@@ -83,6 +83,8 @@ class Device:
         self.strange = ""  # why it is not the device that may be written to
         self._foreign = False  # not even the map is right: its values mean nothing
         self.commissioned: Mapping[str, str] | None = None  # what it said when it was commissioned
+        # Active fault codes of the device; None: it is not one that tells them.
+        self.faults: tuple[str, ...] | None = () if isinstance(link, Diagnosing) else None
         self._down_wall_s = 0.0
         self._untrusted = False  # it was told of this outage that somebody is not trusted
         self._ending = False
@@ -217,6 +219,7 @@ class Device:
             for point, (value, quality, told, age_s) in values.items()
         }
         self.counters.polls += 1
+        self._diagnose(now)
         if self.health is not Health.UP:
             down_s = wall_s() - self._down_wall_s if self.health is Health.DOWN else 0.0
             self.health, self.reason = Health.UP, ""
@@ -224,6 +227,13 @@ class Device:
                 now, "device.link.up", {"device": self.connection.id, "down_wall_s": round(down_s, 3)}
             )
         self._settle()
+
+    def _diagnose(self, now: datetime) -> None:
+        """Told when the active fault codes of a device become others."""
+        if not isinstance(self._link, Diagnosing) or (faults := self._link.faults) == self.faults:
+            return
+        self.faults = faults
+        self._on_event(now, "device.faults", {"device": self.connection.id, "faults": list(faults)})
 
     def _learn(self, took_s: float) -> None:
         if self._took_s == 0.0:

@@ -14,6 +14,7 @@ from connectors import tls
 from connectors.device import Device, Health, OnEvent
 from connectors.expiry import EXPIRY_DAYS, ending
 from connectors.identity import Told
+from connectors.j1939.link import J1939Link
 from connectors.link import Certified, Counting, DeviceLink, Explaining, WriteReply
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
@@ -282,6 +283,7 @@ class FieldIO:
                 "unknown_writes": d.counters.unknown_writes,
                 "late_polls": d.counters.late_polls,
                 "late_writes": d.counters.late_writes,
+                **({"faults": list(d.faults)} if d.faults is not None else {}),
                 **(self._counting[device_id].counts if device_id in self._counting else {}),
             }
             for device_id, d in self._devices.items()
@@ -364,6 +366,9 @@ def _link(
 
             assert connection.goose is not None, "the site schema gives every GOOSE connection its blocks"
             return GooseLink(connection.goose, rows, timeout_s=timeout_s)
+        case Protocol.J1939:
+            assert connection.can is not None, "the site schema gives every J1939 connection its bus"
+            return J1939Link(connection.can, rows, timeout_s=timeout_s)
         case Protocol.MODBUS_RTU | Protocol.MODBUS_RTU_TCP:
             raise AssertionError("units of a bus are linked through it")
         case Protocol.SUNSPEC | Protocol.SUNSPEC_RTU | Protocol.SUNSPEC_RTU_TCP:

@@ -96,6 +96,16 @@ class Certified(Protocol):
 
 
 @runtime_checkable
+class Diagnosing(Protocol):
+    """A link whose device tells fault codes."""
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Those that are active, in words."""
+        ...
+
+
+@runtime_checkable
 class Explaining(Protocol):
     """A link that knows why a single point has no value."""
 

@@ -8,6 +8,7 @@ from connectors.raw_types import MODBUS_TYPES, Kind, types_of
 from ems.errors import Problem
 from ems.goose import point_fault
 from ems.iec61850_reference import reference_faults
+from ems.j1939 import place_faults
 from ems.site import Connection, PointMap, Protocol
 
 MODBUS_TABLES = ("holding", "input", "coil", "discrete")
@@ -75,6 +76,10 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
     elif connection.goose is not None:
         require(not row.writable, "writable", "false: GOOSE is listened to alone")
         require(not (why := point_fault(connection.goose, row.address)), "address", f"a member: {why}")
+    elif connection.can is not None:
+        require(not row.writable, "writable", "false: J1939 is listened to alone")
+        for key, allowed in place_faults(connection.can, row.address, row.data_type):
+            require(False, key, allowed)
     else:
         good = row.address.startswith("nsu=") and ";" in row.address
         good = good or row.address.startswith(("i=", "path="))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from ems.j1939 import COUNT_MAX
 from ems.site import Connection
 
 Raw = bool | int | float
@@ -104,6 +105,9 @@ IEC_61850_TYPES: dict[str, RawType] = {  # basic types of IEC 61850-7-2; an enum
         _float("FLOAT64", 64),
     )
 }
+J1939_TYPES: dict[str, RawType] = {  # above the largest there is no value: not available, error, reserved
+    name: RawType(name=name, kind=Kind.INTEGER, raw_min=0, raw_max=most) for name, most in COUNT_MAX.items()
+}
 FAMILIES = {
     "modbus": MODBUS_TYPES,
     "sunspec": SUNSPEC_TYPES,
@@ -111,6 +115,7 @@ FAMILIES = {
     "mqtt": MQTT_TYPES,
     "iec61850": IEC_61850_TYPES,
     "goose": IEC_61850_TYPES,
+    "j1939": J1939_TYPES,
 }
 
 

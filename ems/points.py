@@ -50,6 +50,18 @@ def _phases(measures: str) -> tuple[PointSpec, ...]:
 
 
 _REMOTE = _r("remote", "", "selector of the device: 1 remote, 0 local (nothing is written)", required=False)
+_ENGINE = (
+    _r("speed_rpm", "rpm", "speed of the engine", required=False),
+    _r("oil_kpa", "kPa", "oil pressure of the engine", required=False),
+    _r("coolant_degc", "degC", "temperature of the coolant", required=False),
+    _r("fuel_l_h", "L/h", "fuel that is burnt", required=False),
+    _r("battery_v", "V", "voltage of the starter battery", required=False),
+    _r("q_kvar", "kvar", "measured reactive power", required=False),
+    _r("v_pu", "pu", "voltage of the alternator", required=False),
+    _r("f_hz", "Hz", "frequency of the alternator", required=False),
+    _r("breaker_closed", "", "1 when the breaker of the set is closed", required=False),
+)
+ENGINE_POINTS = frozenset(s.name for s in _ENGINE)  # of a genset: read where they are mapped, and only told
 POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
     AssetKind.BESS: (
         _r("p_kw", "kW", "measured active power, discharge positive"),
@@ -72,6 +84,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("state", "", "GensetState as an integer"),
         _r("fuel_l", "L", "fuel in the tank", required=False),
         _r("run_h", "h", "running hours", required=False),
+        *_ENGINE,
         _REMOTE,
         _w("run_request", "", "1 requests running, 0 requests stop"),
         _w("p_set_kw", "kW", "base-load setpoint while running in parallel"),

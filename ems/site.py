@@ -18,12 +18,13 @@ from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
 from ems.goose import Goose
 from ems.inputs import InputParams
+from ems.j1939 import Can
 from ems.links import DatabaseLink, ExportLink, SparkplugNode
 from ems.northbound import ModbusServer, TlsFiles
 from ems.northbound_ua import OpcUaServer
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
-from ems.points import POINTS, Access, AssetKind
+from ems.points import ENGINE_POINTS, POINTS, Access, AssetKind
 from ems.sources import SourceSets
 from ems.tariff import Tariff
 
@@ -231,13 +232,18 @@ class Site:
         return {i: p for i, p in (*own, *((g.id, g.phases) for g in self.gensets)) if p is not None}
 
     def read_names(self) -> dict[str, tuple[str, ...]]:
-        """asset id -> names of the points that can be read of it; phases only where they are held."""
+        """asset id -> names of the points that can be read of it; phases only where they are held, and what
+        engines tell of themselves only where it is mapped.
+        """
         phased = self.phased()
+        mapped = {p.point for c in self.connections for p in c.points}
         return {
             a: tuple(
                 s.name
                 for s in POINTS[k]
-                if s.access is Access.READ and (a in phased or s.name not in PHASE_POINTS)
+                if s.access is Access.READ
+                and (a in phased or s.name not in PHASE_POINTS)
+                and (k is not AssetKind.GENSET or s.name not in ENGINE_POINTS or f"{a}.{s.name}" in mapped)
             )
             for a, k in self.asset_kinds().items()
         }
@@ -250,6 +256,7 @@ class Protocol(StrEnum):
     MODBUS_RTU = "modbus_rtu"  # on a serial line
     MODBUS_RTU_TCP = "modbus_rtu_tcp"  # serial frames through a TCP connection to a gateway
     OPC_UA = "opc_ua"
+    J1939 = "j1939"  # on a CAN bus, listened to; never sent
     MQTT = "mqtt"  # told by a broker; never written to
     IEC_61850 = "iec61850"  # MMS over TCP
     GOOSE = "goose"  # of IEC 61850, listened to on an Ethernet interface; never sent
@@ -360,7 +367,7 @@ class PointMap:
     value = raw * scale * sign + offset. Modbus: `address` is the zero-based register as a number in text,
     `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI; MQTT: `address` is
     the topic and `payload` says where in a message the value is; SunSpec: `address` is model and point;
-    IEC 61850, GOOSE: `address` is the reference with its functional constraint.
+    IEC 61850, GOOSE: `address` is the reference with its functional constraint; J1939: PGN and byte.
     """
 
     point: str  # `<asset>.<name>`
@@ -479,4 +486,5 @@ class Connection:
     originator: str = "automatic_station"  # IEC 61850: who commands (orCat)
     reports: MmsReports | None = None  # IEC 61850; None: everything is polled
     goose: Goose | None = None
+    can: Can | None = None
     family: str = ""  # device family that its map is of; empty: a map of the site's own

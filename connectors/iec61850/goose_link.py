@@ -1,7 +1,6 @@
 """GOOSE link: a thread of its own listens, the edge looks at what it has heard. Nothing is ever sent."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,13 @@ from connectors.iec61850.goose_frame import Malformed, header_of, message_of
 from connectors.iec61850.goose_stream import Stream
 from connectors.iec61850.goose_wire import Wire
 from connectors.link import LinkError, PointValue, WriteReply
+from connectors.listening import STEP_S, Listener
 from connectors.point_map import PointCodec
 from ems.clock import wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.goose import Goose
 
-STEP_S, LOOK_S = 0.1, 0.02
+LOOK_S = 0.02
 # A flood must not take the processor from the edge: what comes faster is dropped by the kernel, and counted.
 RATE_PER_S, BURST = 1000.0, 500.0
 READ_ONLY = WriteReply(WriteOutcome.NOT_SENT, "GOOSE is listened to alone")
@@ -61,49 +61,6 @@ class Ear:
         stream.take(message, at_s)
 
 
-class _Listener:
-    """The socket and the thread that reads it."""
-
-    def __init__(self, wire: Wire, ear: Ear) -> None:
-        self.wire, self.ear = wire, ear
-        self.error: LinkError | None = None
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="goose", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        """Let the thread end by itself."""
-        self._closing.set()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for that [s wall]."""
-        self._thread.join(timeout_s)
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive() and self.error is None
-
-    def _run(self) -> None:
-        room, then_s = BURST, wall_s()
-        try:
-            while not self._closing.is_set():
-                came = 0
-                for frame, age_s in self.wire.frames(STEP_S):
-                    came += 1
-                    self.ear.take(frame, wall_s() - age_s)
-                now_s = wall_s()
-                room = min(BURST, room + RATE_PER_S * (now_s - then_s)) - came
-                then_s = now_s
-                if room < 0.0:
-                    self._closing.wait(-room / RATE_PER_S)
-        except LinkError as error:
-            self.error = error
-        finally:
-            self.wire.close()
-
-
 class GooseLink:
     """One publisher, or several of one device.
 
@@ -116,7 +73,8 @@ class GooseLink:
 
     def __init__(self, goose: Goose, codecs: Sequence[PointCodec], *, timeout_s: float) -> None:
         self._goose, self._codecs, self._timeout_s = goose, tuple(codecs), timeout_s
-        self._listener: _Listener | None = None
+        self._wire: Wire | None = None
+        self._listener: Listener[bytes] | None = None
         self._streams = [Stream(block, codecs) for block in goose.blocks]
         self._ear = Ear(self._streams)
         self._dropped = 0  # by sockets before
@@ -136,7 +94,8 @@ class GooseLink:
                 [b.app_id for b in self._goose.blocks],
             )
             wire.open()
-            self._listener = _Listener(wire, self._ear)
+            self._wire = wire
+            self._listener = Listener(wire, self._ear.take, rate_per_s=RATE_PER_S, burst=BURST)
             self._listener.start()
         until_s = wall_s() + self._timeout_s
         while (silence := self._silence()) and wall_s() < until_s:
@@ -146,17 +105,14 @@ class GooseLink:
 
     def _silence(self) -> str:
         """Why nothing at all is known; "": something is. Raises LinkError."""
-        listener, now_s = self._listener, wall_s()
-        if listener is None:
+        listener, wire, now_s = self._listener, self._wire, wall_s()
+        if listener is None or wire is None:
             raise LinkError("not connected")
-        if listener.error is not None:
-            raise listener.error
-        if not listener.alive:
-            raise LinkError("nobody listens any more")
+        listener.check()
         if any(stream.lives(now_s) for stream in self._streams):
             return ""
         said = [stream.silence(now_s) for stream in self._streams]
-        return "; ".join([*filter(None, [listener.wire.trouble]), *said])
+        return "; ".join([*filter(None, [wire.trouble]), *said])
 
     async def identify(self) -> dict[str, str | None]:
         return {}
@@ -179,7 +135,8 @@ class GooseLink:
     async def disconnect(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            self._dropped += listener.wire.dropped
+            self._dropped += 0 if self._wire is None else self._wire.dropped
+            self._wire = None
             listener.close()
             await asyncio.to_thread(listener.join, self._timeout_s + STEP_S)
 
@@ -189,8 +146,7 @@ class GooseLink:
         total: Counter[str] = Counter()
         for stream in self._streams:
             total.update(stream.counted())
-        listener = self._listener
-        dropped = self._dropped + (listener.wire.dropped if listener is not None else 0)
+        dropped = self._dropped + (0 if self._wire is None else self._wire.dropped)
         now_s = wall_s()
         return {
             **{name: total[name] for name in self._streams[0].counted()},

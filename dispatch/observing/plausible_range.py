@@ -16,6 +16,7 @@ HZ_MAX = 100.0
 AMPS_MAX = 20_000.0
 DEGC = (-60.0, 150.0)
 RUN_H_MAX = 1e6
+ENGINE = {"rpm": (0.0, 1e4), "kPa": (-100.0, 5e3), "L/h": (0.0, 5e3), "V": (0.0, 1e3)}
 _STATES = {AssetKind.BESS: len(BessState), AssetKind.GENSET: len(GensetState), AssetKind.PV: 2}
 
 
@@ -33,6 +34,7 @@ def default_ranges(site: Site) -> dict[str, tuple[float, float]]:
             "A": (0.0, AMPS_MAX),
             "degC": DEGC,
             "h": (0.0, RUN_H_MAX),
+            **ENGINE,
         }
         tank_l = tanks_l.get(asset)
         by_unit["L"] = (0.0, math.inf if tank_l is None else POWER_RATIO * tank_l)

@@ -20,6 +20,7 @@ from ems.site_schema.checks_goose import check_goose
 from ems.site_schema.checks_identity import check_identity
 from ems.site_schema.checks_iec61850 import check_iec61850
 from ems.site_schema.checks_inputs import check_inputs
+from ems.site_schema.checks_j1939 import check_j1939
 from ems.site_schema.checks_links import check_links
 from ems.site_schema.checks_loads import check_deferrables
 from ems.site_schema.checks_mqtt import check_mqtt
@@ -74,6 +75,7 @@ def load_site(path: Path | str) -> Site:
     check_opcua(draft)
     check_iec61850(draft)
     check_goose(draft)
+    check_j1939(draft)
     check_mqtt(draft)
     check_links(draft)
     check_inputs(draft)
@@ -110,7 +112,7 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
     if not mine:
         draft.add(("connections",), "no connection", "at least one device")
     check_wire(draft, whole=False)
-    for check in (check_identity, check_opcua, check_iec61850, check_goose, check_mqtt):
+    for check in (check_identity, check_opcua, check_iec61850, check_goose, check_j1939, check_mqtt):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))
     draft.points = [p for p in draft.points if p.connection_id in mine]

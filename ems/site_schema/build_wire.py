@@ -6,6 +6,7 @@ from ems.site import Connection, PointMap, Protocol, SerialLine
 from ems.site_schema.checks_goose import goose_of
 from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_iec61850 import mms_reports, port_of
+from ems.site_schema.checks_j1939 import can_of
 from ems.site_schema.checks_mqtt import broker, is_stamped, mqtt_payload
 from ems.site_schema.checks_northbound import tls_files
 from ems.site_schema.checks_opcua import ua_security, ua_subscription
@@ -20,6 +21,7 @@ _TABLES = {
     "mqtt": "topic",
     "iec61850": "attribute",
     "goose": "member",
+    "j1939": "pgn",
 }
 
 
@@ -87,7 +89,7 @@ def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
 
 _BUILT = {
     "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
-    "stamps_sampled", "tls", "reports", "goose", "family", "settings", "points", "leave_out",
+    "stamps_sampled", "tls", "reports", "goose", "can", "family", "settings", "points", "leave_out",
 }  # fmt: skip
 
 
@@ -105,6 +107,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
             tls=tls_files(form.tls),
             reports=mms_reports(form),
             goose=goose_of(form),
+            can=can_of(form),
             mqtt=None if form.protocol is not Protocol.MQTT else broker(draft, connection_id, form.mqtt),
             family="" if form.family is None else form.family,
             stamps_sampled=form.stamps_sampled or is_stamped(draft, connection_id),

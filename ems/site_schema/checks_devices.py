@@ -8,6 +8,7 @@ from ems.site_schema.forms import ConnectionForm, SerialForm
 from ems.site_schema.text import Loc
 from ems.site_schema.words import hint
 
+TOLD = (Protocol.GOOSE, Protocol.J1939)  # to everybody: there is no host
 UNITS = range(1, 248)  # on a bus; 0 is everybody at once, which nobody answers
 
 
@@ -20,7 +21,7 @@ def check_devices(draft: Draft) -> None:
         loc = ("connections", connection_id)
         if not _placed(draft, loc, c):
             continue
-        if c.protocol is Protocol.GOOSE:  # told to many: several may listen to one
+        if c.protocol in TOLD:  # told to many: several may listen to one
             _spare_keys(draft, loc, c)
             _known_asset(draft, loc, c)
             continue
@@ -63,7 +64,7 @@ def _known_asset(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
 def _placed(draft: Draft, loc: Loc, c: ConnectionForm) -> bool:
     """Whether it is said where the device is: a serial port with modbus_rtu, else host and port."""
     serial = c.protocol.wire is Protocol.MODBUS_RTU
-    named = not serial and c.protocol is not Protocol.GOOSE
+    named = not serial and c.protocol not in TOLD
     good = True
     for key, given, wanted in (
         ("serial", c.serial is not None, serial),
@@ -98,6 +99,8 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
     for key in ("originator", "reports"):
         if c.protocol is not Protocol.IEC_61850 and key in c.model_fields_set:
             draft.add((*loc, key), "a value", f"no {key} with {c.protocol}")
+    if c.protocol is Protocol.J1939 and c.stamps_sampled:
+        draft.add((*loc, "stamps_sampled"), "true", "left out with j1939, which has no stamps")
     if c.protocol in (Protocol.IEC_61850, Protocol.GOOSE) and c.stamps_sampled:
         why = "its times are those of changes"
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}", why)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from ems.errors import BadValue
+from ems.j1939 import BITS
 from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
 from ems.site import PointMap, Protocol
 from ems.site_schema.build_wire import in_unit, point_map
@@ -12,6 +13,7 @@ from ems.site_schema.checks_devices import check_devices
 from ems.site_schema.checks_goose import goose_row
 from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
 from ems.site_schema.checks_iec61850 import iec61850_row
+from ems.site_schema.checks_j1939 import j1939_row
 from ems.site_schema.checks_mqtt import mqtt_row, no_payload
 from ems.site_schema.checks_sunspec import no_sunspec, sunspec_form
 from ems.site_schema.draft import Draft, PlacedPoint
@@ -39,6 +41,7 @@ _OTHERS = {
     "iec61850": ("BOOLEAN", "FLOAT32", "FLOAT64"),
 }
 
+_INTEGERS["j1939"], _OTHERS["j1939"] = {name: (bits, False) for name, bits in BITS.items()}, ()
 _INTEGERS["goose"], _OTHERS["goose"] = _INTEGERS["iec61850"], _OTHERS["iec61850"]
 DAY_S = 86400.0
 MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
@@ -123,6 +126,9 @@ def check_row(placed: PlacedPoint) -> None:
     elif placed.connection.protocol is Protocol.GOOSE:
         no_payload(placed)
         goose_row(placed)
+    elif placed.connection.protocol is Protocol.J1939:
+        no_payload(placed)
+        j1939_row(placed)
     else:
         no_payload(placed)
         _address(placed)
@@ -217,7 +223,7 @@ def _address(placed: PlacedPoint) -> None:
 
 
 def _access(placed: PlacedPoint) -> None:
-    if placed.spec is None or placed.connection.protocol in (Protocol.MQTT, Protocol.GOOSE):
+    if placed.spec is None or placed.connection.protocol in (Protocol.MQTT, Protocol.GOOSE, Protocol.J1939):
         return
     is_setpoint = placed.spec.access is Access.WRITE
     if is_setpoint != placed.form.writable:
@@ -311,7 +317,7 @@ def _bits_of_one(first: PlacedPoint, second: PlacedPoint) -> bool:
 
 def _place_word(placed: PlacedPoint) -> str:
     words = {"opc_ua": "node", "sunspec": "point", "mqtt": "topic and place"}
-    words |= {"iec61850": "attribute", "goose": "member"}
+    words |= {"iec61850": "attribute", "goose": "member", "j1939": "place"}
     return words[placed.connection.protocol.family]
 
 

@@ -15,6 +15,7 @@ from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_goose import GooseForm
 from ems.site_schema.forms_historian import HistorianForm
 from ems.site_schema.forms_inputs import InputForm
+from ems.site_schema.forms_j1939 import CanForm
 from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import PointChangeForm
@@ -211,7 +212,7 @@ class ConnectionForm(Form):
     """One device on the wire."""
 
     protocol: Protocol = Field(strict=False)
-    host: str = Field(default="", description="not with modbus_rtu and goose")
+    host: str = Field(default="", description="not with modbus_rtu, goose and j1939")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="as host; iec61850: 102, with tls 3782"
     )
@@ -238,6 +239,7 @@ class ConnectionForm(Form):
     ] = Field(default="automatic_station", description="iec61850: who commands (orCat)")
     reports: MmsReportsForm | None = Field(default=None, description="iec61850; left out: it is polled")
     goose: GooseForm | None = Field(default=None, description="of goose, instead of host and port")
+    can: CanForm | None = Field(default=None, description="of j1939, instead of host and port")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text | None = Field(default=None, description="point map file, relative to this file")
     family: Id | None = Field(default=None, description="device family, instead of a map")

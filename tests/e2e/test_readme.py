@@ -45,6 +45,10 @@ NOT_RUN = {
     # They need a publisher on the cable: tests/contract/test_iec61850_goose_peer.py runs such lines.
     "ems listen goose eth1": "needs a relay",
     "ems read SITE poi_relay": "the same",
+    # They need an engine on a bus: tests/contract/test_j1939_peer.py runs such lines.
+    "ems listen j1939 can0": "needs a bus",
+    "ems listen j1939 /dev/ttyACM0 --bitrate 250000": "the same",
+    "ems read SITE gen1_engine": "the same",
     "make test": "the test command itself: .ci/run runs it",
 }
 # What is asked of an edge needs one that runs: tests/unit/cli/test_operator.py runs every such line.

@@ -57,6 +57,7 @@ WIRE = {
     "connectors/iec61850/goose_frame.py": "nobody: GOOSE, decoded",
     "connectors/iec61850/goose_stream.py": "the same",
     "connectors/iec61850/goose_listen.py": "the same, to show it",
+    "connectors/j1939/wire.py": "nobody: it listens to the CAN buses of the site file",
     "cli/certificate.py": "nobody by itself: the name of this machine",
     "connectors/northbound/ua_server.py": "whoever the servers of the site file let in",
     "connectors/northbound/ua_connection.py": "nobody by itself: one connection of that server",
