@@ -230,7 +230,9 @@ class Device:
 
     def _diagnose(self, now: datetime) -> None:
         """Told when the active fault codes of a device become others."""
-        if not isinstance(self._link, Diagnosing) or (faults := self._link.faults) == self.faults:
+        if self.faults is None or not isinstance(self._link, Diagnosing):
+            return
+        if (faults := self._link.faults) == self.faults:
             return
         self.faults = faults
         self._on_event(now, "device.faults", {"device": self.connection.id, "faults": list(faults)})
