@@ -25,6 +25,7 @@ OPEN_RATIOS = (0.5, 0.0)  # a feeder is opened where more than this share of it 
 BEFORE_H, AFTER_H = 4.0, 2.0  # around a shed, in which its decisions are looked at again
 POLISH_RATIO = 0.1  # of the gap, to which that is done
 POLISH_SHARE = 0.4  # of what is left of a deadline, for it
+WORTH_S = 0.2  # a shorter search is not begun: it finds nothing better, and may end half a second late
 FULL_KW = 1e-6  # beyond a piece: more than rounding
 
 Start = dict[str, FloatArray]
@@ -71,12 +72,17 @@ def continued(asked: Asked, before: Compiled, v: dict[str, FloatArray], bound: f
     """
     known, start = best_carried(asked, carried(before, v, asked.compiled, asked.problem, asked.numbers))
     if known is not None and start is not None:
-        known, start = polished(asked, known, start)
+        if _worth(asked.effort(POLISH_SHARE)):
+            known, start = polished(asked, known, start)
         known = proven(known, bound, asked.effort(1.0))
-        if known.optimal:
+        if known.optimal or not _worth(asked.effort(1.0)):
             return known
     effort = asked.effort(1.0)
     return better(known, proven(asked.session.solve(asked.filled, effort, start), bound, effort))
+
+
+def _worth(effort: Effort) -> bool:
+    return effort.time_limit_s is None or effort.time_limit_s >= WORTH_S
 
 
 def best_carried(asked: Asked, starts: Iterator[Start]) -> tuple[Outcome | None, Start | None]:

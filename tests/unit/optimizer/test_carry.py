@@ -17,6 +17,7 @@ from optimizer.carry import carried, lasting, proven
 from optimizer.intake import planning_problem
 from optimizer.marking import remarked
 from optimizer.repair import held
+from optimizer.rolling import RESERVED_S
 from optimizer.solve import Effort, Outcome, Session
 from tests.unit.optimizer.posing import Pose, feeder, objective, outage, small_genset, small_site
 from tests.unit.optimizer.random_sites import random_pose
@@ -108,6 +109,25 @@ def test_a_search_that_ends_without_a_point_leaves_the_decisions_of_the_round_be
     assert objective(plan) == pytest.approx(objective(best))
     assert plan.solve.gap_ratio is not None
     assert plan.solve.gap_ratio > NEAR.gap_ratio
+
+
+def test_a_search_is_not_begun_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first solve 0.1 s are left of 10: its decisions, dispatched anew, are the plan."""
+    seen, now = searches(monkeypatch), [0.0]
+    counted = Session.solve
+
+    def slow(self: Session, filled: Any, *args: Any, **kwargs: Any) -> Outcome:
+        found = counted(self, filled, *args, **kwargs)
+        now[0] += 9.9 - RESERVED_S if seen[-1] else 0.0
+        return found
+
+    monkeypatch.setattr(Session, "solve", slow)
+    monkeypatch.setattr("optimizer.rolling.wall_s", lambda: now[0])
+    plan = island().plan(replace(NEAR, time_limit_s=10.0, node_limit=None))
+    assert sum(seen) == 1
+    assert plan.label is PlanLabel.INCUMBENT
+    assert plan.solve.rescue == "none"
+    assert plan.shed_kw["cheap"] == pytest.approx((20.0,) * 4)
 
 
 def test_a_feeder_is_not_lost_whole_for_the_little_that_was_to_be_shed_of_it(
