@@ -226,12 +226,15 @@ class Planner:
         """Solve a problem, and again with what its result is found to need.
 
         That is binaries in the steps where it burns energy or sheds, and gensets told apart where counted
-        ones would empty one of their tanks. Returns the model that was solved last, the problem with what was
-        found marked, its numbers and result.
+        ones would empty one of their tanks. Against a deadline feeders are shed in part first and whole in
+        every step then: a first search for whole ones that is cut short ends far off, and a third round for
+        what the second sheds elsewhere finds no time.
+        Returns the model that was solved last, the problem with all that was marked, its numbers and result.
         `begun` is the time on the wall clock from which a deadline counts [s].
         """
         whole = self._options.formulation.shedding is Shedding.WHOLE
-        if whole and p.feeder_open.any() and self._options.time_limit_s is None:  # too much for one
+        late = self._options.time_limit_s is not None  # feeders are whole nowhere, then everywhere
+        if whole and p.feeder_open.any() and not late:
             p = replace(p, shed_whole=p.islanded & p.integral)
         another = whole and p.islanded.any() and not p.shed_whole.any()  # may have to follow
         compiled, n, outcome = self._round(p, last, begun, FIRST_SHARE if another else 1.0)
@@ -243,7 +246,7 @@ class Planner:
             if found is None:
                 break
             bound = outcome.bound if found.apart == p.apart else None  # counted machines are not told apart
-            p = found
+            p = replace(found, shed_whole=p.integral) if late and found.shed_whole.any() else found
             compiled, n, outcome = self._again(p, compiled, v, bound, begun)
         return compiled, p, n, outcome
 

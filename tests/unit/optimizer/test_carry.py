@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import optimizer.carry
+from ems.clock import wall_s
 from ems.plan import PlanLabel
 from ems.site import GridMode
 from optimizer import Planner, PlannerOptions
@@ -149,6 +150,17 @@ def test_a_feeder_is_not_lost_whole_for_the_little_that_was_to_be_shed_of_it(
     assert sum(seen) == 2
     assert plan.shed_kw["cheap"] == pytest.approx((0.0,) * 4)
     assert plan.genset_on["gen1"] == (1.0,) * 4
+
+
+def test_under_a_deadline_feeders_are_whole_in_every_step_of_the_second_round() -> None:
+    pose = replace(island(6), outages=(outage(0, 2),))
+    late = replace(NEAR, time_limit_s=60.0, node_limit=None)
+    p = planning_problem(pose.site, pose.condition(), pose.forecast(), late)
+    for options, steps in ((NEAR, p.islanded & p.integral), (late, p.integral)):
+        _, solved, _, outcome = Planner(pose.site, options).rounds(p, None, wall_s())
+        assert outcome.x is not None
+        assert (solved.shed_whole == steps).all()
+    assert 0 < p.islanded.sum() < p.steps
 
 
 def test_open_feeder_under_a_deadline_is_whole_in_the_second_round(monkeypatch: pytest.MonkeyPatch) -> None:
