@@ -83,6 +83,14 @@ def trouble(failing: Mapping[str, str], certificates: Mapping[str, str]) -> tupl
     return (*deaf(failing), *ending(certificates))
 
 
+def faulty(faults: Mapping[str, Sequence[str]]) -> tuple[Alarm, ...]:
+    """Devices that tell fault codes of what is behind them."""
+    return tuple(
+        Alarm(code="device.faults", asset=connection, text="; ".join(told))
+        for connection, told in faults.items()
+    )
+
+
 def unproven(doubts: Sequence[str]) -> tuple[Alarm, ...]:
     """One alarm for everything that would keep an edge in shadow from writing."""
     more = len(doubts) - DOUBTS_TOLD

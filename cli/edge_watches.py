@@ -3,7 +3,7 @@ servers, the long-term store, inputs.
 """
 
 from cli.edge_people import People
-from cli.edge_records import from_elsewhere, served, trouble, unkept, untold, unwritten
+from cli.edge_records import faulty, from_elsewhere, served, trouble, unkept, untold, unwritten
 from cli.process_config import ProcessConfig
 from connectors.field import FieldIO
 from connectors.historian.archive.watch import ArchiveWatch, Tell
@@ -30,10 +30,11 @@ class Watches:
         self.prices.start()
 
     def beside(self, recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
-        """Alarms of what lies beside the plant: disk, desks, certificates, links, servers, past, inputs."""
+        """Alarms of what lies beside the plant: disk, desks, certificates, faults, links, servers, past, inputs."""
         return (
             *unwritten(recorder.trouble, standing_kept=not people.unwritten),
             *trouble(people.failing(), io.expiring()),
+            *faulty(io.faults()),
             *untold(self._links.down, self._links.behind),
             *served(self._servers.seen),
             *unkept(self._archive.trouble),

@@ -258,6 +258,10 @@ class FieldIO:
         texts = {i: "; ".join(ending(link.expiries, now, EXPIRY_DAYS)) for i, link in self._certified.items()}
         return {i: text for i, text in texts.items() if text}
 
+    def faults(self) -> dict[str, tuple[str, ...]]:
+        """Active fault codes of each device that is connected and tells some, in words."""
+        return {i: d.faults for i, d in self._devices.items() if d.faults and d.health is Health.UP}
+
     def why_unread(self, point: str) -> str:
         """What a device or its link said when a point could not be read last; empty: nothing."""
         for link in self._explaining:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
+from cli.edge_records import faulty
 from cli.listen import run as ems_listen
 from cli.read import run as ems_read
 from connectors.field import FieldIO
@@ -26,6 +27,7 @@ from tests.contract.can_engine import GROUPS, NONE, RIGHT, SOURCE, connection, l
 from tests.contract.can_peer import CanPeer, SerialCable
 from tests.contract.plants import command, site_of
 
+FAULTS = ("SPN 100 FMI 1, 5 times", "SPN 520192 FMI 31, 2 times")
 NEEDS_PEER = pytest.mark.needs_server
 
 
@@ -86,10 +88,12 @@ async def test_can_j1939_is_heard_its_faults_are_events_and_its_silence_ends_eve
         faults = [{"spn": 100, "fmi": 1, "oc": 5}, {"spn": 520192, "fmi": 31, "oc": 2}]  # in two parts
         await peer.ask("faults", faults=faults)
         readings = await until(io, clock, lambda r: bool(io.links()["dev"]["active_faults"]))
-        assert io.links()["dev"]["faults"] == ["SPN 100 FMI 1, 5 times", "SPN 520192 FMI 31, 2 times"]
+        assert io.links()["dev"]["faults"] == list(FAULTS)
         readings = await until(io, clock, lambda r: r["dev.stop_lamp"].value == 1.0)
         said = {"device": "dev", "faults": io.links()["dev"]["faults"]}
         assert ("device.faults", said) in events
+        (alarm,) = faulty(io.faults())
+        assert (alarm.code, alarm.asset, alarm.text) == ("device.faults", "dev", "; ".join(FAULTS))
         (answer,) = await io.write([command("dev.run_h", 1.0)])
         assert answer.outcome is WriteOutcome.NOT_SENT
         await peer.ask("repeat", groups=GROUPS | {65262: NONE})
