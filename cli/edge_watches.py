@@ -30,7 +30,7 @@ class Watches:
         self.prices.start()
 
     def beside(self, recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
-        """Alarms of what lies beside the plant: disk, desks, certificates, faults, links, servers, past, inputs."""
+        """Alarms of what lies beside: disk, desks, certificates, faults, links, servers, past, inputs."""
         return (
             *unwritten(recorder.trouble, standing_kept=not people.unwritten),
             *trouble(people.failing(), io.expiring()),
