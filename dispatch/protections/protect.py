@@ -62,7 +62,8 @@ def protect(
     requests, runs, events = resolve(
         layout, state.requests, wanted, c, now_s, critical_at_risk(layout, observed, bus, dt_s)
     )
-    power = power_stage(layout, observed, bus, wishes, runs, _next_kw(layout, observed, bus, shed), dt_s)
+    next_kw = _next_kw(layout, observed, bus, shed, wishes.feeder_close)
+    power = power_stage(layout, observed, bus, wishes, runs, next_kw, dt_s)
     driven = relieve(layout, observed, bus, runs, power, reverse_s(forced.memory, now_s))
     deficit_kw, why = _deficit(layout, observed, bus, power, forced.memory, requests, now_s, dt_s)
     given = LadderInput(
@@ -119,10 +120,20 @@ def _known_open(
     return state.shed
 
 
-def _next_kw(layout: Layout, observed: Observed, bus: Bus, shed: Mapping[str, FeederShed]) -> float:
-    """Load step to expect from feeders that come back: all that are closing, else the next one."""
+def _next_kw(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    shed: Mapping[str, FeederShed],
+    planned: Mapping[str, Target],
+) -> float:
+    """Load step to expect from feeders that come back: all that are closing, else the next one.
+
+    One that the controller wants open does not wait: what it leaves is what the controller opened it for.
+    """
+    open_on = {f for f, target in planned.items() if target.value < 0.5}
     closing = [observed.demand_kw[f] for f, s in shed.items() if s.closing]
-    waiting = [observed.demand_kw[f] for f in reversed(layout.shed_order) if f in shed]
+    waiting = [observed.demand_kw[f] for f in reversed(layout.shed_order) if f in shed and f not in open_on]
     steps = [COLD_LOAD_RATIO * kw for kw in ([max(closing)] if closing else waiting)]
     return next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
 
