@@ -1,6 +1,7 @@
 """Closed loop with the plant models: what must hold whoever is in command."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -162,6 +163,27 @@ def test_import_cap_is_held_by_the_battery_even_below_the_backup_reserve():
     assert not over(loop, "import_over_cap")
     assert loop.flows is not None
     assert loop.flows.grid_p_kw == pytest.approx(343.0, abs=1.0)
+
+
+def test_nothing_is_kept_free_for_a_feeder_that_the_plan_wants_open_until_it_is_to_come_back():
+    """It is shed so that the battery can charge under the cap of 350 kW: 256 + 30, not 1.2 x 64 more."""
+    loop = Loop(PlanFollower(), soc=0.3)
+    loop.world.demand_kw = {"critical": 96.0, "essential": 160.0, "deferrable": 64.0}
+    plan = plan_of(loop.site, bess_kw=[-30.0, *[0.0] * 3], load_kw=320.0, soc=0.3)
+    shed = (64.0, 0.0, 0.0, 0.0)
+    loop.plan = replace(
+        plan,
+        shed_kw={**plan.shed_kw, "deferrable": shed},
+        grid_p_kw=tuple(g - s for g, s in zip(plan.grid_p_kw, shed, strict=True)),
+    )
+    loop.run(120)
+    assert loop.log[-1][1].mode is GridMode.GRID_TIED
+    assert loop.served_kw("deferrable") == 0.0
+    assert loop.flows is not None
+    assert loop.flows.bess_p_kw["bess1"] == pytest.approx(-30.0, abs=2.0)
+    loop.run(900.0, dt_s=5.0)
+    assert loop.served_kw("deferrable") == pytest.approx(64.0)
+    assert not over(loop, "import_over_cap")
 
 
 def test_import_over_the_cap_with_an_empty_battery_starts_a_genset_and_sheds_nothing():
