@@ -9,9 +9,10 @@ from rich.table import Table
 
 from ems.explanation import Explanation, ReasonCode, SetpointWhy
 from ems.plan import Plan
-from ems.site import Site
+from ems.site import GridMode, Site
 
 SMALL_KW = 0.05
+MODES = {GridMode.GRID_TIED: "tied", GridMode.ISLANDED: "island"}
 QUIET = (ReasonCode.UNAVAILABLE, ReasonCode.COMMITMENT)  # nothing to decide
 
 
@@ -26,7 +27,7 @@ def show(console: Console, site: Site, plan: Plan, repairs: tuple[str, ...]) -> 
     )
     console.print(_steps(site, plan))
     console.print(_money(site, plan))
-    for text in (*repairs, *plan.notes):
+    for text in dict.fromkeys((*repairs, *plan.notes)):  # those of the forecast are in both
         console.print(f"note: {text}")
     for line in input_lines(plan):
         console.print(f"input: {line}")
@@ -44,7 +45,8 @@ def _local(site: Site, when: datetime) -> str:
 
 
 def _steps(site: Site, plan: Plan) -> Table:
-    table = Table(title=f"plan of {site.name}, local time, mean kW per step", title_justify="left")
+    title = f"plan of {site.name}, local time, mean kW per step"
+    table = Table(title=title, title_justify="left", padding=(0, 1, 0, 0))  # two gensets fit into 80 columns
     heads = [
         "from",
         "mode",
@@ -58,11 +60,11 @@ def _steps(site: Site, plan: Plan) -> Table:
         "shed",
     ]
     for head in heads:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=head in ("from", "mode", "price"))
     for t, start in enumerate(plan.grid.starts()):
         table.add_row(
             _local(site, start),
-            plan.grid_mode[t].replace("_", "-"),
+            MODES.get(plan.grid_mode[t], plan.grid_mode[t]),
             f"{plan.import_per_kwh[t]:.3f}",
             f"{sum(s[t] for s in plan.load_kw.values()):.0f}",
             f"{sum(s[t] for s in plan.pv_p_kw.values()):.0f}",
