@@ -7,7 +7,6 @@ import numpy as np
 from ems.timegrid import BoolArray, FloatArray, IntArray, TimeGrid
 
 EDGE_S = 1e-3
-JOINED_S = 60.0  # horizon.py joins a first step shorter than this with the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,6 @@ def _straddled(starts: FloatArray, grid: TimeGrid, slots: FloatArray, billing_s:
     if not shares:
         first = slots == slots[0]
         beyond &= (step_s < billing_s - EDGE_S) | first
-        beyond &= ~first | (left_s >= JOINED_S)
     return bool((inside & beyond).any())
 
 

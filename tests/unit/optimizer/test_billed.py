@@ -54,6 +54,23 @@ def test_the_open_interval_goes_on_for_what_is_left_of_it(billing_min: int):
     assert plan.peak_import_kw == pytest.approx(100.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("left_s", [10.0, 30.0, 59.0, 61.0])
+def test_a_first_step_joined_over_the_end_of_an_interval_counts_what_was_before_once(left_s: float):
+    """Some seconds before the quarter, with 100 kW so far: the first step is joined with the next."""
+    site = small_site(feeders=[feeder("load", 10.0)], demand_per_kw=2.0, billing_s=900.0)
+    at = T0 + timedelta(seconds=900.0 - left_s)
+    planner = Planner(site, replace(EXACT, blocks=((900.0, 4),)))
+    grid = planner.horizon(at)
+    assert (grid.step_s[0] > 900.0) == (left_s < 60.0)
+    pose = Pose(site=site, load_kw={"load": 100.0}, steps=len(grid), at=at)
+    gone_s = 900.0 - left_s
+    condition = replace(
+        pose.condition(), interval_import_kwh=100.0 * gone_s / 3600.0, interval_elapsed_s=gone_s
+    )
+    plan = planner.plan(condition, replace(pose.forecast(), grid=grid), None, 1)
+    assert plan.peak_import_kw == pytest.approx(100.0, abs=1e-6)
+
+
 def test_steps_of_a_case_may_cross_the_end_of_a_billing_interval():
     """150 kW in the first half hour, 200 in every other; the middle step lies in both."""
     grid = Grid(demand_per_kw=10.0, billing_interval_h=0.5)
