@@ -126,9 +126,8 @@ def _or_else(say: Words, why: SetpointWhy) -> list[str]:
     shed = why.quantity == "shed_kw"
     parts, free = [], []
     for a in why.alternatives:
-        name = (
-            f"shedding {exactly_kw(a.p_kw)}" if shed else f"{'+' if a.p_kw > 0 else ''}{exactly_kw(a.p_kw)}"
-        )
+        kw = exactly_kw(a.p_kw)
+        name = f"shedding {kw} instead" if shed else f"{'+' if a.p_kw > 0 else ''}{kw} instead"
         if a.more_cost is None:
             parts.append(f"{name} is impossible")
         elif a.more_cost <= SMALL_COST:
