@@ -112,6 +112,10 @@ ACTS_OF: Mapping[Cause, frozenset[tuple[Party, Act]]] = MappingProxyType(
     }
 )
 _STRICTEST = tuple(ControlMode)
+_WRITES = {  # causes that each mode lets write
+    mode: frozenset(c for c, acts in ACTS_OF.items() if any(act in row[party] for party, act in acts))
+    for mode, row in MATRIX.items()
+}
 
 
 def strictest(*modes: ControlMode) -> ControlMode:
@@ -121,8 +125,7 @@ def strictest(*modes: ControlMode) -> ControlMode:
 
 def may_write(mode: ControlMode, cause: Cause) -> bool:
     """Whether a proposal of this cause may be written to a device in this mode."""
-    row = MATRIX[mode]
-    return any(act in row[party] for party, act in ACTS_OF[cause])
+    return cause in _WRITES[mode]
 
 
 def may_act(mode: ControlMode, roles: frozenset[Role], act: Act) -> bool:

@@ -1,7 +1,7 @@
 """Readings and the snapshot a decision is made on. Missing is a state, never a number."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -44,14 +44,22 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The process image, latched: what one tick sees. Values past their maximum age are already STALE."""
+    """The process image, latched: what one tick sees. Values past their maximum age are already STALE.
+
+    `good` has the values of the good readings, worked out once: a tick asks hundreds of times.
+    """
 
     at: datetime
     monotonic_s: float
     readings: Mapping[str, Reading]
     utc: UtcState = UtcState.VALID
+    good: Mapping[str, float] = field(init=False, repr=False, compare=False)  # by point, in its unit
+
+    def __post_init__(self) -> None:
+        fine = Quality.GOOD
+        good = {p: v for p, r in self.readings.items() if r.quality is fine and (v := r.value) is not None}
+        object.__setattr__(self, "good", good)
 
     def value(self, point: str) -> float | None:
         """The value if it is good, else None."""
-        reading = self.readings.get(point)
-        return reading.value if reading is not None and reading.quality is Quality.GOOD else None
+        return self.good.get(point)

@@ -116,10 +116,8 @@ def _feeders(facts: Facts) -> Iterator[Alarm]:
 
 def _silent(facts: Facts) -> Iterator[Alarm]:
     """Devices none of whose points has a good value."""
-    readings, devices = facts.snapshot.readings, facts.layout.devices
-    silent = [
-        d for d, points in devices.items() if not any(p in readings and readings[p].is_good for p in points)
-    ]
+    good, devices = facts.snapshot.good.keys(), facts.layout.devices
+    silent = [d for d, points in devices.items() if good.isdisjoint(points)]
     still = {h.device for h in facts.layout.heartbeats_in if _frozen(facts.snapshot, h.point)}
     for d in silent:
         text = f"{d} answers, but its heartbeat stands still" if d in still else f"{d} gives no good reading"

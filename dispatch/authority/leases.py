@@ -116,20 +116,27 @@ def standing_values(
     layout: Layout, snapshot: Snapshot, condition: PlantCondition, written: Mapping[str, Written]
 ) -> dict[str, float]:
     """What each setpoint stands at: read back, else last written, else as measured. In its own unit."""
-    measured = {f"{b}.p_set_kw": c.p_kw for b, c in condition.bess.items()}
-    measured |= {f"{g}.p_set_kw": c.p_kw for g, c in condition.gensets.items()}
-    measured |= {f"{g}.run_request": float(c.on_load or c.starting) for g, c in condition.gensets.items()}
-    measured |= {f"{f}.close_request": float(c) for f, c in condition.feeder_closed.items()}
     out: dict[str, float] = {}
     for point, a in layout.setpoints.items():
         value = snapshot.value(point)
         if value is None and point in written:
             value = written[point].value
         if value is None:
-            value = measured.get(point)
+            value = _measured(condition, point)
         if value is not None:
             out[point] = clamp(value, a.low, a.high)
     return out
+
+
+def _measured(c: PlantCondition, point: str) -> float | None:
+    asset, _, name = point.partition(".")
+    if name == "p_set_kw":
+        unit = c.gensets.get(asset) or c.bess.get(asset)
+        return None if unit is None else unit.p_kw
+    if name == "run_request" and asset in c.gensets:
+        return float(c.gensets[asset].on_load or c.gensets[asset].starting)
+    closed = c.feeder_closed.get(asset) if name == "close_request" else None
+    return None if closed is None else float(closed)
 
 
 def _device(point: str) -> str:

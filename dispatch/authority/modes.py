@@ -64,9 +64,9 @@ def switches(control: ControlLayout, memory: AuthorityMemory, now_s: float) -> S
     site = _selected(control, memory.inputs, SITE_SELECTOR, first_s, now_s)
     local, lost = set(), set()
     for device in control.points_of:
-        positions = {site}
+        positions = [site]
         if device in control.selectors:
-            positions.add(_selected(control, memory.inputs, control.selectors[device], first_s, now_s))
+            positions.append(_selected(control, memory.inputs, control.selectors[device], first_s, now_s))
         if _Selected.LOCAL in positions:
             local.add(device)
         elif _Selected.LOST in positions:
@@ -127,7 +127,6 @@ def modes_now(control: ControlLayout, memory: AuthorityMemory, at: Switches) -> 
     out = {}
     for device in control.points_of:
         chosen = memory.devices.get(device)
-        own = ControlMode.AUTO if chosen is None else chosen.mode
-        selector = ControlMode.LOCAL if device in at.local else ControlMode.AUTO
-        out[device] = strictest(plant, own, selector)
+        own = plant if chosen is None else strictest(plant, chosen.mode)
+        out[device] = strictest(own, ControlMode.LOCAL) if device in at.local else own
     return out

@@ -166,9 +166,10 @@ def setters(layout: Layout, memory: AuthorityMemory, modes: Mapping[str, Control
     held = in_force(memory.leases)
     out = {}
     for device, points in layout.control.points_of.items():
+        mode = modes[device].value
         for point in points:
             lease = held.get(point)
-            out[point] = modes[device].value if lease is None else f"{modes[device].value} {lease.owner}"
+            out[point] = mode if lease is None else f"{mode} {lease.owner}"
     return out
 
 

@@ -26,14 +26,15 @@ class Arrivals:
     """
 
     def __init__(self, rate_of: Mapping[str, float], stamped: frozenset[str]) -> None:
-        self._rate_of, self._stamped = rate_of, stamped
+        self._rate_of, self.stamped = rate_of, stamped
+        self.points = stamped.union(rate_of)  # those that are judged
         self._moved: dict[str, tuple[float, float]] = {}  # point -> (value, arrived [s])
         self._sample: dict[str, Reading] = {}  # the newest sample
         self._overtaken: dict[str, Reading] = {}  # an older one that came after it
 
     def judged(self, reading: Reading) -> Reading:
         """A good reading, or the same with the quality that it really has."""
-        if reading.point in self._stamped:
+        if reading.point in self.stamped:
             reading = self._by_stamp(reading)
         rate = self._rate_of.get(reading.point)
         if rate is None or not reading.is_good:
@@ -64,7 +65,7 @@ class Arrivals:
 
     def ahead(self, reading: Reading, at: datetime) -> bool:
         """Whether a sample says it was taken in the future; the next one is not measured by it."""
-        if reading.point not in self._stamped or reading.source_time <= at + AHEAD:
+        if reading.point not in self.stamped or reading.source_time <= at + AHEAD:
             return False
         self._sample.pop(reading.point, None)
         return True

@@ -37,7 +37,7 @@ def bess_states(
         out.append(UnitState.TRIPPED)
     if soc is not None and charge is not None and discharge is not None:
         out += _derated(layout.bess[bess].battery, soc, charge, discharge)
-    return _each_once(out)
+    return each_once(out)
 
 
 def _derated(battery: BatteryParams, soc: float, charge_kw: float, discharge_kw: float) -> list[UnitState]:
@@ -68,7 +68,7 @@ def genset_states(
         out.append(UnitState.RESET_NEEDED)
     if in_maintenance(layout, genset, snapshot.at):
         out.append(UnitState.MAINTENANCE)
-    return _each_once(out)
+    return each_once(out)
 
 
 def in_maintenance(layout: Layout, asset: str, at: datetime) -> bool:
@@ -84,24 +84,23 @@ def pv_states(layout: Layout, snapshot: Snapshot, pv: str, marks: Marks = NO_MAR
         out.append(UnitState.UNREADABLE)
     elif state < 0.5:
         out.append(UnitState.OFF)
-    return _each_once(out)
+    return each_once(out)
 
 
 def _readings(layout: Layout, snapshot: Snapshot, asset: str) -> list[UnitState]:
     """Offline, or frozen by what the door says of the readings that count."""
     out = []
-    known = [snapshot.readings[p] for p in layout.reads[asset] if p in snapshot.readings]
-    if not any(r.is_good for r in known):
+    good, readings = snapshot.good.keys(), snapshot.readings
+    if good.isdisjoint(layout.reads[asset]):
         out.append(UnitState.OFFLINE)
-    needed = [snapshot.readings[p] for p in layout.needed[asset] if p in snapshot.readings]
-    if any(r.quality is Quality.FROZEN for r in needed):
+    bad = [p for p in layout.needed[asset] if p not in good]
+    if bad and any(p in readings and readings[p].quality is Quality.FROZEN for p in bad):
         out.append(UnitState.FROZEN)
     return out
 
 
-def _each_once(states: Sequence[UnitState]) -> tuple[UnitState, ...]:
+def each_once(states: Sequence[UnitState]) -> tuple[UnitState, ...]:
     """In the order of the vocabulary."""
     if not states:
         return ()
-    found = frozenset(states)
-    return tuple(s for s in UnitState if s in found)
+    return tuple(s for s in UnitState if s in states)

@@ -11,6 +11,8 @@ from ems.frozen import replace
 from ems.telemetry import Quality, Reading, Snapshot, UtcState
 
 LARGEST = sys.float_info.max
+ANY = (-math.inf, math.inf)
+NUMBER = (int, float)
 
 
 class ProcessImage:
@@ -37,6 +39,7 @@ class ProcessImage:
         self._heartbeats = heartbeats
         self._arrivals = Arrivals({}, frozenset()) if arrivals is None else arrivals
         self._beats: dict[str, tuple[float | None, float]] = {}  # point -> value, since when [s]
+        self._latched: Snapshot | None = None  # since when nothing has arrived
 
     @classmethod
     def of(cls, layout: Layout) -> "ProcessImage":
@@ -47,27 +50,40 @@ class ProcessImage:
     def update(self, readings: Iterable[Reading]) -> None:
         """Take readings in. An older arrival never replaces a newer one; a bad one replaces a good one."""
         for reading in readings:
+            self._latched = None
             known = self._readings.get(reading.point)
             if known is None or reading.arrived_s >= known.arrived_s:
                 checked = self._checked(reading)
-                self._readings[reading.point] = self._arrivals.judged(checked) if checked.is_good else checked
+                judged = checked.is_good and reading.point in self._arrivals.points
+                self._readings[reading.point] = self._arrivals.judged(checked) if judged else checked
 
     def latch(self, at: datetime, monotonic_s: float, utc: UtcState = UtcState.VALID) -> Snapshot:
         """What one tick sees. The door has checked finite and range before; it is checked again here.
 
         Stamps ahead of `at` are refused while the edge's own time may be relied on (`utc`), and not else.
+        Asked twice at the same moment, with nothing new in between, it is the same snapshot.
         """
+        known = self._latched
+        if known is not None and (known.at, known.monotonic_s, known.utc) == (at, monotonic_s, utc):
+            return known
+        if utc is not UtcState.INVALID:
+            self._refuse_ahead(at)
         out = {}
         for point, reading in self._readings.items():
             age_s = monotonic_s - reading.arrived_s
             limit_s = self._age_s_max.get(point, DEFAULT_AGE_S_MAX)
-            if reading.is_good and utc is not UtcState.INVALID and self._arrivals.ahead(reading, at):
-                reading = self._readings[point] = replace(reading, quality=Quality.DEVICE_BAD)
             out[point] = reading if 0.0 <= age_s <= limit_s else _stale(reading)
         for heartbeat in self._heartbeats:
             if self._stands_still(heartbeat, out, monotonic_s):
                 out |= {p: _stale(out[p]) for p in heartbeat.points if p in out}
-        return Snapshot(at=at, monotonic_s=monotonic_s, readings=out, utc=utc)
+        self._latched = Snapshot(at=at, monotonic_s=monotonic_s, readings=out, utc=utc)
+        return self._latched
+
+    def _refuse_ahead(self, at: datetime) -> None:
+        for point in self._arrivals.stamped:
+            reading = self._readings.get(point)
+            if reading is not None and reading.is_good and self._arrivals.ahead(reading, at):
+                self._readings[point] = replace(reading, quality=Quality.DEVICE_BAD)
 
     def _stands_still(self, heartbeat: HeartbeatIn, image: dict[str, Reading], now_s: float) -> bool:
         """Whether a device's counter has not moved for too long; without a good reading it does not move."""
@@ -85,11 +101,11 @@ class ProcessImage:
         if not reading.is_good or reading.value is None:
             return reading
         value: object = reading.value  # whatever an adapter let through
-        if not isinstance(value, int | float):
+        if not isinstance(value, NUMBER):
             return replace(reading, value=None, quality=Quality.DEVICE_BAD)
         if not -LARGEST <= value <= LARGEST:  # a whole number too large for a float raises in isfinite
             return replace(reading, value=None, quality=Quality.NOT_FINITE)
-        low, high = self._range_of.get(reading.point, (-math.inf, math.inf))
+        low, high = self._range_of.get(reading.point, ANY)
         if not low <= reading.value <= high:
             return replace(reading, quality=Quality.OUT_OF_RANGE)
         return reading

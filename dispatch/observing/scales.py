@@ -37,10 +37,10 @@ def scale_alarms(
     last_good : what each power and charge was when it was last good, or what the others leave of it.
     """
     found: dict[str, list[str]] = {}
-    bad = [r for r in snapshot.readings.values() if r.quality in REFUSED]
+    bad = [r for p, r in snapshot.readings.items() if p not in snapshot.good and r.quality in REFUSED]
     for reading in bad:
         device = _device_of(layout, reading.point)
-        if device is not None and any(_good(snapshot, p) for p in layout.devices[device]):
+        if device is not None and not snapshot.good.keys().isdisjoint(layout.devices[device]):
             found.setdefault(device, []).append(_refused(layout, reading, last_good.get(reading.point)))
     if mode is GridMode.GRID_TIED:
         for point, text in _contradictions(layout, snapshot):
@@ -133,8 +133,3 @@ def _factor_in_band(point: str, value: float) -> float | None:
 
 def _device_of(layout: Layout, point: str) -> str | None:
     return next((d for d, points in layout.devices.items() if point in points), None)
-
-
-def _good(snapshot: Snapshot, point: str) -> bool:
-    reading = snapshot.readings.get(point)
-    return reading is not None and reading.is_good

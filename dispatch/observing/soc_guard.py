@@ -11,6 +11,7 @@ unknown losses; a drift of 1 % an hour is faster than that.
 from collections.abc import Mapping
 
 from dispatch.layout import Layout
+from dispatch.observing.availability import each_once
 from dispatch.observing.condition import Observed
 from dispatch.protections.balancing_memory import SocWatch
 from dispatch.vocabulary import Alarm
@@ -103,12 +104,10 @@ def _judged(c: BessCondition, watch: SocWatch, told: float | None) -> BessCondit
     """The worse of both opinions, and what is the matter; a battery whose charge is not told is not used."""
     reading = watch.counted_soc if told is None else told
     low, high = min(reading, watch.counted_soc), max(reading, watch.counted_soc)
-    found, doubt = {*c.states}, watch.suspect or watch.frozen
-    if doubt:
-        found.add(UnitState.SUSPECT)
-    elif high - low <= WORSE_SOC:
+    doubt = watch.suspect or watch.frozen
+    if not doubt and high - low <= WORSE_SOC:
         low = high = reading
-    states = tuple(s for s in UnitState if s in found)
+    states = each_once([*c.states, UnitState.SUSPECT]) if doubt else c.states
     return replace(
         c,
         soc=low,

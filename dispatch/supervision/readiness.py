@@ -36,11 +36,11 @@ class Readiness:
 
 def readiness(layout: Layout, seen: frozenset[str], observed: Observed, snapshot: Snapshot) -> Readiness:
     """Add what this snapshot shows whole: limits, charge and state of a device, all of them good."""
-    good = {p for p, r in snapshot.readings.items() if r.is_good}
+    good = snapshot.good.keys()
     whole = {
         a
         for a in layout.kinds.keys() - seen
-        if good.issuperset(layout.needed[a]) and not good.isdisjoint(layout.reads[a])
+        if good >= set(layout.needed[a]) and not good.isdisjoint(layout.reads[a])
     }
     if observed.condition.grid_mode is not GridMode.UNKNOWN:
         whole.add(PLANT)

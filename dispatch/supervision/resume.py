@@ -35,11 +35,11 @@ def know_fallen_back(layout: Layout, state: EdgeState, snapshot: Snapshot) -> Ed
 
 def _silent(layout: Layout, since_s: Mapping[str, float], snapshot: Snapshot) -> dict[str, float]:
     """Assets with setpoints that give no good reading, and since when."""
-    readings = snapshot.readings
+    good = snapshot.good.keys()
     return {
         asset: since_s.get(asset, snapshot.monotonic_s)
         for asset in layout.written_assets
-        if not any(p in readings and readings[p].is_good for p in layout.reads[asset])
+        if good.isdisjoint(layout.reads[asset])
     }
 
 

@@ -27,6 +27,7 @@ from ems.points import AssetKind, BessState
 from ems.telemetry import Snapshot
 
 LARGEST = sys.float_info.max
+NUMBER = (int, float)
 REPEAT_REFUSAL_S = 60.0  # the same refusal of the same point is told again so often
 _FIELDS = (
     ("bess_p_kw", "p_set_kw"),
@@ -64,7 +65,7 @@ def only_numbers(owner: str, wishes: Targets, now: datetime) -> tuple[Targets, l
 
 def _is_number(value: object) -> bool:
     """Whether it can be written at all, whatever a controller returned."""
-    return isinstance(value, int | float) and -LARGEST <= value <= LARGEST
+    return isinstance(value, NUMBER) and -LARGEST <= value <= LARGEST
 
 
 def proposals_of(
@@ -132,7 +133,7 @@ def gate_input_of(
     layout: Layout, state: EdgeState, observed: Observed, snapshot: Snapshot, dt_s: float
 ) -> GateInput:
     """What the gate must know of this cycle."""
-    good = {p for p, r in snapshot.readings.items() if r.is_good}
+    good = frozenset(snapshot.good)
     fresh = {a: good.issuperset(points) for a, points in layout.needed.items()}
     answering = {a: not good.isdisjoint(points) for a, points in layout.reads.items()}
     alone = observed.mains_ok is not True

@@ -41,24 +41,24 @@ def watch(
     stand: dict[str, Written] = {}
     held: dict[str, float] = {}
     for point, w in written.items():
-        reading = snapshot.readings.get(point)
-        if point not in layout.setpoints or reading is None or not reading.is_good:
+        told = snapshot.good.get(point)
+        if point not in layout.setpoints or told is None:
             continue
-        assert reading.value is not None
-        known = memory.sent.get(point, ((BEFORE_S, reading.value),))
+        arrived_s = snapshot.readings[point].arrived_s
+        known = memory.sent.get(point, ((BEFORE_S, told),))
         if w.known and w.at_s > known[-1][0]:
             known = (*known, (w.at_s, w.value))[-KEPT:]
         sent[point] = known
         if not w.known:
             continue
-        if _ours(layout, point, known, reading.value, reading.arrived_s):
-            if _is_old(layout, point, known, reading.value, reading.arrived_s):
-                held[point] = reading.value
+        if _ours(layout, point, known, told, arrived_s):
+            if _is_old(layout, point, known, told, arrived_s):
+                held[point] = told
             continue
         before = memory.contests.get(point)
         rewritten_s = snapshot.monotonic_s if before is None else max(before.rewritten_s, known[-1][0])
-        contests[point] = Contest(value=reading.value, rewritten_s=rewritten_s)
-        stand[point] = replace(w, value=reading.value)
+        contests[point] = Contest(value=told, rewritten_s=rewritten_s)
+        stand[point] = replace(w, value=told)
     memory = ContentionMemory(sent=sent, contests=contests, held=held)
     return memory, {**written, **stand}
 

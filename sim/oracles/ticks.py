@@ -7,6 +7,7 @@ from ems.commands import Cause, WriteOutcome
 from ems.control import ControlMode
 from ems.points import GensetState, split_point_id
 from ems.site import Site
+from ems.telemetry import Quality
 from plant_models.state import PlantFlows
 from sim.oracles.base import Oracle, TickSeen
 
@@ -34,7 +35,7 @@ class DecisionsOnFreshValues(Oracle):
         if t.snapshot is None or t.decisions is None:
             return None
         for point, r in t.snapshot.readings.items():
-            if not r.is_good or r.value is None:
+            if r.quality is not Quality.GOOD or r.value is None:
                 continue
             m = self._maps.get(point)
             age_s, age_s_max = t.t_s - r.arrived_s, NOT_MAPPED_AGE_S if m is None else m.age_s_max
