@@ -1,5 +1,6 @@
 """A grid of half-open time steps, possibly of unequal length, labelled by their start."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -61,10 +62,10 @@ class TimeGrid:
     def index_at(self, when: datetime) -> int | None:
         """Index of the step that holds `when`, or None outside the grid."""
         offset_s = (when - self.start).total_seconds()
-        edges = self.offset_s
+        edges = _edges_listed(self.step_s)
         if not 0.0 <= offset_s < edges[-1]:
             return None
-        return int(np.searchsorted(edges, offset_s, side="right") - 1)
+        return bisect_right(edges, offset_s) - 1
 
 
 # A plan asks its grid dozens of times, and the next plan's steps are mostly the same.
@@ -76,6 +77,11 @@ def _lengths_h(step_s: tuple[float, ...]) -> FloatArray:
 @lru_cache(maxsize=64)
 def _edges_s(step_s: tuple[float, ...]) -> FloatArray:
     return _read_only(np.concatenate([[0.0], np.cumsum(step_s)]))
+
+
+@lru_cache(maxsize=64)
+def _edges_listed(step_s: tuple[float, ...]) -> list[float]:
+    return _edges_s(step_s).tolist()
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,7 @@
 """Measurement noise that depends on seed and time alone: whoever reads, and how often, changes nothing."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,8 +34,7 @@ class NoiseTable:
         self._sigma |= {f"{p.id}.p_available_kw": ratio * p.p_ac_kw for p in site.pv}
         self._sigma |= {f"{b.id}.soc": SOC_NOISE for b in site.bess}
         self._sigma |= {f"{site.grid.id}.v_pu": V_NOISE_PU, "bus.v_pu": V_NOISE_PU}
-        rng = np.random.default_rng([seed, 7])
-        self._table = rng.standard_normal((ROWS, len(self._sigma))).tolist()
+        self._table = _table(seed, len(self._sigma))
 
     def measured(self, truth: Mapping[str, float], t_s: float) -> dict[str, float]:
         """Readings at `t_s`. What is exactly zero (an open breaker, a set at rest) reads zero."""
@@ -53,6 +53,13 @@ class NoiseTable:
         if point.endswith("_kw") and truth > 0.0:
             return max(0.0, value)
         return value
+
+
+@lru_cache(maxsize=2)
+def _table(seed: int, columns: int) -> list[list[float]]:
+    """Of a run and all its twins."""
+    rows: list[list[float]] = np.random.default_rng([seed, 7]).standard_normal((ROWS, columns)).tolist()
+    return rows
 
 
 def chance(seed: int, *which: int) -> float:

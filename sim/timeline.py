@@ -70,7 +70,7 @@ class Timeline:
 
     def index_at(self, t_s: float) -> int:
         """Index of the cell that holds `t_s`; the last cell at and after the end."""
-        i = int(np.searchsorted(self.edges_s, t_s + 1e-6, side="right")) - 1
+        i = bisect_right(self._edge_list, t_s + 1e-6) - 1
         return min(max(i, 0), len(self) - 1)
 
     def cell(self, i: int) -> Cell:

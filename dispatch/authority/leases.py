@@ -67,7 +67,7 @@ def adopt(
 
     That expiry counts from the choice of manual, and is that of the setpoint's last lease where it had one.
     """
-    leases = dict(memory.leases)
+    leases: dict[tuple[str, str], Lease] = {}
     for device, mode in modes.items():
         if mode is not ControlMode.MANUAL or memory.modes.get(device) is ControlMode.MANUAL:
             continue
@@ -75,7 +75,7 @@ def adopt(
         chosen = own if own is not None and own.mode is ControlMode.MANUAL else memory.plant
         for point in layout.control.points_of[device]:
             value, until_s = standing.get(point), _adopted_until_s(layout, memory, chosen, point, now_s)
-            if value is None or until_s <= now_s or (point, chosen.user) in leases:
+            if value is None or until_s <= now_s or (point, chosen.user) in memory.leases:
                 continue
             leases[(point, chosen.user)] = Lease(
                 point=point,
@@ -86,7 +86,7 @@ def adopt(
                 request_id="",
                 reason=f"as it was when {device} came into manual",
             )
-    return replace(memory, leases=leases)
+    return replace(memory, leases={**memory.leases, **leases}) if leases else memory
 
 
 def _adopted_until_s(
@@ -102,6 +102,8 @@ def _adopted_until_s(
 def asked_now(memory: AuthorityMemory) -> AuthorityMemory:
     """With how long each setpoint's lease was asked for, which outlives the lease itself."""
     asked = {point: lease.until_s for point, lease in in_force(memory.leases).items()}
+    if not asked:
+        return memory
     return replace(memory, asked_until_s={**memory.asked_until_s, **asked})
 
 

@@ -102,6 +102,8 @@ def _selected(
 
 def expired(memory: AuthorityMemory, now_s: float) -> AuthorityMemory:
     """Where the time of a choice is over, what was chosen before it holds again."""
+    if memory.plant.until_s is None and not memory.devices:
+        return memory
     plant = _now(memory.plant, now_s) or Chosen(mode=ControlMode.AUTO, user=memory.plant.user)
     devices = {d: now for d, c in memory.devices.items() if (now := _now(c, now_s)) is not None}
     return replace(memory, plant=plant, devices=devices)

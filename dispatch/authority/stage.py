@@ -152,6 +152,8 @@ def _looked(layout: Layout, memory: AuthorityMemory, snapshot: Snapshot) -> Auth
 
 def _timed_out(memory: AuthorityMemory, modes: Mapping[str, ControlMode], now_s: float) -> AuthorityMemory:
     """Everything with an expiry of its own, each by its own."""
+    if not (memory.leases or memory.pending or memory.loosened or memory.selections):
+        return memory
     return replace(
         memory,
         leases=leases_now(memory.leases, modes, now_s),

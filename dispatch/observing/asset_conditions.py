@@ -10,6 +10,7 @@ from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from ems.assets import GensetParams
 from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty, UnitState, usable
 from ems.frozen import replace
+from ems.local_time import local_time
 from ems.points import BessState, GensetState
 from ems.telemetry import Snapshot
 
@@ -25,7 +26,7 @@ def gensets_seen(
     states: Mapping[str, GensetState | None],
 ) -> dict[str, GensetSeen]:
     """Follow each genset's sequence; while its state is not readable the last known one stands."""
-    now_s, today = snapshot.monotonic_s, snapshot.at.astimezone(layout.zone).date()
+    now_s, today = snapshot.monotonic_s, local_time(snapshot.at, layout.zone).date()
     new_day = memory.day is not None and memory.day != today
     out = {}
     for genset, state in states.items():
@@ -89,7 +90,7 @@ def duties(
     """What each set has been through, with the load it carries now."""
     loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in seen.items()}
     run_h = {g: snapshot.value(f"{g}.run_h") for g in layout.gensets}
-    now = snapshot.at.astimezone(layout.zone)
+    now = local_time(snapshot.at, layout.zone)
     return duties_after(layout.gensets, memory.duty, loads_kw, now, memory.passed_s(snapshot), run_h)
 
 
@@ -110,7 +111,7 @@ def genset_conditions(
         p_kw = snapshot.value(layout.p[g])
         if p_kw is None and seen[g].on_load:  # what it gives is never taken for nothing
             p_kw = last_good.get(layout.p[g])
-        out[g] = _genset(params, seen[g], snapshot, requests.get(g), states, duty[g], p_kw)
+        out[g] = _genset(params, seen[g], snapshot, requests.get(g), state, states, duty[g], p_kw)
     return out
 
 
@@ -119,11 +120,11 @@ def _genset(
     seen: GensetSeen,
     snapshot: Snapshot,
     request: GensetRequest | None,
+    state: GensetState | None,
     states: tuple[UnitState, ...],
     duty: GensetDuty,
     p_kw: float | None,
 ) -> GensetCondition:
-    state = state_of(snapshot, f"{params.id}.state", GENSET_STATES)
     now_s = snapshot.monotonic_s
     asked = request is not None and request.run
     available = usable(states)

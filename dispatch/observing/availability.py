@@ -19,6 +19,7 @@ from plant_models.battery import taper_limits_kw
 DERATED_RATIO = 0.9  # of what the battery gives at this charge by its data sheet
 Marks = Mapping[str, tuple[UnitState, ...]]  # by unit: what other parts of the edge have found out
 NO_MARKS: Marks = {}
+UNIT_STATES = tuple(UnitState)
 
 
 def bess_states(
@@ -103,4 +104,4 @@ def each_once(states: Sequence[UnitState]) -> tuple[UnitState, ...]:
     """In the order of the vocabulary."""
     if not states:
         return ()
-    return tuple(s for s in UnitState if s in states)
+    return tuple(s for s in UNIT_STATES if s in states)

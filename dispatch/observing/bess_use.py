@@ -13,6 +13,7 @@ from dispatch.state import ObserverMemory
 from ems.assets import BessParams
 from ems.condition import BessUse
 from ems.frozen import replace
+from ems.local_time import local_time
 from ems.telemetry import Snapshot
 from plant_models.rainflow import turned
 
@@ -83,7 +84,7 @@ def _after(params: BessParams, use: BessUse, p_kw: float, soc: float, hours: flo
 
 def of_today(uses: Mapping[str, BessUse], last: datetime, at: datetime, zone: ZoneInfo) -> dict[str, BessUse]:
     """Uses without what belongs to a local day or year that is over."""
-    then, now = last.astimezone(zone), at.astimezone(zone)
+    then, now = local_time(last, zone), local_time(at, zone)
     out = dict(uses)
     for b, use in uses.items():
         if then.year != now.year:

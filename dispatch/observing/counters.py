@@ -9,6 +9,7 @@ from dispatch.observing.feeder_use import feeder_use
 from dispatch.state import ObserverMemory
 from ems.condition import FeederUse
 from ems.frozen import replace
+from ems.local_time import local_time
 from ems.prices import DayPrices
 from ems.telemetry import Snapshot
 
@@ -22,7 +23,7 @@ def loads_seen(
 ) -> tuple[dict[str, FeederUse], dict[str, WorkSeen]]:
     """How much feeders were shed today, and what deferrable devices have done."""
     since_s = memory.passed_s(snapshot)
-    new_day = memory.day is not None and memory.day != snapshot.at.astimezone(layout.zone).date()
+    new_day = memory.day is not None and memory.day != local_time(snapshot.at, layout.zone).date()
     use = feeder_use(layout.feeders, memory, closed, since_s, new_day=new_day)
     return use, follow_work(layout, memory.work, feeder_kw, snapshot.at, snapshot.monotonic_s, since_s)
 

@@ -18,8 +18,9 @@ EPS_S = 1e-6
 
 def counted(params: GensetParams) -> bool:
     """Whether any limit of a genset looks back."""
-    looks_back = (params.rating, params.exercise, params.balance_per_h)
-    return any(x is not None for x in looks_back) or (params.low_load is not None and params.low_load.counted)
+    if params.rating is not None or params.exercise is not None or params.balance_per_h is not None:
+        return True
+    return params.low_load is not None and params.low_load.counted
 
 
 def keep_h(params: GensetParams) -> float:

@@ -26,7 +26,7 @@ def feeder_use(
     out = {}
     for f, params in feeders.items():
         limits = (params.sheds_per_day_max, params.shed_per_day_s_max, params.shed_stretch_s_max)
-        if all(x is None for x in limits):
+        if limits == (None, None, None):
             continue
         use = memory.feeder_use.get(f, FeederUse())
         today = FeederUse(stretch_s=use.stretch_s) if new_day else use

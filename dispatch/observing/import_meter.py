@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from dispatch.layout import Layout
 from dispatch.state import ObserverMemory
 from ems.frozen import replace
+from ems.local_time import local_time
 from ems.tariff import Tariff
 from ems.telemetry import Snapshot
 
@@ -43,7 +44,7 @@ def count_import(
                 energy_kwh, kvarh, elapsed_s = 0.0, 0.0, 0.0
     return replace(
         memory,
-        day=snapshot.at.astimezone(layout.zone).date(),
+        day=local_time(snapshot.at, layout.zone).date(),
         peak_import_kw=peak_kw,
         charge_peaks_kw=peaks_kw,
         month_import_kwh=month_kwh,

@@ -63,14 +63,15 @@ def check_balance(layout: Layout, before: BalanceSeen, snapshot: Snapshot) -> Ba
         return replace(
             before, closed_since_s=None, open_since_s=None, at_s=now_s, powers_kw=powers_kw, scaled={}
         )
+    open_kw = residual_kw(layout, powers_kw)
     tolerance_kw = TOLERANCE_RATIO * _through_kw(layout, powers_kw)
-    scaled = _scaled(layout, before.scaled, powers_kw, tolerance_kw, now_s)
+    scaled = _scaled(layout, before.scaled, powers_kw, open_kw, tolerance_kw, now_s)
     named = tuple(key for key, s in scaled.items() if s.proof(now_s, tolerance_kw))
     seen = replace(before, at_s=now_s, powers_kw=powers_kw, scaled=scaled)
-    if named and before.armed and abs(residual_kw(layout, powers_kw)) > tolerance_kw:
+    if named and before.armed and abs(open_kw) > tolerance_kw:
         times = before.times + (not before.suspect)
         return replace(seen, named=named, suspect=True, times=times, closed_since_s=None, open_since_s=now_s)
-    if abs(residual_kw(layout, powers_kw)) <= _tolerance_kw(layout, before, powers_kw, now_s):
+    if abs(open_kw) <= tolerance_kw + _skew_kw(before, powers_kw, now_s):
         since_s = now_s if before.closed_since_s is None else before.closed_since_s
         closed = now_s - since_s >= CLOSED_FOR_S
         believed = now_s - since_s >= _believed_after_s(before)
@@ -98,6 +99,7 @@ def _scaled(
     layout: Layout,
     before: Mapping[tuple[str, float], Scaled],
     powers_kw: Mapping[str, float],
+    open_kw: float,
     tolerance_kw: float,
     now_s: float,
 ) -> dict[tuple[str, float], Scaled]:
@@ -105,7 +107,6 @@ def _scaled(
 
     One begins at a look at which the balance is open; that it is closed while the reading is large ends it.
     """
-    open_kw = residual_kw(layout, powers_kw)
     begins = abs(open_kw) > tolerance_kw
     if not begins and not before:
         return {}
@@ -136,11 +137,11 @@ def residual_kw(layout: Layout, powers_kw: Mapping[str, float]) -> float:
     return fed_kw - load_kw
 
 
-def _tolerance_kw(layout: Layout, before: BalanceSeen, powers_kw: Mapping[str, float], now_s: float) -> float:
+def _skew_kw(before: BalanceSeen, powers_kw: Mapping[str, float], now_s: float) -> float:
+    """What readings that are not of one instant may be apart by."""
     elapsed_s = 0.0 if before.at_s is None else now_s - before.at_s
     moved_kw = max(abs(v - before.powers_kw.get(p, v)) for p, v in powers_kw.items())
-    skew_kw = moved_kw * SKEW_S / elapsed_s if elapsed_s > 0.0 else 0.0
-    return TOLERANCE_RATIO * _through_kw(layout, powers_kw) + skew_kw
+    return moved_kw * SKEW_S / elapsed_s if elapsed_s > 0.0 else 0.0
 
 
 def _through_kw(layout: Layout, powers_kw: Mapping[str, float]) -> float:

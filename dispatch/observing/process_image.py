@@ -54,7 +54,7 @@ class ProcessImage:
             known = self._readings.get(reading.point)
             if known is None or reading.arrived_s >= known.arrived_s:
                 checked = self._checked(reading)
-                judged = checked.is_good and reading.point in self._arrivals.points
+                judged = reading.point in self._arrivals.points and checked.is_good
                 self._readings[reading.point] = self._arrivals.judged(checked) if judged else checked
 
     def latch(self, at: datetime, monotonic_s: float, utc: UtcState = UtcState.VALID) -> Snapshot:
@@ -98,7 +98,7 @@ class ProcessImage:
         return still
 
     def _checked(self, reading: Reading) -> Reading:
-        if not reading.is_good or reading.value is None:
+        if reading.quality is not Quality.GOOD or reading.value is None:
             return reading
         value: object = reading.value  # whatever an adapter let through
         if not isinstance(value, NUMBER):

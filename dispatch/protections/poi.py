@@ -11,6 +11,7 @@ from dispatch.observing.condition import Observed
 from dispatch.observing.phases import Phases
 from dispatch.protections.balancing_memory import PoiCaps, PoiMemory
 from ems.frozen import replace
+from ems.local_time import local_time
 from ems.site import GridMode
 from ems.telemetry import Snapshot
 
@@ -31,9 +32,8 @@ def at_poi(
         memory.told_import_kw if c.import_cap_kw is None else c.import_cap_kw,
         memory.told_export_kw if c.export_cap_kw is None else c.export_cap_kw,
     )
-    local = snapshot.at.astimezone(layout.zone)
-    day_type = layout.site.tariff.day_type(local)
-    windows = [w for w in grid.caps if w.holds(local, day_type)]
+    local = local_time(snapshot.at, layout.zone)
+    windows = [w for w in grid.caps if w.holds(local, layout.site.tariff.day_type(local))]
     import_kw = _least(grid.p_import_kw_max, told[0], *(w.p_import_kw_max for w in windows))
     export_kw = _least(
         grid.p_export_kw_max, told[1], observed.export_kw_max, *(w.p_export_kw_max for w in windows)

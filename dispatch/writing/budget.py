@@ -16,6 +16,7 @@ from dispatch.vocabulary import Alarm, Decisions
 from dispatch.writing.budget_memory import BudgetMemory
 from ems.commands import Setpoint
 from ems.frozen import replace
+from ems.local_time import local_time
 from ems.telemetry import Snapshot
 
 Count = Callable[[str, datetime, datetime, int], int]
@@ -23,7 +24,7 @@ Count = Callable[[str, datetime, datetime, int], int]
 
 def spent_points(layout: Layout, memory: BudgetMemory, snapshot: Snapshot) -> frozenset[str]:
     """Points whose budget of this day is spent."""
-    if memory.day != snapshot.at.astimezone(layout.zone).date():
+    if memory.day != local_time(snapshot.at, layout.zone).date():
         return frozenset()
     return frozenset(p for p, n in memory.spent.items() if n >= layout.writes_per_day[p])
 

@@ -95,6 +95,9 @@ def _is_old(
     the newest would be a step for it.
     """
     slack = slack_of(layout, point)
+    newest_s, newest = sent[-1]
+    if newest_s < arrived_s and abs(newest - value) <= slack:
+        return False
     had = [v for at_s, v in sent if at_s < arrived_s]
     return abs(had[-1] - value) > slack and any(abs(v - value) <= slack for v in had) if had else False
 
@@ -108,6 +111,9 @@ def _ours(
 ) -> bool:
     """Whether a value read back is one of ours, or on its way from one to the next."""
     slack = slack_of(layout, point)
+    newest = sent[-1][1]
+    if newest - slack <= value <= newest + slack:
+        return True
     recent = [v for at_s, v in sent if at_s >= arrived_s - LAG_S]
     older = [v for at_s, v in sent if at_s < arrived_s - LAG_S]
     hull = recent + older[-1:]

@@ -100,8 +100,8 @@ def gate(
 
 def _may_hold(point: str, given: GateInput) -> float | None:
     """The lower limit a PV plant may hold where its read-back contradicts what it was sent."""
-    told = (given.ours.get(point), given.held.get(point) if point.endswith(".p_limit_kw") else None)
-    return min((kw for kw in told if kw is not None), default=None)
+    ours, held = given.ours.get(point), given.held.get(point) if point.endswith(".p_limit_kw") else None
+    return held if ours is None else ours if held is None else min(ours, held)
 
 
 def _ramp_start(s: Setpoint, last: Written) -> float | None:

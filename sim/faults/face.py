@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from ems.site import Site
@@ -35,7 +35,12 @@ class DeviceFace:
         self._world = world
         self.faults = [(f, e) for f, e in faults if e.tell or e.take or e.act]
         self.memories = [Memory() for _ in self.faults]
+        each = [(f, e, m) for (f, e), m in zip(self.faults, self.memories, strict=True)]
+        self._tells = [(f, e.tell, m) for f, e, m in each if e.tell is not None]
+        self._takes = [(f, e.take, m) for f, e, m in each if e.take is not None]
+        self._acts = [(f, e.act, m) for f, e, m in each if e.act is not None]
         self._beside = beside
+        self._beside_of = {p: p.partition(".")[0] for p in beside}  # asset of each point
         self.overrides: dict[str, float | None] = {}  # told instead of the truth; None: not told at all
 
     @property
@@ -60,13 +65,12 @@ class DeviceFace:
     def readings(self) -> Mapping[str, float]:
         """What the devices tell now."""
         now_s = self._world.now_s
-        active = [(f, e, m) for f, e, m in self._each() if e.tell is not None and f.holds(now_s)]
+        active = [(f, tell, m) for f, tell, m in self._tells if f.holds(now_s)]
         if not active and not self.overrides and not self._beside:
             return self._world.readings()
         told: Told = {**self._world.readings(), **self._told_beside()}
-        for fault, entry, memory in active:
-            assert entry.tell is not None
-            entry.tell(fault, memory, told, now_s)
+        for fault, tell, memory in active:
+            tell(fault, memory, told, now_s)
         for point, value in self.overrides.items():
             told.pop(point, None)
             if value is not None:
@@ -75,22 +79,24 @@ class DeviceFace:
 
     def _told_beside(self) -> Mapping[str, float]:
         silent = self._world.silent_assets() if self._beside else ()
-        return {p: v for p, v in self._beside.items() if p.partition(".")[0] not in silent}
+        if not silent:
+            return self._beside
+        return {p: v for p, v in self._beside.items() if self._beside_of[p] not in silent}
 
     def act(self) -> None:
         """What is done to the devices by others, before each cycle of the edge."""
         now_s = self._world.now_s
-        for fault, entry, memory in self._each():
-            if entry.act is not None and fault.holds(now_s):
-                entry.act(fault, memory, self._world, now_s)
+        for fault, act, memory in self._acts:
+            if fault.holds(now_s):
+                act(fault, memory, self._world, now_s)
 
     def write(self, point: str, value: float) -> WriteVerdict:
         """One write as it arrives at a device."""
         now_s = self._world.now_s
         taken = Taken(value=value)
-        for fault, entry, memory in self._each():
-            if entry.take is not None and fault.of(point) and fault.holds(now_s):
-                taken = entry.take(fault, memory, point, taken, now_s)
+        for fault, take, memory in self._takes:
+            if fault.holds(now_s) and fault.of(point):
+                taken = take(fault, memory, point, taken, now_s)
         if taken.value is None:
             return taken.verdict
         verdict = self._world.write(point, taken.value)
@@ -98,13 +104,9 @@ class DeviceFace:
 
     def remember(self, fault: Fault, memory: Memory) -> None:
         """Give one fault what it remembers."""
-        for f, _, m in self._each():
+        for (f, _), m in zip(self.faults, self.memories, strict=True):
             if f == fault:
                 m.update(memory)
-
-    def _each(self) -> Iterator[tuple[Fault, Entry, Memory]]:
-        for (fault, entry), memory in zip(self.faults, self.memories, strict=True):
-            yield fault, entry, memory
 
 
 # --- what a device tells ----------------------------------------------------------------------------------
