@@ -8,7 +8,7 @@ from dispatch.writing.sending import Sender
 from sim.faults import Fault
 from sim.rig import Rig, Row
 
-SHARED = ("setup", "state", "last")  # frozen
+SHARED = ("setup", "state", "last", "_seen")  # frozen
 
 
 def fork(rig: Rig, without: Fault) -> Rig:

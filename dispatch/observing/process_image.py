@@ -39,7 +39,6 @@ class ProcessImage:
         self._heartbeats = heartbeats
         self._arrivals = Arrivals({}, frozenset()) if arrivals is None else arrivals
         self._beats: dict[str, tuple[float | None, float]] = {}  # point -> value, since when [s]
-        self._latched: Snapshot | None = None  # since when nothing has arrived
 
     @classmethod
     def of(cls, layout: Layout) -> "ProcessImage":
@@ -50,7 +49,6 @@ class ProcessImage:
     def update(self, readings: Iterable[Reading]) -> None:
         """Take readings in. An older arrival never replaces a newer one; a bad one replaces a good one."""
         for reading in readings:
-            self._latched = None
             known = self._readings.get(reading.point)
             if known is None or reading.arrived_s >= known.arrived_s:
                 checked = self._checked(reading)
@@ -61,11 +59,7 @@ class ProcessImage:
         """What one tick sees. The door has checked finite and range before; it is checked again here.
 
         Stamps ahead of `at` are refused while the edge's own time may be relied on (`utc`), and not else.
-        Asked twice at the same moment, with nothing new in between, it is the same snapshot.
         """
-        known = self._latched
-        if known is not None and (known.at, known.monotonic_s, known.utc) == (at, monotonic_s, utc):
-            return known
         if utc is not UtcState.INVALID:
             self._refuse_ahead(at)
         out = {}
@@ -76,8 +70,7 @@ class ProcessImage:
         for heartbeat in self._heartbeats:
             if self._stands_still(heartbeat, out, monotonic_s):
                 out |= {p: _stale(out[p]) for p in heartbeat.points if p in out}
-        self._latched = Snapshot(at=at, monotonic_s=monotonic_s, readings=out, utc=utc)
-        return self._latched
+        return Snapshot(at=at, monotonic_s=monotonic_s, readings=out, utc=utc)
 
     def _refuse_ahead(self, at: datetime) -> None:
         for point in self._arrivals.stamped:
