@@ -27,6 +27,7 @@ EXEMPT = {
     "StandingLimit.value": "in the unit of its subject: kW, or that of the setpoint it names",
     "SunSpecRow.states": "values of the point whose row this is, by symbol",
     "PointMap.codes": "raw counts and what each stands for, in the unit of the point",
+    "Snapshot.good": "readings by point, each in the unit of its point",
     "Sample.value": "a stored reading, in the unit of the point that was asked for",
     **{f"Bucket.{n}": "stored readings, in the unit of the point asked for" for n in ("low", "mean", "high")},
     "UniformSeries.values": "a series of any quantity; who holds it says the unit",
