@@ -322,7 +322,7 @@ class Rig:
         return "\n".join([f"{len(found)} oracle violations:", *lines, *more])
 
     def digest(self) -> str:
-        """Hash over everything decided, written and true so far: equal for equal runs; where oracles are on."""
+        """Hash over everything decided, written and true so far: equal for equal runs; needs oracles on."""
         return self._hash.hexdigest()
 
     # ---- one tick -------------------------------------------------------------------------------
