@@ -81,7 +81,8 @@ def _edges_s(step_s: tuple[float, ...]) -> FloatArray:
 
 @lru_cache(maxsize=64)
 def _edges_listed(step_s: tuple[float, ...]) -> list[float]:
-    return _edges_s(step_s).tolist()
+    edges: list[float] = _edges_s(step_s).tolist()
+    return edges
 
 
 @lru_cache(maxsize=64)
