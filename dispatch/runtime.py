@@ -129,8 +129,7 @@ class EdgeRuntime:
         self.release: ReleaseWish | None = None  # a person's standing wish, authenticated
         self.alarm_actions: list[AlarmAction] = []  # what people asked since the last cycle, authenticated
         self.received: list[Received] = []  # what people and services asked since then, authenticated
-        self._keep = keep
-        self._alarms_s = -math.inf  # when the alarms were recorded last
+        self._keep, self._alarms_s = keep, -math.inf  # when the alarms were recorded last
         self.last: Decisions | None = None
         self._clock, self._io = clock, device_io
         self._plans, self._recorder = plans, recorder
