@@ -1,7 +1,6 @@
 """Collects readings as they arrive; `latch()` freezes them, and what is too old is STALE from then on."""
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -10,7 +9,7 @@ from dispatch.observing.arrivals import Arrivals
 from ems.frozen import replace
 from ems.telemetry import Quality, Reading, Snapshot, UtcState
 
-LARGEST = sys.float_info.max
+LARGEST = 1e30  # nothing in a plant is larger in any unit, and sums and squares of it are finite
 ANY = (-math.inf, math.inf)
 NUMBER = (int, float)
 

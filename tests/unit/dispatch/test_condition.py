@@ -305,6 +305,16 @@ def test_latch_only_fresh_finite_plausible_values_are_good(given, now_s, quality
     assert (shot.value("a.p_kw") is not None) == (quality is Quality.GOOD)
 
 
+@pytest.mark.parametrize("value", [1.8e308, -1e31, 10**400])
+def test_image_value_beyond_all_physics_is_no_number_for_a_tick(value):
+    """Two readings of 1e308 kW overflowed the sum of a plausibility check, and the tick failed with it."""
+    image = ProcessImage({}, {})
+    image.update([reading(value)])
+    assert image.latch(T0, 0.0).readings["a.p_kw"].quality is Quality.NOT_FINITE
+    image.update([reading(1e30)])
+    assert image.latch(T0, 0.0).value("a.p_kw") == 1e30
+
+
 def test_update_older_arrival_never_replaces_a_newer_one():
     image = ProcessImage({}, {})
     image.update([reading(2.0, arrived_s=2.0), reading(1.0, arrived_s=1.0)])

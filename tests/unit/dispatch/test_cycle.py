@@ -13,6 +13,7 @@ from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.controllers.rules import Rules
 from dispatch.controllers.rules_tou import RulesTou
 from dispatch.cycle import EdgeSetup, safe_commands, tick
+from dispatch.observing.process_image import LARGEST
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Context, Controller, ControlMemory, Source, Target, Targets, TickInput
 from ems.commands import Cause, Proposal
@@ -230,7 +231,7 @@ def _hostile_snapshot(values: dict[str, float | None], at_s: float) -> Snapshot:
     at = T0 + timedelta(seconds=at_s)
     made = {}
     for p, v in (BASE | values).items():
-        finite = v is not None and math.isfinite(v)
+        finite = v is not None and abs(v) <= LARGEST  # as the image lets through
         quality = Quality.GOOD if finite else Quality.NOT_FINITE
         made[p] = Reading(
             point=p, value=v if finite else None, quality=quality, source_time=at, arrived_s=at_s
