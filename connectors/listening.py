@@ -1,6 +1,8 @@
 """A thread that listens to a wire on which nobody is asked, and passes on no more than the edge can bear."""
 
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -8,6 +10,7 @@ from connectors.link import LinkError
 from ems.clock import wall_s
 
 STEP_S = 0.1
+SO_TIMESTAMPNS = 35  # socket(7): the kernel stamps each frame as it comes
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
@@ -22,6 +25,14 @@ class Wire(Protocol[T_co]):
     def close(self) -> None:
         """End to listen."""
         ...
+
+
+def waited_s(stamp: bytes) -> float:
+    """How long a frame has waited in the kernel, by its stamp [s]; 0 where the clock was set back since."""
+    if len(stamp) < 16:
+        return 0.0
+    seconds, nanoseconds = struct.unpack("qq", stamp[:16])
+    return max(0.0, 1e-9 * (time.time_ns() - 1_000_000_000 * int(seconds) - int(nanoseconds)))
 
 
 class Listener(Generic[T]):

@@ -11,14 +11,14 @@ import fcntl
 import select
 import socket
 import struct
-import time
 from collections.abc import Iterable, Iterator
 
 from connectors.iec61850.goose_frame import ETHERTYPE, FRAME_MAX, TAGS
 from connectors.link import LinkError
+from connectors.listening import SO_TIMESTAMPNS, waited_s
 
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_STATISTICS, MULTICAST, ALL_MULTICAST = 263, 1, 6, 0, 2
-SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35
+SO_ATTACH_FILTER = 26
 SIOCGIFFLAGS, IS_UP, IS_RUNNING = 0x8913, 0x1, 0x40
 BUFFER_BYTES = 262144  # kept by the kernel; the rest of a flood is dropped
 BATCH = 64  # frames between two looks at whether to end
@@ -122,13 +122,8 @@ class Wire:
 
 
 def _age_s(more: list[tuple[int, int, bytes]]) -> float:
-    """How long a frame has waited in the kernel [s]; 0 where the clock was set back meanwhile."""
-    for level, kind, data in more:
-        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) >= 16:
-            seconds, nanoseconds = struct.unpack("qq", data[:16])
-            came_ns = 1_000_000_000 * int(seconds) + int(nanoseconds)
-            return max(0.0, 1e-9 * (time.time_ns() - came_ns))
-    return 0.0
+    stamps = (data for level, kind, data in more if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS))
+    return next(map(waited_s, stamps), 0.0)
 
 
 def _filter(made: socket.socket, app_ids: list[int]) -> None:

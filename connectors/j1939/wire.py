@@ -12,16 +12,16 @@ import select
 import socket
 import struct
 import termios
-import time
 import tty
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from connectors.link import LinkError
+from connectors.listening import SO_TIMESTAMPNS, waited_s
 from ems.j1939 import BITRATES, Can
 
 Frame = tuple[int, bytes]  # 29-bit identifier, data
-SO_TIMESTAMPNS, SO_RXQ_OVFL = 35, 40
+SO_RXQ_OVFL = 40
 BUFFER_BYTES, BATCH = 262144, 64
 EXTENDED, REMOTE, ERROR, NUMBER = 0x80000000, 0x40000000, 0x20000000, 0x1FFFFFFF
 LINE_MAX, READ_BYTES = 64, 4096  # bytes of a line; of one read
@@ -182,10 +182,8 @@ class SocketCan:
     def _age_s(self, more: list[tuple[int, int, bytes]]) -> float:
         age_s = 0.0
         for _, kind, data in more:
-            if kind == SO_TIMESTAMPNS and len(data) >= 16:
-                seconds, nanoseconds = struct.unpack("qq", data[:16])
-                came_ns = 1_000_000_000 * int(seconds) + int(nanoseconds)
-                age_s = max(0.0, 1e-9 * (time.time_ns() - came_ns))
+            if kind == SO_TIMESTAMPNS:
+                age_s = waited_s(data)
             elif kind == SO_RXQ_OVFL and len(data) >= 4:
                 self.dropped = int(struct.unpack("I", data[:4])[0])  # since it was opened
         return age_s
