@@ -284,20 +284,32 @@ class _Filter:
         return self._layouts[keys]
 
     def _numbers(self, m: Missed) -> str:
+        """What could give in the worst step: power, and what batteries of the plan hold then."""
         if m.worst is None:
             return ""
         p, t, site = self._ground.layout.problem, m.worst, self._ground.posed.site
-        sources = {
-            "PV": float(p.pv_kw[:, t].sum()),
-            "batteries": float(sum(b.p_discharge_kw[t] for b in p.bess)),
-            "gensets": float(sum(g.p_rated_kw for i, g in enumerate(site.gensets) if p.gensets[i].available)),
-            "grid": float(p.import_cap_kw[t]),
-        }  # fmt: skip
-        return (
-            f" (load {kw(float(p.load_kw[:, t].sum()))}; at most "
-            + ", ".join(f"{name} {kw(x)}" for name, x in sources.items())
-            + ")"
-        )
+        sources = [f"PV {kw(float(p.pv_kw[:, t].sum()))}"]
+        if site.bess:
+            power = kw(float(sum(b.p_discharge_kw[t] for b in p.bess)))
+            sources.append(f"batteries {power}, which hold {self._usable_kwh(t):.0f} kWh at its start")
+        sources.append(f"gensets {kw(sum(_genset_kw(p, i, t) for i in range(len(site.gensets))))}")
+        sources.append(f"grid {kw(float(p.import_cap_kw[t]))}")
+        return f" (load {kw(float(p.load_kw[:, t].sum()))}; at most {', '.join(sources)})"
+
+    def _usable_kwh(self, t: int) -> float:
+        """Stored above the lower edge of the window at the start of a step of the plan."""
+        p = self._ground.layout.problem
+        stored = self._ground.layout.compiled.values(self._ground.fitted)["stored_kwh"]
+        before = [x.stored_kwh for x in p.bess] if t == 0 else stored[:, t - 1]
+        floor = [b.battery.soc_min * b.battery.energy_kwh for b in p.site.bess]
+        return float(sum(max(0.0, e - low) for e, low in zip(before, floor, strict=True)))
+
+
+def _genset_kw(p: PlanningProblem, i: int, t: int) -> float:
+    """Rating of a genset that can be on load in a step: there, started in time and not in maintenance."""
+    start, end_h = p.gensets[i], float(p.grid.offset_s[t + 1]) / 3600.0
+    blocked = any(start.blocked) and start.blocked[t]
+    return p.site.gensets[i].p_rated_kw if start.available and not blocked and start.ready_h < end_h else 0.0
 
 
 def _told(kept: list[Change], minimal: bool) -> str:
@@ -305,7 +317,11 @@ def _told(kept: list[Change], minimal: bool) -> str:
         return "it is missed whatever limit is lifted"
     words = "; ".join(f"{c.key} ({c.words})" for c in kept)
     if len(kept) == 1:
-        return f"avoided by lifting {words} alone" if minimal else f"perhaps avoided by lifting {words}"
+        return (
+            f"avoided, cost aside, by lifting {words} alone"
+            if minimal
+            else f"perhaps avoided by lifting {words}"
+        )
     if minimal:
-        return f"limits in conflict, lifting any one of them ends it: {words}"
+        return f"limits in conflict; cost aside, lifting any one of them ends it: {words}"
     return f"limits in conflict, not shown to be the fewest: {words}"

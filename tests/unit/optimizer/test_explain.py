@@ -98,6 +98,18 @@ def test_explain_import_cap_binds_the_cap_is_the_reason_and_has_its_worth():
     assert "load is not served, 5.0 kWh" in e.conflicts[0].sentence
 
 
+def test_explain_conflict_says_what_the_battery_still_holds_where_power_is_not_what_is_short():
+    """10 kWh of which the first hour takes 6: the second hour's 8 kW are within its power, not its energy."""
+    pose = Pose(site=small_site(bess=[ideal_bess()], feeders=[LOAD]), load_kw={"load": [0.0, 6.0, 8.0, 0.0]},
+                outages=(outage(1, 2),), soc=1.0)  # fmt: skip
+    _, e = explained(pose)
+    short = e.conflicts[0]
+    assert "load is not served, 4.0 kWh" in short.sentence
+    assert "bess.bess1.battery.energy_kwh" in short.keys
+    assert "batteries 10 kW, which hold 4 kWh at its start, gensets 0.0 kW, grid 0.0 kW" in short.sentence
+    assert "cost aside" in short.sentence
+
+
 def test_explain_pv_beyond_load_curtailed_for_the_export_cap():
     site = small_site(pv=[builders.site().pv[0]], feeders=[LOAD])
     pose = Pose(site=site, load_kw={"load": 20.0}, pv_kw={site.pv[0].id: 50.0}, export_per_kwh=0.05, steps=2)
@@ -213,6 +225,7 @@ def test_explain_genset_off_for_its_maintenance_says_what_running_would_save():
     assert "; bound by its maintenance Mon 03:00 to 07:00; " in off.sentence
     assert off.code is ReasonCode.LIMIT
     assert [(r.key, r.at_least) for r in off.reasons] == [("maintenance[0]", True)]
+    assert "gensets 0.0 kW" in e.conflicts[0].sentence
     assert off.reasons[0].saving_cost == pytest.approx(80.0 * 19.0, abs=0.05)
 
 
