@@ -2,6 +2,7 @@
 
 import gc
 import json
+import platform
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,7 @@ Settled = Callable[[], frozenset[str]]
 EVERY_PAIR = frozenset(f"{name}|{mode}" for name in CATALOGUE for mode in GridMode)
 LOOK_S = 0.5
 FILE = "episodes.jsonl"
+PYTHON = ".".join(platform.python_version_tuple()[:2])
 GARBAGE = (50_000, 20, 100)  # a tick makes many objects and hardly a cycle of them: a quarter of the time
 
 
@@ -212,7 +214,8 @@ def _interrupts() -> Iterator[_Stop]:
 def _store(out: Path, options: EpisodeOptions, result: EpisodeResult) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with (out / FILE).open("a") as file:
-        file.write(json.dumps({"options": asdict(options), "result": asdict(result)}) + "\n")
+        row = {"python": PYTHON, "options": asdict(options), "result": asdict(result)}
+        file.write(json.dumps(row) + "\n")
 
 
 def _stored(out: Path, options: EpisodeOptions, resume: bool) -> dict[int, EpisodeResult]:
@@ -220,7 +223,8 @@ def _stored(out: Path, options: EpisodeOptions, resume: bool) -> dict[int, Episo
 
     Raises
     ------
-    DataError : the folder holds episodes of other options, or some while resuming was not asked for.
+    DataError : the folder holds episodes of other options or another Python, or some while resuming was not
+        asked for.
     """
     path = out / FILE
     if not path.is_file():
@@ -233,6 +237,11 @@ def _stored(out: Path, options: EpisodeOptions, resume: bool) -> dict[int, Episo
         row = json.loads(line)
         if row["options"] != asked:
             raise DataError(f"{path} holds episodes of {row['options']}, asked for {asked}")
+        if (python := row.get("python", "unknown")) != PYTHON:
+            raise DataError(
+                f"{path} holds episodes of Python {python}; allowed: those of {PYTHON}, which runs now: "
+                "another may add floats up more exactly, and the hashes of its logs differ"
+            )
         found = EpisodeResult(**row["result"])
         found.violations = [(float(t_s), oracle, what) for t_s, oracle, what in found.violations]
         results[found.seed] = found

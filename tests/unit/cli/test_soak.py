@@ -89,6 +89,17 @@ def test_soak_again_compares_stored_logs(tmp_path: Path, capsys: pytest.CaptureF
     assert main([*asked, "--again", "2"]) == 2
 
 
+def test_soak_again_on_another_python_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Its sums differ in the last bit, so would every hash: nobody is sent after a fault that is none."""
+    assert main([*SHORT, "--episodes", "1", "--out", str(tmp_path)]) == 0
+    stored = tmp_path / "episodes.jsonl"
+    row = json.loads(stored.read_text())
+    row["python"] = "3.99"
+    stored.write_text(json.dumps(row) + "\n")
+    assert main([*SHORT, "--out", str(tmp_path), "--again", "1"]) == 2
+    assert "episodes of Python 3.99" in capsys.readouterr().err
+
+
 def test_soak_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main([*SHORT, "--faults", "gremlins"])
