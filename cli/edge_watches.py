@@ -4,6 +4,7 @@ servers, the long-term store, inputs.
 
 from cli.edge_people import People
 from cli.edge_records import faulty, from_elsewhere, served, trouble, unkept, untold, unwritten
+from cli.edge_threads import EndedThreads
 from cli.process_config import ProcessConfig
 from connectors.field import FieldIO
 from connectors.historian.archive.watch import ArchiveWatch, Tell
@@ -21,6 +22,7 @@ class Watches:
 
     def __init__(self, config: ProcessConfig, site: Site, clock: Clock, event: Tell) -> None:
         live = config.keeper_port is None
+        self._ended = EndedThreads()
         self._links = TelemetryWatch(site.links if live else (), config.telemetry, now=clock.now)
         servers = [s.id for s in site.modbus_servers] + [s.id for s in site.opcua_servers]
         self._servers = NorthboundWatch(servers if live else (), config.northbound, now=clock.now)
@@ -30,8 +32,9 @@ class Watches:
         self.prices.start()
 
     def beside(self, recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
-        """Alarms of what lies beside: disk, desks, certificates, faults, links, servers, past, inputs."""
+        """Alarms of threads, disk, desks, certificates, device faults, links, servers, past and inputs."""
         return (
+            *self._ended.alarms,
             *unwritten(recorder.trouble, standing_kept=not people.unwritten),
             *trouble(people.failing(), io.expiring()),
             *faulty(io.faults()),
@@ -45,3 +48,4 @@ class Watches:
         """Look no more."""
         for watch in (self._links, self._servers, self._archive, self._inputs, self.prices):
             watch.close()
+        self._ended.close()
