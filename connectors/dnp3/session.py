@@ -1,0 +1,234 @@
+"""One DNP3 connection: one request in flight, its answer of one or more fragments checked, nothing repeated.
+
+Source: IEEE 1815-2012, clauses 4 (application layer), 8, 9, and 13 (over TCP: the link confirms nothing).
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from connectors.dnp3 import frame as link
+from connectors.dnp3.objects import MalformedObjects, Told, told_by
+from connectors.dnp3.segments import Assembler, MalformedSegment, Segmenter
+from connectors.link import LinkError, NotSent
+from ems.clock import wall_s
+
+FIR, FIN, CON, UNS, NUMBER = 0x80, 0x40, 0x20, 0x10, 0x0F
+CONFIRM, READ, WRITE, SELECT, OPERATE, DIRECT_OPERATE = 0, 1, 2, 3, 4, 5
+DISABLE_UNSOLICITED, RECORD_TIME, RESPONSE, UNSOLICITED = 21, 24, 129, 130
+FRAGMENTS_MAX = 64  # of one answer
+UNASKED_MAX = 400  # frames in a second that nobody asked for
+
+CLASS_EVENTS, NEED_TIME, LOCAL, TROUBLE, RESTART = 0x0E, 0x10, 0x20, 0x40, 0x80  # IIN1
+NO_FUNCTION, NO_OBJECT, BAD_PARAMETER, OVERFLOW = 0x0100, 0x0200, 0x0400, 0x0800  # IIN2, above it
+EXECUTING, CORRUPT = 0x1000, 0x2000
+REFUSALS = {
+    NO_FUNCTION: "function not supported (IIN2.0)",
+    NO_OBJECT: "object unknown (IIN2.1)",
+    BAD_PARAMETER: "parameter error (IIN2.2)",
+    EXECUTING: "already executing (IIN2.4)",
+}
+FAULTS = {TROUBLE: "device trouble (IIN1.6)", CORRUPT: "configuration corrupt (IIN2.5)"}
+
+
+def refusal(indications: int) -> str:
+    """Why the outstation did not do what was asked; "": it did."""
+    return ", ".join(text for bit, text in REFUSALS.items() if indications & bit)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer."""
+
+    indications: int  # IIN1, and IIN2 above it; of all fragments
+    told: tuple[Told, ...]  # with `decode`
+    objects: bytes  # as they came
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An answer that is coming."""
+
+    number: int  # of its next fragment
+    decode: bool
+    whole: "asyncio.Future[Answer]"
+    fragments: int = 0
+    indications: int = 0
+    told: list[Told] = field(default_factory=list)
+    objects: list[bytes] = field(default_factory=list)
+
+
+OnUnsolicited = Callable[[list[Told], int], None]
+Ask = Callable[[int, bytes], Coroutine[None, None, Answer]]
+
+
+class Session(asyncio.Protocol):
+    """One connection. Whatever is not the right answer in time ends it, so that nothing late is ever matched.
+
+    Parameters
+    ----------
+    master, outstation : link addresses, ours and the one that is spoken to.
+    timeout_s : deadline of a request with its whole answer, wall time [s].
+    number : of the last request of the connection before, whose late answer a gateway may still pass on.
+    heard : told what comes unsolicited, and its indications.
+    """
+
+    def __init__(
+        self, *, master: int, outstation: int, timeout_s: float, number: int, heard: OnUnsolicited
+    ) -> None:
+        self._master, self._outstation = master, outstation
+        self._timeout_s, self._heard = timeout_s, heard
+        self.number = number
+        self.broken = "not connected"  # "": it is connected
+        self.others = 0  # frames of or to somebody else, and answers of the link
+        self.unsolicited = 0  # fragments
+        self._transport: asyncio.Transport | None = None
+        self._turn = asyncio.Lock()
+        self._deframer, self._assembler, self._segmenter = link.Deframer(), Assembler(), Segmenter()
+        self._waiting: _Waiting | None = None
+        self._unasked, self._unasked_s = 0, -math.inf
+
+    async def ask(self, function: int, objects: bytes, *, decode: bool = False) -> Answer:
+        """Send a request and wait for its answer. Raises NotSent and LinkError."""
+        async with self._turn:
+            return await self._exchange(function, objects, decode)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[Ask]:
+        """Requests with none of another task between them."""
+        async with self._turn:
+            yield self._exchange
+
+    async def _exchange(self, function: int, objects: bytes, decode: bool = False) -> Answer:
+        if self.broken:
+            raise NotSent(self.broken)
+        self.number = (self.number + 1) & NUMBER
+        waiting = _Waiting(self.number, decode, asyncio.get_running_loop().create_future())
+        self._waiting = waiting
+        try:
+            self._send(bytes([FIR | FIN | self.number, function]) + objects)
+            async with asyncio.timeout(self._timeout_s):
+                return await waiting.whole
+        except TimeoutError:
+            self.drop(f"no answer in {self._timeout_s:g} s")
+            raise LinkError(self.broken) from None
+        except asyncio.CancelledError:
+            self.drop("request cancelled")
+            raise
+        finally:
+            if not waiting.whole.cancel() and not waiting.whole.cancelled():
+                waiting.whole.exception()  # it came while nobody waited any more
+            self._waiting = None
+
+    def drop(self, reason: str) -> None:
+        """End the connection now, unsent bytes included; a request in flight ends with `reason`."""
+        self.broken = self.broken or reason
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+        if self._waiting is not None and not self._waiting.whole.done():
+            self._waiting.whole.set_exception(LinkError(self.broken))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport, self.broken = transport, ""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.drop("connection lost")
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for one in self._deframer.feed(data):
+                self._frame(one)
+                if self.broken:
+                    return
+        except (link.MalformedFrame, MalformedSegment, MalformedObjects, LinkError) as error:
+            self.drop(str(error))
+
+    def _frame(self, one: link.Frame) -> None:
+        mine = (one.destination, one.source) == (self._master, self._outstation)
+        if not mine or one.control & link.FROM_MASTER or not one.is_primary:
+            self.others += 1
+            self._not_asked_for()
+            return
+        match one.function:
+            case link.DATA:
+                if (fragment := self._assembler.add(one.data)) is not None:
+                    self._take(fragment)
+            case link.LINK_STATUS:
+                self._not_asked_for()
+                self._answer_link(link.STATUS_OF_LINK)
+            case link.RESET_LINK | link.TEST_LINK:
+                self._not_asked_for()
+                self._answer_link(link.ACK)
+            case link.CONFIRMED_DATA:
+                raise LinkError("it wants frames confirmed by the link: not over TCP; switch that off there")
+            case other:
+                raise LinkError(f"a frame with the link function {other}")
+
+    def _not_asked_for(self) -> None:
+        """Raises LinkError where too much comes."""
+        now_s = wall_s()
+        if now_s - self._unasked_s >= 1.0:
+            self._unasked, self._unasked_s = 0, now_s
+        self._unasked += 1
+        if self._unasked > UNASKED_MAX:
+            raise LinkError(f"more than {UNASKED_MAX} frames in a second that nobody asked for")
+
+    def _take(self, fragment: bytes) -> None:
+        """One fragment. Raises LinkError and MalformedObjects."""
+        if len(fragment) < 4:
+            raise LinkError(f"a fragment of {len(fragment)} bytes")
+        control, function = fragment[0], fragment[1]
+        indications = int.from_bytes(fragment[2:4], "little")
+        if function == UNSOLICITED:
+            self._not_asked_for()
+            if control & (FIR | FIN | UNS) != FIR | FIN | UNS:
+                raise LinkError("an unsolicited response in parts")
+            told = list(told_by(fragment[4:]))
+            self.unsolicited += 1
+            self._heard(told, indications)
+            if control & CON:
+                self._send(bytes([FIR | FIN | UNS | control & NUMBER, CONFIRM]))
+            return
+        if function != RESPONSE or control & UNS:
+            raise LinkError(f"function {function}, where a response was to come")
+        self._part(control, indications, fragment[4:])
+
+    def _part(self, control: int, indications: int, objects: bytes) -> None:
+        waiting = self._waiting
+        if waiting is None or waiting.whole.done():
+            raise LinkError("an answer to nothing that was asked")
+        if control & NUMBER != waiting.number:
+            raise LinkError(f"an answer to request {control & NUMBER}, and {waiting.number} was asked")
+        if bool(control & FIR) is not (waiting.fragments == 0):
+            raise LinkError("fragments of an answer out of order")
+        waiting.fragments += 1
+        if waiting.fragments > FRAGMENTS_MAX:
+            raise LinkError(f"an answer of more than {FRAGMENTS_MAX} fragments")
+        if waiting.decode:
+            waiting.told += told_by(objects)
+        waiting.indications |= indications
+        waiting.objects.append(objects)
+        waiting.number = (waiting.number + 1) & NUMBER
+        if control & CON:
+            self._send(bytes([FIR | FIN | control & NUMBER, CONFIRM]))
+        if control & FIN:
+            self.number = control & NUMBER
+            whole = Answer(waiting.indications, tuple(waiting.told), b"".join(waiting.objects))
+            waiting.whole.set_result(whole)
+
+    def _answer_link(self, function: int) -> None:
+        assert self._transport is not None, "frames come over a connection"
+        self._transport.write(link.encode(link.FROM_MASTER | function, self._outstation, self._master))
+
+    def _send(self, fragment: bytes) -> None:
+        assert self._transport is not None, "the caller has looked"
+        self._transport.write(b"".join(self._frames(fragment)))
+
+    def _frames(self, fragment: bytes) -> Iterator[bytes]:
+        control = link.FROM_MASTER | link.PRIMARY | link.DATA
+        for segment in self._segmenter.cut(fragment):
+            yield link.encode(control, self._outstation, self._master, segment)
