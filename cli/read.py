@@ -114,6 +114,8 @@ def _shown(connection: "Connection", readings: Mapping[str, "Reading"], io: "Fie
     where = where if connection.goose is None else connection.goose.interface
     if connection.can is not None:
         where = f"{connection.can.where} source {connection.can.source}"
+    if connection.dnp3 is not None:
+        where = f"{where} outstation {connection.dnp3.outstation}"
     unit = f" unit {connection.unit_id}" if connection.protocol.family in ("modbus", "sunspec") else ""
     reason = io.links()[connection.id]["reason"]
     yield f"{connection.id}: {connection.protocol} {where}{unit}{f', {reason}' if reason else ''}"

@@ -132,6 +132,8 @@ def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
         at, how = _sunspec_place(p), f"function 16{': reversion, value, mode, enable' if enabled else ''}"
     if c.protocol is Protocol.IEC_61850:
         how = "Operate" if p.address.endswith("[CO]") else "Write"
+    if c.dnp3 is not None:
+        how = "select, operate" if c.dnp3.operate == "select" else "direct operate"
     if c.protocol.is_modbus:
         at = f"{p.table} {p.address} ({REFERENCE[p.table] + codec.address})"
         order = f", {p.byte_order}/{p.word_order}" if (p.byte_order, p.word_order) != ("big", "big") else ""
@@ -162,6 +164,8 @@ def _where(c: Connection) -> str:
         speed = f", {c.can.bitrate} bit/s" if c.can.serial else ""
         named = "" if c.can.name is None else f", NAME {c.can.name:#018x}"
         return f"{c.can.where}{speed}, source {c.can.source}{named}"
+    if c.dnp3 is not None:
+        return f"{c.host}:{c.port}, outstation {c.dnp3.outstation}, master {c.dnp3.master}"
     unit = f", unit {c.unit_id}" if c.protocol.wire.is_modbus else ""
     return f"{c.host}:{c.port}{c.endpoint}{unit}"
 
@@ -199,6 +203,8 @@ def _protection(c: Connection) -> str:
         return _of_broker(c.mqtt)
     if c.protocol is Protocol.IEC_61850:
         return "none: plain MMS has none; keep its network apart"
+    if c.dnp3 is not None:
+        return "none: plain DNP3 has none; keep its network apart"
     if c.goose is not None:
         return "none: GOOSE has none here; keep its network apart"
     if c.can is not None:
@@ -227,6 +233,13 @@ def _stamp(c: Connection) -> str:
     if c.protocol is Protocol.IEC_61850:
         told = "told by reports, else polled" if c.reports is not None else "polled"
         return f"`t` of its data object while its clock is synchronised, {told}; ages by its arrival"
+    if c.dnp3 is not None:
+        every = (
+            "each poll" if c.dnp3.integrity_s is None else f"every {c.dnp3.integrity_s:g} s, events between"
+        )
+        return (
+            f"that of the last event while its clock is set; everything read at {every}; ages by its arrival"
+        )
     if c.goose is not None:
         return "`t` of the change while its clock is synchronised; told, ends with its timeAllowedToLive"
     if c.can is not None:

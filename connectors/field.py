@@ -12,6 +12,7 @@ import structlog
 
 from connectors import tls
 from connectors.device import Device, Health, OnEvent
+from connectors.dnp3.client import Dnp3Link
 from connectors.expiry import EXPIRY_DAYS, ending
 from connectors.identity import Told
 from connectors.j1939.link import J1939Link
@@ -350,6 +351,8 @@ def _link(
             return ModbusLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.OPC_UA:
             return OpcUaLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
+        case Protocol.DNP3:
+            return Dnp3Link(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.MQTT:
             assert connection.mqtt is not None, "the site schema gives every MQTT connection its broker"
             return MqttLink(

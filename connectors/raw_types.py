@@ -1,4 +1,4 @@
-"""Data types on the wire: Modbus registers, OPC UA variants, MQTT values, attributes of IEC 61850."""
+"""Data types on the wire: Modbus registers, OPC UA variants, MQTT values, objects of IEC 61850 and DNP3."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -108,6 +108,19 @@ IEC_61850_TYPES: dict[str, RawType] = {  # basic types of IEC 61850-7-2; an enum
 J1939_TYPES: dict[str, RawType] = {  # above the largest there is no value: not available, error, reserved
     name: RawType(name=name, kind=Kind.INTEGER, raw_min=0, raw_max=most) for name, most in COUNT_MAX.items()
 }
+DNP3_TYPES: dict[str, RawType] = {
+    t.name: t
+    for t in (
+        RawType(name="bit", kind=Kind.BOOLEAN, raw_min=0, raw_max=1),
+        _integer("bits2", 2, False),
+        _integer("u16", 16, False),
+        _integer("u32", 32, False),
+        _integer("s16", 16, True),
+        _integer("s32", 32, True),
+        _float("f32", 32),
+        _float("f64", 64),
+    )
+}
 FAMILIES = {
     "modbus": MODBUS_TYPES,
     "sunspec": SUNSPEC_TYPES,
@@ -116,6 +129,7 @@ FAMILIES = {
     "iec61850": IEC_61850_TYPES,
     "goose": IEC_61850_TYPES,
     "j1939": J1939_TYPES,
+    "dnp3": DNP3_TYPES,
 }
 
 

@@ -16,6 +16,7 @@ from ems.assets import (
 )
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
+from ems.dnp3 import Dnp3
 from ems.goose import Goose
 from ems.inputs import InputParams
 from ems.j1939 import Can
@@ -258,6 +259,7 @@ class Protocol(StrEnum):
     OPC_UA = "opc_ua"
     J1939 = "j1939"  # on a CAN bus, listened to; never sent
     MQTT = "mqtt"  # told by a broker; never written to
+    DNP3 = "dnp3"  # IEEE 1815 over TCP
     IEC_61850 = "iec61850"  # MMS over TCP
     GOOSE = "goose"  # of IEC 61850, listened to on an Ethernet interface; never sent
     SUNSPEC = "sunspec"  # registers found by the device's chain of models, over Modbus TCP
@@ -367,7 +369,8 @@ class PointMap:
     value = raw * scale * sign + offset. Modbus: `address` is the zero-based register as a number in text,
     `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI; MQTT: `address` is
     the topic and `payload` says where in a message the value is; SunSpec: `address` is model and point;
-    IEC 61850, GOOSE: `address` is the reference with its functional constraint; J1939: PGN and byte.
+    IEC 61850, GOOSE: `address` is the reference with its functional constraint; J1939: PGN and byte; DNP3:
+    group and index.
     """
 
     point: str  # `<asset>.<name>`
@@ -487,4 +490,5 @@ class Connection:
     reports: MmsReports | None = None  # IEC 61850; None: everything is polled
     goose: Goose | None = None
     can: Can | None = None
+    dnp3: Dnp3 | None = None
     family: str = ""  # device family that its map is of; empty: a map of the site's own

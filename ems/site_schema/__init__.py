@@ -15,6 +15,7 @@ from ems.site_schema.build import build_site
 from ems.site_schema.build_wire import connections
 from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_control import check_control
+from ems.site_schema.checks_dnp3 import check_dnp3
 from ems.site_schema.checks_family import check_family_file, check_silence, load_families
 from ems.site_schema.checks_goose import check_goose
 from ems.site_schema.checks_identity import check_identity
@@ -74,6 +75,7 @@ def load_site(path: Path | str) -> Site:
     check_silence(draft)
     check_opcua(draft)
     check_iec61850(draft)
+    check_dnp3(draft)
     check_goose(draft)
     check_j1939(draft)
     check_mqtt(draft)
@@ -112,7 +114,8 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
     if not mine:
         draft.add(("connections",), "no connection", "at least one device")
     check_wire(draft, whole=False)
-    for check in (check_identity, check_opcua, check_iec61850, check_goose, check_j1939, check_mqtt):
+    wires = (check_opcua, check_iec61850, check_dnp3, check_goose, check_j1939, check_mqtt)
+    for check in (check_identity, *wires):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))
     draft.points = [p for p in draft.points if p.connection_id in mine]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ems.errors import BadValue
 from ems.site import IdentityField, Protocol
+from ems.site_schema.checks_dnp3 import dnp3_identity
 from ems.site_schema.checks_iec61850 import identity_reference
 from ems.site_schema.checks_sunspec import sunspec_identity
 from ems.site_schema.draft import Draft, PlacedPoint
@@ -54,7 +55,7 @@ def identity_fields(draft: Draft, connection_id: str, form: ConnectionForm) -> t
 
 def built_identity(form: MapForm, protocol: Protocol, serial_number: str | None) -> Iterator[IdentityField]:
     """The identity block of a map; the serial number is told by the connection, where it is."""
-    usual = {"modbus": "holding", "iec61850": "attribute"}.get(protocol.family, "node")
+    usual = {"modbus": "holding", "iec61850": "attribute", "dnp3": "object"}.get(protocol.family, "node")
     for name, field in form.identity.items():
         order, words = field.byte_order, field.word_order
         yield IdentityField(
@@ -93,7 +94,7 @@ def unlike_node(address: object) -> str | None:
 def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
     """One line of an identity block, noted in the document of its map."""
     loc, doc, protocol = ("identity", name), placed.document, placed.connection.protocol
-    kinds = {"modbus": _REGISTERS, "iec61850": ()}.get(protocol.family, _NODES)
+    kinds = {"modbus": _REGISTERS, "iec61850": (), "dnp3": ()}.get(protocol.family, _NODES)
     known = ("string", *kinds)
     if form.type not in known:
         doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}")
@@ -107,6 +108,8 @@ def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
             doc.add((*loc, "address"), _shown(form.address), NODE_FORMS, why or "")
     elif protocol is Protocol.IEC_61850:
         identity_reference(placed, loc, form)
+    elif protocol is Protocol.DNP3:
+        dnp3_identity(placed, loc, form)
     else:
         _registers(placed, loc, form)
     if name == "serial" and form.expect is not None:

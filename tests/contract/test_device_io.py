@@ -12,6 +12,7 @@ from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
+from tests.contract.dnp3_plant import DnpPlant
 from tests.contract.libiec_plant import LibIecPlant
 from tests.contract.node_plant import NodeUaPlant
 from tests.contract.plants import START, ModbusPlant, OpcUaPlant, Plant, RtuTcpPlant, command, reset, site_of
@@ -62,8 +63,18 @@ class Rig:
         SunSpecRtuPlant,
         pytest.param(NodeUaPlant, marks=pytest.mark.needs_server),
         pytest.param(LibIecPlant, marks=pytest.mark.needs_server),
+        pytest.param(DnpPlant, marks=pytest.mark.needs_server),
     ],
-    ids=["modbus", "rtu_tcp", "opc_ua", "sunspec", "sunspec_rtu_tcp", "node_opcua_protected", "libiec61850"],
+    ids=[
+        "modbus",
+        "rtu_tcp",
+        "opc_ua",
+        "sunspec",
+        "sunspec_rtu_tcp",
+        "node_opcua_protected",
+        "libiec61850",
+        "opendnp3",
+    ],
 )
 async def plant(request) -> AsyncIterator[Plant]:
     """A running plant; an OPC UA server takes over a second to start, so it serves the whole module."""

@@ -16,7 +16,9 @@ from ems.site_schema.forms_maps import FamilyForm, FamilyPointForm, MapForm
 ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs" / "site-file.md").read_text()
 # Their keys stand where they are explained.
-PAGES = ("families.md", "mqtt.md", "links.md", "inputs.md", "northbound.md", "goose.md", "j1939.md")
+PAGES = (
+    "families.md", "mqtt.md", "links.md", "inputs.md", "northbound.md", "goose.md", "j1939.md", "dnp3.md",
+)  # fmt: skip
 MORE = "".join((ROOT / "docs" / name).read_text() for name in PAGES)
 COMMANDS = [
     line.partition("#")[0].strip()

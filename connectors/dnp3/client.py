@@ -1,0 +1,364 @@
+"""DNP3 link: one TCP connection to one outstation, points read with their flags, outputs operated."""
+
+import asyncio
+import math
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from connectors.dnp3 import session as dnp
+from connectors.dnp3.control import operate
+from connectors.dnp3.objects import MalformedObjects, Told, all_of, attribute_of, ranges
+from connectors.dnp3.quality import judged
+from connectors.dnp3.session import Session
+from connectors.link import LinkError, NotSent, PointValue, WriteReply
+from connectors.point_map import PointCodec
+from connectors.raw_types import Kind, Raw
+from ems.clock import wall_s
+from ems.commands import WriteOutcome
+from ems.dnp3 import VARIATIONS, Place, parse_attribute, parse_place
+from ems.errors import BadValue
+from ems.site import Connection
+from ems.telemetry import Quality
+
+EVENTS = b"".join(all_of(60, variation) for variation in (2, 3, 4))
+CLASS_0 = all_of(60, 1)
+CLEAR_RESTART = bytes([80, 1, 0, 7, 7, 0])
+REQUEST_BYTES_MAX = 240  # every outstation takes a request of one segment
+ROUNDS_MAX = 6  # of reading in one poll, while the outstation has more events
+SYNC_AGAIN_S = 10.0
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIME_MS_MAX = 253_402_300_799_999  # the end of the year 9999
+Key = tuple[int, int]  # static group, index
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is known of a point."""
+
+    raw: Raw
+    flags: int | None
+    at: datetime | None  # of the event it comes from; None: no time, or one that is not believed
+    told_s: float  # wall
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the start, and what the last poll said beside being good."""
+
+    events: int = 0
+    unsolicited: int = 0
+    restarts: int = 0
+    overflows: int = 0
+    time_syncs: int = 0
+    times_not_believed: int = 0
+    forced_values: int = 0
+    others: int = 0
+
+
+class Dnp3Link:
+    """One connection to one outstation (IEEE 1815 over TCP).
+
+    Parameters
+    ----------
+    connection : its link addresses and how it is read, and its identity.
+    codecs : its points; addresses are group and index.
+    host, port : where it listens.
+    timeout_s : deadline of the connect, and of each request with its whole answer, wall time [s].
+    now : aware time, for an outstation whose clock we set.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        codecs: Sequence[PointCodec],
+        *,
+        host: str,
+        port: int,
+        timeout_s: float,
+        now: Callable[[], datetime],
+    ) -> None:
+        assert connection.dnp3 is not None, "the site schema gives every DNP3 connection its addresses"
+        self._host, self._port, self._timeout_s, self._now = host, port, timeout_s, now
+        self._settings, self._identity = connection.dnp3, connection.identity
+        self._codecs = tuple(codecs)
+        self._places = {c.point.point: parse_place(c.point.address) for c in codecs}
+        self._wanted = {(p.group, p.index) for p in self._places.values()}
+        self._everything = self._requests(self._codecs)
+        if self._settings.static == "class0":
+            self._everything = [EVENTS + CLASS_0]
+        self._news = self._requests(c for c in self._codecs if c.point.writable)
+        self._session: Session | None = None
+        self._number = 0
+        self._held: dict[Key, Held] = {}
+        self._whole_s = -math.inf  # when everything was read last
+        self._indications = 0  # of the last answer
+        self._why_not = ""  # the last reading was not answered whole
+        self._restart_stays = False  # it cannot be cleared there
+        self._synced_s = -math.inf
+        self._counts = Counts()
+        self.refused: dict[str, str] = {}  # point -> why it has no value
+
+    def _requests(self, codecs: Iterable[PointCodec]) -> list[bytes]:
+        """Objects of the requests that read events and these points, each small enough for anybody."""
+        wanted: dict[tuple[int, int], list[int]] = {}
+        for codec in codecs:
+            place = self._places[codec.point.point]
+            wanted.setdefault((place.group, VARIATIONS[place.group][codec.raw.name]), []).append(place.index)
+        out = [EVENTS]
+        for (group, variation), indexes in sorted(wanted.items()):
+            for header in ranges(group, variation, indexes):
+                if len(out[-1]) + len(header) > REQUEST_BYTES_MAX:
+                    out.append(b"")
+                out[-1] += header
+        return out
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None and not self._session.broken
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What happened since the start, and what the last poll said beside being good."""
+        told = {name: int(getattr(self._counts, name)) for name in Counts.__slots__}
+        if self._session is not None:
+            told["others"] += self._session.others
+            told["unsolicited"] += self._session.unsolicited
+        return told | {"in_local_control": int(bool(self._indications & dnp.LOCAL))}
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What the outstation says is wrong with itself."""
+        return tuple(text for bit, text in dnp.FAULTS.items() if self._indications & bit)
+
+    async def connect(self) -> None:
+        await self.disconnect()
+        session = Session(
+            master=self._settings.master,
+            outstation=self._settings.outstation,
+            timeout_s=self._timeout_s,
+            number=self._number,
+            heard=self._heard,
+        )
+        self._session = session
+        loop, where = asyncio.get_running_loop(), f"{self._host}:{self._port}"
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await loop.create_connection(lambda: session, self._host, self._port)
+            answer = await session.ask(dnp.DISABLE_UNSOLICITED, EVENTS)
+            await self._attend(session, answer.indications)
+        except TimeoutError:
+            self._drop()
+            raise LinkError(f"cannot connect to {where} in {self._timeout_s:g} s") from None
+        except (OSError, LinkError) as error:
+            self._drop()
+            raise LinkError(f"cannot connect to {where}: {error}") from None
+        except BaseException:
+            self._drop()
+            raise
+
+    async def identify(self) -> dict[str, str | None]:
+        if not self._identity:
+            return {}
+        session = self._usable()
+        told: dict[str, str | None] = {}
+        for field in self._identity:
+            variation = parse_attribute(field.address)
+            try:
+                answer = await session.ask(dnp.READ, struct.pack("<BBBBB", 0, variation, 0, 0, 0))
+                told[field.name] = attribute_of(answer.objects, variation) if answer.objects else None
+            except (LinkError, MalformedObjects) as error:
+                self._drop()
+                raise LinkError(f"identity: {error}") from None
+        return told
+
+    async def read(self) -> dict[str, PointValue]:
+        session = self._usable()
+        try:
+            await self._poll(session)
+        except LinkError as error:
+            self._drop()
+            raise LinkError(f"read: {error}") from None
+        self.refused, self._counts.forced_values = {}, 0
+        now_s = wall_s()
+        return {c.point.point: self._value(c, now_s) for c in self._codecs}
+
+    async def _poll(self, session: Session) -> None:
+        """Read what is due, and again where the outstation says that there is more. Raises LinkError."""
+        every_s = self._settings.integrity_s
+        whole = every_s is None or wall_s() - self._whole_s >= every_s or self._restart_stays
+        for _ in range(ROUNDS_MAX):
+            indications = await self._round(session, whole=whole)
+            if await self._attend(session, indications):  # it has restarted: nothing of before counts
+                whole = True
+                continue
+            if indications & dnp.OVERFLOW and not whole:
+                self._counts.overflows += 1
+                whole = True
+                continue
+            self._counts.overflows += bool(indications & dnp.OVERFLOW)
+            if not indications & dnp.CLASS_EVENTS:
+                return
+            whole = False
+
+    async def _round(self, session: Session, *, whole: bool) -> int:
+        """Read events, and everything or the outputs alone; the indications."""
+        began_s = wall_s()
+        indications, why_not = 0, ""
+        for objects in self._everything if whole else self._news:
+            answer = await session.ask(dnp.READ, objects, decode=True)
+            self._take(answer.told, answer.indications)
+            indications |= answer.indications
+            why_not = why_not or dnp.refusal(answer.indications)
+        if whole:
+            self._held = {key: held for key, held in self._held.items() if held.told_s >= began_s}
+            self._whole_s, self._why_not = began_s, why_not
+        self._indications = indications
+        return indications
+
+    async def _attend(self, session: Session, indications: int) -> bool:
+        """Do what the indications ask for; True where the outstation has restarted. Raises LinkError."""
+        self._indications = indications
+        restarted = bool(indications & dnp.RESTART) and not self._restart_stays
+        if restarted:
+            self._counts.restarts += 1
+            self._held = {}
+            answer = await session.ask(dnp.WRITE, CLEAR_RESTART)
+            self._restart_stays = bool(answer.indications & dnp.RESTART)
+        elif not indications & dnp.RESTART:
+            self._restart_stays = False
+        due = wall_s() - self._synced_s >= SYNC_AGAIN_S
+        if self._settings.time_sync and indications & dnp.NEED_TIME and due:
+            await self._set_clock(session)
+        return restarted
+
+    async def _set_clock(self, session: Session) -> None:
+        """The procedure of networks: it notes when the first request comes, and is told when that was."""
+        self._synced_s = wall_s()
+        async with session.alone() as ask:
+            at = self._now()
+            answer = await ask(dnp.RECORD_TIME, b"")
+            if not dnp.refusal(answer.indications):
+                answer = await ask(dnp.WRITE, bytes([50, 3, 0x07, 1]) + _ms_of(at))
+            if dnp.refusal(answer.indications):
+                answer = await ask(dnp.WRITE, bytes([50, 1, 0x07, 1]) + _ms_of(self._now()))
+        self._counts.time_syncs += not dnp.refusal(answer.indications)
+
+    def _heard(self, told: Sequence[Told], indications: int) -> None:
+        """An unsolicited response."""
+        self._take(told, indications)
+
+    def _take(self, told: Iterable[Told], indications: int) -> None:
+        now_s, is_set = wall_s(), not indications & dnp.NEED_TIME
+        for one in told:
+            self._counts.events += one.is_event
+            key = (one.group, one.place)
+            if key not in self._wanted:
+                continue
+            at = _time_of(one.at_ms) if is_set else None
+            self._counts.times_not_believed += one.at_ms is not None and at is None
+            before = self._held.get(key)
+            if not one.is_event and before is not None and before.raw == one.raw:
+                at = before.at  # as it has been since that event
+            self._held[key] = Held(one.raw, one.flags, at, now_s)
+
+    def _value(self, codec: PointCodec, now_s: float) -> PointValue:
+        point = codec.point.point
+        place = self._places[point]
+        held = self._held.get((place.group, place.index))
+        if held is None:
+            why = f"g{place.group}/{place.index} is not told{': ' if self._why_not else ''}{self._why_not}"
+            return self._refuse(point, why, Quality.DEVICE_BAD)
+        judgement = judged(place.group, held.flags)
+        self._counts.forced_values += judgement.is_forced
+        age_s = now_s - held.told_s if self._settings.integrity_s is not None else 0.0
+        wrong = unlike(codec, held.raw)
+        if judgement.quality is Quality.DEVICE_BAD or wrong:
+            return self._refuse(point, judgement.reason or wrong, Quality.DEVICE_BAD, held.at, age_s)
+        if isinstance(held.raw, float) and not math.isfinite(held.raw):
+            return self._refuse(point, "not a finite number", Quality.NOT_FINITE, held.at, age_s)
+        value, quality = codec.from_raw(held.raw)
+        if judgement.quality is not Quality.GOOD:
+            self.refused[point] = judgement.reason
+            quality = judgement.quality
+        return PointValue(value, quality, held.at, age_s)
+
+    def _refuse(
+        self, point: str, why: str, quality: Quality, at: datetime | None = None, age_s: float = 0.0
+    ) -> PointValue:
+        self.refused[point] = why
+        return PointValue(None, quality, at, age_s)
+
+    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+        replies: list[WriteReply] = []
+        for codec, value in values:
+            replies.append(await self._write(codec, value, until_s))
+            if replies[-1].outcome is WriteOutcome.UNKNOWN:
+                rest = WriteReply(WriteOutcome.NOT_SENT, "the write before it was not answered")
+                return replies + [rest] * (len(values) - len(replies))
+        return replies
+
+    async def _write(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
+        try:
+            raw, session = codec.to_raw(value), self._usable()
+            place: Place = self._places[codec.point.point]
+            select = self._settings.operate == "select"
+            reply = await operate(session, place, raw, select=select, until_s=until_s)
+        except (BadValue, NotSent) as error:
+            return WriteReply(WriteOutcome.NOT_SENT, str(error))
+        except LinkError as error:
+            self._drop()
+            return WriteReply(WriteOutcome.UNKNOWN, f"write: {error}")
+        if session.broken:
+            self._drop()
+        return reply
+
+    async def disconnect(self) -> None:
+        self._drop()
+
+    def _usable(self) -> Session:
+        if self._session is None or self._session.broken:
+            why = "not connected" if self._session is None else self._session.broken
+            self._drop()
+            raise NotSent(why)
+        return self._session
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        self._held, self._whole_s, self._why_not = {}, -math.inf, ""
+        self._indications, self._restart_stays, self._synced_s = 0, False, -math.inf
+        if session is not None:
+            session.drop("closed")
+            self._number = session.number
+            self._counts.others += session.others
+            self._counts.unsolicited += session.unsolicited
+
+
+def unlike(codec: PointCodec, raw: Raw) -> str:
+    """How what was told differs from the type of the map; "": it does not."""
+    kind = codec.raw.kind
+    if isinstance(raw, bool):
+        told = "a binary"
+    elif isinstance(raw, int):
+        told = "an integer"
+    else:
+        told = "a float"
+    wanted = {Kind.BOOLEAN: "a binary", Kind.INTEGER: "an integer", Kind.FLOAT: "a float"}[kind]
+    if told != wanted:
+        return f"{told} is told, {codec.raw.name} in the map"
+    if kind is Kind.INTEGER and not codec.raw.raw_min <= raw <= codec.raw.raw_max:
+        return f"{raw} is told, which {codec.raw.name} does not hold"
+    return ""
+
+
+def _time_of(told_ms: int | None) -> datetime | None:
+    """A time that was told; None where it is none, or was never set."""
+    if not told_ms or told_ms > TIME_MS_MAX:
+        return None
+    return EPOCH + timedelta(milliseconds=told_ms)
+
+
+def _ms_of(at: datetime) -> bytes:
+    """DNP3 time: milliseconds since 1970 UTC, 48 bits."""
+    return ((at - EPOCH) // timedelta(milliseconds=1)).to_bytes(6, "little")
