@@ -9,6 +9,7 @@ import structlog
 
 from connectors.historian.archive.compactor import Compactor, Store
 from connectors.historian.archive.ledger import RAW, LedgerReader
+from connectors.historian.archive.scrub import Scrubber
 from connectors.historian.archive.upkeep import make_room, roll_up
 from connectors.historian.archive.wear import WearAccount, family, in_five_years_tb, per_day_bytes, written
 from connectors.historian.audit.ledger import AUDIT
@@ -48,17 +49,20 @@ class Keeper:
         self._audit: AuditStore | None = None
         self._packer: Packer | None = None
         self._wear = WearAccount()
+        self._scrubber = Scrubber(folder)
         self.trouble = ""
 
     def step(self) -> bool:
-        """Pack, roll up, make room, tell; whether there is more to do at once."""
+        """Pack, roll up, make room, look at an old file, tell; whether there is more to do at once."""
         now, busy, troubles = self._now(), False, []
         for work in (self._keep_audit, self._keep_readings):  # neither stands still with the other
             try:
                 busy = work(now) or busy
             except (StoreError, OSError, BadValue) as error:
                 troubles.append(str(error) or type(error).__name__)
-        self._told("; ".join(dict.fromkeys(troubles)))
+        if not busy and self._store is not None and self._audit is not None:
+            self._scrubber.step(now, self._store.catalogue, self._audit.catalogue)
+        self._told("; ".join(dict.fromkeys([*troubles, *filter(None, [self._scrubber.trouble])])))
         if not busy:
             self._tell(now)
         return busy and not troubles

@@ -149,6 +149,39 @@ def test_audit_rows_and_readings_do_not_stand_still_with_one_another(path: Path)
     keeper.close()
 
 
+def test_a_file_that_rots_is_found_without_being_asked_for_and_told_until_it_is_back(path: Path):
+    """A byte of an audit file and one of a day of readings flip; every ten minutes one file is looked at."""
+    record(path, snaps(MIDNIGHT, 49 * 30, 120.0))
+    write(path, entries(MIDNIGHT, 49 * 12, timedelta(minutes=5)), opened_ms=7)
+    folder, clock = path.parent / ARCHIVE, VirtualClock(NOW + 72 * HOUR)
+    keeper = Keeper(path, folder, HistorianParams(recent_h=1.0), now=clock.now)
+    while keeper.step():
+        pass
+    files = [*folder.glob("raw-*.zip"), *(folder / AUDIT).glob("*.zip")]
+    whole = {f: f.read_bytes() for f in (files[0], files[-1])}
+    for file, data in whole.items():
+        file.write_bytes(data[:99] + bytes([data[99] ^ 1]) + data[100:])
+    turns = len(list(folder.rglob("*.zip")))
+    keeper.step()
+    assert not keeper.trouble, "the next look is not due"
+    for _ in range(turns):
+        clock.advance(600.0)
+        keeper.step()
+    row = archive_status(folder)
+    assert row is not None
+    told = str(row.fields["trouble"])
+    assert f"{files[0].name}" in told
+    assert f"{AUDIT}/{files[-1].name}" in told
+    assert "historian.store.failing" in [a.code for a in unkept(trouble(row, row.at, row.at))]
+    for file, data in whole.items():
+        file.write_bytes(data)
+    for _ in range(turns):
+        clock.advance(600.0)
+        keeper.step()
+    assert not keeper.trouble
+    keeper.close()
+
+
 def status(age_s: float = 0.0, **fields: JsonValue) -> StatusRow:
     return StatusRow(process="archive", pid=1, at=NOW - timedelta(seconds=age_s), fields=fields)
 
