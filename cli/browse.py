@@ -1,36 +1,51 @@
-"""`ems browse`: what an IEC 61850 device holds, as a point map names it."""
+"""`ems browse`: what an IEC 61850 device or a DNP3 outstation holds, as a point map names it."""
 
 import argparse
 import asyncio
 
 from ems.errors import EmsError
 
-HELP = """List what an IEC 61850 device holds: attributes of status, measurands, setpoints and descriptions,
+HELP = """List what a device holds. IEC 61850: attributes of status, measurands, setpoints and descriptions,
 controls with their model, and report control blocks, each as a point map, an identity block or `reports`
-names it. Nothing is written. An enumeration is shown as the integer that it is in MMS: ENUMERATED fits it."""
+names it; an enumeration is shown as the integer that it is in MMS: ENUMERATED fits it. DNP3 (--dnp3): all of
+class 0 with its values now, outputs, and what the outstation says it is. Nothing is written, and no event is
+taken. An outstation that takes one master only drops the running EMS for it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("host", help="HOST or HOST:PORT (port 102)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="references that hold this text, as MMXU1")
+    parser.add_argument("host", help="HOST or HOST:PORT (port 102, with --dnp3 20000)")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="lines that hold this text, as MMXU1 or g30/"
+    )
     parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="of each answer [s] (5)")
+    parser.add_argument(
+        "--dnp3", type=int, metavar="ADDRESS", help="DNP3, and the link address of the outstation"
+    )
+    parser.add_argument("--master", type=int, default=1, metavar="ADDRESS", help="DNP3: our link address (1)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print."""
     from connectors.iec61850.package import package_fault
     from connectors.link import LinkError
+    from ems.dnp3 import ADDRESS_MAX
+    from ems.dnp3 import PORT as DNP3_PORT
     from ems.iec61850_reference import PORT
 
-    if fault := package_fault():
+    if args.dnp3 is None and (fault := package_fault()):
         raise EmsError(f"IEC 61850 {fault}")
     if not 0.0 < args.timeout <= 3600.0:
         raise EmsError(f"--timeout: found {args.timeout:g}; allowed: more than 0, up to 3600 s")
+    for option, found in (("--dnp3", args.dnp3), ("--master", args.master)):
+        if found is not None and not 0 <= found <= ADDRESS_MAX:
+            raise EmsError(f"{option}: found {found}; allowed: 0 to {ADDRESS_MAX}")
     host, _, port = args.host.partition(":")
     if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
         raise EmsError(f"{args.host}: found no HOST or HOST:PORT; allowed: such as 192.0.2.31:102")
     try:
+        if args.dnp3 is not None:
+            return asyncio.run(_outstation(host, int(port) if port else DNP3_PORT, args))
         return asyncio.run(_print(host, int(port) if port else PORT, args))
     except LinkError as error:
         raise EmsError(f"{args.host}: {error}") from None
@@ -45,3 +60,14 @@ async def _print(host: str, port: int, args: argparse.Namespace) -> int:
             found += 1
             print(f"{held.reference:<60} {held.type_name:<10} {held.about}".rstrip(), flush=True)
     return 0 if found else 1
+
+
+async def _outstation(host: str, port: int, args: argparse.Namespace) -> int:
+    from connectors.dnp3.browse import browse
+
+    lines = await browse(host, port, args.timeout, outstation=args.dnp3, master=args.master)
+    shown = [f"{line.place:<10} {line.type_name:<7} {line.about}".strip() for line in lines]
+    shown = [text for text in shown if args.only in text]
+    for text in shown:
+        print(text)
+    return 0 if shown else 1

@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "families": "list device families, show what one knows, check one",
     "read": "read devices of a site file, finished or not, and show registers and values",
     "scan": "ask devices on the wire who they are; reads only",
-    "browse": "list what an IEC 61850 device holds, as a point map names it; reads only",
+    "browse": "list what an IEC 61850 device or DNP3 outstation holds, as a point map names it; reads only",
     "listen": "list what is said on a wire where nobody asks: GOOSE, J1939; sends nothing",
     "schema": "print the JSON Schema of a site file, for editors",
     "plan": "make one plan and print it",

@@ -83,7 +83,12 @@ async def _read(devices: "Devices", folder: Path, args: argparse.Namespace) -> i
 
 
 def _as_a_guest(connection: "Connection") -> "Connection":
-    """At a broker under a name of its own: under the one of the EMS it would end that connection."""
+    """At a broker under a name of its own: under the one of the EMS it would end that connection.
+
+    Of a DNP3 outstation without its events, which the EMS would miss.
+    """
+    if connection.dnp3 is not None:
+        return replace(connection, dnp3=replace(connection.dnp3, is_guest=True))
     if connection.mqtt is None:
         return connection
     broker = replace(

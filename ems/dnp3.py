@@ -51,6 +51,7 @@ class Dnp3:
     integrity_s: float | None = None  # how often that is; None: at each poll
     operate: str = "direct"  # | select: before operate
     time_sync: bool = False  # its clock is set where it asks for it
+    is_guest: bool = False  # beside the master that it belongs to: no events, and nothing of it is changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,9 +85,10 @@ class Dnp3Link:
         self._codecs = tuple(codecs)
         self._places = {c.point.point: parse_place(c.point.address) for c in codecs}
         self._wanted = {(p.group, p.index) for p in self._places.values()}
+        self._classes = b"" if self._settings.is_guest else EVENTS  # events that are read are gone for others
         self._everything = self._requests(self._codecs)
         if self._settings.static == "class0":
-            self._everything = [EVENTS + CLASS_0]
+            self._everything = [self._classes + CLASS_0]
         self._news = self._requests(c for c in self._codecs if c.point.writable)
         self._session: Session | None = None
         self._number = 0
@@ -106,7 +107,7 @@ class Dnp3Link:
         for codec in codecs:
             place = self._places[codec.point.point]
             wanted.setdefault((place.group, VARIATIONS[place.group][codec.raw.name]), []).append(place.index)
-        out = [EVENTS]
+        out = [self._classes]
         for (group, variation), indexes in sorted(wanted.items()):
             for header in ranges(group, variation, indexes):
                 if len(out[-1]) + len(header) > REQUEST_BYTES_MAX:
@@ -139,15 +140,16 @@ class Dnp3Link:
             outstation=self._settings.outstation,
             timeout_s=self._timeout_s,
             number=self._number,
-            heard=self._heard,
+            heard=None if self._settings.is_guest else self._take,
         )
         self._session = session
         loop, where = asyncio.get_running_loop(), f"{self._host}:{self._port}"
         try:
             async with asyncio.timeout(self._timeout_s):
                 await loop.create_connection(lambda: session, self._host, self._port)
-            answer = await session.ask(dnp.DISABLE_UNSOLICITED, EVENTS)
-            await self._attend(session, answer.indications)
+            if not self._settings.is_guest:
+                answer = await session.ask(dnp.DISABLE_UNSOLICITED, EVENTS)
+                await self._attend(session, answer.indications)
         except TimeoutError:
             self._drop()
             raise LinkError(f"cannot connect to {where} in {self._timeout_s:g} s") from None
@@ -187,6 +189,9 @@ class Dnp3Link:
     async def _poll(self, session: Session) -> None:
         """Read what is due, and again where the outstation says that there is more. Raises LinkError."""
         every_s = self._settings.integrity_s
+        if self._settings.is_guest:
+            await self._round(session, whole=True)
+            return
         whole = every_s is None or wall_s() - self._whole_s >= every_s or self._restart_stays
         for _ in range(ROUNDS_MAX):
             indications = await self._round(session, whole=whole)
@@ -245,11 +250,8 @@ class Dnp3Link:
                 answer = await ask(dnp.WRITE, bytes([50, 1, 0x07, 1]) + _ms_of(self._now()))
         self._counts.time_syncs += not dnp.refusal(answer.indications)
 
-    def _heard(self, told: Sequence[Told], indications: int) -> None:
-        """An unsolicited response."""
-        self._take(told, indications)
-
     def _take(self, told: Iterable[Told], indications: int) -> None:
+        """What a fragment tells, asked for or not."""
         now_s, is_set = wall_s(), not indications & dnp.NEED_TIME
         for one in told:
             self._counts.events += one.is_event

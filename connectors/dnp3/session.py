@@ -5,7 +5,7 @@ Source: IEEE 1815-2012, clauses 4 (application layer), 8, 9, and 13 (over TCP: t
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -60,7 +60,7 @@ class _Waiting:
     objects: list[bytes] = field(default_factory=list)
 
 
-OnUnsolicited = Callable[[list[Told], int], None]
+OnUnsolicited = Callable[[Iterable[Told], int], None]
 Ask = Callable[[int, bytes], Coroutine[None, None, Answer]]
 
 
@@ -72,11 +72,11 @@ class Session(asyncio.Protocol):
     master, outstation : link addresses, ours and the one that is spoken to.
     timeout_s : deadline of a request with its whole answer, wall time [s].
     number : of the last request of the connection before, whose late answer a gateway may still pass on.
-    heard : told what comes unsolicited, and its indications.
+    heard : told what comes unsolicited, and its indications; None: it is left to another master.
     """
 
     def __init__(
-        self, *, master: int, outstation: int, timeout_s: float, number: int, heard: OnUnsolicited
+        self, *, master: int, outstation: int, timeout_s: float, number: int, heard: OnUnsolicited | None
     ) -> None:
         self._master, self._outstation = master, outstation
         self._timeout_s, self._heard = timeout_s, heard
@@ -189,6 +189,8 @@ class Session(asyncio.Protocol):
                 raise LinkError("an unsolicited response in parts")
             told = list(told_by(fragment[4:]))
             self.unsolicited += 1
+            if self._heard is None:
+                return
             self._heard(told, indications)
             if control & CON:
                 self._send(bytes([FIR | FIN | UNS | control & NUMBER, CONFIRM]))

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from connectors.dnp3 import frame as link
 from connectors.dnp3 import session as dnp
-from connectors.dnp3.client import EVENTS
+from connectors.dnp3.client import CLASS_0, EVENTS
+from connectors.dnp3.objects import MalformedObjects, told_by
 from connectors.dnp3.segments import FIN, FIR, Assembler, Segmenter
 from ems.clock import wall_sleep
 from tests.contract.plants import free_port
@@ -165,9 +166,9 @@ class FakeOutstation:
             self.indications &= ~dnp.RESTART
         blocks: list[bytes] = []
         if function == dnp.READ and objects[:1] != b"\0":
-            assert objects.startswith(EVENTS)
-            whole = bytes([30, 5, 1]) in objects
-            blocks = [*self.events, *(b for b in self.static if whole or b[:1] in (b"\x0a", b"\x28"))]
+            whole = bytes([30, 5, 1]) in objects or CLASS_0 in objects
+            events = self.events if EVENTS in objects else []
+            blocks = [*events, *(b for b in self.static if whole or b[:1] in (b"\x0a", b"\x28"))]
         if function in COMMANDS:
             echo = self.echo(objects[:-1] + bytes([self.status]))
             blocks = [echo] if echo else []
@@ -177,7 +178,7 @@ class FakeOutstation:
         for i, part in enumerate(parts):
             last = i == len(parts) - 1
             flags = (FIRST if i == 0 else 0) | (LAST if last else 0)
-            flags |= CONFIRM if not last or self.events else 0
+            flags |= CONFIRM if not last or (self.events and EVENTS in objects) else 0
             head = struct.pack("<BBH", flags | (number + i & 0x0F), dnp.RESPONSE, self.indications)
             out.append(head + part)
         return out
@@ -186,9 +187,20 @@ class FakeOutstation:
 def spoiled(rng: random.Random, fragment: bytes) -> bytes:
     """What a broken outstation might send inside of frames that are right: bytes lost or added.
 
-    Never as many bytes of the same length in the place of others: a wrong number in the right form, its CRC
+    Never other objects that are laid out right to the last byte: a wrong number in the right form, its CRC
     made anew, cannot be told from a right one by anybody.
     """
+    while True:
+        out = _cut(rng, fragment)
+        if out[:4] != fragment[:4]:
+            return out  # its sequence number, function or indications are gone
+        try:
+            list(told_by(out[4:]))
+        except MalformedObjects:
+            return out
+
+
+def _cut(rng: random.Random, fragment: bytes) -> bytes:
     at, length = rng.randrange(len(fragment)), rng.randint(1, 12)
     match rng.randrange(4):
         case 0:

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from connectors.dnp3 import control, frame
 from connectors.dnp3 import session as dnp
+from connectors.dnp3.browse import browse
 from connectors.dnp3.client import CLEAR_RESTART, Dnp3Link
 from connectors.field import FieldIO
 from connectors.link import LinkError, PointValue
@@ -518,6 +519,26 @@ async def test_flood_of_frames_that_nobody_asked_for_ends_the_connection(rig):
         await rig.link.read()
 
 
+async def test_guest_takes_no_events_and_changes_nothing(rig):
+    """`ems read` beside a running EMS: what it confirmed or cleared, the EMS would never hear of."""
+    rig = also(rig, is_guest=True, time_sync=True, integrity_s=3600.0)
+    rig.outstation.indications = dnp.RESTART | dnp.NEED_TIME | dnp.OVERFLOW | 0x0E
+    rig.outstation.events = [event(7.0, AT_MS)]
+    await rig.link.connect()
+    rig.outstation.unsolicited(event(9.0, AT_MS))
+    for _ in range(2):
+        assert {p: v.value for p, v in (await rig.link.read()).items()} == RIGHT
+    assert [function for _, function, _ in rig.outstation.asked] == [dnp.READ, dnp.READ]
+    assert rig.outstation.confirmed == []
+    assert len(rig.outstation.events) == 1
+    await rig.link.disconnect()
+    rig = also(rig, is_guest=True, static="class0")
+    await rig.link.connect()
+    assert {p: v.value for p, v in (await rig.link.read()).items()} == RIGHT
+    assert rig.outstation.asked[-1][1:] == (dnp.READ, bytes([60, 1, 6]))
+    await rig.link.disconnect()
+
+
 # ---- indications ----------------------------------------------------------------------------------
 
 
@@ -605,6 +626,49 @@ async def test_device_attribute_is_the_identity(rig, told, text):
         assert await link.identify() == {"manufacturer": text}
     assert rig.outstation.asked[-1][1:] == (dnp.READ, bytes([0, 252, 0, 0, 0]))
     assert await rig.link.identify() == {}
+    await link.disconnect()
+
+
+async def browsed(rig: Rig) -> list[str]:
+    held = await browse("127.0.0.1", rig.outstation.port, 0.25, outstation=OUTSTATION, master=MASTER)
+    return [f"{line.place} {line.type_name} {line.about}" for line in held]
+
+
+async def test_browsing_shows_floats_their_outputs_and_what_the_outstation_says_it_is(rig):
+    rig.outstation.indications = dnp.RESTART
+
+    def attribute(fragment: bytes) -> bytes:
+        asked = rig.outstation.asked[-1][2]
+        return fragment + (asked + b"\x01\x04Acme" if asked[:2] == b"\x00\xfc" else b"")
+
+    rig.outstation.spoil = attribute
+    assert await browsed(rig) == [
+        "g1/0 bit 0", "g1/1 bit 1", "g10/0 bit 0; output g12v1/0", "g30/0 f32 11.5", "g30/1 f32 -22.25",
+        "g30/4 s32 3", "g40/0 f32 44; output g41v3/0", "g0v252 string Acme; identity: manufacturer",
+        "  it has restarted (IIN1.7)",
+    ]  # fmt: skip
+    assert {function for _, function, _ in rig.outstation.asked} == {dnp.READ}
+
+
+async def test_browsing_says_why_there_is_nothing(rig):
+    rig.outstation.indications = dnp.NO_OBJECT
+    with pytest.raises(LinkError, match="class 0: object unknown"):
+        await browsed(rig)
+    rig.outstation.indications = 0
+    rig.outstation.spoil = lambda f: f + b"\0\xfa\0\0\0" if rig.outstation.asked[-1][2][:1] == b"\0" else f
+    with pytest.raises(LinkError, match="g0v250 instead of g0v252"):
+        await browsed(rig)
+
+
+async def test_integer_that_its_type_does_not_hold_is_none(rig):
+    narrow = dataclasses.replace(rig.connection, points=(row("n", "g30/4", "s16"),))
+    rig.codecs = point_codecs(narrow)
+    link = rig.made(narrow)
+    await link.connect()
+    rig.outstation.static[1] = integers(40000, start=4)
+    rig.outstation.spoil = lambda f: f + integers(40000, start=4)
+    assert (await link.read())["dev.n"].value is None
+    assert link.refused["dev.n"] == "40000 is told, which s16 does not hold"
     await link.disconnect()
 
 

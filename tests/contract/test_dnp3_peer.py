@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from cli.browse import run as ems_browse
 from cli.read import run as ems_read
 from connectors.field import FieldIO
 from ems.clock import VirtualClock, wall_sleep
 from ems.commands import WriteOutcome
 from ems.dnp3 import Dnp3
+from ems.errors import EmsError
 from ems.site import Connection, IdentityField, PointMap, Protocol
 from ems.site_schema import load_devices
 from ems.telemetry import Quality, Reading
@@ -432,6 +434,53 @@ async def test_ems_read_shows_an_outstation_with_reasons(server, tmp_path, capsy
     assert "object g30/0" in out
     assert "g30/77 is not told: parameter error" in out
     assert "active fault: device trouble (IIN1.6)" in out
+
+
+async def browsed(capsys: pytest.CaptureFixture[str], port: int, **more: Any) -> tuple[int, list[str]]:
+    options = {"host": f"127.0.0.1:{port}", "only": "", "timeout": 5.0, "dnp3": OUTSTATION, "master": 1}
+    code = await asyncio.to_thread(ems_browse, Namespace(**options | more))
+    return code, capsys.readouterr().out.splitlines()
+
+
+async def test_ems_browse_lists_an_outstation_and_takes_no_events(eventful, capsys):
+    await eventful.io.close()  # opendnp3 takes one master
+    await eventful.server.put(("binary", 4, False, ONLINE, 0), ("analog", 1, 7, LOST, 0))
+    await eventful.server.ask("says", bits={"deviceTrouble": True})
+    before = eventful.count("events")
+    code, lines = await browsed(capsys, eventful.server.port)
+    assert code == 0
+    for line in (
+        "g1/4       bit     0",
+        "g3/1       bits2   2 (on)",
+        "g20/2      u32     65000",
+        "g30/1      s32     7, the device has lost the sensor: an old value",
+        "g10/0      bit     0; output g12v1/0",
+        "g40/1      s32     0; output g41v1/1",
+        "device trouble (IIN1.6)",
+    ):
+        assert line in lines, line
+    code, lines = await browsed(capsys, eventful.server.port, only="g30/")
+    assert (code, len(lines)) == (0, 16)
+    assert (await browsed(capsys, eventful.server.port, only="g99"))[0] == 1
+    with pytest.raises(EmsError, match=r"no answer in 0.3 s"):
+        await browsed(capsys, eventful.server.port, dnp3=OUTSTATION + 1, timeout=0.3)
+    await eventful.read_until_good("bi")
+    assert eventful.count("events") > before  # they were left for us
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"timeout": 0.0}, "--timeout: found 0"),
+        ({"dnp3": 65520}, "--dnp3: found 65520"),
+        ({"master": -1}, "--master: found -1"),
+        ({"host": "x:y"}, "HOST:PORT"),
+        ({"host": "127.0.0.1:1"}, "cannot connect"),
+    ],
+)
+async def test_ems_browse_says_what_is_wrong_with_its_arguments(capsys, more, why):
+    with pytest.raises(EmsError, match=why):
+        await browsed(capsys, 1, **more)
 
 
 FAMILY = """

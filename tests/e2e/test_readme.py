@@ -42,6 +42,8 @@ NOT_RUN = {
     # They need an IEC 61850 device: tests/contract/test_iec61850_browse.py and _peer.py run such lines.
     "ems browse 192.0.2.31 --only MMXU1": "needs a device",
     "ems read SITE bess_controller": "the same",
+    # It needs an outstation: tests/contract/test_dnp3_peer.py runs such a line.
+    "ems browse 192.0.2.41 --dnp3 10": "needs an outstation",
     # They need a publisher on the cable: tests/contract/test_iec61850_goose_peer.py runs such lines.
     "ems listen goose eth1": "needs a relay",
     "ems read SITE poi_relay": "the same",
