@@ -13,13 +13,16 @@ from connectors.dnp3 import frame as link
 from connectors.dnp3.objects import MalformedObjects, Told, told_by
 from connectors.dnp3.segments import Assembler, MalformedSegment, Segmenter
 from connectors.link import LinkError, NotSent
-from ems.clock import wall_s
+from ems.clock import wall_s, wall_sleep
 
 FIR, FIN, CON, UNS, NUMBER = 0x80, 0x40, 0x20, 0x10, 0x0F
 CONFIRM, READ, WRITE, SELECT, OPERATE, DIRECT_OPERATE = 0, 1, 2, 3, 4, 5
 DISABLE_UNSOLICITED, RECORD_TIME, RESPONSE, UNSOLICITED = 21, 24, 129, 130
 FRAGMENTS_MAX = 64  # of one answer
 UNASKED_MAX = 400  # frames in a second that nobody asked for
+# After a confirmation, wall time. While it is sending itself, opendnp3 keeps one fragment: a request right
+# behind a confirmation takes its place, and is answered when that was waited for in vain, after 5 s.
+CONFIRM_PAUSE_S = 0.02
 
 CLASS_EVENTS, NEED_TIME, LOCAL, TROUBLE, RESTART = 0x0E, 0x10, 0x20, 0x40, 0x80  # IIN1
 NO_FUNCTION, NO_OBJECT, BAD_PARAMETER, OVERFLOW = 0x0100, 0x0200, 0x0400, 0x0800  # IIN2, above it
@@ -89,17 +92,25 @@ class Session(asyncio.Protocol):
         self._deframer, self._assembler, self._segmenter = link.Deframer(), Assembler(), Segmenter()
         self._waiting: _Waiting | None = None
         self._unasked, self._unasked_s = 0, -math.inf
+        self._confirmed_s = -math.inf  # when the last confirmation was sent, wall
 
     async def ask(self, function: int, objects: bytes, *, decode: bool = False) -> Answer:
         """Send a request and wait for its answer. Raises NotSent and LinkError."""
         async with self._turn:
+            await self._pause()
             return await self._exchange(function, objects, decode)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[Ask]:
         """Requests with none of another task between them."""
         async with self._turn:
+            await self._pause()
             yield self._exchange
+
+    async def _pause(self) -> None:
+        """Let a confirmation arrive before anything else does."""
+        if (left_s := self._confirmed_s + CONFIRM_PAUSE_S - wall_s()) > 0.0:
+            await wall_sleep(left_s)
 
     async def _exchange(self, function: int, objects: bytes, decode: bool = False) -> Answer:
         if self.broken:
@@ -193,7 +204,7 @@ class Session(asyncio.Protocol):
                 return
             self._heard(told, indications)
             if control & CON:
-                self._send(bytes([FIR | FIN | UNS | control & NUMBER, CONFIRM]))
+                self._confirm(UNS | control & NUMBER)
             return
         if function != RESPONSE or control & UNS:
             raise LinkError(f"function {function}, where a response was to come")
@@ -216,11 +227,15 @@ class Session(asyncio.Protocol):
         waiting.objects.append(objects)
         waiting.number = (waiting.number + 1) & NUMBER
         if control & CON:
-            self._send(bytes([FIR | FIN | control & NUMBER, CONFIRM]))
+            self._confirm(control & NUMBER)
         if control & FIN:
             self.number = control & NUMBER
             whole = Answer(waiting.indications, tuple(waiting.told), b"".join(waiting.objects))
             waiting.whole.set_result(whole)
+
+    def _confirm(self, number: int) -> None:
+        self._send(bytes([FIR | FIN | number, CONFIRM]))
+        self._confirmed_s = wall_s()
 
     def _answer_link(self, function: int) -> None:
         assert self._transport is not None, "frames come over a connection"

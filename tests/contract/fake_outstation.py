@@ -166,7 +166,7 @@ class FakeOutstation:
             self.indications &= ~dnp.RESTART
         blocks: list[bytes] = []
         if function == dnp.READ and objects[:1] != b"\0":
-            whole = bytes([30, 5, 1]) in objects or CLASS_0 in objects
+            whole = CLASS_0 in objects or any(bytes([30, v, 1]) in objects for v in (1, 5))
             events = self.events if EVENTS in objects else []
             blocks = [*events, *(b for b in self.static if whole or b[:1] in (b"\x0a", b"\x28"))]
         if function in COMMANDS:

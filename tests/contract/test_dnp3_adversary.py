@@ -23,6 +23,7 @@ from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.dnp3 import Dnp3
 from ems.site import Connection, IdentityField, PointMap, Protocol
+from ems.site_schema import load_devices
 from ems.telemetry import Quality
 from tests.builders import T0
 from tests.contract.fake_outstation import (
@@ -446,6 +447,28 @@ async def test_time_of_an_event_is_that_of_its_value_for_as_long_as_it_stays(rig
     rig.outstation.static[0] = floats(9.0, 8.0)
     assert (await rig.read())["p"][:3] == (9.0, Quality.GOOD, None)
     assert rig.link.counts["times_not_believed"] == 0
+
+
+async def test_request_waits_a_little_behind_a_confirmation_and_behind_nothing_else(rig, monkeypatch):
+    """opendnp3 lost confirmations that came before it had noticed the end of its own sending."""
+    pauses: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(dnp, "wall_sleep", noted)
+    monkeypatch.setattr(dnp, "CONFIRM_PAUSE_S", 100.0)
+    await rig.link.connect()
+    await rig.link.read()
+    await rig.link.read()
+    assert pauses == []
+    rig.outstation.events = [event(7.0, AT_MS)]
+    await rig.link.read()
+    assert pauses == []
+    await rig.write(("set", 9.0))
+    await rig.link.read()
+    assert len(pauses) == 2
+    assert all(90.0 < s < 100.0 for s in pauses)
 
 
 @pytest.mark.parametrize(
@@ -884,3 +907,54 @@ async def test_setpoint_is_read_back_as_it_is_and_not_as_it_was_sent(rig):
     assert await rig.write(("set", 9.0)) == [(WriteOutcome.CONFIRMED, "")]
     rig.outstation.static[3] = setpoints(8.5)
     assert (await rig.read())["set"].value == 8.5
+
+
+# ---- the family -----------------------------------------------------------------------------------
+
+FAMILY = {  # point -> (analog input, what is told, value), by the units and multipliers of the profile
+    "p_kw": (537, -250_000, -250.0),
+    "q_kvar": (541, 12_000, 12.0),
+    "soc": (48, 815, 0.815),
+    "p_charge_kw_max": (44, -480_000, 480.0),
+    "p_discharge_kw_max": (43, 500_000, 500.0),
+    "p_set_kw": (618, -100_000, -100.0),
+    "q_set_kvar": (621, 5_000, 5.0),
+}
+
+
+async def test_family_of_ieee_1815_2_reads_what_its_source_says(rig, tmp_path):
+    (tmp_path / "site.yaml").write_text(
+        f"""bess: {{bess1: {{}}}}
+connections:
+  pcs:
+    protocol: dnp3
+    host: 127.0.0.1
+    port: {rig.outstation.port}
+    dnp3: {{outstation: {OUTSTATION}}}
+    poll_s: 1
+    timeout_s: 1
+    asset: bess1
+    family: ieee1815_2_bess
+    settings: {{p_rated_kw: 500 kW, q_rated_kvar: 300 kvar}}
+"""
+    )
+    (one,) = load_devices(tmp_path / "site.yaml", []).connections
+    rig.outstation.static = [integers(raw, start=index) for index, raw, _ in FAMILY.values() if index < 256]
+    rig.outstation.static += [
+        struct.pack("<BBBHHBi", 30, 1, 1, index, index, 1, raw)
+        for index, raw, _ in FAMILY.values()
+        if index > 255
+    ]
+    rig.outstation.static.append(bytes([1, 2, 0, 10, 14, 0x01, 1, 1, 1, 0x81]))  # not local; started
+    io = FieldIO(site_of(one), clock=VirtualClock(T0))
+    readings = {r.point.removeprefix("bess1."): r for r in await io.read_all()}
+    assert {name: r.value for name, r in readings.items()} == pytest.approx(
+        {name: value for name, (_, _, value) in FAMILY.items()} | {"state": 1.0, "remote": 1.0}
+    )
+    assert {r.quality for r in readings.values()} == {Quality.GOOD}
+    (result,) = await io.write([command("bess1.p_set_kw", -33.5)])
+    assert result.outcome is WriteOutcome.CONFIRMED
+    assert rig.outstation.commanded == [  # AO508, -33500 W
+        (dnp.DIRECT_OPERATE, bytes.fromhex("29 01 28 01 00 FC 01 24 7D FF FF 00")),
+    ]  # fmt: skip
+    await io.close()

@@ -21,6 +21,7 @@ from ems.dnp3 import Dnp3
 from ems.errors import EmsError
 from ems.site import Connection, IdentityField, PointMap, Protocol
 from ems.site_schema import load_devices
+from ems.site_schema.families import shipped_folder
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
 from tests.contract.dnp3_plant import ONLINE, OUTSTATION, MesaOutstation, OpenDnp3
@@ -492,6 +493,9 @@ connections:
 """
 
 
+PERCENT = 'p_set_kw: {address: "g41v1/93 [g30/154]", unit: kW, scale: 0.5, range: [-500, 500]}'
+
+
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def mesa() -> AsyncIterator[MesaOutstation]:
     outstation = MesaOutstation()
@@ -517,4 +521,21 @@ async def test_family_of_ieee_1815_2_is_read_and_driven(mesa, tmp_path, operate)
         clock.advance(1.0)
         readings = {r.point.removeprefix("bess1."): r for r in await io.read_all()}
         assert readings[name].value == pytest.approx(value, abs=0.0005)
+    await io.close()
+
+
+async def test_family_with_a_target_in_percent_as_its_note_says(mesa, tmp_path):
+    text = (shipped_folder() / "ieee1815_2_bess.yaml").read_text()
+    assert f"`points: {{{PERCENT}}}`" in text
+    site = FAMILY.replace("PORT", str(mesa.port)).replace("OPERATE", "direct")
+    site = site.replace("asset: bess1,", f"asset: bess1, points: {{{PERCENT}}},")
+    (tmp_path / "site.yaml").write_text(site)
+    (one,) = load_devices(tmp_path / "site.yaml", []).connections
+    clock = VirtualClock(T0)
+    io = FieldIO(site_of(one), clock=clock)
+    await io.read_all()
+    (result,) = await io.write([command("bess1.p_set_kw", -250.0)])
+    assert (result.outcome, result.detail) == (WriteOutcome.CONFIRMED, "")
+    clock.advance(1.0)
+    assert {r.point: r.value for r in await io.read_all()}["bess1.p_set_kw"] == -250.0
     await io.close()

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import opendnp3 as dnp
 
 POINTS, MASTER, OUTSTATION = 16, 1, 10
+CONFIRM_MS = dnp.TimeDuration.Milliseconds(1000)
 
 
 class Commands(dnp.ICommandHandler):  # type: ignore[misc]
@@ -121,6 +122,9 @@ class Outstation:
         config = dnp.OutstationStackConfig(dnp.DatabaseConfig(POINTS))
         config.outstation.eventBufferConfig = dnp.EventBufferConfig.AllTypes(events)
         config.outstation.params.allowUnsolicited = unsolicited
+        # On a busy machine it may lose a confirmation (CONFIRM_PAUSE_S), and shall not wait for it for long.
+        params = config.outstation.params
+        params.solConfirmTimeout = params.unsolConfirmTimeout = CONFIRM_MS
         config.link.LocalAddr, config.link.RemoteAddr = OUTSTATION, MASTER
         self.commands, self.application = Commands(), Application()
         self.station = self.channel.AddOutstation("outstation", self.commands, self.application, config)

@@ -10,6 +10,7 @@ from cli.check import protection
 from cli.check import run as check
 from cli.runbook_wire import map_sections
 from connectors.map_check import check_point_maps
+from connectors.stores.permit import _plain
 from ems.dnp3 import Dnp3
 from ems.errors import ConfigError
 from ems.site import Connection, Protocol, Site
@@ -208,6 +209,14 @@ def test_plain_dnp3_is_told_and_the_runbook_shows_how_it_is_written(whole, capsy
     book = "\n".join(map_sections(site))
     assert re.search(r"rest.close_request.*g12v1/\d+`.*select, operate", book)
     assert check(Namespace(site=[str(whole)], quiet=True)) == 0
+
+
+def test_connection_without_dnp3_is_what_was_commissioned_before(whole):
+    """A key that came later must not have every plant commissioned anew."""
+    site = load_site(whole)
+    (other, *_) = [c for c in site.connections if c.protocol is not Protocol.DNP3]
+    assert "dnp3" not in _plain(other)
+    assert _plain(meter(site))["dnp3"]["outstation"] == 7
 
 
 def test_integrity_of_a_meter_comes_before_it_is_taken_for_lost(whole):
