@@ -14,6 +14,10 @@ import pytest_asyncio
 
 from cli.browse import run as ems_browse
 from cli.read import run as ems_read
+from connectors.dnp3.client import EVENTS
+from connectors.dnp3.objects import EVENTS as TELLS_EVENTS
+from connectors.dnp3.objects import LAYOUTS, Stamp, Told
+from connectors.dnp3.session import READ, Session
 from connectors.field import FieldIO
 from ems.clock import VirtualClock, wall_sleep
 from ems.commands import WriteOutcome
@@ -29,6 +33,7 @@ from tests.contract.plants import command, site_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.needs_server]
 SILENT = 0.3
+AT_MS = 1_772_366_400_250  # 2026-03-01 12:00:00.25 UTC
 RESTARTED, LOST, REMOTE, LOCAL, OVER, REFERENCE = 0x03, 0x05, 0x09, 0x11, 0x21, 0x41
 
 
@@ -334,6 +339,48 @@ async def test_class_0_is_read_where_an_outstation_knows_no_ranges(server):
     assert rig.io.why_unread("dev.f") == "an integer is told, f32 in the map"  # as it is set there
     assert rig.io.why_unread("dev.gone") == "g30/99 is not told"
     await rig.io.close()
+
+
+KINDS = {1: "binary", 3: "double", 10: "bo", 20: "counter", 30: "analog", 40: "ao"}
+VALUES: dict[str, tuple[Any, Any, Any]] = {  # put before, put then, and told of it
+    "binary": (False, True, True),
+    "bo": (False, True, True),
+    "double": ("DETERMINED_ON", "DETERMINED_OFF", 1),
+    "counter": (7, 65000, 65000),
+    "analog": (7, -300, -300),
+    "ao": (7, -300, -300),
+}
+
+
+async def asked(server: OpenDnp3, *requests: bytes) -> list[tuple[Told, ...]]:
+    """What is told in answer to readings of our own."""
+    session = Session(master=1, outstation=OUTSTATION, timeout_s=5.0, number=0, heard=None)
+    await asyncio.get_running_loop().create_connection(lambda: session, "127.0.0.1", server.port)
+    try:
+        return [(await session.ask(READ, objects, decode=True)).told for objects in requests]
+    finally:
+        session.drop("closed")
+
+
+@pytest.mark.parametrize(("group", "variation"), LAYOUTS, ids=lambda n: str(n))
+async def test_every_variation_as_opendnp3_writes_it_is_read(server, group, variation):
+    """Flags, value and time of each object in the encoding of somebody else."""
+    layout, kind = LAYOUTS[group, variation], KINDS[LAYOUTS[group, variation].static]
+    before, then, raw = VALUES[kind]
+    await server.put((kind, 7, before, ONLINE, 0))
+    await asked(server, EVENTS)
+    await server.put((kind, 7, then, ONLINE, AT_MS))
+    everything = bytes([group, variation, 0x06]) if group in TELLS_EVENTS else None
+    ((*_, told),) = await asked(server, everything or bytes([group, variation, 0x01, 7, 0, 7, 0]))
+    state = {"binary": 0x80 * bool(raw), "bo": 0x80 * bool(raw), "double": 0x40}.get(kind, 0)
+    assert (told.group, told.place, told.raw, told.is_event) == (
+        layout.static,
+        7,
+        raw,
+        everything is not None,
+    )
+    assert told.flags == (ONLINE | state if layout.has_flags else None)
+    assert told.at_ms == (None if layout.stamp is Stamp.NONE else AT_MS)
 
 
 async def test_unsolicited_responses_are_confirmed_and_switched_off():
