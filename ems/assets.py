@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
 from ems.cycle_life import CycleLife
+from ems.loss_curve import LossCurve
 from ems.phases import EVEN, PhaseParams
 from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams, TransitionPolicy
 from ems.reactive import ReactiveControl, VoltageRule
@@ -33,7 +34,9 @@ class BatteryParams:
     """A battery behind its PCS, seen from the AC terminals.
 
     Charging with p > 0 [kW AC] stores `eta_charge * p - loss_charge_pu * p**2 / p_nominal_kw`;
-    discharging p draws `p / eta_discharge + loss_discharge_pu * p**2 / p_nominal_kw`.
+    discharging p draws `p / eta_discharge + loss_discharge_pu * p**2 / p_nominal_kw`. A direction with a loss
+    curve loses what that says instead; its `eta` is then the best of the curve, which is what a kWh is valued
+    by, and its `loss_pu` 0, whatever is given.
     `no_load_loss_kw` is drawn from the stored energy while the PCS is on, `aux_kw` from the AC bus always.
     Above `soc_taper_high` the charge limit falls linearly to `taper_ratio` of nominal at `soc_max`;
     below `soc_taper_low` the discharge limit falls likewise towards `soc_min`.
@@ -63,6 +66,18 @@ class BatteryParams:
     full_charge: FullCharge | None = None  # for calibration
     power_by_soc: tuple[SocLimit, ...] = ()  # ascending, concave both ways; beside the tapers
     derating: tuple[TemperatureLimit, ...] = ()  # ascending temperatures; straight between them
+    charge_curve: LossCurve | None = None  # in the place of eta_charge and loss_charge_pu
+    discharge_curve: LossCurve | None = None
+
+    def __post_init__(self) -> None:
+        if self.charge_curve is not None:
+            eta = self.charge_curve.eta_best(self.no_load_loss_kw, charge=True)
+            object.__setattr__(self, "eta_charge", eta)
+            object.__setattr__(self, "loss_charge_pu", 0.0)
+        if self.discharge_curve is not None:
+            eta = self.discharge_curve.eta_best(self.no_load_loss_kw, charge=False)
+            object.__setattr__(self, "eta_discharge", eta)
+            object.__setattr__(self, "loss_discharge_pu", 0.0)
 
     @property
     def p_nominal_kw(self) -> float:

@@ -32,6 +32,7 @@ from optimizer.segments import fuel_segments
 from optimizer.solve import solve_lp
 from optimizer.tariff_parts import DemandPart, demand_cuts, demand_parts
 from plant_models.battery import stored_kw_array
+from plant_models.linearize import least_loss
 
 TANGENTS = 3
 
@@ -238,6 +239,10 @@ def _gensets(lp: _Lp, site: Site, h: FloatArray, bus: list[tuple[IntArray, Float
 
 def _tangents(p: BatteryParams, sign: float, p_max: float) -> tuple[FloatArray, FloatArray]:
     """Widths and slopes of the upper hull of stored power by tangents: never more loss than the curve."""
+    curve = p.discharge_curve if sign > 0.0 else p.charge_curve
+    if curve is not None:
+        widths, loss = (np.array(x) for x in least_loss(p, curve, sign))
+        return widths, -sign - loss
     at = np.linspace(0.0, p_max, TANGENTS)
     edges = np.concatenate([[0.0], (at[:-1] + at[1:]) / 2.0, [p_max]])
     step = 1e-4 * p_max

@@ -19,6 +19,7 @@ from ems.assets import (
 from ems.battery_terms import SocLimit
 from ems.condition import FeederUse
 from ems.deferrable import DeferrableCondition, DeferrableParams, WorkWindow
+from ems.loss_curve import loss_curve
 from ems.site import Authority, FormingOrder, Hierarchy, ReservePolicy, Site
 from ems.tariff import DemandCharge, EnergyBlock, Tariff
 from ems.timegrid import FloatArray, TimeGrid
@@ -50,6 +51,7 @@ FORMULATION = Formulation(
     tie_break_ratio=0.0,
     shedding=Shedding.MEAN,
     battery_segments=1,
+    battery_fit_ratio=0.0,
     billing_shares=True,
 )
 
@@ -339,11 +341,13 @@ def _bess(x: Storage) -> BessParams:
         energy_kwh=x.energy_kwh, soc_min=x.soc_min, soc_max=x.soc_max, p_charge_kw_max=charge,
         p_discharge_kw_max=discharge, eta_charge=x.eta_charge, eta_discharge=x.eta_discharge,
         loss_charge_pu=0.0, loss_discharge_pu=0.0, aux_kw=0.0,
-        no_load_loss_kw=x.no_load_loss_kw, self_discharge_per_h=x.self_discharge_per_h,
+        no_load_loss_kw=x.standing_kw, self_discharge_per_h=x.self_discharge_per_h,
         soc_taper_low=x.soc_min if x.soc_taper_low is None else x.soc_taper_low,
         soc_taper_high=x.soc_max if x.soc_taper_high is None else x.soc_taper_high, taper_ratio=x.taper_ratio,
         wear_per_kwh=x.discharge_per_kwh, wear_charge_per_kwh=x.charge_per_kwh, cycle_life=x.cycle_life,
         power_by_soc=tuple(SocLimit(soc=e, charge_ratio=c, discharge_ratio=d) for e, c, d in x.power_by_soc),
+        charge_curve=loss_curve(x.efficiency_charge, x.standing_kw, charge=True),
+        discharge_curve=loss_curve(x.efficiency_discharge, x.standing_kw, charge=False),
     )  # fmt: skip
     power = max(charge, discharge)
     return BessParams(

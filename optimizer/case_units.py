@@ -11,6 +11,7 @@ import numpy as np
 
 from ems.battery_terms import dented
 from ems.cycle_life import CycleLife
+from ems.loss_curve import point_faults, standing_loss_kw, whole_loss_kw
 from optimizer.case_costs import CostPoints, QuadraticCost, Refusals, as_array, bent, is_a, number
 from optimizer.case_values import Flags, Values, frozen_flags, frozen_values, pairs
 
@@ -241,6 +242,12 @@ class Storage:
     are lost while it stands. Above `soc_taper_high` charging falls linearly to `taper_ratio` of its power at
     `soc_max`, below `soc_taper_low` discharging towards `soc_min`. `power_by_soc`: rows of (state of
     charge, share of charging power, of discharging power), straight between them, concave.
+
+    `efficiency_charge` and `efficiency_discharge`, in the place of `eta_charge` and `eta_discharge`: rows of
+    (power, one-way efficiency) at part load, ascending to the largest power or beyond. The loss is straight
+    between them and down to `no_load_loss_kw` at no power, which they hold (None: what they say of it
+    themselves, see `ems.loss_curve.standing_loss_kw`). Where it is not convex its stretches fill in order by
+    a binary each, exactly.
     """
 
     id: str
@@ -262,7 +269,9 @@ class Storage:
     cycle_life: CycleLife | None = None
     turns_soc: tuple[float, ...] = ()
     self_discharge_per_h: float = 0.0
-    no_load_loss_kw: float = 0.0
+    no_load_loss_kw: float | None = 0.0
+    efficiency_charge: tuple[tuple[float, float], ...] = ()
+    efficiency_discharge: tuple[tuple[float, float], ...] = ()
     soc_taper_low: float | None = None
     soc_taper_high: float | None = None
     taper_ratio: float = 1.0
@@ -272,6 +281,8 @@ class Storage:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "turns_soc", tuple(float(x) for x in self.turns_soc))
+        for key in ("efficiency_charge", "efficiency_discharge"):
+            object.__setattr__(self, key, tuple((p, eta) for p, eta in getattr(self, key)))
         what, found = f"storage {self.id}", Refusals()
         by_step = (
             ("p_charge_kw", 0.0, 1e9),
@@ -283,6 +294,7 @@ class Storage:
         for key, least, most in by_step:
             values = np.atleast_1d(as_array(what, key, getattr(self, key)))
             found.rows(what, [(key, float(x), least, most) for x in values.ravel()])
+        standing_kw = self.standing_kw if _check_efficiency(found, self) else 0.0
         low = self.soc_min if self.soc_taper_low is None else self.soc_taper_low
         high = self.soc_max if self.soc_taper_high is None else self.soc_taper_high
         found.rows(
@@ -302,7 +314,7 @@ class Storage:
                 ("end_value_per_kwh", self.end_value_per_kwh, 0.0, 1e9),
                 *((f"turns_soc[{k}]", x, 0.0, 1.0) for k, x in enumerate(self.turns_soc)),
                 ("self_discharge_per_h", self.self_discharge_per_h, 0.0, 1.0),
-                ("no_load_loss_kw", self.no_load_loss_kw, 0.0, 1e9),
+                ("no_load_loss_kw", standing_kw, 0.0, 1e9),
                 ("soc_taper_low", low, self.soc_min, self.soc_max),
                 ("soc_taper_high", high, low, self.soc_max),
                 ("taper_ratio", self.taper_ratio, 1e-6, 1.0),
@@ -319,6 +331,40 @@ class Storage:
     def top_kw(self) -> float:
         """The largest of its powers."""
         return max(float(np.max(self.p_charge_kw)), float(np.max(self.p_discharge_kw)))
+
+    @property
+    def standing_kw(self) -> float:
+        """Its no-load loss, told or by its points [kW]."""
+        if self.no_load_loss_kw is not None:
+            return self.no_load_loss_kw
+        return standing_loss_kw(self.efficiency_charge, self.efficiency_discharge)
+
+
+def _check_efficiency(found: Refusals, x: Storage) -> bool:
+    """Refuse points of efficiency that are none (False), or that contradict what else is said."""
+    what, ways = f"storage {x.id}", ("charge", "discharge")
+    for way in ways:
+        points = getattr(x, f"efficiency_{way}")
+        if not all(number(v) for row in points for v in row):
+            found.add(what, f"efficiency_{way}", points, "rows of two numbers, power and efficiency")
+            return False
+        for k, name, value, allowed in point_faults(points, charge=way == "charge"):
+            found.add(what, f"efficiency_{way}[{k}] {name}", value, allowed)
+            return False
+    for way in ways:
+        if not (points := getattr(x, f"efficiency_{way}")):
+            continue
+        key, power_kw = f"efficiency_{way}", float(np.max(getattr(x, f"p_{way}_kw")))
+        if (eta := getattr(x, f"eta_{way}")) != 1.0:
+            found.add(what, f"eta_{way}", eta, f"1, beside {key}")
+        if points[-1][0] < power_kw:
+            allowed = f"at least p_{way}_kw, {power_kw:g}"
+            found.add(what, f"{key}[{len(points) - 1}] p_kw", points[-1][0], allowed)
+        first_kw = whole_loss_kw(*points[0], charge=way == "charge")
+        if number(x.no_load_loss_kw) and x.standing_kw > first_kw * (1.0 + 1e-9):
+            allowed = f"at most what is lost at the first row of {key}, {first_kw:.6g}"
+            found.add(what, "no_load_loss_kw", x.standing_kw, allowed)
+    return True
 
 
 def _check_power(found: Refusals, what: str, rows: tuple[tuple[float, float, float], ...]) -> None:

@@ -27,6 +27,7 @@ class Formulation:
     exclusivity: Exclusivity = Exclusivity.HULL
     shedding: Shedding = Shedding.WHOLE
     battery_segments: int = 3  # chords of the quadratic loss, each way
+    battery_fit_ratio: float = 5e-4  # of its power a loss curve may be off where it is made convex
     soc_tapers: bool = True  # power limits that fall near full and empty
     reserve: bool = True
     tie_break_ratio: float = 1e-4  # of the median price, on charging: free energy is stored the efficient way

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ems.timegrid import FloatArray
+from ems.timegrid import BoolArray, FloatArray
 from optimizer.compiled import Compiled, Filled
 from optimizer.fleets import machines
+from optimizer.formulations.battery import bent
 from optimizer.problem import PlanningProblem
 from optimizer.solve import Effort, Outcome, Session
 
@@ -32,12 +33,28 @@ def held(compiled: Compiled, filled: Filled, start: Start | None) -> Filled:
         value[at[known]] = np.round(flat[known])
     value = np.clip(value, filled.low, filled.high)
     whole = filled.integer
+    if start is None or "piece_full" not in start:
+        whole = whole & ~_order_of_losses(compiled, len(whole))
     return replace(
         filled,
         low=np.where(whole, value, filled.low),
         high=np.where(whole, value, filled.high),
         integer=np.zeros_like(whole),
     )
+
+
+def _order_of_losses(compiled: Compiled, columns: int) -> BoolArray:
+    """(columns,) order of pieces of losses that are not convex: left to the linear program, not held empty.
+
+    It takes the convex hull of the loss then, and the replay judges what that is off. Of scenarios in one
+    matrix only the first has it whole, and its columns stand first.
+    """
+    out = np.zeros(columns, dtype=np.bool_)
+    if (at := compiled.form.columns.get("piece_full")) is not None:
+        out[at.ravel()] = np.broadcast_to(
+            compiled.structure.once(bent), compiled.shapes["piece_full"]
+        ).ravel()
+    return out
 
 
 def linear(effort: Effort) -> Effort:

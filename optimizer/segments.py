@@ -7,18 +7,23 @@ from itertools import pairwise
 import numpy as np
 
 from ems.assets import BatteryParams, GensetParams
-from ems.timegrid import FloatArray
+from ems.timegrid import BoolArray, FloatArray
 from plant_models import linearize
 
 
 @dataclass(frozen=True, slots=True)
 class BatterySegments:
-    """kW stored (charging) or drawn (discharging) per kW AC, piece by piece."""
+    """kW stored (charging) or drawn (discharging) per kW AC, piece by piece; as many pieces each way.
+
+    What is stored does not rise from piece to piece, what is drawn does not fall, but over the edges that are
+    bent.
+    """
 
     charge_width_kw: FloatArray
-    charge_stored_per_kw: FloatArray  # does not rise
+    charge_stored_per_kw: FloatArray
     discharge_width_kw: FloatArray
-    discharge_drawn_per_kw: FloatArray  # does not fall
+    discharge_drawn_per_kw: FloatArray
+    bent: BoolArray  # (2, K - 1) charge and discharge, of each edge between pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +36,22 @@ class FuelSegments:
 
 
 @lru_cache(maxsize=64)
-def battery_segments(params: BatteryParams, pieces: int) -> BatterySegments:
-    """Chords of the conversion loss; one piece where the loss is linear."""
+def battery_segments(params: BatteryParams, pieces: int, fit_ratio: float = 0.0) -> BatterySegments:
+    """Chords of the conversion loss, or the stretches of a loss curve; one piece where the loss is linear."""
     straight = params.loss_charge_pu == 0.0 and params.loss_discharge_pu == 0.0
-    charge, discharge = linearize.battery_segments(params, 1 if straight else pieces)
+    ways = linearize.battery_segments(params, 1 if straight else pieces, fit_ratio)
+    most = max(len(x.widths_kw) for x in ways)
+    widths, slopes, bent = np.zeros((2, most)), np.zeros((2, most)), np.zeros((2, most - 1), dtype=np.bool_)
+    for way, x in enumerate(ways):
+        own = len(x.widths_kw)
+        widths[way, :own], slopes[way, :own], slopes[way, own:] = x.widths_kw, x.slopes, x.slopes[-1]
+        bent[way, : own - 1] = x.bent
     return BatterySegments(
-        charge_width_kw=np.array(charge.widths_kw),
-        charge_stored_per_kw=1.0 - np.array(charge.slopes),
-        discharge_width_kw=np.array(discharge.widths_kw),
-        discharge_drawn_per_kw=1.0 + np.array(discharge.slopes),
+        charge_width_kw=widths[0],
+        charge_stored_per_kw=1.0 - slopes[0],
+        discharge_width_kw=widths[1],
+        discharge_drawn_per_kw=1.0 + slopes[1],
+        bent=bent,
     )
 
 

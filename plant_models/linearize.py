@@ -1,19 +1,26 @@
-"""Convex straight segments of the physics, for the MILP: the same parameters, the same curves.
+"""Straight segments of the physics, for the MILP: the same parameters, the same curves.
 
 A chord lies on the pessimistic side of a convex loss or fuel curve, and its error is largest in the middle.
+All are convex but the loss of a battery whose points of efficiency are not.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ems.assets import BatteryParams, GensetParams
 from ems.errors import BadValue
+from ems.loss_curve import LossCurve
 from plant_models import battery, genset
 
 FIT_RATIO_MAX = 0.015  # a fuel curve that is further from convex than this is refused
+STRAIGHT = 1e-9  # slopes that fall by no more than this count as equal
 
 
 class _Convex:
-    """y = y0 + sum(slopes_i * x_i) with 0 <= x_i <= widths_i, filled in order because slopes never fall."""
+    """y = y0 + sum(slopes_i * x_i) with 0 <= x_i <= widths_i, filled in order because slopes never fall.
+
+    Of a loss that is `bent` they may: it has no `lines`, and who fills its pieces has to keep their order.
+    """
 
     __slots__ = ()
     widths_kw: tuple[float, ...]
@@ -70,6 +77,11 @@ class LossSegments(_Convex):
         """Loss per power of each segment [kW/kW]."""
         return self.loss_per_kw
 
+    @property
+    def bent(self) -> tuple[bool, ...]:
+        """Whether the loss grows slower after each edge between segments than before it: not convex there."""
+        return tuple(b < a - STRAIGHT for a, b in pairwise(self.loss_per_kw))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuelSegments(_Convex):
@@ -97,8 +109,13 @@ class FuelSegments(_Convex):
         return self.slopes_l_kwh
 
 
-def battery_segments(params: BatteryParams, n: int = 4) -> tuple[LossSegments, LossSegments]:
+def battery_segments(
+    params: BatteryParams, n: int = 4, fit_ratio: float = 0.0
+) -> tuple[LossSegments, LossSegments]:
     """Conversion loss over AC power, (charge, discharge), each as `n` chords of equal width.
+
+    A direction with a loss curve has the stretches of that instead, whatever `n` is: exactly, but for
+    stretches that are not convex by so little that their chord is within `fit_ratio` of them.
 
     Parameters
     ----------
@@ -106,6 +123,8 @@ def battery_segments(params: BatteryParams, n: int = 4) -> tuple[LossSegments, L
         Nameplate.
     n : int
         Chords per direction, 1 or more.
+    fit_ratio : float
+        How far a chord may lie below a loss curve, over the largest power.
 
     Returns
     -------
@@ -121,9 +140,47 @@ def battery_segments(params: BatteryParams, n: int = 4) -> tuple[LossSegments, L
     """
     if n < 1:
         raise ValueError(f"at least one segment, not {n}")
-    return _chords(params, -1.0, params.p_charge_kw_max, n), _chords(
-        params, 1.0, params.p_discharge_kw_max, n
+    ways = (
+        (params.charge_curve, -1.0, params.p_charge_kw_max),
+        (params.discharge_curve, 1.0, params.p_discharge_kw_max),
     )
+    charge, discharge = (
+        _chords(params, sign, top, n) if curve is None else _stretches(params, curve, sign, top, fit_ratio)
+        for curve, sign, top in ways
+    )
+    return charge, discharge
+
+
+def _stretches(
+    params: BatteryParams, curve: LossCurve, sign: float, p_max_kw: float, fit_ratio: float
+) -> LossSegments:
+    """Stretches of a loss curve up to a power; those that a chord fits are pooled."""
+    xs = [x for x in curve.p_kw if x < p_max_kw * (1.0 - STRAIGHT)] + [p_max_kw]
+    ys = [battery.loss_kw(params, sign * x) for x in xs]
+    widths, slopes, worst, k = list[float](), list[float](), 0.0, 0
+    for width, slope in zip(*_pooled(xs, ys), strict=True):
+        first = k
+        while xs[k] < xs[first] + width * (1.0 - STRAIGHT):
+            k += 1
+        gap = max(ys[i] - ys[first] - slope * (xs[i] - xs[first]) for i in range(first, k + 1))
+        if gap <= fit_ratio * p_max_kw:
+            widths.append(width)
+            slopes.append(slope)
+            worst = max(worst, gap)
+            continue
+        for i in range(first, k):
+            widths.append(xs[i + 1] - xs[i])
+            slopes.append((ys[i + 1] - ys[i]) / (xs[i + 1] - xs[i]))
+    return LossSegments(widths_kw=tuple(widths), loss_per_kw=tuple(slopes), fit_error_ratio=worst / p_max_kw)
+
+
+def least_loss(
+    params: BatteryParams, curve: LossCurve, sign: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Widths [kW] and slopes of the highest convex loss that is nowhere above a loss curve."""
+    top = params.p_discharge_kw_max if sign > 0.0 else params.p_charge_kw_max
+    hull = _stretches(params, curve, sign, top, 1.0)
+    return hull.widths_kw, hull.loss_per_kw
 
 
 def _chords(params: BatteryParams, sign: float, p_max_kw: float, n: int) -> LossSegments:

@@ -14,6 +14,7 @@ from dispatch.controllers.plan_moves import KW_TOLERANCE, check_moves
 from ems.assets import BatteryParams
 from ems.plan import Plan, Series
 from ems.site import GridMode, Site
+from plant_models.battery import stored_kw
 
 PLAN_AGE_MAX = timedelta(hours=2)
 EARLY_MAX_S = 900.0  # a plan whose first step begins a little later is followed from its first step
@@ -198,7 +199,9 @@ def _outside(name: str, values: Series, low: float, high: float, last: int) -> I
 def stored_change_kwh(params: BatteryParams, p_kw: float, soc: float, hours: float) -> float:
     """Change of the stored energy by AC power `p_kw` (discharge positive) for `hours` [kWh]."""
     square = p_kw * p_kw / params.p_nominal_kw
-    if p_kw >= 0.0:
+    if (params.discharge_curve if p_kw >= 0.0 else params.charge_curve) is not None:
+        rate_kw = stored_kw(params, p_kw)
+    elif p_kw >= 0.0:
         rate_kw = -(p_kw / params.eta_discharge + params.loss_discharge_pu * square)
     else:
         rate_kw = -p_kw * params.eta_charge - params.loss_charge_pu * square

@@ -14,6 +14,7 @@ from ems.outage import OutageNotice
 from ems.prices import DayPrices
 from ems.site import GridMode
 from ems.tariff import Tariff
+from plant_models.battery import ac_kw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +152,9 @@ class RulesTou:
         if outage is not None and c.soc < p.outage_soc:
             missing_kwh = (p.outage_soc - c.soc) * battery.energy_kwh / battery.eta_charge
             hours = max(outage[1] - 0.25, 0.25)
+            if battery.charge_curve is not None:
+                stored_kw = (p.outage_soc - c.soc) * battery.energy_kwh / hours + battery.no_load_loss_kw
+                missing_kwh = -ac_kw(battery, stored_kw) * hours
             room_kw = charge_room_kw(battery, c, p.outage_soc, context.dt_s)
             want_kw = max(want_kw, min(1.2 * missing_kwh / hours, room_kw))
             why = f"outage {outage[0].id} begins in {outage[1]:.1f} h: charge to {p.outage_soc:.0%}"

@@ -1,11 +1,11 @@
 """Arithmetic that controllers and protections share: rooms, ramps, splits."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ems.assets import BatteryParams, GensetParams
 from ems.condition import BessCondition, PlantCondition
+from plant_models.battery import ac_kw, drawn_per_kwh
 
 BIG_KW = 1e9
 FULL_BAND_SOC = 0.002  # a battery so close to full may refuse charge at any moment
@@ -18,9 +18,7 @@ def discharge_room_kw(params: BatteryParams, c: BessCondition, floor: float, dt_
     rate_kw = (c.soc - floor) * params.energy_kwh * 3600.0 / dt_s - params.no_load_loss_kw
     if rate_kw <= 0.0:
         return 0.0
-    eta, a = 1.0 / params.eta_discharge, params.loss_discharge_pu / params.p_nominal_kw
-    energy_kw = 2.0 * rate_kw / (eta + math.sqrt(eta * eta + 4.0 * a * rate_kw))
-    return min(c.p_discharge_kw_max, energy_kw)
+    return min(c.p_discharge_kw_max, ac_kw(params, -rate_kw))
 
 
 def charge_room_kw(params: BatteryParams, c: BessCondition, ceiling: float, dt_s: float) -> float:
@@ -31,14 +29,18 @@ def charge_room_kw(params: BatteryParams, c: BessCondition, ceiling: float, dt_s
     rate_kw = (ceiling - soc) * params.energy_kwh * 3600.0 / dt_s
     if rate_kw <= 0.0:
         return 0.0
-    return min(c.p_charge_kw_max, rate_kw / params.eta_charge)
+    within_kw = rate_kw / params.eta_charge if params.charge_curve is None else -ac_kw(params, rate_kw)
+    return min(c.p_charge_kw_max, within_kw)
 
 
 def usable_kwh(params: BatteryParams, c: BessCondition, floor: float) -> float:
     """Energy that can be delivered at the terminals above SoC `floor`, at the losses of full power [kWh]."""
     if not c.available or c.soc <= floor:
         return 0.0
-    return (c.soc - floor) * params.energy_kwh / (1.0 / params.eta_discharge + params.loss_discharge_pu)
+    drawn = 1.0 / params.eta_discharge + params.loss_discharge_pu
+    if params.discharge_curve is not None:
+        drawn = drawn_per_kwh(params)
+    return (c.soc - floor) * params.energy_kwh / drawn
 
 
 def reached(now_kw: float, target_kw: float, ramp_kw_s: float, dt_s: float) -> float:

@@ -15,7 +15,7 @@ from ems.condition import BessCondition, PlantCondition
 from ems.frozen import replace
 from ems.points import BessState
 from ems.site import GridMode
-from plant_models.battery import taper_limits_kw
+from plant_models.battery import stored_kw, taper_limits_kw
 
 PCS_P_RATIO = 0.95  # of the apparent power: room for the reactive power of the load
 LATER_MARGIN_S = 30.0  # on the time until a genset is there
@@ -148,7 +148,10 @@ def _carries_kwh(battery: BatteryParams, state: BessCondition, forming: bool) ->
 
 def tapered_kw(battery: BatteryParams, state: BessCondition, after_s: float) -> float:
     """Discharge limit after `after_s` of the present discharge: near empty it falls as energy is drawn."""
-    drawn_kwh = max(0.0, state.p_kw) / battery.eta_discharge * after_s / 3600.0
+    drawn_kw = max(0.0, state.p_kw) / battery.eta_discharge
+    if battery.discharge_curve is not None:
+        drawn_kw = -stored_kw(battery, max(0.0, state.p_kw))
+    drawn_kwh = drawn_kw * after_s / 3600.0
     return taper_limits_kw(battery, state.soc - drawn_kwh / battery.energy_kwh)[1]
 
 

@@ -30,6 +30,7 @@ from ems.contracts import (
 )
 from ems.cycle_life import CycleLife
 from ems.derating import EngineDerating, cut_curve, derated_ratio
+from ems.loss_curve import loss_curve, standing_loss_kw
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, FlappingPolicy, Supervision, TransformerParams, TransitionPolicy
 from ems.points import PointSpec
@@ -209,6 +210,12 @@ def _cap(form: CapForm) -> CapWindow:
     )
 
 
+_LOSSES = (
+    "eta_charge", "eta_discharge", "loss_charge_pu", "loss_discharge_pu",
+    "efficiency_charge", "efficiency_discharge", "no_load_loss_kw",
+)  # fmt: skip
+
+
 def _battery(form: BatteryForm) -> BatteryParams:
     values = form.model_dump(
         exclude={
@@ -220,6 +227,7 @@ def _battery(form: BatteryForm) -> BatteryParams:
             "full_charge",
             "derating",
             "power_by_soc",
+            *_LOSSES,
         }
     )
     return BatteryParams(
@@ -231,8 +239,29 @@ def _battery(form: BatteryForm) -> BatteryParams:
         power_by_soc=tuple(SocLimit(**row.model_dump()) for row in form.power_by_soc),
         derating=tuple(TemperatureLimit(**row.model_dump()) for row in form.derating),
         full_charge=None if form.full_charge is None else FullCharge(**form.full_charge.model_dump()),
+        **_losses(form),
         **values,
     )
+
+
+def efficiency_points(form: BatteryForm, way: str) -> list[tuple[float, float]]:
+    """(power [kW], efficiency) of a direction, `charge` or `discharge`; none given: []."""
+    return [(row.p_kw, row.eta_ratio) for row in getattr(form, f"efficiency_{way}")]
+
+
+def _losses(form: BatteryForm) -> dict[str, Any]:
+    """Efficiencies and losses, or points: the checks have seen to it that it is one of the two, each way."""
+    charge, discharge = (efficiency_points(form, way) for way in ("charge", "discharge"))
+    standing_kw = form.no_load_loss_kw
+    if standing_kw is None:
+        standing_kw = standing_loss_kw(charge, discharge)
+    lines = {name: getattr(form, name) for name in _LOSSES if name.startswith(("eta", "loss"))}
+    return {
+        **{name: 0.0 if value is None else value for name, value in lines.items()},
+        "no_load_loss_kw": standing_kw,
+        "charge_curve": loss_curve(charge, standing_kw, charge=True),
+        "discharge_curve": loss_curve(discharge, standing_kw, charge=False),
+    }
 
 
 def _soc_reserve(form: SocReserveForm) -> SocReserve:

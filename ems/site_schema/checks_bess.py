@@ -3,7 +3,8 @@
 from itertools import pairwise
 
 from ems.battery_terms import dented
-from ems.site_schema.build import cycle_life
+from ems.loss_curve import point_faults, whole_loss_kw
+from ems.site_schema.build import cycle_life, efficiency_points
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms_assets import BatteryForm, BessForm, CycleLifeForm
 from ems.site_schema.text import Loc
@@ -13,6 +14,8 @@ def check_bess(draft: Draft, loc: Loc, bess: BessForm) -> None:
     """Battery and PCS, by themselves and together."""
     battery, pcs = bess.battery, bess.pcs
     _battery(draft, (*loc, "battery"), battery)
+    for way in ("charge", "discharge"):
+        _efficiency(draft, (*loc, "battery"), battery, way)
     _wear(draft, (*loc, "battery"), battery)
     _reserves(draft, (*loc, "battery"), battery)
     _warranty(draft, (*loc, "battery"), battery)
@@ -148,16 +151,50 @@ def _battery(draft: Draft, loc: Loc, b: BatteryForm) -> None:
         draft.add(
             (*loc, "energy_kwh"), f"{b.energy_kwh:g} kWh with {power_kw:g} kW", "0.1 to 24 h at full power"
         )
-    for key, eta, loss_pu in (
-        ("eta_charge", b.eta_charge, b.loss_charge_pu),
-        ("eta_discharge", b.eta_discharge, b.loss_discharge_pu),
-    ):
-        if eta - loss_pu < 0.7:
-            draft.add(
-                (*loc, key), f"{eta:g} less {loss_pu:g} at full power", "0.7 or more left at full power"
-            )
     for key in ("aux_kw", "no_load_loss_kw"):
-        if (own_kw := getattr(b, key)) > 0.05 * power_kw:
+        if (own_kw := getattr(b, key)) is not None and own_kw > 0.05 * power_kw:
             draft.add(
                 (*loc, key), f"{own_kw:g} kW", f"at most 5 % of the power, {0.05 * power_kw:g} kW", "W?"
             )
+    if b.no_load_loss_kw is None and not (b.efficiency_charge or b.efficiency_discharge):
+        draft.add((*loc, "no_load_loss_kw"), "nothing", "this key is required")
+
+
+def _efficiency(draft: Draft, loc: Loc, b: BatteryForm, way: str) -> None:
+    """Efficiency and loss of a direction, or points of it."""
+    keys, points = (f"eta_{way}", f"loss_{way}_pu"), efficiency_points(b, way)
+    eta, loss_pu = (getattr(b, key) for key in keys)
+    if points:
+        for key in keys:
+            if getattr(b, key) is not None:
+                draft.add((*loc, key), f"efficiency_{way} as well", "one of the two")
+        _points(draft, (*loc, f"efficiency_{way}"), b, way, points)
+        return
+    for key in keys:
+        if getattr(b, key) is None:
+            draft.add((*loc, key), "nothing", f"this key is required where there is no efficiency_{way}")
+    if eta is not None and loss_pu is not None and eta - loss_pu < 0.7:
+        draft.add(
+            (*loc, keys[0]), f"{eta:g} less {loss_pu:g} at full power", "0.7 or more left at full power"
+        )
+
+
+def _points(draft: Draft, loc: Loc, b: BatteryForm, way: str, points: list[tuple[float, float]]) -> None:
+    """Points up to full power, of a loss that does not fall and is more than the no-load loss."""
+    for k, key, value, allowed in point_faults(points, charge=way == "charge"):
+        draft.add((*loc, k, key), f"{value:g} kW" if key == "p_kw" else f"{value:g}", allowed)
+        return
+    (top_kw, eta), power_kw = points[-1], getattr(b, f"p_{way}_kw_max")
+    if top_kw < power_kw:
+        allowed = f"{power_kw:g} kW or more, p_{way}_kw_max"
+        draft.add((*loc, len(points) - 1, "p_kw"), f"{top_kw:g} kW as the last", allowed)
+    if eta < 0.7:
+        draft.add((*loc, len(points) - 1, "eta_ratio"), f"{eta:g} at full power", "0.7 or more at full power")
+    first_kw = whole_loss_kw(*points[0], charge=way == "charge")
+    if b.no_load_loss_kw is not None and b.no_load_loss_kw > first_kw * (1.0 + 1e-9):
+        draft.add(
+            (*loc[:-1], "no_load_loss_kw"),
+            f"{b.no_load_loss_kw:g} kW",
+            f"at most what is lost at the first point of efficiency_{way}, {first_kw:.6g} kW",
+            "the efficiency of each point holds the no-load loss",
+        )

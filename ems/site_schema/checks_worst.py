@@ -48,7 +48,12 @@ def _sudden_island(draft: Draft, vital: dict[str, FeederForm]) -> None:
 def _usable_kwh(bess: BessForm) -> float:
     """Energy at the AC terminals from full to empty at full power [kWh]."""
     b = bess.battery
-    return (b.soc_max - b.soc_min) * b.energy_kwh / (1.0 / b.eta_discharge + b.loss_discharge_pu)
+    stored_kwh = (b.soc_max - b.soc_min) * b.energy_kwh
+    if b.efficiency_discharge:
+        return stored_kwh * b.efficiency_discharge[-1].eta_ratio
+    if b.eta_discharge is None or b.loss_discharge_pu is None:
+        return stored_kwh  # already a problem of the battery
+    return stored_kwh / (1.0 / b.eta_discharge + b.loss_discharge_pu)
 
 
 def _slow_genset(draft: Draft, reserve: ReserveForm, peak_kw: float) -> None:

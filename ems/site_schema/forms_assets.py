@@ -248,6 +248,13 @@ class SocLimitForm(Form):
     discharge_ratio: Ratio
 
 
+class EfficiencyForm(Form):
+    """One point of efficiency at part load, one way."""
+
+    p_kw: KwPositive
+    eta_ratio: Eta
+
+
 class DeratingForm(Form):
     """One row of a table of power over temperature."""
 
@@ -264,11 +271,13 @@ class BatteryForm(Form):
     soc_max: Soc
     p_charge_kw_max: KwPositive
     p_discharge_kw_max: KwPositive
-    eta_charge: Eta
-    eta_discharge: Eta
-    loss_charge_pu: Ratio
-    loss_discharge_pu: Ratio
-    no_load_loss_kw: Kw
+    eta_charge: Eta | None = None
+    eta_discharge: Eta | None = None
+    loss_charge_pu: Ratio | None = None
+    loss_discharge_pu: Ratio | None = None
+    efficiency_charge: list[EfficiencyForm] = Field(default=[], description="ascending powers")
+    efficiency_discharge: list[EfficiencyForm] = Field(default=[], description="ascending powers")
+    no_load_loss_kw: Kw | None = None
     aux_kw: Kw
     self_discharge_per_h: Annotated[float, Quantity("1/h", ge=0, lt=0.01)]
     soc_taper_low: Soc

@@ -24,6 +24,7 @@ from optimizer.explain.power import explain_power
 from optimizer.explain.sayings import SMALL_COST
 from optimizer.explain.words import Words
 from optimizer.explain.worth import explain_worths
+from optimizer.formulations.battery import bent
 
 __all__ = ["Posed", "explain"]
 
@@ -131,6 +132,11 @@ def _notes(posed: Posed, plan: Plan, layout: Layout, bench: Bench, search: bool)
         notes.append(f"the plan is {say.money(above)} above the best with its own commitment")
     if layout.problem.exclusive.any():
         notes.append("directions of flow that have binaries are held like the commitment")
+    if bent(layout.compiled.structure).any():
+        notes.append(
+            "between which points of its efficiency a battery works is held like the commitment, where its "
+            "loss is not convex"
+        )
     if layout.problem.shed_whole.any():
         notes.append("feeders are shed whole: which are open is held like the commitment")
     if not search:

@@ -6,6 +6,7 @@ from ems.plan import Plan
 from ems.timegrid import FloatArray
 from optimizer.explain.bench import Bench
 from optimizer.explain.posed import Change, Layout, Posed
+from optimizer.formulations.battery import bent
 from optimizer.numbers import Numbers
 
 
@@ -24,5 +25,6 @@ class Ground:
 
     @property
     def held(self) -> bool:
-        """Whether open feeders or directions of flow are held with the commitment."""
-        return bool(self.layout.problem.exclusive.any() or self.layout.problem.shed_whole.any())
+        """Whether open feeders, directions of flow or stretches of a loss are held with the commitment."""
+        p = self.layout.problem
+        return bool(p.exclusive.any() or p.shed_whole.any() or bent(self.layout.compiled.structure).any())

@@ -8,7 +8,8 @@
     0 <= e_t <= E
 
 s_k falls and q_k rises with k, so the pieces fill in order and need no binaries as long as energy has a
-positive value. Where it may not have (BINARY exclusivity) `charging` and `piece_full` are binaries.
+positive value. Where it may not have (BINARY exclusivity) `charging` and `piece_full` are binaries; so is
+`piece_full` at the edges of a loss curve at which s_k rises or q_k falls (it is bent, not convex there).
 `fade` and `share` integrate self-discharge exactly over a step as plant_models.battery does; `drain` is the
 no-load loss. The window is soft at a price above every value of lost load: standing losses can carry an empty
 battery out of it, and a battery that starts outside has `opened` room to its start for two hours, in which
@@ -45,12 +46,23 @@ NARROW = 1e-6
 
 def segments(s: Structure) -> list[BatterySegments]:
     """Loss pieces of every battery."""
-    return [battery_segments(b.battery, s.formulation.battery_segments) for b in s.site.bess]
+    form = s.formulation
+    return [battery_segments(b.battery, form.battery_segments, form.battery_fit_ratio) for b in s.site.bess]
 
 
 def pieces(s: Structure) -> int:
     """Most pieces any battery has."""
     return max(len(x.charge_width_kw) for x in segments(s))
+
+
+def bent(s: Structure) -> BoolArray:
+    """(2, B, K - 1, 1) edges between pieces, charge and discharge, whose order a loss curve does not keep."""
+    each = segments(s)
+    most = max((x.bent.shape[1] for x in each), default=0)
+    out = np.zeros((2, len(each), most, 1), dtype=np.bool_)
+    for b, x in enumerate(each):
+        out[:, b, : x.bent.shape[1], 0] = x.bent
+    return out
 
 
 def decay(params: BatteryParams, step_h: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -92,7 +104,9 @@ def add(m: Model, s: Structure) -> None:
             ),
         )
     else:
-        _add_binaries(m, s)
+        _add_directions(m, s)
+    if K > 1 and (s.formulation.exclusivity is Exclusivity.BINARY or s.once(bent).any()):
+        _add_order(m, s)
 
 
 def flow(m: Model, name: str, b: int, t: int) -> Expr:
@@ -203,9 +217,9 @@ def taper_slopes(p: BatteryParams) -> tuple[float | None, float | None]:
     return slope_c, slope_d
 
 
-def _add_binaries(m: Model, s: Structure) -> None:
-    """One direction and pieces in order, by binaries that are whole where `numbers` says so."""
-    B, K, T = len(s.site.bess), pieces(s), s.steps
+def _add_directions(m: Model, s: Structure) -> None:
+    """One direction, by binaries that are whole where `numbers` says so."""
+    B, T = len(s.site.bess), s.steps
     charging = m.var("charging", B, T)
     m.rows(
         "charges",
@@ -217,8 +231,14 @@ def _add_binaries(m: Model, s: Structure) -> None:
         (B, T),
         lambda b, t: flow(m, "discharge_kw", b, t) <= _p(s, b).p_discharge_kw_max * (1 - charging[b, t]),
     )
-    if K == 1:
-        return
+
+
+def _add_order(m: Model, s: Structure) -> None:
+    """Pieces in order, by binaries that are whole where `numbers` says so.
+
+    Where none is they describe the convex hull of the loss.
+    """
+    B, K, T = len(s.site.bess), pieces(s), s.steps
     full = m.var("piece_full", 2, B, K - 1, T)
     for way, name in enumerate(("charge_kw", "discharge_kw")):
         width = _widths(s, K, charging=way == 0)
@@ -322,9 +342,9 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     if s.formulation.exclusivity is Exclusivity.BINARY:
         n.bound("charging", 0.0, 1.0)
         n.whole("charging", p.integral & p.exclusive)
-        if "piece_full" in n.shapes:
-            n.bound("piece_full", 0.0, 1.0)
-            n.whole("piece_full", p.integral & p.exclusive)
+    if "piece_full" in n.shapes:
+        n.bound("piece_full", 0.0, 1.0)
+        n.whole("piece_full", p.integral & (p.exclusive | s.once(bent)))
 
 
 def _outside(s: Structure, low: FloatArray, high: FloatArray) -> BoolArray:

@@ -24,11 +24,11 @@ from optimizer.formulations.battery import discharge_cuts, net, taper_slopes
 from optimizer.formulations.contingency import any_on, sheddable
 from optimizer.formulations.reactive import asked as reactive_asked
 from optimizer.formulations.reactive import polygon
-from optimizer.formulations.reserve import drawn_per_kwh
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
+from plant_models.battery import drawn_per_kwh
 
 
 def asked(s: Structure) -> bool:

@@ -35,6 +35,7 @@ from optimizer.misses import missed_kw
 from optimizer.numbers import Numbers
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
+from plant_models.battery import marginal_stored
 
 Asset = tuple[Kind, str]
 
@@ -126,7 +127,7 @@ def _add_room(m: Model, s: Structure, asset: Asset, down: bool) -> None:
         x = s.site.bess[b].battery
         e_min, e_max = x.soc_min * x.energy_kwh, x.soc_max * x.energy_kwh
         behind = [
-            (k, q.hold_h * (x.eta_charge if down else 1.0 / x.eta_discharge))
+            (k, q.hold_h * marginal_stored(x)[0 if down else 1])
             for k, (q, own) in enumerate(shares(s))
             if (own.kind, own.id) == asset and q.down is down
         ]

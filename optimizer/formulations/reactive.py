@@ -33,6 +33,7 @@ from optimizer.numbers import Numbers
 from optimizer.prices import ladder, usual_per_kwh
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
+from plant_models.battery import bent_loss_pu
 
 SUN_RATIO = 0.01  # of a PV plant's AC rating: with less sun its inverters are taken to be off
 PEAK_RATIO = 2.0  # largest load of a feeder over its peak that the reactive power of the grid is laid out for
@@ -191,7 +192,7 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     tie = s.formulation.tie_break_ratio
     if s.site.bess:
         rated = np.array([b.pcs.s_kva * float(x.available) for b, x in zip(s.site.bess, p.bess, strict=True)])
-        loss = np.array([max(b.battery.loss_discharge_pu, tie) for b in s.site.bess])
+        loss = np.array([max(bent_loss_pu(b.battery), tie) for b in s.site.bess])
         n.bound("bess_kvar", 0.0, rated[:, None])
         n.price("reactive", "bess_kvar", loss[:, None] * price * s.step_h)
         if "kvar_freed_kw" in n.shapes:

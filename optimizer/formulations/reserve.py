@@ -24,7 +24,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ems.assets import BatteryParams
 from ems.site import Site
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
@@ -34,12 +33,7 @@ from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
-from plant_models.battery import taper_discharge_kw_array
-
-
-def drawn_per_kwh(p: BatteryParams) -> float:
-    """Stored energy drawn per kWh delivered at full power."""
-    return 1.0 / p.eta_discharge + p.loss_discharge_pu * p.p_discharge_kw_max / p.p_nominal_kw
+from plant_models.battery import drawn_per_kwh, taper_discharge_kw_array
 
 
 def critical(site: Site) -> list[int]:

@@ -22,12 +22,13 @@ from ems.timegrid import FloatArray
 from optimizer.algebra import Model
 from optimizer.fleets import firsts, machines
 from optimizer.formulations.genset_fuel import TANK_UNKNOWN_L, fuel_l_h
-from optimizer.formulations.reserve import critical, drawn_per_kwh
+from optimizer.formulations.reserve import critical
 from optimizer.misses import SHOWN_KW
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
+from plant_models.battery import drawn_per_kwh
 
 MONTH_H = 730.0
 

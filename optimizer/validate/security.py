@@ -87,8 +87,8 @@ def _up(plan: Plan, p: PlanningProblem, t: int) -> Iterator[tuple[str, float]]:
         yield g.id, g.p_rated_kw * plan.genset_on[g.id][t] - plan.genset_p_kw[g.id][t]
     for b, (unit, start) in enumerate(zip(p.site.bess, p.bess, strict=True)):
         x, soc, power = unit.battery, plan.bess_soc_end[unit.id][t], plan.bess_p_kw[unit.id][t]
-        drawn = 1.0 / x.eta_discharge + x.loss_discharge_pu * x.p_discharge_kw_max / x.p_nominal_kw
-        by_energy = max(0.0, soc - x.soc_min) * x.energy_kwh / (_hold_h(p) * drawn)
+        held_h = _hold_h(p) * battery.drawn_per_kwh(x)
+        by_energy = max(0.0, soc - x.soc_min) * x.energy_kwh / held_h
         limit = float(start.p_discharge_kw[t])
         most = min(limit, by_energy, battery.taper_limits_kw(x, soc)[1])
         kw = min(most, _rated(plan, p, b, t, limit) - power)

@@ -1,6 +1,7 @@
 """Every broken site file names its faults: `# FAULT <key> ...` in the line they must be reported in."""
 
 import re
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -113,6 +114,37 @@ def test_load_site_good_file_of_the_same_shape_passes():
     assert (evening.p_import_kw_max, evening.p_export_kw_max) == (200.0, None)
     assert (repair.start, repair.p_import_kw_max) == (datetime(2026, 3, 18, 15, 0, tzinfo=UTC), 100.0)
     assert sum(len(c.points) for c in site.connections) == 23 + 7
+
+
+def test_load_site_points_of_efficiency_become_curves_and_the_loss_that_stands(tmp_path):
+    """Charging 4, 12.5 and 30 kW are lost: 4 - 50 x 8.5 / 200 of it at no power, if it is not told."""
+    shutil.copytree(HERE, tmp_path, dirs_exist_ok=True)
+    text = (HERE / "good.yaml").read_text()
+    for line in (
+        "eta_charge: 0.975",
+        "eta_discharge: 0.975",
+        "loss_charge_pu: 0.0173",
+        "loss_discharge_pu: 0.0188",
+    ):
+        assert text.count(f"      {line}\n") == 1
+        text = text.replace(f"      {line}\n", "")
+    rows = "{p_kw: 50, eta_ratio: 92 %}, {p_kw: 250, eta_ratio: 0.95}, {p_kw: 0.5 MW, eta_ratio: 0.94}"
+    new = f"      efficiency_charge: [{rows}]\n      efficiency_discharge: [{rows}]\n"
+    (tmp_path / "told.yaml").write_text(
+        text.replace("      no_load_loss_kw: 2\n", f"{new}      no_load_loss_kw: 1\n")
+    )
+    (tmp_path / "left.yaml").write_text(text.replace("      no_load_loss_kw: 2\n", new))
+    told, left = (load_site(tmp_path / f"{name}.yaml").bess[0].battery for name in ("told", "left"))
+    assert told.charge_curve is not None
+    assert told.charge_curve.p_kw == (0.0, 50.0, 250.0, 500.0)
+    assert told.charge_curve.loss_kw == pytest.approx((0.0, 3.0, 11.5, 29.0))
+    assert (told.eta_charge, told.eta_discharge) == pytest.approx((0.95, 0.95))
+    at_zero = [
+        y1 - 50.0 * (y2 - y1) / 200.0 for y1, y2 in ((4.0, 12.5), (50.0 / 0.92 - 50.0, 250.0 / 0.95 - 250.0))
+    ]
+    assert (told.no_load_loss_kw, left.no_load_loss_kw) == pytest.approx((1.0, max(at_zero)))
+    assert left.discharge_curve is not None
+    assert left.discharge_curve.loss_kw[-1] == pytest.approx(500.0 / 0.94 - 500.0 - max(at_zero))
 
 
 def test_load_site_control_section_becomes_parameters_in_units_of_their_points():

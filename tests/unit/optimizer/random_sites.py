@@ -44,6 +44,7 @@ from ems.contracts import (
 )  # fmt: skip
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams, WorkWindow
+from ems.loss_curve import LossCurve
 from ems.poi import CapWindow, FlappingPolicy, TransformerParams
 from ems.site import FuelDelivery, GridMode, Maintenance, ReservePolicy, Site
 from ems.sources import SourceSets, StrengthPolicy
@@ -132,6 +133,8 @@ def random_terms(rng: Rng) -> dict[str, Any]:
             SocLimit(soc=0.4, charge_ratio=1.0, discharge_ratio=0.9),
             SocLimit(soc=1.0, charge_ratio=0.3, discharge_ratio=1.0),
         ),
+        "charge_curve": LossCurve(p_kw=(0.0, 40.0, 150.0, 600.0), loss_kw=(0.0, 1.0, 5.0, 30.0)),
+        "discharge_curve": LossCurve(p_kw=(0.0, 30.0, 90.0, 300.0), loss_kw=(0.0, 2.5, 4.0, 13.0)),  # bent
     }  # fmt: skip
     return {name: value for name, value in drawn.items() if maybe(rng, 0.4)}
 

@@ -13,8 +13,8 @@ import pytest
 from scipy.optimize import linprog
 
 from ems.site import GridMode
-from optimizer.formulations.reserve import drawn_per_kwh
 from optimizer.prices import ladder
+from plant_models.battery import drawn_per_kwh
 from tests.unit.optimizer.posing import (
     EXACT,
     PLAIN,

@@ -26,6 +26,7 @@ from ems.contracts import (
 )
 from ems.cycle_life import CycleLife
 from ems.deferrable import DailyWork, DeferrableParams
+from ems.loss_curve import LossCurve
 from ems.poi import FlappingPolicy, TransformerParams
 from ems.site import FuelDelivery, GridMode
 from ems.sources import SourceSets, StrengthPolicy
@@ -87,6 +88,7 @@ RESERVED = SocReserve(soc=0.6, price_per_kwh=0.7)
 EMPTY = SocLimit(soc=0.05, charge_ratio=0.6, discharge_ratio=0.3)
 MIDDLE = SocLimit(soc=0.4, charge_ratio=0.95, discharge_ratio=0.9)
 FULL = SocLimit(soc=1.0, charge_ratio=0.4, discharge_ratio=0.95)
+CURVE = LossCurve(p_kw=(0.0, 60.0, 200.0, 500.0), loss_kw=(0.0, 2.0, 5.0, 21.0))
 COOL = TemperatureLimit(temp_degc=10.0, charge_ratio=1.0, discharge_ratio=1.0)
 WARM = TemperatureLimit(temp_degc=40.0, charge_ratio=0.8, discharge_ratio=0.7)
 TERMS: dict[str, Any] = {
@@ -360,6 +362,8 @@ NOT_IN_THE_MODEL = {
     "warranty": set(),
     "full_charge": set(),
     "derating": set(),
+    "charge_curve": set(),
+    "discharge_curve": set(),
     "power_by_soc": set(),
     "pcs": {"overload_ratio", "overload_s", "restart_s"},  # seconds: the edge's and the physics' business
     "genset": {
@@ -460,6 +464,12 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
             WARM,
             lambda x: hot(with_battery(derating=(COOL, x))),
             digest(hot(with_battery(derating=(COOL, WARM)))),
+        ),
+        "charge_curve": silent(
+            CURVE, lambda x: with_battery(charge_curve=x), digest(with_battery(charge_curve=CURVE))
+        ),
+        "discharge_curve": silent(
+            CURVE, lambda x: with_battery(discharge_curve=x), digest(with_battery(discharge_curve=CURVE))
         ),
         "power_by_soc": silent(MIDDLE, lambda x: with_battery(power_by_soc=(EMPTY, x, FULL)), base),
         "full_charge": silent(
