@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ems.capability import PqCapability
     from ems.northbound import ModbusServer
     from ems.northbound_ua import OpcUaServer
     from ems.site import Site
@@ -68,6 +69,14 @@ def summary(site: "Site") -> Iterator[str]:
     yield from (f"input       {line}" for line in input_words(site))
 
 
+def _corners(own: "PqCapability | None") -> str:
+    """Reach of a maker's P-Q polygon; nothing where the circle counts."""
+    if own is None:
+        return ""
+    kvar = [q for _, q in own.corners]
+    return f", {min(kvar):+g} to {max(kvar):+g} kvar by {len(own.corners)} corners"
+
+
 def asset_lines(site: "Site") -> Iterator[tuple[str, str, str]]:
     """(kind, id, what it is) of each asset."""
     grid = site.grid
@@ -82,6 +91,7 @@ def asset_lines(site: "Site") -> Iterator[tuple[str, str, str]]:
         power = (
             f"+{b.battery.p_discharge_kw_max:g}/-{b.battery.p_charge_kw_max:g} kW, PCS {b.pcs.s_kva:g} kVA"
         )
+        power += _corners(b.pcs.capability)
         yield "bess", b.id, f"{b.battery.energy_kwh:g} kWh, {window}, {power}"
     for g in site.gensets:
         litres = f"{g.fuel_l_h[-1] / g.p_rated_kw:.3f} L/kWh at rating"
@@ -91,7 +101,7 @@ def asset_lines(site: "Site") -> Iterator[tuple[str, str, str]]:
             f"{g.p_min_kw:g} to {g.p_rated_kw:g} kW, on load after {g.start_delay_s:g} s, {litres}",
         )
     for p in site.pv:
-        yield "pv", p.id, f"{p.p_dc_kwp:g} kWp, {p.p_ac_kw:g} kW AC"
+        yield "pv", p.id, f"{p.p_dc_kwp:g} kWp, {p.p_ac_kw:g} kW AC{_corners(p.capability)}"
     for f in site.feeders:
         breaker = "breaker" if f.has_breaker else "no breaker"
         cost = f"VOLL {f.voll_per_kwh:g} {site.currency}/kWh"

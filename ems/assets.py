@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
+from ems.capability import PqCapability
 from ems.cycle_life import CycleLife
 from ems.loss_curve import LossCurve
 from ems.phases import EVEN, PhaseParams
@@ -87,7 +88,7 @@ class BatteryParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PcsParams:
-    """The converter: its apparent-power circle, and whether it can form an island."""
+    """The converter: its apparent-power circle or polygon, and whether it can form an island."""
 
     s_kva: float
     can_form: bool
@@ -96,6 +97,7 @@ class PcsParams:
     restart_s: float  # time from trip to ready
     reactive: ReactiveControl | None = None  # None: it has no reactive setpoint
     phases: PhaseParams | None = None  # None: its phases are not read
+    capability: PqCapability | None = None  # None: the whole circle of s_kva
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +317,7 @@ class PvParams:
     reconnect_s: float
     s_kva: float | None = None  # rating of the inverters for reactive power; None: they give none
     reactive: ReactiveControl | None = None  # None: it has no reactive setpoint
+    capability: PqCapability | None = None  # None: the whole circle of s_kva
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,7 +327,7 @@ class ReactivePolicy:
     v_poi_min_pu: float
     v_poi_max_pu: float
     v_source_pu: float = 1.0  # without load at the POI, where it is not measured
-    pcs_sides: int = 16  # of the polygon inside each converter's circle of apparent power
+    pcs_sides: int = 16  # of the polygon inside each circle of apparent power that has none of its own
 
 
 POI_BIAS_RATIO = 0.02  # of the POI's rating

@@ -1,6 +1,9 @@
 """Phases and reactive power of a site file: forms become what the edge and the plant look at."""
 
+from collections.abc import Sequence
+
 from ems.assets import FeederParams, PcsParams, PvParams
+from ems.capability import PqCapability, capability_of
 from ems.phases import MARGIN_RATIO, PhaseParams
 from ems.reactive import (
     ReactiveAtPower,
@@ -15,6 +18,7 @@ from ems.site_schema.forms_assets import (
     GridForm,
     PcsForm,
     PvForm,
+    ReactiveAtPowerForm,
     ReactiveControlForm,
 )
 
@@ -45,15 +49,24 @@ def pcs(form: PcsForm) -> PcsParams:
     return PcsParams(
         phases=phases,
         reactive=reactive_control(form.reactive),
-        **form.model_dump(exclude={"phases", "reactive"}),
+        capability=capability(form.pq_corners),
+        **form.model_dump(exclude={"phases", "reactive", "pq_corners"}),
     )
 
 
 def pv_plant(pv_id: str, form: PvForm) -> PvParams:
     """A PV plant with where its reactive setpoint comes from."""
     return PvParams(
-        id=pv_id, reactive=reactive_control(form.reactive), **form.model_dump(exclude={"reactive"})
+        id=pv_id,
+        reactive=reactive_control(form.reactive),
+        capability=capability(form.pq_corners),
+        **form.model_dump(exclude={"reactive", "pq_corners"}),
     )
+
+
+def capability(corners: Sequence[ReactiveAtPowerForm] | None) -> PqCapability | None:
+    """A converter's P-Q polygon; None: its circle counts. Raises BadValue where it is no such polygon."""
+    return None if corners is None else capability_of((c.p_kw, c.q_kvar) for c in corners)
 
 
 TAKES = {t.name.lower(): t for t in ReactiveTakes}  # as a site file says it

@@ -7,6 +7,7 @@ from ems.errors import BadValue
 from ems.points import POINTS, Access, AssetKind, PointSpec, is_binary, point_id, split_point_id
 from ems.reactive import ReactiveTakes
 from ems.site_schema.build_wire import in_unit, point_map
+from ems.site_schema.checks_capability import MODES, check_safe_pairs, q_range_kvar
 from ems.site_schema.checks_wire import wanted_points
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import SetpointForm
@@ -14,7 +15,6 @@ from ems.site_schema.text import Loc
 from ems.site_schema.words import hint
 
 SILENCE_RATIO = 3.0  # a device must survive two lost refreshes
-_MODES = ("grid_tied", "islanded", "black")
 
 
 def check_authority(draft: Draft) -> None:
@@ -29,6 +29,7 @@ def check_authority(draft: Draft) -> None:
         if numbers is not None:
             _setpoint(draft, point, form, numbers)
             _ratings(draft, point, numbers)
+    check_safe_pairs(draft)
     _both_ways(draft)
     _heartbeats(draft)
 
@@ -53,7 +54,7 @@ def _numbers(draft: Draft, point: str, form: SetpointForm, spec: PointSpec) -> M
         (*loc, "deadband"): (form.deadband, spec.unit),
         (*loc, "ramp_per_s"): (form.ramp_per_s, f"{spec.unit or '1'}/s"),
         (*loc, "silence", "value"): (form.silence.value, spec.unit),
-        **{(*loc, "safe", mode): (getattr(form.safe, mode), spec.unit) for mode in _MODES},
+        **{(*loc, "safe", mode): (getattr(form.safe, mode), spec.unit) for mode in MODES},
     }
     out: dict[str, float] = {}
     good = True
@@ -79,7 +80,7 @@ def _setpoint(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str
     if not low < high:
         draft.add((*loc, "low"), f"{low:g}", f"less than high, {high:g}")
         return
-    for mode in _MODES:
+    for mode in MODES:
         if mode in numbers and not low <= numbers[mode] <= high:
             draft.add((*loc, "safe", mode), f"{numbers[mode]:g}", f"{low:g} to {high:g}, or hold")
     if not 0.0 <= numbers["deadband"] <= 0.5 * (high - low):
@@ -182,8 +183,8 @@ def _ratings(draft: Draft, point: str, numbers: Mapping[str, float]) -> None:
     elif name == ReactiveTakes.CURVE:
         limits = (0.0, 65535.0)
     elif name == "q_set_kvar":
-        s_kva = draft.bess[asset].pcs.s_kva if asset in draft.bess else _pv_kva(draft, asset)
-        limits = None if s_kva is None else (-s_kva, s_kva)
+        unit = draft.bess[asset].pcs if asset in draft.bess else draft.pv.get(asset)
+        limits = None if unit is None else q_range_kvar(unit.pq_corners, unit.s_kva)
     elif asset in draft.bess:
         battery = draft.bess[asset].battery
         limits = (-battery.p_charge_kw_max, battery.p_discharge_kw_max)
@@ -204,10 +205,6 @@ def _ratings(draft: Draft, point: str, numbers: Mapping[str, float]) -> None:
             except BadValue:
                 continue  # already a problem of the map
             _inside(draft, point, numbers, (row.low, row.high), f"the range in {placed.document.file}")
-
-
-def _pv_kva(draft: Draft, asset: str) -> float | None:
-    return draft.pv[asset].s_kva if asset in draft.pv else None
 
 
 def _inside(

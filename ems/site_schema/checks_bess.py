@@ -5,6 +5,7 @@ from itertools import pairwise
 from ems.battery_terms import dented
 from ems.loss_curve import point_faults, whole_loss_kw
 from ems.site_schema.build import cycle_life, efficiency_points
+from ems.site_schema.checks_capability import check_corners
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms_assets import BatteryForm, BessForm, CycleLifeForm
 from ems.site_schema.text import Loc
@@ -28,6 +29,8 @@ def check_bess(draft: Draft, loc: Loc, bess: BessForm) -> None:
             draft.add(
                 (*loc, "battery", key), f"{power_kw:g} kW", f"at most the PCS rating, {pcs.s_kva:g} kVA"
             )
+    wanted = {"p_charge_kw_max": -battery.p_charge_kw_max, "p_discharge_kw_max": battery.p_discharge_kw_max}
+    check_corners(draft, (*loc, "pcs", "pq_corners"), pcs.pq_corners, pcs.s_kva, wanted)
 
 
 def _wear(draft: Draft, loc: Loc, b: BatteryForm) -> None:

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from ems.points import AssetKind
 from ems.site_schema.checks_bess import check_bess
+from ems.site_schema.checks_capability import check_pv_corners
 from ems.site_schema.checks_genset import check_genset
 from ems.site_schema.checks_weak_grid import (
     check_caps,
@@ -124,6 +125,7 @@ def _pv(draft: Draft) -> None:
             draft.add(
                 ("pv", pv_id, "s_kva"), f"{pv.s_kva:g} kVA", f"{pv.p_ac_kw:g} to {2 * pv.p_ac_kw:g} kVA"
             )
+        check_pv_corners(draft, pv_id, pv)
 
 
 def _feeders(draft: Draft) -> None:

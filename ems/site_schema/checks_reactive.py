@@ -1,14 +1,16 @@
-"""Reactive setpoints and the voltage rule: slow, inside the converters' circles, and never to and fro."""
+"""Reactive setpoints and the voltage rule: slow, inside what converters can give, and never to and fro."""
 
 import math
 from itertools import pairwise
 
+from ems.capability import NEAR_KVA
 from ems.points import point_id
 from ems.reactive import PACE_S_MIN, ReactiveTakes, step_pu
 from ems.site_schema.build_phases import TAKES
+from ems.site_schema.checks_capability import polygon_of, q_range_kvar
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import SetpointForm
-from ems.site_schema.forms_assets import ReactiveControlForm
+from ems.site_schema.forms_assets import PcsForm, PvForm, ReactiveControlForm
 from ems.site_schema.text import Loc
 
 BACK_STEPS = 1.2  # inside the band by so many steps before one is taken back
@@ -16,12 +18,13 @@ BACK_STEPS = 1.2  # inside the band by so many steps before one is taken back
 
 def check_reactive_control(draft: Draft) -> None:
     """Each converter with a reactive setpoint says where it comes from, and the other way round."""
-    own: dict[str, tuple[Loc, ReactiveControlForm | None, float | None]] = {}
+    own: dict[str, tuple[Loc, PcsForm | PvForm]] = {}
     for i, b in draft.bess.items():
-        own[i] = (("bess", i, "pcs", "reactive"), b.pcs.reactive, b.pcs.s_kva)
+        own[i] = (("bess", i, "pcs", "reactive"), b.pcs)
     for i, p in draft.pv.items():
-        own[i] = (("pv", i, "reactive"), p.reactive, p.s_kva)
-    for asset, (loc, form, s_kva) in own.items():
+        own[i] = (("pv", i, "reactive"), p)
+    for asset, (loc, unit) in own.items():
+        form = unit.reactive
         taken = None if form is None else TAKES[form.takes]
         for name in ReactiveTakes:
             other = point_id(asset, name)
@@ -29,11 +32,11 @@ def check_reactive_control(draft: Draft) -> None:
                 said = f"{'.'.join(str(k) for k in loc)}, which says where its value comes from"
                 draft.add(("authority", other), "a reactive setpoint", said)
         if form is not None and taken is not None:
-            _control(draft, loc, form, s_kva, point_id(asset, taken))
+            _control(draft, loc, form, unit, point_id(asset, taken))
     _voltage(draft)
 
 
-def _control(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float | None, point: str) -> None:
+def _control(draft: Draft, loc: Loc, form: ReactiveControlForm, unit: PcsForm | PvForm, point: str) -> None:
     authority = draft.authority.get(point)
     if authority is None:
         draft.add(loc, f"no authority over {point}", f"an entry for {point} in authority")
@@ -46,11 +49,12 @@ def _control(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float | N
         )
     else:
         _safe(draft, point, authority, form)
-    if s_kva is None:
+    limits = q_range_kvar(unit.pq_corners, unit.s_kva)
+    if unit.s_kva is None or limits is None:
         draft.add(loc, "a plant without s_kva", "s_kva with it, the rating for reactive power")
     else:
-        _curve(draft, (*loc, "by_power"), form, s_kva)
-        _stored(draft, loc, form, s_kva)
+        _curve(draft, (*loc, "by_power"), form, unit, unit.s_kva)
+        _stored(draft, loc, form, limits, "s_kva" if unit.pq_corners is None else "pq_corners")
 
 
 def _safe(draft: Draft, point: str, authority: SetpointForm, form: ReactiveControlForm) -> None:
@@ -72,7 +76,7 @@ def _safe(draft: Draft, point: str, authority: SetpointForm, form: ReactiveContr
             draft.add((*loc, *key), f"{value:g}", f"a curve that is stored: {indices}")
 
 
-def _stored(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float) -> None:
+def _stored(draft: Draft, loc: Loc, form: ReactiveControlForm, limits: tuple[float, float], by: str) -> None:
     if form.takes == "curve" and not form.curves:
         draft.add((*loc, "curves"), "none", "the curves that are stored in the converter, one or more")
     if form.takes != "curve" and form.curves:
@@ -87,20 +91,25 @@ def _stored(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float) -> 
             if i and not curve.corners[i - 1].v_pu < corner.v_pu:
                 before = curve.corners[i - 1].v_pu
                 draft.add((*at, "v_pu"), f"{corner.v_pu:g}", f"more than the one before, {before:g}")
-            if abs(corner.q_kvar) > s_kva + 1e-9:
-                draft.add((*at, "q_kvar"), f"{corner.q_kvar:g} kvar", f"at most s_kva, {s_kva:g} kVA")
+            if not limits[0] - 1e-9 <= corner.q_kvar <= limits[1] + 1e-9:
+                allowed = f"{limits[0]:g} to {limits[1]:g} kvar, by {by}"
+                draft.add((*at, "q_kvar"), f"{corner.q_kvar:g} kvar", allowed)
 
 
-def _curve(draft: Draft, loc: Loc, form: ReactiveControlForm, s_kva: float) -> None:
+def _curve(draft: Draft, loc: Loc, form: ReactiveControlForm, unit: PcsForm | PvForm, s_kva: float) -> None:
+    polygon = polygon_of(unit.pq_corners)
     for i, (before, after) in enumerate(pairwise(form.by_power), 1):
         if not before.p_kw < after.p_kw:
             draft.add(
                 (*loc, i, "p_kw"), f"{after.p_kw:g} kW", f"more than the one before, {before.p_kw:g} kW"
             )
     for i, corner in enumerate(form.by_power):
+        found = f"{corner.p_kw:g} kW and {corner.q_kvar:g} kvar"
         if math.hypot(corner.p_kw, corner.q_kvar) > s_kva + 1e-9:
-            found = f"{corner.p_kw:g} kW and {corner.q_kvar:g} kvar"
             draft.add((*loc, i, "q_kvar"), found, f"at most s_kva, {s_kva:g} kVA, together")
+        elif polygon is not None and polygon.over_kva(corner.p_kw, corner.q_kvar) > NEAR_KVA:
+            low, high = polygon.q_range_kvar(corner.p_kw)
+            draft.add((*loc, i, "q_kvar"), found, f"{low:g} to {high:g} kvar there, inside pq_corners")
 
 
 def _voltage(draft: Draft) -> None:

@@ -23,6 +23,8 @@ from ems.site_schema.quantity import (
     Stamp,
 )
 
+PQ_CORNERS = "of the P-Q capability, convex, in order around; positive into the bus"
+
 
 class ReactiveForm(Form):
     """Reactive power planned for the voltage at the POI."""
@@ -303,6 +305,7 @@ class PcsForm(Form):
     restart_s: Seconds
     phases: PcsPhasesForm | None = None
     reactive: ReactiveControlForm | None = None
+    pq_corners: list[ReactiveAtPowerForm] | None = Field(default=None, description=PQ_CORNERS)
 
 
 class BessForm(Form):
@@ -435,6 +438,7 @@ class PvForm(Form):
     reconnect_s: Seconds
     s_kva: Kva | None = None
     reactive: ReactiveControlForm | None = None
+    pq_corners: list[ReactiveAtPowerForm] | None = Field(default=None, description=PQ_CORNERS)
 
 
 class FeederForm(Form):
