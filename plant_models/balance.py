@@ -5,8 +5,6 @@ Nothing is clipped in silence. What an island's forming source cannot carry is t
 that, too much load kills the bus, and too much PV first makes every inverter trip on over-frequency.
 """
 
-import math
-
 from ems.assets import GensetParams, Sharing
 from ems.points import BessState, GensetState
 from plant_models import battery, genset, pcs, pv
@@ -87,32 +85,35 @@ def _pv(w: Work, pw: Powers) -> float:
             cap = limit.get(i)
             if cap is not None and p > cap:
                 p = cap if cap > 0.0 else 0.0
+            params = w.t.pv[i]
+            if params.capability is not None:
+                p = min(p, max(kw for kw, _ in params.capability.corners))
             pw.pv[i] = p
             total += p
-            q, s_kva = w.inputs.q_set_kvar.get(i, 0.0), w.t.pv[i].s_kva
-            if q and s_kva is not None:
-                room = math.sqrt(max(0.0, s_kva * s_kva - p * p))
-                pw.pv_q[i] = q = max(-room, min(room, q))
+            q = w.inputs.q_set_kvar.get(i, 0.0)
+            if params.capability is not None or (q and params.s_kva is not None):
+                least, most = pcs.q_range_kvar(params, p)
+                pw.pv_q[i] = q = max(least, min(most, q))
                 pw.q_load -= q
     return total
 
 
 def _following(w: Work, pw: Powers, h: float) -> float:
-    """Batteries that follow a setpoint, inside their live limits and their converter's circle."""
+    """Batteries that follow a setpoint, inside their live limits and what their converter can."""
     total = 0.0
     for i, b in w.bess.items():
         if b.mode is BessState.FOLLOWING:
             params = w.t.bess[i]
             low, high = bess_bounds_kw(w, i, h)
-            s_kva = params.pcs.s_kva
+            least, most = pcs.p_span_kw(params.pcs)
             p = w.inputs.bess_p_set_kw.get(i, 0.0)
-            p = max(low, -s_kva, min(high, s_kva, p))
+            p = max(low, least, min(high, most, p))
             pw.bess[i] = p
             total += p
             q = w.inputs.q_set_kvar.get(i, 0.0)
-            if q:
-                room = pcs.p_limit_kw(params.pcs, p)  # what the circle leaves beside active power
-                pw.bess_q[i] = q = max(-room, min(room, q))
+            if q or params.pcs.capability is not None:
+                least, most = pcs.q_range_kvar(params.pcs, p)
+                pw.bess_q[i] = q = max(least, min(most, q))
                 pw.q_load -= q
     return total
 
@@ -158,24 +159,23 @@ def _formed_by_bess(w: Work, pw: Powers, net: float, h: float) -> Powers | None:
     p = net - _base_load(w, pw, h)
     q = _share_q(w, pw, i)
     low, high = bess_bounds_kw(w, i, h)
-    circle = pcs.p_limit_kw(params.pcs, q)
-    low, high = max(low, -circle), min(high, circle)
+    least, most = pcs.p_range_kw(params.pcs, q)
+    low, high = max(low, least), min(high, most)
     if p > high:
         p -= _raise_gensets(w, pw, p - high, h)
     elif p < low:
         p += _lower_gensets(w, pw, low - p)
     pw.bess[i] = p
-    s_kva = math.hypot(p, q)
-    if low - _EPS <= p <= high + _EPS and s_kva <= params.pcs.s_kva + _EPS:
+    if low - _EPS <= p <= high + _EPS and pcs.holds(params.pcs, p, q, _EPS):
         return pw
-    if _rides_through(w, pw, p, s_kva, h):
+    if _rides_through(w, pw, p, q, h):
         return pw
     if p < low and h <= FINE_S and _trip_pv(w, pw):
         return solve(w, h)
     return None
 
 
-def _rides_through(w: Work, pw: Powers, p_kw: float, s_kva: float, h: float) -> bool:
+def _rides_through(w: Work, pw: Powers, p_kw: float, q_kvar: float, h: float) -> bool:
     """Short-time overload of the forming converter: within its ratio and time, and with energy to give."""
     i = w.forming or ""
     params, unit = w.t.bess[i], w.bess[i]
@@ -187,10 +187,11 @@ def _rides_through(w: Work, pw: Powers, p_kw: float, s_kva: float, h: float) -> 
     overload_s = unit.overload_s + h
     if not -room <= p_kw <= avail or overload_s > params.pcs.overload_s + _EPS:
         return False
-    if s_kva > ratio * params.pcs.s_kva or not -ratio * charge <= p_kw <= ratio * discharge:
+    beyond = pcs.over_kva(params.pcs, p_kw, q_kvar, ratio) > 0.0
+    if beyond or not -ratio * charge <= p_kw <= ratio * discharge:
         return False
     pw.overload_s = overload_s
-    over = max(s_kva - params.pcs.s_kva, p_kw - discharge, -p_kw - charge)
+    over = max(pcs.over_kva(params.pcs, p_kw, q_kvar), p_kw - discharge, -p_kw - charge)
     pw.violations.append(Violation(ViolationKind.PCS_OVER_RATING, i, over, "kVA"))
     return True
 

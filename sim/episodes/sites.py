@@ -91,7 +91,9 @@ def _bess(b: BessParams, rng: np.random.Generator) -> BessParams:
         p_charge_kw_max=float(round(power * b.battery.p_charge_kw_max)),
         p_discharge_kw_max=float(round(power * b.battery.p_discharge_kw_max)),
     )
-    return replace(b, battery=battery, pcs=replace(b.pcs, s_kva=float(round(power * b.pcs.s_kva))))
+    s_kva = float(round(power * b.pcs.s_kva))
+    own = None if b.pcs.capability is None else b.pcs.capability.scaled(s_kva / b.pcs.s_kva)
+    return replace(b, battery=battery, pcs=replace(b.pcs, s_kva=s_kva, capability=own))
 
 
 def _genset(g: GensetParams, rng: np.random.Generator) -> GensetParams:
