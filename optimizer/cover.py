@@ -17,6 +17,7 @@ from optimizer.formulations.reserve import battery_top_kw
 from optimizer.misses import SHOWN_KW
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
+from plant_models.pcs import room_kw_array
 
 SHEDDING, LOAD_TRIP = "load shedding", "largest load trip"
 
@@ -76,13 +77,13 @@ def ready(p: PlanningProblem, s: Structure, v: Mapping[str, FloatArray]) -> Read
     top = battery_top_kw(p, s, v["stored_kwh"])
     for b, (x, start) in enumerate(zip(p.site.bess, p.bess, strict=True)):
         on_bus = fed[x.id].astype(np.float64) if fed else np.ones(s.steps)
-        circle = np.sqrt(np.maximum(0.0, x.pcs.s_kva**2 - kvar[b] ** 2))
+        gives, takes = room_kw_array(x.pcs, kvar[b])
         power[x.id] = net[b]
         up[x.id] = on_bus * np.maximum(
-            0.0, np.minimum(top[b], np.minimum(start.p_discharge_kw, circle) - net[b])
+            0.0, np.minimum(top[b], np.minimum(start.p_discharge_kw, gives) - net[b])
         )
         full = x.battery.soc_max * x.battery.energy_kwh - v["stored_kwh"][b]
-        room = np.minimum(np.minimum(start.p_charge_kw, circle) + net[b], full / s.hold_h)
+        room = np.minimum(np.minimum(start.p_charge_kw, takes) + net[b], full / s.hold_h)
         down[x.id] = on_bus * np.maximum(0.0, room)
     return Ready(power, up, down)
 

@@ -24,6 +24,7 @@ from optimizer.problem import PlanningProblem
 from optimizer.solve import Outcome
 from optimizer.structure import Structure
 from optimizer.tariff_parts import demand_parts
+from plant_models.pcs import room_kw_array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +239,7 @@ def reserve_up(
     for b, unit in enumerate(site.bess):
         top, room = tops[b], p.bess[b].p_discharge_kw
         if "bess_kvar" in f:
-            room = np.minimum(room, np.sqrt(np.maximum(0.0, unit.pcs.s_kva**2 - f["bess_kvar"][b] ** 2)))
+            room = np.minimum(room, room_kw_array(unit.pcs, f["bess_kvar"][b])[0])
         if "bess_fed" in f:
             top = top * f["bess_fed"][b]
         islanded = np.minimum(top, room - f["bess"][b])

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from ems.assets import BatteryParams, BessParams
+from ems.assets import BatteryParams, BessParams, PcsParams
 from ems.explanation import ReasonCode
 from ems.outage import OutageNotice, known_outages
 from ems.site import Site
@@ -192,6 +192,11 @@ def battery_limits(posed: Posed, i: int, lifted: bool) -> Iterator[Change]:
         )
 
 
+def _scaled(pcs: PcsParams, ratio: float) -> PcsParams:
+    own = None if pcs.capability is None else pcs.capability.scaled(ratio)
+    return replace(pcs, s_kva=ratio * pcs.s_kva, capability=own)
+
+
 def _stronger(i: int, ratio: float) -> Callable[[Posed], Posed]:
     """Times the power, with the loss of a given power as it is."""
 
@@ -204,7 +209,7 @@ def _stronger(i: int, ratio: float) -> Callable[[Posed], Posed]:
             loss_charge_pu=ratio * b.battery.loss_charge_pu,
             loss_discharge_pu=ratio * b.battery.loss_discharge_pu,
         )
-        unit = replace(b, battery=battery, pcs=replace(b.pcs, s_kva=ratio * b.pcs.s_kva))
+        unit = replace(b, battery=battery, pcs=_scaled(b.pcs, ratio))
         now = x.condition.bess[b.id]
         live = replace(
             now,

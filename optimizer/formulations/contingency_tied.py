@@ -23,7 +23,7 @@ from optimizer.fleets import machines
 from optimizer.formulations.battery import discharge_cuts, net, taper_slopes
 from optimizer.formulations.contingency import any_on, sheddable
 from optimizer.formulations.reactive import asked as reactive_asked
-from optimizer.formulations.reactive import polygon
+from optimizer.formulations.reactive import at_side, polygon
 from optimizer.numbers import Numbers
 from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
@@ -109,14 +109,13 @@ def _add_spare(m: Model, s: Structure) -> None:
                 lambda t, b=b, least=least, k=cut.slope_kw_kwh: spare[b, t] <= least + k * above(b, t),
             )
         if reactive_asked(s):
-            edges, reach = polygon(s, b)
-            edges = [e for e in edges if e[0] > 0.0]
+            edges = [e for e in polygon(s, b) if e[0] > 0.0]
             q = m["bess_kvar"]
             m.rows(
                 f"spare_polygon_{b}",
                 (len(edges), T),
-                lambda k, t, b=b, e=edges, r=reach, q=q: (
-                    e[k][0] * (net(m, b, t) + spare[b, t]) + e[k][1] * (q[0, b, t] - q[1, b, t]) <= r
+                lambda k, t, b=b, e=edges, q=q: (
+                    at_side(e[k], net(m, b, t) + spare[b, t], q[0, b, t] - q[1, b, t]) <= e[k][2]
                 ),
             )
 

@@ -1,4 +1,4 @@
-"""Reactive power: what converters give inside their circles, and its balance at the interconnection.
+"""Reactive power: what converters give inside circle or polygon, and its balance at the interconnection.
 
 With q positive into the bus, Q_t drawn from the grid (none while islanded) and phi_f of each feeder's load:
 
@@ -7,8 +7,9 @@ With q positive into the bus, Q_t drawn from the grid (none while islanded) and 
     cos(a_k) p + sin(a_k) q  <=  S cos(pi / n)        a_k = (2 k + 1) pi / n,  k = 0 .. n - 1
 
 for each converter: a regular polygon of n corners inside its circle S. Two corners lie on either axis, so
-that full active power and full reactive power are inside. Sides that no power within the battery's limits
-reaches are left out. In an island the same sides hold for what the battery holds ready, upwards and
+that full active power and full reactive power are inside. A maker's own polygon takes its place, side by
+side and exactly: a_k p + b_k q <= c_k. Sides that no power within the battery's limits reaches are left out.
+In an island the same sides hold for what the battery holds ready, upwards and
 downwards, so that a forming converter keeps the room that the plan's reactive power takes. Gensets on load
 give 0 up to sqrt(S^2 - P^2) in an island and run at unity power factor beside the grid; PV inverters with a
 rating give some while there is sun. A converter's reactive power costs what its quadratic loss at full rating
@@ -24,6 +25,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from ems.capability import PqCapability
 from ems.errors import InvariantBroken
 from ems.timegrid import FloatArray
 from optimizer.algebra import Expr, Model
@@ -34,8 +36,10 @@ from optimizer.prices import ladder, usual_per_kwh
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
 from plant_models.battery import bent_loss_pu
+from plant_models.pcs import kvar_max
 
 SUN_RATIO = 0.01  # of a PV plant's AC rating: with less sun its inverters are taken to be off
+Side = tuple[float, float, float]  # (a, b, c) of a p + b q <= c [1, 1, kVA]
 PEAK_RATIO = 2.0  # largest load of a feeder over its peak that the reactive power of the grid is laid out for
 
 
@@ -81,26 +85,51 @@ def _rating(s: Structure, i: int) -> float:
     return 0.0 if rated is None else rated
 
 
-def _sides(s: Structure, low_kw: float, high_kw: float, s_kva: float) -> list[tuple[float, float]]:
-    """Sides of a converter's polygon that a power between -low and high can reach."""
+def _regular(s: Structure, low_kw: float, high_kw: float, s_kva: float) -> list[Side]:
+    """Sides of the polygon inside a converter's circle that a power between -low and high can reach."""
     policy = s.site.grid.reactive
     count = 16 if policy is None else policy.pcs_sides
-    half, out = math.pi / count, []
+    reach, half, out = reach_ratio(count) * s_kva, math.pi / count, []
     for c, sn in sides(count):
         a = math.atan2(sn, c)
         near = min(abs(s_kva * math.cos(a - half)), abs(s_kva * math.cos(a + half)))
         if near < (high_kw if c > 0.0 else low_kw) - 1e-9:
-            out.append((c, sn))
+            out.append((c, sn, reach))
     return out
 
 
-def polygon(s: Structure, b: int) -> tuple[list[tuple[float, float]], float]:
-    """(cos, sin) of the sides of a battery's polygon that its power can reach, and their distance [kVA]."""
-    policy, x = s.site.grid.reactive, s.site.bess[b]
-    count = 16 if policy is None else policy.pcs_sides
-    p = x.battery
-    edges = _sides(s, p.p_charge_kw_max, p.p_discharge_kw_max, x.pcs.s_kva)
-    return edges, reach_ratio(count) * x.pcs.s_kva
+def _own(capability: PqCapability, low_kw: float, high_kw: float) -> list[Side]:
+    """Sides of a maker's polygon that a power between -low and high can reach.
+
+    A side with both corners beyond a limit is implied there: the polygon is convex.
+    """
+    at = [p for p, _ in capability.corners]
+    ends = zip(at, [*at[1:], at[0]], capability.half_planes, strict=True)
+    return [side for a, b, side in ends if min(a, b) < high_kw - 1e-9 and max(a, b) > -low_kw + 1e-9]
+
+
+def polygon(s: Structure, b: int) -> list[Side]:
+    """Sides of a battery's polygon that its power can reach."""
+    p, pcs = s.site.bess[b].battery, s.site.bess[b].pcs
+    if pcs.capability is not None:
+        return _own(pcs.capability, p.p_charge_kw_max, p.p_discharge_kw_max)
+    return _regular(s, p.p_charge_kw_max, p.p_discharge_kw_max, pcs.s_kva)
+
+
+def pv_polygon(s: Structure, i: int) -> list[Side]:
+    """Sides of a PV plant's polygon that its power can reach."""
+    plant = s.site.pv[i]
+    if plant.capability is not None:
+        return _own(plant.capability, 0.0, plant.p_ac_kw)
+    return _regular(s, 0.0, plant.p_ac_kw, _rating(s, i))
+
+
+def at_side(side: Side, p_kw: Expr, q_kvar: Expr) -> Expr:
+    """Left side of a side's row, without what it does not depend on [kVA]."""
+    a, b, _ = side
+    if a == 0.0:
+        return b * q_kvar
+    return a * p_kw if b == 0.0 else a * p_kw + b * q_kvar
 
 
 def add(m: Model, s: Structure) -> None:
@@ -140,41 +169,38 @@ def _q(m: Model, name: str, i: int, t: int) -> Expr:
 def _add_circles(m: Model, s: Structure) -> None:
     """Polygons of the converters, in operation and with what is held ready."""
     T = s.steps
-    policy = s.site.grid.reactive
-    assert policy is not None
-    reach = reach_ratio(policy.pcs_sides)
     ready = s.formulation.reserve and bool(s.site.bess)
     freed = m.par("kvar_freed_kw", T) if ready else None
-    for b, x in enumerate(s.site.bess):
-        p, s_kva = x.battery, x.pcs.s_kva
-        edges = _sides(s, p.p_charge_kw_max, p.p_discharge_kw_max, s_kva)
+    for b in range(len(s.site.bess)):
+        edges = polygon(s, b)
         m.rows(
             f"pcs_polygon_{b}",
             (len(edges), T),
-            lambda k, t, b=b, e=edges, r=reach * s_kva: (
-                e[k][0] * net(m, b, t) + e[k][1] * _q(m, "bess_kvar", b, t) <= r
-            ),
+            lambda k, t, b=b, e=edges: at_side(e[k], net(m, b, t), _q(m, "bess_kvar", b, t)) <= e[k][2],
         )
         if freed is None:
             continue
         held, down = m["reserve_kw"], m["down_kw"]
+        steep = [e for e in edges if e[0] != 0.0]  # along the others active power moves nothing
         m.rows(
             f"pcs_ready_{b}",
-            (len(edges), T),
-            lambda k, t, b=b, e=edges, r=reach * s_kva, held=held, down=down, freed=freed: (
-                e[k][0] * (net(m, b, t) + (held[b, t] if e[k][0] > 0.0 else -down[b, t]))
-                + e[k][1] * _q(m, "bess_kvar", b, t)
-                <= r + freed[t]
+            (len(steep), T),
+            lambda k, t, b=b, e=steep, held=held, down=down, freed=freed: (
+                at_side(
+                    e[k],
+                    net(m, b, t) + (held[b, t] if e[k][0] > 0.0 else -down[b, t]),
+                    _q(m, "bess_kvar", b, t),
+                )
+                <= e[k][2] + freed[t]
             ),
         )
     for v, i in enumerate(solar(s)):
-        s_kva = _rating(s, i)
-        edges = _sides(s, 0.0, s.site.pv[i].p_ac_kw, s_kva)
+        edges = pv_polygon(s, i)
         m.rows(
             f"pv_polygon_{i}",
             (len(edges), T),
-            lambda k, t, v=v, i=i, e=edges, r=reach * s_kva: (
-                e[k][0] * m["pv_kw"][i, t] + e[k][1] * _q(m, "pv_kvar", v, t) <= r
+            lambda k, t, v=v, i=i, e=edges: (
+                at_side(e[k], m["pv_kw"][i, t], _q(m, "pv_kvar", v, t)) <= e[k][2]
             ),
         )
 
@@ -191,16 +217,17 @@ def numbers(n: Numbers, p: PlanningProblem, s: Structure) -> None:
     price = usual_per_kwh(p.import_per_kwh)
     tie = s.formulation.tie_break_ratio
     if s.site.bess:
-        rated = np.array([b.pcs.s_kva * float(x.available) for b, x in zip(s.site.bess, p.bess, strict=True)])
+        there = np.array([float(x.available) for x in p.bess])
+        rated = np.array([kvar_max(b.pcs) for b in s.site.bess]).T * there
         loss = np.array([max(bent_loss_pu(b.battery), tie) for b in s.site.bess])
-        n.bound("bess_kvar", 0.0, rated[:, None])
+        n.bound("bess_kvar", 0.0, rated[:, :, None])
         n.price("reactive", "bess_kvar", loss[:, None] * price * s.step_h)
         if "kvar_freed_kw" in n.shapes:
             most = 4.0 * max(b.pcs.s_kva for b in s.site.bess)
             n.par("kvar_freed_kw", np.where(tied, most, 0.0))
     if at := solar(s):
         least = np.array([SUN_RATIO * s.site.pv[i].p_ac_kw for i in at])
-        top = np.array([_rating(s, i) for i in at])[:, None] * np.ones((1, T))
+        top = np.array([kvar_max(s.site.pv[i]) for i in at]).T[:, :, None] * np.ones((1, T))
         n.bound("pv_kvar", 0.0, np.where(p.pv_kw[at] > least[:, None], top, 0.0))
         n.price("reactive", "pv_kvar", tie * price * s.step_h)
     if s.site.gensets:

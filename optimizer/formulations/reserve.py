@@ -34,6 +34,7 @@ from optimizer.prices import ladder
 from optimizer.problem import PlanningProblem
 from optimizer.structure import Structure
 from plant_models.battery import drawn_per_kwh, taper_discharge_kw_array
+from plant_models.pcs import kvar_max, room_kw_array
 
 
 def critical(site: Site) -> list[int]:
@@ -180,8 +181,13 @@ def carried_kw(p: PlanningProblem) -> FloatArray:
     tangent = np.array([math.sqrt(1.0 / f.power_factor_ratio**2 - 1.0) for f in p.site.feeders])
     per_kva = tangent[at] @ p.load_kw[at] / sum(p.site.bess[b].pcs.s_kva for b in forms)
     for b in forms:
-        s_kva = p.site.bess[b].pcs.s_kva
-        out[b] = np.minimum(out[b], s_kva * np.sqrt(np.maximum(0.0, 1.0 - per_kva**2)))
+        unit = p.site.bess[b].pcs
+        if unit.capability is None:
+            room_kw = unit.s_kva * np.sqrt(np.maximum(0.0, 1.0 - per_kva**2))
+        else:
+            kvar = per_kva * unit.s_kva
+            room_kw = np.where(kvar <= kvar_max(unit)[0], room_kw_array(unit, kvar)[0], 0.0)
+        out[b] = np.minimum(out[b], room_kw)
     return out
 
 

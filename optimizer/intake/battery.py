@@ -15,6 +15,7 @@ from optimizer.options import PlannerOptions
 from optimizer.prices import quantiles
 from optimizer.problem import BessStart
 from plant_models.battery import taper_limits_kw, temperature_ratios
+from plant_models.pcs import kvar_max, room_kw_array
 from plant_models.rainflow import Turns, stored_by_depth, turned
 
 NEAR_EDGE = 0.02  # nearer to the edge of its window a battery's live limit says nothing but that
@@ -50,9 +51,9 @@ def bess_start(
             p_discharge_kw=np.zeros(T),
         )
     soc = _checked_soc(bess.id, now.soc, p, notes)
-    room = _active_room(bess, site, load_kw, available)
-    charge = np.minimum(np.full(T, p.p_charge_kw_max), room)
-    discharge = np.minimum(np.full(T, p.p_discharge_kw_max), room)
+    gives, takes = _active_room(bess, site, load_kw, available)
+    charge = np.minimum(np.full(T, p.p_charge_kw_max), takes)
+    discharge = np.minimum(np.full(T, p.p_discharge_kw_max), gives)
     near = grid.offset_s[:-1] < DERATED_H * 3600.0
     law_charge, law_discharge = taper_limits_kw(p, soc)
     if p.derating:
@@ -137,15 +138,16 @@ def _checked_soc(bess_id: str, soc: float, p: BatteryParams, notes: list[str]) -
     return inside
 
 
-def _active_room(bess: BessParams, site: Site, load_kw: FloatArray, available: BoolArray) -> FloatArray:
-    """(T,) active power left beside the reactive demand that a forming PCS has to supply [kW]."""
-    s = bess.pcs.s_kva
-    room = np.full(load_kw.shape[1], s)
+def _active_room(
+    bess: BessParams, site: Site, load_kw: FloatArray, available: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """(T,) active power given and taken beside the reactive demand that a forming PCS has to supply [kW]."""
+    q = np.zeros(load_kw.shape[1])
     if bess.pcs.can_form and site.grid.reactive is None:  # else the plan's own reactive power takes its room
         tangents = np.array([math.tan(math.acos(f.power_factor_ratio)) for f in site.feeders])
-        q = np.minimum(tangents @ load_kw if len(tangents) else 0.0 * room, REACTIVE_SHARE_MAX * s)
-        room[~available] = np.sqrt(s**2 - q**2)[~available]
-    return room
+        demand = tangents @ load_kw if len(tangents) else q
+        q = np.where(available, 0.0, np.minimum(demand, REACTIVE_SHARE_MAX * kvar_max(bess.pcs)[0]))
+    return room_kw_array(bess.pcs, q)
 
 
 def terminal_values(site: Site, import_price: FloatArray, options: PlannerOptions) -> FloatArray:

@@ -1,6 +1,7 @@
-"""Reactive power and voltage: circles of the converters, balance, and an AC power flow of every step."""
+"""Reactive power and voltage: what converters can give, balance, and an AC power flow of every step."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,7 +15,7 @@ MISS_PU = 1e-6  # less is no miss that the plan admits
 
 
 def check_reactive(found: Findings, plan: Plan, p: PlanningProblem, tol: Tolerance) -> None:
-    """Every converter inside its circle, the balance closed, the voltage as stated and in its band."""
+    """Every converter inside what it can, the balance closed, the voltage as stated and in its band."""
     site, policy = p.site, p.site.grid.reactive
     if policy is None:
         return
@@ -39,6 +40,7 @@ def check_reactive(found: Findings, plan: Plan, p: PlanningProblem, tol: Toleran
         total = total + np.array(reactive)
         over = np.hypot(np.array(active), np.array(reactive)) - s_kva
         found.within("circle", f"{name} beyond its apparent power", over, tol.limit_kw)
+    _check_polygons(found, plan, p, tol)
     served = np.zeros(T)
     for i, f in enumerate(site.feeders):
         phi = math.acos(f.power_factor_ratio)
@@ -47,6 +49,24 @@ def check_reactive(found: Findings, plan: Plan, p: PlanningProblem, tol: Toleran
     island = np.abs(plan.grid_q_kvar) * p.islanded
     found.within("grid_kvar", "reactive power from mains that are away", island, tol.limit_kw)
     _check_voltage(found, plan, p, tol)
+
+
+def _check_polygons(found: Findings, plan: Plan, p: PlanningProblem, tol: Tolerance) -> None:
+    """Each operating point left of every side on the way around the maker's corners."""
+    powers = [(b.id, b.pcs.capability, plan.bess_p_kw[b.id], plan.bess_q_kvar[b.id]) for b in p.site.bess]
+    powers += [
+        (v.id, v.capability, plan.pv_p_kw[v.id], plan.pv_q_kvar[v.id])
+        for v in p.site.pv
+        if v.id in plan.pv_q_kvar
+    ]
+    for name, own, active, reactive in powers:
+        if own is None:
+            continue
+        at = np.array([active, reactive]).T
+        for start, end in pairwise([*own.corners, own.corners[0]]):
+            along, away = np.subtract(end, start), at - np.array(start)
+            right = (away[:, 0] * along[1] - away[:, 1] * along[0]) / np.hypot(*along)
+            found.within("polygon", f"{name} outside the corners of its P-Q capability", right, tol.limit_kw)
 
 
 def _check_voltage(found: Findings, plan: Plan, p: PlanningProblem, tol: Tolerance) -> None:

@@ -65,10 +65,14 @@ def _hold_h(p: PlanningProblem) -> float:
     return max(SHORTEST_HOLD_S, max(delays) * (1 + p.site.reserve.failed_starts)) / 3600.0
 
 
-def _rated(plan: Plan, p: PlanningProblem, b: int, t: int, limit_kw: float) -> float:
+def _rated(plan: Plan, p: PlanningProblem, b: int, t: int, limit_kw: float, sign: float = 1.0) -> float:
+    """What a converter gives (1) or takes (-1) beside its reactive power, at most [kW]."""
     unit = p.site.bess[b]
     q = plan.bess_q_kvar[unit.id][t] if plan.bess_q_kvar else 0.0
-    return min(limit_kw, math.sqrt(max(0.0, unit.pcs.s_kva**2 - q * q)))
+    if unit.pcs.capability is None:
+        return min(limit_kw, math.sqrt(max(0.0, unit.pcs.s_kva**2 - q * q)))
+    sides = unit.pcs.capability.half_planes
+    return min([limit_kw, *(max(0.0, (c - k * q) / (sign * a)) for a, k, c in sides if sign * a > 1e-12)])
 
 
 def _kept_out(plan: Plan, p: PlanningProblem, b: int, t: int) -> bool:
@@ -101,5 +105,6 @@ def _down(plan: Plan, p: PlanningProblem, t: int) -> Iterator[tuple[str, float]]
     for b, (unit, start) in enumerate(zip(p.site.bess, p.bess, strict=True)):
         x, soc = unit.battery, plan.bess_soc_end[unit.id][t]
         by_energy = (x.soc_max - soc) * x.energy_kwh / _hold_h(p)
-        kw = min(_rated(plan, p, b, t, float(start.p_charge_kw[t])) + plan.bess_p_kw[unit.id][t], by_energy)
+        most = _rated(plan, p, b, t, float(start.p_charge_kw[t]), -1.0)
+        kw = min(most + plan.bess_p_kw[unit.id][t], by_energy)
         yield unit.id, 0.0 if not start.available or _kept_out(plan, p, b, t) else max(0.0, kw)

@@ -12,8 +12,19 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_array
 
-from ems.assets import BurnOff, Exercise, FeederParams, GensetParams, LowLoad, Rating, ReactivePolicy, Sharing
+from ems.assets import (
+    BessParams,
+    BurnOff,
+    Exercise,
+    FeederParams,
+    GensetParams,
+    LowLoad,
+    Rating,
+    ReactivePolicy,
+    Sharing,
+)
 from ems.battery_terms import FullCharge, RestingSoc, SocLimit, SocReserve, TemperatureLimit, Warranty
+from ems.capability import PqCapability, capability_of
 from ems.condition import BessUse, GensetDuty, GensetHour
 from ems.contracts import (
     CoincidentPeak,
@@ -134,6 +145,28 @@ SYSTEM = CoincidentPeak(
 CONTRACTS = Contracts(coincident_peaks=(SYSTEM,), energy=(PPA,), events=(EVENT,))
 
 
+SUNNY = capability_of(
+    [(0.0, 0.0), (90.0, -290.0), (600.0, -200.0), (610.0, 150.0), (600.0, 220.0), (90.0, 310.0)]
+)
+CORNERED = capability_of(
+    [
+        (-540.0, -50.0),
+        (-300.0, -400.0),
+        (350.0, -400.0),
+        (545.0, 0.0),
+        (440.0, 320.0),
+        (0.0, 330.0),
+        (-450.0, 300.0),
+    ]
+)
+
+
+def _cornered(energy_kwh: float, seed: int) -> BessParams:
+    """A battery whose converter has a polygon of its own in one of four seeds."""
+    unit = builders.bess(energy_kwh=energy_kwh, cycle_life=CYCLES, **TERMS)
+    return replace(unit, pcs=replace(unit.pcs, capability=CORNERED)) if seed % 4 == 3 else unit
+
+
 def _limited(f: FeederParams) -> FeederParams:
     return replace(f, sheds_per_day_max=2, shed_per_day_s_max=3600.0, shed_stretch_s_max=1800.0)
 
@@ -182,8 +215,11 @@ def random_pose(seed: int) -> Pose:
             strength=STRENGTH,
             ramp_kw_s=0.05,
         ),
-        pv=tuple(replace(x, s_kva=640.0 if seed % 2 else None) for x in site.pv),
-        bess=(builders.bess(energy_kwh=float(rng.uniform(200, 1200)), cycle_life=CYCLES, **TERMS),),
+        pv=tuple(
+            replace(x, s_kva=640.0 if seed % 2 else None, capability=SUNNY if seed % 4 == 3 else None)
+            for x in site.pv
+        ),
+        bess=(_cornered(float(rng.uniform(200, 1200)), seed),),
         deferrables=(PUMP, DEPOT),
         feeders=tuple(_limited(f) if f.id == "essential" else f for f in site.feeders),
     )
@@ -508,6 +544,33 @@ def test_every_parameter_of_the_site_reaches_the_matrix() -> None:
         "block": silent(BLOCKS[1], lambda x: with_tariff(energy_blocks=(BLOCKS[0], x, BLOCKS[2])), base),
     }
     assert {k: found[k] ^ v for k, v in NOT_IN_THE_MODEL.items() if found[k] != v} == {}
+
+
+@pytest.mark.parametrize("planned", [True, False], ids=["reactive power planned", "none planned"])
+def test_every_corner_of_a_polygon_reaches_the_matrix(planned: bool) -> None:
+    """Each coordinate of each corner that power can reach; without planned kvar those an island leans on."""
+    pose = replace(random_pose(3), mode=GridMode.ISLANDED, outages=())
+    if not planned:
+        heavy = {f.id: np.full(STEPS, 1500.0) for f in pose.site.feeders}
+        grid = replace(pose.site.grid, reactive=None)
+        pose = replace(pose, site=replace(pose.site, grid=grid), load_kw=heavy)
+    b, v = pose.site.bess[0], pose.site.pv[0]
+
+    def with_own(bess: PqCapability = CORNERED, pv: PqCapability = SUNNY) -> list[np.ndarray]:
+        unit = replace(b, pcs=replace(b.pcs, capability=bess))
+        return digest(replace(pose, site=replace(pose.site, bess=(unit,), pv=(replace(v, capability=pv),))))
+
+    base, silent_corners = with_own(), set()
+    for name, own in (("bess", CORNERED), ("pv", SUNNY)):
+        for k, (p, q) in enumerate(own.corners):
+            for axis, moved in (("p", (1.01 * p + 0.1, q)), ("q", (p, 1.01 * q + 0.1))):
+                corners = (*own.corners[:k], moved, *own.corners[k + 1 :])
+                if same(with_own(**{name: PqCapability(corners=corners)}), base):
+                    silent_corners.add((name, axis, own.corners[k]))
+    if planned:
+        assert silent_corners == {("pv", axis, (610.0, 150.0)) for axis in "pq"}, "beyond p_ac_kw, 600 kW"
+    else:
+        assert not {("bess", axis, (440.0, 320.0)) for axis in "pq"} & silent_corners
 
 
 @pytest.mark.parametrize(
