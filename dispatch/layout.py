@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from dispatch.authority.layout import ControlLayout, control_layout
 from dispatch.observing.plausible_range import default_ranges
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
+from ems.capability import PqCapability
 from ems.phases import PhaseParams
 from ems.points import AssetKind, point_id
 from ems.reactive import ReactiveControl
@@ -85,6 +86,7 @@ class Layout:
     phased: Mapping[str, PhaseParams]  # assets whose phases are read, and how they are held
     reactive: Mapping[str, ReactiveControl]  # converters whose reactive setpoint the edge writes
     reactive_kva: Mapping[str, float]  # and their rating
+    capability: Mapping[str, PqCapability]  # converters whose maker's P-Q polygon is known
     pv_ac_kw: float
     poi_bias_kw: float  # distance kept from both POI caps
     control: ControlLayout
@@ -133,6 +135,11 @@ def _reactive(
     own = {b.id: (b.pcs.reactive, b.pcs.s_kva) for b in site.bess}
     own |= {p.id: (p.reactive, p.p_ac_kw if p.s_kva is None else p.s_kva) for p in site.pv}
     return {a: x for a, x in own.items() if x[0] is not None and (a, x[0].takes) in setpoint_of}
+
+
+def _capability(site: Site) -> dict[str, PqCapability]:
+    own = {b.id: b.pcs.capability for b in site.bess} | {p.id: p.capability for p in site.pv}
+    return {a: x for a, x in own.items() if x is not None}
 
 
 def _poll_s(site: Site) -> dict[str, float]:
@@ -190,6 +197,7 @@ def layout_of(site: Site) -> Layout:
         phased=site.phased(),
         reactive={a: r for a, (r, _) in reactive.items() if r is not None},
         reactive_kva={a: s_kva for a, (r, s_kva) in reactive.items() if r is not None},
+        capability=_capability(site),
         pv_ac_kw=sum(p.p_ac_kw for p in site.pv),
         poi_bias_kw=site.grid.poi_bias_kw,
         device_of={m.point: c.id for c in site.connections for m in c.points},

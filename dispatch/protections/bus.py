@@ -18,6 +18,7 @@ from ems.site import GridMode
 from plant_models.battery import stored_kw, taper_limits_kw
 
 PCS_P_RATIO = 0.95  # of the apparent power: room for the reactive power of the load
+KVAR_PER_KW = math.tan(math.acos(PCS_P_RATIO))
 LATER_MARGIN_S = 30.0  # on the time until a genset is there
 SHORT_S = 10.0  # energy limits are looked at over at least so long
 
@@ -133,11 +134,17 @@ def more_kw(observed: Observed, asset: str) -> float:
 
 
 def _pcs_kw(params: BessParams, observed: Observed) -> tuple[float, float]:
-    """What a converter gives and takes while no phase of it is over a third of its rating [kW]."""
-    rated_kw, phases = PCS_P_RATIO * params.pcs.s_kva, observed.phases.get(params.id)
+    """What a converter gives and takes while no phase of it is over a third of its rating [kW].
+
+    On a maker's polygon beside as many kvar per kW as a load of that power factor has.
+    """
+    own, phases = params.pcs.capability, observed.phases.get(params.id)
+    gives_kw = takes_kw = PCS_P_RATIO * params.pcs.s_kva
+    if own is not None:
+        gives_kw, takes_kw = own.along_kw(1.0, KVAR_PER_KW), own.along_kw(-1.0, KVAR_PER_KW)
     if phases is None:
-        return rated_kw, rated_kw
-    return max(0.0, rated_kw - phases.more_kw), max(0.0, rated_kw - phases.less_kw)
+        return gives_kw, takes_kw
+    return max(0.0, gives_kw - phases.more_kw), max(0.0, takes_kw - phases.less_kw)
 
 
 def _carries_kwh(battery: BatteryParams, state: BessCondition, forming: bool) -> float:

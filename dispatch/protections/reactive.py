@@ -137,6 +137,7 @@ def _paced(
     now_s, dt_s = times
     p_kw = _power_kw(observed, asset)
     if known is not None and now_s - known.chosen_s < control.every_s - 1e-6:
+        known = _inside(layout, control, asset, known, p_kw)
         return ReactivePace(
             q_kvar=known.q_kvar,
             value=known.value,
@@ -153,11 +154,37 @@ def _paced(
         q_kvar, why = control.q_kvar(mean_kw), f"{mean_kw:+.0f} kW in the mean of {control.every_s:.0f} s"
         cause = Cause.RULES
     s_kva = layout.reactive_kva[asset]
-    room_kvar = math.sqrt(max(0.0, s_kva * s_kva - mean_kw * mean_kw))
-    q_kvar = clamp(q_kvar, -room_kvar, room_kvar)
+    q_kvar = clamp(q_kvar, *_room_kvar(layout, asset, mean_kw))
     in_force = None if known is None else known.value
     value = parameter(control, q_kvar, mean_kw, s_kva, observed.condition.grid_v_pu, in_force)
-    return ReactivePace(q_kvar=q_kvar, value=value, why=why, cause=cause, chosen_s=now_s)
+    chosen = ReactivePace(q_kvar=q_kvar, value=value, why=why, cause=cause, chosen_s=now_s)
+    return _inside(layout, control, asset, chosen, p_kw)
+
+
+def _room_kvar(layout: Layout, asset: str, p_kw: float) -> tuple[float, float]:
+    """What active power leaves of a converter's polygon, else of its circle [kvar]."""
+    own = layout.capability.get(asset)
+    if own is not None:
+        return own.q_range_kvar(p_kw)
+    s_kva = layout.reactive_kva[asset]
+    room_kvar = math.sqrt(max(0.0, s_kva * s_kva - p_kw * p_kw))
+    return -room_kvar, room_kvar
+
+
+def _inside(
+    layout: Layout, control: ReactiveControl, asset: str, pace: ReactivePace, p_kw: float
+) -> ReactivePace:
+    """Kvar that the maker's polygon has no room for beside the power of now are given back at once.
+
+    They stay so until the next choice: power that goes to and fro takes nothing to and fro with it.
+    """
+    if asset not in layout.capability or control.takes is not ReactiveTakes.KVAR:
+        return pace
+    q_kvar = clamp(pace.q_kvar, *_room_kvar(layout, asset, p_kw))
+    if q_kvar == pace.q_kvar:
+        return pace
+    why = f"{pace.why}; {pace.q_kvar:.0f} kvar beside {p_kw:+.0f} kW are outside the converter's capability"
+    return replace(pace, q_kvar=q_kvar, value=q_kvar, why=why)
 
 
 def _power_kw(observed: Observed, asset: str) -> float:

@@ -15,6 +15,7 @@ from dispatch.observing.condition import Observed
 from dispatch.state import NEVER_S, EdgeState, Written
 from dispatch.vocabulary import REACTIVE, Target, Targets, TickInput
 from dispatch.writing.budget import spent_points
+from dispatch.writing.capability import within_capability
 from dispatch.writing.contention import ours_of, yields
 from dispatch.writing.gate import GateInput, gate
 from dispatch.writing.safe_table import safe_proposals
@@ -191,7 +192,8 @@ def write(
     )
     written = dict(state.written)
     commands: list[Command] = []
-    for s in setpoints:
+    for wanted in setpoints:
+        s = within_capability(layout, wanted, last, written, observed.condition)
         passed = gate(layout, s, last.get(s.point), given, state.seq + 1 + len(commands))
         if isinstance(passed, Refusal):
             refusals.append(passed)

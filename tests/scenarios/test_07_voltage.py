@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from ems.assets import ActuatorSafety, DeviceBehaviour, OnSilence
+from ems.capability import capability_of
 from ems.commands import Cause, WriteOutcome
 from ems.reactive import (
     ReactiveAtPower,
@@ -277,3 +278,29 @@ def test_planned_kvar_reaches_the_register_of_the_converter(
     assert sent[-1].cause is Cause.PLAN
     given = rig.last.flows.bess_q_kvar if asset == "bess1" else rig.last.flows.pv_q_kvar
     assert given[asset] * value > 0.0 or point.endswith("volt_var_curve")
+
+
+def test_kvar_stay_inside_the_polygon_of_the_maker_while_power_swings(small: Site):
+    """Load moves charge and discharge by hundreds of kW; the curve asks for more kvar than there is room."""
+    kite = capability_of([(-500.0, 0.0), (0.0, -200.0), (500.0, 0.0), (0.0, 250.0)])
+    hungry = ReactiveControl(by_power=(ReactiveAtPower(p_kw=0.0, q_kvar=240.0),))
+    site = with_q(weak(small), hungry)
+    bess = replace(site.bess[0], pcs=replace(site.bess[0].pcs, capability=kite))
+    loads: dict[str, float | Callable[[float], float]] = {
+        "critical": lambda t_s: 250.0 + 200.0 * math.sin(t_s / 11.0),
+        "essential": 20.0,
+        "deferrable": 10.0,
+    }
+    rig = Rig(
+        replace(site, bess=(bess,), grid=replace(site.grid, p_import_kw_max=150.0, p_export_kw_max=0.0)),
+        load_kw=loads, pv_kw=clouds, options=RigOptions(soc=0.6),
+    ).run(130.0)  # fmt: skip
+    rows = list(rig.rows(5.0))
+    held = [(r.held["bess1.p_set_kw"], r.held["bess1.q_set_kvar"]) for r in rows]
+    assert max(p for p, _ in held) - min(p for p, _ in held) > 150.0
+    assert max(abs(q) for _, q in held) > 30.0
+    assert max(kite.over_kva(p, q) for p, q in held) <= 0.1
+    given = [(r.flows.bess_p_kw["bess1"], r.flows.bess_q_kvar["bess1"]) for r in rows]
+    assert max(kite.over_kva(p, q) for p, q in given) <= 1e-6
+    points = [x.command for r in rows for x in r.results if x.command.point == "bess1.q_set_kvar"]
+    assert any("capability" in c.reason for c in points)
