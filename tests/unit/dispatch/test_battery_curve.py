@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from dispatch.controllers.plan_check import check_plan, stored_change_kwh
 from dispatch.controllers.rules_tou import RulesTou, TouParams
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw, usable_kwh
 from dispatch.protections.bus import tapered_kw
@@ -18,7 +17,6 @@ from plant_models import battery
 from tests.builders import T0, site
 from tests.builders import battery as params_of
 from tests.unit.dispatch.loop import Loop
-from tests.unit.dispatch.plans import plan_of
 
 SITE = site()
 
@@ -47,20 +45,6 @@ def test_usable_energy_and_what_tapers_go_by_the_points():
     near = replace(NOW, soc=0.16, p_kw=100.0)
     drawn = 120.0 * 360.0 / 3600.0 / 1000.0
     assert tapered_kw(P, near, 360.0) == pytest.approx(battery.taper_limits_kw(P, 0.16 - drawn)[1])
-
-
-@pytest.mark.parametrize(("p_kw", "kwh"), [(100.0, -61.0), (-100.0, 39.0), (0.0, -1.0)])
-def test_stored_change_goes_by_the_points(p_kw, kwh):
-    assert stored_change_kwh(P, p_kw, 0.5, 0.5) == pytest.approx(kwh)
-
-
-def test_check_believes_the_charge_of_a_plan_by_the_points_and_no_other():
-    """At 190 kW 152 kW are lost, 38 kWh in a quarter of an hour: 3.8 % of 1 MWh, 2 % are allowed."""
-    steep = LossCurve(p_kw=(0.0, 500.0), loss_kw=(0.0, 400.0))
-    plant = with_battery(params_of(discharge_curve=steep))
-    plan = plan_of(plant, bess_kw=[190.0, 190.0, -100.0])
-    assert check_plan(plant, plan, T0, -1) == ()
-    assert any("bess_soc_end" in x for x in check_plan(SITE, plan, T0, -1))
 
 
 def test_tou_charges_for_an_outage_what_the_points_ask_for():

@@ -8,6 +8,7 @@ import pytest
 
 from dispatch.controllers.plan_check import check_charge, check_plan, stored_change_kwh
 from ems.deferrable import DeferrableParams
+from ems.loss_curve import LossCurve
 from ems.plan import Plan
 from ems.site import Site
 from tests.builders import T0, battery, site
@@ -213,6 +214,38 @@ def test_stored_change_known_answers(p_kw, soc, hours, kwh):
         self_discharge_per_h=0.01,
     )
     assert stored_change_kwh(params, p_kw, soc, hours) == pytest.approx(kwh, abs=1e-9)
+
+
+DEAR_AT_FIRST = LossCurve(p_kw=(0.0, 100.0, 500.0), loss_kw=(0.0, 20.0, 40.0))  # slopes of 0.2 and 0.05
+
+
+@pytest.mark.parametrize(
+    ("p_kw", "curves", "kwh"),
+    [
+        (100.0, ("charge_curve", "discharge_curve"), -61.0),  # 120 and 2 kW for half an hour
+        (-100.0, ("charge_curve", "discharge_curve"), 39.0),
+        (0.0, ("charge_curve", "discharge_curve"), -1.0),
+        (300.0, ("discharge_curve",), -166.0),  # 330 and 2 kW
+        (300.0, ("charge_curve",), -0.5 * (300.0 / 0.9 + 2.0)),
+        (-300.0, ("discharge_curve",), 0.5 * (300.0 * 0.95 - 2.0)),
+    ],
+)
+def test_stored_change_goes_by_points_of_efficiency_each_way(p_kw, curves, kwh):
+    params = battery(
+        eta_charge=0.95, eta_discharge=0.9, loss_charge_pu=0.0, loss_discharge_pu=0.0,
+        self_discharge_per_h=0.0,
+        **dict.fromkeys(curves, DEAR_AT_FIRST),
+    )  # fmt: skip
+    assert stored_change_kwh(params, p_kw, 0.5, 0.5) == pytest.approx(kwh)
+
+
+def test_check_believes_the_charge_of_a_plan_by_the_points_and_no_other():
+    """At 190 kW 152 kW are lost, 38 kWh in a quarter of an hour: 3.8 % of 1 MWh, 2 % are allowed."""
+    steep = LossCurve(p_kw=(0.0, 500.0), loss_kw=(0.0, 400.0))
+    plant = replace(SITE, bess=(replace(SITE.bess[0], battery=battery(discharge_curve=steep)),))
+    plan = plan_of(plant, bess_kw=[190.0, 190.0, -100.0])
+    assert check_plan(plant, plan, T0, -1) == ()
+    assert told(plan, "bess_soc_end") == 1
 
 
 @pytest.mark.parametrize("step_s", [300.0, 900.0, 1800.0])

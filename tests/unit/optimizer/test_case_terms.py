@@ -216,6 +216,20 @@ def test_reserve_beside_a_grid_is_held_at_its_offer():
     assert out.objective == pytest.approx(10.0 + 4.0 + 1.0)
 
 
+@pytest.mark.parametrize(("down", "kw"), [(False, 5.0 / (0.5 * 1.5)), (True, 5.0 / (0.5 * 0.95))])
+def test_reserve_of_a_storage_by_points_counts_its_steepest_stretch(down: bool, kw: float):
+    """For 0.5 h from half of 10 kWh: a kWh may draw 1.5, the first 2 kW do, and store 0.95, the last do."""
+    points = {"charge": ((2.0, 0.5), (20.0, 0.905)), "discharge": ((2.0, 2.0 / 3.0), (20.0, 20.0 / 21.9))}
+    store = Storage(
+        id="b", energy_kwh=10.0, p_charge_kw=20.0, p_discharge_kw=20.0, soc_start=0.5, soc_end_min=0.5,
+        efficiency_charge=points["charge"], efficiency_discharge=points["discharge"],
+    )  # fmt: skip
+    held = Reserve(id="r", kw=30.0, hold_h=0.5, down=down, responders=(Responder(id="b"),), short_per_kwh=0.1)
+    grid = Grid(import_per_kwh=0.5, import_kw_max=50.0)
+    out = solved(Case(steps=1, grid=grid, storages=(store,), loads=(Load(kw=20.0),), reserves=(held,)))
+    assert out.held_kw["r"]["b"] == pytest.approx((kw,))
+
+
 def test_the_loss_of_the_largest_unit_is_covered_beside_a_grid():
     """A dear unit is on beside the cheap one, which comes down to what it can stand in for."""
     spin = Reserve(id="n-1", largest=True, short_per_kwh=50.0)
