@@ -26,6 +26,7 @@ from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.stores.failing import Failing
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
+from connectors.wire_log import TapOf
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.pacing import figures
 from dispatch.runtime import EdgeRuntime
@@ -62,12 +63,12 @@ async def serve(config: ProcessConfig) -> None:
     flushing.append(recorder)
     live = LiveRecorder(recorder, LiveFile(config.directory), clock)
     plans = PlanReader(config.plans, on_event=recorder.event, clock=clock)
-    io = _field(config, site, clock, recorder, permitted.identities)
 
     def event(kind: str, fields: Mapping[str, JsonValue]) -> None:
         recorder.event(clock.now(), kind, fields)
 
     watches = Watches(config, site, clock, event)
+    io = _field(config, site, clock, recorder, permitted.identities, watches.tap_of)
     people = People(config, clock, event, site.control, ran_before=recorder.boot > 1 or not past.readable)
     runtime = EdgeRuntime(
         site,
@@ -127,7 +128,12 @@ def _recorder(config: ProcessConfig, clock: Clock) -> SqliteRecorder:
 
 
 def _field(
-    config: ProcessConfig, site: Site, clock: Clock, recorder: SqliteRecorder, commissioned: Commissioned
+    config: ProcessConfig,
+    site: Site,
+    clock: Clock,
+    recorder: SqliteRecorder,
+    commissioned: Commissioned,
+    tap_of: TapOf,
 ) -> FieldIO:
     """The devices. In lock-step a busy machine is no fault, and a plant that is back is found at once."""
     addresses = {c.id: (c.host, config.ports.get(c.id, c.port)) for c in site.connections}
@@ -140,6 +146,7 @@ def _field(
             phased=True,
             commissioned=commissioned,
             folder=config.site.parent if config.site_folder is None else config.site_folder,
+            tap_of=tap_of,
         )
     return FieldIO(
         site,

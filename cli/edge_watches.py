@@ -1,5 +1,5 @@
 """What lies beside the edge and is looked after by threads of its own: links, our own
-servers, the long-term store, inputs.
+servers, the long-term store, inputs, and the log of wires that somebody asks for.
 """
 
 from cli.edge_people import People
@@ -12,6 +12,7 @@ from connectors.historian.sqlite import SqliteRecorder
 from connectors.inputs.watch import InputWatch, PriceWatch
 from connectors.northbound.watch import NorthboundWatch
 from connectors.telemetry.watch import TelemetryWatch
+from connectors.wire_log import FOLDER, TapOf, WireLog, quiet
 from dispatch.vocabulary import Alarm
 from ems.clock import Clock
 from ems.site import Site
@@ -30,6 +31,11 @@ class Watches:
         self._inputs = InputWatch(site.inputs if live else (), config.directory, now=clock.now)
         self.prices = PriceWatch(site.inputs if live else (), site.tariff, config.directory, now=clock.now)
         self.prices.start()
+        names = [c.id for c in site.connections]
+        self._wires = WireLog(config.directory / FOLDER, names, now=clock.now) if live else None
+        self.tap_of: TapOf = quiet if self._wires is None else self._wires.tap
+        if self._wires is not None:
+            self._wires.start()
 
     def beside(self, recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
         """Alarms of threads, disk, desks, certificates, device faults, links, servers, past and inputs."""
@@ -48,4 +54,6 @@ class Watches:
         """Look no more."""
         for watch in (self._links, self._servers, self._archive, self._inputs, self.prices):
             watch.close()
+        if self._wires is not None:
+            self._wires.close()
         self._ended.close()

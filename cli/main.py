@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "scan": "ask devices on the wire who they are; reads only",
     "browse": "list what an IEC 61850 device or DNP3 outstation holds, as a point map names it; reads only",
     "listen": "list what is said on a wire where nobody asks: GOOSE, J1939; sends nothing",
+    "wire": "keep the bytes on the wire of a device of a running edge, for a while",
     "schema": "print the JSON Schema of a site file, for editors",
     "plan": "make one plan and print it",
     "simulate": "run a period on a virtual clock, with any controller",

@@ -16,7 +16,7 @@ from connectors.dnp3.client import Dnp3Link
 from connectors.expiry import EXPIRY_DAYS, ending
 from connectors.identity import Told
 from connectors.j1939.link import J1939Link
-from connectors.link import Certified, Counting, DeviceLink, Explaining, WriteReply
+from connectors.link import Certified, Counting, DeviceLink, Explaining, Tapped, WriteReply
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
 from connectors.modbus.registers import RegisterLink
@@ -28,6 +28,7 @@ from connectors.opcua.security import located
 from connectors.point_map import PointCodec, point_codecs
 from connectors.problems import connection_problems
 from connectors.sunspec.link import RegisterWire, SunSpecLink
+from connectors.wire_log import TapOf, quiet
 from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
 from ems.errors import ConfigError
@@ -59,6 +60,7 @@ class FieldIO:
     commissioned : connection id -> what its device said it is when it was commissioned; a device that says
         something else is read, and not written to.
     on_event : told once when a link is lost and once when it is back; `Recorder.event` fits.
+    tap_of : connection id -> what is told every byte on its wire.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class FieldIO:
         phased: bool = False,
         commissioned: Mapping[str, Mapping[str, str]] | None = None,
         folder: Path = Path(),
+        tap_of: TapOf = quiet,
     ) -> None:
         if refused := connection_problems(site):
             raise ConfigError(refused)
@@ -91,6 +94,8 @@ class FieldIO:
         deadlines: list[float] = []
         buses: dict[tuple[str, int], Bus] = {}
         shares: dict[tuple[str, int], list[float]] = {}  # time-outs of the units of each bus
+        link: DeviceLink
+        wire: object
         for connection in site.connections:
             codecs = point_codecs(connection)
             host, port = (addresses or {}).get(connection.id, (connection.host, connection.port))
@@ -100,20 +105,12 @@ class FieldIO:
                 key = bus_key(connection, host, port)
                 bus = buses.setdefault(key, make_bus(connection, host, port))
                 shares.setdefault(key, [wait_s]).append(wait_s)
-                plain = connection.protocol.is_modbus
-                rtu = RtuLink(connection, list(codecs.values()) if plain else [], bus=bus, timeout_s=wait_s)
-                link: DeviceLink = rtu if plain else _sunspec(codecs, rtu, site)
+                bus.taps.append(tap_of(connection.id))
+                link, wire = _over_bus(connection, codecs, bus, wait_s, site)
             else:
                 connection = _with_whole_paths(connection, folder)
-                if connection.protocol is Protocol.SUNSPEC:
-                    wire = ModbusLink(connection, [], host=host, port=port, timeout_s=wait_s, now=clock.now)
-                    self._certified[connection.id] = wire
-                    link = _sunspec(codecs, wire, site)
-                else:
-                    link = _link(connection, codecs, host, port, wait_s, clock)
-                if isinstance(link, Certified):
-                    self._certified[connection.id] = link
-            self._keep(connection.id, link)
+                link, wire = _over_tcp(connection, codecs, host, port, wait_s, clock, site)
+            self._keep(connection.id, link, wire, tap_of)
             device = Device(
                 connection,
                 codecs,
@@ -134,8 +131,12 @@ class FieldIO:
         self._sending: dict[str, asyncio.Task[None]] = {}  # writes that outlast their cycle
         self._late_bugs: list[asyncio.Task[None]] = []  # of those
 
-    def _keep(self, connection_id: str, link: DeviceLink) -> None:
-        """What else is asked of a link than readings and writes."""
+    def _keep(self, connection_id: str, link: DeviceLink, wire: object, tap_of: TapOf) -> None:
+        """What else is asked of a link, and of the wire below it, than readings and writes."""
+        if isinstance(wire, Certified):
+            self._certified[connection_id] = wire
+        if isinstance(wire, Tapped):
+            wire.tap = tap_of(connection_id)
         if isinstance(link, Counting):
             self._counting[connection_id] = link
         if isinstance(link, Explaining):
@@ -335,6 +336,32 @@ def _with_whole_paths(connection: Connection, folder: Path) -> Connection:
         mqtt=None if connection.mqtt is None else mqtt.located(connection.mqtt, folder),
         tls=None if connection.tls is None else tls.located(connection.tls, folder),
     )
+
+
+def _over_bus(
+    connection: Connection, codecs: Mapping[str, PointCodec], bus: Bus, timeout_s: float, site: Site | Devices
+) -> tuple[DeviceLink, RtuLink]:
+    """A unit of a bus, and its wire."""
+    plain = connection.protocol.is_modbus
+    rtu = RtuLink(connection, list(codecs.values()) if plain else [], bus=bus, timeout_s=timeout_s)
+    return (rtu if plain else _sunspec(codecs, rtu, site)), rtu
+
+
+def _over_tcp(
+    connection: Connection,
+    codecs: Mapping[str, PointCodec],
+    host: str,
+    port: int,
+    timeout_s: float,
+    clock: Clock,
+    site: Site | Devices,
+) -> tuple[DeviceLink, object]:
+    """A device with a wire of its own, and that wire."""
+    if connection.protocol is not Protocol.SUNSPEC:
+        link = _link(connection, codecs, host, port, timeout_s, clock)
+        return link, link
+    wire = ModbusLink(connection, [], host=host, port=port, timeout_s=timeout_s, now=clock.now)
+    return _sunspec(codecs, wire, site), wire
 
 
 def _link(

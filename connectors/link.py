@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from connectors.expiry import Expiry
 from connectors.point_map import PointCodec
+from connectors.wire_log import Tap
 from ems.commands import WriteOutcome
 from ems.telemetry import Quality
 
@@ -110,3 +111,10 @@ class Explaining(Protocol):
     """A link that knows why a single point has no value."""
 
     refused: dict[str, str]  # point -> why
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """A link that tells every byte of its connections, from the next one on."""
+
+    tap: Tap

@@ -15,6 +15,7 @@ from connectors.dnp3.session import Session
 from connectors.link import LinkError, NotSent, PointValue, WriteReply
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind, Raw
+from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.dnp3 import VARIATIONS, Place, parse_attribute, parse_place
@@ -82,6 +83,7 @@ class Dnp3Link:
         assert connection.dnp3 is not None, "the site schema gives every DNP3 connection its addresses"
         self._host, self._port, self._timeout_s, self._now = host, port, timeout_s, now
         self._settings, self._identity = connection.dnp3, connection.identity
+        self.tap = QUIET
         self._codecs = tuple(codecs)
         self._places = {c.point.point: parse_place(c.point.address) for c in codecs}
         self._wanted = {(p.group, p.index) for p in self._places.values()}
@@ -141,6 +143,7 @@ class Dnp3Link:
             timeout_s=self._timeout_s,
             number=self._number,
             heard=None if self._settings.is_guest else self._take,
+            tap=self.tap,
         )
         self._session = session
         loop, where = asyncio.get_running_loop(), f"{self._host}:{self._port}"

@@ -13,6 +13,7 @@ from connectors.dnp3 import frame as link
 from connectors.dnp3.objects import MalformedObjects, Told, told_by
 from connectors.dnp3.segments import Assembler, MalformedSegment, Segmenter
 from connectors.link import LinkError, NotSent
+from connectors.wire_log import QUIET, Tap
 from ems.clock import wall_s, wall_sleep
 
 FIR, FIN, CON, UNS, NUMBER = 0x80, 0x40, 0x20, 0x10, 0x0F
@@ -76,12 +77,20 @@ class Session(asyncio.Protocol):
     timeout_s : deadline of a request with its whole answer, wall time [s].
     number : of the last request of the connection before, whose late answer a gateway may still pass on.
     heard : told what comes unsolicited, and its indications; None: it is left to another master.
+    tap : told every byte.
     """
 
     def __init__(
-        self, *, master: int, outstation: int, timeout_s: float, number: int, heard: OnUnsolicited | None
+        self,
+        *,
+        master: int,
+        outstation: int,
+        timeout_s: float,
+        number: int,
+        heard: OnUnsolicited | None,
+        tap: Tap = QUIET,
     ) -> None:
-        self._master, self._outstation = master, outstation
+        self._master, self._outstation, self._tap = master, outstation, tap
         self._timeout_s, self._heard = timeout_s, heard
         self.number = number
         self.broken = "not connected"  # "": it is connected
@@ -139,17 +148,20 @@ class Session(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
+            self._tap.noted(reason)
         if self._waiting is not None and not self._waiting.whole.done():
             self._waiting.whole.set_exception(LinkError(self.broken))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport, self.broken = transport, ""
+        self._tap.noted("connected")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.drop("connection lost")
 
     def data_received(self, data: bytes) -> None:
+        self._tap.received(data)
         try:
             for one in self._deframer.feed(data):
                 self._frame(one)
@@ -238,12 +250,15 @@ class Session(asyncio.Protocol):
         self._confirmed_s = wall_s()
 
     def _answer_link(self, function: int) -> None:
-        assert self._transport is not None, "frames come over a connection"
-        self._transport.write(link.encode(link.FROM_MASTER | function, self._outstation, self._master))
+        self._write(link.encode(link.FROM_MASTER | function, self._outstation, self._master))
 
     def _send(self, fragment: bytes) -> None:
+        self._write(b"".join(self._frames(fragment)))
+
+    def _write(self, data: bytes) -> None:
         assert self._transport is not None, "the caller has looked"
-        self._transport.write(b"".join(self._frames(fragment)))
+        self._transport.write(data)
+        self._tap.sent(data)
 
     def _frames(self, fragment: bytes) -> Iterator[bytes]:
         control = link.FROM_MASTER | link.PRIMARY | link.DATA

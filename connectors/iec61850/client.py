@@ -29,6 +29,7 @@ from connectors.opcua.certificates import CertificateError
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
 from connectors.tls import Contexts, expiry_of, words_of
+from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
@@ -84,6 +85,7 @@ class Iec61850Link:
         self.expiries: tuple[Expiry, ...] = ()
         self.refused: dict[str, str] = {}  # point -> why it has no value
         self._unlike: dict[str, str] = {}  # point -> how the device differs from the map
+        self.tap = QUIET
         self._mms: Mms | None = None
         self._places: dict[str, Place] = {}
         self._requests: list[list[ObjectName]] = []
@@ -140,7 +142,9 @@ class Iec61850Link:
             name = self._host if self._tls.server_name is None else self._tls.server_name
         try:
             async with asyncio.timeout(self._timeout_s):
-                made = await Transport.open(self._host, self._port, context=context, server_name=name)
+                made = await Transport.open(
+                    self._host, self._port, context=context, server_name=name, tap=self.tap
+                )
         except TimeoutError:
             raise LinkError(f"cannot connect to {where} in {self._timeout_s:g} s") from None
         except ssl.SSLError as error:

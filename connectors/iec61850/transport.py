@@ -10,6 +10,7 @@ import struct
 from typing import Self
 
 from connectors.link import LinkError
+from connectors.wire_log import QUIET, Tap
 
 TPKT_VERSION = 3
 CONNECT, CONFIRM, DISCONNECT, DATA = 0xE0, 0xD0, 0x80, 0xF0
@@ -24,17 +25,24 @@ PARTS_MAX = 4096
 class Transport:
     """One connection that carries whole messages. Every method that waits needs a deadline around it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tap: Tap = QUIET) -> None:
+        self._reader, self._writer, self._tap = reader, writer, tap
         self._room = (1 << SIZE_CODE) - 3  # bytes of a message in one part
 
     @classmethod
     async def open(
-        cls, host: str, port: int, *, context: ssl.SSLContext | None = None, server_name: str | None = None
+        cls,
+        host: str,
+        port: int,
+        *,
+        context: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        tap: Tap = QUIET,
     ) -> Self:
-        """Connect, and settle how large parts may be. Raises OSError and LinkError."""
+        """Connect, and settle how large parts may be; `tap` is told all. Raises OSError and LinkError."""
         reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=server_name)
-        made = cls(reader, writer)
+        made = cls(reader, writer, tap)
+        tap.noted("connected")
         try:
             await made._agree()
         except BaseException:
@@ -95,17 +103,24 @@ class Transport:
     def abort(self) -> None:
         """Drop the connection now, unsent bytes included."""
         self._writer.transport.abort()
+        self._tap.noted("dropped")
 
     async def _send_part(self, part: bytes) -> None:
-        self._writer.write(struct.pack("!BBH", TPKT_VERSION, 0, 4 + len(part)) + part)
+        data = struct.pack("!BBH", TPKT_VERSION, 0, 4 + len(part)) + part
+        self._tap.sent(data)
+        self._writer.write(data)
         await self._writer.drain()
 
     async def _receive_part(self) -> bytes:
         try:
-            version, _, length = struct.unpack("!BBH", await self._reader.readexactly(4))
+            head = await self._reader.readexactly(4)
+            version, _, length = struct.unpack("!BBH", head)
             if version != TPKT_VERSION or length < 6:
                 raise LinkError(f"no TPKT header (RFC 1006), but {version:02x} and a length of {length}")
-            return await self._reader.readexactly(length - 4)
+            part = await self._reader.readexactly(length - 4)
+            self._tap.received(head + part)
+            return part
         except asyncio.IncompleteReadError as error:
+            self._tap.received(error.partial)
             where = "in the middle of a message" if error.partial else "between messages"
             raise LinkError(f"it has hung up {where}") from None

@@ -13,6 +13,7 @@ from typing import Protocol
 from connectors.link import LinkError, NotSent
 from connectors.modbus.frames import MalformedReply
 from connectors.modbus.rtu import answer, crc, tcp_layout
+from connectors.wire_log import Tap
 from ems.clock import wall_s, wall_sleep
 
 DEAD_SHARE = 0.1  # of the bus' time, at most, is spent on a unit that does not answer
@@ -51,10 +52,12 @@ class Bus(asyncio.Protocol):
     name : for messages: the serial port, or host and port.
     open_line : opens it, with this object as the receiver; raises LinkError.
     gap_s : silence before each request [s].
+    taps : of its units; each is told every byte of the line.
     """
 
     def __init__(self, name: str, open_line: OpenLine, gap_s: float) -> None:
         self.name = name
+        self.taps: list[Tap] = []
         self.epoch = 0  # counts how often the line was opened
         self._open_line, self._gap_s = open_line, gap_s
         self._line: Line | None = None
@@ -89,6 +92,8 @@ class Bus(asyncio.Protocol):
                 raise LinkError(f"cannot connect to {self.name} in {timeout_s:g} s") from None
             self.epoch += 1
             self._misses = 0
+            for tap in self.taps:
+                tap.noted("connected")
             self._keep_silent(timeout_s)  # an answer to what was asked before may still come
 
     async def exchange(self, body: bytes, timeout_s: float, until_s: float = math.inf) -> bytes:
@@ -107,6 +112,8 @@ class Bus(asyncio.Protocol):
             self._sent, self._received = tcp_layout(body), b""
             self._answer = asyncio.get_running_loop().create_future()
             self._line.write(body + crc(body))
+            for tap in self.taps:
+                tap.sent(body + crc(body))
             try:
                 async with asyncio.timeout(timeout_s):
                     got = await self._answer
@@ -139,9 +146,13 @@ class Bus(asyncio.Protocol):
         line, self._line = self._line, None
         if line is not None:
             line.abort()
+            for tap in self.taps:
+                tap.noted(reason)
         self._fail(LinkError(reason))
 
     def data_received(self, data: bytes) -> None:
+        for tap in self.taps:
+            tap.received(data)
         self._free_s = wall_s() + self._silence_s
         if self._answer is None or self._answer.done():
             return  # nobody asked for it: it only makes the silence longer

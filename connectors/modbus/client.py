@@ -13,6 +13,7 @@ from connectors.modbus.wire import Wire
 from connectors.opcua.certificates import CertificateError
 from connectors.point_map import PointCodec
 from connectors.tls import Contexts, expiry_of, words_of
+from connectors.wire_log import QUIET
 from ems.clock import SystemClock
 from ems.site import Connection
 
@@ -41,6 +42,7 @@ class ModbusLink(RegisterLink):
     ) -> None:
         super().__init__(connection, codecs)
         self._host, self._port, self._timeout_s = host, port, timeout_s
+        self.tap = QUIET
         self._wire = Wire(timeout_s)
         now = SystemClock().now if now is None else now
         self._tls = connection.tls
@@ -53,7 +55,7 @@ class ModbusLink(RegisterLink):
 
     async def connect(self) -> None:
         await self.disconnect()
-        wire = self._wire = Wire(self._timeout_s, self._wire.transaction)
+        wire = self._wire = Wire(self._timeout_s, self._wire.transaction, self.tap)
         try:
             async with asyncio.timeout(self._timeout_s):
                 if self._contexts is None:

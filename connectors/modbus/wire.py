@@ -9,6 +9,7 @@ import struct
 
 from connectors.link import LinkError, NotSent
 from connectors.modbus.frames import MalformedReply, is_complete
+from connectors.wire_log import QUIET, Tap
 from ems.clock import wall_s
 
 _HEAD = struct.Struct(">HHH")  # transaction id, protocol id 0, length
@@ -23,10 +24,11 @@ class Wire(asyncio.Protocol):
     timeout_s : deadline of the whole answer to a request, from the moment it is sent, wall time [s].
     transaction : last transaction id of the connection before, whose late answers may still come through a
         gateway.
+    tap : told every byte.
     """
 
-    def __init__(self, timeout_s: float, transaction: int = 0) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, timeout_s: float, transaction: int = 0, tap: Tap = QUIET) -> None:
+        self._timeout_s, self._tap = timeout_s, tap
         self._transport: asyncio.Transport | None = None
         self._turn = asyncio.Lock()
         self.transaction = transaction  # of the last request
@@ -65,6 +67,7 @@ class Wire(asyncio.Protocol):
             if not self._watching:
                 self._watch(self._timeout_s)
             self._transport.write(self._sent)
+            self._tap.sent(self._sent)
             try:
                 return await answer
             except asyncio.CancelledError:
@@ -78,6 +81,7 @@ class Wire(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
+            self._tap.noted(reason)
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(LinkError(reason))
 
@@ -99,12 +103,14 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._tap.noted("connected")
 
     def connection_lost(self, exc: Exception | None) -> None:
         alert = getattr(exc, "reason", None)  # of TLS: a certificate is refused only after the handshake
         self.drop(f"connection lost: {alert}" if alert else "connection lost")
 
     def data_received(self, data: bytes) -> None:
+        self._tap.received(data)
         answer = self._answer
         if answer is None or answer.done():
             self.drop("bytes that nobody asked for")

@@ -17,8 +17,10 @@ from connectors.link import LinkError, PointValue, WriteReply
 from connectors.opcua.nodes import resolve
 from connectors.opcua.security import SafeClient, explained, protect, url_of
 from connectors.opcua.subscription import Book, subscribe
+from connectors.opcua.tapped import tapped
 from connectors.opcua.values import FAULTS, aware, point_value, sampled_value, text_of, words
 from connectors.point_map import PointCodec
+from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
@@ -63,6 +65,7 @@ class OpcUaLink:
         now: Callable[[], datetime],
     ) -> None:
         self._url = url_of(connection.endpoint, host, port)
+        self.tap = QUIET
         self._timeout_s = timeout_s
         self._host, self._now = host, now
         self._security = connection.security
@@ -100,6 +103,7 @@ class OpcUaLink:
     async def connect(self) -> None:
         await self.disconnect()
         client = SafeClient(self._url, timeout=self._timeout_s, watchdog_intervall=NEVER_S)
+        tapped(client, self.tap)
         client.secure_channel_timeout = CHANNEL_MS
         client.session_timeout = int(1000.0 * self._session_s)
         try:

@@ -3,11 +3,14 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from connectors.field import FieldIO
+from connectors.wire_log import TapOf, WireLog, ask, ask_no_more, quiet
 from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.telemetry import Quality, Reading
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 class Rig:
     """A plant, a FieldIO on it, and the clock both live by."""
 
-    def __init__(self, *plants: Plant) -> None:
+    def __init__(self, *plants: Plant, tap_of: TapOf = quiet) -> None:
         self.plants = plants
         self.clock = VirtualClock(T0)
         self.events: list[str] = []
@@ -32,6 +35,7 @@ class Rig:
             site_of(*(p.connection for p in plants)),
             clock=self.clock,
             on_event=lambda at, kind, fields: self.events.append(f"{kind} {fields['device']}"),
+            tap_of=tap_of,
         )
 
     async def read(self) -> dict[str, Reading]:
@@ -138,6 +142,35 @@ async def test_write_setpoint_arrives_and_is_read_back(rig, name, value):
     assert await rig.write(f"dev.{name}", value) == (WriteOutcome.CONFIRMED, "")
     assert await rig.plants[0].get(name) == pytest.approx(value)
     assert (await rig.read())[f"dev.{name}"].value == pytest.approx(value)
+
+
+async def test_wire_of_a_device_is_kept_while_somebody_asks_and_no_longer(plant: Plant, tmp_path: Path):
+    await reset(plant)
+    name = plant.connection.id
+    log = WireLog(tmp_path, [name], now=lambda: T0)
+    rig, file = Rig(plant, tap_of=log.tap), tmp_path / f"{name}.log"
+    try:
+        ask(tmp_path, name, T0 + timedelta(minutes=10))
+        log.look()
+        await rig.read_until_good()
+        log.look()
+        lines = file.read_text().splitlines()
+        assert lines[0].endswith("connected")
+        assert {line[0] for line in lines if not line.startswith("0")} == {"#", "O", "I"}
+        assert next(line[0] for line in lines if line[0] in "OI") == "O", "we speak first"
+        before = len(lines)
+        assert (await rig.write("dev.p_set_kw", 7.0))[0] is WriteOutcome.CONFIRMED
+        log.look()
+        told = [line[0] for line in file.read_text().splitlines()[before:] if line[0] in "OI"]
+        assert (told[0], told[-1]) == ("O", "I")
+        ask_no_more(tmp_path, name)
+        log.look()
+        size = file.stat().st_size
+        await rig.read()
+        log.look()
+        assert file.stat().st_size == size
+    finally:
+        await rig.io.close()
 
 
 async def test_write_several_last_of_a_point_wins_and_results_keep_order(rig):

@@ -51,6 +51,10 @@ NOT_RUN = {
     "ems listen j1939 can0": "needs a bus",
     "ems listen j1939 /dev/ttyACM0 --bitrate 250000": "the same",
     "ems read SITE gen1_engine": "the same",
+    # They need an edge that runs: tests/e2e/test_wire.py runs such lines.
+    "ems wire pcs --for 10min": "needs a running plant",
+    "ems wire": "the same",
+    "text2pcap -D -t ISO -T 502,50000 ems-data/wire/pcs.log pcs.pcap": "needs a log",
     "make test": "the test command itself: .ci/run runs it",
 }
 # What is asked of an edge needs one that runs: tests/unit/cli/test_operator.py runs every such line.

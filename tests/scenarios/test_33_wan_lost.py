@@ -41,6 +41,7 @@ WIRE = {
     "connectors/opcua/client.py": "the devices of the site file",
     "connectors/opcua/security.py": "the same, to ask for their certificates",
     "connectors/opcua/subscription.py": "the same, to be told changes",
+    "connectors/opcua/tapped.py": "the same: what is said to them, for the log that was asked for",
     "connectors/imports/ua_rows.py": "the server whose history `ems import` is told to read",
     "connectors/opcua/history.py": "the same",
     "connectors/opcua/nodes.py": "the same, to find nodes by their paths",
