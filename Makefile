@@ -52,7 +52,7 @@ endif
 
 # Who may command, the plan check and the gate before the wire: the quick tests that are about them, and every
 # branch taken. The random ones among them are left to "make test": no branch hangs on luck.
-AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,control.py control_limits.py control_modes.py \
+AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,capability.py control.py control_limits.py control_modes.py \
 	control_stops.py authority_gate.py authority_edges.py authority_layers.py commands_edges.py \
 	contention.py desk_edges.py desk_limits_edges.py desk_rights.py droop.py effect.py effect_edges.py \
 	gate_edges.py last_line.py last_line_edges.py layers_edges.py leases.py limits_edges.py modes_edges.py \

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.check import asset_lines
 from ems.capability import capability_of
 from ems.errors import ConfigError
 from ems.site import Site
@@ -37,6 +38,13 @@ def test_pq_corners_become_a_polygon_counterclockwise(tmp_path: Path):
     assert site.bess[0].pcs.capability == capability_of(reversed(WHOLE))
     assert set(site.bess[0].pcs.capability.corners) == set(WHOLE)
     assert site.pv[0].capability == capability_of([(600.0, -200.0), (600.0, 200.0), (0.0, 0.0)])
+
+
+def test_pq_corners_are_shown_by_their_reach(tmp_path: Path):
+    site = loaded(tmp_path, f"pq_corners: {corners(*WHOLE)}")
+    said = {asset: text for _, asset, text in asset_lines(site)}
+    assert said["bess1"].endswith("PCS 550 kVA, -300 to +400 kvar by 4 corners")
+    assert "corners" not in said["pv1"]
 
 
 def test_pq_corners_left_out_the_circle_counts(tmp_path: Path):

@@ -11,10 +11,12 @@ from ems.capability import Corner, capability_of
 from ems.site import GridMode
 from optimizer.algebra import Model
 from optimizer.build import build
+from optimizer.explain.changes import _scaled
 from optimizer.intake import planning_problem
 from optimizer.intake.battery import REACTIVE_SHARE_MAX
 from optimizer.structure import structure_of
 from optimizer.validate import validate
+from sim.episodes.sites import _bess
 from tests.unit.ems.test_capability import around, hull
 from tests.unit.optimizer.posing import EXACT, Pose, small_site
 from tests.unit.optimizer.test_reactive import BAND, LEAST, SECURE, behind, faults, inductive, pcs, weak_pose
@@ -88,15 +90,42 @@ def test_without_planned_kvar_an_island_gets_the_power_that_its_load_leaves(load
 
 
 def test_reserve_counts_what_the_polygon_leaves_beside_planned_kvar() -> None:
-    """30 kvar leave 105 kW of 120: 65 beside 40 kW of load; what it takes ends at -80 kW."""
+    """30 kvar leave 105 kW of 120: 65 beside 40 kW of load."""
     pose = island(cornered(HOUSE), 40.0, steps=2)
-    policy = replace(pose.site.reserve, load_ratio=1.0, pv_ratio=0.0, load_trip_kw=10.0)
+    policy = replace(pose.site.reserve, load_ratio=1.0, pv_ratio=0.0)
     pose = replace(pose, site=replace(pose.site, reserve=policy))
     plan = pose.plan(SECURE)
     assert plan.bess_q_kvar["bess1"][0] == pytest.approx(30.0, abs=1e-3)
     assert plan.reserve_up_held_kw[0] == pytest.approx(65.0, abs=1e-3)
     tight = replace(pose, load_kw={"load": 60.0}).plan(SECURE)  # 45 kvar leave 90 kW, 30 of them beside 60
     assert tight.reserve_up_short_kw[0] == pytest.approx(30.0, abs=0.1)
+
+
+def test_load_trip_is_covered_down_to_what_the_polygon_takes_beside_planned_kvar() -> None:
+    """30 kvar leave -80 kW of the -100: from 40 kW given 120 down, of a trip of 130; a circle has room."""
+    pose = island(cornered(HOUSE), 40.0, steps=2, soc=0.5)
+    policy = replace(pose.site.reserve, load_trip_kw=130.0)
+    pose = replace(pose, site=replace(pose.site, reserve=policy))
+    plan = pose.plan(SECURE)
+    assert plan.contingency[0] == "largest load trip"
+    assert plan.contingency_lost_kw[0] == pytest.approx(130.0)
+    assert plan.contingency_cover_kw[0] == pytest.approx(120.0, abs=0.01)
+    bare = replace(pose, site=replace(pose.site, bess=(pcs(150.0, 120.0),))).plan(SECURE)
+    assert bare.contingency_cover_kw[0] == pytest.approx(160.0, abs=0.1)
+
+
+def test_converter_made_larger_takes_its_corners_along() -> None:
+    """As an explanation asks for it, and as a drawn plant is."""
+    unit = cornered(HOUSE, s_kva=150.0)
+    twice = _scaled(unit.pcs, 2.0)
+    assert twice.s_kva == 300.0
+    assert twice.capability == capability_of((2.0 * p, 2.0 * q) for p, q in HOUSE)
+    assert _scaled(replace(unit.pcs, capability=None), 2.0).capability is None
+    drawn = _bess(unit, np.random.default_rng(1)).pcs
+    ratio = drawn.s_kva / 150.0
+    assert 0.4 <= ratio < 1.0
+    assert drawn.capability is not None
+    assert drawn.capability.p_range_kw(0.0) == pytest.approx((-100.0 * ratio, 120.0 * ratio))
 
 
 @pytest.mark.parametrize(("load_kw", "carried_kw"), [(40.0, 40.0), (100.0, 0.0)])
