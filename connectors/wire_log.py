@@ -183,15 +183,15 @@ def asked_until(folder: Path, name: str) -> datetime | None:
     if body is None:
         return None
     match body:
-        case {"until": str(text)}:
-            return datetime.fromisoformat(text)
+        case {"until": float(at_s) | int(at_s)}:
+            return datetime.fromtimestamp(at_s, UTC)
         case _:
-            raise BadValue(f"{name}{ASKED}: found {dict(body)}; allowed: until")
+            raise BadValue(f"{name}{ASKED}: found {dict(body)}; allowed: until [s since 1970 UTC]")
 
 
 def ask(folder: Path, name: str, until: datetime) -> None:
     """Ask for the bytes of a connection until a time. Raises OSError."""
-    keep(folder / f"{name}{ASKED}", {"until": until.isoformat()})
+    keep(folder / f"{name}{ASKED}", {"until": until.timestamp()})
 
 
 def ask_no_more(folder: Path, name: str) -> None:

@@ -7,6 +7,7 @@ from xdist.scheduler import LoadScopeScheduling
 # Tests of several files that look at the same run, which is long, or at all parsed modules.
 _ONE_RUN = (
     (re.compile(r"tests/architecture"), "the tree"),
+    (re.compile(r"tests/e2e/test_readme\.py.*_beside_the_demo"), "documents"),
     (re.compile(r"tests/e2e/(test_(demo|readme|real_time)\.py|test_determinism\.py.*demo)"), "demo day"),
     (re.compile(r"tests/e2e/(test_kills\.py.*api|test_determinism\.py.*socket_run)"), "the quiet run"),
 )
