@@ -31,7 +31,7 @@ class Watches:
         self._inputs = InputWatch(site.inputs if live else (), config.directory, now=clock.now)
         self.prices = PriceWatch(site.inputs if live else (), site.tariff, config.directory, now=clock.now)
         self.prices.start()
-        names = [c.id for c in site.connections]
+        names = [c.id for c in site.connections if not c.protocol.is_told]
         self._wires = WireLog(config.directory / FOLDER, names, now=clock.now) if live else None
         self.tap_of: TapOf = quiet if self._wires is None else self._wires.tap
         if self._wires is not None:

@@ -290,6 +290,11 @@ class Protocol(StrEnum):
         """Units share a bus on which one request is in flight."""
         return self.wire in (Protocol.MODBUS_RTU, Protocol.MODBUS_RTU_TCP)
 
+    @property
+    def is_told(self) -> bool:
+        """It tells by itself, and is neither asked nor written to."""
+        return self in (Protocol.MQTT, Protocol.GOOSE, Protocol.J1939)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SerialLine:

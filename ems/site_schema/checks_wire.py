@@ -230,7 +230,7 @@ def _address(placed: PlacedPoint) -> None:
 
 
 def _access(placed: PlacedPoint) -> None:
-    if placed.spec is None or placed.connection.protocol in (Protocol.MQTT, Protocol.GOOSE, Protocol.J1939):
+    if placed.spec is None or placed.connection.protocol.is_told:
         return
     is_setpoint = placed.spec.access is Access.WRITE
     if is_setpoint != placed.form.writable:

@@ -1,15 +1,20 @@
-"""A thread that ends by a fault of ours is told; one that ends as it should is not."""
+"""What is looked after beside the edge: threads that end by a fault, and whose wire may be asked for."""
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from cli._sites import find_site
 from cli.edge_threads import EndedThreads
 from cli.edge_watches import Watches
 from cli.process_config import ProcessConfig
+from connectors.wire_log import connections
 from ems.clock import VirtualClock
+from ems.site import Protocol
+from ems.site_schema import load_site
 from tests import builders
 
 
@@ -53,3 +58,17 @@ def test_what_looks_after_the_edge_tells_the_thread_with_its_other_alarms(tmp_pa
     finally:
         watches.close()
     assert threading.excepthook is before
+
+
+def test_the_wire_of_a_device_that_is_only_listened_to_cannot_be_asked_for(tmp_path: Path):
+    """Nothing would come of it: it is refused by name instead of kept empty."""
+    site = load_site(find_site("demo"))
+    asked, *others = site.connections
+    told = replace(asked, id="broker", protocol=Protocol.MQTT)
+    config = ProcessConfig(site=tmp_path / "site.yaml", directory=tmp_path)
+    watches = Watches(
+        config, replace(site, connections=(asked, *others, told)), VirtualClock(builders.T0),
+        lambda kind, fields: None,
+    )  # fmt: skip
+    watches.close()
+    assert connections(tmp_path / "wire") == tuple(sorted(c.id for c in (asked, *others)))
