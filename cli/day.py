@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from cli.free_ports import free_ports
 from cli.past import save_past
 from cli.plant_process import demo_world_options
 from cli.process_config import Pace, ProcessConfig, write_config
@@ -206,7 +207,7 @@ def choose_ports(site: Site, api_port: int, *, free: bool) -> tuple[dict[str, in
     EmsError : a port of the site file is taken; the message names it and the way out.
     """
     if free:
-        picked = _free_ports(len(site.connections) + 1)
+        picked = free_ports(len(site.connections) + 1)
         return dict(zip([c.id for c in site.connections], picked, strict=False)), picked[-1]
     wanted = {c.id: c.port for c in site.connections}
     for name, port in {**wanted, "the service": api_port}.items():
@@ -219,11 +220,3 @@ def choose_ports(site: Site, api_port: int, *, free: bool) -> tuple[dict[str, in
                     f"port {port} of {name} is in use; end what holds it, or let --free-ports pick others"
                 ) from None
     return wanted, api_port
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in sockets]

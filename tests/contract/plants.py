@@ -1,7 +1,6 @@
 """Small devices on real sockets: a Modbus TCP and an OPC UA server in this process."""
 
 import dataclasses
-import socket
 from typing import Any, Protocol
 
 from asyncua import ua
@@ -12,6 +11,7 @@ from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from cli.free_ports import free_ports
 from connectors.point_map import point_codecs
 from ems.commands import Cause, Command
 from ems.site import Connection, PointMap, Site
@@ -33,9 +33,7 @@ START = {"p_kw": 12.5, "soc": 0.5, "state": 1.0, "p_set_kw": 0.0, "run_request":
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def point_map(asset: str, name: str, wire: Wire) -> PointMap:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import socket
 import subprocess
 from pathlib import Path
 
@@ -139,8 +138,7 @@ async def test_read_of_a_broker_leaves_the_ems_its_place(
 ):
     """Another client id: a broker ends the elder of two connections of one name, and tells its last will."""
     program = require_program("mosquitto")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     conf = tmp_path / "mosquitto.conf"
     conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nlog_type all\n")
     log = (tmp_path / "log").open("w")

@@ -93,7 +93,7 @@ async def live(scenario: Scenario, directory: Path, *, shadow: bool, ctrl_c_at: 
                 modbus[c.id] = await stack.enter_async_context(ModbusProxy(0))
             else:
                 ua[c.id] = await stack.enter_async_context(UaProxy(0))
-        inner, _ = choose_ports(site, 0, free=True)  # after the proxies, which might have taken one of them
+        inner, _ = choose_ports(site, 0, free=True)
         for proxies in (modbus, ua):
             for i, proxy in proxies.items():
                 proxy.target_port = inner[i]

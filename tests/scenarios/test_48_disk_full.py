@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from cli.edge_records import before
+from cli.free_ports import free_ports
 from cli.logs import Lines
 from cli.process_config import ProcessConfig, read_config, write_config
 from cli.small_files import with_room
@@ -242,8 +243,7 @@ def test_run_on_a_full_disk_comes_up_and_tells(disk: Path, tmp_path: Path):
     folder = disk / "data"
     folder.mkdir()
     ballast = fill(disk)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     beats = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     beats.bind(str(tmp_path / "notify"))
     beats.settimeout(240.0)  # a crowded machine

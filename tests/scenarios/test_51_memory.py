@@ -2,7 +2,6 @@
 
 import json
 import resource
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.free_ports import free_ports
 from cli.process_config import ProcessConfig, write_config
 from ems.site import Site
 from sim.rig import Rig
@@ -57,8 +57,7 @@ def service(demo: Site, tmp_path: Path) -> Iterator[Service]:
     rig, recorder = recording(Rig(demo, load_kw={"critical": 60.0}, pv_kw=100.0), tmp_path)
     rig.run(30.0)
     assert recorder.close()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     config = ProcessConfig(site=DEMO, directory=tmp_path, api_port=port)
     told = write_config(config, tmp_path / "process.json")
     process = subprocess.Popen([sys.executable, "-m", "cli.api_process", str(told)], cwd=ROOT)

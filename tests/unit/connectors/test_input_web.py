@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cli.free_ports import free_ports
 from connectors.inputs.folder import DropFolder
 from connectors.inputs.keeper import Feed
 from connectors.inputs.store import InputStore
@@ -202,9 +202,7 @@ def test_server_that_hangs_or_drags_its_answer_out_is_given_up_in_time(server: S
 def test_nobody_listens_and_no_such_host_are_told_and_tried_later_each_time(
     tmp_path: Path, store: InputStore
 ):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     given = params(folder=None, url=f"http://127.0.0.1:{port}/", protection="plain", every_s=900.0)
     feed = feed_of(given, tmp_path, store)
     waits = []
