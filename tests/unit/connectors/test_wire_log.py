@@ -1,8 +1,8 @@
 """The log of a wire: what is in it, when it begins and ends, what a disk that fails costs."""
 
-import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -105,14 +105,15 @@ def test_a_request_that_is_spoilt_ends_the_log_and_nothing_else(tmp_path: Path):
         log.close()
 
 
-@pytest.mark.skipif(shutil.which("text2pcap") is None, reason="text2pcap is not installed")
-def test_the_log_is_what_text2pcap_takes(tmp_path: Path):
+@pytest.mark.needs_server
+def test_the_log_is_what_text2pcap_takes(require_program: Callable[[str], str], tmp_path: Path):
+    text2pcap = require_program("text2pcap")
     text, pcap = tmp_path / "bess1.log", tmp_path / "bess1.pcap"
     text.write_text(
         lines_of("#", AT, b"", "connected") + lines_of("O", AT, READ, "") + lines_of("I", AT, TOLD, "")
     )
     done = subprocess.run(
-        ["text2pcap", "-D", "-t", "ISO", "-T", "502,50000", str(text), str(pcap)],
+        [text2pcap, "-D", "-t", "ISO", "-T", "502,50000", str(text), str(pcap)],
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
