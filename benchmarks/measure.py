@@ -22,9 +22,10 @@ from optimizer.validate import validate
 
 LIMIT_S = 60.0
 WHO = Identity(seq=0, valid_h=6.0)
-UPDATE, TRANSFER, EXTRACT = ("numbers", "fill"), ("push", "take over"), ("extract",)
+UPDATE, TRANSFER, EXTRACT = ("numbers", "fill"), ("push",), ("take over",)
+PUBLISH = ("publish",)  # a plan made of the point, with what covers each step and why
 Plant = tuple[Site, PlantCondition, Forecast]
-OVERHEAD = (*UPDATE, *TRANSFER, *EXTRACT)
+OVERHEAD = (*UPDATE, *TRANSFER, *EXTRACT, *PUBLISH)
 OUTSIDE = ("intake", "replay")  # checks before and after, which other tools do not make
 FLOOR = ("floor in", "floor out")
 
@@ -123,7 +124,7 @@ def cycle(
         whole_s = time.process_time() - begun
     phases.seconds.setdefault("solve", []).append(clock.run_s)
     phases.seconds.setdefault("take over", []).append(whole_s - clock.run_s)
-    with phases.of("extract"):
+    with phases.of("publish"):
         plan, slack = extract(compiled, p, n, outcome, WHO)
     with phases.of("replay"):
         validate(plan, p, slack.surplus_kw - slack.aux_short_kw)

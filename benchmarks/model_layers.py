@@ -33,6 +33,7 @@ from benchmarks.measure import (
     FLOOR,
     OUTSIDE,
     OVERHEAD,
+    PUBLISH,
     TRANSFER,
     UPDATE,
     Floor,
@@ -54,9 +55,9 @@ from optimizer.structure import structure_of
 
 
 def overhead(scale: Scale) -> None:
-    """Update, transfer and extraction beside the solve; checks before and after on lines of their own."""
+    """Update, transfer, extraction and publication beside the solve; the checks before and after."""
     print("\noverhead: a cycle outside the solver [ms], three identical gensets, 1 % gap")
-    heads = "update transfer extract sum floor intake replay".split()
+    heads = "update transfer extract publish sum floor intake replay".split()
     print(
         f"  {'':14} {'rows x columns':>14} {' '.join(f'{x:>8}' for x in heads)}   whole plan / bare solve [s]"
     )
@@ -76,7 +77,7 @@ def overhead(scale: Scale) -> None:
         phases.drop_first()  # with it goes what is done once
         plan = partial(_plan, planner, site)
         whole, run = np.array([timed(partial(plan, d)) for d in windows]).T
-        parts = (UPDATE, TRANSFER, EXTRACT, OVERHEAD, FLOOR, OUTSIDE[:1], OUTSIDE[1:])
+        parts = (UPDATE, TRANSFER, EXTRACT, PUBLISH, OVERHEAD, FLOOR, OUTSIDE[:1], OUTSIDE[1:])
         shown = (phases.ms(*x) for x in parts)
         print(
             f"  {name:14} {f'{size[0]} x {size[1]}':>14} {' '.join(f'{x:8.2f}' for x in shown)}   "
