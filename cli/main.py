@@ -4,9 +4,13 @@ import argparse
 import importlib
 import importlib.util
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
 from typing import Protocol, cast
 
 from ems.errors import EmsError
@@ -44,6 +48,7 @@ COMMANDS: Mapping[str, str] = {
 MODULES: Mapping[str, str] = {"import": "importing"}
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 class Command(Protocol):
@@ -92,9 +97,43 @@ def _parser(chosen: str | None) -> tuple[argparse.ArgumentParser, Command | None
     return parser, command
 
 
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[list[int]]:
+    """Let SIGTERM do what Ctrl-C does, so that whatever was begun is ended and no process stays behind.
+
+    Gives the list in which it is noted.
+    """
+    told: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        if callable(on_interrupt):
+            on_interrupt(number, frame)
+        else:  # a shell script's "&" has Ctrl-C ignored
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may say what a signal does
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 good, 1 found something, 2 refused, 130 stopped."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    """Run the command line and return its exit code.
+
+    0 good, 1 found something, 2 refused, 130 stopped by Ctrl-C, 143 by SIGTERM.
+    """
+    with _terminated_as_interrupted() as told:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+    return EXIT_TERMINATED if told and code == EXIT_INTERRUPTED else code
+
+
+def _main(arguments: list[str]) -> int:
     chosen = next((a for a in arguments if not a.startswith("-")), None)
     try:
         parser, command = _parser(chosen)

@@ -62,7 +62,7 @@ async def on_the_wire(
 ) -> AsyncIterator[tuple[FieldIO, dict[str, Reading], list[str]]]:
     """The demo's converter behind a real Modbus server that says `told` of itself."""
     (pcs,) = [c for c in site.connections if c.id == "pcs"]
-    address = ("127.0.0.1", *free_ports(1))
+    address = ("127.0.0.1", free_ports(1)[0])
     scenario = rig_scenario(site, load_kw=LOAD, pv_kw=0.0, mains=(), faults=(), start=T0, horizon_s=60.0)
     servers = PlantServers(World(scenario), [pcs], addresses={"pcs": address}, identities={"pcs": told})
     events: list[str] = []
@@ -128,7 +128,7 @@ async def test_other_firmware_or_model_its_values_are_not_believed_either(
 async def test_exchanged_while_the_edge_runs_is_seen_at_the_reconnect(demo: Site):
     """The connection drops with the exchange; the new one is asked who it is before anything else."""
     (pcs,) = [c for c in demo.connections if c.id == "pcs"]
-    address = ("127.0.0.1", *free_ports(1))
+    address = ("127.0.0.1", free_ports(1)[0])
     scenario = rig_scenario(demo, load_kw=LOAD, pv_kw=0.0, mains=(), faults=(), start=T0, horizon_s=60.0)
     world, at = World(scenario), {"pcs": address}
     clock = SystemClock()

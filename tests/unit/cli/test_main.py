@@ -1,11 +1,15 @@
 """The command line: what is printed, where, and which exit code; never a traceback."""
 
 import argparse
+import asyncio
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,3 +132,51 @@ def test_main_check_imports_only_its_own_needs():
 def test_find_site_file_folder_and_name_are_the_same():
     shipped = shipped_sites()["demo"]
     assert find_site("demo") == find_site(str(shipped)) == find_site(str(shipped.parent)) == shipped
+
+
+class Endless:
+    """A command that runs until somebody ends it."""
+
+    HELP = "endless"
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._run, self.tidy = run, False
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Nothing is asked."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        try:
+            self._run()
+        finally:
+            self.tidy = True
+        return 0
+
+
+def _plain() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10.0)
+
+
+def _in_a_loop() -> None:
+    async def body() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(10.0)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "Ctrl-C ignored"])
+@pytest.mark.parametrize("body", [_plain, _in_a_loop])
+def test_main_sigterm_ends_a_command_as_ctrl_c_does(
+    body: Callable[[], None], ignored: bool, monkeypatch: pytest.MonkeyPatch
+):
+    command, before = Endless(body), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(importlib, "import_module", lambda name: command)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        assert cli_main.main(["check"]) == 143
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    assert command.tidy
+    assert signal.getsignal(signal.SIGTERM) == before
