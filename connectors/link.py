@@ -1,6 +1,6 @@
 """What every protocol adapter offers to the device task that drives it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -45,6 +45,19 @@ class WriteReply(NamedTuple):
 
     outcome: WriteOutcome
     detail: str
+
+
+async def in_turn(
+    values: Sequence[tuple[PointCodec, float]], write: Callable[[PointCodec, float], Awaitable[WriteReply]]
+) -> list[WriteReply]:
+    """Write one value after the other; none any more after one of which it is unknown what became."""
+    replies: list[WriteReply] = []
+    for codec, value in values:
+        replies.append(await write(codec, value))
+        if replies[-1].outcome is WriteOutcome.UNKNOWN:
+            rest = WriteReply(WriteOutcome.NOT_SENT, "the write before it was not answered")
+            return replies + [rest] * (len(values) - len(replies))
+    return replies
 
 
 class DeviceLink(Protocol):

@@ -12,7 +12,7 @@ from connectors.dnp3.control import operate
 from connectors.dnp3.objects import MalformedObjects, Told, all_of, attribute_of, ranges
 from connectors.dnp3.quality import judged
 from connectors.dnp3.session import Session
-from connectors.link import LinkError, NotSent, PointValue, WriteReply
+from connectors.link import LinkError, NotSent, PointValue, WriteReply, in_turn
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind, Raw
 from connectors.wire_log import QUIET
@@ -296,13 +296,7 @@ class Dnp3Link:
         return PointValue(None, quality, at, age_s)
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
-        replies: list[WriteReply] = []
-        for codec, value in values:
-            replies.append(await self._write(codec, value, until_s))
-            if replies[-1].outcome is WriteOutcome.UNKNOWN:
-                rest = WriteReply(WriteOutcome.NOT_SENT, "the write before it was not answered")
-                return replies + [rest] * (len(values) - len(replies))
-        return replies
+        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s))
 
     async def _write(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
         try:

@@ -24,7 +24,7 @@ from connectors.iec61850.values import (
     stamp_of,
     text_of,
 )
-from connectors.link import LinkError, NotSent, PointValue, Untrusted, WriteReply
+from connectors.link import LinkError, NotSent, PointValue, Untrusted, WriteReply, in_turn
 from connectors.opcua.certificates import CertificateError
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
@@ -300,13 +300,7 @@ class Iec61850Link:
         return PointValue(None, Quality.DEVICE_BAD, None)
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
-        replies: list[WriteReply] = []
-        for codec, value in values:
-            replies.append(await self._write(codec, value, until_s))
-            if replies[-1].outcome is WriteOutcome.UNKNOWN:
-                rest = WriteReply(WriteOutcome.NOT_SENT, "the write before it was not answered")
-                return replies + [rest] * (len(values) - len(replies))
-        return replies
+        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s))
 
     async def _write(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
         try:
