@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from asyncua.server.internal_session import InternalSession
 
 from connectors.link import LinkError
 from connectors.opcua.client import OpcUaLink
@@ -135,10 +136,12 @@ class SpoilingLine:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """To the end, which is passed on."""
     with contextlib.suppress(OSError):
         while data := await reader.read(4096):
             writer.write(data)
             await writer.drain()
+    writer.close()
 
 
 @dataclasses.dataclass(slots=True)
@@ -190,6 +193,12 @@ async def survive(
     assert values["dev.p_limit_kw"].value == START["p_limit_kw"], "it reads as before"
     await link.disconnect()
     return out
+
+
+@pytest.fixture(autouse=True)
+def patient_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose line was cut stay with this server for ever, and it has a limit to them."""
+    monkeypatch.setattr(InternalSession, "max_connections", 1_000_000)
 
 
 @pytest.fixture
