@@ -1,51 +1,64 @@
-"""`ems browse`: what an IEC 61850 device or a DNP3 outstation holds, as a point map names it."""
+"""`ems browse`: what an IEC 61850, DNP3 or BACnet device holds, as a point map names it."""
 
 import argparse
 import asyncio
+from collections.abc import Sequence
 
 from ems.errors import EmsError
 
 HELP = """List what a device holds. IEC 61850: attributes of status, measurands, setpoints and descriptions,
 controls with their model, and report control blocks, each as a point map, an identity block or `reports`
 names it; an enumeration is shown as the integer that it is in MMS: ENUMERATED fits it. DNP3 (--dnp3): all of
-class 0 with its values now, outputs, and what the outstation says it is. Nothing is written, and no event is
-taken. An outstation that takes one master only drops the running EMS for it."""
+class 0 with its values now, outputs, and what the outstation says it is. BACnet (--bacnet): every object with
+its type, value, unit, state, name and description, at which priorities it is commanded now, and what the
+device says it is. Nothing is written, and no event is taken. An outstation that takes one master only drops
+the running EMS for it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("host", help="HOST or HOST:PORT (port 102, with --dnp3 20000)")
+    parser.add_argument("host", help="HOST or HOST:PORT (port 102, with --dnp3 20000, with --bacnet 47808)")
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="lines that hold this text, as MMXU1 or g30/"
+        "--only", default="", metavar="TEXT", help="lines that hold this text, as MMXU1, g30/ or analog-"
     )
     parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="of each answer [s] (5)")
     parser.add_argument(
         "--dnp3", type=int, metavar="ADDRESS", help="DNP3, and the link address of the outstation"
     )
     parser.add_argument("--master", type=int, default=1, metavar="ADDRESS", help="DNP3: our link address (1)")
+    parser.add_argument(
+        "--bacnet", type=int, metavar="DEVICE", help="BACnet/IP, and the instance of the device"
+    )
+    parser.add_argument("--network", type=int, help="BACnet: network of a device behind the router HOST")
+    parser.add_argument("--mac", default="", metavar="HEX", help="BACnet: its address on that network")
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print."""
     from connectors.iec61850.package import package_fault
     from connectors.link import LinkError
+    from ems.bacnet import PORT as BACNET_PORT
     from ems.dnp3 import ADDRESS_MAX
     from ems.dnp3 import PORT as DNP3_PORT
     from ems.iec61850_reference import PORT
 
-    if args.dnp3 is None and (fault := package_fault()):
+    if args.dnp3 is None and args.bacnet is None and (fault := package_fault()):
         raise EmsError(f"IEC 61850 {fault}")
     if not 0.0 < args.timeout <= 3600.0:
         raise EmsError(f"--timeout: found {args.timeout:g}; allowed: more than 0, up to 3600 s")
     for option, found in (("--dnp3", args.dnp3), ("--master", args.master)):
         if found is not None and not 0 <= found <= ADDRESS_MAX:
             raise EmsError(f"{option}: found {found}; allowed: 0 to {ADDRESS_MAX}")
+    if args.dnp3 is not None and args.bacnet is not None:
+        raise EmsError("--bacnet: found with --dnp3; allowed: one of them")
     host, _, port = args.host.partition(":")
     if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
         raise EmsError(f"{args.host}: found no HOST or HOST:PORT; allowed: such as 192.0.2.31:102")
     try:
         if args.dnp3 is not None:
             return asyncio.run(_outstation(host, int(port) if port else DNP3_PORT, args))
+        if args.bacnet is not None:
+            return asyncio.run(_objects(host, int(port) if port else BACNET_PORT, args))
         return asyncio.run(_print(host, int(port) if port else PORT, args))
     except LinkError as error:
         raise EmsError(f"{args.host}: {error}") from None
@@ -62,12 +75,35 @@ async def _print(host: str, port: int, args: argparse.Namespace) -> int:
     return 0 if found else 1
 
 
+async def _objects(host: str, port: int, args: argparse.Namespace) -> int:
+    from connectors.bacnet.apdu import Route
+    from connectors.bacnet.browse import browse
+    from ems.bacnet import INSTANCE_MAX, NETWORK_MAX
+
+    if not 0 <= args.bacnet <= INSTANCE_MAX:
+        raise EmsError(f"--bacnet: found {args.bacnet}; allowed: 0 to {INSTANCE_MAX}")
+    if args.network is not None and not 1 <= args.network <= NETWORK_MAX:
+        raise EmsError(f"--network: found {args.network}; allowed: 1 to {NETWORK_MAX}")
+    try:
+        mac = bytes.fromhex(args.mac)
+    except ValueError:
+        raise EmsError(f"--mac: found {args.mac!r}; allowed: bytes in hexadecimal, such as 0c") from None
+    if (args.network is None) is not (not mac) or len(mac) > 7:
+        raise EmsError("--network, --mac: found one of them; allowed: both for a device behind a router")
+    route = None if args.network is None else Route(args.network, mac)
+    lines = await browse(host, port, args.timeout, device=args.bacnet, route=route)
+    return _shown([f"{line.place:<24} {line.type_name:<10} {line.about}".strip() for line in lines], args)
+
+
 async def _outstation(host: str, port: int, args: argparse.Namespace) -> int:
     from connectors.dnp3.browse import browse
 
     lines = await browse(host, port, args.timeout, outstation=args.dnp3, master=args.master)
-    shown = [f"{line.place:<10} {line.type_name:<7} {line.about}".strip() for line in lines]
-    shown = [text for text in shown if args.only in text]
+    return _shown([f"{line.place:<10} {line.type_name:<7} {line.about}".strip() for line in lines], args)
+
+
+def _shown(lines: Sequence[str], args: argparse.Namespace) -> int:
+    shown = [text for text in lines if args.only in text]
     for text in shown:
         print(text)
     return 0 if shown else 1

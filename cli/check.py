@@ -142,14 +142,15 @@ def protection(site: "Site") -> Iterator[str]:
 
 
 def _of_modbus(site: "Site") -> Iterator[str]:
-    """Modbus with TLS, MMS, DNP3, GOOSE, J1939, our own servers: who may read them, who may tell bounds."""
+    """Modbus with TLS, what has no protection, our own servers: who may read them, who may tell bounds."""
     from ems.site import Protocol
     from ems.site_schema.checks_opcua import is_loopback
 
+    open_ones = (Protocol.IEC_61850, Protocol.DNP3, Protocol.BACNET)
     for c in site.connections:
         if c.tls is not None:
             yield f"{c.id}: TLS, a certificate on both sides, authorities in {c.tls.ca}"
-        elif c.protocol in (Protocol.IEC_61850, Protocol.DNP3) and not is_loopback(c.host):
+        elif c.protocol in open_ones and not is_loopback(c.host):
             yield f"{c.id}: PLAIN: whoever is on its network can read and operate {c.host}:{c.port} as we do"
         elif c.goose is not None:
             yield f"{c.id}: PLAIN: whoever is on the network of {c.goose.interface} can show us false values"

@@ -10,6 +10,7 @@ from connectors.modbus.rtu_link import registers_max
 from connectors.point_map import PointCodec, point_codecs
 from connectors.sunspec.control import control_of
 from connectors.sunspec.places import spot
+from ems.bacnet import Bacnet, parse_place
 from ems.goose import GooseBlock
 from ems.links import DatabaseLink
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Protocol, Site
@@ -134,6 +135,10 @@ def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
         how = "Operate" if p.address.endswith("[CO]") else "Write"
     if c.dnp3 is not None:
         how = "select, operate" if c.dnp3.operate == "select" else "direct operate"
+    if c.bacnet is not None and p.writable:
+        place = parse_place(p.address)
+        priority = c.bacnet.priority if place.priority is None else place.priority
+        how = f"priority {priority}{', given back at the end' if place.relinquish else ''}"
     if c.protocol.is_modbus:
         at = f"{p.table} {p.address} ({REFERENCE[p.table] + codec.address})"
         order = f", {p.byte_order}/{p.word_order}" if (p.byte_order, p.word_order) != ("big", "big") else ""
@@ -164,10 +169,18 @@ def _where(c: Connection) -> str:
         speed = f", {c.can.bitrate} bit/s" if c.can.serial else ""
         named = "" if c.can.name is None else f", NAME {c.can.name:#018x}"
         return f"{c.can.where}{speed}, source {c.can.source}{named}"
+    if c.bacnet is not None:
+        return _bacnet_where(c, c.bacnet)
     if c.dnp3 is not None:
         return f"{c.host}:{c.port}, outstation {c.dnp3.outstation}, master {c.dnp3.master}"
     unit = f", unit {c.unit_id}" if c.protocol.wire.is_modbus else ""
     return f"{c.host}:{c.port}{c.endpoint}{unit}"
+
+
+def _bacnet_where(c: Connection, b: Bacnet) -> str:
+    behind = "" if b.network is None else f", network {b.network} address {b.mac}"
+    ours = f", from {b.bind}" if b.bind else ""
+    return f"{c.host}:{c.port}{behind}, device {b.device}{ours}"
 
 
 def _goose_block(b: GooseBlock) -> str:
@@ -205,6 +218,8 @@ def _protection(c: Connection) -> str:
         return "none: plain MMS has none; keep its network apart"
     if c.dnp3 is not None:
         return "none: plain DNP3 has none; keep its network apart"
+    if c.bacnet is not None:
+        return "none: BACnet/IP has none; keep its network apart"
     if c.goose is not None:
         return "none: GOOSE has none here; keep its network apart"
     if c.can is not None:
@@ -240,6 +255,8 @@ def _stamp(c: Connection) -> str:
         return (
             f"that of the last event while its clock is set; everything read at {every}; ages by its arrival"
         )
+    if c.bacnet is not None:
+        return "its arrival: BACnet objects carry no time of their value; polled"
     if c.goose is not None:
         return "`t` of the change while its clock is synchronised; told, ends with its timeAllowedToLive"
     if c.can is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from connectors import tls
+from connectors.bacnet.client import BacnetLink
 from connectors.device import Device, Health, OnEvent
 from connectors.dnp3.client import Dnp3Link
 from connectors.expiry import EXPIRY_DAYS, ending
@@ -237,9 +238,14 @@ class FieldIO:
             self._late_bugs.append(task)
 
     async def close(self) -> None:
-        """Let writes on the wire have their answers, then drop every connection."""
+        """Let writes on the wire have their answers, give back what is to be, then drop every connection."""
         if self._sending:
             await asyncio.wait(self._sending.values(), timeout=self._deadline_s)
+        releases = [asyncio.create_task(d.release()) for d in self._devices.values() if self._tasks]
+        if releases:
+            _, late = await asyncio.wait(releases, timeout=self._deadline_s)
+            for task in late:
+                task.cancel()
         for device, task in zip(self._devices.values(), self._tasks, strict=False):
             device.end(task)
         if self._tasks:
@@ -380,6 +386,8 @@ def _link(
             return OpcUaLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.DNP3:
             return Dnp3Link(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
+        case Protocol.BACNET:
+            return BacnetLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
         case Protocol.MQTT:
             assert connection.mqtt is not None, "the site schema gives every MQTT connection its broker"
             return MqttLink(

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 
 from connectors.raw_types import MODBUS_TYPES, Kind, types_of
+from ems.bacnet import place_faults as bacnet_faults
 from ems.dnp3 import place_faults as dnp3_faults
 from ems.errors import Problem
 from ems.goose import point_fault
@@ -76,6 +77,9 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
             require(False, key, allowed)
     elif connection.dnp3 is not None:
         for key, allowed in dnp3_faults(row.address, row.data_type, writable=row.writable):
+            require(False, key, allowed)
+    elif connection.bacnet is not None:
+        for key, allowed in bacnet_faults(row.address, row.data_type, writable=row.writable):
             require(False, key, allowed)
     elif connection.goose is not None:
         require(not row.writable, "writable", "false: GOOSE is listened to alone")

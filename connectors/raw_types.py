@@ -1,4 +1,4 @@
-"""Data types on the wire: Modbus registers, OPC UA variants, MQTT values, objects of IEC 61850 and DNP3."""
+"""Data types on the wire: Modbus registers, OPC UA variants, MQTT values, objects of the others."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -121,6 +121,17 @@ DNP3_TYPES: dict[str, RawType] = {
         _float("f64", 64),
     )
 }
+BACNET_TYPES: dict[str, RawType] = {
+    t.name: t
+    for t in (
+        RawType(name="bit", kind=Kind.BOOLEAN, raw_min=0, raw_max=1),
+        _integer("unsigned", 32, False),
+        _integer("signed", 32, True),
+        _integer("enumerated", 32, False),
+        _float("real", 32),
+        _float("double", 64),
+    )
+}
 FAMILIES = {
     "modbus": MODBUS_TYPES,
     "sunspec": SUNSPEC_TYPES,
@@ -130,6 +141,7 @@ FAMILIES = {
     "goose": IEC_61850_TYPES,
     "j1939": J1939_TYPES,
     "dnp3": DNP3_TYPES,
+    "bacnet": BACNET_TYPES,
 }
 
 

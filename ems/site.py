@@ -14,6 +14,7 @@ from ems.assets import (
     GridParams,
     PvParams,
 )
+from ems.bacnet import Bacnet
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
 from ems.dnp3 import Dnp3
@@ -259,6 +260,7 @@ class Protocol(StrEnum):
     OPC_UA = "opc_ua"
     J1939 = "j1939"  # on a CAN bus, listened to; never sent
     MQTT = "mqtt"  # told by a broker; never written to
+    BACNET = "bacnet"  # over IP
     DNP3 = "dnp3"  # IEEE 1815 over TCP
     IEC_61850 = "iec61850"  # MMS over TCP
     GOOSE = "goose"  # of IEC 61850, listened to on an Ethernet interface; never sent
@@ -371,11 +373,10 @@ class SunSpecRow:
 class PointMap:
     """Where one point lives on a device and how its raw value becomes the point's unit and sign.
 
-    value = raw * scale * sign + offset. Modbus: `address` is the zero-based register as a number in text,
-    `table` holding or input; OPC UA: `address` is the node id with the namespace as a URI; MQTT: `address` is
-    the topic and `payload` says where in a message the value is; SunSpec: `address` is model and point;
-    IEC 61850, GOOSE: `address` is the reference with its functional constraint; J1939: PGN and byte; DNP3:
-    group and index.
+    value = raw * scale * sign + offset. `address` is, with Modbus: the zero-based register as a number in text,
+    `table` holding or input; OPC UA: the node id with the namespace as a URI; MQTT: the topic, `payload` says
+    where in a message the value is; SunSpec: model and point; IEC 61850, GOOSE: the reference with its
+    functional constraint; J1939: PGN and byte; DNP3: group and index; BACnet: object and property.
     """
 
     point: str  # `<asset>.<name>`
@@ -496,4 +497,5 @@ class Connection:
     goose: Goose | None = None
     can: Can | None = None
     dnp3: Dnp3 | None = None
+    bacnet: Bacnet | None = None
     family: str = ""  # device family that its map is of; empty: a map of the site's own

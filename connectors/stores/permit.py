@@ -20,7 +20,11 @@ FREE = (
     "outages", "maintenance", "deliveries", "deferrables", "hierarchy", "telemetry", "databases", "exports",
     "historian", "inputs", "modbus_servers", "opcua_servers",
 )  # fmt: skip
-LATER = ("tls", "dnp3")  # fields that came later: where nothing is in them, records of before still hold
+LATER = (
+    "tls",
+    "dnp3",
+    "bacnet",
+)  # fields that came later: where nothing is in them, records of before still hold
 _EACH = {"connections": "connections", "bess": "bess", "gensets": "gensets", "pv": "pv", "feeders": "feeders"}
 
 

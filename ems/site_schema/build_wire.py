@@ -3,6 +3,7 @@
 from ems.errors import BadValue
 from ems.points import state_words
 from ems.site import Connection, PointMap, Protocol, SerialLine
+from ems.site_schema.checks_bacnet import bacnet_of
 from ems.site_schema.checks_dnp3 import dnp3_of
 from ems.site_schema.checks_goose import goose_of
 from ems.site_schema.checks_identity import identity_fields
@@ -24,6 +25,7 @@ _TABLES = {
     "goose": "member",
     "j1939": "pgn",
     "dnp3": "object",
+    "bacnet": "object",
 }
 
 
@@ -91,7 +93,8 @@ def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
 
 _BUILT = {
     "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
-    "stamps_sampled", "tls", "reports", "goose", "can", "dnp3", "family", "settings", "points", "leave_out",
+    "stamps_sampled", "tls", "reports", "goose", "can", "dnp3", "bacnet", "family", "settings", "points",
+    "leave_out",
 }  # fmt: skip
 
 
@@ -111,6 +114,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
             goose=goose_of(form),
             can=can_of(form),
             dnp3=dnp3_of(form),
+            bacnet=bacnet_of(form),
             mqtt=None if form.protocol is not Protocol.MQTT else broker(draft, connection_id, form.mqtt),
             family="" if form.family is None else form.family,
             stamps_sampled=form.stamps_sampled or is_stamped(draft, connection_id),

@@ -55,6 +55,8 @@ def _of_place(draft: Draft, connection_id: str, c: ConnectionForm) -> str:
         return client_id(draft, connection_id, c.mqtt)
     if c.protocol is Protocol.DNP3:
         return "" if c.dnp3 is None else str(c.dnp3.outstation)
+    if c.protocol is Protocol.BACNET:
+        return "" if c.bacnet is None else str(c.bacnet.device)
     return str(c.unit_id) if c.protocol.wire.is_modbus else c.endpoint
 
 
@@ -101,8 +103,8 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
     for key in ("originator", "reports"):
         if c.protocol is not Protocol.IEC_61850 and key in c.model_fields_set:
             draft.add((*loc, key), "a value", f"no {key} with {c.protocol}")
-    if c.protocol is Protocol.J1939 and c.stamps_sampled:
-        draft.add((*loc, "stamps_sampled"), "true", "left out with j1939, which has no stamps")
+    if c.protocol in (Protocol.J1939, Protocol.BACNET) and c.stamps_sampled:
+        draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")
     if c.protocol in (Protocol.IEC_61850, Protocol.GOOSE, Protocol.DNP3) and c.stamps_sampled:
         why = "its times are those of changes"
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}", why)

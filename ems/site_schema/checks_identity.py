@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from ems.errors import BadValue
 from ems.site import IdentityField, Protocol
+from ems.site_schema.checks_bacnet import bacnet_identity
 from ems.site_schema.checks_dnp3 import dnp3_identity
 from ems.site_schema.checks_iec61850 import identity_reference
 from ems.site_schema.checks_sunspec import sunspec_identity
@@ -17,6 +18,8 @@ from ems.ua_path import browse_path, is_path
 _REGISTERS = ("u16", "u32", "u64")
 _NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
 NODE_FORMS = "a node: nsu=<namespace URI>;s=<name>, or nsu=<namespace URI>;path=<name>/<name>"
+_USUAL = {"modbus": "holding", "iec61850": "attribute", "dnp3": "object", "bacnet": "object"}
+_TEXT_ALONE = ("iec61850", "dnp3", "bacnet")
 _NODES = ("Byte", "UInt16", "UInt32", "UInt64", "Int16", "Int32", "Int64")
 LAST_REGISTER = 65535
 
@@ -55,7 +58,7 @@ def identity_fields(draft: Draft, connection_id: str, form: ConnectionForm) -> t
 
 def built_identity(form: MapForm, protocol: Protocol, serial_number: str | None) -> Iterator[IdentityField]:
     """The identity block of a map; the serial number is told by the connection, where it is."""
-    usual = {"modbus": "holding", "iec61850": "attribute", "dnp3": "object"}.get(protocol.family, "node")
+    usual = _USUAL.get(protocol.family, "node")
     for name, field in form.identity.items():
         order, words = field.byte_order, field.word_order
         yield IdentityField(
@@ -94,7 +97,7 @@ def unlike_node(address: object) -> str | None:
 def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
     """One line of an identity block, noted in the document of its map."""
     loc, doc, protocol = ("identity", name), placed.document, placed.connection.protocol
-    kinds = {"modbus": _REGISTERS, "iec61850": (), "dnp3": ()}.get(protocol.family, _NODES)
+    kinds = {"modbus": _REGISTERS, **dict.fromkeys(_TEXT_ALONE, ())}.get(protocol.family, _NODES)
     known = ("string", *kinds)
     if form.type not in known:
         doc.add((*loc, "type"), repr(form.type), f"one of {', '.join(known)}")
@@ -110,6 +113,8 @@ def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
         identity_reference(placed, loc, form)
     elif protocol is Protocol.DNP3:
         dnp3_identity(placed, loc, form)
+    elif protocol is Protocol.BACNET:
+        bacnet_identity(placed, loc, form)
     else:
         _registers(placed, loc, form)
     if name == "serial" and form.expect is not None:

@@ -1,5 +1,6 @@
 """IEC 61850 connections: references of points, identities and report control blocks, and the port."""
 
+from ems.bacnet import PORT as BACNET_PORT
 from ems.dnp3 import PORT as DNP3_PORT
 from ems.errors import BadValue
 from ems.iec61850_reference import PORT, PORT_TLS, parse_block, parse_reference, reference_faults
@@ -19,6 +20,8 @@ def port_of(form: ConnectionForm) -> int:
         return PORT if form.tls is None else PORT_TLS
     if form.port is None and form.protocol is Protocol.DNP3:
         return DNP3_PORT
+    if form.port is None and form.protocol is Protocol.BACNET:
+        return BACNET_PORT
     return 0 if form.port is None else form.port
 
 

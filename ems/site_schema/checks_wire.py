@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator
 
+from ems.bacnet import TYPES as BACNET_TYPES
 from ems.dnp3 import TYPES as DNP3_TYPES
 from ems.errors import BadValue
 from ems.j1939 import BITS
 from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
 from ems.site import PointMap, Protocol
 from ems.site_schema.build_wire import in_unit, point_map
+from ems.site_schema.checks_bacnet import bacnet_row
 from ems.site_schema.checks_codes import check_codes, no_codes
 from ems.site_schema.checks_devices import check_devices
 from ems.site_schema.checks_dnp3 import dnp3_row
@@ -46,6 +48,8 @@ _OTHERS = {
 _INTEGERS["j1939"], _OTHERS["j1939"] = {name: (bits, False) for name, bits in BITS.items()}, ()
 _INTEGERS["dnp3"] = {"bits2": (2, False)} | {f"{s}{n}": (n, s == "s") for n in (16, 32) for s in "us"}
 _OTHERS["dnp3"] = tuple(t for t in DNP3_TYPES if t not in _INTEGERS["dnp3"])
+_INTEGERS["bacnet"] = {"unsigned": (32, False), "signed": (32, True), "enumerated": (32, False)}
+_OTHERS["bacnet"] = tuple(t for t in BACNET_TYPES if t not in _INTEGERS["bacnet"])
 _INTEGERS["goose"], _OTHERS["goose"] = _INTEGERS["iec61850"], _OTHERS["iec61850"]
 DAY_S = 86400.0
 MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
@@ -130,6 +134,9 @@ def check_row(placed: PlacedPoint) -> None:
     elif placed.connection.protocol is Protocol.DNP3:
         no_payload(placed)
         dnp3_row(placed)
+    elif placed.connection.protocol is Protocol.BACNET:
+        no_payload(placed)
+        bacnet_row(placed)
     elif placed.connection.protocol is Protocol.GOOSE:
         no_payload(placed)
         goose_row(placed)
@@ -324,7 +331,8 @@ def _bits_of_one(first: PlacedPoint, second: PlacedPoint) -> bool:
 
 def _place_word(placed: PlacedPoint) -> str:
     words = {"opc_ua": "node", "sunspec": "point", "mqtt": "topic and place"}
-    words |= {"iec61850": "attribute", "goose": "member", "j1939": "place", "dnp3": "object"}
+    words |= {"iec61850": "attribute", "goose": "member", "j1939": "place"}
+    words |= {"dnp3": "object", "bacnet": "object"}
     return words[placed.connection.protocol.family]
 
 

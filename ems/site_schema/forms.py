@@ -10,6 +10,7 @@ from pydantic import Field
 from ems.assets import OnSilence
 from ems.site import Protocol
 from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridForm, PvForm
+from ems.site_schema.forms_bacnet import BacnetForm
 from ems.site_schema.forms_base import ENV_PATTERN, Currency, Form, Id, PathId, PointId, Text
 from ems.site_schema.forms_control import ControlForm
 from ems.site_schema.forms_dnp3 import Dnp3Form
@@ -215,7 +216,7 @@ class ConnectionForm(Form):
     protocol: Protocol = Field(strict=False)
     host: str = Field(default="", description="not with modbus_rtu, goose and j1939")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        default=None, description="as host; iec61850: 102, with tls 3782; dnp3: 20000"
+        default=None, description="as host; iec61850: 102, with tls 3782; dnp3: 20000; bacnet: 47808"
     )
     serial: SerialForm | None = Field(default=None, description="with modbus_rtu, instead of host and port")
     unit_id: Annotated[int, Field(ge=0, le=255)] = 1
@@ -241,6 +242,7 @@ class ConnectionForm(Form):
     reports: MmsReportsForm | None = Field(default=None, description="iec61850; left out: it is polled")
     goose: GooseForm | None = Field(default=None, description="of goose, instead of host and port")
     dnp3: Dnp3Form | None = Field(default=None, description="of dnp3: the outstation and how it is read")
+    bacnet: BacnetForm | None = Field(default=None, description="of bacnet: the device and our priority")
     can: CanForm | None = Field(default=None, description="of j1939, instead of host and port")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text | None = Field(default=None, description="point map file, relative to this file")

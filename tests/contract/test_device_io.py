@@ -15,6 +15,7 @@ from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
+from tests.contract.bacnet_plant import BacnetPlant
 from tests.contract.dnp3_plant import DnpPlant
 from tests.contract.libiec_plant import LibIecPlant
 from tests.contract.node_plant import NodeUaPlant
@@ -68,6 +69,7 @@ class Rig:
         pytest.param(NodeUaPlant, marks=pytest.mark.needs_server),
         pytest.param(LibIecPlant, marks=pytest.mark.needs_server),
         pytest.param(DnpPlant, marks=pytest.mark.needs_server),
+        pytest.param(BacnetPlant, marks=pytest.mark.needs_server),
     ],
     ids=[
         "modbus",
@@ -78,6 +80,7 @@ class Rig:
         "node_opcua_protected",
         "libiec61850",
         "opendnp3",
+        "node_bacnet",
     ],
 )
 async def plant(request) -> AsyncIterator[Plant]:

@@ -30,7 +30,7 @@ from tests.contract.plants import command, site_of
 from tests.contract.register_device import RegisterDevice
 
 ROOT = Path(__file__).parents[2]
-# Of Modbus; those of J1939 and DNP3 are in test_j1939.py and test_dnp3_adversary.py.
+# Of Modbus; those of others are in test_j1939.py, test_dnp3_adversary.py and test_bacnet_peer.py.
 FILES = sorted(f for f in shipped_folder().glob("*.yaml") if "protocol: modbus" in f.read_text())
 NAMES = [f.stem for f in FILES]
 ASSETS = {

@@ -44,6 +44,9 @@ NOT_RUN = {
     "ems read SITE bess_controller": "the same",
     # It needs an outstation: tests/contract/test_dnp3_peer.py runs such a line.
     "ems browse 192.0.2.41 --dnp3 10": "needs an outstation",
+    # It needs a device: tests/contract/test_bacnet_peer.py runs such a line.
+    "ems browse 192.0.2.51 --bacnet 1201": "needs a device",
+    "ems read SITE store_controller": "the same",
     # They need a publisher on the cable: tests/contract/test_iec61850_goose_peer.py runs such lines.
     "ems listen goose eth1": "needs a relay",
     "ems read SITE poi_relay": "the same",

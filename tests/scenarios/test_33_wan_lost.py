@@ -46,6 +46,7 @@ WIRE = {
     "connectors/opcua/history.py": "the same",
     "connectors/opcua/nodes.py": "the same, to find nodes by their paths",
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
+    "connectors/bacnet/session.py": "the devices of the site file, and of whoever browses",
     "connectors/dnp3/client.py": "the devices of the site file",
     "connectors/dnp3/browse.py": "the host that whoever browses has named",
     "connectors/iec61850/client.py": "the devices of the site file",

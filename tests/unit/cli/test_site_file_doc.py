@@ -18,6 +18,7 @@ DOC = (ROOT / "docs" / "site-file.md").read_text()
 # Their keys stand where they are explained.
 PAGES = (
     "families.md", "mqtt.md", "links.md", "inputs.md", "northbound.md", "goose.md", "j1939.md", "dnp3.md",
+    "bacnet.md",
 )  # fmt: skip
 MORE = "".join((ROOT / "docs" / name).read_text() for name in PAGES)
 COMMANDS = [

@@ -1,0 +1,1 @@
+"""BACnet/IP (ANSI/ASHRAE 135): properties of objects are read, and present values are commanded."""

@@ -1,0 +1,145 @@
+"""Present values commanded at a priority, looked at in the priority array, and given back.
+
+Source: ANSI/ASHRAE 135-2020, clauses 15.9 (WriteProperty) and 19.2 (command prioritization).
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from connectors.bacnet import names
+from connectors.bacnet.apdu import ABORT, WRITE_PROPERTY, Denied, Key, write_one
+from connectors.bacnet.asking import Told
+from connectors.bacnet.quality import is_absent
+from connectors.bacnet.session import Session
+from connectors.bacnet.tags import (
+    APPLICATION,
+    DOUBLE,
+    ENUMERATED,
+    NULL,
+    REAL,
+    SIGNED,
+    UNSIGNED,
+    MalformedTags,
+    Tag,
+    number_of,
+    value_bytes,
+    values,
+)
+from connectors.link import LinkError, NotSent, WriteReply
+from connectors.raw_types import Raw
+from ems.bacnet import PRESENT_VALUE, PRIORITIES, Place
+from ems.clock import wall_s
+from ems.commands import WriteOutcome
+
+TAG_OF = {
+    "bit": ENUMERATED, "unsigned": UNSIGNED, "signed": SIGNED, "enumerated": ENUMERATED, "real": REAL,
+    "double": DOUBLE,
+}  # fmt: skip
+CONFIRMED = WriteReply(WriteOutcome.CONFIRMED, "")
+TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
+
+
+@dataclass(slots=True)
+class Commanded:
+    """A setpoint: where it is commanded, and what we have written there since the start."""
+
+    place: Place
+    type_name: str
+    usual: int  # priority of the connection
+    written: Raw | None = None  # None: nothing, or it was given back
+    is_sure: bool = True  # the last write was acknowledged
+    touched: bool = False  # something of ours may be there
+
+    @property
+    def key(self) -> Key:
+        """The object."""
+        return self.place.object_type, self.place.instance
+
+    @property
+    def priority(self) -> int:
+        """Ours, 1 the strongest."""
+        return self.usual if self.place.priority is None else self.place.priority
+
+    def looked_at(self, told: Told | None) -> Iterator[str]:
+        """What a priority array says that somebody should look at."""
+        name = names.object_name(self.key)
+        if told is None or isinstance(told, Denied):
+            if self.place.relinquish and (told is None or is_absent(told)):
+                yield f"{name} has no priority array: what is written cannot be given back"
+            return
+        entries = list(values(told))
+        if len(entries) != len(PRIORITIES):
+            yield f"{name}: a priority array of {len(entries)} entries"
+            return
+        for priority, tag in zip(PRIORITIES, entries, strict=True):
+            is_null = (tag.form, tag.number) == (APPLICATION, NULL)
+            if priority < self.priority and not is_null:
+                yield f"{name}: priority {priority} holds {_shown(tag)}, above ours ({self.priority})"
+            elif priority == self.priority and self.written is not None and self.is_sure:
+                yield from self._ours(name, tag)
+
+    def _ours(self, name: str, tag: Tag) -> Iterator[str]:
+        assert self.written is not None, "the caller has looked"
+        wanted = value_bytes(TAG_OF[self.type_name], self.written)
+        shown = value_bytes(tag.number, number_of_or_none(tag)) if tag.form == APPLICATION else b""
+        if shown != wanted:
+            yield (
+                f"{name}: priority {self.priority} holds {_shown(tag)}, we wrote {_plain(self.written)}: "
+                "the device lost it, or somebody else writes at our priority"
+            )
+
+
+def number_of_or_none(tag: Tag) -> bool | int | float | None:
+    """The number of a tag; None where there is none in it."""
+    try:
+        return number_of(tag)
+    except MalformedTags:
+        return None
+
+
+def _plain(raw: Raw) -> str:
+    return f"{raw:g}" if isinstance(raw, float) else f"{raw:d}"
+
+
+def _shown(tag: Tag) -> str:
+    if (tag.form, tag.number) == (APPLICATION, NULL):
+        return "nothing"
+    number = number_of_or_none(tag)
+    return "a structure" if number is None else _plain(number)
+
+
+async def write(session: Session, to: Commanded, raw: Raw | None, *, until_s: float) -> WriteReply:
+    """Write a value at its priority, None to give it back; says in words why not.
+
+    Raises
+    ------
+    NotSent, LinkError : there is no connection; it is unknown whether it was carried out.
+    """
+    if wall_s() >= until_s:
+        return TOO_LATE
+    try:
+        value = value_bytes(TAG_OF[to.type_name], raw)
+    except (OverflowError, struct.error):
+        return WriteReply(WriteOutcome.NOT_SENT, f"{raw} does not fit {to.type_name}")
+    before, to.is_sure = to.is_sure, False
+    was, to.touched = to.touched, True
+    try:
+        data = await session.ask(
+            WRITE_PROPERTY, write_one((to.key, PRESENT_VALUE, None), value, to.priority), once=True
+        )
+    except NotSent:
+        to.is_sure, to.touched = before, was
+        raise
+    except Denied as why:
+        if why.kind == ABORT:  # what had been done by then is not told
+            session.drop(str(why))
+            raise LinkError(str(why)) from None
+        to.touched = was
+        to.is_sure = before  # what was there before still is
+        return WriteReply(WriteOutcome.REJECTED, str(why))
+    if data:
+        session.drop("bytes behind an acknowledgement")
+        raise LinkError(session.broken)
+    to.written, to.is_sure, to.touched = raw, True, raw is not None
+    return CONFIRMED
