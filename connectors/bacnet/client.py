@@ -26,7 +26,7 @@ from connectors.bacnet.tags import (
     number_of,
     text_of,
 )
-from connectors.link import LinkError, NotSent, PointValue, WriteReply
+from connectors.link import LinkError, NotSent, PointValue, WriteReply, in_turn
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind, Raw
 from connectors.wire_log import QUIET
@@ -217,13 +217,7 @@ class BacnetLink:
         return PointValue(None, quality, None)
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
-        replies: list[WriteReply] = []
-        for codec, value in values:
-            replies.append(await self._write(codec, value, until_s))
-            if replies[-1].outcome is WriteOutcome.UNKNOWN:
-                rest = WriteReply(WriteOutcome.NOT_SENT, "the write before it was not answered")
-                return replies + [rest] * (len(values) - len(replies))
-        return replies
+        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s))
 
     async def _write(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
         try:
