@@ -374,8 +374,8 @@ class PointMap:
     """Where one point lives on a device and how its raw value becomes the point's unit and sign.
 
     value = raw * scale * sign + offset. `address` is with Modbus the zero-based register in digits, OPC UA:
-    node id with the namespace as a URI, MQTT: topic, SunSpec: model and point, IEC 61850, GOOSE: reference with
-    its functional constraint, J1939: PGN and byte, DNP3: group and index, BACnet: object and property.
+    node id with the namespace as a URI, MQTT: topic, SunSpec: model and point, IEC 61850, GOOSE: reference,
+    functional constraint, J1939: PGN and byte, DNP3: group and index, BACnet: object and property.
     """
 
     point: str  # `<asset>.<name>`

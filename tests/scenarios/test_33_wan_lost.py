@@ -63,6 +63,7 @@ WIRE = {
     "connectors/iec61850/goose_listen.py": "the same, to show it",
     "connectors/j1939/wire.py": "nobody: it listens to the CAN buses of the site file",
     "cli/certificate.py": "nobody by itself: the name of this machine",
+    "cli/free_ports.py": "nobody: it looks which ports of this machine are free",
     "connectors/northbound/ua_server.py": "whoever the servers of the site file let in",
     "connectors/northbound/ua_connection.py": "nobody by itself: one connection of that server",
     "connectors/northbound/ua_guard.py": "the same: its sessions",

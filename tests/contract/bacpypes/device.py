@@ -6,6 +6,7 @@ device.py PORT DEVICE; tells "> true" when it is up; then takes one JSON command
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 from bacpypes3.app import Application
 from bacpypes3.local.analog import AnalogInputObject, AnalogOutputObject, AnalogValueObject
@@ -82,6 +83,8 @@ def objects() -> list[object]:
 
 async def main() -> None:
     app = Application.from_object_list(objects())
+    while f":{port:04X} " not in Path("/proc/net/udp").read_text():  # it binds when it gets round to it
+        await asyncio.sleep(0.01)
     print("> true", flush=True)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
