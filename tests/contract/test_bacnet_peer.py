@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from cli.browse import run as ems_browse
+from connectors.bacnet.client import BacnetLink
 from connectors.field import FieldIO
 from ems.bacnet import Bacnet
 from ems.clock import VirtualClock, wall_s, wall_sleep
@@ -449,6 +450,8 @@ async def test_bacpypes3_answer_that_would_need_segments_is_asked_in_parts(pypes
     await rig.read()
     try:
         (link,) = rig.io._counting.values()
+        assert isinstance(link, BacnetLink)
+        assert link._asker is not None
         link._asker._room = 60_000  # as if more fitted into an answer than does: it aborts
         before = rig.count("requests")
         readings = await rig.read()

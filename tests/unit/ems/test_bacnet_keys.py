@@ -251,9 +251,8 @@ def whole(tmp_path: Path) -> Path:
                 ("binary-input", ".*Boolean"),
                 ("analog-input", ""),
             ):
-                rows = re.sub(
-                    rf'"nsu=urn:x;s=\w+", (?={where})', lambda m, k=kind: f'"{k},{next(count)}", ', rows
-                )
+                for found in re.findall(rf'"nsu=urn:x;s=\w+", (?={where})', rows):
+                    rows = rows.replace(found, f'"{kind},{next(count)}", ', 1)
             for ours, theirs in (("Double", "real"), ("Float", "real"), ("Boolean", "bit")):
                 rows = rows.replace(f"type: {ours}", f"type: {theirs}")
             rows = rows.replace("protocol: opc_ua", "protocol: bacnet")
