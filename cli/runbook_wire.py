@@ -138,7 +138,7 @@ def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
     if c.bacnet is not None and p.writable:
         place = parse_place(p.address)
         priority = c.bacnet.priority if place.priority is None else place.priority
-        how = f"priority {priority}{', given back at the end' if place.relinquish else ''}"
+        how = f"priority {priority}"
     if c.protocol.is_modbus:
         at = f"{p.table} {p.address} ({REFERENCE[p.table] + codec.address})"
         order = f", {p.byte_order}/{p.word_order}" if (p.byte_order, p.word_order) != ("big", "big") else ""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from connectors.identity import Told, unlike_before, unlike_map
-from connectors.link import DeviceLink, Diagnosing, LinkError, Refused, Releasing, Untrusted, WriteReply
+from connectors.link import DeviceLink, Diagnosing, LinkError, Refused, Untrusted, WriteReply
 from connectors.point_map import PointCodec
 from connectors.readings import reading
 from ems.clock import Clock, wall_s, wall_sleep
@@ -166,15 +166,6 @@ class Device:
             self._fail("a write was not answered")
             self._wanted.set()  # let the task connect again
         return [r for r in replies if r is not None]
-
-    async def release(self) -> None:
-        """Give back what the map says is given back when the EMS stops; told as one event."""
-        if self.health is not Health.UP or self.strange or not isinstance(self._link, Releasing):
-            return
-        if replies := await self._link.release():
-            told: dict[str, JsonValue] = {p: r.detail or r.outcome.value for p, r in replies.items()}
-            at = self._clock.now().astimezone(UTC)
-            self._on_event(at, "device.released", {"device": self.connection.id, "points": told})
 
     def end(self, task: "asyncio.Task[None]") -> None:
         """End the task that runs this device, also where a library underneath loses the cancellation."""

@@ -238,14 +238,9 @@ class FieldIO:
             self._late_bugs.append(task)
 
     async def close(self) -> None:
-        """Let writes on the wire have their answers, give back what is to be, then drop every connection."""
+        """Let writes on the wire have their answers, then drop every connection."""
         if self._sending:
             await asyncio.wait(self._sending.values(), timeout=self._deadline_s)
-        releases = [asyncio.create_task(d.release()) for d in self._devices.values() if self._tasks]
-        if releases:
-            _, late = await asyncio.wait(releases, timeout=self._deadline_s)
-            for task in late:
-                task.cancel()
         for device, task in zip(self._devices.values(), self._tasks, strict=False):
             device.end(task)
         if self._tasks:

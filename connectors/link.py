@@ -120,15 +120,6 @@ class Diagnosing(Protocol):
 
 
 @runtime_checkable
-class Releasing(Protocol):
-    """A link that gives back what it has commanded, where the map says so."""
-
-    async def release(self) -> dict[str, WriteReply]:
-        """Point -> what came of it, for each that was to be given back. Never raises."""
-        ...
-
-
-@runtime_checkable
 class Explaining(Protocol):
     """A link that knows why a single point has no value."""
 

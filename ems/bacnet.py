@@ -2,7 +2,7 @@
 
 A place is written as object type, instance and property: `analog-value,3`, `analog-input,1,high-limit`;
 the property is present-value where none is named. A setpoint may say in brackets at which priority it is
-commanded, and that it is given back when the EMS stops: `analog-output,2 [priority 8, relinquish]`.
+commanded: `analog-output,2 [priority 8]`.
 """
 
 import re
@@ -100,7 +100,6 @@ class Place:
     instance: int
     property_id: int = PRESENT_VALUE
     priority: int | None = None  # None: that of the connection
-    relinquish: bool = False  # when the EMS stops
 
 
 def parse_place(text: str) -> Place:
@@ -118,19 +117,16 @@ def parse_place(text: str) -> Place:
     instance = int(found[2])
     if instance > INSTANCE_MAX:
         raise BadValue(f"instance {instance}; allowed: 0 to {INSTANCE_MAX}")
-    priority, relinquish = None, False
-    for part in (found[4] or "").split(","):
-        part = part.strip()
-        if (told := _PRIORITY.fullmatch(part)) is not None:
-            priority = int(told[1])
-            if priority not in PRIORITIES:
-                raise BadValue(f"priority {priority}; allowed: 1 to 16")
-        elif part == "relinquish":
-            relinquish = True
-        elif part or found[4] is not None:
-            raise BadValue(f"{part!r} in brackets; allowed: priority 8, relinquish")
+    priority = None
+    if found[4] is not None:
+        told = _PRIORITY.fullmatch(found[4].strip())
+        if told is None:
+            raise BadValue(f"{found[4].strip()!r} in brackets; allowed: priority 8")
+        priority = int(told[1])
+        if priority not in PRIORITIES:
+            raise BadValue(f"priority {priority}; allowed: 1 to 16")
     prop = PRESENT_VALUE if found[3] is None else parse_property(found[3])
-    return Place(OBJECT_TYPES[found[1]], instance, prop, priority, relinquish)
+    return Place(OBJECT_TYPES[found[1]], instance, prop, priority)
 
 
 def parse_property(text: str) -> int:
@@ -165,7 +161,7 @@ def place_faults(address: str, data_type: str, *, writable: bool) -> Iterator[tu
             yield "data_type", f"{PRESENT[name]} with present-value of {name}"
     if writable and (name not in WRITABLE or place.property_id != PRESENT_VALUE):
         yield "address", f"present-value of {', '.join(WRITABLE)} where the point is writable"
-    elif not writable and (place.priority is not None or place.relinquish):
+    elif not writable and place.priority is not None:
         yield "address", "no brackets where the point is only read"
 
 

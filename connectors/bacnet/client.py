@@ -229,20 +229,6 @@ class BacnetLink:
             self._drop()
             return WriteReply(WriteOutcome.UNKNOWN, f"write: {error}")
 
-    async def release(self) -> dict[str, WriteReply]:
-        """Give back what was commanded since the start, where its row says so."""
-        replies: dict[str, WriteReply] = {}
-        for point, commanded in self._commanded.items():
-            if not commanded.place.relinquish or not commanded.touched:
-                continue
-            try:
-                session, _ = self._usable()
-                replies[point] = await write(session, commanded, None, until_s=math.inf)
-            except LinkError as error:
-                self._drop()
-                replies[point] = WriteReply(WriteOutcome.UNKNOWN, f"not given back: {error}")
-        return replies
-
     async def disconnect(self) -> None:
         self._drop()
 

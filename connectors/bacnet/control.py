@@ -1,4 +1,4 @@
-"""Present values commanded at a priority, looked at in the priority array, and given back.
+"""Present values commanded at a priority, and looked at in the priority array.
 
 Source: ANSI/ASHRAE 135-2020, clauses 15.9 (WriteProperty) and 19.2 (command prioritization).
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from connectors.bacnet import names
 from connectors.bacnet.apdu import ABORT, WRITE_PROPERTY, Denied, Key, write_one
 from connectors.bacnet.asking import Told
-from connectors.bacnet.quality import is_absent
 from connectors.bacnet.session import Session
 from connectors.bacnet.tags import (
     APPLICATION,
@@ -47,9 +46,8 @@ class Commanded:
     place: Place
     type_name: str
     usual: int  # priority of the connection
-    written: Raw | None = None  # None: nothing, or it was given back
+    written: Raw | None = None
     is_sure: bool = True  # the last write was acknowledged
-    touched: bool = False  # something of ours may be there
 
     @property
     def key(self) -> Key:
@@ -65,8 +63,6 @@ class Commanded:
         """What a priority array says that somebody should look at."""
         name = names.object_name(self.key)
         if told is None or isinstance(told, Denied):
-            if self.place.relinquish and (told is None or is_absent(told)):
-                yield f"{name} has no priority array: what is written cannot be given back"
             return
         entries = list(values(told))
         if len(entries) != len(PRIORITIES):
@@ -109,8 +105,8 @@ def _shown(tag: Tag) -> str:
     return "a structure" if number is None else _plain(number)
 
 
-async def write(session: Session, to: Commanded, raw: Raw | None, *, until_s: float) -> WriteReply:
-    """Write a value at its priority, None to give it back; says in words why not.
+async def write(session: Session, to: Commanded, raw: Raw, *, until_s: float) -> WriteReply:
+    """Write a value at its priority; says in words why not.
 
     Raises
     ------
@@ -123,23 +119,21 @@ async def write(session: Session, to: Commanded, raw: Raw | None, *, until_s: fl
     except (OverflowError, struct.error):
         return WriteReply(WriteOutcome.NOT_SENT, f"{raw} does not fit {to.type_name}")
     before, to.is_sure = to.is_sure, False
-    was, to.touched = to.touched, True
     try:
         data = await session.ask(
             WRITE_PROPERTY, write_one((to.key, PRESENT_VALUE, None), value, to.priority), once=True
         )
     except NotSent:
-        to.is_sure, to.touched = before, was
+        to.is_sure = before
         raise
     except Denied as why:
         if why.kind == ABORT:  # what had been done by then is not told
             session.drop(str(why))
             raise LinkError(str(why)) from None
-        to.touched = was
         to.is_sure = before  # what was there before still is
         return WriteReply(WriteOutcome.REJECTED, str(why))
     if data:
         session.drop("bytes behind an acknowledgement")
         raise LinkError(session.broken)
-    to.written, to.is_sure, to.touched = raw, True, raw is not None
+    to.written, to.is_sure = raw, True
     return CONFIRMED

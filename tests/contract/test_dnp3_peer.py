@@ -5,14 +5,14 @@ The family of IEEE 1815.2 against the outstation of dnp3py, which has all of its
 
 import asyncio
 import dataclasses
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from cli.browse import run as ems_browse
+from cli import browse
 from cli.read import run as ems_read
 from connectors.dnp3.client import EVENTS
 from connectors.dnp3.objects import EVENTS as TELLS_EVENTS
@@ -485,8 +485,10 @@ async def test_ems_read_shows_an_outstation_with_reasons(server, tmp_path, capsy
 
 
 async def browsed(capsys: pytest.CaptureFixture[str], port: int, **more: Any) -> tuple[int, list[str]]:
-    options = {"host": f"127.0.0.1:{port}", "only": "", "timeout": 5.0, "dnp3": OUTSTATION, "master": 1}
-    code = await asyncio.to_thread(ems_browse, Namespace(**options | more))
+    parser = ArgumentParser()
+    browse.configure(parser)
+    options = vars(parser.parse_args([f"127.0.0.1:{port}", "--dnp3", str(OUTSTATION)]))
+    code = await asyncio.to_thread(browse.run, Namespace(**options | more))
     return code, capsys.readouterr().out.splitlines()
 
 

@@ -67,7 +67,7 @@ def test_every_key_reaches_the_connection_and_the_runbook(tmp_path):
     assert _where(one) == where
     codecs = point_codecs(one)
     how = {p.point: _row(one, p, codecs[p.point])[-1] for p in one.points}
-    assert how["bess1.p_set_kw"] == "priority 8, given back at the end"
+    assert how["bess1.p_set_kw"] == "priority 8"
     assert how["bess1.p_kw"] == "–"
 
 
@@ -105,7 +105,7 @@ def test_every_key_reaches_the_connection_and_the_runbook(tmp_path):
         ),
         ("p_set_kw", SET.replace(OUT, f"{OUT},high-limit"), "address", "writable"),
         ("p_set_kw", SET.replace(OUT, f"{OUT} [priority 17]"), "address", "1 to 16"),
-        ("p_set_kw", SET.replace(OUT, f"{OUT} [release]"), "address", "relinquish"),
+        ("p_set_kw", SET.replace(OUT, f"{OUT} [release]"), "address", "priority 8"),
         (
             "p_set_kw",
             SET.replace(OUT, f"{OUT} [priority 1]"),
@@ -213,9 +213,9 @@ def test_identity_that_cannot_be_read_is_refused(tmp_path, line, key):
 
 
 def test_places_are_read_as_they_are_written():
-    place = parse_place("binary-output,2 [priority 8, relinquish]")
+    place = parse_place("binary-output,2 [priority 8]")
     assert (place.object_type, place.instance, place.property_id) == (4, 2, 85)
-    assert (place.priority, place.relinquish) == (8, True)
+    assert place.priority == 8
     assert parse_place("analog-input,1,high-limit").property_id == 45
     assert parse_place("analog-input,1,1000").property_id == 1000
     assert parse_identity("model-name").property_id == 70
