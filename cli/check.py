@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ems.capability import PqCapability
     from ems.northbound import ModbusServer
     from ems.northbound_ua import OpcUaServer
-    from ems.site import Site
+    from ems.site import Connection, Site
 
 HELP = """Check site files: form and meaning. Every problem is printed with file, line, key, what was
 found and what is allowed. Exit code 0: all are good; 1: there are problems; 2: a file is not there."""
@@ -152,6 +152,8 @@ def _of_modbus(site: "Site") -> Iterator[str]:
             yield f"{c.id}: TLS, a certificate on both sides, authorities in {c.tls.ca}"
         elif c.protocol in open_ones and not is_loopback(c.host):
             yield f"{c.id}: PLAIN: whoever is on its network can read and operate {c.host}:{c.port} as we do"
+        elif c.dlms is not None and (words := _of_meter(c, local=is_loopback(c.host))):
+            yield f"{c.id}: {words}"
         elif c.goose is not None:
             yield f"{c.id}: PLAIN: whoever is on the network of {c.goose.interface} can show us false values"
             taken = ", ".join(b.control_block for b in c.goose.blocks if b.simulation)
@@ -164,6 +166,17 @@ def _of_modbus(site: "Site") -> Iterator[str]:
         who = ", ".join(door.clients) or ("this machine" if is_loopback(door.host) else "everybody")
         how = "TLS, a certificate on both sides" if door.tls is not None else "PLAIN"
         yield f"server {s.id}: {how}, {door.host}:{door.port}, may be read from {who}; {told_by(s)}"
+
+
+def _of_meter(c: "Connection", *, local: bool) -> str:
+    """How a meter is known that speaks DLMS; empty: nothing to say of it."""
+    assert c.dlms is not None, "the caller has looked"
+    if c.dlms.authentication == "gmac":
+        return "DLMS, GMAC on both sides, everything encrypted with keys of suite 0"
+    if local:
+        return ""
+    password = ", and read the password" if c.dlms.authentication == "low" else ""
+    return f"PLAIN: whoever is on the network of {c.host}:{c.port} can show us false values{password}"
 
 
 def ua_words(server: "OpcUaServer") -> str:

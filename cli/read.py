@@ -123,6 +123,8 @@ def _shown(connection: "Connection", readings: Mapping[str, "Reading"], io: "Fie
         where = f"{where} outstation {connection.dnp3.outstation}"
     if connection.bacnet is not None:
         where = f"{where} device {connection.bacnet.device}"
+    if connection.dlms is not None:
+        where = f"{where} client {connection.dlms.client} server {connection.dlms.server}"
     unit = f" unit {connection.unit_id}" if connection.protocol.family in ("modbus", "sunspec") else ""
     reason = io.links()[connection.id]["reason"]
     yield f"{connection.id}: {connection.protocol} {where}{unit}{f', {reason}' if reason else ''}"

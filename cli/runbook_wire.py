@@ -11,6 +11,7 @@ from connectors.point_map import PointCodec, point_codecs
 from connectors.sunspec.control import control_of
 from connectors.sunspec.places import spot
 from ems.bacnet import Bacnet, parse_place
+from ems.dlms import Dlms
 from ems.goose import GooseBlock
 from ems.links import DatabaseLink
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Protocol, Site
@@ -173,6 +174,8 @@ def _where(c: Connection) -> str:
         return _bacnet_where(c, c.bacnet)
     if c.dnp3 is not None:
         return f"{c.host}:{c.port}, outstation {c.dnp3.outstation}, master {c.dnp3.master}"
+    if c.dlms is not None:
+        return f"{c.host}:{c.port}, client {c.dlms.client}, server {c.dlms.server}"
     unit = f", unit {c.unit_id}" if c.protocol.wire.is_modbus else ""
     return f"{c.host}:{c.port}{c.endpoint}{unit}"
 
@@ -220,6 +223,8 @@ def _protection(c: Connection) -> str:
         return "none: plain DNP3 has none; keep its network apart"
     if c.bacnet is not None:
         return "none: BACnet/IP has none; keep its network apart"
+    if c.dlms is not None:
+        return _of_meter(c.dlms)
     if c.goose is not None:
         return "none: GOOSE has none here; keep its network apart"
     if c.can is not None:
@@ -229,6 +234,14 @@ def _protection(c: Connection) -> str:
     if not c.security.is_on:
         return "NONE, as the site file says"
     return f"{c.security.policy}, {c.security.mode}, certificates in `{c.security.trusted}`"
+
+
+def _of_meter(dlms: Dlms) -> str:
+    if dlms.authentication == "gmac":
+        return f"GMAC on both sides, everything encrypted (suite 0), counter in `{dlms.counter_file}`"
+    if dlms.authentication == "low":
+        return "a password, which goes in clear; keep its network apart"
+    return "none: keep its network apart"
 
 
 def _of_broker(broker: MqttBroker) -> str:
@@ -257,6 +270,8 @@ def _stamp(c: Connection) -> str:
         )
     if c.bacnet is not None:
         return "its arrival: BACnet objects carry no time of their value; polled"
+    if c.dlms is not None:
+        return "when the meter captured it (classes 4 and 5) while it believes its clock, else its arrival"
     if c.goose is not None:
         return "`t` of the change while its clock is synchronised; told, ends with its timeAllowedToLive"
     if c.can is not None:

@@ -336,6 +336,7 @@ def _with_whole_paths(connection: Connection, folder: Path) -> Connection:
         security=None if connection.security is None else located(connection.security, folder),
         mqtt=None if connection.mqtt is None else mqtt.located(connection.mqtt, folder),
         tls=None if connection.tls is None else tls.located(connection.tls, folder),
+        dlms=None if connection.dlms is None else connection.dlms.located(folder),
     )
 
 
@@ -383,6 +384,10 @@ def _link(
             return Dnp3Link(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.BACNET:
             return BacnetLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
+        case Protocol.DLMS:
+            from connectors.dlms.client import DlmsLink  # its package is an extra
+
+            return DlmsLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.MQTT:
             assert connection.mqtt is not None, "the site schema gives every MQTT connection its broker"
             return MqttLink(

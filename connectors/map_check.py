@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from connectors.raw_types import MODBUS_TYPES, Kind, types_of
 from ems.bacnet import place_faults as bacnet_faults
+from ems.dlms import place_faults as dlms_faults
 from ems.dnp3 import place_faults as dnp3_faults
 from ems.errors import Problem
 from ems.goose import point_fault
@@ -80,6 +81,10 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
             require(False, key, allowed)
     elif connection.bacnet is not None:
         for key, allowed in bacnet_faults(row.address, row.data_type, writable=row.writable):
+            require(False, key, allowed)
+    elif connection.dlms is not None:
+        require(not row.writable, "writable", "false: a meter is only read")
+        for key, allowed in dlms_faults(row.address, row.data_type):
             require(False, key, allowed)
     elif connection.goose is not None:
         require(not row.writable, "writable", "false: GOOSE is listened to alone")

@@ -1,5 +1,6 @@
 """Everything that keeps the connections of a site from being worked with, whatever they speak."""
 
+from connectors.dlms.package import dlms_problems
 from connectors.iec61850.package import iec61850_problems
 from connectors.map_check import check_point_maps
 from connectors.sunspec.faults import sunspec_problems
@@ -9,4 +10,5 @@ from ems.site import Devices, Site
 
 def connection_problems(site: Site | Devices) -> list[Problem]:
     """What the site file alone cannot know: `ems check` joins these to its own."""
-    return [*check_point_maps(site.connections), *sunspec_problems(site), *iec61850_problems(site)]
+    packages = [*iec61850_problems(site), *dlms_problems(site)]
+    return [*check_point_maps(site.connections), *sunspec_problems(site), *packages]

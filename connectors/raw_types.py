@@ -132,6 +132,13 @@ BACNET_TYPES: dict[str, RawType] = {
         _float("double", 64),
     )
 }
+DLMS_TYPES: dict[str, RawType] = {  # by the names of a map; the meter says which type a value is of
+    t.name: t
+    for t in (
+        _float("number", 64),
+        RawType(name="integer", kind=Kind.INTEGER, raw_min=-(2**63), raw_max=2**64 - 1),
+    )
+}
 FAMILIES = {
     "modbus": MODBUS_TYPES,
     "sunspec": SUNSPEC_TYPES,
@@ -142,6 +149,7 @@ FAMILIES = {
     "j1939": J1939_TYPES,
     "dnp3": DNP3_TYPES,
     "bacnet": BACNET_TYPES,
+    "dlms": DLMS_TYPES,
 }
 
 

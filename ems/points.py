@@ -62,6 +62,12 @@ _ENGINE = (
     _r("breaker_closed", "", "1 when the breaker of the set is closed", required=False),
 )
 ENGINE_POINTS = frozenset(s.name for s in _ENGINE)  # of a genset: read where they are mapped, and only told
+_METER = (
+    _r("import_kwh", "kWh", "energy that was imported, as the meter counts it", required=False),
+    _r("export_kwh", "kWh", "energy that was exported, as the meter counts it", required=False),
+    _r("pf", "", "power factor at the POI, as the meter tells it", required=False),
+)
+METER_POINTS = frozenset(s.name for s in _METER)  # of the POI: read where they are mapped, and only told
 POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
     AssetKind.BESS: (
         _r("p_kw", "kW", "measured active power, discharge positive"),
@@ -122,6 +128,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("p_charge_kw_max", "kW", "cap on charging that holds now, a positive number", required=False),
         _r("p_discharge_kw_max", "kW", "cap on discharging that holds now, positive", required=False),
         _r("limits_heartbeat", "", "changes while whoever tells these caps is alive", required=False),
+        *_METER,
     ),
     AssetKind.FEEDER: (
         _r("p_kw", "kW", "load of the feeder, a positive demand"),
@@ -138,6 +145,9 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         *(_r(f"contact_{i}", "", f"dry contact {i}: 1 closed, 0 open", required=False) for i in range(1, 9)),
     ),
 }
+
+
+ONLY_WHERE_MAPPED = {AssetKind.GENSET: ENGINE_POINTS, AssetKind.GRID: METER_POINTS}
 
 
 class BessState(StrEnum):

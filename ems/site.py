@@ -17,6 +17,7 @@ from ems.assets import (
 from ems.bacnet import Bacnet
 from ems.control_site import ControlParams
 from ems.deferrable import DeferrableParams
+from ems.dlms import Dlms, DlmsRow
 from ems.dnp3 import Dnp3
 from ems.goose import Goose
 from ems.inputs import InputParams
@@ -26,7 +27,7 @@ from ems.northbound import ModbusServer, TlsFiles
 from ems.northbound_ua import OpcUaServer
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
-from ems.points import ENGINE_POINTS, POINTS, Access, AssetKind
+from ems.points import ONLY_WHERE_MAPPED, POINTS, Access, AssetKind
 from ems.sources import SourceSets
 from ems.tariff import Tariff
 
@@ -234,9 +235,7 @@ class Site:
         return {i: p for i, p in (*own, *((g.id, g.phases) for g in self.gensets)) if p is not None}
 
     def read_names(self) -> dict[str, tuple[str, ...]]:
-        """asset id -> names of the points that can be read of it; phases only where they are held, and what
-        engines tell of themselves only where it is mapped.
-        """
+        """asset id -> names of the points that can be read of it; of some only where held, or mapped."""
         phased = self.phased()
         mapped = {p.point for c in self.connections for p in c.points}
         return {
@@ -245,7 +244,7 @@ class Site:
                 for s in POINTS[k]
                 if s.access is Access.READ
                 and (a in phased or s.name not in PHASE_POINTS)
-                and (k is not AssetKind.GENSET or s.name not in ENGINE_POINTS or f"{a}.{s.name}" in mapped)
+                and (s.name not in ONLY_WHERE_MAPPED.get(k, ()) or f"{a}.{s.name}" in mapped)
             )
             for a, k in self.asset_kinds().items()
         }
@@ -259,6 +258,7 @@ class Protocol(StrEnum):
     MODBUS_RTU_TCP = "modbus_rtu_tcp"  # serial frames through a TCP connection to a gateway
     OPC_UA = "opc_ua"
     J1939 = "j1939"  # on a CAN bus, listened to; never sent
+    DLMS = "dlms"  # COSEM objects of a revenue meter, over TCP; read alone
     MQTT = "mqtt"  # told by a broker; never written to
     BACNET = "bacnet"  # over IP
     DNP3 = "dnp3"  # IEEE 1815 over TCP
@@ -375,7 +375,7 @@ class PointMap:
 
     value = raw * scale * sign + offset. `address` is with Modbus the zero-based register in digits, OPC UA:
     node id with the namespace as a URI, MQTT: topic, SunSpec: model and point, IEC 61850, GOOSE: reference,
-    functional constraint, J1939: PGN and byte, DNP3: group and index, BACnet: object and property.
+    constraint, J1939: PGN and byte, DNP3: group and index, BACnet: object and property, DLMS: OBIS code.
     """
 
     point: str  # `<asset>.<name>`
@@ -396,6 +396,7 @@ class PointMap:
     rate_per_s_max: float | None = None  # most it can move in a second, in the point's unit; None: any
     payload: MqttPayload | None = None  # mqtt
     sunspec: SunSpecRow | None = None
+    dlms: DlmsRow | None = None
     bit: int | None = None  # this bit of the raw count alone, 0 the least significant
     codes: tuple[tuple[int, float], ...] = ()  # raw count -> value in its unit; other counts are bad
 
@@ -482,9 +483,7 @@ class Connection:
     watchdog_period_s: float = 1.0  # a device hears our heartbeat at most so often
     heartbeat_in: str | None = None  # point that counts while the device itself lives
     heartbeat_in_s_max: float = 3.0  # standing still for so long, everything of the device is stale
-    stamps_sampled: bool = (
-        False  # OPC UA: the server stamps each sample, so that an old stamp is an old value
-    )
+    stamps_sampled: bool = False  # OPC UA: each sample is stamped, so that an old stamp is an old value
     serial: SerialLine | None = None  # modbus_rtu: instead of host (then empty) and port (then 0)
     identity: tuple[IdentityField, ...] = ()
     security: UaSecurity | None = None  # OPC UA; None: none, on a loopback address alone
@@ -497,4 +496,5 @@ class Connection:
     can: Can | None = None
     dnp3: Dnp3 | None = None
     bacnet: Bacnet | None = None
+    dlms: Dlms | None = None
     family: str = ""  # device family that its map is of; empty: a map of the site's own

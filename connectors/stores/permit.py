@@ -24,6 +24,7 @@ LATER = (
     "tls",
     "dnp3",
     "bacnet",
+    "dlms",
 )  # fields that came later: where nothing is in them, records of before still hold
 _EACH = {"connections": "connections", "bess": "bess", "gensets": "gensets", "pv": "pv", "feeders": "feeders"}
 

@@ -16,6 +16,7 @@ from ems.site_schema.build_wire import connections
 from ems.site_schema.checks_authority import check_authority
 from ems.site_schema.checks_bacnet import check_bacnet
 from ems.site_schema.checks_control import check_control
+from ems.site_schema.checks_dlms import check_dlms
 from ems.site_schema.checks_dnp3 import check_dnp3
 from ems.site_schema.checks_family import check_family_file, check_silence, load_families
 from ems.site_schema.checks_goose import check_goose
@@ -78,6 +79,7 @@ def load_site(path: Path | str) -> Site:
     check_iec61850(draft)
     check_dnp3(draft)
     check_bacnet(draft)
+    check_dlms(draft)
     check_goose(draft)
     check_j1939(draft)
     check_mqtt(draft)
@@ -116,7 +118,8 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
     if not mine:
         draft.add(("connections",), "no connection", "at least one device")
     check_wire(draft, whole=False)
-    wires = (check_opcua, check_iec61850, check_dnp3, check_bacnet, check_goose, check_j1939, check_mqtt)
+    wires = (check_opcua, check_iec61850, check_dnp3, check_bacnet, check_dlms, check_goose)
+    wires = (*wires, check_j1939, check_mqtt)
     for check in (check_identity, *wires):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))

@@ -4,6 +4,7 @@ from ems.errors import BadValue
 from ems.points import state_words
 from ems.site import Connection, PointMap, Protocol, SerialLine
 from ems.site_schema.checks_bacnet import bacnet_of
+from ems.site_schema.checks_dlms import dlms_of, row_of
 from ems.site_schema.checks_dnp3 import dnp3_of
 from ems.site_schema.checks_goose import goose_of
 from ems.site_schema.checks_identity import identity_fields
@@ -26,6 +27,7 @@ _TABLES = {
     "j1939": "pgn",
     "dnp3": "object",
     "bacnet": "object",
+    "dlms": "object",
 }
 
 
@@ -66,6 +68,7 @@ def point_map(placed: PlacedPoint) -> PointMap:
         rate_per_s_max=None if form.rate_per_s_max is None else in_unit(form.rate_per_s_max, unit),
         payload=mqtt_payload(placed),
         sunspec=sunspec_row(placed),
+        dlms=row_of(placed),
         bit=form.bit,
         codes=coded(placed),
     )
@@ -93,7 +96,8 @@ def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
 
 _BUILT = {
     "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
-    "stamps_sampled", "tls", "reports", "goose", "can", "dnp3", "bacnet", "family", "settings", "points",
+    "stamps_sampled", "tls", "reports", "goose", "can", "dnp3", "bacnet", "dlms", "family", "settings",
+    "points",
     "leave_out",
 }  # fmt: skip
 
@@ -115,6 +119,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
             can=can_of(form),
             dnp3=dnp3_of(form),
             bacnet=bacnet_of(form),
+            dlms=dlms_of(form),
             mqtt=None if form.protocol is not Protocol.MQTT else broker(draft, connection_id, form.mqtt),
             family="" if form.family is None else form.family,
             stamps_sampled=form.stamps_sampled or is_stamped(draft, connection_id),

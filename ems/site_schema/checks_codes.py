@@ -22,7 +22,7 @@ def check_codes(placed: PlacedPoint, low: float, high: float) -> bool:
             doc.add((*loc, key), f"with type {form.type}", "only with integer types")
             good = False
     if form.bit is not None:
-        bits = int("".join(c for c in form.type if c.isdigit()) or "16")
+        bits = int("".join(c for c in form.type if c.isdigit()) or ("64" if form.type == "integer" else "16"))
         if form.bit >= bits:
             doc.add((*loc, "bit"), str(form.bit), f"0 to {bits - 1} in {form.type}")
             good = False

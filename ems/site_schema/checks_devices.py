@@ -57,6 +57,8 @@ def _of_place(draft: Draft, connection_id: str, c: ConnectionForm) -> str:
         return "" if c.dnp3 is None else str(c.dnp3.outstation)
     if c.protocol is Protocol.BACNET:
         return "" if c.bacnet is None else str(c.bacnet.device)
+    if c.protocol is Protocol.DLMS:
+        return ""  # it takes one association at a time
     return str(c.unit_id) if c.protocol.wire.is_modbus else c.endpoint
 
 
@@ -105,6 +107,6 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
             draft.add((*loc, key), "a value", f"no {key} with {c.protocol}")
     if c.protocol in (Protocol.J1939, Protocol.BACNET) and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")
-    if c.protocol in (Protocol.IEC_61850, Protocol.GOOSE, Protocol.DNP3) and c.stamps_sampled:
+    if c.protocol in (Protocol.IEC_61850, Protocol.GOOSE, Protocol.DNP3, Protocol.DLMS) and c.stamps_sampled:
         why = "its times are those of changes"
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}", why)

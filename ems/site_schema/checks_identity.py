@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ems.errors import BadValue
 from ems.site import IdentityField, Protocol
 from ems.site_schema.checks_bacnet import bacnet_identity
+from ems.site_schema.checks_dlms import dlms_identity
 from ems.site_schema.checks_dnp3 import dnp3_identity
 from ems.site_schema.checks_iec61850 import identity_reference
 from ems.site_schema.checks_sunspec import sunspec_identity
@@ -19,7 +20,8 @@ _REGISTERS = ("u16", "u32", "u64")
 _NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
 NODE_FORMS = "a node: nsu=<namespace URI>;s=<name>, or nsu=<namespace URI>;path=<name>/<name>"
 _USUAL = {"modbus": "holding", "iec61850": "attribute", "dnp3": "object", "bacnet": "object"}
-_TEXT_ALONE = ("iec61850", "dnp3", "bacnet")
+_USUAL["dlms"] = "object"
+_TEXT_ALONE = ("iec61850", "dnp3", "bacnet", "dlms")
 _NODES = ("Byte", "UInt16", "UInt32", "UInt64", "Int16", "Int32", "Int64")
 LAST_REGISTER = 65535
 
@@ -115,6 +117,8 @@ def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
         dnp3_identity(placed, loc, form)
     elif protocol is Protocol.BACNET:
         bacnet_identity(placed, loc, form)
+    elif protocol is Protocol.DLMS:
+        dlms_identity(placed, loc, form)
     else:
         _registers(placed, loc, form)
     if name == "serial" and form.expect is not None:

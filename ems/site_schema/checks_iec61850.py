@@ -1,6 +1,7 @@
 """IEC 61850 connections: references of points, identities and report control blocks, and the port."""
 
 from ems.bacnet import PORT as BACNET_PORT
+from ems.dlms import PORT as DLMS_PORT
 from ems.dnp3 import PORT as DNP3_PORT
 from ems.errors import BadValue
 from ems.iec61850_reference import PORT, PORT_TLS, parse_block, parse_reference, reference_faults
@@ -22,6 +23,8 @@ def port_of(form: ConnectionForm) -> int:
         return DNP3_PORT
     if form.port is None and form.protocol is Protocol.BACNET:
         return BACNET_PORT
+    if form.port is None and form.protocol is Protocol.DLMS:
+        return DLMS_PORT
     return 0 if form.port is None else form.port
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from ems.bacnet import TYPES as BACNET_TYPES
+from ems.dlms import TYPES as DLMS_TYPES
 from ems.dnp3 import TYPES as DNP3_TYPES
 from ems.errors import BadValue
 from ems.j1939 import BITS
@@ -13,6 +14,7 @@ from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_bacnet import bacnet_row
 from ems.site_schema.checks_codes import check_codes, no_codes
 from ems.site_schema.checks_devices import check_devices
+from ems.site_schema.checks_dlms import dlms_row
 from ems.site_schema.checks_dnp3 import dnp3_row
 from ems.site_schema.checks_goose import goose_row
 from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
@@ -50,6 +52,7 @@ _INTEGERS["dnp3"] = {"bits2": (2, False)} | {f"{s}{n}": (n, s == "s") for n in (
 _OTHERS["dnp3"] = tuple(t for t in DNP3_TYPES if t not in _INTEGERS["dnp3"])
 _INTEGERS["bacnet"] = {"unsigned": (32, False), "signed": (32, True), "enumerated": (32, False)}
 _OTHERS["bacnet"] = tuple(t for t in BACNET_TYPES if t not in _INTEGERS["bacnet"])
+_INTEGERS["dlms"], _OTHERS["dlms"] = {}, DLMS_TYPES
 _INTEGERS["goose"], _OTHERS["goose"] = _INTEGERS["iec61850"], _OTHERS["iec61850"]
 DAY_S = 86400.0
 MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
@@ -137,6 +140,9 @@ def check_row(placed: PlacedPoint) -> None:
     elif placed.connection.protocol is Protocol.BACNET:
         no_payload(placed)
         bacnet_row(placed)
+    elif placed.connection.protocol is Protocol.DLMS:
+        no_payload(placed)
+        dlms_row(placed)
     elif placed.connection.protocol is Protocol.GOOSE:
         no_payload(placed)
         goose_row(placed)
@@ -332,7 +338,7 @@ def _bits_of_one(first: PlacedPoint, second: PlacedPoint) -> bool:
 def _place_word(placed: PlacedPoint) -> str:
     words = {"opc_ua": "node", "sunspec": "point", "mqtt": "topic and place"}
     words |= {"iec61850": "attribute", "goose": "member", "j1939": "place"}
-    words |= {"dnp3": "object", "bacnet": "object"}
+    words |= {"dnp3": "object", "bacnet": "object", "dlms": "object"}
     return words[placed.connection.protocol.family]
 
 

@@ -13,6 +13,7 @@ from ems.site_schema.forms_assets import BessForm, FeederForm, GensetForm, GridF
 from ems.site_schema.forms_bacnet import BacnetForm
 from ems.site_schema.forms_base import ENV_PATTERN, Currency, Form, Id, PathId, PointId, Text
 from ems.site_schema.forms_control import ControlForm
+from ems.site_schema.forms_dlms import DlmsForm
 from ems.site_schema.forms_dnp3 import Dnp3Form
 from ems.site_schema.forms_goose import GooseForm
 from ems.site_schema.forms_historian import HistorianForm
@@ -216,7 +217,8 @@ class ConnectionForm(Form):
     protocol: Protocol = Field(strict=False)
     host: str = Field(default="", description="not with modbus_rtu, goose and j1939")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        default=None, description="as host; iec61850: 102, with tls 3782; dnp3: 20000; bacnet: 47808"
+        default=None,
+        description="as host; iec61850: 102, with tls 3782; dnp3: 20000; bacnet: 47808; dlms: 4059",
     )
     serial: SerialForm | None = Field(default=None, description="with modbus_rtu, instead of host and port")
     unit_id: Annotated[int, Field(ge=0, le=255)] = 1
@@ -241,6 +243,7 @@ class ConnectionForm(Form):
     ] = Field(default="automatic_station", description="iec61850: who commands (orCat)")
     reports: MmsReportsForm | None = Field(default=None, description="iec61850; left out: it is polled")
     goose: GooseForm | None = Field(default=None, description="of goose, instead of host and port")
+    dlms: DlmsForm | None = Field(default=None, description="of dlms; left out: its public client")
     dnp3: Dnp3Form | None = Field(default=None, description="of dnp3: the outstation and how it is read")
     bacnet: BacnetForm | None = Field(default=None, description="of bacnet: the device and our priority")
     can: CanForm | None = Field(default=None, description="of j1939, instead of host and port")

@@ -13,7 +13,9 @@ USER_PATTERN = r"^[a-z_][a-z0-9_-]{0,31}$"
 ENV_PATTERN = r"^[A-Z_][A-Z0-9_]*$"
 SCHEMA_PATTERN = r"^[a-z_][a-z0-9_]{0,62}$"
 TOPIC_PART_PATTERN = r"^[^+#/$\s][^+#/\s]{0,63}$"
+TITLE_PATTERN = r"^[0-9A-Fa-f]{16}$"
 IN_WORDS = {
+    TITLE_PATTERN: "16 hexadecimal digits",
     TOPIC_PART_PATTERN: "a part of a topic: at most 64 characters, no + # / or space, no $ first",
     SCHEMA_PATTERN: "lower-case letters, digits and _, at most 63, no digit first",
     ENV_PATTERN: "the name of a variable: capital letters, digits and _",

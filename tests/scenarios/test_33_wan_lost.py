@@ -24,6 +24,7 @@ OURS = ("ems", "plant_models", "optimizer", "forecasting", "dispatch", "connecto
 WIRE = {
     "connectors/systemd.py": "the service manager, on a local datagram socket",
     "cli/day.py": "free ports of this machine, for a demonstration",
+    "cli/free_ports.py": "the same: nobody is spoken to",
     "api/server.py": "serves the page on this machine",
     "connectors/modbus/client.py": "the devices of the site file",
     "connectors/northbound/listener.py": "whom the site file lets in, at its own servers",
@@ -48,6 +49,7 @@ WIRE = {
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
     "connectors/bacnet/session.py": "the devices of the site file, and of whoever browses",
     "connectors/dnp3/client.py": "the devices of the site file",
+    "connectors/dlms/association.py": "the meters of the site file, and whoever browses has named",
     "connectors/dnp3/browse.py": "the host that whoever browses has named",
     "connectors/iec61850/client.py": "the devices of the site file",
     "connectors/iec61850/transport.py": "the same",

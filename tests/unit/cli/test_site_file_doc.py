@@ -19,6 +19,7 @@ DOC = (ROOT / "docs" / "site-file.md").read_text()
 PAGES = (
     "families.md", "mqtt.md", "links.md", "inputs.md", "northbound.md", "goose.md", "j1939.md", "dnp3.md",
     "bacnet.md",
+    "dlms.md",
 )  # fmt: skip
 MORE = "".join((ROOT / "docs" / name).read_text() for name in PAGES)
 COMMANDS = [

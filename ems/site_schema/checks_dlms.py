@@ -1,0 +1,115 @@
+"""DLMS connections: how a meter is known, places of points, and that nothing is written."""
+
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ems.dlms import DATA, Dlms, DlmsRow, parse_obis, parse_place, place_faults
+from ems.errors import BadValue
+from ems.site import Protocol
+from ems.site_schema.draft import Draft, PlacedPoint
+from ems.site_schema.forms import ConnectionForm
+from ems.site_schema.forms_dlms import DlmsForm
+from ems.site_schema.forms_maps import IdentityForm
+from ems.site_schema.text import Loc
+
+FORM = "an OBIS code, such as 1-0:1.7.0*255 or 0-0:96.1.0*255 [class 1]"
+READ_ONLY = "a meter is only read"
+_SECRETS = {
+    "low": (),
+    "gmac": ("system_title", "encryption_key_file", "authentication_key_file", "counter_file"),
+}
+_PASSWORDS = ("password_env", "password_file")
+
+
+def check_dlms(draft: Draft) -> None:
+    """How each meter is known, and that no two connections share an invocation counter."""
+    counters: dict[str, str] = {}
+    for connection_id, form in draft.connections.items():
+        loc: Loc = ("connections", connection_id)
+        if form.protocol is not Protocol.DLMS:
+            if form.dlms is not None:
+                draft.add((*loc, "dlms"), "a value", f"no dlms with {form.protocol}")
+            continue
+        if form.watchdog_point is not None:
+            draft.add((*loc, "watchdog_point"), repr(form.watchdog_point), "left out with dlms", READ_ONLY)
+        told = DlmsForm() if form.dlms is None else form.dlms
+        loc = (*loc, "dlms")
+        _secrets(draft, loc, told)
+        _times(draft, loc, told)
+        if told.counter_file is not None:
+            first = counters.setdefault(told.counter_file, connection_id)
+            if first != connection_id:
+                wanted = f"another file than that of {first!r}: each pair of keys counts by itself"
+                draft.add((*loc, "counter_file"), repr(told.counter_file), wanted)
+
+
+def _secrets(draft: Draft, loc: Loc, form: DlmsForm) -> None:
+    way = form.authentication
+    for key in (*_PASSWORDS, *_SECRETS["gmac"]):
+        belongs = key in _PASSWORDS if way == "low" else key in _SECRETS.get(way, ())
+        if getattr(form, key) is not None and not belongs:
+            draft.add((*loc, key), "a value", f"nothing with authentication: {way}")
+        elif getattr(form, key) is None and key in _SECRETS.get(way, ()):
+            draft.add((*loc, key), "nothing", f"a value with authentication: {way}")
+    if way == "low" and sum(getattr(form, k) is not None for k in _PASSWORDS) != 1:
+        draft.add((*loc, "authentication"), "'low'", "one of password_env and password_file beside it")
+
+
+def _times(draft: Draft, loc: Loc, form: DlmsForm) -> None:
+    if form.clock:
+        try:
+            parse_obis(form.clock)
+        except BadValue as error:
+            draft.add((*loc, "clock"), repr(form.clock), "0-0:1.0.0*255, or empty", str(error))
+    if form.time_zone is not None:
+        try:
+            ZoneInfo(form.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            draft.add((*loc, "time_zone"), repr(form.time_zone), "an IANA name such as Africa/Nairobi")
+
+
+def dlms_row(placed: PlacedPoint) -> None:
+    """The row of a point map that says which attribute a point is."""
+    form, loc, doc = placed.form, placed.loc, placed.document
+    for key in ("table", "byte_order", "word_order"):
+        if getattr(form, key) is not None:
+            doc.add((*loc, key), repr(getattr(form, key)), "nothing with dlms")
+    if form.writable:
+        doc.add((*loc, "writable"), "true", "false with dlms", READ_ONLY)
+    if not isinstance(form.address, str):
+        doc.add((*loc, "address"), repr(form.address), FORM)
+        return
+    for key, allowed in place_faults(form.address, form.type):
+        found = repr(form.address if key == "address" else form.type)
+        doc.add((*loc, "type" if key == "data_type" else key), found, allowed)
+
+
+def dlms_identity(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
+    """Which object one line of an identity block is: class 1 unless it says otherwise."""
+    doc = placed.document
+    for key in ("table", "length"):
+        if (value := getattr(form, key)) is not None:
+            doc.add((*loc, key), repr(value), "nothing with dlms")
+    try:
+        if not isinstance(form.address, str):
+            raise BadValue("no text")
+        if parse_place(form.address, class_id=DATA).bad:
+            raise BadValue("a text has no status")
+    except BadValue as error:
+        found = "nothing" if form.address is None else repr(form.address)
+        doc.add((*loc, "address"), found, "an OBIS code, such as 0-0:96.1.0*255", str(error))
+
+
+def dlms_of(form: ConnectionForm) -> Dlms | None:
+    """Who a meter is and who we are to it; None with another protocol."""
+    if form.protocol is not Protocol.DLMS:
+        return None
+    told = (DlmsForm() if form.dlms is None else form.dlms).model_dump()
+    title = told.pop("system_title")
+    return Dlms(**told, system_title="" if title is None else title.upper())
+
+
+def row_of(placed: PlacedPoint) -> DlmsRow | None:
+    """What a row says beside its place; None with another protocol."""
+    if placed.connection.protocol is not Protocol.DLMS:
+        return None
+    return DlmsRow(unit=placed.form.unit)
