@@ -119,8 +119,7 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
         draft.add(("connections",), "no connection", "at least one device")
     check_wire(draft, whole=False)
     wires = (check_opcua, check_iec61850, check_dnp3, check_bacnet, check_dlms, check_goose)
-    wires = (*wires, check_j1939, check_mqtt)
-    for check in (check_identity, *wires):
+    for check in (check_identity, *wires, check_j1939, check_mqtt):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))
     draft.points = [p for p in draft.points if p.connection_id in mine]

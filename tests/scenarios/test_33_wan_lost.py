@@ -24,7 +24,6 @@ OURS = ("ems", "plant_models", "optimizer", "forecasting", "dispatch", "connecto
 WIRE = {
     "connectors/systemd.py": "the service manager, on a local datagram socket",
     "cli/day.py": "free ports of this machine, for a demonstration",
-    "cli/free_ports.py": "the same: nobody is spoken to",
     "api/server.py": "serves the page on this machine",
     "connectors/modbus/client.py": "the devices of the site file",
     "connectors/northbound/listener.py": "whom the site file lets in, at its own servers",

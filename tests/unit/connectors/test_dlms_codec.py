@@ -57,7 +57,7 @@ def test_bytes_that_are_too_few_too_many_or_none_are_refused(data):
 
 
 def test_library_takes_a_number_that_is_cut_short_and_ours_does_not():
-    """Why answers are read by ourselves: docs/decisions/0013-dlms-own-reader.md."""
+    """Why answers are read by ourselves: docs/decisions/0014-dlms-own-reader.md."""
     from dlms_cosem.dlms_data import DlmsDataParser
 
     cut = bytes.fromhex("060001")
