@@ -40,6 +40,7 @@ from ems.bacnet import (
     parse_identity,
     parse_place,
 )
+from ems.clock import wall_sleep
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import Connection
@@ -113,6 +114,7 @@ class BacnetLink:
 
     async def connect(self) -> None:
         await self.disconnect()
+        await wall_sleep(0.0)  # so that a socket before is closed, whose port may be ours again
         s = self._settings
         session = Session(
             timeout_s=self._timeout_s,

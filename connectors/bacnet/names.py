@@ -35,7 +35,7 @@ ABORTS = {
     7: "window size out of range", 8: "application exceeded reply time", 9: "out of resources",
     10: "TSM timeout", 11: "APDU too long",
 }  # fmt: skip
-ABORTS_BIG = (1, 4, 9, 11)  # too much was asked for at once
+ABORTS_BIG = (1, 4, 11)  # too much was asked for at once
 RELIABILITIES = {
     1: "no sensor", 2: "over range", 3: "under range", 4: "open loop", 5: "shorted loop", 6: "no output",
     7: "unreliable", 8: "process error", 9: "multi-state fault", 10: "configuration error",

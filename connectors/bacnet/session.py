@@ -95,7 +95,7 @@ class Session(asyncio.DatagramProtocol):
     def _acknowledged(self, told: Message, service: int) -> bytes:
         if told.kind in (apdu.ERROR, apdu.REJECT, apdu.ABORT):
             if told.kind == apdu.ERROR and told.service != service:
-                raise MalformedTags(f"an error of service {told.service}, and {service} was asked")
+                raise MalformedTags(f"an error of service {told.service}, and {service} asked")
             raise apdu.denial(told)
         wanted = apdu.SIMPLE_ACK if service == apdu.WRITE_PROPERTY else apdu.COMPLEX_ACK
         if told.segmented:

@@ -18,6 +18,7 @@ _BIND = re.compile(r"[^:\s]+(?::(\d{1,5}))?")
 
 def check_bacnet(draft: Draft) -> None:
     """Who is spoken to at each connection, and the priorities of its setpoints."""
+    ports: dict[str, str] = {}
     for connection_id, form in draft.connections.items():
         loc: Loc = ("connections", connection_id)
         if form.protocol is not Protocol.BACNET:
@@ -30,6 +31,10 @@ def check_bacnet(draft: Draft) -> None:
             )
             continue
         _reached(draft, (*loc, "bacnet"), form.bacnet)
+        _, _, port = form.bacnet.bind.partition(":")
+        if port and (other := ports.setdefault(port, connection_id)) != connection_id:
+            found = f"the port of {other!r} again"
+            draft.add((*loc, "bacnet", "bind"), found, "a port of its own, or none for each connection")
         _priorities(draft, connection_id, form.bacnet)
 
 

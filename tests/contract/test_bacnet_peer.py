@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from cli import browse
+from cli.read import run as ems_read
 from connectors.bacnet.client import BacnetLink
 from connectors.field import FieldIO
 from ems.bacnet import Bacnet
@@ -444,6 +445,41 @@ async def test_bacpypes3_answer_that_would_need_segments_is_asked_in_parts(pypes
         assert rig.count("failures") == 0
     finally:
         await rig.io.close()
+
+
+SITE = """grid: {id: grid1}
+connections:
+  meter:
+    protocol: bacnet
+    host: 127.0.0.1
+    port: PORT
+    bacnet: {device: 1201}
+    poll_s: 1
+    timeout_s: 2
+    asset: grid1
+    map: meter.yaml
+"""
+MAP = """device: meter
+protocol: bacnet
+identity:
+  model: {address: model-name}
+points:
+  p_kw: {address: "analog-input,2", type: real, sign: -1, range: [-100, 100], age_s_max: 3}
+  q_kvar: {address: "analog-input,777", type: real, range: [-100, 100], age_s_max: 3}
+"""
+
+
+async def test_ems_read_shows_a_device_with_reasons(pypes, tmp_path, capsys):
+    (tmp_path / "meter.yaml").write_text(MAP)
+    (tmp_path / "site.yaml").write_text(SITE.replace("PORT", str(pypes.port)))
+    options = Namespace(site=str(tmp_path / "site.yaml"), device=["meter"], every=None, wait=1.0, listen=1.0)
+    assert await asyncio.to_thread(ems_read, options) == 1
+    out = capsys.readouterr().out
+    assert f"meter: bacnet 127.0.0.1:{pypes.port} device 1201" in out
+    assert "identity model: CH-900" in out
+    assert "-3.5 kW" in out
+    assert "object analog-input,2" in out
+    assert "analog-input,777: unknown object" in out
 
 
 def arguments(**more: Any) -> Namespace:

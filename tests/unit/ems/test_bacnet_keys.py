@@ -192,6 +192,23 @@ def test_connection_without_device_is_refused_and_a_device_with_another_protocol
         )  # fmt: skip
 
 
+def test_two_connections_do_not_share_a_port_of_ours(tmp_path):
+    first = BLOCKS[0].replace(KEYS, '{device: 1, bind: "192.0.2.9:47809"}')
+    second = first.partition("connections:\n")[2].replace("store_controller", "meter")
+    second = second.replace("device: 1,", "device: 2,").replace("192.0.2.51", "192.0.2.52")
+    second = second.replace("bess1", "grid1").replace("bess_bacnet", "meter")
+    (tmp_path / "maps").mkdir()
+    for name in ("bess_bacnet", "meter"):
+        rows = f"device: one\nprotocol: bacnet\npoints:\n  p_kw: {POINT}\n"
+        (tmp_path / "maps" / f"{name}.yaml").write_text(rows)
+    text = f"bess: {{bess1: {{}}}}\ngrid: {{id: grid1}}\n{first}{second}"
+    (tmp_path / "site.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="the port of 'store_controller' again"):
+        load_devices(tmp_path / "site.yaml", [])
+    (tmp_path / "site.yaml").write_text(text.replace("9:47809", "9", 1))
+    assert len(load_devices(tmp_path / "site.yaml", []).connections) == 2
+
+
 def test_two_points_that_command_one_object_are_refused(tmp_path):
     again = SET.replace(OUT, f"{OUT} [priority 9]")
     told = problem(tmp_path, f"{SET}\n  q_set_kvar: {again}", "p_set_kw")
