@@ -161,6 +161,8 @@ class BacnetLink:
         _, asker = self._usable()
         try:
             told = await asker.read(self._wanted(asker))
+            if without := [(key, OUT_OF_SERVICE, None) for key in self._without_flags(told)]:
+                told |= await asker.read(without)
         except LinkError as error:
             self._drop()
             raise LinkError(f"read: {error}") from None
@@ -170,9 +172,16 @@ class BacnetLink:
         values = {c.point.point: self._value(c, known) for c in self._codecs}
         faults = [_system(known.get((self._device, SYSTEM_STATUS)))]
         for commanded in self._commanded.values():
-            faults += commanded.looked_at(known.get((commanded.key, PRIORITY_ARRAY)))
+            flags, array = (known.get((commanded.key, p)) for p in (STATUS_FLAGS, PRIORITY_ARRAY))
+            if judged(flags, None, None).overridden:
+                faults.append(f"{names.object_name(commanded.key)}: overridden at the device")
+            faults += commanded.looked_at(array)
         self._faults = tuple(text for text in faults if text)
         return values
+
+    def _without_flags(self, told: dict[Asked, Told]) -> list[Key]:
+        """Objects that have just said that they have no status flags."""
+        return [one[0] for one, what in told.items() if one[1] == STATUS_FLAGS and is_absent(what)]
 
     def _wanted(self, asker: Asker) -> list[Asked]:
         """Everything that is read at a poll; what an object does not have is not asked for again."""

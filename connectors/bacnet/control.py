@@ -35,6 +35,7 @@ TAG_OF = {
     "bit": ENUMERATED, "unsigned": UNSIGNED, "signed": SIGNED, "enumerated": ENUMERATED, "real": REAL,
     "double": DOUBLE,
 }  # fmt: skip
+STEP_RATIO = 0.01  # of a real that may be lost where a device keeps it in steps
 CONFIRMED = WriteReply(WriteOutcome.CONFIRMED, "")
 TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
 
@@ -77,13 +78,19 @@ class Commanded:
 
     def _ours(self, name: str, tag: Tag) -> Iterator[str]:
         assert self.written is not None, "the caller has looked"
-        wanted = value_bytes(TAG_OF[self.type_name], self.written)
-        shown = value_bytes(tag.number, number_of_or_none(tag)) if tag.form == APPLICATION else b""
-        if shown != wanted:
+        shown = number_of_or_none(tag)
+        if shown is None or not self._is_near(shown):
             yield (
                 f"{name}: priority {self.priority} holds {_shown(tag)}, we wrote {_plain(self.written)}: "
                 "the device lost it, or somebody else writes at our priority"
             )
+
+    def _is_near(self, shown: float) -> bool:
+        """Whether it is what we wrote, as a device of coarse steps keeps it."""
+        assert self.written is not None, "the caller has looked"
+        if not isinstance(self.written, float):
+            return shown == self.written
+        return abs(shown - self.written) <= STEP_RATIO * max(abs(shown), abs(self.written), 1.0)
 
 
 def number_of_or_none(tag: Tag) -> bool | int | float | None:
