@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ems.capability import PqCapability
+    from ems.http_json import HttpJson
     from ems.northbound import ModbusServer
     from ems.northbound_ua import OpcUaServer
     from ems.site import Connection, Site
@@ -154,6 +155,8 @@ def _of_modbus(site: "Site") -> Iterator[str]:
             yield f"{c.id}: PLAIN: whoever is on its network can read and operate {c.host}:{c.port} as we do"
         elif c.dlms is not None and (words := _of_meter(c, local=is_loopback(c.host))):
             yield f"{c.id}: {words}"
+        elif c.http is not None:
+            yield f"{c.id}: {http_words(c.http, c.host, c.port)}"
         elif c.goose is not None:
             yield f"{c.id}: PLAIN: whoever is on the network of {c.goose.interface} can show us false values"
             taken = ", ".join(b.control_block for b in c.goose.blocks if b.simulation)
@@ -177,6 +180,23 @@ def _of_meter(c: "Connection", *, local: bool) -> str:
         return ""
     password = ", and read the password" if c.dlms.authentication == "low" else ""
     return f"PLAIN: whoever is on the network of {c.host}:{c.port} can show us false values{password}"
+
+
+def http_words(http: "HttpJson", host: str, port: int) -> str:
+    """How a device that is asked over HTTP is known, and what it costs where it is not."""
+    if not http.is_protected:
+        return (
+            f"PLAIN HTTP, as the site file says: whoever is on its network can read what {host}:{port} "
+            "tells, and show us false values"
+        )
+    known = {
+        "authority": f"authorities in {http.ca}",
+        "pinned": f"its certificate is {http.certificate}",
+        "system": "any authority of the operating system",
+    }[http.protection]
+    token = http.token_env is not None or http.token_file is not None
+    who = "a token" if token else "nobody" if http.user is None else http.user
+    return f"TLS, {known}, as {who}"
 
 
 def ua_words(server: "OpcUaServer") -> str:

@@ -151,6 +151,8 @@ def _value(m: "PointMap", reading: "Reading", words: Sequence[int], why: str) ->
 
 
 def _place(m: "PointMap") -> str:
+    if m.table == "path" and m.payload is not None:
+        return f"{m.table} {m.address} at {m.payload.value}"
     if m.table not in ("holding", "input", "coil", "discrete"):
         return f"{m.table} {m.address}"
     order = ", low word first" if m.word_order == "little" and m.data_type[1:] in ("32", "64") else ""

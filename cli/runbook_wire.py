@@ -13,6 +13,7 @@ from connectors.sunspec.places import spot
 from ems.bacnet import Bacnet, parse_place
 from ems.dlms import Dlms
 from ems.goose import GooseBlock
+from ems.http_json import HttpJson
 from ems.links import DatabaseLink
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Protocol, Site
 
@@ -134,6 +135,8 @@ def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
         at, how = _sunspec_place(p), f"function 16{': reversion, value, mode, enable' if enabled else ''}"
     if c.protocol is Protocol.IEC_61850:
         how = "Operate" if p.address.endswith("[CO]") else "Write"
+    if p.payload is not None and c.http is not None:
+        at = f"`{p.address}` at `{p.payload.value}`"
     if c.dnp3 is not None:
         how = "select, operate" if c.dnp3.operate == "select" else "direct operate"
     if c.bacnet is not None and p.writable:
@@ -219,6 +222,8 @@ def _protection(c: Connection) -> str:
         return _of_broker(c.mqtt)
     if c.protocol is Protocol.IEC_61850:
         return "none: plain MMS has none; keep its network apart"
+    if c.http is not None:
+        return _of_http(c.http)
     if c.dnp3 is not None:
         return "none: plain DNP3 has none; keep its network apart"
     if c.bacnet is not None:
@@ -242,6 +247,13 @@ def _of_meter(dlms: Dlms) -> str:
     if dlms.authentication == "low":
         return "a password, which goes in clear; keep its network apart"
     return "none: keep its network apart"
+
+
+def _of_http(http: HttpJson) -> str:
+    if not http.is_protected:
+        return "NONE, as the site file says"
+    known = {"authority": f"authorities in `{http.ca}`", "pinned": f"its certificate is `{http.certificate}`"}
+    return f"TLS, {known.get(http.protection, 'any authority of the operating system')}"
 
 
 def _of_broker(broker: MqttBroker) -> str:
@@ -276,6 +288,8 @@ def _stamp(c: Connection) -> str:
         return "`t` of the change while its clock is synchronised; told, ends with its timeAllowedToLive"
     if c.can is not None:
         return "its arrival: messages carry no time; ends after three periods of its PGN"
+    if c.http is not None:
+        return "that in the answer where its map names one, else its arrival"
     if c.mqtt is not None:
         return "the message's own stamp where its map names one, else its arrival"
     told = "told by subscription" if c.subscription is not None else "polled"

@@ -15,6 +15,8 @@ from connectors.bacnet.client import BacnetLink
 from connectors.device import Device, Health, OnEvent
 from connectors.dnp3.client import Dnp3Link
 from connectors.expiry import EXPIRY_DAYS, ending
+from connectors.http_json import secure as http
+from connectors.http_json.client import HttpJsonLink
 from connectors.identity import Told
 from connectors.j1939.link import J1939Link
 from connectors.link import Certified, Counting, DeviceLink, Explaining, Tapped, WriteReply
@@ -335,6 +337,7 @@ def _with_whole_paths(connection: Connection, folder: Path) -> Connection:
         connection,
         security=None if connection.security is None else located(connection.security, folder),
         mqtt=None if connection.mqtt is None else mqtt.located(connection.mqtt, folder),
+        http=None if connection.http is None else http.located(connection.http, folder),
         tls=None if connection.tls is None else tls.located(connection.tls, folder),
         dlms=None if connection.dlms is None else connection.dlms.located(folder),
     )
@@ -394,6 +397,17 @@ def _link(
                 connection,
                 rows,
                 broker=connection.mqtt,
+                host=host,
+                port=port,
+                timeout_s=timeout_s,
+                now=clock.now,
+            )
+        case Protocol.HTTP_JSON:
+            assert connection.http is not None, "the site schema gives every HTTP connection its device"
+            return HttpJsonLink(
+                connection,
+                rows,
+                http=connection.http,
                 host=host,
                 port=port,
                 timeout_s=timeout_s,

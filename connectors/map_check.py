@@ -10,6 +10,7 @@ from ems.dlms import place_faults as dlms_faults
 from ems.dnp3 import place_faults as dnp3_faults
 from ems.errors import Problem
 from ems.goose import point_fault
+from ems.http_json import path_fault
 from ems.iec61850_reference import reference_faults
 from ems.j1939 import place_faults
 from ems.site import Connection, PointMap, Protocol
@@ -71,6 +72,11 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
         require(not row.writable, "writable", "false: MQTT carries no setpoints")
         require(row.payload is not None, "payload", "where in a message the value is")
         require(bool(row.address) and not {"+", "#"} & set(row.address), "address", "a topic, no wildcards")
+    elif connection.http is not None:
+        require(not row.writable, "writable", "false: HTTP is read only")
+        told = row.payload is not None and bool(row.payload.value)
+        require(told, "payload", "where in the answer the value is")
+        require(not (fault := path_fault(row.address)), "address", fault)
     elif connection.protocol.family == "sunspec":
         require(row.table == "model", "table", "model")
     elif connection.protocol is Protocol.IEC_61850:

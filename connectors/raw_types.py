@@ -139,11 +139,16 @@ DLMS_TYPES: dict[str, RawType] = {  # by the names of a map; the meter says whic
         RawType(name="integer", kind=Kind.INTEGER, raw_min=-(2**63), raw_max=2**64 - 1),
     )
 }
+HTTP_TYPES = MQTT_TYPES | {
+    t.name: t
+    for t in (_integer("integer", 54, True), RawType(name="text", kind=Kind.INTEGER, raw_min=0, raw_max=1000))
+}
 FAMILIES = {
     "modbus": MODBUS_TYPES,
     "sunspec": SUNSPEC_TYPES,
     "opc_ua": OPC_UA_TYPES,
     "mqtt": MQTT_TYPES,
+    "http_json": HTTP_TYPES,
     "iec61850": IEC_61850_TYPES,
     "goose": IEC_61850_TYPES,
     "j1939": J1939_TYPES,

@@ -20,8 +20,10 @@ from ems.deferrable import DeferrableParams
 from ems.dlms import Dlms, DlmsRow
 from ems.dnp3 import Dnp3
 from ems.goose import Goose
+from ems.http_json import HttpJson
 from ems.inputs import InputParams
 from ems.j1939 import Can
+from ems.json_place import JsonPlace
 from ems.links import DatabaseLink, ExportLink, SparkplugNode
 from ems.northbound import ModbusServer, TlsFiles
 from ems.northbound_ua import OpcUaServer
@@ -261,6 +263,7 @@ class Protocol(StrEnum):
     DLMS = "dlms"  # COSEM objects of a revenue meter, over TCP; read alone
     MQTT = "mqtt"  # told by a broker; never written to
     BACNET = "bacnet"  # over IP
+    HTTP_JSON = "http_json"  # asked with GET; never written to
     DNP3 = "dnp3"  # IEEE 1815 over TCP
     IEC_61850 = "iec61850"  # MMS over TCP
     GOOSE = "goose"  # of IEC 61850, listened to on an Ethernet interface; never sent
@@ -306,17 +309,6 @@ class SerialLine:
     baud: int
     parity: str  # even | odd | none
     stop_bits: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MqttPayload:
-    """Where in a message a value is, and what is told about it; places are JSON pointers (RFC 6901)."""
-
-    value: str | None = None  # None: the payload is the number itself
-    quality: str | None = None
-    good: tuple[bool | int | str, ...] = ()  # what stands at `quality` while the value is good
-    time: str | None = None  # when the sample was taken
-    time_form: str = "iso"  # iso | s | ms, the numbers since 1970 UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,7 +367,8 @@ class PointMap:
 
     value = raw * scale * sign + offset. `address` is with Modbus the zero-based register in digits, OPC UA:
     node id with the namespace as a URI, MQTT: topic, SunSpec: model and point, IEC 61850, GOOSE: reference,
-    constraint, J1939: PGN and byte, DNP3: group and index, BACnet: object and property, DLMS: OBIS code.
+    constraint, J1939: PGN and byte, DNP3: group and index, BACnet: object and property, DLMS: OBIS code,
+    HTTP: the path that is asked for.
     """
 
     point: str  # `<asset>.<name>`
@@ -394,7 +387,7 @@ class PointMap:
     writable: bool
     writes_per_day: int | None = None  # of a register that wears out; None: as many as are needed
     rate_per_s_max: float | None = None  # most it can move in a second, in the point's unit; None: any
-    payload: MqttPayload | None = None  # mqtt
+    payload: JsonPlace | None = None  # mqtt, http_json
     sunspec: SunSpecRow | None = None
     dlms: DlmsRow | None = None
     bit: int | None = None  # this bit of the raw count alone, 0 the least significant
@@ -421,6 +414,7 @@ class IdentityField:
     high: str | None = None  # firmware
     starts: str | None = None  # what it must begin with
     one_of: tuple[str, ...] = ()  # texts of which it must tell one
+    pointer: str | None = None  # http_json: where in the answer it stands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -497,4 +491,5 @@ class Connection:
     dnp3: Dnp3 | None = None
     bacnet: Bacnet | None = None
     dlms: Dlms | None = None
+    http: HttpJson | None = None
     family: str = ""  # device family that its map is of; empty: a map of the site's own

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from connectors.json_document import Malformed, is_good, parsed, raw_value, stamp
 from connectors.link import PointValue
-from connectors.mqtt.payload import Malformed, is_good, parsed, raw_value, stamp
 from connectors.point_map import PointCodec
 from ems.telemetry import Quality
 

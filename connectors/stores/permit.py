@@ -20,12 +20,8 @@ FREE = (
     "outages", "maintenance", "deliveries", "deferrables", "hierarchy", "telemetry", "databases", "exports",
     "historian", "inputs", "modbus_servers", "opcua_servers",
 )  # fmt: skip
-LATER = (
-    "tls",
-    "dnp3",
-    "bacnet",
-    "dlms",
-)  # fields that came later: where nothing is in them, records of before still hold
+# Fields that came later: where nothing is in them, records of before still hold.
+LATER = ("tls", "dnp3", "bacnet", "dlms", "http", "words", "pointer")
 _EACH = {"connections": "connections", "bess": "bess", "gensets": "gensets", "pv": "pv", "feeders": "feeders"}
 
 

@@ -11,8 +11,8 @@ import structlog
 from paho.mqtt.client import MQTTMessage
 
 from connectors.historian.spool import Span
+from connectors.json_document import Malformed, parsed
 from connectors.link import LinkError, Refused
-from connectors.mqtt.payload import Malformed, parsed
 from connectors.mqtt.session import Session, located
 from connectors.telemetry.messages import Messages, Page
 from connectors.telemetry.wire import Allowance, Desk

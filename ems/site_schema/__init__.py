@@ -20,6 +20,7 @@ from ems.site_schema.checks_dlms import check_dlms
 from ems.site_schema.checks_dnp3 import check_dnp3
 from ems.site_schema.checks_family import check_family_file, check_silence, load_families
 from ems.site_schema.checks_goose import check_goose
+from ems.site_schema.checks_http import check_http
 from ems.site_schema.checks_identity import check_identity
 from ems.site_schema.checks_iec61850 import check_iec61850
 from ems.site_schema.checks_inputs import check_inputs
@@ -83,6 +84,7 @@ def load_site(path: Path | str) -> Site:
     check_goose(draft)
     check_j1939(draft)
     check_mqtt(draft)
+    check_http(draft)
     check_links(draft)
     check_inputs(draft)
     check_authority(draft)
@@ -119,7 +121,7 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
         draft.add(("connections",), "no connection", "at least one device")
     check_wire(draft, whole=False)
     wires = (check_opcua, check_iec61850, check_dnp3, check_bacnet, check_dlms, check_goose)
-    for check in (check_identity, *wires, check_j1939, check_mqtt):
+    for check in (check_identity, *wires, check_j1939, check_mqtt, check_http):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))
     draft.points = [p for p in draft.points if p.connection_id in mine]

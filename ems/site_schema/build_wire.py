@@ -7,10 +7,12 @@ from ems.site_schema.checks_bacnet import bacnet_of
 from ems.site_schema.checks_dlms import dlms_of, row_of
 from ems.site_schema.checks_dnp3 import dnp3_of
 from ems.site_schema.checks_goose import goose_of
+from ems.site_schema.checks_http import http_of
 from ems.site_schema.checks_identity import identity_fields
 from ems.site_schema.checks_iec61850 import mms_reports, port_of
 from ems.site_schema.checks_j1939 import can_of
-from ems.site_schema.checks_mqtt import broker, is_stamped, mqtt_payload
+from ems.site_schema.checks_json import TEXT, is_stamped, json_place
+from ems.site_schema.checks_mqtt import broker
 from ems.site_schema.checks_northbound import tls_files
 from ems.site_schema.checks_opcua import ua_security, ua_subscription
 from ems.site_schema.checks_sunspec import sunspec_row
@@ -28,6 +30,7 @@ _TABLES = {
     "dnp3": "object",
     "bacnet": "object",
     "dlms": "object",
+    "http_json": "path",
 }
 
 
@@ -66,7 +69,7 @@ def point_map(placed: PlacedPoint) -> PointMap:
         writable=form.writable,
         writes_per_day=form.writes_per_day,
         rate_per_s_max=None if form.rate_per_s_max is None else in_unit(form.rate_per_s_max, unit),
-        payload=mqtt_payload(placed),
+        payload=json_place(placed),
         sunspec=sunspec_row(placed),
         dlms=row_of(placed),
         bit=form.bit,
@@ -75,7 +78,7 @@ def point_map(placed: PlacedPoint) -> PointMap:
 
 
 def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
-    """Raw counts and what they mean, names of states as the numbers they are.
+    """Raw counts and what they mean, names of states as the numbers they are; of a text which word it is.
 
     Raises
     ------
@@ -83,9 +86,9 @@ def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
     """
     words = state_words(placed.kind) if placed.name == "state" else {}
     out: list[tuple[int, float]] = []
-    for text, value in placed.form.codes.items():
+    for i, (text, value) in enumerate(placed.form.codes.items()):
         try:
-            raw = int(text, 0)
+            raw = i if placed.form.type == TEXT else int(text, 0)
         except ValueError:
             raise BadValue(f"{text!r} is no whole number") from None
         if isinstance(value, str) and value not in words:
@@ -97,8 +100,7 @@ def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
 _BUILT = {
     "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
     "stamps_sampled", "tls", "reports", "goose", "can", "dnp3", "bacnet", "dlms", "family", "settings",
-    "points",
-    "leave_out",
+    "http", "points", "leave_out",
 }  # fmt: skip
 
 
@@ -120,6 +122,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
             dnp3=dnp3_of(form),
             bacnet=bacnet_of(form),
             dlms=dlms_of(form),
+            http=http_of(form),
             mqtt=None if form.protocol is not Protocol.MQTT else broker(draft, connection_id, form.mqtt),
             family="" if form.family is None else form.family,
             stamps_sampled=form.stamps_sampled or is_stamped(draft, connection_id),

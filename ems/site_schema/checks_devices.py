@@ -107,6 +107,8 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
             draft.add((*loc, key), "a value", f"no {key} with {c.protocol}")
     if c.protocol in (Protocol.J1939, Protocol.BACNET) and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")
+    if c.protocol is Protocol.HTTP_JSON and c.stamps_sampled:
+        draft.add((*loc, "stamps_sampled"), "true", "left out with http_json: `time` at a point says it")
     if c.protocol in (Protocol.IEC_61850, Protocol.GOOSE, Protocol.DNP3, Protocol.DLMS) and c.stamps_sampled:
         why = "its times are those of changes"
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}", why)

@@ -8,6 +8,7 @@ from ems.site import IdentityField, Protocol
 from ems.site_schema.checks_bacnet import bacnet_identity
 from ems.site_schema.checks_dlms import dlms_identity
 from ems.site_schema.checks_dnp3 import dnp3_identity
+from ems.site_schema.checks_http import http_identity
 from ems.site_schema.checks_iec61850 import identity_reference
 from ems.site_schema.checks_sunspec import sunspec_identity
 from ems.site_schema.draft import Draft, PlacedPoint
@@ -20,8 +21,8 @@ _REGISTERS = ("u16", "u32", "u64")
 _NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
 NODE_FORMS = "a node: nsu=<namespace URI>;s=<name>, or nsu=<namespace URI>;path=<name>/<name>"
 _USUAL = {"modbus": "holding", "iec61850": "attribute", "dnp3": "object", "bacnet": "object"}
-_USUAL["dlms"] = "object"
-_TEXT_ALONE = ("iec61850", "dnp3", "bacnet", "dlms")
+_USUAL |= {"dlms": "object", "http_json": "path"}
+_TEXT_ALONE = ("iec61850", "dnp3", "bacnet", "dlms", "http_json")
 _NODES = ("Byte", "UInt16", "UInt32", "UInt64", "Int16", "Int32", "Int64")
 LAST_REGISTER = 65535
 
@@ -74,6 +75,7 @@ def built_identity(form: MapForm, protocol: Protocol, serial_number: str | None)
             expected=serial_number if name == "serial" else field.expect,
             starts=field.starts,
             one_of=tuple(field.one_of),
+            pointer=field.value,
             low=field.low,
             high=field.high,
         )
@@ -119,8 +121,12 @@ def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
         bacnet_identity(placed, loc, form)
     elif protocol is Protocol.DLMS:
         dlms_identity(placed, loc, form)
+    elif protocol is Protocol.HTTP_JSON:
+        http_identity(placed, loc, form)
     else:
         _registers(placed, loc, form)
+    if form.value is not None and protocol is not Protocol.HTTP_JSON:
+        doc.add((*loc, "value"), repr(form.value), f"no value with {protocol}")
     if name == "serial" and form.expect is not None:
         why = "several devices share a map"
         doc.add(

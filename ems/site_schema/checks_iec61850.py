@@ -6,6 +6,7 @@ from ems.dnp3 import PORT as DNP3_PORT
 from ems.errors import BadValue
 from ems.iec61850_reference import PORT, PORT_TLS, parse_block, parse_reference, reference_faults
 from ems.site import MmsReports, Protocol
+from ems.site_schema.checks_http import http_port
 from ems.site_schema.checks_opcua import check_proofs
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
@@ -25,6 +26,8 @@ def port_of(form: ConnectionForm) -> int:
         return BACNET_PORT
     if form.port is None and form.protocol is Protocol.DLMS:
         return DLMS_PORT
+    if form.port is None and form.protocol is Protocol.HTTP_JSON:
+        return http_port(form)
     return 0 if form.port is None else form.port
 
 

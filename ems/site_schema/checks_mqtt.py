@@ -1,11 +1,11 @@
 """MQTT: brokers known by their certificate unless it is said that they are not; nothing is written there."""
 
-import re
 from collections.abc import Iterator
 
 from ems.links import SparkplugNode
 from ems.points import Access
-from ems.site import MqttBroker, MqttPayload, Protocol, TelemetryLink
+from ems.site import MqttBroker, Protocol, TelemetryLink
+from ems.site_schema.checks_json import json_row
 from ems.site_schema.checks_opcua import is_loopback
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
@@ -13,7 +13,6 @@ from ems.site_schema.forms_mqtt import BrokerForm, TelemetryForm
 from ems.site_schema.text import Loc
 
 READ_ONLY = "MQTT carries no setpoints: nobody could tell a late or lost one from one that was taken"
-_POINTER = re.compile(r"(/([^~/]|~[01])*)*")  # RFC 6901
 _WAYS = "protection: mutual, password or anonymous"
 _FILES = {"mutual": ("ca", "certificate", "key", "server_name"), "password": ("ca", "server_name")}
 _FILES["anonymous"] = _FILES["password"]
@@ -146,23 +145,10 @@ def mqtt_row(placed: PlacedPoint) -> None:
         doc.add((*loc, "address"), repr(form.address), why)
     if form.table is not None:
         doc.add((*loc, "table"), repr(form.table), "nothing with mqtt")
-    for key in ("value", "quality", "time"):
-        pointer = getattr(form, key)
-        if pointer is not None and _POINTER.fullmatch(pointer) is None:
-            doc.add((*loc, key), repr(pointer), "a JSON pointer (RFC 6901), such as /power/active")
-        if pointer is not None and form.value is None and key != "value":
+    for key in ("quality", "time"):
+        if (pointer := getattr(form, key)) is not None and form.value is None:
             doc.add((*loc, key), repr(pointer), "`value` beside it: the payload is then JSON")
-    if (form.quality is not None) is not bool(form.good):
-        doc.add((*loc, "good"), str(form.good), "`quality` and `good` together, or neither")
-    if form.time_form is not None and form.time is None:
-        doc.add((*loc, "time_form"), repr(form.time_form), "`time` beside it")
-
-
-def no_payload(placed: PlacedPoint) -> None:
-    """Keys that mean nothing where a point is not told by messages."""
-    for key in ("value", "quality", "good", "time", "time_form"):
-        if key in placed.form.model_fields_set:
-            placed.document.add((*placed.loc, key), "a value", f"no {key} with {placed.connection.protocol}")
+    json_row(placed)
 
 
 def _topic_fault(topic: str) -> str:
@@ -185,25 +171,6 @@ def broker(draft: Draft, link_id: str, form: BrokerForm | None) -> MqttBroker:
     """How a broker is reached, its files as they are named."""
     told = form if form is not None else BrokerForm()
     return MqttBroker(client_id=client_id(draft, link_id, form), **told.model_dump(exclude={"client_id"}))
-
-
-def is_stamped(draft: Draft, connection_id: str) -> bool:
-    """Whether messages of an MQTT connection tell when their values were sampled."""
-    return any(p.form.time is not None for p in draft.points if p.connection_id == connection_id)
-
-
-def mqtt_payload(placed: PlacedPoint) -> MqttPayload | None:
-    """Where in a message the value of a point is; None with another protocol."""
-    form = placed.form
-    if placed.connection.protocol is not Protocol.MQTT:
-        return None
-    return MqttPayload(
-        value=form.value,
-        quality=form.quality,
-        good=tuple(form.good),
-        time=form.time,
-        time_form="iso" if form.time_form is None else form.time_form,
-    )
 
 
 def telemetry_links(draft: Draft) -> tuple[TelemetryLink, ...]:

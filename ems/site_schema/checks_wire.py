@@ -17,10 +17,12 @@ from ems.site_schema.checks_devices import check_devices
 from ems.site_schema.checks_dlms import dlms_row
 from ems.site_schema.checks_dnp3 import dnp3_row
 from ems.site_schema.checks_goose import goose_row
+from ems.site_schema.checks_http import http_row
 from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
 from ems.site_schema.checks_iec61850 import iec61850_row
 from ems.site_schema.checks_j1939 import j1939_row
-from ems.site_schema.checks_mqtt import mqtt_row, no_payload
+from ems.site_schema.checks_json import no_payload
+from ems.site_schema.checks_mqtt import mqtt_row
 from ems.site_schema.checks_sunspec import no_sunspec, sunspec_form
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
@@ -53,6 +55,7 @@ _OTHERS["dnp3"] = tuple(t for t in DNP3_TYPES if t not in _INTEGERS["dnp3"])
 _INTEGERS["bacnet"] = {"unsigned": (32, False), "signed": (32, True), "enumerated": (32, False)}
 _OTHERS["bacnet"] = tuple(t for t in BACNET_TYPES if t not in _INTEGERS["bacnet"])
 _INTEGERS["dlms"], _OTHERS["dlms"] = {}, DLMS_TYPES
+_INTEGERS["http_json"], _OTHERS["http_json"] = {"integer": (54, True)}, ("number", "boolean", "text")
 _INTEGERS["goose"], _OTHERS["goose"] = _INTEGERS["iec61850"], _OTHERS["iec61850"]
 DAY_S = 86400.0
 MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
@@ -131,6 +134,8 @@ def check_row(placed: PlacedPoint) -> None:
         no_payload(placed)
     elif placed.connection.protocol is Protocol.MQTT:
         mqtt_row(placed)
+    elif placed.connection.protocol is Protocol.HTTP_JSON:
+        http_row(placed)
     elif placed.connection.protocol is Protocol.IEC_61850:
         no_payload(placed)
         iec61850_row(placed)
@@ -339,6 +344,7 @@ def _place_word(placed: PlacedPoint) -> str:
     words = {"opc_ua": "node", "sunspec": "point", "mqtt": "topic and place"}
     words |= {"iec61850": "attribute", "goose": "member", "j1939": "place"}
     words |= {"dnp3": "object", "bacnet": "object", "dlms": "object"}
+    words["http_json"] = "path and place"
     return words[placed.connection.protocol.family]
 
 

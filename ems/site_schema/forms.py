@@ -17,6 +17,7 @@ from ems.site_schema.forms_dlms import DlmsForm
 from ems.site_schema.forms_dnp3 import Dnp3Form
 from ems.site_schema.forms_goose import GooseForm
 from ems.site_schema.forms_historian import HistorianForm
+from ems.site_schema.forms_http import HttpForm
 from ems.site_schema.forms_inputs import InputForm
 from ems.site_schema.forms_j1939 import CanForm
 from ems.site_schema.forms_links import DatabaseForm, ExportForm
@@ -218,7 +219,8 @@ class ConnectionForm(Form):
     host: str = Field(default="", description="not with modbus_rtu, goose and j1939")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None,
-        description="as host; iec61850: 102, with tls 3782; dnp3: 20000; bacnet: 47808; dlms: 4059",
+        description="as host; iec61850: 102, with tls 3782; dnp3: 20000; bacnet: 47808; dlms: 4059; "
+        "http_json: 443, plain 80",
     )
     serial: SerialForm | None = Field(default=None, description="with modbus_rtu, instead of host and port")
     unit_id: Annotated[int, Field(ge=0, le=255)] = 1
@@ -246,6 +248,9 @@ class ConnectionForm(Form):
     dlms: DlmsForm | None = Field(default=None, description="of dlms; left out: its public client")
     dnp3: Dnp3Form | None = Field(default=None, description="of dnp3: the outstation and how it is read")
     bacnet: BacnetForm | None = Field(default=None, description="of bacnet: the device and our priority")
+    http: HttpForm | None = Field(
+        default=None, description="of http_json; left out: TLS, its certificate signed by pki/http/ca.pem"
+    )
     can: CanForm | None = Field(default=None, description="of j1939, instead of host and port")
     asset: Id | None = Field(default=None, description="asset that the map's short point names belong to")
     map: Text | None = Field(default=None, description="point map file, relative to this file")

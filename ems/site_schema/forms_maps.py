@@ -35,11 +35,13 @@ class PointForm(Form):
     )
     byte_order: Literal["big", "little"] | None = None
     word_order: Literal["big", "little"] | None = None
-    value: str | None = Field(default=None, description="mqtt: JSON pointer of the value in a message")
-    quality: str | None = Field(default=None, description="mqtt: JSON pointer of its quality")
-    good: list[bool | int | str] = Field(default=[], description="mqtt: what `quality` says of a good value")
-    time: str | None = Field(default=None, description="mqtt: JSON pointer of the time of the sample")
-    time_form: Literal["iso", "s", "ms"] | None = Field(default=None, description="mqtt: iso")
+    value: str | None = Field(default=None, description="mqtt, http_json: JSON pointer of it")
+    quality: str | None = Field(default=None, description="beside `value`: JSON pointer of its quality")
+    good: list[bool | int | str] = Field(default=[], description="what `quality` says of a good value")
+    time: str | None = Field(default=None, description="JSON pointer of the time of the sample")
+    time_form: Literal["iso", "s", "ms"] | None = Field(
+        default=None, description="how `time` stands there: iso"
+    )
     percent_of: Text | None = Field(default=None, description="sunspec: point that this is a percentage of")
     states: dict[str, float] = Field(default={}, description="sunspec: value by symbol, the first that holds")
 
@@ -53,6 +55,7 @@ class IdentityForm(Form):
     length: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="registers of a modbus text"
     )
+    value: Text | None = Field(default=None, description="http_json: JSON pointer of it in the answer")
     expect: Text | None = Field(default=None, description="the text it must tell")
     starts: Text | None = Field(default=None, description="what it must begin with")
     one_of: list[Text] = Field(default=[], description="texts of which it must tell one")

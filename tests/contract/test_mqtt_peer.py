@@ -18,7 +18,8 @@ from connectors.link import LinkError, Refused
 from connectors.mqtt import session as mqtt
 from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
-from ems.site import Connection, MqttBroker, MqttPayload, PointMap
+from ems.json_place import JsonPlace
+from ems.site import Connection, MqttBroker, PointMap
 from ems.site import Protocol as Wire
 from ems.telemetry import Quality, Reading
 from tests.contract.mosquitto import Mosquitto, make_pki
@@ -54,7 +55,7 @@ def point(name: str, topic: str, **payload: Any) -> PointMap:
     return PointMap(
         point=name, address=topic, table="topic", data_type="number", byte_order="big", word_order="big",
         scale=1.0, offset=0.0, sign=1, unit="kW", low=-500.0, high=500.0, age_s_max=5.0, writable=False,
-        payload=MqttPayload(**payload),
+        payload=JsonPlace(**payload),
     )  # fmt: skip
 
 

@@ -130,6 +130,12 @@ INSTEAD = (
         "(ems inputs priced --look || true) && ems plan priced --inputs ems-data",
         "SITE stands for a site with inputs",
     ),
+    (
+        r"openssl s_client -connect battery.plant.example:443 .*",
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 9 -subj /CN=battery -keyout pki/http/battery.key "
+        "-out pki/http/battery.pem",
+        "a device that is nowhere",
+    ),
     (r"ems sign key eve --into ~/keys", "ems sign key eve --into keys", "nothing of ours in a home"),
     (
         r"ems sign site /etc/hybrid-ems/site.yaml --key ~/keys/eve.key",

@@ -15,7 +15,8 @@ from connectors.mqtt.book import Book, Message
 from connectors.point_map import PointCodec
 from connectors.raw_types import MQTT_TYPES
 from connectors.readings import reading
-from ems.site import MqttPayload, PointMap, Site
+from ems.json_place import JsonPlace
+from ems.site import PointMap, Site
 from ems.telemetry import Quality, Reading
 from sim.rig import Rig
 
@@ -38,7 +39,7 @@ class Told:
 
     def __init__(self, rig: Rig, wrong: "Wrong", *, stamped: bool, instead: bool) -> None:
         self.rig, self.wrong, self.stamped, self.instead = rig, wrong, stamped, instead
-        payload = MqttPayload(value="/v", time="/t" if stamped else None)
+        payload = JsonPlace(value="/v", time="/t" if stamped else None)
         rows = {m.point: m for c in rig.site.connections for m in c.points}
         codecs = [PointCodec(_row(rows[p], payload), MQTT_TYPES["number"]) for p in TOLD]
         self.book = Book(codecs, BYTES_MAX)
@@ -75,7 +76,7 @@ class Told:
 Wrong = Callable[[Told, str], Iterator[Message]]
 
 
-def _row(row: PointMap, payload: MqttPayload) -> PointMap:
+def _row(row: PointMap, payload: JsonPlace) -> PointMap:
     return replace(row, address=row.point, table="topic", data_type="number", scale=1.0, offset=0.0, sign=1,
                    payload=payload)  # fmt: skip
 

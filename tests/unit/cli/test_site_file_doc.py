@@ -20,6 +20,7 @@ PAGES = (
     "families.md", "mqtt.md", "links.md", "inputs.md", "northbound.md", "goose.md", "j1939.md", "dnp3.md",
     "bacnet.md",
     "dlms.md",
+    "http-json.md",
 )  # fmt: skip
 MORE = "".join((ROOT / "docs" / name).read_text() for name in PAGES)
 COMMANDS = [

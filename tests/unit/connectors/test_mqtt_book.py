@@ -9,7 +9,8 @@ import pytest
 from connectors.mqtt.book import Book, Message
 from connectors.point_map import PointCodec
 from connectors.raw_types import MQTT_TYPES
-from ems.site import MqttPayload, PointMap
+from ems.json_place import JsonPlace
+from ems.site import PointMap
 from ems.telemetry import Quality
 from tests.builders import T0
 
@@ -20,7 +21,7 @@ def codec(point: str = "grid1.p_kw", topic: str = "m", kind: str = "number", **p
     row = PointMap(
         point=point, address=topic, table="topic", data_type=kind, byte_order="big", word_order="big",
         scale=0.001, offset=0.0, sign=-1, unit="kW", low=-500.0, high=500.0, age_s_max=AGE_S, writable=False,
-        payload=MqttPayload(**payload),
+        payload=JsonPlace(**payload),
     )  # fmt: skip
     return PointCodec(row, MQTT_TYPES[kind])
 

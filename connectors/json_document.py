@@ -1,4 +1,4 @@
-"""What a message says of one point. Pure; whatever is not exactly as the map says is no value."""
+"""What a JSON document says of one point. Pure; whatever is not exactly as the map says is no value."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind, Raw
-from ems.site import MqttPayload
+from ems.json_place import JsonPlace
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECONDS = {"s": 1.0, "ms": 0.001}
@@ -15,7 +15,7 @@ NOT_GIVEN = object()  # nothing stands at a place
 
 
 class Malformed(Exception):
-    """A message that is not as the map says."""
+    """A document that is not as the map says."""
 
 
 def parsed(payload: bytes) -> Any:
@@ -46,15 +46,22 @@ def raw_value(document: Any, codec: PointCodec) -> Raw | None:
     found = at_pointer(document, "" if place.value is None else place.value)
     if found is None:
         return None
-    if codec.raw.kind is Kind.BOOLEAN:
+    if place.words is not None:
+        if isinstance(found, str) and found in place.words:
+            return place.words.index(found)
+    elif codec.raw.kind is Kind.BOOLEAN:
         if isinstance(found, bool) or found in (0, 1):
             return bool(found)
+    elif codec.raw.kind is Kind.INTEGER:
+        if _is_whole(found) and codec.raw.raw_min <= found <= codec.raw.raw_max:
+            return int(found)
     elif isinstance(found, int | float) and not isinstance(found, bool):
         try:
             return float(found)
         except OverflowError:
             pass
-    raise Malformed(f"{codec.point.point}: {_shown(found)} is no {codec.raw.name}")
+    wanted = f"no {codec.raw.name}" if place.words is None else "none of its codes"
+    raise Malformed(f"{codec.point.point}: {_shown(found)} is {wanted}")
 
 
 def is_good(document: Any, codec: PointCodec) -> bool:
@@ -86,8 +93,8 @@ def stamp(document: Any, codec: PointCodec) -> datetime | None:
     raise Malformed(f"{codec.point.point}: {_shown(found)} is no time ({place.time_form}, with its zone)")
 
 
-def _payload(codec: PointCodec) -> MqttPayload:
-    assert codec.point.payload is not None, "not a point of MQTT"
+def _payload(codec: PointCodec) -> JsonPlace:
+    assert codec.point.payload is not None, "not a point of a document"
     return codec.point.payload
 
 
@@ -102,5 +109,15 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number")
 
 
+def _is_whole(found: Any) -> bool:
+    if isinstance(found, float):
+        return found.is_integer()
+    return isinstance(found, int) and not isinstance(found, bool)
+
+
 def _shown(found: Any) -> str:
-    return "nothing" if found is NOT_GIVEN else repr(found)[:40]
+    if found is NOT_GIVEN:
+        return "nothing"
+    if isinstance(found, dict | list):  # never its contents: as deep as it was read, it cannot be printed
+        return "an object" if isinstance(found, dict) else "a list"
+    return repr(found)[:40]

@@ -1,0 +1,1 @@
+"""Devices that tell their values as JSON over HTTP, read only."""
