@@ -128,37 +128,7 @@ def check_row(placed: PlacedPoint) -> None:
     if form.type not in known and family != "sunspec":
         found = repr(form.type) if form.type else "nothing"
         doc.add((*loc, "type"), found, f"one of {', '.join(known)}", hint(form.type, known))
-    if family == "sunspec":
-        sunspec_form(placed)
-        no_codes(placed)
-        no_payload(placed)
-    elif placed.connection.protocol is Protocol.MQTT:
-        mqtt_row(placed)
-    elif placed.connection.protocol is Protocol.HTTP_JSON:
-        http_row(placed)
-    elif placed.connection.protocol is Protocol.IEC_61850:
-        no_payload(placed)
-        iec61850_row(placed)
-    elif placed.connection.protocol is Protocol.DNP3:
-        no_payload(placed)
-        dnp3_row(placed)
-    elif placed.connection.protocol is Protocol.BACNET:
-        no_payload(placed)
-        bacnet_row(placed)
-    elif placed.connection.protocol is Protocol.DLMS:
-        no_payload(placed)
-        dlms_row(placed)
-    elif placed.connection.protocol is Protocol.GOOSE:
-        no_payload(placed)
-        goose_row(placed)
-    elif placed.connection.protocol is Protocol.J1939:
-        no_payload(placed)
-        j1939_row(placed)
-    else:
-        no_payload(placed)
-        _address(placed)
-    if family != "sunspec":
-        no_sunspec(placed)
+    _as_its_protocol(placed)
     _access(placed)
     if form.writes_per_day is not None and not form.writable:
         doc.add((*loc, "writes_per_day"), str(form.writes_per_day), "nothing: this point is not writable")
@@ -192,6 +162,31 @@ def check_row(placed: PlacedPoint) -> None:
         )
     elif form.type in known and check_codes(placed, low, high):
         _representable(placed, point_map(placed))
+
+
+def _as_its_protocol(placed: PlacedPoint) -> None:
+    """What one row must be with its protocol, and keys that mean something with others alone."""
+    protocol = placed.connection.protocol
+    if protocol.family == "sunspec":
+        sunspec_form(placed)
+        no_codes(placed)
+    else:
+        no_sunspec(placed)
+        _ROWS.get(protocol, _address)(placed)
+    if protocol not in (Protocol.MQTT, Protocol.HTTP_JSON):
+        no_payload(placed)
+
+
+_ROWS = {
+    Protocol.MQTT: mqtt_row,
+    Protocol.HTTP_JSON: http_row,
+    Protocol.IEC_61850: iec61850_row,
+    Protocol.DNP3: dnp3_row,
+    Protocol.BACNET: bacnet_row,
+    Protocol.DLMS: dlms_row,
+    Protocol.GOOSE: goose_row,
+    Protocol.J1939: j1939_row,
+}
 
 
 def _rate(placed: PlacedPoint, unit: str) -> bool:
