@@ -1,21 +1,19 @@
-"""An answer of HTTP/1.1 from the bytes of its connection. No I/O; whatever is not sound is refused by name.
+"""An answer of HTTP/1.1 from the bytes of its connection, parsed by h11. No I/O.
 
-Source: RFC 9112 (message syntax), RFC 9110 (fields). Where they leave a choice that a wrong length could hide
-behind, it is refused: two lengths, a length and chunks, folded lines, other codings than chunked.
+h11 keeps to RFC 9112. Where that leaves a choice that a wrong length could hide behind, more is refused here:
+a length and chunks, headers that contradict each other, answers longer than they may be.
 """
 
-import re
-from collections.abc import Generator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-HEAD_BYTES_MAX = 16384  # of the status line and all headers, of an answer and of those before it
+import h11
+
+HEAD_BYTES_MAX = 16384  # of the status line and all headers
 HEADERS_MAX = 100
 WIRE_RATIO = 8  # bytes on the wire for one of a body, which may come in very small chunks
 INTERIM_MAX = 3  # answers of status 1xx before the one that counts
-_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-_LENGTH = re.compile(r"[0-9]{1,15}")
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+ONCE = {"content-type", "content-encoding", "transfer-encoding", "content-length"}
 
 
 class MalformedAnswer(Exception):
@@ -38,7 +36,7 @@ class Answer:
 
 
 class Parser:
-    """Takes the bytes of one answer as they come.
+    """Takes the bytes of the answer to one GET as they come.
 
     Parameters
     ----------
@@ -47,13 +45,13 @@ class Parser:
 
     def __init__(self, body_bytes_max: int) -> None:
         self._bytes_max = body_bytes_max
-        self._buffer = bytearray()
-        self._looked = 0  # so far there is no line end
-        self._head_left = HEAD_BYTES_MAX
-        self._closed = False
-        self._taken = 0  # bytes, in all
-        self._run = self._answer()
-        next(self._run)
+        self._wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES_MAX)
+        self._wire.send(h11.Request(method="GET", target="/", headers=[("Host", "device")]))
+        self._wire.send(h11.EndOfMessage())  # so that it knows what is answered; the session sends its own
+        self._head: h11.Response | None = None
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+        self._interim = self._taken = 0
 
     @property
     def is_empty(self) -> bool:
@@ -63,12 +61,12 @@ class Parser:
     @property
     def rest(self) -> int:
         """Bytes behind the answer."""
-        return len(self._buffer)
+        return len(self._wire.trailing_data[0])
 
     def feed(self, data: bytes) -> Answer | None:
         """More bytes have come; the answer where it is whole now. Raises MalformedAnswer."""
         self._taken += len(data)
-        self._buffer += data
+        self._wire.receive_data(data)
         answer = self._advance()
         if answer is None and self._taken > HEAD_BYTES_MAX + WIRE_RATIO * self._bytes_max:
             raise TooLong(f"its answer is longer than {self._bytes_max} bytes, most of it no body")
@@ -76,134 +74,61 @@ class Parser:
 
     def end(self) -> Answer | None:
         """Nothing comes any more. Raises MalformedAnswer: it is cut short."""
-        self._closed = True
-        return self._advance()
+        self._wire.receive_data(b"")
+        try:
+            return self._advance()
+        except MalformedAnswer:
+            raise MalformedAnswer(f"its answer breaks off after {self._taken} bytes") from None
 
     def _advance(self) -> Answer | None:
-        try:
-            next(self._run)
-        except StopIteration as done:
-            answer: Answer = done.value
-            return answer
-        return None
-
-    def _answer(self) -> Generator[None, None, Answer]:
-        for _ in range(INTERIM_MAX + 1):
-            line = yield from self._line()
-            said = _STATUS.fullmatch(line)
-            if said is None:
-                raise MalformedAnswer(f"no HTTP/1.1: it begins with {_shown(line)}")
-            status = int(said[2])
-            headers = yield from self._headers()
-            if status >= 200:
-                break
-            if status == 101:
-                raise MalformedAnswer("it changes to another protocol, which nobody asked for")
-        else:
-            raise MalformedAnswer(f"more than {INTERIM_MAX} answers of status 1xx")
-        asked = {word.strip().lower() for word in headers.get("connection", "").split(",")}
-        keeps = "keep-alive" in asked if said[1] == b"0" else "close" not in asked
-        coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-        if coding is not None:
-            body = yield from self._chunks(coding, length)
-        elif status in (204, 304):
-            body = b""
-        elif length is not None:
-            body = yield from self._known_length(length)
-        else:
-            keeps, body = False, (yield from self._until_closed())
-        return Answer(status, (said[3] or b"").decode("latin-1"), headers, body, keeps)
-
-    def _headers(self) -> Generator[None, None, dict[str, str]]:
-        out: dict[str, str] = {}
-        for _ in range(HEADERS_MAX + 1):
-            line = yield from self._line()
-            if not line:
-                return out
-            found = _HEADER.fullmatch(line)
-            if found is None:
-                raise MalformedAnswer(f"a header that is none: {_shown(line)}")
-            name, value = found[1].decode("ascii").lower(), found[2].decode("latin-1").strip()
-            before = out.setdefault(name, value)
-            if before != value:
-                if name in ("content-length", "content-type", "transfer-encoding", "content-encoding"):
-                    raise MalformedAnswer(f"two headers {name} that contradict each other")
-                out[name] = f"{before}, {value}"
-        raise MalformedAnswer(f"more than {HEADERS_MAX} headers")
-
-    def _known_length(self, length: str) -> Generator[None, None, bytes]:
-        if _LENGTH.fullmatch(length) is None:
-            raise MalformedAnswer(f"a length that is none: {_shown(length.encode('latin-1'))}")
-        self._refuse_over(int(length))
-        return (yield from self._bytes(int(length)))
-
-    def _chunks(self, coding: str, length: str | None) -> Generator[None, None, bytes]:
-        if length is not None:
-            raise MalformedAnswer("both a length and a transfer coding")
-        if coding.lower() != "chunked":
-            told = _shown(coding.encode("latin-1"))
-            raise MalformedAnswer(f"a transfer coding that was not asked for: {told}")
-        body = bytearray()
         while True:
-            self._head_left = max(self._head_left, 1024)
-            line = yield from self._line()
-            found = _CHUNK.fullmatch(line)
-            if found is None:
-                raise MalformedAnswer(f"a chunk that is none: {_shown(line)}")
-            size = int(found[1], 16)
-            if size == 0:
-                break
-            self._refuse_over(len(body) + size)
-            body += yield from self._bytes(size)
-            end = yield from self._bytes(1)
-            if end == b"\r":
-                end = yield from self._bytes(1)
-            if end != b"\n":
-                raise MalformedAnswer(f"a chunk that is longer than its {size} bytes")
-        yield from self._headers()
-        return bytes(body)
+            try:
+                event = self._wire.next_event()
+            except h11.RemoteProtocolError as error:
+                raise MalformedAnswer(f"no sound HTTP: {error}") from None
+            match event:
+                case h11.InformationalResponse():
+                    self._interim += 1
+                    if self._interim > INTERIM_MAX:
+                        raise MalformedAnswer(f"more than {INTERIM_MAX} answers of status 1xx")
+                case h11.Response():
+                    self._head, self._headers = event, _headers(event.headers)
+                    self._refuse_over(int(self._headers.get("content-length", 0)))
+                case h11.Data():
+                    self._body += event.data
+                    self._refuse_over(len(self._body))
+                case h11.EndOfMessage():
+                    return self._whole()
+                case h11.NEED_DATA:
+                    return None
+                case _:
+                    raise MalformedAnswer("it says nothing more")
 
-    def _until_closed(self) -> Generator[None, None, bytes]:
-        while not self._closed:
-            self._refuse_over(len(self._buffer))
-            yield
-        body = bytes(self._buffer)
-        self._buffer.clear()
-        return body
+    def _whole(self) -> Answer:
+        assert self._head is not None, "an answer ends after it has begun"
+        keeps = self._wire.their_state is h11.DONE
+        reason = bytes(self._head.reason).decode("latin-1")
+        return Answer(self._head.status_code, reason, self._headers, bytes(self._body), keeps)
 
     def _refuse_over(self, size: int) -> None:
         if size > self._bytes_max:
             raise TooLong(f"its answer is longer than {self._bytes_max} bytes")
 
-    def _bytes(self, count: int) -> Generator[None, None, bytes]:
-        while len(self._buffer) < count:
-            self._refuse_closed()
-            yield
-        taken = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        self._looked = 0
-        return taken
 
-    def _line(self) -> Generator[None, None, bytes]:
-        """One line without its end, which is CR LF, or LF alone (RFC 9112, 2.2)."""
-        while (end := self._buffer.find(b"\n", self._looked)) < 0:
-            self._looked = len(self._buffer)
-            if self._looked > self._head_left:
-                raise MalformedAnswer(f"headers of more than {HEAD_BYTES_MAX} bytes")
-            self._refuse_closed()
-            yield
-        line = bytes(self._buffer[:end]).removesuffix(b"\r")
-        del self._buffer[: end + 1]
-        self._looked = 0
-        self._head_left -= end + 1
-        if self._head_left < 0:
-            raise MalformedAnswer(f"headers of more than {HEAD_BYTES_MAX} bytes")
-        return line
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise MalformedAnswer(f"its answer breaks off after {self._taken} bytes")
-
-
-def _shown(raw: bytes) -> str:
-    return repr(raw[:40].decode("latin-1"))
+def _headers(told: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Raises MalformedAnswer: too many, or two that contradict each other."""
+    rows = [(name.decode("ascii"), value.decode("latin-1")) for name, value in told]
+    if len(rows) > HEADERS_MAX:
+        raise MalformedAnswer(f"more than {HEADERS_MAX} headers")
+    if sum(len(name) + len(value) + 4 for name, value in rows) > HEAD_BYTES_MAX:
+        raise MalformedAnswer(f"headers of more than {HEAD_BYTES_MAX} bytes")
+    out: dict[str, str] = {}
+    for name, value in rows:
+        before = out.setdefault(name, value)
+        if before != value:
+            if name in ONCE:
+                raise MalformedAnswer(f"two headers {name} that contradict each other")
+            out[name] = f"{before}, {value}"
+    if "transfer-encoding" in out and "content-length" in out:
+        raise MalformedAnswer("both a length and a transfer coding")
+    return out
