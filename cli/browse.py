@@ -1,4 +1,4 @@
-"""`ems browse`: what an IEC 61850, DNP3 or BACnet device holds, as a point map names it."""
+"""`ems browse`: what an IEC 61850, DNP3 or BACnet device or a meter holds, as a point map names it."""
 
 import argparse
 import asyncio
@@ -11,13 +11,15 @@ controls with their model, and report control blocks, each as a point map, an id
 names it; an enumeration is shown as the integer that it is in MMS: ENUMERATED fits it. DNP3 (--dnp3): all of
 class 0 with its values now, outputs, and what the outstation says it is. BACnet (--bacnet): every object with
 its type, value, unit, state, name and description, at which priorities it is commanded now, and what the
-device says it is. Nothing is written, and no event is taken. An outstation that takes one master only drops
+device says it is. DLMS (--dlms): every object that a meter shows this client, with value, unit, name and
+class. Nothing is written, and no event is taken. An outstation that takes one master only drops
 the running EMS for it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("host", help="HOST or HOST:PORT (port 102, with --dnp3 20000, with --bacnet 47808)")
+    ports = "port 102, with --dnp3 20000, with --bacnet 47808, with --dlms 4059"
+    parser.add_argument("host", help=f"HOST or HOST:PORT ({ports})")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="lines that hold this text, as MMXU1, g30/ or analog-"
     )
@@ -29,6 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bacnet", type=int, metavar="DEVICE", help="BACnet/IP, and the instance of the device"
     )
+    parser.add_argument(
+        "--dlms", type=int, metavar="CLIENT", help="DLMS, and our address; 16 is the public client"
+    )
+    parser.add_argument("--server", type=int, default=1, help="DLMS: logical device of the meter (1)")
+    parser.add_argument("--password-file", metavar="FILE", help="DLMS: password of this client, mode 0600")
     parser.add_argument("--network", type=int, help="BACnet: network of a device behind the router HOST")
     parser.add_argument("--mac", default="", metavar="HEX", help="BACnet: its address on that network")
 
@@ -38,11 +45,12 @@ def run(args: argparse.Namespace) -> int:
     from connectors.iec61850.package import package_fault
     from connectors.link import LinkError
     from ems.bacnet import PORT as BACNET_PORT
+    from ems.dlms import PORT as DLMS_PORT
     from ems.dnp3 import ADDRESS_MAX
     from ems.dnp3 import PORT as DNP3_PORT
     from ems.iec61850_reference import PORT
 
-    if args.dnp3 is None and args.bacnet is None and (fault := package_fault()):
+    if args.dnp3 is None and args.bacnet is None and args.dlms is None and (fault := package_fault()):
         raise EmsError(f"IEC 61850 {fault}")
     if not 0.0 < args.timeout <= 3600.0:
         raise EmsError(f"--timeout: found {args.timeout:g}; allowed: more than 0, up to 3600 s")
@@ -51,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
             raise EmsError(f"{option}: found {found}; allowed: 0 to {ADDRESS_MAX}")
     if args.dnp3 is not None and args.bacnet is not None:
         raise EmsError("--bacnet: found with --dnp3; allowed: one of them")
+    if args.dlms is not None and (args.dnp3 is not None or args.bacnet is not None):
+        raise EmsError("--dlms: found with another protocol; allowed: one of them")
     host, _, port = args.host.partition(":")
     if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
         raise EmsError(f"{args.host}: found no HOST or HOST:PORT; allowed: such as 192.0.2.31:102")
@@ -59,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
             return asyncio.run(_outstation(host, int(port) if port else DNP3_PORT, args))
         if args.bacnet is not None:
             return asyncio.run(_objects(host, int(port) if port else BACNET_PORT, args))
+        if args.dlms is not None:
+            return asyncio.run(_meter(host, int(port) if port else DLMS_PORT, args))
         return asyncio.run(_print(host, int(port) if port else PORT, args))
     except LinkError as error:
         raise EmsError(f"{args.host}: {error}") from None
@@ -73,6 +85,28 @@ async def _print(host: str, port: int, args: argparse.Namespace) -> int:
             found += 1
             print(f"{held.reference:<60} {held.type_name:<10} {held.about}".rstrip(), flush=True)
     return 0 if found else 1
+
+
+async def _meter(host: str, port: int, args: argparse.Namespace) -> int:
+    from connectors.dlms.package import package_fault
+    from ems.dlms import ADDRESS_MAX, Dlms
+
+    if fault := package_fault():
+        raise EmsError(f"DLMS {fault}")
+    for option, found in (("--dlms", args.dlms), ("--server", args.server)):
+        if not 1 <= found <= ADDRESS_MAX:
+            raise EmsError(f"{option}: found {found}; allowed: 1 to {ADDRESS_MAX}")
+    from connectors.dlms.browse import browse
+
+    file = args.password_file
+    way = "none" if file is None else "low"
+    settings = Dlms(client=args.dlms, server=args.server, authentication=way, password_file=file)
+    lines = await browse(host, port, args.timeout, settings)
+    shown = [f"{line.place:<28} {line.type_name:<7} {line.about}".rstrip() for line in lines]
+    shown = [text for text in shown if args.only in text]
+    for text in shown:
+        print(text)
+    return 0 if shown else 1
 
 
 async def _objects(host: str, port: int, args: argparse.Namespace) -> int:

@@ -69,6 +69,7 @@ class Association:
         self._agreed = Agreed(0, 0)
         self._invoke = 0
         self._stands = False
+        self._merged = True  # it has refused no list
 
     @property
     def usable(self) -> bool:
@@ -160,6 +161,14 @@ class Association:
         for start in range(0, len(asked), size):
             results += await self._get(list(asked[start : start + size]))
         return results
+
+    async def get_all(self, asked: Sequence[Asked]) -> list[Result]:
+        """The same, one by one where it answers no lists. Raises LinkError."""
+        try:
+            return await self.get(asked, merged=self._merged)
+        except ListRefused:
+            self._merged = False
+            return await self.get(asked, merged=False)
 
     def _list_size(self) -> int:
         """How many attributes fit into a request that the meter takes."""

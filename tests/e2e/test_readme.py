@@ -47,6 +47,9 @@ NOT_RUN = {
     # It needs a device: tests/contract/test_bacnet_peer.py runs such a line.
     "ems browse 192.0.2.51 --bacnet 1201": "needs a device",
     "ems read SITE store_controller": "the same",
+    # They need a meter: tests/contract/test_dlms_browse.py and _adversary.py run such lines.
+    "ems browse 192.0.2.61 --dlms 16": "needs a meter",
+    "ems read SITE revenue_meter": "the same",
     # They need a publisher on the cable: tests/contract/test_iec61850_goose_peer.py runs such lines.
     "ems listen goose eth1": "needs a relay",
     "ems read SITE poi_relay": "the same",
