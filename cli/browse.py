@@ -1,4 +1,4 @@
-"""`ems browse`: what an IEC 61850, DNP3 or BACnet device or a meter holds, as a point map names it."""
+"""`ems browse`: what a device of IEC 61850, DNP3, BACnet, DLMS or HTTP holds, as a point map names it."""
 
 import argparse
 import asyncio
@@ -12,13 +12,16 @@ names it; an enumeration is shown as the integer that it is in MMS: ENUMERATED f
 class 0 with its values now, outputs, and what the outstation says it is. BACnet (--bacnet): every object with
 its type, value, unit, state, name and description, at which priorities it is commanded now, and what the
 device says it is. DLMS (--dlms): every object that a meter shows this client, with value, unit, name and
-class. Nothing is written, and no event is taken. An outstation that takes one master only drops
-the running EMS for it."""
+class. HTTP (--http): every value of the JSON that a path answers, with its pointer; without --ca, --pinned or
+--plain authorities of the operating system are believed. Nothing is written, and no event is taken. An
+outstation that takes one master only drops the running EMS for it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    ports = "port 102, with --dnp3 20000, with --bacnet 47808, with --dlms 4059"
+    from cli.browse_http import configure as configure_http
+
+    ports = "port 102, with --dnp3 20000, with --bacnet 47808, with --dlms 4059, with --http 443"
     parser.add_argument("host", help=f"HOST or HOST:PORT ({ports})")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="lines that hold this text, as MMXU1, g30/ or analog-"
@@ -35,13 +38,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--dlms", type=int, metavar="CLIENT", help="DLMS, and our address; 16 is the public client"
     )
     parser.add_argument("--server", type=int, default=1, help="DLMS: logical device of the meter (1)")
-    parser.add_argument("--password-file", metavar="FILE", help="DLMS: password of this client, mode 0600")
+    parser.add_argument("--password-file", metavar="FILE", help="DLMS, HTTP: our password there, mode 0600")
     parser.add_argument("--network", type=int, help="BACnet: network of a device behind the router HOST")
     parser.add_argument("--mac", default="", metavar="HEX", help="BACnet: its address on that network")
+    configure_http(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print."""
+    from cli.browse_http import lines as over_http
     from connectors.iec61850.package import package_fault
     from connectors.link import LinkError
     from ems.bacnet import PORT as BACNET_PORT
@@ -50,23 +55,24 @@ def run(args: argparse.Namespace) -> int:
     from ems.dnp3 import PORT as DNP3_PORT
     from ems.iec61850_reference import PORT
 
-    if args.dnp3 is None and args.bacnet is None and args.dlms is None and (fault := package_fault()):
+    others = [o for o in ("dnp3", "bacnet", "dlms", "http") if getattr(args, o, None) is not None]
+    if not others and (fault := package_fault()):
         raise EmsError(f"IEC 61850 {fault}")
     if not 0.0 < args.timeout <= 3600.0:
         raise EmsError(f"--timeout: found {args.timeout:g}; allowed: more than 0, up to 3600 s")
     for option, found in (("--dnp3", args.dnp3), ("--master", args.master)):
         if found is not None and not 0 <= found <= ADDRESS_MAX:
             raise EmsError(f"{option}: found {found}; allowed: 0 to {ADDRESS_MAX}")
-    if args.dnp3 is not None and args.bacnet is not None:
-        raise EmsError("--bacnet: found with --dnp3; allowed: one of them")
-    if args.dlms is not None and (args.dnp3 is not None or args.bacnet is not None):
-        raise EmsError("--dlms: found with another protocol; allowed: one of them")
+    if len(others) > 1:
+        raise EmsError(f"--{others[1]}: found with --{others[0]}; allowed: one of them")
     host, _, port = args.host.partition(":")
     if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
         raise EmsError(f"{args.host}: found no HOST or HOST:PORT; allowed: such as 192.0.2.31:102")
     try:
         if args.dnp3 is not None:
             return asyncio.run(_outstation(host, int(port) if port else DNP3_PORT, args))
+        if "http" in others:
+            return _shown(over_http(host, port, args), args)
         if args.bacnet is not None:
             return asyncio.run(_objects(host, int(port) if port else BACNET_PORT, args))
         if args.dlms is not None:

@@ -1,6 +1,6 @@
 """HTTP link: the paths of a map are asked for one after the other, their documents read. Nothing is written.
 
-Asked over asyncio with a parser of our own: why is in docs/decisions/0015-http-answers.md.
+Asked over asyncio, answers parsed by h11: why is in docs/decisions/0015-http-answers.md.
 """
 
 import asyncio
@@ -161,6 +161,13 @@ class HttpJsonLink:
             told[field.name] = text_at(documents[field.address], field.pointer or "")
         self._told, self._told_s, self._is_new = told, wall_s(), False
         return told
+
+    async def document(self, path: str) -> Any:
+        """What one path answers. Raises LinkError, whatever is wrong with it."""
+        try:
+            return await self._document(path)
+        except _NoValue as error:
+            raise LinkError(f"GET {path}: {error}") from None
 
     async def read(self) -> dict[str, PointValue]:
         self.refused = {}

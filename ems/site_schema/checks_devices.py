@@ -53,6 +53,8 @@ def _of_place(draft: Draft, connection_id: str, c: ConnectionForm) -> str:
     """What tells devices at one host and port apart: unit, endpoint, or our name at a broker."""
     if c.protocol is Protocol.MQTT:
         return client_id(draft, connection_id, c.mqtt)
+    if c.protocol is Protocol.HTTP_JSON:
+        return connection_id  # nobody writes there: several assets may be read from one device
     if c.protocol is Protocol.DNP3:
         return "" if c.dnp3 is None else str(c.dnp3.outstation)
     if c.protocol is Protocol.BACNET:

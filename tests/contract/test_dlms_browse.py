@@ -173,7 +173,7 @@ async def test_ems_browse_says_why_there_is_no_list(meter, capsys):
     [
         ({"dlms": 0}, "--dlms: found 0; allowed: 1 to 65535"),
         ({"server": 65536}, "--server: found 65536"),
-        ({"dnp3": 1}, "--dlms: found with another protocol"),
+        ({"dnp3": 1}, "--dlms: found with --dnp3"),
         ({"timeout": 0.0}, "--timeout"),
     ],
 )

@@ -30,7 +30,7 @@ from tests.contract.plants import command, site_of
 from tests.contract.register_device import RegisterDevice
 
 ROOT = Path(__file__).parents[2]
-# Of Modbus; those of others are in test_j1939.py, test_dnp3_adversary.py and test_bacnet_peer.py.
+# Of Modbus; others are in test_j1939.py, test_dnp3_adversary.py, test_bacnet_peer.py, test_http_peer.py.
 FILES = sorted(f for f in shipped_folder().glob("*.yaml") if "protocol: modbus" in f.read_text())
 NAMES = [f.stem for f in FILES]
 ASSETS = {

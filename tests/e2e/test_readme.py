@@ -50,6 +50,10 @@ NOT_RUN = {
     # They need a meter: tests/contract/test_dlms_browse.py and _adversary.py run such lines.
     "ems browse 192.0.2.61 --dlms 16": "needs a meter",
     "ems read SITE revenue_meter": "the same",
+    # They need a device with a REST API: tests/contract/test_http_peer.py runs such lines.
+    "ems browse battery.plant.example --http /api/power --pinned pki/http/battery.pem": "needs a device",
+    "ems browse 192.0.2.51 --http /api/status --plain --only soc": "the same",
+    "ems read SITE battery_api": "the same",
     # They need a publisher on the cable: tests/contract/test_iec61850_goose_peer.py runs such lines.
     "ems listen goose eth1": "needs a relay",
     "ems read SITE poi_relay": "the same",
