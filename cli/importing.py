@@ -14,13 +14,14 @@ from cli._sites import find_site
 from connectors.imports.rows import CsvRows, PostgresRows, Rows, SqliteRows
 from connectors.imports.store import ImportStore, Outcome
 from ems.clock import SystemClock
-from ems.errors import ConfigError, Problem
-from ems.imports import ImportMapping
+from ems.errors import ConfigError, EmsError, Problem
+from ems.imports import ImportMapping, MeterProfile
 from ems.site import Connection, Site
 from ems.site_schema import load_site
 from ems.site_schema.import_mapping import load_import_mapping
 
-HELP = """Read history from CSV files, by an SQL query, or from an OPC UA server, as a mapping file says,
+HELP = """Read history from CSV files, by an SQL query, from an OPC UA server, or from
+the load profile of a meter, as a mapping file says,
 and keep it beside the records of a plant, marked by its source. All rows of a file are checked before one is
 stored. Run again, nothing comes twice."""
 TAGS_TOLD = 10
@@ -72,9 +73,14 @@ def _sources(args: argparse.Namespace, mapping: ImportMapping, site: Site) -> It
     if mapping.server is not None:
         yield _history(args, mapping, mapping.server, site)
         return
+    if mapping.meter is not None:
+        yield _profile(args, mapping, mapping.meter, site)
+        return
     for key, given in (("--from", args.start), ("--to", args.to)):
         if given is not None:
-            raise _unclear(str(args.mapping), f"no server, and {key} {given}", "`server`, or no days")
+            raise _unclear(
+                str(args.mapping), f"no server, and {key} {given}", "`server` or `meter`, or no days"
+            )
     asked = [bool(args.files), args.sqlite is not None, args.postgresql is not None]
     by_query = args.sqlite is not None or args.postgresql is not None
     if sum(asked) != 1:
@@ -97,8 +103,29 @@ def _history(args: argparse.Namespace, mapping: ImportMapping, server: Connectio
     from connectors.imports.ua_rows import UaHistoryRows
     from connectors.opcua.security import located
 
+    start, end = _days(args, site)
+    if server.security is not None:
+        server = replace(server, security=located(server.security, args.mapping.parent))
+    return UaHistoryRows(server, mapping, start, end, folder=args.dir, now=SystemClock().now)
+
+
+def _profile(args: argparse.Namespace, mapping: ImportMapping, meter: MeterProfile, site: Site) -> Rows:
+    """What a meter has captured of whole local days, or until now."""
+    from connectors.dlms.package import package_fault
+
+    if fault := package_fault():
+        raise EmsError(f"DLMS {fault}")
+    from connectors.imports.meter_rows import MeterRows
+
+    start, end = _days(args, site)
+    meter = replace(meter, dlms=meter.dlms.located(args.mapping.parent))
+    return MeterRows(meter, mapping, start, end, now=SystemClock().now)
+
+
+def _days(args: argparse.Namespace, site: Site) -> tuple[datetime, datetime]:
+    """[start, end) of what is asked of a server or a meter. Raises ConfigError."""
     if args.files or args.sqlite is not None or args.postgresql is not None:
-        raise _unclear("what to read", "files or a database", f"nothing: {args.mapping} names a server")
+        raise _unclear("what to read", "files or a database", f"nothing: {args.mapping} names whom to ask")
     if args.start is None:
         raise _unclear(
             str(args.mapping), "no --from", "the first local day of the history, such as 2026-01-01"
@@ -108,9 +135,7 @@ def _history(args: argparse.Namespace, mapping: ImportMapping, server: Connectio
     end = now if args.to is None else datetime.combine(args.to, time(0), tzinfo=zone).astimezone(UTC)
     if not start < min(end, now):
         raise _unclear(str(args.mapping), f"--from {args.start}", "a day before --to, and not after today")
-    if server.security is not None:
-        server = replace(server, security=located(server.security, args.mapping.parent))
-    return UaHistoryRows(server, mapping, start, min(end, now), folder=args.dir, now=SystemClock().now)
+    return start, min(end, now)
 
 
 def _unclear(file: str, found: str, allowed: str) -> ConfigError:

@@ -136,6 +136,33 @@ def parse_place(text: str, *, class_id: int = REGISTER) -> Place:
     return place
 
 
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One column of a load profile, and whether it is taken or taken away."""
+
+    place: Place
+    sign: int
+
+
+def parse_terms(text: str) -> tuple[Term, ...]:
+    """Columns of a load profile: a code, or one less another (`1-0:1.29.0*255 - 1-0:2.29.0*255`).
+
+    Raises
+    ------
+    BadValue : it is not written as one is; says what is wrong.
+    """
+    parts = text.split(" - ")
+    if len(parts) > 2:
+        raise BadValue("more than one code less another")
+    places = [parse_place(part) for part in parts]
+    for place in places:
+        if not place.has_scaler or place.bad:
+            raise BadValue(f"{place}; allowed: registers (classes 3, 4, 5), without bad bits")
+    if len(set(places)) < len(places):
+        raise BadValue("a code less itself")
+    return tuple(Term(place, 1 - 2 * i) for i, place in enumerate(places))
+
+
 def unit_name(code: int) -> str:
     """A unit as the meter tells it."""
     return UNITS[code][0] if code in UNITS else f"unit {code}"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
+from ems.dlms import Dlms
 from ems.site import Connection
 
 UA_COLUMNS = ("time", "tag", "value", "quality")  # of what an OPC UA server tells
@@ -16,6 +17,22 @@ class ImportedPoint:
     point: str  # `<asset>.<name>`
     scale: float = 1.0  # unit: point's own per found; ratio
     offset: float = 0.0  # unit: the point's own; ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterProfile:
+    """The load profile of a meter that speaks DLMS, and what of it is believed."""
+
+    host: str
+    port: int
+    timeout_s: float
+    dlms: Dlms  # its files relative to the mapping file
+    profile: bytes  # (6,) OBIS code
+    by: str  # range | entry
+    status: bytes | None  # code of the column of the status; None: there is none
+    bad: int  # bits of it that make a row bad
+    skew_s_max: float  # of its clock against ours
+    units: Mapping[str, str]  # of the points, by tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +57,7 @@ class ImportMapping:
     decimal: str = "."
     query: str | None = None  # SQL that gives the rows
     server: Connection | None = field(default=None, repr=False)  # OPC UA: whose history it is
+    meter: MeterProfile | None = field(default=None, repr=False)  # DLMS: whose load profile it is
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -1,15 +1,17 @@
 """DLMS connections: how a meter is known, places of points, and that nothing is written."""
 
+from collections.abc import Sequence
+from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ems.dlms import DATA, Dlms, DlmsRow, parse_obis, parse_place, place_faults
 from ems.errors import BadValue
-from ems.site import Protocol
+from ems.site import Protocol as Wire
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.forms_dlms import DlmsForm
 from ems.site_schema.forms_maps import IdentityForm
-from ems.site_schema.text import Loc
+from ems.site_schema.text import Key, Loc
 
 FORM = "an OBIS code, such as 1-0:1.7.0*255 or 0-0:96.1.0*255 [class 1]"
 READ_ONLY = "a meter is only read"
@@ -25,7 +27,7 @@ def check_dlms(draft: Draft) -> None:
     counters: dict[str, str] = {}
     for connection_id, form in draft.connections.items():
         loc: Loc = ("connections", connection_id)
-        if form.protocol is not Protocol.DLMS:
+        if form.protocol is not Wire.DLMS:
             if form.dlms is not None:
                 draft.add((*loc, "dlms"), "a value", f"no dlms with {form.protocol}")
             continue
@@ -33,8 +35,7 @@ def check_dlms(draft: Draft) -> None:
             draft.add((*loc, "watchdog_point"), repr(form.watchdog_point), "left out with dlms", READ_ONLY)
         told = DlmsForm() if form.dlms is None else form.dlms
         loc = (*loc, "dlms")
-        _secrets(draft, loc, told)
-        _times(draft, loc, told)
+        check_settings(draft, loc, told)
         if told.counter_file is not None:
             first = counters.setdefault(told.counter_file, connection_id)
             if first != connection_id:
@@ -42,7 +43,21 @@ def check_dlms(draft: Draft) -> None:
                 draft.add((*loc, "counter_file"), repr(told.counter_file), wanted)
 
 
-def _secrets(draft: Draft, loc: Loc, form: DlmsForm) -> None:
+class Adding(Protocol):
+    """Where problems are noted: a draft, or the document of a mapping."""
+
+    def add(self, loc: Sequence[Key], found: str, allowed: str, message: str = "") -> None:
+        """Note a problem."""
+        ...
+
+
+def check_settings(draft: Adding, loc: Loc, form: DlmsForm) -> None:
+    """What one key of the settings asks of another."""
+    _secrets(draft, loc, form)
+    _times(draft, loc, form)
+
+
+def _secrets(draft: Adding, loc: Loc, form: DlmsForm) -> None:
     way = form.authentication
     for key in (*_PASSWORDS, *_SECRETS["gmac"]):
         belongs = key in _PASSWORDS if way == "low" else key in _SECRETS.get(way, ())
@@ -54,7 +69,7 @@ def _secrets(draft: Draft, loc: Loc, form: DlmsForm) -> None:
         draft.add((*loc, "authentication"), "'low'", "one of password_env and password_file beside it")
 
 
-def _times(draft: Draft, loc: Loc, form: DlmsForm) -> None:
+def _times(draft: Adding, loc: Loc, form: DlmsForm) -> None:
     if form.clock:
         try:
             parse_obis(form.clock)
@@ -101,15 +116,20 @@ def dlms_identity(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
 
 def dlms_of(form: ConnectionForm) -> Dlms | None:
     """Who a meter is and who we are to it; None with another protocol."""
-    if form.protocol is not Protocol.DLMS:
+    if form.protocol is not Wire.DLMS:
         return None
-    told = (DlmsForm() if form.dlms is None else form.dlms).model_dump()
+    return settings_of(DlmsForm() if form.dlms is None else form.dlms)
+
+
+def settings_of(form: DlmsForm) -> Dlms:
+    """The same of a form."""
+    told = form.model_dump()
     title = told.pop("system_title")
     return Dlms(**told, system_title="" if title is None else title.upper())
 
 
 def row_of(placed: PlacedPoint) -> DlmsRow | None:
     """What a row says beside its place; None with another protocol."""
-    if placed.connection.protocol is not Protocol.DLMS:
+    if placed.connection.protocol is not Wire.DLMS:
         return None
     return DlmsRow(unit=placed.form.unit)

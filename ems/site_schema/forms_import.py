@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ems.dlms import PORT as DLMS_PORT
 from ems.site_schema.forms import UaSecurityForm
 from ems.site_schema.forms_base import Form, Id, PointId, Text
+from ems.site_schema.forms_dlms import DlmsForm
 from ems.site_schema.quantity import SecondsPositive
 
 
@@ -46,11 +48,27 @@ class ImportServerForm(Form):
     security: UaSecurityForm | None = Field(default=None, description="as of a connection of the site file")
 
 
+class ImportMeterForm(Form):
+    """A meter that speaks DLMS, and its load profile."""
+
+    host: Text
+    port: Annotated[int, Field(ge=1, le=65535)] = DLMS_PORT
+    timeout_s: SecondsPositive = Field(default=30.0, description="of each part of the profile")
+    dlms: DlmsForm = Field(default=DlmsForm(), description="as of a connection of the site file")
+    profile: Text = Field(default="1-0:99.1.0*255", description="OBIS code of the load profile")
+    by: Literal["range", "entry"] = Field(default="range", description="how parts of it are asked for")
+    status: str = Field(default="0-0:96.10.1*255", description="column of its status; empty: none is read")
+    bad: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        default=0x07, description="bits of the status that make a row bad"
+    )
+    skew_s_max: SecondsPositive = Field(default=60.0, description="of its clock against ours")
+
+
 class ImportForm(Form):
     """How rows of another historian are read."""
 
     source: Id = Field(description="marks the rows")
-    shape: Literal["long", "wide", "opc_ua"]
+    shape: Literal["long", "wide", "opc_ua", "dlms"]
     time: ImportTimeForm = Field(default=ImportTimeForm(), description="of a table; of opc_ua shift_s alone")
     tag: Text | None = Field(default=None, description="long: the column of the tag")
     value: Text | None = Field(default=None, description="long: the column of the value")
@@ -60,3 +78,4 @@ class ImportForm(Form):
     decimal: Literal[".", ","] = "."
     query: Text | None = Field(default=None, description="SQL that gives the rows")
     server: ImportServerForm | None = Field(default=None, description="of opc_ua")
+    meter: ImportMeterForm | None = Field(default=None, description="of dlms")

@@ -10,6 +10,7 @@ from ems.site import Connection, Protocol, Site, UaSecurity
 from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
 from ems.site_schema.checks_opcua import check_security
 from ems.site_schema.forms_import import ImportForm, ImportPointForm
+from ems.site_schema.import_meter import check_meter, meter_of
 from ems.site_schema.text import Document, Key, read_document, show_value
 from ems.site_schema.validating import validate
 from ems.units import conversion_factor
@@ -38,8 +39,13 @@ def load_import_mapping(path: Path, site: Site) -> ImportMapping:
     if document.problems:
         raise ConfigError(document.problems)
     quality = form.quality
+    time, tag, value, quality_column = UA_COLUMNS
+    if form.shape == "dlms":
+        return ImportMapping(
+            source=form.source, time=time, time_form="ms", zone=None, shift_s=0.0, tag=tag, value=value,
+            quality=quality_column, good=frozenset({"good"}), points=points, meter=meter_of(form, site),
+        )  # fmt: skip
     if form.shape == "opc_ua":
-        time, tag, value, quality_column = UA_COLUMNS
         return ImportMapping(
             source=form.source, time=time, time_form="ms", zone=None, shift_s=form.time.shift_s, tag=tag,
             value=value, quality=quality_column, good=frozenset({"good"}), points=points,
@@ -64,6 +70,12 @@ def load_import_mapping(path: Path, site: Site) -> ImportMapping:
 
 
 def _shape(document: Document, form: ImportForm) -> None:
+    if (form.meter is not None) is not (form.shape == "dlms"):
+        found = "nothing" if form.meter is None else "a value"
+        document.add(("meter",), found, "the meter, with shape: dlms and with no other")
+    if form.shape == "dlms":
+        check_meter(document, form)
+        return
     is_ua = form.shape == "opc_ua"
     if (form.server is not None) is not is_ua:
         found = "nothing" if is_ua else "a value"

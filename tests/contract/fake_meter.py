@@ -132,6 +132,7 @@ class FakeMeter:
         self.selections: list[bytes] = []
         self.counters: list[int] = []
         self.connections = self.associations = self.released = self.busy = 0
+        self.frames = 0  # that were answered without a network between
         self.unknown: list[bytes] = []  # requests that are no GET: there must be none
         self.profile: Callable[[Place, bytes], bytes] | None = None
         self._server: asyncio.Server | None = None

@@ -54,6 +54,8 @@ NOT_RUN = {
     "ems browse battery.plant.example --http /api/power --pinned pki/http/battery.pem": "needs a device",
     "ems browse 192.0.2.51 --http /api/status --plain --only soc": "the same",
     "ems read SITE battery_api": "the same",
+    # It needs a meter with a load profile: tests/contract/test_dlms_profile.py runs such lines.
+    "ems import SITE --mapping meter.yaml --from 2026-01-01 --to 2026-03-01": "needs a meter",
     # They need a publisher on the cable: tests/contract/test_iec61850_goose_peer.py runs such lines.
     "ems listen goose eth1": "needs a relay",
     "ems read SITE poi_relay": "the same",
