@@ -175,7 +175,7 @@ def report(
     mute = [f.name for f in families if f.protocol.is_modbus and not f.is_told]
     if mute:
         yield f"- devices that tell nothing of themselves that we know of: {', '.join(mute)};"
-    yield "- devices of OPC UA and MQTT, units that were not named, and what sleeps."
+    yield "- devices of OPC UA, MQTT and HTTP, units that were not named, and what sleeps."
 
 
 def _said(f: "Finding") -> Iterator[str]:

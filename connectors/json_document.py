@@ -118,6 +118,6 @@ def _is_whole(found: Any) -> bool:
 def _shown(found: Any) -> str:
     if found is NOT_GIVEN:
         return "nothing"
-    if isinstance(found, dict | list):  # never its contents: as deep as it was read, it cannot be printed
+    if isinstance(found, dict | list):  # not its contents, however deep they go
         return "an object" if isinstance(found, dict) else "a list"
     return repr(found)[:40]

@@ -16,8 +16,10 @@ import pytest_asyncio
 from connectors.field import FieldIO
 from connectors.http_json.answer import HEAD_BYTES_MAX, MalformedAnswer, Parser
 from connectors.http_json.client import HttpJsonLink
+from connectors.json_document import Malformed, parsed, raw_value
 from connectors.link import LinkError, PointValue, Refused, Untrusted
 from connectors.point_map import point_codecs
+from connectors.wire_log import Tap
 from ems.clock import SystemClock, wall_s, wall_sleep
 from ems.http_json import HttpJson
 from ems.json_place import JsonPlace
@@ -56,13 +58,11 @@ SERIAL = IdentityField(
 )  # fmt: skip
 
 
-def made(
-    device: FakeHttp, *, timeout_s: float = 0.4, rows: tuple[PointMap, ...] = ROWS, **keys: Any
-) -> Connection:
+def made(port: int, *, timeout_s: float = 0.4, rows: tuple[PointMap, ...] = ROWS, **keys: Any) -> Connection:
     identity = keys.pop("identity", ())
     keys = {"protection": "plain", "answer_bytes_max": BYTES_MAX, **keys}
     return Connection(
-        id="dev", protocol=Protocol.HTTP_JSON, host="127.0.0.1", port=device.port, unit_id=1, endpoint="",
+        id="dev", protocol=Protocol.HTTP_JSON, host="127.0.0.1", port=port, unit_id=1, endpoint="",
         poll_s=0.1, timeout_s=timeout_s, watchdog_point=None, points=rows, http=HttpJson(**keys),
         identity=identity,
     )  # fmt: skip
@@ -70,7 +70,7 @@ def made(
 
 class Rig:
     def __init__(self, device: FakeHttp, now: Callable[[], datetime] = lambda: NOW, **keys: Any) -> None:
-        self.device, connection = device, made(device, **keys)
+        self.device, connection = device, made(device.port, **keys)
         assert connection.http is not None
         self.link = HttpJsonLink(
             connection, list(point_codecs(connection).values()), http=connection.http, host="127.0.0.1",
@@ -438,9 +438,9 @@ async def test_wrong_device_is_not_believed_and_a_slow_one_costs_the_other_nothi
         await asyncio.sleep(30.0)
 
     slow.act = hang
-    mine = replace(made(device, identity=(replace(SERIAL, expected="SN9"),)), id="mine")
+    mine = replace(made(device.port, identity=(replace(SERIAL, expected="SN9"),)), id="mine")
     its = replace(
-        made(slow, rows=tuple(replace(r, point=r.point.replace("dev", "slow")) for r in ROWS)), id="slow"
+        made(slow.port, rows=tuple(replace(r, point=r.point.replace("dev", "slow")) for r in ROWS)), id="slow"
     )
     io = FieldIO(Devices(connections=(mine, its)), clock=SystemClock())
     try:
@@ -580,10 +580,69 @@ def test_spoilt_answers_are_refused_or_taken_and_nothing_else_happens():
     assert 500 < sample(7, 4000) < 3500
 
 
+def framed_sample(seed: int, count: int) -> int:
+    """Documents whose framing alone is spoilt; how many were taken. Whatever is taken is the document."""
+    rng = random.Random(seed)
+    right, good = parsed(GOOD), 0
+    for _ in range(count):
+        text = rng.choice((http(), chunked(GOOD), chunked(GOOD[:9], GOOD[9:]), HEAD + b"\r\n" + GOOD))
+        begins, ends = text.index(b"{"), text.rindex(b"}") + 1
+        head, tail = text[:begins], text[ends:]
+        if tail and rng.random() < 0.3:
+            tail = spoilt(rng, tail)
+        else:
+            head = spoilt(rng, head)
+        body = taken(head + text[begins:ends] + tail, rng)
+        try:
+            document = right if body is None else parsed(body)
+        except Malformed:
+            continue
+        good += body is not None
+        assert document == right or not isinstance(document, dict | list), (head, tail)
+    return good
+
+
+def test_answers_whose_framing_is_spoilt_are_never_another_document():
+    assert 200 < framed_sample(7, 2000) < 1800
+
+
 @pytest.mark.soak
 def test_spoilt_answers_for_long():
     for seed in range(100):
         sample(seed, 20_000)
+        framed_sample(seed, 20_000)
+
+
+def test_document_as_deep_as_can_be_read_is_no_value_and_no_error():
+    """Up to the depth that the interpreter can read, and beyond it."""
+    codec = next(iter(point_codecs(made(1, rows=(row("p", "number"),))).values()))
+    for depth in range(600, 1000):
+        document = b'{"p": ' + b"[" * depth + b"]" * depth + b"}"
+        with pytest.raises(Malformed):
+            raw_value(parsed(document), codec)
+
+
+async def test_device_that_says_nothing_in_the_handshake_is_given_up_in_time(device):
+    rig = Rig(device, protection="system", timeout_s=0.3)
+    began_s = wall_s()
+    with pytest.raises(LinkError, match=r"cannot connect to .* in 0\.3 s"):
+        await rig.link.connect()
+    assert wall_s() - began_s < 2.0
+    assert not rig.link.connected
+
+
+async def test_wire_is_kept_without_the_secret(device, monkeypatch):
+    told: list[tuple[str, bytes]] = []
+    monkeypatch.setenv("HERE", "s3cret")
+    rig = Rig(device, user="ems", password_env="HERE")
+    rig.link.tap = Tap("dev", lambda name, what, data, text: told.append((what, data)))
+    rig.link.tap.on = True
+    assert numbers(await rig.again()) == RIGHT
+    sent = b"".join(data for what, data in told if what == "O")
+    assert len(sent) == len(b"".join(device.asked))
+    assert b"Authorization:" + b"*" * len(" Basic ZW1zOnMzY3JldA==") + b"\r\n\r\n" in sent
+    assert b"ZW1z" not in sent
+    assert b"".join(data for what, data in told if what == "I") == http() * 2
 
 
 @pytest.mark.parametrize("pieces", range(5))
