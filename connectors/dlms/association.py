@@ -95,7 +95,7 @@ class Association:
             await loop.create_connection(lambda: self.session, host, port)
         try:
             await self._associate()
-        except Malformed as error:
+        except (Malformed, _Excepted) as error:
             raise LinkError(f"association: {error}") from None
         self._stands = True
 

@@ -23,6 +23,7 @@ BUFFER, COLUMNS, PERIOD, IN_USE = 2, 3, 4, 7
 SLICE = timedelta(days=1)
 ENTRIES = 96  # in one request
 PERIOD_S_MAX = 86400
+YEARS = range(2000, 2100)  # of a row that can be believed
 
 
 class NotAProfile(Exception):
@@ -181,6 +182,8 @@ def rows_of(buffer: Sequence[Datum], layout: Layout, zone: ZoneInfo | None) -> I
             at = None if at is None else at + timedelta(seconds=layout.period_s)
         else:
             at = instant_of(cells[layout.clock], zone).at
+        if at is not None and at.year not in YEARS:
+            at = None
         if layout.status is not None and cells[layout.status].tag != NULL:
             status = status_of(cells[layout.status])
         values = tuple(_scaled(cells[c], s) for c, s in zip(layout.columns, layout.scalers, strict=True))

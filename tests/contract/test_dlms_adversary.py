@@ -427,6 +427,21 @@ async def test_association_that_is_refused_says_why(rig, diagnosis, kind, why):
     assert not rig.link.connected
 
 
+@pytest.mark.parametrize("answer", ["d80101", "d80202", "d80206", "0e010600", "d8", "61", "c4014100000000"])
+async def test_association_that_is_answered_with_something_else_is_none(rig, answer):
+    rig.meter.spoil_aare = lambda _: bytes.fromhex(answer)
+    with pytest.raises(LinkError, match="cannot connect to") as refused:
+        await rig.link.connect()
+    assert type(refused.value) in (LinkError, Untrusted)
+    assert not rig.link.connected
+    rig.meter.spoil_aare = bytes
+    async with asyncio.timeout(5.0):
+        while rig.meter.busy:
+            await wall_sleep(0.01)
+    await rig.link.connect()
+    assert not rig.wrong(await rig.read())
+
+
 async def test_meter_with_another_client_is_tried_again_until_it_lets_go(rig):
     other = rig.made(*ROWS)
     await other.connect()

@@ -240,6 +240,22 @@ async def test_interval_in_parts_is_the_sum_of_them_and_no_average_or_difference
         assert (found[gap + 1] is None) is (tag == TOTAL)
 
 
+@pytest.mark.parametrize("year", [1, 1970, 9999])
+async def test_row_of_no_believable_time_is_no_value(importing, year):
+    importing.profile.rows[10] = (
+        importing.profile.rows[10][0],
+        structure(
+            octets(moment(datetime(year, 12, 31, 23, 59, 59, tzinfo=UTC), 0)),
+            b"\x00",
+            *(u32(v) for v in (1, 1, 1, 1)),
+        ),
+    )
+    importing.profile.rows[11] = importing.profile.rows[11][0], structure(b"\x00", b"\x00", *[u32(1)] * 4)
+    code, told = await importing.run()
+    assert code == 0, told
+    assert set(range(-8, COUNT + 8)) - set(kw_of(importing.samples())) == {2, 3}
+
+
 async def test_counter_that_goes_back_gives_no_value(importing):
     rows = importing.profile.rows
     for n in range(60, len(rows)):
