@@ -1,6 +1,7 @@
 """What `ems browse --dlms` shows of a meter, and the family of three-phase meters, read from one."""
 
 import asyncio
+import re
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from cli.browse import run as ems_browse
+from cli.main import main
 from connectors.dlms.browse import objects_of
 from connectors.dlms.data import datum_of
 from connectors.dlms.names import name_of
@@ -202,6 +204,33 @@ def test_list_of_objects_that_is_none_is_refused(data):
 )  # fmt: skip
 def test_codes_have_the_names_of_the_standard(code, name):
     assert name_of(obis(code)) == name
+
+
+async def test_ems_read_shows_the_example_of_the_page(meter, tmp_path, capsys):
+    """The site file and the map of docs/dlms.md, with a password, as somebody types them."""
+    page = (ROOT / "docs" / "dlms.md").read_text()
+    site, rows = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[:2]
+    site = site.replace("host: 192.0.2.61", f"host: 127.0.0.1\n    port: {meter.port}")
+    demo = (ROOT / "sites" / "demo" / "site.yaml").read_text()
+    (tmp_path / "site.yaml").write_text(demo[: demo.index("\nconnections:")] + "\n" + site)
+    for folder in ("maps", "secrets"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "maps" / "revenue_meter.yaml").write_text(rows)
+    secret = tmp_path / "secrets" / "revenue_meter"
+    secret.write_bytes(PASSWORD)
+    secret.chmod(0o600)
+    meter.authentication = "low"
+    meter.data("0-0:96.3.1", u8(1))
+    arguments = ["read", str(tmp_path), "revenue_meter", "--wait", "3"]
+    assert await asyncio.to_thread(main, arguments) == 0
+    told = capsys.readouterr().out
+    assert f"revenue_meter: dlms 127.0.0.1:{meter.port} client 32 server 1" in told
+    assert "identity serial: 4711" in told
+    assert re.search(r"grid1.p_kw +-45.678 kW", told)
+    assert re.search(r"grid1.import_kwh +987654 kWh", told)
+    meter.register("1-0:16.7.0", i32(5), 0, V)
+    assert await asyncio.to_thread(main, [*arguments[:-1], "0.2"]) == 1
+    assert "V is told, kW in the map" in capsys.readouterr().out
 
 
 def test_family_printed_and_read_again_is_the_same(tmp_path):

@@ -350,8 +350,9 @@ def test_mapping_of_a_meter_that_cannot_be_is_refused_by_name(tmp_path, swap, sa
     assert said in " ".join(str(refused.value).split())
 
 
-async def test_ems_import_reads_a_profile(importing, capsys):
+async def test_ems_import_reads_a_profile(importing, monkeypatch, capsys):
     """The command itself."""
+    monkeypatch.setattr(meter_rows, "PAUSE_S", 0.01)
     asked = ["--mapping", str(importing.mapping()), "--dir", str(importing.folder / "run")]
     asked += ["--from", "2026-03-01", "--to", "2026-03-04"]
     assert await asyncio.to_thread(main, ["import", str(DEMO), *asked]) == 0

@@ -47,7 +47,7 @@ NOT_RUN = {
     # It needs a device: tests/contract/test_bacnet_peer.py runs such a line.
     "ems browse 192.0.2.51 --bacnet 1201": "needs a device",
     "ems read SITE store_controller": "the same",
-    # They need a meter: tests/contract/test_dlms_browse.py and _adversary.py run such lines.
+    # They need a meter: tests/contract/test_dlms_browse.py runs such lines.
     "ems browse 192.0.2.61 --dlms 16": "needs a meter",
     "ems read SITE revenue_meter": "the same",
     # They need a device with a REST API: tests/contract/test_http_peer.py runs such lines.
