@@ -8,7 +8,7 @@ not used are given back where nobody has taken others meanwhile. A file that is 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from connectors.link import Untrusted
@@ -51,11 +51,15 @@ class Counter:
             self._next, self._end = first, first + LOT
 
     def give_back(self) -> None:
-        """Leave what was not used to the next lot, if nobody has drawn one since. Raises Untrusted."""
-        if self.left:
-            with self._held():
-                if self._read() == self._end:
-                    self._write(self._next)
+        """Leave what was not used to the next lot, if nobody has drawn one since.
+
+        Where the file cannot be read or written any more they are lost; the next lot is what tells it.
+        """
+        with suppress(Untrusted):
+            if self.left:
+                with self._held():
+                    if self._read() == self._end:
+                        self._write(self._next)
         self._next = self._end = 0
 
     @contextmanager

@@ -346,6 +346,19 @@ def test_counter_goes_on_over_a_clean_end_and_skips_over_a_kill(tmp_path):
     assert int(file.read_text()) == 10 + 2 * LOT
 
 
+def test_counter_whose_file_goes_meanwhile_is_told_at_the_next_lot_alone(tmp_path):
+    file = tmp_path / "c"
+    file.write_text("1")
+    one = Counter(file)
+    one.draw()
+    file.unlink()
+    one.give_back()
+    assert one.left == 0
+    assert not file.exists()
+    with pytest.raises(Untrusted, match="cannot be read"):
+        one.draw()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
