@@ -5,6 +5,7 @@ import re
 from ems.bacnet import RESERVED, Bacnet, parse_identity, parse_place, place_faults, reserved_fault
 from ems.errors import BadValue
 from ems.site import Protocol
+from ems.site_schema.checks_place import place_identity, place_row
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.forms_bacnet import BacnetForm
@@ -77,31 +78,13 @@ def _priorities(draft: Draft, connection_id: str, form: BacnetForm) -> None:
 
 def bacnet_row(placed: PlacedPoint) -> None:
     """The row of a point map that says which property of which object a point is."""
-    form, loc, doc = placed.form, placed.loc, placed.document
-    for key in ("table", "byte_order", "word_order"):
-        if getattr(form, key) is not None:
-            doc.add((*loc, key), repr(getattr(form, key)), "nothing with bacnet")
-    if not isinstance(form.address, str):
-        doc.add((*loc, "address"), repr(form.address), FORM)
-        return
-    for key, allowed in place_faults(form.address, form.type, writable=form.writable):
-        found = repr(form.address if key == "address" else form.type)
-        doc.add((*loc, "type" if key == "data_type" else key), found, allowed)
+    writable = placed.form.writable
+    place_row(placed, FORM, lambda address, kind: place_faults(address, kind, writable=writable))
 
 
 def bacnet_identity(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
     """Which property one line of an identity block is."""
-    doc = placed.document
-    for key in ("table", "length"):
-        if (value := getattr(form, key)) is not None:
-            doc.add((*loc, key), repr(value), "nothing with bacnet")
-    try:
-        if not isinstance(form.address, str):
-            raise BadValue("no text")
-        parse_identity(form.address)
-    except BadValue as error:
-        found = "nothing" if form.address is None else repr(form.address)
-        doc.add((*loc, "address"), found, "a property of the device, such as vendor-name", str(error))
+    place_identity(placed, loc, form, parse_identity, "a property of the device, such as vendor-name")
 
 
 def bacnet_of(form: ConnectionForm) -> Bacnet | None:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from ems.dlms import DATA, Dlms, DlmsRow, parse_obis, parse_place, place_faults
 from ems.errors import BadValue
 from ems.site import Protocol as Wire
+from ems.site_schema.checks_place import place_identity, place_row
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.forms_dlms import DlmsForm
@@ -84,34 +85,19 @@ def _times(draft: Adding, loc: Loc, form: DlmsForm) -> None:
 
 def dlms_row(placed: PlacedPoint) -> None:
     """The row of a point map that says which attribute a point is."""
-    form, loc, doc = placed.form, placed.loc, placed.document
-    for key in ("table", "byte_order", "word_order"):
-        if getattr(form, key) is not None:
-            doc.add((*loc, key), repr(getattr(form, key)), "nothing with dlms")
-    if form.writable:
-        doc.add((*loc, "writable"), "true", "false with dlms", READ_ONLY)
-    if not isinstance(form.address, str):
-        doc.add((*loc, "address"), repr(form.address), FORM)
-        return
-    for key, allowed in place_faults(form.address, form.type):
-        found = repr(form.address if key == "address" else form.type)
-        doc.add((*loc, "type" if key == "data_type" else key), found, allowed)
+    if placed.form.writable:
+        placed.document.add((*placed.loc, "writable"), "true", "false with dlms", READ_ONLY)
+    place_row(placed, FORM, place_faults)
 
 
 def dlms_identity(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
     """Which object one line of an identity block is: class 1 unless it says otherwise."""
-    doc = placed.document
-    for key in ("table", "length"):
-        if (value := getattr(form, key)) is not None:
-            doc.add((*loc, key), repr(value), "nothing with dlms")
-    try:
-        if not isinstance(form.address, str):
-            raise BadValue("no text")
-        if parse_place(form.address, class_id=DATA).bad:
+
+    def parse(text: str) -> None:
+        if parse_place(text, class_id=DATA).bad:
             raise BadValue("a text has no status")
-    except BadValue as error:
-        found = "nothing" if form.address is None else repr(form.address)
-        doc.add((*loc, "address"), found, "an OBIS code, such as 0-0:96.1.0*255", str(error))
+
+    place_identity(placed, loc, form, parse, "an OBIS code, such as 0-0:96.1.0*255")
 
 
 def dlms_of(form: ConnectionForm) -> Dlms | None:

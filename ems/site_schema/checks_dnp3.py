@@ -4,6 +4,7 @@ from ems.dnp3 import Dnp3, parse_attribute, parse_place, place_faults
 from ems.errors import BadValue
 from ems.site import Protocol
 from ems.site_schema.checks_opcua import check_proofs
+from ems.site_schema.checks_place import place_identity, place_row
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.forms import ConnectionForm
 from ems.site_schema.forms_maps import IdentityForm
@@ -50,31 +51,13 @@ def _outputs(draft: Draft, connection_id: str) -> None:
 
 def dnp3_row(placed: PlacedPoint) -> None:
     """The row of a point map that says which object a point is, and which output is operated."""
-    form, loc, doc = placed.form, placed.loc, placed.document
-    for key in ("table", "byte_order", "word_order"):
-        if getattr(form, key) is not None:
-            doc.add((*loc, key), repr(getattr(form, key)), "nothing with dnp3")
-    if not isinstance(form.address, str):
-        doc.add((*loc, "address"), repr(form.address), FORM)
-        return
-    for key, allowed in place_faults(form.address, form.type, writable=form.writable):
-        found = repr(form.address if key == "address" else form.type)
-        doc.add((*loc, "type" if key == "data_type" else key), found, allowed)
+    writable = placed.form.writable
+    place_row(placed, FORM, lambda address, kind: place_faults(address, kind, writable=writable))
 
 
 def dnp3_identity(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
     """Which device attribute one line of an identity block is."""
-    doc = placed.document
-    for key in ("table", "length"):
-        if (value := getattr(form, key)) is not None:
-            doc.add((*loc, key), repr(value), "nothing with dnp3")
-    try:
-        if not isinstance(form.address, str):
-            raise BadValue("no text")
-        parse_attribute(form.address)
-    except BadValue as error:
-        found = "nothing" if form.address is None else repr(form.address)
-        doc.add((*loc, "address"), found, "a device attribute, such as g0v250", str(error))
+    place_identity(placed, loc, form, parse_attribute, "a device attribute, such as g0v250")
 
 
 def dnp3_of(form: ConnectionForm) -> Dnp3 | None:
