@@ -46,8 +46,8 @@ AUTHORITY_TESTS = (
     "limits_edges", "modes_edges", "ruling_edges", "stage_edges", "standing",
 )  # fmt: skip
 WRITING_TESTS = (
-    "authority_gate", "commands_edges", "contention", "droop", "effect", "effect_edges", "gate_edges",
-    "last_line", "last_line_edges", "rounding", "safe_stop", "write_budget", "write_outcomes",
+    "authority_gate", "capability", "commands_edges", "contention", "droop", "effect", "effect_edges",
+    "gate_edges", "last_line", "last_line_edges", "rounding", "safe_stop", "write_budget", "write_outcomes",
     "writing_edges",
 )  # fmt: skip
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -11,6 +11,7 @@ from ems.deferrable import DeferrableParams
 from ems.loss_curve import LossCurve
 from ems.plan import Plan
 from ems.site import Site
+from ems.timegrid import TimeGrid
 from tests.builders import T0, battery, site
 from tests.unit.dispatch.plans import ISLAND, bent, plan_of
 
@@ -291,6 +292,17 @@ def test_check_first_step_is_judged_by_where_the_battery_stands_before_it():
     assert told(plan, "bess_soc_end[bess1] is") == 1
     gentle = plan_of(SITE, bess_kw=[40.0, 0.0], soc=0.09, load_kw=250.0)
     assert told(gentle, "bess_soc_end[bess1] is") == 0
+
+
+def test_check_where_the_battery_stands_before_the_first_step_is_worked_out_over_its_own_length():
+    """From 0.11 an hour at 60 kW ends at 0.045; five minutes of it would have begun outside the window."""
+    plan = plan_of(SITE, bess_kw=[60.0], soc=0.11, load_kw=250.0, step_s=3600.0)
+    end = plan.bess_soc_end["bess1"][0]
+    assert end == pytest.approx(0.045, abs=0.005)
+    two = plan_of(SITE, bess_kw=[60.0, 0.0], soc=0.11, load_kw=250.0)
+    grid = TimeGrid(start=T0, step_s=(3600.0, 300.0))
+    uneven = replace(two, grid=grid, bess_soc_end={"bess1": (end, end)})
+    assert told(uneven, "bess_soc_end[bess1] is") == 1
 
 
 # --- the charge that is there -------------------------------------------------------------------------------
