@@ -107,6 +107,10 @@ class MayWrite(Oracle):
     id = "I2"
     says = "no write without remote control, a live lease and free interlocks"
 
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._codecs = _codecs(site)
+
     def on_write(self, w: WriteSeen) -> str | None:
         """Nothing in shadow or to a device in local; held safe the safe table alone."""
         c = w.command
@@ -137,7 +141,17 @@ class MayWrite(Oracle):
         if w.held is None:
             return value in ends
         ends.append(w.held)
-        return min(ends) - 1e-6 <= value <= max(ends) + 1e-6
+        slack = 1e-6 * max(1.0, abs(value))  # a float of 32 bits is rounded at the device
+        return any(min(ends) - slack <= x <= max(ends) + slack for x in (value, self._counted(point, value)))
+
+    def _counted(self, point: str, value: float) -> float:
+        """The value that is a whole count of its register."""
+        codec = self._codecs.get(point)
+        try:
+            counted = None if codec is None else codec.from_raw(codec.to_raw(value)).value
+        except BadValue:
+            counted = None
+        return value if counted is None else counted
 
     def _plan(self, w: WriteSeen) -> str | None:
         c = w.command
@@ -159,6 +173,10 @@ class MayWrite(Oracle):
         return None
 
 
+def _codecs(site: Site) -> dict[str, PointCodec]:
+    return {point: codec for c in site.connections for point, codec in point_codecs(c).items()}
+
+
 def modes_around(plan: Plan, at: datetime, dt_s: float) -> set[GridMode]:
     """Grid modes of the steps of a plan around a time."""
     grace = timedelta(seconds=MODE_GRACE_S + dt_s)
@@ -176,9 +194,7 @@ class FiniteAndWhitelisted(Oracle):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._codecs: dict[str, PointCodec] = {}
-        for connection in site.connections:
-            self._codecs |= point_codecs(connection)
+        self._codecs = _codecs(site)
         self._beats = {c.watchdog_point for c in site.connections}
 
     def on_write(self, w: WriteSeen) -> str | None:

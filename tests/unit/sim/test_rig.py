@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
-from ems.commands import Cause
+from cli._sites import find_site
+from ems.commands import Cause, Command
 from ems.control import ControlMode
 from ems.control_site import ControlParams
 from ems.errors import DataError
 from ems.points import GensetState
 from ems.site import GridMode
+from ems.site_schema import load_site
 from sim.faults import CATALOGUE, Fault, Layer
 from sim.faults.draw import targets_of
+from sim.oracles.base import WriteSeen
+from sim.oracles.writes import MayWrite
 from sim.rig import OracleError, Rig, RigOptions
 from sim.writes import WriteVerdict
 from tests import builders
@@ -197,6 +201,39 @@ def test_oracle_bent_write_is_found(oracle: str, change: dict, monkeypatch: pyte
     monkeypatch.setattr(r.io, "write", bent)
     with pytest.raises(OracleError, match=f"{oracle}:"):
         r.run(20.0)
+
+
+@pytest.mark.parametrize(
+    ("data_type", "scale", "held_kw", "kept_kw", "found"),
+    [
+        ("f32", 1.0, 36.67799758911133, 36.677999262028194, False),
+        ("f32", 1.0, 36.67799758911133, 36.6781, True),
+        ("u16", 0.7, 36.4, 36.7, False),
+        ("u16", 0.7, 36.4, 36.8, True),
+    ],
+)
+def test_oracle_value_kept_in_manual_is_the_one_held_as_its_register_rounds_it(
+    data_type: str, scale: float, held_kw: float, kept_kw: float, found: bool
+):
+    site = load_site(find_site("demo"))
+    connections = tuple(
+        replace(
+            c,
+            points=tuple(
+                replace(m, data_type=data_type, scale=scale) for m in c.points if m.point == "gen1.p_set_kw"
+            ),
+        )
+        for c in site.connections
+    )
+    command = Command(
+        point="gen1.p_set_kw", value=kept_kw, cause=Cause.OPERATOR, reason="it is kept", owner="plan",
+        plan_id=None, epoch=1, seq=1, limits_hash="", decided_at=builders.T0, decided_s=0.0,
+    )  # fmt: skip
+    seen = WriteSeen(
+        t_s=0.0, dt_s=1.0, command=command, snapshot=None, told={}, held=held_kw, held_safe=False,
+        shadow=False, proposals=(), leases=(), plans={}, entered=(), at=builders.T0,
+    )  # fmt: skip
+    assert (MayWrite(replace(site, connections=connections)).on_write(seen) is not None) is found
 
 
 def test_oracle_write_without_intent_is_found(monkeypatch: pytest.MonkeyPatch):
