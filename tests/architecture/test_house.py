@@ -1,4 +1,4 @@
-"""The house itself: locks that pip can check, and no trace of one particular machine."""
+"""The house itself: locks that pip can check, no trace of one machine, and no page that nobody finds."""
 
 import re
 import subprocess
@@ -56,3 +56,16 @@ def test_tracked_files_no_machine_path():
             if MACHINE_PATH.search(line):
                 found.append(f"{name}:{number} {line.strip()[:100]}")
     assert not found, report("paths of one particular machine:", found)
+
+
+def test_docs_every_page_is_in_the_index_and_every_link_leads_somewhere():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\]\(([^)#]+)\)", index))
+    pages = {p.name for p in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert not pages - linked, report("pages that docs/README.md does not name:", sorted(pages - linked))
+    astray = []
+    for page in sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]):
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                astray.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not astray, report("links that lead nowhere:", astray)
