@@ -16,6 +16,7 @@ NOT_MAPPED_AGE_S = 30.0  # maximum age of a point no map states one for
 SOC_SLACK = 0.005
 BALANCE_RATIO = 0.001
 WRAP = 65536
+RESTING = (GensetState.STOPPED, GensetState.COOLING_DOWN, GensetState.LOCKED_OUT)
 HUNTING = 8  # starts of one set in an hour that no protection can need
 
 
@@ -188,6 +189,7 @@ class GensetTimes(Oracle):
         self._asked: dict[str, tuple[bool, bool]] = {}  # run, whether the request is free of the times
         self._state: dict[str, GensetState] = {}
         self._since_s: dict[str, float] = {}  # of the last change on or off load
+        self._by_itself: dict[str, bool] = {}  # of the start that goes on or went last: nobody had asked
         self._starts_s: dict[str, list[float]] = {g.id: [] for g in site.gensets}
         self._all_s: dict[str, list[float]] = {g.id: [] for g in site.gensets}
 
@@ -213,8 +215,7 @@ class GensetTimes(Oracle):
             return None
         params, age_s = self._params[genset], t.t_s - self._since_s.get(genset, -math.inf)
         slack_s = 2.0 * t.dt_s + 1.0
-        resting = state in (GensetState.STOPPED, GensetState.COOLING_DOWN, GensetState.LOCKED_OUT)
-        if run and resting and age_s < params.min_down_s - slack_s:
+        if run and state in RESTING and age_s < params.min_down_s - slack_s:
             return f"{genset} asked to start {age_s:g} s after it stopped, {params.min_down_s:g} s down asked"
         if not run and state is GensetState.RUNNING and age_s < params.min_up_s - slack_s:
             return f"{genset} asked to stop {age_s:g} s after it came on load, {params.min_up_s:g} s asked"
@@ -225,11 +226,13 @@ class GensetTimes(Oracle):
         before = self._state.get(genset)
         self._state[genset] = state
         on = state is GensetState.RUNNING
+        run, free = self._asked.get(genset, (False, True))
+        if before in RESTING and state not in RESTING:
+            self._by_itself[genset] = not run
         if before is None or (before is GensetState.RUNNING) is on:
             return None
         self._since_s[genset] = t_s
-        run, free = self._asked.get(genset, (False, True))
-        if not on or not run:
+        if not on or not run or self._by_itself.get(genset, False):
             return None
         often = self._all_s[genset]
         often[:] = [s for s in often if t_s - s < 3600.0] + [t_s]

@@ -16,6 +16,7 @@ from sim.oracles.base import Oracle, TickSeen, WriteSeen
 NOT_MAPPED_AGE_S = 30.0  # maximum age of a point no map states one for
 MODE_GRACE_S = 360.0  # a plan's step may be followed so long on either side of a planned change of mode
 AHEAD = timedelta(seconds=60)  # the planner's clock may be so far ahead of the edge's
+AGREED_KW = 0.5  # a protection that moves a wish by less leaves it its name
 PROTECTIVE = (Cause.SAFE_TABLE, Cause.PROTECTION)
 
 
@@ -70,7 +71,7 @@ class InsideLimits(Oracle):
         super().__init__(site)
         self._limits = Limits(site)
         self._bess = {f"{b.id}.p_set_kw": b.id for b in site.bess}
-        self._resolution = {m.point: abs(m.scale) for c in site.connections for m in c.points}
+        self._resolution = resolutions(site)
 
     def on_write(self, w: WriteSeen) -> str | None:
         """The value lies inside nameplate, site file and the device's own live limits."""
@@ -109,7 +110,7 @@ class MayWrite(Oracle):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._codecs = _codecs(site)
+        self._resolution = resolutions(site)
 
     def on_write(self, w: WriteSeen) -> str | None:
         """Nothing in shadow or to a device in local; held safe the safe table alone."""
@@ -141,17 +142,9 @@ class MayWrite(Oracle):
         if w.held is None:
             return value in ends
         ends.append(w.held)
-        slack = 1e-6 * max(1.0, abs(value))  # a float of 32 bits is rounded at the device
-        return any(min(ends) - slack <= x <= max(ends) + slack for x in (value, self._counted(point, value)))
-
-    def _counted(self, point: str, value: float) -> float:
-        """The value that is a whole count of its register."""
-        codec = self._codecs.get(point)
-        try:
-            counted = None if codec is None else codec.from_raw(codec.to_raw(value)).value
-        except BadValue:
-            counted = None
-        return value if counted is None else counted
+        binary = is_binary(split_point_id(point)[1])
+        slack = 1e-6 if binary else max(AGREED_KW, self._resolution.get(point, 0.0))
+        return min(ends) - slack <= value <= max(ends) + slack
 
     def _plan(self, w: WriteSeen) -> str | None:
         c = w.command
@@ -173,8 +166,9 @@ class MayWrite(Oracle):
         return None
 
 
-def _codecs(site: Site) -> dict[str, PointCodec]:
-    return {point: codec for c in site.connections for point, codec in point_codecs(c).items()}
+def resolutions(site: Site) -> dict[str, float]:
+    """What one count of each mapped point stands for [unit of the point]."""
+    return {m.point: abs(m.scale) for c in site.connections for m in c.points}
 
 
 def modes_around(plan: Plan, at: datetime, dt_s: float) -> set[GridMode]:
@@ -194,7 +188,9 @@ class FiniteAndWhitelisted(Oracle):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._codecs = _codecs(site)
+        self._codecs: dict[str, PointCodec] = {}
+        for connection in site.connections:
+            self._codecs |= point_codecs(connection)
         self._beats = {c.watchdog_point for c in site.connections}
 
     def on_write(self, w: WriteSeen) -> str | None:
@@ -229,20 +225,34 @@ class RampKept(Oracle):
     def __init__(self, site: Site) -> None:
         super().__init__(site)
         self._limits = Limits(site)
-        self._resolution = {m.point: abs(m.scale) for c in site.connections for m in c.points}
+        self._resolution = resolutions(site)
+        self._written: dict[str, float] = {}
 
     def on_write(self, w: WriteSeen) -> str | None:
-        """Not further from what the device holds than the ramp allows in a cycle."""
+        """Not further from what the device holds than the ramp allows in a cycle.
+
+        Where the device tells something else than it holds, and another master wrote it, nobody can know what
+        it holds: not further from what it tells and from what was written last.
+        """
         c = w.command
+        last = self._written.get(c.point)
+        self._written[c.point] = c.value
         authority = self.site.authority.setpoints.get(c.point)
         if authority is None or authority.ramp_per_s is None or w.held is None:
             return None
-        if self._free(w, w.held):
+        allowed, told = authority.ramp_per_s * w.dt_s, w.told.get(c.point)
+        if self._kept(w, w.held, allowed):
             return None
-        step, allowed = abs(c.value - w.held), authority.ramp_per_s * w.dt_s
-        if step <= allowed + self._resolution.get(c.point, 0.0) + 1e-6 * abs(w.held):
-            return None
+        if told is not None and told.value is not None and last is not None:
+            lies = abs(told.value - w.held) > self._resolution.get(c.point, 0.0)
+            if lies and self._kept(w, told.value, allowed) and self._kept(w, last, allowed):
+                return None
         return f"{c.point} from {w.held:g} to {c.value:g} in {w.dt_s:g} s, {allowed:g} allowed ({c.reason})"
+
+    def _kept(self, w: WriteSeen, start: float, allowed: float) -> bool:
+        """Whether the value may follow on `start`."""
+        slack = self._resolution.get(w.command.point, 0.0) + 1e-6 * abs(start)
+        return self._free(w, start) or abs(w.command.value - start) <= allowed + slack
 
     def _free(self, w: WriteSeen, held: float) -> bool:
         """The protective direction: a limit lowered, a power towards zero, anything forced."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,15 +15,29 @@ from ems.errors import DataError
 from ems.points import GensetState
 from ems.site import GridMode
 from ems.site_schema import load_site
+from ems.telemetry import Quality, Reading
 from sim.faults import CATALOGUE, Fault, Layer
 from sim.faults.draw import targets_of
 from sim.oracles.base import WriteSeen
-from sim.oracles.writes import MayWrite
+from sim.oracles.writes import MayWrite, RampKept
 from sim.rig import OracleError, Rig, RigOptions
 from sim.writes import WriteVerdict
 from tests import builders
 
 LOAD = {"critical": 60.0, "essential": 90.0, "deferrable": 50.0}
+
+
+def seen(point: str, value: float, *, held: float, told: float | None = None) -> WriteSeen:
+    """A write for an operator, and what its device holds and tells [unit of the point]."""
+    reading = Reading(point=point, value=told, quality=Quality.GOOD, source_time=builders.T0, arrived_s=0.0)
+    command = Command(
+        point=point, value=value, cause=Cause.OPERATOR, reason="it is kept", owner="plan", plan_id=None,
+        epoch=1, seq=1, limits_hash="", decided_at=builders.T0, decided_s=0.0,
+    )  # fmt: skip
+    return WriteSeen(
+        t_s=0.0, dt_s=1.0, command=command, snapshot=None, told={point: reading}, held=held, held_safe=False,
+        shadow=False, proposals=(), leases=(), plans={}, entered=(), at=builders.T0,
+    )  # fmt: skip
 
 
 def rig(*faults: Fault, **given) -> Rig:
@@ -207,9 +222,9 @@ def test_oracle_bent_write_is_found(oracle: str, change: dict, monkeypatch: pyte
     ("data_type", "scale", "held_kw", "kept_kw", "found"),
     [
         ("f32", 1.0, 36.67799758911133, 36.677999262028194, False),
-        ("f32", 1.0, 36.67799758911133, 36.6781, True),
-        ("u16", 0.7, 36.4, 36.7, False),
-        ("u16", 0.7, 36.4, 36.8, True),
+        ("f32", 0.1, 36.67799758911133, 37.2, True),
+        ("u16", 5.0, 35.0, 37.4, False),
+        ("u16", 5.0, 35.0, 41.0, True),
     ],
 )
 def test_oracle_value_kept_in_manual_is_the_one_held_as_its_register_rounds_it(
@@ -225,15 +240,29 @@ def test_oracle_value_kept_in_manual_is_the_one_held_as_its_register_rounds_it(
         )
         for c in site.connections
     )
-    command = Command(
-        point="gen1.p_set_kw", value=kept_kw, cause=Cause.OPERATOR, reason="it is kept", owner="plan",
-        plan_id=None, epoch=1, seq=1, limits_hash="", decided_at=builders.T0, decided_s=0.0,
-    )  # fmt: skip
-    seen = WriteSeen(
-        t_s=0.0, dt_s=1.0, command=command, snapshot=None, told={}, held=held_kw, held_safe=False,
-        shadow=False, proposals=(), leases=(), plans={}, entered=(), at=builders.T0,
-    )  # fmt: skip
-    assert (MayWrite(replace(site, connections=connections)).on_write(seen) is not None) is found
+    site = replace(site, connections=connections)
+    assert (MayWrite(site).on_write(seen("gen1.p_set_kw", kept_kw, held=held_kw)) is not None) is found
+
+
+@pytest.mark.parametrize(
+    ("value", "told", "found"), [(130.9, 132.3, False), (130.9, 0.0, True), (150.5, 132.3, True)]
+)
+def test_oracle_ramp_from_what_another_master_wrote_is_judged_by_what_the_device_tells(value, told, found):
+    oracle = RampKept(load_site(find_site("demo")))
+    assert oracle.on_write(seen("pv1.p_limit_kw", 130.9, held=130.9, told=132.3)) is None
+    assert (oracle.on_write(seen("pv1.p_limit_kw", value, held=0.0, told=told)) is not None) is found
+
+
+def test_oracle_starts_that_nobody_asked_for_are_not_the_edges():
+    site = builders.site()
+    gen1 = replace(site.gensets[0], starts_per_h_max=1, min_up_s=30.0, min_down_s=30.0, cool_down_s=10.0)
+    times = [(10.0, 100.0), (400.0, 500.0), (800.0, 900.0)]
+    by_hand = [Fault(kind="genset_started_at_panel", target="gen1", from_s=a, until_s=b) for a, b in times]
+    r = Rig(replace(site, gensets=(gen1, *site.gensets[1:])), load_kw=LOAD, pv_kw=100.0, faults=by_hand)
+    r.run(1000.0)
+    on_load = [row.flows.genset_state["gen1"] is GensetState.RUNNING for row in r.rows()]
+    assert sum(now and not before for before, now in pairwise(on_load)) == 3
+    assert any(c.point == "gen1.run_request" and c.value == 1.0 for row in r.rows() for c in row.commands)
 
 
 def test_oracle_write_without_intent_is_found(monkeypatch: pytest.MonkeyPatch):
