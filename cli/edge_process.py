@@ -147,6 +147,7 @@ def _field(
             commissioned=commissioned,
             folder=config.site.parent if config.site_folder is None else config.site_folder,
             tap_of=tap_of,
+            samples=recorder,
         )
     return FieldIO(
         site,

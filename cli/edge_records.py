@@ -91,6 +91,14 @@ def faulty(faults: Mapping[str, Sequence[str]]) -> tuple[Alarm, ...]:
     )
 
 
+def unheard(losses: Mapping[str, str], clocks: Mapping[str, str]) -> tuple[Alarm, ...]:
+    """Devices that recorded more than they could hand over, and those whose clock is not believed."""
+    return (
+        *(Alarm(code="device.records.lost", asset=i, text=why) for i, why in losses.items()),
+        *(Alarm(code="device.clock", asset=i, text=why) for i, why in clocks.items()),
+    )
+
+
 def unproven(doubts: Sequence[str]) -> tuple[Alarm, ...]:
     """One alarm for everything that would keep an edge in shadow from writing."""
     more = len(doubts) - DOUBTS_TOLD

@@ -3,7 +3,7 @@ servers, the long-term store, inputs, and the log of wires that somebody asks fo
 """
 
 from cli.edge_people import People
-from cli.edge_records import faulty, from_elsewhere, served, trouble, unkept, untold, unwritten
+from cli.edge_records import faulty, from_elsewhere, served, trouble, unheard, unkept, untold, unwritten
 from cli.edge_threads import EndedThreads
 from cli.process_config import ProcessConfig
 from connectors.field import FieldIO
@@ -38,12 +38,13 @@ class Watches:
             self._wires.start()
 
     def beside(self, recorder: SqliteRecorder, people: People, io: FieldIO) -> tuple[Alarm, ...]:
-        """Alarms of threads, disk, desks, certificates, device faults, links, servers, past and inputs."""
+        """Alarms of threads, disk, desks, certificates, devices, links, servers, past and inputs."""
         return (
             *self._ended.alarms,
             *unwritten(recorder.trouble, standing_kept=not people.unwritten),
             *trouble(people.failing(), io.expiring()),
             *faulty(io.faults()),
+            *unheard(io.losses(), io.wrong_clocks()),
             *untold(self._links.down, self._links.behind),
             *served(self._servers.seen),
             *unkept(self._archive.trouble),

@@ -278,7 +278,8 @@ def _stamp(c: Connection) -> str:
             "each poll" if c.dnp3.integrity_s is None else f"every {c.dnp3.integrity_s:g} s, events between"
         )
         return (
-            f"that of the last event while its clock is set; everything read at {every}; ages by its arrival"
+            f"that of the last event while its clock is set; everything read at {every}; ages by arrival; "
+            "events stored at their own times, confirmed when they are on the disk"
         )
     if c.bacnet is not None:
         return "its arrival: BACnet objects carry no time of their value; polled"

@@ -30,6 +30,7 @@ from connectors.opcua.client import OpcUaLink
 from connectors.opcua.security import located
 from connectors.point_map import PointCodec, point_codecs
 from connectors.problems import connection_problems
+from connectors.recorded import Collector, Recording, SampleStore
 from connectors.sunspec.link import RegisterWire, SunSpecLink
 from connectors.wire_log import TapOf, quiet
 from ems.clock import Clock, wall_s
@@ -64,6 +65,7 @@ class FieldIO:
         something else is read, and not written to.
     on_event : told once when a link is lost and once when it is back; `Recorder.event` fits.
     tap_of : connection id -> what is told every byte on its wire.
+    samples : where what devices recorded by themselves goes; None: it is left in them as far as that can be.
 
     Raises
     ------
@@ -83,11 +85,13 @@ class FieldIO:
         commissioned: Mapping[str, Mapping[str, str]] | None = None,
         folder: Path = Path(),
         tap_of: TapOf = quiet,
+        samples: SampleStore | None = None,
     ) -> None:
         if refused := connection_problems(site):
             raise ConfigError(refused)
         self._clock = clock
-        self._on_event = on_event
+        self._on_event, self._samples = on_event, samples
+        self._collectors: dict[str, Collector] = {}
         self._devices: dict[str, Device] = {}
         self._device_of: dict[str, Device] = {}
         self._registers: list[RegisterLink] = []
@@ -146,6 +150,11 @@ class FieldIO:
             self._explaining.append(link)
         if isinstance(link, RegisterLink):
             self._registers.append(link)
+        if isinstance(link, Recording):
+            collector = Collector(
+                connection_id, self._samples, now=self._clock.now, on_event=self._link_event
+            )
+            link.collector = self._collectors[connection_id] = collector
 
     def expect_tick(self, at_s: float) -> None:
         """Told when the next tick is due [s control time]: polls end just before it, and writes are over."""
@@ -267,6 +276,14 @@ class FieldIO:
         """Active fault codes of each device that is connected and tells some, in words."""
         return {i: d.faults for i, d in self._devices.items() if d.faults and d.health is Health.UP}
 
+    def losses(self) -> dict[str, str]:
+        """Devices that lately recorded more than they handed over, and why."""
+        return {i: why for i, c in self._collectors.items() if (why := c.loss)}
+
+    def wrong_clocks(self) -> dict[str, str]:
+        """Devices whose clock is not believed, by what they recorded lately, and why."""
+        return {i: why for i, c in self._collectors.items() if (why := c.clock)}
+
     def why_unread(self, point: str) -> str:
         """What a device or its link said when a point could not be read last; empty: nothing."""
         for link in self._explaining:
@@ -294,6 +311,7 @@ class FieldIO:
                 "late_writes": d.counters.late_writes,
                 **({"faults": list(d.faults)} if d.faults is not None else {}),
                 **(self._counting[device_id].counts if device_id in self._counting else {}),
+                **(self._collectors[device_id].counts if device_id in self._collectors else {}),
             }
             for device_id, d in self._devices.items()
         }

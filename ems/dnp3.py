@@ -28,6 +28,9 @@ VARIATIONS: dict[int, dict[str, int]] = {
     ANALOG_INPUT: {"s32": 1, "s16": 2, "f32": 5, "f64": 6},
     ANALOG_STATUS: {"s32": 1, "s16": 2, "f32": 3, "f64": 4},
 }
+# static group -> group and variation of its events with a time; of analogs also by the types of the map
+TIMED_EVENTS = {BINARY_INPUT: (2, 2), DOUBLE_BIT: (4, 2), BINARY_STATUS: (11, 2), COUNTER: (22, 5)}
+ANALOG_EVENTS = {ANALOG_INPUT: 32, ANALOG_STATUS: 42}
 COMMANDS: dict[int, dict[str, int]] = {
     CROB: {"bit": 1},
     ANALOG_OUTPUT: {"s32": 1, "s16": 2, "f32": 3, "f64": 4},
@@ -49,6 +52,7 @@ class Dnp3:
     master: int = 1  # ours
     static: str = "points"  # | class0: what is asked for to read everything
     integrity_s: float | None = None  # how often that is; None: at each poll
+    events: str = "classes"  # | times: how events are told
     operate: str = "direct"  # | select: before operate
     time_sync: bool = False  # its clock is set where it asks for it
     is_guest: bool = False  # beside the master that it belongs to: no events, and nothing of it is changed

@@ -5,16 +5,17 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from connectors.dnp3 import session as dnp
 from connectors.dnp3.control import operate
+from connectors.dnp3.events import EPOCH, EventLog, meaning, time_of, timed_events
 from connectors.dnp3.objects import MalformedObjects, Told, all_of, attribute_of, ranges
-from connectors.dnp3.quality import judged
 from connectors.dnp3.session import Session
 from connectors.link import LinkError, NotSent, PointValue, WriteReply, in_turn
 from connectors.point_map import PointCodec
-from connectors.raw_types import Kind, Raw
+from connectors.raw_types import Raw
+from connectors.recorded import Receipt, no_collector
 from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
@@ -29,8 +30,6 @@ CLEAR_RESTART = bytes([80, 1, 0, 7, 7, 0])
 REQUEST_BYTES_MAX = 240  # every outstation takes a request of one segment
 ROUNDS_MAX = 6  # of reading in one poll, while the outstation has more events
 SYNC_AGAIN_S = 10.0
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TIME_MS_MAX = 253_402_300_799_999  # the end of the year 9999
 Key = tuple[int, int]  # static group, index
 
 
@@ -88,10 +87,15 @@ class Dnp3Link:
         self._places = {c.point.point: parse_place(c.point.address) for c in codecs}
         self._wanted = {(p.group, p.index) for p in self._places.values()}
         self._classes = b"" if self._settings.is_guest else EVENTS  # events that are read are gone for others
-        self._everything = self._requests(self._codecs)
+        if self._classes and self._settings.events == "times":
+            self._classes = timed_events(self._codecs, self._places) + EVENTS
+        self._everything = self._requests(self._codecs, self._classes)
+        self._static = self._requests(self._codecs, b"")
         if self._settings.static == "class0":
-            self._everything = [self._classes + CLASS_0]
-        self._news = self._requests(c for c in self._codecs if c.point.writable)
+            self._everything, self._static = [self._classes + CLASS_0], [CLASS_0]
+        self._news = self._requests((c for c in self._codecs if c.point.writable), self._classes)
+        self.collector = no_collector()
+        self._log = EventLog(self._codecs, self._places)
         self._session: Session | None = None
         self._number = 0
         self._held: dict[Key, Held] = {}
@@ -99,17 +103,18 @@ class Dnp3Link:
         self._indications = 0  # of the last answer
         self._why_not = ""  # the last reading was not answered whole
         self._restart_stays = False  # it cannot be cleared there
+        self._has_overflown = False  # as it said last
         self._synced_s = -math.inf
         self._counts = Counts()
         self.refused: dict[str, str] = {}  # point -> why it has no value
 
-    def _requests(self, codecs: Iterable[PointCodec]) -> list[bytes]:
+    def _requests(self, codecs: Iterable[PointCodec], classes: bytes) -> list[bytes]:
         """Objects of the requests that read events and these points, each small enough for anybody."""
         wanted: dict[tuple[int, int], list[int]] = {}
         for codec in codecs:
             place = self._places[codec.point.point]
             wanted.setdefault((place.group, VARIATIONS[place.group][codec.raw.name]), []).append(place.index)
-        out = [self._classes]
+        out = [classes]
         for (group, variation), indexes in sorted(wanted.items()):
             for header in ranges(group, variation, indexes):
                 if len(out[-1]) + len(header) > REQUEST_BYTES_MAX:
@@ -143,6 +148,8 @@ class Dnp3Link:
             timeout_s=self._timeout_s,
             number=self._number,
             heard=None if self._settings.is_guest else self._take,
+            keep=self._keep,
+            confirmed=self._log.confirmed,
             tap=self.tap,
         )
         self._session = session
@@ -196,28 +203,47 @@ class Dnp3Link:
             await self._round(session, whole=True)
             return
         whole = every_s is None or wall_s() - self._whole_s >= every_s or self._restart_stays
+        if not self._log.is_free():  # events stay in the device, and do not stand for the values
+            await self._attend(session, await self._round(session, whole=True, static=True))
+            return
         for _ in range(ROUNDS_MAX):
             indications = await self._round(session, whole=whole)
             if await self._attend(session, indications):  # it has restarted: nothing of before counts
                 whole = True
                 continue
+            self._overflow(bool(indications & dnp.OVERFLOW))
             if indications & dnp.OVERFLOW and not whole:
-                self._counts.overflows += 1
                 whole = True
                 continue
-            self._counts.overflows += bool(indications & dnp.OVERFLOW)
             if not indications & dnp.CLASS_EVENTS:
                 return
+            await session.settle()
+            if not self._log.is_free():
+                break
             whole = False
+        # The newest event that was read is not the newest there is.
+        await self._round(session, whole=True, static=True)
 
-    async def _round(self, session: Session, *, whole: bool) -> int:
-        """Read events, and everything or the outputs alone; the indications."""
+    def _overflow(self, is_so: bool) -> None:
+        """The outstation dropped events before they were read; told once, until it has room again."""
+        self._counts.overflows += is_so
+        if is_so and not self._has_overflown:
+            self.collector.lost("event buffer overflow (IIN2.3): it had more events than it keeps")
+        self._has_overflown = is_so
+
+    async def _round(self, session: Session, *, whole: bool, static: bool = False) -> int:
+        """Read events, and everything or the outputs alone; the indications. Static: without events."""
         began_s = wall_s()
+        self._log.begin()
         indications, why_not = 0, ""
-        for objects in self._everything if whole else self._news:
+        for objects in self._static if static else self._everything if whole else self._news:
+            if not objects:
+                continue
             answer = await session.ask(dnp.READ, objects, decode=True)
-            self._take(answer.told, answer.indications)
             indications |= answer.indications
+            if answer.is_cut:
+                return indications | await self._round(session, whole=True, static=True)
+            self._take(answer.told, answer.indications)
             why_not = why_not or dnp.refusal(answer.indications)
         if whole:
             self._held = {key: held for key, held in self._held.items() if held.told_s >= began_s}
@@ -261,12 +287,18 @@ class Dnp3Link:
             key = (one.group, one.place)
             if key not in self._wanted:
                 continue
-            at = _time_of(one.at_ms) if is_set else None
+            at = time_of(one.at_ms) if is_set else None
             self._counts.times_not_believed += one.at_ms is not None and at is None
             before = self._held.get(key)
             if not one.is_event and before is not None and before.raw == one.raw:
                 at = before.at  # as it has been since that event
             self._held[key] = Held(one.raw, one.flags, at, now_s)
+
+    def _keep(self, told: Sequence[Told], indications: int) -> Receipt:
+        """Events of a fragment, handed to whoever stores them."""
+        if not self.collector.is_on or self._settings.is_guest:
+            return Receipt(is_stored=True)
+        return self._log.keep(told, not indications & dnp.NEED_TIME, self.collector)
 
     def _value(self, codec: PointCodec, now_s: float) -> PointValue:
         point = codec.point.point
@@ -275,25 +307,16 @@ class Dnp3Link:
         if held is None:
             why = f"g{place.group}/{place.index} is not told{': ' if self._why_not else ''}{self._why_not}"
             return self._refuse(point, why, Quality.DEVICE_BAD)
-        judgement = judged(place.group, held.flags)
-        self._counts.forced_values += judgement.is_forced
         age_s = now_s - held.told_s if self._settings.integrity_s is not None else 0.0
-        wrong = unlike(codec, held.raw)
-        if judgement.quality is Quality.DEVICE_BAD or wrong:
-            return self._refuse(point, judgement.reason or wrong, Quality.DEVICE_BAD, held.at, age_s)
-        if isinstance(held.raw, float) and not math.isfinite(held.raw):
-            return self._refuse(point, "not a finite number", Quality.NOT_FINITE, held.at, age_s)
-        value, quality = codec.from_raw(held.raw)
-        if judgement.quality is not Quality.GOOD:
-            self.refused[point] = judgement.reason
-            quality = judgement.quality
-        return PointValue(value, quality, held.at, age_s)
+        meant = meaning(codec, place.group, held.raw, held.flags)
+        self._counts.forced_values += meant.is_forced
+        if meant.reason:
+            self.refused[point] = meant.reason
+        return PointValue(meant.value, meant.quality, held.at, age_s)
 
-    def _refuse(
-        self, point: str, why: str, quality: Quality, at: datetime | None = None, age_s: float = 0.0
-    ) -> PointValue:
+    def _refuse(self, point: str, why: str, quality: Quality) -> PointValue:
         self.refused[point] = why
-        return PointValue(None, quality, at, age_s)
+        return PointValue(None, quality, None)
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
         return await in_turn(values, lambda codec, value: self._write(codec, value, until_s))
@@ -332,30 +355,6 @@ class Dnp3Link:
             self._number = session.number
             self._counts.others += session.others
             self._counts.unsolicited += session.unsolicited
-
-
-def unlike(codec: PointCodec, raw: Raw) -> str:
-    """How what was told differs from the type of the map; "": it does not."""
-    kind = codec.raw.kind
-    if isinstance(raw, bool):
-        told = "a binary"
-    elif isinstance(raw, int):
-        told = "an integer"
-    else:
-        told = "a float"
-    wanted = {Kind.BOOLEAN: "a binary", Kind.INTEGER: "an integer", Kind.FLOAT: "a float"}[kind]
-    if told != wanted:
-        return f"{told} is told, {codec.raw.name} in the map"
-    if kind is Kind.INTEGER and not codec.raw.raw_min <= raw <= codec.raw.raw_max:
-        return f"{raw} is told, which {codec.raw.name} does not hold"
-    return ""
-
-
-def _time_of(told_ms: int | None) -> datetime | None:
-    """A time that was told; None where it is none, or was never set."""
-    if not told_ms or told_ms > TIME_MS_MAX:
-        return None
-    return EPOCH + timedelta(milliseconds=told_ms)
 
 
 def _ms_of(at: datetime) -> bytes:

@@ -4,8 +4,9 @@ Source: IEEE 1815-2012, clauses 4 (application layer), 8, 9, and 13 (over TCP: t
 """
 
 import asyncio
+import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from connectors.dnp3 import frame as link
 from connectors.dnp3.objects import MalformedObjects, Told, told_by
 from connectors.dnp3.segments import Assembler, MalformedSegment, Segmenter
 from connectors.link import LinkError, NotSent
+from connectors.recorded import Receipt
 from connectors.wire_log import QUIET, Tap
 from ems.clock import wall_s, wall_sleep
 
@@ -24,6 +26,8 @@ UNASKED_MAX = 400  # frames in a second that nobody asked for
 # After a confirmation, wall time. While it is sending itself, opendnp3 keeps one fragment: a request right
 # behind a confirmation takes its place, and is answered when that was waited for in vain, after 5 s.
 CONFIRM_PAUSE_S = 0.02
+
+STORE_WAIT_S = 0.25  # for the events of one fragment to be on the disk, before what follows is given up, wall
 
 CLASS_EVENTS, NEED_TIME, LOCAL, TROUBLE, RESTART = 0x0E, 0x10, 0x20, 0x40, 0x80  # IIN1
 NO_FUNCTION, NO_OBJECT, BAD_PARAMETER, OVERFLOW = 0x0100, 0x0200, 0x0400, 0x0800  # IIN2, above it
@@ -49,6 +53,7 @@ class Answer:
     indications: int  # IIN1, and IIN2 above it; of all fragments
     told: tuple[Told, ...]  # with `decode`
     objects: bytes  # as they came
+    is_cut: bool = False  # the rest was not waited for: events of it could not be stored in time
 
 
 @dataclass(slots=True)
@@ -58,13 +63,16 @@ class _Waiting:
     number: int  # of its next fragment
     decode: bool
     whole: "asyncio.Future[Answer]"
+    deadline: asyncio.Timeout
     fragments: int = 0
+    held_s: float = 0.0  # that it was kept waiting for the disk [s wall]
     indications: int = 0
     told: list[Told] = field(default_factory=list)
     objects: list[bytes] = field(default_factory=list)
 
 
 OnUnsolicited = Callable[[Iterable[Told], int], None]
+OnEvents = Callable[[Sequence[Told], int], Receipt]
 Ask = Callable[[int, bytes], Coroutine[None, None, Answer]]
 
 
@@ -77,6 +85,8 @@ class Session(asyncio.Protocol):
     timeout_s : deadline of a request with its whole answer, wall time [s].
     number : of the last request of the connection before, whose late answer a gateway may still pass on.
     heard : told what comes unsolicited, and its indications; None: it is left to another master.
+    keep : takes the events of a fragment, and its indications; they are confirmed once they are stored.
+    confirmed : told when a fragment was.
     tap : told every byte.
     """
 
@@ -88,10 +98,13 @@ class Session(asyncio.Protocol):
         timeout_s: float,
         number: int,
         heard: OnUnsolicited | None,
+        keep: OnEvents = lambda told, indications: Receipt(is_stored=True),
+        confirmed: Callable[[], None] = lambda: None,
         tap: Tap = QUIET,
     ) -> None:
         self._master, self._outstation, self._tap = master, outstation, tap
-        self._timeout_s, self._heard = timeout_s, heard
+        self._timeout_s, self._heard, self._keep, self._confirmed = timeout_s, heard, keep, confirmed
+        self._owed: asyncio.Event | None = None  # set with a confirmation that is still possible
         self.number = number
         self.broken = "not connected"  # "": it is connected
         self.others = 0  # frames of or to somebody else, and answers of the link
@@ -106,6 +119,7 @@ class Session(asyncio.Protocol):
     async def ask(self, function: int, objects: bytes, *, decode: bool = False) -> Answer:
         """Send a request and wait for its answer. Raises NotSent and LinkError."""
         async with self._turn:
+            await self.settle()
             await self._pause()
             return await self._exchange(function, objects, decode)
 
@@ -116,6 +130,13 @@ class Session(asyncio.Protocol):
             await self._pause()
             yield self._exchange
 
+    async def settle(self) -> None:
+        """Let events that were just read be stored and confirmed, before a request has them told again."""
+        if self._owed is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORE_WAIT_S):
+                    await self._owed.wait()
+
     async def _pause(self) -> None:
         """Let a confirmation arrive before anything else does."""
         if (left_s := self._confirmed_s + CONFIRM_PAUSE_S - wall_s()) > 0.0:
@@ -125,11 +146,13 @@ class Session(asyncio.Protocol):
         if self.broken:
             raise NotSent(self.broken)
         self.number = (self.number + 1) & NUMBER
-        waiting = _Waiting(self.number, decode, asyncio.get_running_loop().create_future())
+        self._owed = None  # the next request takes the place of a confirmation
+        whole: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(self.number, decode, whole, asyncio.timeout(self._timeout_s))
         self._waiting = waiting
         try:
             self._send(bytes([FIR | FIN | self.number, function]) + objects)
-            async with asyncio.timeout(self._timeout_s):
+            async with waiting.deadline:
                 return await waiting.whole
         except TimeoutError:
             self.drop(f"no answer in {self._timeout_s:g} s")
@@ -215,8 +238,9 @@ class Session(asyncio.Protocol):
             if self._heard is None:
                 return
             self._heard(told, indications)
-            if control & CON:
-                self._confirm(UNS | control & NUMBER)
+            receipt = self._kept(told, indications)
+            if control & CON and not receipt.is_refused:
+                receipt.then(lambda: self._confirm(UNS | control & NUMBER))
             return
         if function != RESPONSE or control & UNS:
             raise LinkError(f"function {function}, where a response was to come")
@@ -233,21 +257,71 @@ class Session(asyncio.Protocol):
         waiting.fragments += 1
         if waiting.fragments > FRAGMENTS_MAX:
             raise LinkError(f"an answer of more than {FRAGMENTS_MAX} fragments")
-        if waiting.decode:
-            waiting.told += told_by(objects)
+        told = list(told_by(objects)) if waiting.decode else []
+        waiting.told += told
         waiting.indications |= indications
         waiting.objects.append(objects)
         waiting.number = (waiting.number + 1) & NUMBER
+        receipt = self._kept(told, waiting.indications)
         if control & CON:
-            self._confirm(control & NUMBER)
+            self._confirm_stored(waiting, control & NUMBER, receipt, is_last=bool(control & FIN))
         if control & FIN:
-            self.number = control & NUMBER
-            whole = Answer(waiting.indications, tuple(waiting.told), b"".join(waiting.objects))
-            waiting.whole.set_result(whole)
+            self._end(waiting, control & NUMBER)
+
+    def _kept(self, told: Sequence[Told], indications: int) -> Receipt:
+        events = [one for one in told if one.is_event]
+        return self._keep(events, indications) if events else Receipt(is_stored=True)
+
+    def _end(self, waiting: _Waiting, number: int, *, is_cut: bool = False) -> None:
+        self.number = number
+        if not waiting.whole.done():
+            told = tuple(waiting.told)
+            waiting.whole.set_result(Answer(waiting.indications, told, b"".join(waiting.objects), is_cut))
+
+    def _confirm_stored(self, waiting: _Waiting, number: int, receipt: Receipt, *, is_last: bool) -> None:
+        """Confirm a fragment once its events are stored.
+
+        The last one may be confirmed until the next request goes out. One before it is waited for, and not
+        for long: a disk that is slow or full keeps nobody from the values that are read after the events.
+        """
+        if receipt.is_stored:
+            self._confirm(number)
+            return
+        if receipt.is_refused:
+            if not is_last:
+                self._end(waiting, number, is_cut=True)
+            return
+        owed = self._owed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        began_s, room_s = loop.time(), min(STORE_WAIT_S, self._timeout_s - waiting.held_s)
+        timer = None if is_last else loop.call_later(max(0.0, room_s), lambda: cut())
+
+        def cut() -> None:
+            if self._owed is owed:
+                self._owed = None
+                self._end(waiting, number, is_cut=True)
+
+        def stored() -> None:
+            if timer is not None:
+                timer.cancel()
+            if self._owed is not owed or self.broken:
+                return
+            self._owed = None
+            owed.set()
+            self._confirm(number)
+            held_s = loop.time() - began_s
+            if not is_last and (when := waiting.deadline.when()) is not None:
+                waiting.held_s += held_s
+                waiting.deadline.reschedule(when + held_s)
+
+        receipt.then(stored)
 
     def _confirm(self, number: int) -> None:
+        if self.broken:
+            return
         self._send(bytes([FIR | FIN | number, CONFIRM]))
         self._confirmed_s = wall_s()
+        self._confirmed()
 
     def _answer_link(self, function: int) -> None:
         self._write(link.encode(link.FROM_MASTER | function, self._outstation, self._master))

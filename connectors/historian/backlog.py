@@ -3,19 +3,22 @@
 Of what only its newest is read (status, condition, alarms) the newest few wait. Snapshots that are too many
 are thinned to one a minute, all but the newest; then the oldest go. Commands, outcomes, refusals and events
 have a budget of their own; over it go heartbeats and their outcomes, then refusals, then the oldest of the
-rest. All of it is counted.
+rest. All of it is counted. Samples that devices recorded have a budget too, over which no more are taken:
+their devices keep them. What was taken is never dropped.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from connectors.historian.rows import Entry, Kind
+from connectors.recorded import Batch
 from ems.commands import Command, WriteResult
 from ems.telemetry import Snapshot
 
 NEWEST_KEPT = {Kind.STATUS: 8, Kind.CONDITION: 8, Kind.ALARMS: 1}
 BATCH_MAX = 2000  # entries in one transaction
 FREED_RATIO = 0.1  # of the budget of audit rows, whenever it is used up
+SAMPLES_MAX = 50_000  # of devices, that wait: 25 MB
 SPARSE_S = 60.0  # between two snapshots of those that are thinned
 HEARTBEAT = ".heartbeat"
 
@@ -33,7 +36,7 @@ class Backlog:
         self._entries: deque[Entry] = deque()
         self._newest: dict[Kind, deque[Entry]] = {k: deque(maxlen=n) for k, n in NEWEST_KEPT.items()}
         self._in_hand: Sequence[Entry] = ()
-        self.snapshots = self.audit = 0  # that wait, those in hand as well
+        self.snapshots = self.audit = self.samples = 0  # that wait, those in hand as well
         self.lost: dict[str, int] = {}  # since the last `told`, by what it was
         self.lost_ever: dict[str, int] = {}
 
@@ -54,7 +57,9 @@ class Backlog:
             self._newest[kind].append(entry)
             return
         self._entries.append(entry)
-        if kind is Kind.SNAPSHOT:
+        if kind is Kind.RECORDED:
+            self.samples += _samples(entry)
+        elif kind is Kind.SNAPSHOT:
             self.snapshots += 1
             if self.snapshots > self._snapshots_max:
                 self._fewer_snapshots()
@@ -62,6 +67,10 @@ class Backlog:
             self.audit += 1
             if self.audit > self._audit_max:
                 self._fewer_audit()
+
+    def has_room(self, samples: int) -> bool:
+        """Whether so many samples of a device may wait as well; of none that wait, any number."""
+        return not self.samples or self.samples + samples <= SAMPLES_MAX
 
     def take(self) -> list[Entry]:
         """The oldest entries that make a batch, and the newest of what only its newest is read."""
@@ -85,9 +94,11 @@ class Backlog:
 
     def written(self) -> None:
         """The batch in hand is committed."""
-        for _, kind, _ in self._in_hand:
+        for entry in self._in_hand:
+            kind = entry[1]
             self.snapshots -= kind is Kind.SNAPSHOT
-            self.audit -= kind is not Kind.SNAPSHOT and kind not in self._newest
+            self.samples -= _samples(entry)
+            self.audit -= kind not in (Kind.SNAPSHOT, Kind.RECORDED, *self._newest)
         self._in_hand = ()
 
     def told(self) -> Mapping[str, int]:
@@ -140,6 +151,10 @@ class Backlog:
         return gone
 
 
+def _samples(entry: Entry) -> int:
+    return len(entry[2].samples) if isinstance(entry[2], Batch) else 0
+
+
 def _is_heartbeat(entry: Entry) -> bool:
     command = entry[2].command if isinstance(entry[2], WriteResult) else entry[2]
     return isinstance(command, Command) and command.point.endswith(HEARTBEAT)
@@ -148,5 +163,5 @@ def _is_heartbeat(entry: Entry) -> bool:
 AUDIT_RULES: Mapping[str, Callable[[Entry], bool]] = {
     "heartbeats": _is_heartbeat,
     "refusals": lambda entry: entry[1] is Kind.REFUSAL,
-    "audit_rows": lambda entry: entry[1] is not Kind.SNAPSHOT,
+    "audit_rows": lambda entry: entry[1] not in (Kind.SNAPSHOT, Kind.RECORDED),
 }

@@ -11,6 +11,7 @@ from connectors.historian.audit.reader import AuditRows
 from connectors.historian.readings import Readings
 from connectors.historian.schema import ARCHIVE, HISTORY, QUALITIES
 from connectors.json_codec import loads
+from connectors.recorded import DeviceSample, TimeBasis
 from connectors.sqlite_file import ReadOnlyFile, from_ms, to_ms
 from connectors.status_table import status_rows
 from ems.alarms import AlarmBook
@@ -74,6 +75,33 @@ class SqliteHistoryReader:
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         """Samples of one point in [start, end), oldest first, at most `limit`; page on from the last one."""
         return self._readings.series(point, start, end, limit)
+
+    def samples(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[DeviceSample]:
+        """What a device recorded of one point, by its place in time in [start, end), oldest first.
+
+        Those that have one place in time are in the order of the device. The newest of all points are found
+        (`RECORDED_MAX`); older ones lie in the audit files.
+        """
+        if not self._file.rows("SELECT 1 FROM sqlite_master WHERE name = 'recorded'"):
+            return []
+        rows = self._file.rows(
+            "SELECT value, quality, source_ms, told_ms, at_ms, clock FROM recorded WHERE point_id = "
+            "(SELECT id FROM point WHERE name = ?) AND source_ms >= ? AND source_ms < ? "
+            "ORDER BY source_ms, id LIMIT ?",
+            (point, to_ms(start), to_ms(end), limit),
+        )
+        return [
+            DeviceSample(
+                point=point,
+                value=value,
+                quality=QUALITIES[quality],
+                at=from_ms(source_ms),
+                told_at=None if told_ms is None else from_ms(told_ms),
+                arrived_at=from_ms(at_ms),
+                clock=TimeBasis(clock),
+            )
+            for value, quality, source_ms, told_ms, at_ms, clock in rows
+        ]
 
     def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:
         """Readings of one point in buckets that begin in [start, end), oldest first; aligned to 1970."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from connectors.historian.schema import QUALITY_CODES, SPOOLED
 from connectors.json_codec import dumps, json_text
+from connectors.recorded import Batch
 from connectors.sqlite_file import to_ms
 from connectors.status_table import STATUS_UPSERT
 from ems.alarms import AlarmBook
@@ -31,16 +32,23 @@ class Kind(Enum):
     STATUS = "status"
     CONDITION = "condition"
     ALARMS = "alarms"
+    RECORDED = "recorded"
 
 
-DURABLE = frozenset([Kind.INTENT, Kind.OUTCOME, Kind.REFUSAL, Kind.EVENT, Kind.ALARMS])
+DURABLE = frozenset([Kind.INTENT, Kind.OUTCOME, Kind.REFUSAL, Kind.EVENT, Kind.ALARMS, Kind.RECORDED])
 KEYS = {
     "reading": "at_ms, point_id",
     "command": "boot, n",
     "outcome": "boot, epoch, seq",
     "refusal": "boot, n",
     "event": "boot, n",
+    "sample": "boot, n",
 }
+RECORDED_MAX = 1_000_000  # samples that are found by point and time, and known when they come again
+_RECORDED = """
+    INSERT INTO recorded (point_id, value, quality, source_ms, told_ms, at_ms, clock)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+    """
 
 
 SNAPSHOT_NUMBERED = """
@@ -59,8 +67,8 @@ class Event:
     fields: str
 
 
-Payload = Snapshot | Command | WriteResult | Refusal | Event | StatusRow | PlantCondition | AlarmBook
-Entry = tuple[int, Kind, Payload]  # number in the queue, kind, content
+Payload = Snapshot | Command | WriteResult | Refusal | Event | StatusRow | PlantCondition | AlarmBook | Batch
+Entry = tuple[int, Kind, Payload]  # number in the queue (of a batch: of its last sample), kind, content
 
 
 class RowWriter:
@@ -101,6 +109,8 @@ class RowWriter:
                 case Kind.ALARMS:
                     _, newest_book = entries[-1]
                     self._db.execute("INSERT OR REPLACE INTO alarms VALUES (1, ?)", (dumps(newest_book),))
+                case Kind.RECORDED:
+                    self._recorded(entries)
 
     def _insert(self, table: str, rows: list[tuple[Any, ...]]) -> None:
         """Rows once written stay as they are; only a row of the same key counts as written."""
@@ -128,6 +138,30 @@ class RowWriter:
             for p, r in newest.items()
         ]
         self._db.executemany("INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?, ?)", latest)
+
+    def _recorded(self, entries: list[tuple[int, Batch]]) -> None:
+        """Each sample once: one that its device tells again is known by its point, time and value."""
+        for last, batch in entries:
+            for n, s in enumerate(batch.samples, last - len(batch.samples) + 1):
+                told_ms = None if s.told_at is None else to_ms(s.told_at)
+                at_ms, source_ms, point_id = to_ms(s.arrived_at), to_ms(s.at), self._id(s.point)
+                held = (point_id, _number(s.value), QUALITY_CODES[s.quality], source_ms, told_ms)
+                if told_ms is None and self._is_written(n):
+                    continue
+                if self._db.execute(_RECORDED, (*held, at_ms, s.clock.value)).rowcount:
+                    self._insert("sample", [(self._boot, n, at_ms, *held, s.clock.value)])
+            if batch.mark is not None:
+                row = (batch.device, batch.mark.name, batch.mark.text)
+                self._db.execute("INSERT OR REPLACE INTO mark VALUES (?, ?, ?)", row)
+        oldest = "SELECT max(id) - ? FROM recorded"
+        self._db.execute(f"DELETE FROM recorded WHERE id <= ({oldest})", (RECORDED_MAX,))  # noqa: S608
+
+    def _is_written(self, n: int) -> bool:
+        """Whether a sample without a time was written when this batch was tried before."""
+        return (
+            self._db.execute("SELECT 1 FROM sample WHERE (boot, n) = (?, ?)", (self._boot, n)).fetchone()
+            is not None
+        )
 
     def _command_row(self, n: int, c: Command) -> tuple[Any, ...]:
         return (

@@ -76,7 +76,7 @@ TABLES = """
     """
 ALARMS = "CREATE TABLE alarms (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL);"
 # Written to disk: never renumber, only add.
-SPOOLED = {"readings": 0, "command": 1, "outcome": 2, "refusal": 3, "event": 4}
+SPOOLED = {"readings": 0, "command": 1, "outcome": 2, "refusal": 3, "event": 4, "sample": 5}
 
 
 def _numbered(table: str, a: str, b: str) -> str:
@@ -100,10 +100,38 @@ NUMBERING = """
     """
 AUDITED = (("command", "NEW.n", "0"), ("outcome", "NEW.epoch", "NEW.seq"), ("refusal", "NEW.n", "0"))
 SPOOL = NUMBERING + "".join(_numbered(*t) for t in (*AUDITED, ("event", "NEW.n", "0")))
+# What devices recorded by themselves. `sample` is a record like a command: numbered, packed and sent.
+# `recorded` keeps the same for those who ask by point and time, and knows each when it is told again.
+RECORDED = """
+    CREATE TABLE sample (
+        boot INTEGER NOT NULL, n INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,     -- when it arrived
+        point_id INTEGER NOT NULL, value REAL, quality INTEGER NOT NULL,
+        source_ms INTEGER NOT NULL, -- its place in time: the device's where that is believed
+        told_ms INTEGER,            -- the device's own time; NULL: it told none
+        clock TEXT NOT NULL,        -- of TimeBasis
+        PRIMARY KEY (boot, n)
+    ) WITHOUT ROWID;
+    CREATE TABLE recorded (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, point_id INTEGER NOT NULL, value REAL, quality INTEGER NOT NULL,
+        source_ms INTEGER NOT NULL, told_ms INTEGER, at_ms INTEGER NOT NULL, clock TEXT NOT NULL
+    );
+    CREATE UNIQUE INDEX recorded_once ON recorded (point_id, told_ms, ifnull(value, ''));
+    CREATE INDEX recorded_by_time ON recorded (point_id, source_ms);
+    CREATE TABLE mark (
+        device TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (device, name)
+    );
+    CREATE VIEW samples AS
+        SELECT strftime('%Y-%m-%dT%H:%M:%fZ', r.source_ms / 1000.0, 'unixepoch') AS source_at,
+               p.name AS point, r.value, q.name AS quality, r.clock,
+               strftime('%Y-%m-%dT%H:%M:%fZ', r.at_ms / 1000.0, 'unixepoch') AS arrived_at
+        FROM recorded r JOIN point p ON p.id = r.point_id JOIN quality q ON q.id = r.quality;
+    """
+SAMPLES = RECORDED + _numbered("sample", "NEW.n", "0")
 HISTORY = Schema(
     name="historian",
     application_id=0x454D5348,  # "EMSH"
-    version=3,
-    sql=TABLES + STATUS_SQL + ALARMS + SPOOL,
-    added={2: ALARMS, 3: SPOOL},
+    version=4,
+    sql=TABLES + STATUS_SQL + ALARMS + SPOOL + SAMPLES,
+    added={2: ALARMS, 3: SPOOL, 4: SAMPLES},
 )

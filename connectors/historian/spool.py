@@ -254,6 +254,10 @@ class Spool:
         head = {"kind": kind, "at": _iso(at_ms), **dict(zip(_FIELDS[kind], fields, strict=True))}
         if kind == "event":
             head["fields"] = json.loads(head["fields"])
+        if kind == "sample":
+            told_ms = head["told_at"]
+            head["told_at"] = None if told_ms is None else _iso(told_ms)
+            head |= {"quality": QUALITY_NAMES[head["quality"]], "source_at": _iso(head["source_at"])}
         return head
 
     def _snapshots(self, times: Sequence[int]) -> Iterator[tuple[Any, Any]]:
@@ -310,6 +314,8 @@ _AUDIT = {
     "refusal": "SELECT n, 0, at_ms, point_id, value, cause, code, reason FROM refusal "
     "WHERE boot = ? AND n BETWEEN ? AND ?",
     "event": "SELECT n, 0, at_ms, kind, fields FROM event WHERE boot = ? AND n BETWEEN ? AND ?",
+    "sample": "SELECT n, 0, at_ms, point_id, value, quality, source_ms, told_ms, clock FROM sample "
+    "WHERE boot = ? AND n BETWEEN ? AND ?",
 }
 _FIELDS = {
     "command": (
@@ -318,6 +324,7 @@ _FIELDS = {
     "outcome": ("epoch", "command_seq", "outcome", "detail"),
     "refusal": ("point", "value", "cause", "code", "reason"),
     "event": ("event", "fields"),
+    "sample": ("point", "value", "quality", "source_at", "told_at", "clock"),
 }  # fmt: skip
 
 # Where in a row of a packed file the same fields are.

@@ -19,6 +19,7 @@ from connectors.historian.reader import SqliteHistoryReader
 from connectors.historian.rows import DURABLE, Entry, Event, Kind, Payload, RowWriter
 from connectors.historian.schema import HISTORY
 from connectors.json_codec import json_text
+from connectors.recorded import Batch
 from connectors.sqlite_file import (
     ReadOnlyFile,
     StoreError,
@@ -140,6 +141,21 @@ class SqliteRecorder:
         """Make the alarms readable, and outlive a restart."""
         self._put(Kind.ALARMS, book)
 
+    def recorded(self, batch: Batch) -> bool:
+        """Queue what a device recorded, and write it at once; False where too much of it waits already."""
+        with self._mutex:
+            if not self._backlog.has_room(len(batch.samples)):
+                return False
+            self._n += max(0, len(batch.samples) - 1)  # each sample has a number of its own
+            self._append(Kind.RECORDED, batch)
+        self._hurry.set()
+        self._work.set()
+        return True
+
+    def mark(self, device: str, name: str) -> str | None:
+        """How far a device was read, by the file; None: nobody knows."""
+        return newest_mark(self._path, device, name)
+
     @property
     def trouble(self) -> str | None:
         """What is wrong with the file, for an alarm; None: nothing is."""
@@ -166,6 +182,7 @@ class SqliteRecorder:
                 "queued": len(self._backlog),
                 **snapshots,
                 "dropped_audit": sum(n for k, n in lost.items() if k not in snapshots),
+                "samples_waiting": self._backlog.samples,
                 "unwritable": self._unwritable,
                 "bad_conditions": 0 if self._rows is None else self._rows.bad_conditions,
                 "write_errors": self._write_errors,
@@ -250,6 +267,9 @@ class SqliteRecorder:
         if not done:
             return not self._closing.wait(RETRY_S)
         self._committed(len(batch))
+        for _, _, payload in batch:
+            if isinstance(payload, Batch):
+                payload.stored()
         return len(batch) >= BATCH_MAX
 
     def _commit(self, batch: list[Entry]) -> bool:
@@ -334,6 +354,20 @@ class SqliteRecorder:
                 self._failing_s = self._clock.monotonic_s()
         if first:
             log.error("historian.write.failed", file=str(self._path), error=str(error))
+
+
+def newest_mark(path: Path, device: str, name: str) -> str | None:
+    """The newest mark of a device in a file; None: there is none, or it cannot be read."""
+    file = ReadOnlyFile(path, HISTORY)
+    try:
+        if not file.rows("SELECT 1 FROM sqlite_master WHERE name = 'mark'"):
+            return None
+        rows = file.rows("SELECT text FROM mark WHERE device = ? AND name = ?", (device, name))
+    except StoreError:
+        return None
+    finally:
+        file.close()
+    return str(rows[0][0]) if rows else None
 
 
 def next_boot(path: Path, now_ms: int) -> int:

@@ -36,7 +36,7 @@ INSERT INTO quality VALUES (0, 'good'), (1, 'stale'), (2, 'out_of_range'), (3, '
 CREATE TABLE record (
     opening_id integer NOT NULL REFERENCES opening,
     seq bigint NOT NULL,
-    kind text NOT NULL,                         -- readings command outcome refusal event gone
+    kind text NOT NULL,                         -- readings command outcome refusal event sample gone
     at timestamptz,                             -- NULL: it was kept no more when it was sent
     late boolean NOT NULL,
     body json,                                  -- as it was sent; NULL for readings

@@ -20,5 +20,8 @@ class Dnp3Form(Form):
     integrity_s: SecondsPositive | None = Field(
         default=None, description="everything is read so often, events alone between; left out: at each poll"
     )
+    events: Literal["classes", "times"] = Field(
+        default="classes", description="how events are told: as it is set there, or with their times"
+    )
     operate: Literal["direct", "select"] = Field(default="direct", description="select: before operate")
     time_sync: bool = Field(default=False, description="its clock is set where it asks for it")

@@ -17,9 +17,10 @@ Row = tuple[Any, ...]
 NONE = "\\N"
 AT = "at"
 NUMBER = "number"  # of the record in its opening of the historian's file
-_WHOLE = frozenset([NUMBER, "n", "epoch", "seq", "kind", "a", "b"])
-READINGS, COMMAND, OUTCOME, REFUSAL, EVENT, GONE = (
-    "readings", "command", "outcome", "refusal", "event", "gone",
+_WHOLE = frozenset([NUMBER, "n", "epoch", "seq", "kind", "a", "b", "quality"])
+_TIMES = frozenset([AT, "source_at", "told_at"])
+READINGS, COMMAND, OUTCOME, REFUSAL, EVENT, SAMPLE, GONE = (
+    "readings", "command", "outcome", "refusal", "event", "sample", "gone",
 )  # fmt: skip
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     EVENT: (NUMBER, AT, "n", "event", "fields"),
@@ -29,6 +30,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "limits_hash",
     ),
     OUTCOME: (NUMBER, AT, "epoch", "seq", "outcome", "detail"),
+    SAMPLE: (NUMBER, AT, "n", "point", "value", "quality", "source_at", "told_at", "clock"),  # of a device
     READINGS: (NUMBER, AT),  # a snapshot's own rows are in the segments of readings
     GONE: (NUMBER, "kind", "a", "b"),  # numbers whose row was not there any more
 }  # fmt: skip
@@ -38,6 +40,7 @@ _BODIES = {
     COMMAND: "x.at_ms, x.n, x.epoch, x.seq, p.name, x.value, x.cause, x.reason, x.owner, x.plan_id, "
     "x.limits_hash",
     OUTCOME: "x.finished_ms, x.epoch, x.seq, x.outcome, x.detail",
+    SAMPLE: "x.at_ms, x.n, p.name, x.value, x.quality, x.source_ms, x.told_ms, x.clock",
 }
 
 
@@ -61,9 +64,9 @@ def lines(kind: str, rows: Iterable[Row]) -> str:
     writer = csv.writer(out)  # lines end as in RFC 4180, or a text that is such an end would not be quoted
     names = COLUMNS[kind]
     writer.writerow(names)
-    at = names.index(AT) if AT in names else -1
+    times = [i for i, name in enumerate(names) if name in _TIMES]
     for row in rows:
-        writer.writerow([iso(v) if i == at else _text(v) for i, v in enumerate(row)])
+        writer.writerow([iso(v) if i in times and v is not None else _text(v) for i, v in enumerate(row)])
     return out.getvalue()
 
 
@@ -98,7 +101,7 @@ def _value(name: str, cell: str) -> Any:
         return None
     if name in _WHOLE:
         return int(cell)
-    if name == AT:
+    if name in _TIMES:
         return to_ms(datetime.fromisoformat(cell))
     if name == "value":
         return float(cell)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.historian.audit.file import Opening, Tables
-from connectors.historian.audit.table import COMMAND, EVENT, GONE, OUTCOME, READINGS, REFUSAL, Row
+from connectors.historian.audit.table import COMMAND, EVENT, GONE, OUTCOME, READINGS, REFUSAL, SAMPLE, Row
 from connectors.historian.schema import SPOOLED
 from connectors.sqlite_file import transaction
 from connectors.stores.kept_file import keep, kept
@@ -23,7 +23,13 @@ CHUNK = 500  # numbers taken out in one transaction: a few ms
 MOD = 1_000_003
 # Which numbers, and of what rows.
 CHECKSUM = f"coalesce(sum((seq % {MOD} + 1) * (kind + 1 + a % {MOD} + 3 * (b % {MOD}))), 0)"
-_KEYS = {COMMAND: ("n", "a"), OUTCOME: ("(epoch, seq)", "a, b"), REFUSAL: ("n", "a"), EVENT: ("n", "a")}
+_KEYS = {
+    COMMAND: ("n", "a"),
+    OUTCOME: ("(epoch, seq)", "a, b"),
+    REFUSAL: ("n", "a"),
+    EVENT: ("n", "a"),
+    SAMPLE: ("n", "a"),
+}
 DELETES = {
     kind: f"DELETE FROM {kind} WHERE boot = ? AND {key} IN (SELECT {of} FROM spool WHERE boot = ? "  # noqa: S608
     f"AND seq BETWEEN ? AND ? AND kind = {SPOOLED[kind]})"
@@ -151,7 +157,7 @@ def _take_out(db: sqlite3.Connection, chunk: Chunk) -> int:
         raise _NotAsConfirmedError
     *found, low = db.execute(f"SELECT count(*), {CHECKSUM}, min(seq) {where}", span).fetchone()
     gone = {kind: db.execute(sql, (boot, *span)).rowcount for kind, sql in DELETES.items()}
-    is_whole = found == [chunk.count, chunk.checksum] and gone == chunk.rows
+    is_whole = found == [chunk.count, chunk.checksum] and gone == {**dict.fromkeys(DELETES, 0), **chunk.rows}
     # It was the newest when its chunk was taken out: its row is gone, and now its number may go too.
     is_rest = found[0] == 1 and low == chunk.last and not any(gone.values())
     if not (is_whole or is_rest):

@@ -46,7 +46,8 @@ def test_a_thread_that_ends_by_a_fault_rings_and_the_others_go_on():
 
 def test_what_looks_after_the_edge_tells_the_thread_with_its_other_alarms(tmp_path: Path):
     before = threading.excepthook
-    well: Any = SimpleNamespace(trouble=None, unwritten=False, failing=dict, expiring=dict, faults=dict)
+    nothing = dict.fromkeys(("failing", "expiring", "faults", "losses", "wrong_clocks"), dict)
+    well: Any = SimpleNamespace(trouble=None, unwritten=False, **nothing)
     watches = Watches(
         ProcessConfig(site=tmp_path / "site.yaml", directory=tmp_path, keeper_port=1),
         builders.site(), VirtualClock(builders.T0), lambda kind, fields: None,

@@ -92,7 +92,7 @@ def pack_audit(path: Path, now: datetime, recent: timedelta = RECENT) -> Packer:
 def audit_left(path: Path) -> dict[str, int]:
     """Audit rows and numbers in the historian's file itself."""
     with sqlite3.connect(path) as db:
-        names = ("command", "outcome", "refusal", "event", "spool")
+        names = ("command", "outcome", "refusal", "event", "sample", "spool")
         found = {n: int(db.execute(f"SELECT count(*) FROM {n}").fetchone()[0]) for n in names}
     db.close()
     return found

@@ -458,7 +458,7 @@ def test_segment_is_a_plain_zip_archive(path, two_days, tmp_path):
 
 def test_file_of_version_3_without_a_store_reads_as_before(path, two_days):
     with sqlite3.connect(path) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (3,)
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
     db.close()
     shutil.rmtree(path.parent / ARCHIVE, ignore_errors=True)
     assert list(all_samples(path, POINTS[0], MIDNIGHT, MIDNIGHT + 49 * HOUR)) == truth(two_days, POINTS[0])

@@ -27,6 +27,7 @@ from connectors.historian.rows import Event, Kind, RowWriter
 from connectors.historian.schema import ARCHIVE, HISTORY
 from connectors.historian.spool import Span, Spool
 from connectors.historian.sqlite import SqliteRecorder
+from connectors.recorded import Batch, DeviceSample, TimeBasis
 from connectors.sqlite_file import DiskError, StoreError, open_writer, to_ms, transaction
 from connectors.telemetry.ledger import Ledger
 from connectors.telemetry.outbox import Outbox
@@ -63,6 +64,20 @@ def command(at: datetime, seq: int, point: str = "bess1.p_set_kw", **changes: An
     return Command(**{**given, **changes})
 
 
+def recorded(at: datetime, i: int) -> Batch:
+    """A switch that a relay saw open and close, three days before or at a time that nobody believes."""
+    told = at - timedelta(days=3) if i % 2 else None
+    samples = tuple(
+        DeviceSample(
+            point="bess1.breaker", value=value, quality=Quality.GOOD if told else Quality.STALE,
+            at=told or at, told_at=told, arrived_at=at,
+            clock=TimeBasis.DEVICE if told else TimeBasis.NONE,
+        )
+        for value in (0.0, None if i % 3 else 1.0)
+    )  # fmt: skip
+    return Batch(device="relay", samples=samples, mark=None, stored=lambda: None)
+
+
 def entries(start: datetime, count: int, every: timedelta) -> list[tuple[int, Kind, Any]]:
     """What an edge records: a snapshot, a command and its outcome, now and then a refusal or an event."""
     out: list[tuple[int, Kind, Any]] = []
@@ -90,6 +105,8 @@ def entries(start: datetime, count: int, every: timedelta) -> list[tuple[int, Ki
         if i % 17 == 0:
             kind = "edge.site.in_force" if i == 17 else f"alarm.raised{i % 3}"
             add(Kind.EVENT, Event(at, kind, f'{{"i": {i}, "what": "ü€ \\u0000"}}'))
+        if i % 19 == 0:
+            add(Kind.RECORDED, recorded(at, i))
     return out
 
 
@@ -158,7 +175,9 @@ def test_rows_that_have_left_are_told_to_everybody_as_before(two_days: Path):
     trimmer = trim(two_days)
     assert trimmer.counts()["trim_mismatches"] == 0
     left = audit_left(two_days)
-    assert left == {"command": 0, "outcome": 0, "refusal": 0, "event": 0, "spool": 2}, "the newest numbers"
+    assert left == {"command": 0, "outcome": 0, "refusal": 0, "event": 0, "sample": 0, "spool": 2}, (
+        "the newest numbers"
+    )
     assert everything(two_days) == before
     pack(two_days, NOW)  # and when readings have left as well
     trim(two_days)
@@ -479,8 +498,10 @@ def test_row_comes_back_from_its_line_as_it_was(kind: str):
     texts = ["", "\\N", "\\", "a,b", '"', "\r", "\n", "\x00", "ü", "x" * 200_000, None]
     rows = []
     for i, text in enumerate(texts):
-        told = {"at": 1772409600000 + i, "value": (None, 0.1, -0.0, 1e300)[i % 4]}
-        whole = ("number", "n", "epoch", "seq", "kind", "a", "b")
+        at_ms = 1772409600000 + i
+        told: dict[str, Any] = {"at": at_ms, "source_at": at_ms - 5, "told_at": None if i % 2 else at_ms - 9}
+        told["value"] = (None, 0.1, -0.0, 1e300)[i % 4]
+        whole = ("number", "n", "epoch", "seq", "kind", "a", "b", "quality")
         rows.append(tuple(told.get(c, i if c in whole else text) for c in COLUMNS[kind]))
     found = [row_of(kind, c) for c in cells(lines(kind, rows))]
     assert found == rows

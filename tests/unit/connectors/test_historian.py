@@ -379,6 +379,7 @@ def test_open_file_of_the_version_before_is_read_and_then_extended(path, recorde
     with contextlib.closing(sqlite3.connect(path)) as db:
         triggers = [n for (n,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
         db.executescript("".join(f"DROP TRIGGER {n};" for n in triggers))
+        db.executescript("DROP VIEW samples; DROP TABLE sample; DROP TABLE recorded; DROP TABLE mark;")
         db.executescript("DROP TABLE spool; DROP TABLE store; DROP TABLE alarms; PRAGMA user_version=1;")
     reader = SqliteHistoryReader(path)
     assert reader.alarms() is None
