@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from connectors.expiry import EXPIRY_DAYS, ending
 from connectors.modbus.served import (
     DEVICE_BUSY,
     DEVICE_FAILURE,
@@ -23,13 +22,12 @@ from connectors.modbus.served import (
 )
 from connectors.northbound.client import Client
 from connectors.northbound.door import Code, DeskDoor
+from connectors.northbound.doorway import Doorway
 from connectors.northbound.guard import Budget
 from connectors.northbound.image import Board, Image
-from connectors.northbound.listener import Listener, Served
+from connectors.northbound.listener import Served
 from connectors.northbound.records import Records
 from connectors.northbound.registers import RegisterMap, Registers, rows_of
-from connectors.opcua.certificates import CertificateError
-from connectors.tls import Contexts, located
 from ems.clock import Clock
 from ems.northbound import ModbusServer
 from ems.records import JsonValue
@@ -228,10 +226,7 @@ class ModbusServing:
         self.name = server.id
         self.map = RegisterMap(rows_of(site, server))
         self._face = ModbusFace(server, self.map, board, door, now=clock.now)
-        files, made = server.door.tls, clock.monotonic_s
-        self._contexts = (
-            None if files is None else Contexts(located(files, folder), server=True, now=clock.now)
-        )
+        made = clock.monotonic_s
 
         def connection(leave: Callable[[], None]) -> ModbusConnection:
             return ModbusConnection(
@@ -243,38 +238,21 @@ class ModbusServing:
                 monotonic_s=made,
             )
 
-        self._now = clock.now
-        self._listener = Listener(
-            server.id, server.door, records, make=connection, contexts=self._contexts, monotonic_s=made
-        )
+        self._doorway = Doorway(server.id, server.door, records, make=connection, folder=folder, clock=clock)
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        return self._listener.port
+        return self._doorway.port
 
     async def start(self) -> None:
         """Listen. Raises EmsError where the address or port cannot be had now."""
-        self._listener.start()
-        if self._contexts is not None:
-            try:
-                self._contexts.current()
-            except CertificateError as error:
-                self._listener.trouble = str(error)
+        self._doorway.start()
 
     def status(self) -> dict[str, JsonValue]:
         """How it does; raises what is a bug."""
-        self._listener.raise_bugs()
-        expiries = () if self._contexts is None else self._contexts.expiries
-        return {
-            "connections": self._listener.open,
-            "accepted": self._listener.accepted,
-            "reads": self._face.reads,
-            "writes": self._face.writes,
-            "trouble": self._listener.trouble,
-            "certificates": "; ".join(ending(expiries, self._now(), EXPIRY_DAYS)),
-        }
+        return {**self._doorway.status(), "reads": self._face.reads, "writes": self._face.writes}
 
     async def close(self) -> None:
         """End every connection."""
-        await self._listener.close()
+        await self._doorway.close()
