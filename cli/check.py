@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ems.capability import PqCapability
     from ems.http_json import HttpJson
     from ems.northbound import ModbusServer
+    from ems.northbound_iec104 import Iec104Server
     from ems.northbound_ua import OpcUaServer
     from ems.site import Connection, Site
 
@@ -144,6 +145,7 @@ def protection(site: "Site") -> Iterator[str]:
 
 def _of_modbus(site: "Site") -> Iterator[str]:
     """Modbus with TLS, what has no protection, our own servers: who may read them, who may tell bounds."""
+    from ems.northbound import ModbusServer
     from ems.site import Protocol
     from ems.site_schema.checks_opcua import is_loopback
 
@@ -164,11 +166,13 @@ def _of_modbus(site: "Site") -> Iterator[str]:
                 yield f"{c.id}: SIMULATED messages of {taken} are taken for real, as the site file says"
         elif c.can is not None:
             yield f"{c.id}: PLAIN: whoever is on the cable of {c.can.where} can show us false values"
-    for s in site.modbus_servers:
+    servers: list[ModbusServer | Iec104Server] = [*site.modbus_servers, *site.iec104_servers]
+    for s in servers:
         door = s.door
         who = ", ".join(door.clients) or ("this machine" if is_loopback(door.host) else "everybody")
         how = "TLS, a certificate on both sides" if door.tls is not None else "PLAIN"
-        yield f"server {s.id}: {how}, {door.host}:{door.port}, may be read from {who}; {told_by(s)}"
+        what = "" if isinstance(s, ModbusServer) else f"IEC 60870-5-104, common address {s.station}, "
+        yield f"server {s.id}: {what}{how}, {door.host}:{door.port}, may be read from {who}; {told_by(s)}"
 
 
 def _of_meter(c: "Connection", *, local: bool) -> str:
@@ -222,7 +226,7 @@ def ua_words(server: "OpcUaServer") -> str:
     )
 
 
-def told_by(server: "ModbusServer") -> str:
+def told_by(server: "ModbusServer | Iec104Server") -> str:
     """Who may tell which bounds through a server, loudly where that is not proved."""
     w = server.writes
     if w is None:

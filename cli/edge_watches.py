@@ -15,6 +15,7 @@ from connectors.telemetry.watch import TelemetryWatch
 from connectors.wire_log import FOLDER, TapOf, WireLog, quiet
 from dispatch.vocabulary import Alarm
 from ems.clock import Clock
+from ems.northbound_names import servers
 from ems.site import Site
 
 
@@ -25,8 +26,8 @@ class Watches:
         live = config.keeper_port is None
         self._ended = EndedThreads()
         self._links = TelemetryWatch(site.links if live else (), config.telemetry, now=clock.now)
-        servers = [s.id for s in site.modbus_servers] + [s.id for s in site.opcua_servers]
-        self._servers = NorthboundWatch(servers if live else (), config.northbound, now=clock.now)
+        served_here = [s.id for s in servers(site)]
+        self._servers = NorthboundWatch(served_here if live else (), config.northbound, now=clock.now)
         self._archive = ArchiveWatch(config.archive if live else None, now=clock.now, event=event)
         self._inputs = InputWatch(site.inputs if live else (), config.directory, now=clock.now)
         self.prices = PriceWatch(site.inputs if live else (), site.tariff, config.directory, now=clock.now)

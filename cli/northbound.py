@@ -9,22 +9,25 @@ from pathlib import Path
 
 from cli._sites import find_site
 from cli.markdown import table
+from cli.northbound_iec104 import object_lines
+from cli.northbound_words import about
 from connectors.northbound.records import FILE, RecordsReader
 from connectors.northbound.registers import map_id, rows_of
 from connectors.raw_types import MODBUS_TYPES
 from ems.clock import SystemClock
 from ems.errors import EmsError
 from ems.northbound import ModbusServer, ServedRow
-from ems.northbound_names import ANSWER, ANSWERS, LIMIT, OF_A_SERVER, names, ua_namespace
+from ems.northbound_names import ANSWER, ANSWERS, LIMIT, names, ua_namespace
 from ems.northbound_ua import OpcUaServer
 from ems.records import StatusRow
 from ems.site import Site
 from ems.site_schema import load_site
 from ems.telemetry import Quality
 
-HELP = """Our own servers, for a utility, a plant controller or SCADA. map: the registers or nodes of a
-server, for whoever reads it. status: how the servers of a running plant do, and what they refused last; the
-exit code is 1 where one of them is down. password: what a file keeps of the password of a user."""
+HELP = """Our own servers, for a utility, a plant controller or SCADA. map: the registers, nodes or
+objects of a server, for whoever reads it. status: how the servers of a running plant do, and what they
+refused last; the exit code is 1 where one of them is down. password: what a file keeps of the password of a
+user."""
 PASSWORD_MIN = 12
 SILENT = timedelta(seconds=30)
 
@@ -81,6 +84,7 @@ def _map(site_name: str, wanted: str | None) -> int:
     site = load_site(path)
     lines = {s.id: map_lines(site, s) for s in site.modbus_servers}
     lines |= {s.id: node_lines(site, s) for s in site.opcua_servers}
+    lines |= {s.id: object_lines(site, s) for s in site.iec104_servers}
     if not lines:
         raise EmsError(f"{path}: found no server under northbound")
     if wanted is not None and wanted not in lines:
@@ -129,7 +133,7 @@ def node_lines(site: Site, server: OpcUaServer) -> Iterator[str]:
 
 
 def _row(site: Site, server: ModbusServer, row: ServedRow) -> tuple[object, ...]:
-    unit, meaning = _about(site, row.point)
+    unit, meaning = about(site, row.point)
     kind = MODBUS_TYPES[row.data_type]
     nothing = row.not_available if row.not_available is not None else kind.sentinel
     order = "" if kind.registers == 1 or row.word_order == "big" else ", low word first"
@@ -149,14 +153,6 @@ def _row(site: Site, server: ModbusServer, row: ServedRow) -> tuple[object, ...]
         ("function 6 or 16" if kind.registers == 1 else "function 16, whole") if writable else "–",
         meaning,
     )
-
-
-def _about(site: Site, name: str) -> tuple[str, str]:
-    if name in OF_A_SERVER:
-        return "", OF_A_SERVER[name]
-    if name.startswith(ANSWER):
-        return "", f"what the edge made of the last write of the limit: {ANSWERS}"
-    return next(((n.unit, n.meaning) for n in names(site) if n.name == name), ("", ""))
 
 
 def _status(directory: Path, count: int) -> int:
@@ -190,5 +186,7 @@ def _server(name: str, row: StatusRow, *, silent: bool) -> Iterator[str]:
         f"refused {told.get('refused', 0)}"
     )
     yield f"  image {told.get('image')}, beat {told.get('beat')}; door {told.get('door')}"
+    if told.get("events_lost"):
+        yield f"  changes lost for clients that were away: {told['events_lost']}"
     if told.get("certificates"):
         yield f"  certificates: {told['certificates']}"

@@ -15,6 +15,7 @@ from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.live import LiveHistory
 from connectors.northbound.door import DeskDoor, without_role
+from connectors.northbound.iec104_server import Iec104Serving
 from connectors.northbound.image import Board
 from connectors.northbound.modbus_server import ModbusServing
 from connectors.northbound.records import Records
@@ -22,6 +23,7 @@ from connectors.sqlite_file import StoreError
 from connectors.stores.drop_folder import owner_name
 from ems.clock import SystemClock, wall_sleep
 from ems.errors import EmsError
+from ems.northbound_names import servers
 from ems.records import EventRecord, JsonValue, StatusRow
 from ems.site import Site
 from ems.site_schema import load_site
@@ -63,8 +65,7 @@ async def serve(config: ProcessConfig) -> None:
     board = Board(reader, now=clock.now, monotonic_s=clock.monotonic_s)
     shut = without_role(site.control, owner_name(os.geteuid()))
     door = DeskDoor(config.directory, board, records, monotonic_s=clock.monotonic_s, shut=shut)
-    told = [s.writes for s in site.modbus_servers] + [s.writes for s in site.opcua_servers]
-    if shut and any(told):
+    if shut and any(s.writes for s in servers(site)):
         log.warning("northbound.door.shut", why=shut)
     servings: list[Serving] = [
         ModbusServing(site, s, board, door, records, folder=folder, clock=clock) for s in site.modbus_servers
@@ -75,6 +76,9 @@ async def serve(config: ProcessConfig) -> None:
         servings += [
             UaServing(site, s, board, door, records, folder=folder, clock=clock) for s in site.opcua_servers
         ]
+    servings += [
+        Iec104Serving(site, s, board, door, records, folder=folder, clock=clock) for s in site.iec104_servers
+    ]
     house = House(site, reader, board, door, records, servings, clock)
     try:
         while True:

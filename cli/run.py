@@ -25,6 +25,7 @@ from connectors.stores.commissioning import read_record
 from connectors.stores.permit import require_commissioned
 from ems.clock import wall_s, wall_sleep
 from ems.errors import ConfigError, EmsError, Problem
+from ems.northbound_names import servers
 from ems.site import Site
 from ems.site_schema import load_site
 
@@ -120,7 +121,7 @@ def without(site: Site) -> list[str]:
     """Processes that this site has no use for."""
     used = {
         "telemetry": bool(site.links),
-        "northbound": bool(site.modbus_servers or site.opcua_servers),
+        "northbound": bool(servers(site)),
         "inputs": bool(site.inputs),
     }
     return [name for name, wanted in used.items() if not wanted]

@@ -15,6 +15,8 @@ from ems.dlms import Dlms
 from ems.goose import GooseBlock
 from ems.http_json import HttpJson
 from ems.links import DatabaseLink
+from ems.northbound import ModbusServer
+from ems.northbound_iec104 import Iec104Server
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Protocol, Site
 
 CLOCKS = {"plant": "the plant", "utc": "UTC"}
@@ -88,19 +90,26 @@ def wire_section(site: Site) -> Iterator[str]:
 def _servers(site: Site) -> Iterator[str]:
     """Our own servers, and who may tell bounds through them."""
     yield from ("", "### Our own servers")
+    servers: list[ModbusServer | Iec104Server] = [*site.modbus_servers, *site.iec104_servers]
     rows = [
         (
             f"`{s.id}`",
-            f"{s.door.host}:{s.door.port}, unit {s.unit_id}",
+            f"{s.door.host}:{s.door.port}, {_unit(s)}",
             ", ".join(s.door.clients) or "all",
             "TLS, a certificate on both sides" if s.door.tls is not None else "NONE",
             told_by(s),
         )
-        for s in site.modbus_servers
+        for s in servers
     ]
     yield from table(("server", "where", "clients", "protection", "bounds"), rows)
     for s in site.opcua_servers:
         yield from ("", f"- {ua_words(s)}")
+
+
+def _unit(server: ModbusServer | Iec104Server) -> str:
+    if isinstance(server, ModbusServer):
+        return f"Modbus unit {server.unit_id}"
+    return f"IEC 60870-5-104, common address {server.station}"
 
 
 def map_sections(site: Site) -> Iterator[str]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from ems.control import ControlMode
 from ems.control_site import LimitKind
+from ems.northbound import ModbusServer
+from ems.northbound_iec104 import Iec104Server
+from ems.northbound_ua import OpcUaServer
 from ems.points import POINTS, Access
 from ems.site import GridMode, Site
 
@@ -24,6 +27,12 @@ OF_A_SERVER = {  # what a server without quality and time of its own adds, as wh
     "server.fresh": "1 while the image counts, 0 while nothing of it does",
     "server.age_s": "seconds since the edge told it",
     "server.map_id": "changes with the map: the first 16 bits of its SHA-256",
+}
+FRESH, MAP_ID, EVENTS_LOST = "server.fresh", "server.map_id", "server.events_lost"
+OF_A_STATION = {  # what a controlled station adds, which has quality and time of its own
+    FRESH: OF_A_SERVER["server.fresh"],
+    MAP_ID: OF_A_SERVER["server.map_id"],
+    EVENTS_LOST: "1 once changes were lost for a client that was away for too long, until it interrogates",
 }
 ANSWER = "answer."  # what the edge made of the last write of a limit
 ANSWERS = "0 nothing was written, 1 waits for the edge, 2 done, 3 refused, 4 no answer"
@@ -48,6 +57,11 @@ def names(site: Site) -> tuple[Name, ...]:
     The EMS itself first, then limits and caps, then the mapped points in the order of the site file's assets.
     """
     return (*_of_the_ems(), *_of_limits(site), *_of_points(site))
+
+
+def servers(site: Site) -> tuple[ModbusServer | OpcUaServer | Iec104Server, ...]:
+    """All servers of a site, whatever they speak."""
+    return (*site.modbus_servers, *site.opcua_servers, *site.iec104_servers)
 
 
 def ua_namespace(site: Site) -> str:

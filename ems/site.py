@@ -26,6 +26,7 @@ from ems.j1939 import Can
 from ems.json_place import JsonPlace
 from ems.links import DatabaseLink, ExportLink, SparkplugNode
 from ems.northbound import ModbusServer, TlsFiles
+from ems.northbound_iec104 import Iec104Server
 from ems.northbound_ua import OpcUaServer
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
@@ -200,6 +201,7 @@ class Site:
     exports: tuple[ExportLink, ...] = ()
     modbus_servers: tuple[ModbusServer, ...] = ()
     opcua_servers: tuple[OpcUaServer, ...] = ()
+    iec104_servers: tuple[Iec104Server, ...] = ()
     historian: HistorianParams = field(default_factory=HistorianParams)
     inputs: tuple[InputParams, ...] = ()  # of each kind the first counts, the next where it tells nothing
 

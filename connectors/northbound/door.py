@@ -75,6 +75,11 @@ class _Waiting:
     file: Path
     since_s: float
     value_kw: float
+    answered: Callable[[bool], None]
+
+
+def _nobody_waits(_: bool) -> None:
+    """For whoever looks at `DeskDoor.answers` instead."""
 
 
 class DeskDoor:
@@ -103,17 +108,36 @@ class DeskDoor:
         self.answers: dict[str, Answer] = {}  # by limit
         self.taken = 0
 
-    def tell(self, client: Client, rights: WriteRights | None, limit: str, value_kw: float) -> Verdict:
+    def tell(
+        self,
+        client: Client,
+        rights: WriteRights | None,
+        limit: str,
+        value_kw: float,
+        answered: Callable[[bool], None] = _nobody_waits,
+    ) -> Verdict:
         """A client tells the value of a limit [kW].
 
         Parameters
         ----------
         rights : of the server that heard it; None: it is read-only.
+        answered : called once if it was taken: whether the edge has done it. It has not where another value
+            took its place, or nothing was answered.
         """
-        verdict = self._judged(client, rights, limit, value_kw)
-        if not verdict.taken:
-            self._records.refused(client, f"limit.{limit} = {value_kw:g} kW", verdict.code, verdict.why)
-        return verdict
+        found = self._judged(client, rights, limit, value_kw)
+        if isinstance(found, int):
+            assert rights is not None
+            if self._afford(client, rights.per_s):
+                found = self._hand_in(client, limit, value_kw, found, answered)
+            else:
+                found = Verdict(Code.TOO_OFTEN, f"more than {rights.per_s:g} writes a second")
+        return self._recorded(client, limit, value_kw, found)
+
+    def ask(self, client: Client, rights: WriteRights | None, limit: str, value_kw: float) -> Verdict:
+        """Whether a client might tell this value [kW] now; nothing is told. A refusal is recorded."""
+        found = self._judged(client, rights, limit, value_kw)
+        found = Verdict(Code.TAKEN, "") if isinstance(found, int) else found
+        return self._recorded(client, limit, value_kw, found)
 
     def refuse(self, client: Client, what: str, why: str, code: Code = Code.NOT_WRITABLE) -> Verdict:
         """A client wrote something that nobody may write."""
@@ -133,6 +157,7 @@ class DeskDoor:
                 continue
             done = event.kind == DONE
             self.answers[one.limit] = Answer.DONE if done else Answer.REFUSED
+            one.answered(done)
             if not done:
                 why = str(event.fields.get("text", event.fields.get("why", "")))
                 code = str(event.fields.get("code", "refused"))
@@ -142,10 +167,19 @@ class DeskDoor:
             with suppress(OSError):
                 one.file.unlink()
             self.answers[one.limit] = Answer.NO_ANSWER
+            one.answered(False)
             why = f"the edge has not answered for {ANSWER_S:g} s"
             self._records.refused(one.client, f"limit.{one.limit} = {one.value_kw:g} kW", "no_answer", why)
 
-    def _judged(self, client: Client, rights: WriteRights | None, limit: str, value_kw: float) -> Verdict:
+    def _recorded(self, client: Client, limit: str, value_kw: float, verdict: Verdict) -> Verdict:
+        if not verdict.taken:
+            self._records.refused(client, f"limit.{limit} = {value_kw:g} kW", verdict.code, verdict.why)
+        return verdict
+
+    def _judged(
+        self, client: Client, rights: WriteRights | None, limit: str, value_kw: float
+    ) -> Verdict | int:
+        """The epoch of the edge that may be told; or why it may not."""
         if rights is None or limit not in rights.limits:
             return Verdict(Code.NOT_WRITABLE, "the site file does not let this server write it")
         if why := not_allowed(client, rights):
@@ -157,11 +191,11 @@ class DeskDoor:
         image = self._board.now()
         if not image.fresh or image.epoch is None:
             return Verdict(Code.EDGE_AWAY, image.why or "the edge tells no epoch")
-        if not self._afford(client, rights.per_s):
-            return Verdict(Code.TOO_OFTEN, f"more than {rights.per_s:g} writes a second")
-        return self._hand_in(client, limit, value_kw, image.epoch)
+        return image.epoch
 
-    def _hand_in(self, client: Client, limit: str, value_kw: float, epoch: int) -> Verdict:
+    def _hand_in(
+        self, client: Client, limit: str, value_kw: float, epoch: int, answered: Callable[[bool], None]
+    ) -> Verdict:
         """The same way as `ems operator tell`; before it, what the edge has not yet taken of this limit."""
         request = Request(
             id=uuid.uuid4().hex,
@@ -172,13 +206,15 @@ class DeskDoor:
             ask=TellLimit(limit=limit, value_kw=value_kw),
         )
         for name in [n for n, w in self._waiting.items() if w.limit == limit]:
+            older = self._waiting.pop(name)
             with suppress(FileNotFoundError):
-                self._waiting.pop(name).file.unlink()
+                older.file.unlink()
+            older.answered(False)
         try:
             file = drop_file(self._desk, f"{request.id}{SUFFIX}", text_of(request))
         except (OSError, BadValue) as error:
             return Verdict(Code.EDGE_AWAY, f"the edge's desk takes nothing: {error}")
-        self._waiting[request.id] = _Waiting(limit, client, file, self._monotonic_s(), value_kw)
+        self._waiting[request.id] = _Waiting(limit, client, file, self._monotonic_s(), value_kw, answered)
         self.answers[limit] = Answer.WAITING
         self.taken += 1
         return Verdict(Code.TAKEN, "")

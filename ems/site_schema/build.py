@@ -55,6 +55,7 @@ from ems.site_schema.checks_links import database_links, export_links
 from ems.site_schema.checks_loads import deferrable
 from ems.site_schema.checks_mqtt import telemetry_links
 from ems.site_schema.checks_northbound import modbus_servers
+from ems.site_schema.checks_northbound_iec104 import iec104_servers
 from ems.site_schema.checks_northbound_ua import ua_servers
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
@@ -135,6 +136,7 @@ def build_site(draft: Draft) -> Site:
         inputs=input_params(draft),
         modbus_servers=modbus_servers(draft),
         opcua_servers=ua_servers(draft),
+        iec104_servers=iec104_servers(draft),
         historian=HistorianParams(**historian.model_dump()),
         maintenance=tuple(Maintenance(**m.model_dump()) for m in draft.maintenance.values()),
         deferrables=tuple(deferrable(i, d) for i, d in draft.deferrables.items()),

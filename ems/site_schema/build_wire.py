@@ -13,7 +13,7 @@ from ems.site_schema.checks_iec61850 import mms_reports, port_of
 from ems.site_schema.checks_j1939 import can_of
 from ems.site_schema.checks_json import TEXT, is_stamped, json_place
 from ems.site_schema.checks_mqtt import broker
-from ems.site_schema.checks_northbound import tls_files
+from ems.site_schema.checks_northbound_door import tls_files
 from ems.site_schema.checks_opcua import ua_security, ua_subscription
 from ems.site_schema.checks_sunspec import sunspec_row
 from ems.site_schema.draft import Draft, PlacedPoint

@@ -16,21 +16,10 @@ _PROTECTED = ("mode", "certificate", "key", "trusted", "users", "anonymous", "wr
 _SECRETS = ("password_env", "password_file", "certificate")
 
 
-def check_ua_servers(draft: Draft, servers: Mapping[str, UaServerForm], others: Mapping[str, str]) -> None:
-    """All checks of the OPC UA servers.
-
-    Parameters
-    ----------
-    others : servers of other protocols, by name: where they listen, as `host:port`.
-    """
-    places = {where: name for name, where in others.items()}
+def check_ua_servers(draft: Draft, servers: Mapping[str, UaServerForm]) -> None:
+    """All checks of the OPC UA servers, but for names and ports."""
     for server_id, form in servers.items():
         loc: Loc = ("northbound", "opc_ua", server_id)
-        if server_id in others:
-            draft.add(loc, f"{server_id!r} again", "a name that no other server has")
-        where = f"{form.host}:{form.port}"
-        if (other := places.setdefault(where, server_id)) != server_id:
-            draft.add((*loc, "port"), f"{where} again", f"another port: {other!r} listens there")
         _door(draft, loc, form)
         if "None" in form.policies:
             _open(draft, loc, form)

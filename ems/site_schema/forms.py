@@ -24,7 +24,8 @@ from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import PointChangeForm
 from ems.site_schema.forms_mqtt import BrokerForm, TelemetryForm
-from ems.site_schema.forms_northbound import NorthboundForm, TlsForm
+from ems.site_schema.forms_northbound import NorthboundForm
+from ems.site_schema.forms_northbound_parts import TlsForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.quantity import (
     Kw,

@@ -122,6 +122,13 @@ INSTEAD = (
         "SITE stands for a site with servers",
     ),
     (
+        r"ems northbound map SITE utility",
+        f"(cat sites/demo/site.yaml; sed -n '/^# in the site file, at its end/,/^```/p' "
+        f"{ROOT}/docs/iec104.md | sed '$d') > sites/demo/told.yaml && "
+        "ems northbound map sites/demo/told.yaml utility",
+        "the same",
+    ),
+    (
         r"ems bill SITE.*",
         "ems bill demo --dir . --month 2026-03 --out march.json || test $? -eq 1",
         "SITE stands for a site; of its month one day was read",

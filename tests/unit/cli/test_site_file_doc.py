@@ -21,6 +21,7 @@ PAGES = (
     "bacnet.md",
     "dlms.md",
     "http-json.md",
+    "iec104.md",
 )  # fmt: skip
 MORE = "".join((ROOT / "docs" / name).read_text() for name in PAGES)
 COMMANDS = [

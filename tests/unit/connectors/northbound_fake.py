@@ -24,6 +24,8 @@ PPC = Client(server="ppc", address="10.0.0.9", name="CN=ppc,O=Utility", common_n
 class Plant:
     """One edge as its records tell it; time moves when told to."""
 
+    serving: Any  # the server over it, where there is one
+
     def __init__(self, directory: Path, clock: Clock | None = None, **options: Any) -> None:
         self.directory, self.clock = directory, VirtualClock(T0) if clock is None else clock
         self.recorder = SqliteRecorder(directory / "history.sqlite")
