@@ -33,6 +33,7 @@ from ems.phases import PHASE_POINTS, PhaseParams
 from ems.points import ONLY_WHERE_MAPPED, POINTS, Access, AssetKind
 from ems.sources import SourceSets
 from ems.tariff import Tariff
+from ems.utility import UtilityServer
 
 
 class GridMode(StrEnum):
@@ -203,6 +204,7 @@ class Site:
     opcua_servers: tuple[OpcUaServer, ...] = ()
     iec104_servers: tuple[Iec104Server, ...] = ()
     historian: HistorianParams = field(default_factory=HistorianParams)
+    utilities: tuple[UtilityServer, ...] = ()
     inputs: tuple[InputParams, ...] = ()  # of each kind the first counts, the next where it tells nothing
 
     @property

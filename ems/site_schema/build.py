@@ -57,6 +57,7 @@ from ems.site_schema.checks_mqtt import telemetry_links
 from ems.site_schema.checks_northbound import modbus_servers
 from ems.site_schema.checks_northbound_iec104 import iec104_servers
 from ems.site_schema.checks_northbound_ua import ua_servers
+from ems.site_schema.checks_utility import utility_servers
 from ems.site_schema.draft import Draft
 from ems.site_schema.forms import DispatchForm, HierarchyForm, SetpointForm, SourcesForm
 from ems.site_schema.forms_assets import (
@@ -134,6 +135,7 @@ def build_site(draft: Draft) -> Site:
         databases=database_links(draft),
         exports=export_links(draft),
         inputs=input_params(draft),
+        utilities=utility_servers(draft),
         modbus_servers=modbus_servers(draft),
         opcua_servers=ua_servers(draft),
         iec104_servers=iec104_servers(draft),

@@ -35,6 +35,7 @@ from ems.site_schema.forms_maps import FamilyForm, MapForm, PointForm
 from ems.site_schema.forms_mqtt import TelemetryForm
 from ems.site_schema.forms_northbound import NorthboundForm
 from ems.site_schema.forms_tariff import TariffForm
+from ems.site_schema.forms_utility import UtilityServerForm
 from ems.site_schema.text import Document, Key, Loc, Plain, read_document, show_value
 from ems.site_schema.validating import validate
 
@@ -49,6 +50,7 @@ _ITEMS: Mapping[str, type[Form]] = {
     "databases": DatabaseForm,
     "exports": ExportForm,
     "inputs": InputForm,
+    "utility": UtilityServerForm,
     "outages": OutageForm,
     "maintenance": MaintenanceForm,
     "deliveries": DeliveryForm,
@@ -105,6 +107,7 @@ class Draft:
     exports: dict[str, ExportForm] = field(default_factory=dict)
     inputs: dict[str, InputForm] = field(default_factory=dict)
     northbound: NorthboundForm | None = None
+    utility: dict[str, UtilityServerForm] = field(default_factory=dict)
     historian: HistorianForm | None = None
     kinds: dict[str, AssetKind] = field(default_factory=dict)  # also of assets whose form is broken
     complete: frozenset[str] = frozenset()  # sections without any error of form

@@ -27,6 +27,7 @@ from ems.site_schema.forms_mqtt import BrokerForm, TelemetryForm
 from ems.site_schema.forms_northbound import NorthboundForm
 from ems.site_schema.forms_northbound_parts import TlsForm
 from ems.site_schema.forms_tariff import TariffForm
+from ems.site_schema.forms_utility import UtilityServerForm
 from ems.site_schema.quantity import (
     Kw,
     MoneyPerKwh,
@@ -309,4 +310,5 @@ class SiteForm(Form):
     exports: dict[Id, ExportForm] = {}
     inputs: dict[Id, InputForm] = {}
     northbound: NorthboundForm | None = None
+    utility: dict[Id, UtilityServerForm] = {}
     historian: HistorianForm = HistorianForm()

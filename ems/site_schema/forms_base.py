@@ -13,11 +13,13 @@ USER_PATTERN = r"^[a-z_][a-z0-9_-]{0,31}$"
 ENV_PATTERN = r"^[A-Z_][A-Z0-9_]*$"
 SCHEMA_PATTERN = r"^[a-z_][a-z0-9_]{0,62}$"
 TOPIC_PART_PATTERN = r"^[^+#/$\s][^+#/\s]{0,63}$"
+LFDI_PATTERN = r"^[0-9A-Fa-f]{40}$"
 TITLE_PATTERN = r"^[0-9A-Fa-f]{16}$"
 HEADER_PATTERN = r"^[A-Za-z0-9-]{1,64}$"
 SCHEME_PATTERN = r"^[A-Za-z0-9-]{0,32}$"
 MEDIA_PATTERN = r"^[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}$"
 IN_WORDS = {
+    LFDI_PATTERN: "40 hexadecimal digits",
     TITLE_PATTERN: "16 hexadecimal digits",
     HEADER_PATTERN: "the name of a header, such as X-Api-Key",
     SCHEME_PATTERN: "a word such as Bearer, or nothing",
