@@ -61,10 +61,13 @@ class Contexts:
     files : whole paths.
     server : whether we are the server.
     now : aware time, to compare the validity of our own certificate with.
+    ciphers : of TLS 1.2, as OpenSSL names them.
     """
 
-    def __init__(self, files: TlsFiles, *, server: bool, now: Callable[[], datetime]) -> None:
-        self._files, self._server, self._now = files, server, now
+    def __init__(
+        self, files: TlsFiles, *, server: bool, now: Callable[[], datetime], ciphers: str = CIPHERS
+    ) -> None:
+        self._files, self._server, self._now, self._ciphers = files, server, now, ciphers
         self._made: tuple[tuple[int, ...], ssl.SSLContext] | None = None
         self.expiries: tuple[Expiry, ...] = ()
 
@@ -102,7 +105,7 @@ class Contexts:
         read_secret(Path(self._files.key))  # refuses one that others may read
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if self._server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(CIPHERS)
+        context.set_ciphers(self._ciphers)
         context.verify_mode = ssl.CERT_REQUIRED
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
         if self._server:

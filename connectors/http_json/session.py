@@ -19,21 +19,23 @@ class Oversized(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET, as it is sent and as it may be shown."""
+    """A request, as it is sent and as it may be shown."""
 
     head: bytes
     secret: bytes  # header with who we are; b"": none
+    body: bytes = b""
 
     @property
     def sent(self) -> bytes:
         """All of it."""
-        return self.head + self.secret + b"\r\n"
+        return self.head + self.secret + b"\r\n" + self.body
 
     @property
     def shown(self) -> bytes:
         """The same, as long, without the secret."""
         name, colon, value = self.secret.partition(b":")
-        return self.head + name + colon + b"*" * len(value.rstrip(b"\r\n")) + value[-2:] + b"\r\n"
+        stars = b"*" * len(value.rstrip(b"\r\n"))
+        return self.head + name + colon + stars + value[-2:] + b"\r\n" + self.body
 
 
 class Session(asyncio.Protocol):
