@@ -1,17 +1,14 @@
-"""How our own servers do, as the edge sees it: looked at by a thread, so that a slow disk costs no cycle."""
+"""How our own servers do, as the edge sees it."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from connectors.northbound.records import RecordsReader
-from connectors.sqlite_file import StoreError
+from connectors.status_watch import SILENT_S, StatusWatch
 from ems.records import StatusRow
 
-LOOK_S = 5.0
-SILENT_S = 60.0  # a row that is older is that of a process which hangs or is gone
 TOLD_S = 600.0  # so long somebody who was refused is told
 
 
@@ -24,39 +21,22 @@ class Seen:
     strangers: str = ""  # the newest who was refused
 
 
-class NorthboundWatch:
-    """Reads the status rows of the servers every few seconds.
+def watch(servers: Sequence[str], path: Path, *, now: Callable[[], datetime]) -> StatusWatch[Seen]:
+    """A watch over the servers of a site file by name; with none nothing is done.
 
     Parameters
     ----------
-    servers : names of those of the site file; with none nothing is done.
     path : the file of the process that serves.
     now : record time.
     """
-
-    def __init__(self, servers: Sequence[str], path: Path, *, now: Callable[[], datetime]) -> None:
-        self._servers, self._path, self._now = tuple(servers), path, now
-        self._began = now()
-        self.seen = Seen()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="northbound watch", daemon=True)
-        if self._servers:
-            self._thread.start()
-
-    def close(self) -> None:
-        """Look no more."""
-        self._closing.set()
-
-    def _run(self) -> None:
-        reader = RecordsReader(self._path)
-        while not self._closing.wait(LOOK_S):
-            try:
-                rows = reader.statuses()
-            except StoreError as error:
-                self.seen = Seen(down=str(error))
-                continue
-            self.seen = look(self._servers, rows, self._now(), self._began)
-        reader.close()
+    return StatusWatch(
+        path if servers else None,
+        name="northbound watch",
+        now=now,
+        look=partial(look, tuple(servers)),
+        failing=lambda why: Seen(down=why),
+        seen=Seen(),
+    )
 
 
 def look(servers: Sequence[str], rows: Mapping[str, StatusRow], now: datetime, began: datetime) -> Seen:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.northbound_process import TELL_S
+from cli.house import TELL_S
 from cli.process_config import ProcessConfig, write_config
 from ems.clock import wall_sleep
 from tests.contract.northbound_peer import DSO_AT, Raw, read_pdu, words, write_pdu

@@ -12,13 +12,14 @@ import pytest
 
 from cli.edge_records import served
 from cli.run import MODULES, without
+from connectors import status_watch
 from connectors.historian.live import LiveHistory
-from connectors.northbound import records, watch
+from connectors.northbound import records
 from connectors.northbound.client import Client
 from connectors.northbound.door import ANSWER_S, Answer, Code, without_role
 from connectors.northbound.image import FRESH_S_MIN, Board
 from connectors.northbound.records import FILE, MORE, WAITING_MAX, Records, RecordsReader, Refused
-from connectors.northbound.watch import NorthboundWatch, Seen, look
+from connectors.northbound.watch import Seen, look, watch
 from connectors.sqlite_file import DiskError, StoreError, open_writer
 from ems.clock import VirtualClock
 from ems.control import Role
@@ -341,9 +342,9 @@ def test_only_who_has_no_business_there_is_a_stranger(plant):
 
 
 def test_watch_sees_what_the_serving_process_wrote(plant, tmp_path, monkeypatch):
-    monkeypatch.setattr(watch, "LOOK_S", 0.02)
+    monkeypatch.setattr(status_watch, "LOOK_S", 0.02)
     plant.records.flush([row(T0, up=False, trouble="gone")])
-    looking = NorthboundWatch(["ppc"], tmp_path / FILE, now=lambda: T0)
+    looking = watch(["ppc"], tmp_path / FILE, now=lambda: T0)
     try:
         for _ in range(500):
             if looking.seen.down:
