@@ -54,6 +54,7 @@ def _plural(n: int, word: str) -> str:
 def summary(site: "Site") -> Iterator[str]:
     """What a plant is, one line each."""
     from cli.input_words import input_words
+    from cli.utility_words import utility_words
 
     hierarchy = site.hierarchy
     yield f"plant       {hierarchy.organisation}/{hierarchy.portfolio}/{hierarchy.plant} ({site.name})"
@@ -69,6 +70,7 @@ def summary(site: "Site") -> Iterator[str]:
     yield from (f"protection  {line}" for line in protection(site))
     yield f"outages     {len(site.outages)} announced"
     yield from (f"input       {line}" for line in input_words(site))
+    yield from (f"utility     {line}" for line in utility_words(site))
 
 
 def _corners(own: "PqCapability | None") -> str:

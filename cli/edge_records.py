@@ -8,6 +8,7 @@ import structlog
 
 from cli.writing_permit import Permit
 from connectors.historian.sqlite import SqliteHistoryReader
+from connectors.ieee2030_5.watch import UtilitySeen
 from connectors.northbound.watch import Seen
 from connectors.sqlite_file import EPOCH, DiskError
 from connectors.stores.permit import sections
@@ -137,6 +138,17 @@ def served(seen: Seen) -> tuple[Alarm, ...]:
         Alarm(code="northbound.server.down", text=seen.down),
         Alarm(code="northbound.certificate.expires", text=seen.ending),
         Alarm(code="northbound.refused", text=seen.strangers),
+    )
+    return tuple(alarm for alarm in alarms if alarm.text)
+
+
+def bounded(seen: UtilitySeen) -> tuple[Alarm, ...]:
+    """Alarms of a utility's servers: not heard, another time, a certificate ends, something was refused."""
+    alarms = (
+        Alarm(code="utility.server.lost", text=seen.lost),
+        Alarm(code="utility.clock", text=seen.clock),
+        Alarm(code="utility.certificate.expires", text=seen.ending),
+        Alarm(code="utility.refused", text=seen.refused),
     )
     return tuple(alarm for alarm in alarms if alarm.text)
 

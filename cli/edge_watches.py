@@ -3,14 +3,25 @@ servers, the long-term store, inputs, and the log of wires that somebody asks fo
 """
 
 from cli.edge_people import People
-from cli.edge_records import faulty, from_elsewhere, served, trouble, unheard, unkept, untold, unwritten
+from cli.edge_records import (
+    bounded,
+    faulty,
+    from_elsewhere,
+    served,
+    trouble,
+    unheard,
+    unkept,
+    untold,
+    unwritten,
+)
 from cli.edge_threads import EndedThreads
 from cli.process_config import ProcessConfig
 from connectors.field import FieldIO
 from connectors.historian.archive.watch import ArchiveWatch, Tell
 from connectors.historian.sqlite import SqliteRecorder
+from connectors.ieee2030_5.watch import watch as utility_watch
 from connectors.inputs.watch import InputWatch, PriceWatch
-from connectors.northbound.watch import NorthboundWatch
+from connectors.northbound.watch import watch as northbound_watch
 from connectors.telemetry.watch import TelemetryWatch
 from connectors.wire_log import FOLDER, TapOf, WireLog, quiet
 from dispatch.vocabulary import Alarm
@@ -27,7 +38,9 @@ class Watches:
         self._ended = EndedThreads()
         self._links = TelemetryWatch(site.links if live else (), config.telemetry, now=clock.now)
         served_here = [s.id for s in servers(site)]
-        self._servers = NorthboundWatch(served_here if live else (), config.northbound, now=clock.now)
+        self._servers = northbound_watch(served_here if live else (), config.northbound, now=clock.now)
+        utilities = [s.id for s in site.utilities] if live else []
+        self._utilities = utility_watch(utilities, config.utility, now=clock.now)
         self._archive = ArchiveWatch(config.archive if live else None, now=clock.now, event=event)
         self._inputs = InputWatch(site.inputs if live else (), config.directory, now=clock.now)
         self.prices = PriceWatch(site.inputs if live else (), site.tariff, config.directory, now=clock.now)
@@ -48,13 +61,14 @@ class Watches:
             *unheard(io.losses(), io.wrong_clocks()),
             *untold(self._links.down, self._links.behind),
             *served(self._servers.seen),
+            *bounded(self._utilities.seen),
             *unkept(self._archive.trouble),
             *from_elsewhere(*self._inputs.told),
         )
 
     def close(self) -> None:
         """Look no more."""
-        for watch in (self._links, self._servers, self._archive, self._inputs, self.prices):
+        for watch in (self._links, self._servers, self._utilities, self._archive, self._inputs, self.prices):
             watch.close()
         if self._wires is not None:
             self._wires.close()

@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, str] = {
     "bill": "bill a month by what was measured, and say which prices it rests on",
     "historian": "show what the historian of a run holds, how large it is, and whether it is whole",
     "northbound": "show the registers of our own servers, how they do, what they refused",
+    "utility": "show who we are to a utility's server, what it tells, what was refused",
     "alarms": "show the alarms of a running plant; acknowledge, reset, shelve them",
 }
 MODULES: Mapping[str, str] = {"import": "importing"}

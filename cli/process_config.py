@@ -84,6 +84,11 @@ class ProcessConfig:
         return self.directory / "northbound.sqlite"
 
     @property
+    def utility(self) -> Path:
+        """What servers of a utility were refused, and how they do."""
+        return self.directory / "utility.sqlite"
+
+    @property
     def planner_sign(self) -> Path:
         """What the planner touches each time it looks."""
         return self.directory / "planner.alive"

@@ -39,6 +39,7 @@ MODULES = {
     "api": "cli.api_process",
     "telemetry": "cli.telemetry_process",
     "northbound": "cli.northbound_process",
+    "utility": "cli.utility_process",
     "archive": "cli.archive_process",
     "inputs": "cli.inputs_process",
 }
@@ -122,6 +123,7 @@ def without(site: Site) -> list[str]:
     used = {
         "telemetry": bool(site.links),
         "northbound": bool(servers(site)),
+        "utility": bool(site.utilities),
         "inputs": bool(site.inputs),
     }
     return [name for name, wanted in used.items() if not wanted]

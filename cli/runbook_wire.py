@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from cli.check import told_by, ua_words
 from cli.input_words import known_by, read_as
 from cli.markdown import table
+from cli.utility_words import known_by as utility_known_by
+from cli.utility_words import told_as
 from connectors.modbus.blocks import REGISTERS_MAX, read_blocks
 from connectors.modbus.rtu_link import registers_max
 from connectors.point_map import PointCodec, point_codecs
@@ -79,6 +81,7 @@ def wire_section(site: Site) -> Iterator[str]:
     yield from ("", "### Inputs from elsewhere")
     yield from table(("input", "kind", "from", "looked at every", "read as", "who tells it"), inputs)
     yield from _servers(site)
+    yield from _utilities(site)
     beats = [(c.id, *b) for c in site.connections for b in _heartbeats(c)]
     yield from ("", "### Heartbeats")
     yield from table(("connection", "point", "from", "how"), beats)
@@ -110,6 +113,24 @@ def _unit(server: ModbusServer | Iec104Server) -> str:
     if isinstance(server, ModbusServer):
         return f"Modbus unit {server.unit_id}"
     return f"IEC 60870-5-104, common address {server.station}"
+
+
+def _utilities(site: Site) -> Iterator[str]:
+    """Servers of a utility that are asked for bounds."""
+    yield from ("", "### Servers of a utility")
+    rows = [
+        (
+            f"`{s.id}`",
+            s.protocol.value,
+            f"`{s.where}{s.path}`",
+            "; ".join(told_as(t) for t in s.tellings),
+            f"{s.age_s_max:g} s",
+            utility_known_by(s),
+        )
+        for s in site.utilities
+    ]
+    head = ("server", "protocol", "where", "what it tells", "told on for at most", "who tells it")
+    yield from table(head, rows)
 
 
 def map_sections(site: Site) -> Iterator[str]:

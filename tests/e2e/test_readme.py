@@ -40,6 +40,8 @@ NOT_RUN = {
     "ems sign record /var/lib/hybrid-ems/commissioning.json --key ~/keys/eve.key": "needs a record",
     # It needs a plant with a server: tests/e2e/test_northbound.py runs it.
     "ems northbound status": "needs a running plant",
+    # It needs a plant with a utility's server: tests/e2e/test_utility.py runs it.
+    "ems utility status": "needs a running plant",
     # It needs a day that was packed: tests/unit/connectors/test_audit_archive.py runs it.
     "unzip -p archive/audit/audit-20260302T000000Z-000001.zip command.csv.xz | xz -dc | head": "needs a file",
     # They need an IEC 61850 device: tests/contract/test_iec61850_browse.py and _peer.py run such lines.
@@ -127,6 +129,16 @@ INSTEAD = (
         f"{ROOT}/docs/iec104.md | sed '$d') > sites/demo/told.yaml && "
         "ems northbound map sites/demo/told.yaml utility",
         "the same",
+    ),
+    (
+        r"ems utility identity SITE",
+        "mkdir -p sites/demo/pki/utility && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 "
+        "-nodes -days 30 -subj /CN=ems -keyout sites/demo/pki/utility/own.key "
+        "-out sites/demo/pki/utility/own.pem && "
+        f"(cat sites/demo/site.yaml; sed -n '/^# in the site file, at its end/,/^```/p' "
+        f"{ROOT}/docs/utility.md | sed '$d') > sites/demo/bounded.yaml && "
+        "ems utility identity sites/demo/bounded.yaml",
+        "SITE stands for a site with a utility's server",
     ),
     (
         r"ems bill SITE.*",

@@ -22,6 +22,7 @@ PAGES = (
     "dlms.md",
     "http-json.md",
     "iec104.md",
+    "utility.md",
 )  # fmt: skip
 MORE = "".join((ROOT / "docs" / name).read_text() for name in PAGES)
 COMMANDS = [

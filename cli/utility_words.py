@@ -1,0 +1,50 @@
+"""Which servers of a utility are asked for bounds, how they are known and what they tell, in words."""
+
+from collections.abc import Iterator
+
+from ems.site import Site
+from ems.utility import Telling, UtilityServer
+
+
+def known_by(server: UtilityServer) -> str:
+    """How the server is known, and what is not proved."""
+    who = f"by {server.tls.ca}, made out to {server.tls.server_name or server.host}"
+    if server.server_lfdi is not None:
+        who = f"by {server.tls.ca}, LFDI {server.server_lfdi}"
+    short = ", CCM_8 with its tag of 64 bits offered too" if server.ccm8 else ""
+    pin = (
+        "PIN checked"
+        if server.pin is not None
+        else "NO PIN: which registration it holds for us is not proved"
+    )
+    return f"TLS, a certificate on both sides, {who}{short}; {pin}"
+
+
+def told_as(telling: Telling) -> str:
+    """What one of its words tells."""
+    parts = [limit if ratio == 1.0 else f"{ratio:g} of it {limit}" for limit, ratio in telling.shares]
+    said = ", without a word of it " + (
+        "nothing" if telling.otherwise_kw is None else f"{telling.otherwise_kw:g} kW"
+    )
+    return f"{telling.word} tells {' and '.join(parts)}{said}"
+
+
+def utility_words(site: Site) -> Iterator[str]:
+    """Lines about each server, and what its words leave open."""
+    for s in site.utilities:
+        yield f"{s.id}: {s.protocol}, {s.where}{s.path}; {known_by(s)}"
+        yield from (f"{s.id}: {told_as(t)}" for t in s.tellings)
+        yield from (f"{s.id}: {words}" for words in _left_open(site, s))
+
+
+def _left_open(site: Site, server: UtilityServer) -> Iterator[str]:
+    kinds = {x.id: x.kind.value for x in site.control.limits}
+    for t in server.tellings:
+        bounded = {kinds[limit] for limit, _ in t.shares}
+        if t.word not in ("opModGenLimW", "opModMaxLimW") or "export" in bounded:
+            continue
+        left = [*(["PV"] if site.pv and "pv" not in bounded else [])]
+        left += ["batteries"] if site.bess and "bess_discharge" not in bounded else []
+        left += ["gensets"] if site.gensets else []
+        if left:
+            yield f"{t.word} does NOT bound {' and '.join(left)}: the site file gives it no limit on them"

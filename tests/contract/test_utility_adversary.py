@@ -1,0 +1,222 @@
+"""Spoilt documents of a utility's server: no crash, and no bound but one that stands in a sound document.
+
+What is believed is held against a reading of its own (lxml, by local names): each bound that comes out must
+stand in the document as it came, for the mode that it is told for. The documents are those of Envoy's models.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from lxml import etree
+
+from connectors.ieee2030_5.documents import BadDocument, Documents
+from connectors.ieee2030_5.events import Book
+from connectors.ieee2030_5.reading import Reader
+from connectors.ieee2030_5.told import KW_MAX, Ask, Told
+from connectors.ieee2030_5.transport import NoAnswer
+from connectors.ieee2030_5.walk import Places, Walk
+from ems.clock import SystemClock
+from tests.contract.utility_peer import EXPORT, IMPORT, Pki, params
+from tests.contract.utility_server import Event, Program, watts
+
+SAMPLE, SOAK = 1500, 1_000_000
+PATHS = ("/tm", "/derp", "/derp/site/dderc", "/derp/site/derc")
+PLACES = Places(time="/tm", device="/edev/1", programs=("/derp",), ders="", mirror="", every_s=900.0)
+NUMBERS = (
+    b"-1", b"0", b"1e3", b"NaN", b"INF", b"+5", b"32768", b"-32769", b"4294967296", b"9" * 30, b"", b" 7 ",
+    b"0x10", b"1.5", b"\xd9\xa3", b"1_0", b"true", b"99999999999",
+)  # fmt: skip
+PIECES = (
+    b"<!DOCTYPE a>", b"<?x y?>", b"<!-- c -->", b"&lol;", b"&#0;", b"<a>" * 40, b"</DERControl>", b"]]>",
+    b"\x00", b"<DERControl/>", b'<e xmlns="urn:x"/>', b"<![CDATA[9]]>", b"\xff", b"xmlns:c='urn:c'",
+)  # fmt: skip
+
+
+def sound(pki: Pki) -> dict[str, bytes]:
+    """What a server tells when nobody spoils it."""
+    server = pki.serves()
+    now_s = server.now_s()
+    events = [
+        Event(f"{i:02X}" * 16, now_s + 300 * (i - 1), 300, {mode: watts(100 + i, 2)}, random_duration_s=i)
+        for i, mode in enumerate((EXPORT, IMPORT, EXPORT))
+    ]
+    events[1].base |= {"opModConnect": True}
+    server.programs["site"] = Program(
+        primacy=1, default={EXPORT: watts(5000), IMPORT: watts(2, 4)}, events=events
+    )
+    return {p: server.document(p, 0, 100).to_xml(skip_empty=True, exclude_none=True) for p in PATHS}
+
+
+def spoilt(random: Random, raw: bytes) -> bytes:
+    """The document with one to three things wrong."""
+    out = bytearray(raw)
+    for _ in range(random.randint(1, 3)):
+        at, n = random.randrange(len(out)), random.randint(1, 40)
+        match random.randrange(9):
+            case 0:
+                out[at] ^= 1 << random.randrange(8)
+            case 1:
+                del out[at : at + n]
+            case 2:
+                out[at:at] = out[at : at + n]
+            case 3:
+                out[at:at] = random.choice(PIECES)
+            case 4:
+                del out[random.randrange(max(1, len(out) - 40)) :]
+            case 5 | 6:
+                _number(random, out)
+            case 7:
+                _elements(random, out)
+            case _:
+                out[at : at + n] = random.randbytes(n)
+        if not out:
+            return bytes(out)
+    return bytes(out)
+
+
+def _number(random: Random, out: bytearray) -> None:
+    """Another number in the place of one that stands between two tags."""
+    places = [i for i in range(1, len(out)) if out[i - 1 : i] == b">" and 48 <= out[i] <= 57]
+    if places:
+        at = random.choice(places)
+        out[at : out.find(b"<", at)] = random.choice(NUMBERS)
+
+
+def _elements(random: Random, out: bytearray) -> None:
+    """One tag in the place of another, as often as it may be."""
+    names = [
+        b"value",
+        b"multiplier",
+        b"duration",
+        b"start",
+        b"primacy",
+        b"mRID",
+        b"opModExpLimW",
+        b"interval",
+    ]
+    old, new = random.sample(names, 2)
+    out[:] = out.replace(b"<" + old, b"<" + new) if random.random() < 0.5 else out.replace(old, new)
+
+
+def standing(raw: bytes) -> dict[str, set[float]]:
+    """Bounds [kW] that stand in a sound document, by mode; read by nothing of ours."""
+    try:
+        root: Any = etree.fromstring(raw, etree.XMLParser(resolve_entities=False, no_network=True))
+    except etree.XMLSyntaxError:  # it holds names of name spaces to be addresses, which nobody else does
+        root = ElementTree.fromstring(raw)
+    found: dict[str, set[float]] = {}
+    for base in root.iter():
+        if local(base) != "DERControlBase":
+            continue
+        for mode in base:
+            parts = {local(p): (p.text or "").strip() for p in mode}
+            if parts.keys() >= {"multiplier", "value"}:
+                with contextlib.suppress(ValueError, OverflowError):  # no number, or none of a plant
+                    kw = int(parts["value"]) * 10.0 ** (int(parts["multiplier"]) - 3)
+                    found.setdefault(local(mode), set()).add(kw)
+    return found
+
+
+def local(element: Any) -> str:
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+class Adversary:
+    """Serves sound documents but for one, and holds what is believed against it."""
+
+    def __init__(self, pki: Pki, seed: int) -> None:
+        self.random, self.documents = Random(seed), sound(pki)
+        self.served = dict(self.documents)
+        server = params(SimpleNamespace(port=443), pki.own, pki.authority.file)  # type: ignore[arg-type]
+        models = Documents()
+        reader = Reader(server, models.modes, 1000.0)
+        transport: Any = SimpleNamespace(get=self.get)
+        self.walk = Walk(server, transport, models, reader, lfdi=pki.identity.lfdi, now=SystemClock().now)
+        self.book = Book(self.random)
+        self.believed = self.refused = 0
+
+    async def get(self, path: str) -> bytes:
+        found = self.served.get(path.partition("?")[0])
+        if found is None:
+            raise NoAnswer(f"GET {path}: it answers 404", 404)
+        return found
+
+    async def once(self) -> None:
+        path = self.random.choice(PATHS)
+        raw = spoilt(self.random, self.documents[path])
+        self.served = {**self.documents, path: raw}
+        try:
+            told = await self.walk.told(PLACES)
+        except (BadDocument, NoAnswer):
+            self.refused += 1
+            return
+        self.believed += 1
+        self.check(told, path, raw)
+
+    def check(self, told: Told, path: str, raw: bytes) -> None:
+        for program in told.programs:
+            self._stands(program.default, "/derp/site/dderc")
+            for control in program.controls:
+                self._stands(control.ask, "/derp/site/derc")
+        now_s = time.time() + told.ahead_s
+        self.book.take(told, now_s)
+        for mode in (EXPORT, IMPORT):
+            bound = self.book.bound(mode, None, now_s)
+            assert bound is None or (math.isfinite(bound.kw) and 0.0 <= bound.kw <= KW_MAX), (path, raw)
+
+    def _stands(self, ask: Ask | None, path: str) -> None:
+        """Every bound that came out stands in the document, for its mode."""
+        if ask is None or not ask.bounds_kw:
+            return
+        found = standing(self.served[path])
+        for mode, kw in ask.bounds_kw.items():
+            near = any(math.isclose(kw, x, rel_tol=1e-12) for x in found.get(mode, ()))
+            assert near, (mode, kw, found, self.served[path])
+
+
+def run(pki: Pki, seed: int, count: int, every: Callable[[int], None] = lambda i: None) -> Adversary:
+    one = Adversary(pki, seed)
+
+    async def work() -> None:
+        for i in range(count):
+            await one.once()
+            every(i)
+            if i % 500 == 0:
+                one.book = Book(one.random)
+
+    asyncio.run(work())
+    return one
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+def test_spoilt_documents_are_refused_or_say_what_stands_in_them(pki):
+    one = run(pki, 20305, SAMPLE)
+    assert one.refused > SAMPLE / 2
+    assert one.believed > SAMPLE / 100
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_a_million_spoilt_documents(pki):
+    began_s, cpu_s = time.monotonic(), time.process_time()
+
+    def every(i: int) -> None:
+        if i and i % 50_000 == 0:
+            print(f"{i}: {i / (time.monotonic() - began_s):.0f} documents a second", flush=True)
+
+    one = run(pki, 2030, SOAK, every)
+    spent_s = time.process_time() - cpu_s
+    print(f"{SOAK} documents, {one.believed} believed, {SOAK / spent_s:.0f} a second of CPU")
+    assert one.refused > SOAK / 2

@@ -1,0 +1,123 @@
+"""A utility's server bounds a plant: real edge, real utility process, server of another make."""
+
+import asyncio
+import contextlib
+import os
+import pwd
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cli.process_config import ProcessConfig, write_config
+from connectors.northbound.records import RecordsReader
+from ems.clock import wall_sleep
+from ems.records import JsonValue
+from tests.contract.utility_peer import EXPORT, Pki
+from tests.contract.utility_server import Event, Program, UtilityServer, watts
+from tests.e2e.live import EMS
+from tests.e2e.test_operator import Edge
+from tests.e2e.test_shadow import ROOT, Plant, plant
+
+__all__ = ["plant"]
+pytestmark = [pytest.mark.timeout(300)]
+ME = pwd.getpwuid(os.getuid()).pw_name
+A = "A1" * 16
+SITE = """
+control:
+  users: {{{user}: [utility]}}
+  limits:
+    out: {{kind: export, watchdog_s: 600, on_loss_kw: 0}}
+utility:
+  dnsp:
+    protocol: ieee2030_5
+    url: https://127.0.0.1:{port}/dcap
+    pin: 111115
+    tls: {{ca: {ca}, certificate: {certificate}, key: {key}}}
+    tells: {{opModExpLimW: {{limit: out}}}}
+"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Bounded(Edge):
+    """An edge with the process that asks the utility."""
+
+    server: UtilityServer
+
+    async def says(self, *arguments: str) -> tuple[int, str]:
+        """`ems utility ...` as a person types it."""
+        process = await asyncio.create_subprocess_exec(
+            EMS, "utility", *arguments, cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        out, _ = await asyncio.wait_for(process.communicate(), 60.0)
+        assert process.returncode is not None
+        return process.returncode, out.decode()
+
+    async def until(self, what: str, holds: object) -> None:
+        assert callable(holds)
+        async with asyncio.timeout(90.0):
+            while not holds():
+                await wall_sleep(0.1)
+
+    def row(self) -> dict[str, JsonValue]:
+        """What the process last stored of the server."""
+        reader = RecordsReader(self.directory / "utility.sqlite")
+        try:
+            return dict(reader.statuses()["dnsp"].fields)
+        finally:
+            reader.close()
+
+    def cap(self) -> float | None:
+        """What the edge holds on export, as the utility told it."""
+        caps = self.status("authority")["caps"]
+        return next((c["cap_kw"] for c in caps if c["reason"] == "out says so"), None)
+
+
+@pytest.fixture
+async def bounded(plant: Plant, tmp_path: Path) -> AsyncIterator[Bounded]:
+    pki = Pki(tmp_path / "pki")
+    server = pki.serves()
+    event = Event(A, server.now_s() - 1, 3600, {EXPORT: watts(15, 3)})
+    server.programs["site"] = Program(primacy=1, default={EXPORT: watts(5000)}, events=[event])
+    server.start()
+    text = SITE.format(
+        user=ME, port=server.port, ca=pki.authority.file, certificate=pki.own.certificate, key=pki.own.key
+    )
+    plant.site_file.write_text(plant.site_file.read_text() + text)
+    directory = tmp_path / "run"
+    directory.mkdir()
+    config = ProcessConfig(
+        site=plant.site_file, directory=directory, ports=plant.ports, shadow=False, cycle_s=0.5
+    )
+    path = write_config(config, directory / "process.json")
+    one = Bounded(plant=plant, directory=directory, config=path, server=server)
+    await one.start()
+    asking = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cli.utility_process", str(path), cwd=ROOT,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    yield one
+    server.stop()
+    for process in (one.process, asking):
+        assert process is not None
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def test_event_of_the_utility_holds_at_the_edge_and_is_shown(bounded: Bounded):
+    server = bounded.server
+    await bounded.until("the event holds", lambda: bounded.cap() == 15.0)
+    await bounded.until("the server is answered", lambda: server.responses == [(A, 1), (A, 2)])
+    await bounded.until("the ratings are put", lambda: "/edev/1/der/1/dercap" in server.puts)
+    await bounded.until("it is in the status row", lambda: "'edge': 'done'" in str(bounded.row()))
+    code, text = await bounded.says("status", "--dir", str(bounded.directory))
+    assert code == 0, text
+    assert "dnsp: up" in text
+    assert f"opModExpLimW -> out: 15 kW, event {A}" in text
+    assert "last told 15 kW, edge: done" in text
+    assert "active and held" in text
+    assert "answered received, started" in text
