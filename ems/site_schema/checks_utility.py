@@ -41,11 +41,12 @@ def _written_by_others(draft: Draft) -> dict[str, str]:
     """limit -> who tells it already, beside the utility."""
     if draft.northbound is None:
         return {}
-    rights = {i: f.writes for i, f in draft.northbound.modbus.items()}
-    told = {x: f"northbound server {i}" for i, w in rights.items() if w is not None for x in w.limits}
-    for server_id, form in draft.northbound.opc_ua.items():
-        if form.writes is not None:
-            told |= dict.fromkeys(form.writes.limits, f"northbound server {server_id}")
+    servers = draft.northbound
+    told: dict[str, str] = {}
+    for forms in (servers.modbus, servers.opc_ua, servers.iec104):
+        for server_id, form in forms.items():
+            if form.writes is not None:
+                told |= dict.fromkeys(form.writes.limits, f"northbound server {server_id}")
     return told
 
 
