@@ -93,13 +93,14 @@ class Shown:
     value: float | None  # the last one known, good or not
     element: bytes  # value and quality
     at: datetime  # of the value where it is good, else when it was seen not to be
+    clock_valid: bool = True
 
     def object(self, *, timed: bool, zone: tzinfo = UTC) -> tuple[Type, int, bytes]:
         """(type, address, element), with its time if it is told by itself."""
         kind = KINDS[self.row.kind]
         if not timed:
             return kind.plain, self.row.address, self.element
-        return kind.timed, self.row.address, self.element + time_bytes(self.at, zone)
+        return kind.timed, self.row.address, self.element + time_bytes(self.at, zone, valid=self.clock_valid)
 
 
 class ObjectList:
@@ -130,7 +131,7 @@ class ObjectList:
                 at = found.at
         raw = None if value is None else (value - row.offset) / row.scale
         content = element(row.kind, raw, quality)
-        return Shown(row, value, content, at)
+        return Shown(row, value, content, at, image.clock_valid)
 
 
 def changed(before: Shown, after: Shown) -> bool:

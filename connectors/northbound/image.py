@@ -15,7 +15,7 @@ from ems.northbound_names import EMS, LIMIT, OF_THE_EMS, cap_name
 from ems.ports import HistoryReader
 from ems.records import JsonValue, StatusRow
 from ems.site import GridMode
-from ems.telemetry import Quality
+from ems.telemetry import Quality, UtcState
 
 FRESH_S_MIN = 5.0
 FRESH_CYCLES = 3.0  # an edge that has told nothing for so many of its cycles is taken for away
@@ -54,6 +54,7 @@ class Image:
     why: str  # why it is not fresh; "": it is
     epoch: int | None  # of the edge, for requests to it
     shown: Mapping[str, Shown]  # by name; names without an entry have never had a value
+    clock_valid: bool = True  # whether the edge relies on its record time
 
     @property
     def fresh(self) -> bool:
@@ -120,6 +121,7 @@ class Board:
             why="",
             epoch=epoch if isinstance(epoch, int) else None,
             shown=shown,
+            clock_valid=row.fields.get("utc") != UtcState.INVALID.value,
         )
         why = "" if old_s <= fresh_s else f"the edge has told nothing for {old_s:.0f} s"
         return self._keep(image if not why else _stale(image, why))

@@ -38,6 +38,7 @@ PEERS = Path(__file__).parent / "scada104"
 STATION = 7
 TIMES = Iec104Times()
 PATIENCE_S = 30.0
+OLD = "Quality set: { NonTopical | Invalid }, is_good: False"  # as c104 says it
 ROWS = (
     Iec104Row(point="server.fresh", address=1, kind="single"),
     Iec104Row(point="server.events_lost", address=3, kind="single"),

@@ -17,7 +17,10 @@ from ems.northbound import WriteRights
 from ems.northbound_iec104 import Iec104Command, Iec104Row, Iec104Times
 from ems.requests import TellLimit
 from tests.contract.northbound_104_peer import (
+    FIELDS,
+    OLD,
     STATION,
+    VALUES,
     Raw,
     Scada,
     edge_rules,
@@ -36,7 +39,6 @@ BY = {
     "cause": "INTERROGATED_BY_STATION",
 }  # of c104: untimed where timed is usual
 GOOD = "Quality set: {}, is_good: True"
-OLD = "Quality set: { NonTopical | Invalid }, is_good: False"
 ROWS_BIG = (Iec104Row(point="grid1.p_kw", address=11),)
 SELECTED = (Iec104Command(limit="dso", address=31, select=True),)
 
@@ -380,6 +382,16 @@ async def test_local_time_is_told_where_it_is_wanted_and_none_where_not(demo, tm
         raw = await Raw.to(port)
         moved(plant, grid1__p_kw=1.0)
         assert asdu_of(await raw.asdu(Cause.SPONTANEOUS)).type == Type.M_ME_NC
+        await raw.close()
+
+
+async def test_time_is_marked_invalid_while_the_edge_cannot_rely_on_its_clock(demo, tmp_path):
+    async with serving(demo, tmp_path) as (port, plant):
+        raw = await Raw.to(port)
+        for state, valid in (("holdover", True), ("invalid", False), ("valid", True)):
+            plant.cycle(**VALUES | {"grid1__p_kw": 200.0 + 10 * len(state)}, fields={**FIELDS, "utc": state})
+            asdu = asdu_of(await raw.asdu(Cause.SPONTANEOUS))
+            assert (time_of(asdu.element[-7:]) is not None) is valid
         await raw.close()
 
 

@@ -39,6 +39,7 @@ from tests.contract.northbound_104_peer import (
 from tests.contract.northbound_peer import PLAIN_WRITES, with_limit
 from tests.unit.connectors.northbound_fake import Plant
 
+pytestmark = pytest.mark.scenario(64)
 FRAMES, FRAMES_SOAK = 20_000, 1_000_000
 READ = single(Type.C_RD_NA, Cause.REQUEST, STATION, 11, b"")
 
