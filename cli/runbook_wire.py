@@ -301,8 +301,9 @@ def _stamp(c: Connection) -> str:
     if c.protocol.wire.is_modbus:
         return "its arrival: registers carry no time"
     if c.protocol is Protocol.IEC_61850:
-        told = "told by reports, else polled" if c.reports is not None else "polled"
-        return f"`t` of its data object while its clock is synchronised, {told}; ages by its arrival"
+        told = "told by reports, else polled" if c.reports is not None and c.reports.blocks else "polled"
+        kept = "; buffered reports stored at their own times" if c.reports and c.reports.buffered else ""
+        return f"`t` of its data object while its clock is synchronised, {told}; ages by its arrival{kept}"
     if c.dnp3 is not None:
         every = (
             "each poll" if c.dnp3.integrity_s is None else f"every {c.dnp3.integrity_s:g} s, events between"

@@ -12,6 +12,7 @@ from ems.errors import BadValue
 
 READ_FCS = ("ST", "MX", "SP", "SV", "CF", "DC", "SG", "BL", "EX", "OR")
 SETPOINT, CONTROL = "SP", "CO"
+UNBUFFERED, BUFFERED = "RP", "BR"  # of report control blocks
 _NAME = r"[A-Za-z][A-Za-z0-9_]*"
 _FORM = re.compile(rf"({_NAME})/({_NAME})\.({_NAME}(?:\.{_NAME})*)\s*\[([A-Z]{{2}})\]")
 NAME_MAX = 64  # letters of a logical device (IEC 61850-7-2, table 4)
@@ -73,22 +74,31 @@ def parse_reference(text: str) -> Reference:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A report control block without a buffer."""
+    """A report control block, with a buffer (BR) or without (RP)."""
 
     device: str
     node: str
     name: str
+    fc: str = UNBUFFERED
 
     def __str__(self) -> str:
-        return f"{self.device}/{self.node}.{self.name} [RP]"
+        return f"{self.device}/{self.node}.{self.name} [{self.fc}]"
+
+    @property
+    def mms_name(self) -> str:
+        """Its name inside the logical device, which its reports carry unless they have another."""
+        return f"{self.node}${self.fc}${self.name}"
 
 
-def parse_block(text: str) -> Block:
-    """The parts of the reference of a report control block. Raises BadValue."""
+def parse_block(text: str, fc: str = UNBUFFERED) -> Block:
+    """The parts of the reference of a report control block of one kind. Raises BadValue."""
     found = _FORM.fullmatch(text.strip())
-    if found is None or "." in found[3] or found[4] != "RP":
-        raise BadValue("not LD/LN.block [RP], such as IED1LD0/LLN0.urcbMeas01 [RP]")
-    return Block(found[1], found[2], found[3])
+    if found is None or "." in found[3] or found[4] != fc:
+        name = "urcbMeas01" if fc == UNBUFFERED else "brcbEvents01"
+        other = {UNBUFFERED: "blocks", BUFFERED: "buffered"}.get("" if found is None else found[4], "")
+        place = f"; one of {found[4]} is named in `{other}`" if found is not None and other else ""
+        raise BadValue(f"not LD/LN.block [{fc}], such as IED1LD0/LLN0.{name} [{fc}]{place}")
+    return Block(found[1], found[2], found[3], fc)
 
 
 def reference_faults(address: str, data_type: str, *, writable: bool) -> Iterator[tuple[str, str]]:

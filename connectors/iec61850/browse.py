@@ -12,10 +12,11 @@ from connectors.iec61850.mms import Mms, ServiceFault
 from connectors.iec61850.places import MODELS, SIZES
 from connectors.iec61850.transport import Transport
 from connectors.link import LinkError
-from ems.iec61850_reference import CONTROL, is_name
+from ems.iec61850_reference import BUFFERED, CONTROL, UNBUFFERED, is_name
 
 SCALED = ("MX", "SP")
-READ, DESCRIPTION, REPORT = ("ST", "MX", "SP"), "DC", "RP"
+READ, DESCRIPTION = ("ST", "MX", "SP"), "DC"
+REPORTS = {UNBUFFERED: "report control block", BUFFERED: "report control block with a buffer"}
 TEXTS = ("visible-string", "mms-string")
 OBJECT_PARTS = 3  # of a name: node, functional constraint, data object
 DEPTH_MAX = 8
@@ -63,8 +64,8 @@ async def _opened(host: str, port: int, timeout_s: float) -> Transport:
 
 
 async def _of_object(mms: Mms, device: str, node: str, fc: str, name: str) -> AsyncIterator[Held]:
-    if fc == REPORT:
-        yield Held(f"{device}/{node}.{name} [{REPORT}]", "", "report control block")
+    if fc in REPORTS:
+        yield Held(f"{device}/{node}.{name} [{fc}]", "", REPORTS[fc])
         return
     if fc not in (*READ, DESCRIPTION, CONTROL):
         return

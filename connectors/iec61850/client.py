@@ -1,9 +1,8 @@
 """IEC 61850 link: one MMS association, data objects read whole, setpoints written and controls operated."""
 
 import asyncio
-import math
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,38 +10,32 @@ from open61850 import data as iec
 from open61850.mms.pdu import InformationReport, ObjectName
 
 from connectors.expiry import Expiry
+from connectors.iec61850.buffered import BufferedReports
 from connectors.iec61850.control import operate, order
-from connectors.iec61850.mms import Mms, ServiceFault, refusal
-from connectors.iec61850.places import Place, Spot, Surveyor, Unlike, object_name
+from connectors.iec61850.meaning import Results, meaning
+from connectors.iec61850.mms import Mms, ServiceFault
+from connectors.iec61850.places import Place, Surveyor, Unlike, object_name
 from connectors.iec61850.reports import Book, enable, heard
 from connectors.iec61850.transport import Transport
-from connectors.iec61850.values import (
-    AccessFault,
-    data_of,
-    quality_of,
-    raw_of,
-    stamp_of,
-    text_of,
-)
+from connectors.iec61850.values import AccessFault, data_of, text_of
 from connectors.link import LinkError, NotSent, PointValue, Untrusted, WriteReply, in_turn
 from connectors.opcua.certificates import CertificateError
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
+from connectors.recorded import no_collector
 from connectors.tls import Contexts, expiry_of, words_of
 from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
-from ems.iec61850_reference import ORIGINATORS, parse_block, parse_reference
+from ems.iec61850_reference import BUFFERED, ORIGINATORS, parse_block, parse_reference
 from ems.site import Connection
 from ems.telemetry import Quality
 
-DOUBLE: dict[Raw | None, bool] = {1: False, 2: True}  # the others are on the way, and broken
 LOOK_AGAIN_S = 10.0  # for points that the device did not hold as the map says
 ENVELOPE_BYTES = 200  # of a request or an answer around what it carries
 NAME_BYTES = 12  # of an object in a request, beside its name
 ABSENT = PointValue(None, Quality.DEVICE_BAD, None)
-Results = Mapping[ObjectName, iec.IECData | AccessFault | str]  # a text: why a whole request was refused
 TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
 
 
@@ -97,6 +90,12 @@ class Iec61850Link:
         self._told: dict[str, tuple[Place, Book]] = {}  # points that are not asked for
         self._unreported: list[str] = []  # blocks that do not report, and why
         self._counted = 0  # reports of the connections before
+        self.collector = no_collector()
+        self._buffered: BufferedReports | None = None
+        if self._reports is not None and self._reports.buffered:
+            blocks = [parse_block(text, BUFFERED) for text in self._reports.buffered]
+            self._buffered = BufferedReports(blocks, self._codecs, self._associated)
+        self._history: asyncio.Task[None] | None = None  # listens to those, beside the polls
 
     @property
     def connected(self) -> bool:
@@ -112,14 +111,14 @@ class Iec61850Link:
         if self._reports is not None:
             told["reports"] = self._counted + sum(b.reports for b in self._books)
             told["points_told"], told["blocks_refused"] = len(self._told), len(self._unreported)
+        if self._buffered is not None:
+            told |= self._buffered.counts
         return told
 
     async def connect(self) -> None:
-        await self.disconnect()
-        transport = await self._open()
-        mms = Mms(transport, self._timeout_s, self._heard)
+        self._drop()
+        mms = await self._associated(self._heard)
         try:
-            await mms.associate()
             await self._survey(mms, self._codecs)
         except LinkError as error:
             mms.abort()
@@ -128,6 +127,21 @@ class Iec61850Link:
             mms.abort()
             raise
         self._mms = mms
+        if self._buffered is not None and self.collector.is_on and self._history is None:
+            self._history = asyncio.create_task(self._buffered.run(self.collector), name="buffered reports")
+
+    async def _associated(self, on_report: Callable[[InformationReport], None]) -> Mms:
+        """A new association. Raises LinkError."""
+        mms = Mms(await self._open(), self._timeout_s, on_report)
+        try:
+            await mms.associate()
+        except LinkError as error:
+            mms.abort()
+            raise LinkError(f"cannot connect to {self._host}:{self._port}: {error}") from None
+        except BaseException:
+            mms.abort()
+            raise
+        return mms
 
     async def _open(self) -> Transport:
         where = f"{self._host}:{self._port}"
@@ -216,6 +230,8 @@ class Iec61850Link:
         return told
 
     async def read(self) -> dict[str, PointValue]:
+        if self._history is not None and self._history.done():
+            self._history.result()  # it ends by a bug alone
         mms = self._usable()
         results: dict[ObjectName, iec.IECData | AccessFault | str] = {}
         try:
@@ -249,55 +265,12 @@ class Iec61850Link:
             book.check(wall_s())
 
     def _value(self, codec: PointCodec, place: Place, results: Results) -> PointValue:
-        point = codec.point.point
-        for spot in (place.value, place.quality, place.time):
-            told_so = None if spot is None else results.get(spot.held, "not told")
-            if isinstance(told_so, AccessFault | str):
-                why = told_so if isinstance(told_so, str) else refusal(told_so.code)
-                return self._refuse(point, f"{place.read}: {why}")
-        stamp = None
-        if place.time is not None:
-            told_at = down(results, place.time)
-            stamp = None if told_at is None else stamp_of(told_at)
-            if stamp is None:
-                return self._refuse(point, f"{place.read}: t is no time")
-        source = None if stamp is None else stamp.at
-        self._counts.unsynchronised += stamp is not None and bool(stamp.doubt)
-        if place.quality is not None:
-            quality = down(results, place.quality)
-            told = None if quality is None else quality_of(quality)
-            if told is None:
-                return self._refuse(point, f"{place.read}: q is no quality")
-            self._counts.substituted += told.is_substituted
-            if told.quality is not Quality.GOOD:
-                value = None if told.quality is Quality.DEVICE_BAD else self._raw(codec, place, results)
-                meant = None if value is None else codec.from_raw(value).value
-                self.refused[point] = told.reason
-                return PointValue(meant, told.quality, source)
-        raw = self._raw(codec, place, results)
-        if raw is None:
-            wanted = "position, off or on" if place.is_double else codec.raw.name
-            return self._refuse(point, f"{place.read}: no {wanted}, as there should be")
-        if isinstance(raw, float) and not math.isfinite(raw):
-            self.refused[point] = "not a finite number"
-            return PointValue(None, Quality.NOT_FINITE, source)
-        return PointValue(*codec.from_raw(raw), source)
-
-    def _raw(self, codec: PointCodec, place: Place, results: Results) -> bool | int | float | None:
-        """The raw value in what was read; None where it is none of its type."""
-        value = down(results, place.value)
-        if value is None:
-            return None
-        if place.is_double:
-            return DOUBLE.get(raw_of(value, "Dbpos"))
-        raw = raw_of(value, codec.raw.name)
-        if isinstance(raw, int) and not codec.raw.raw_min <= raw <= codec.raw.raw_max:
-            return None
-        return raw
-
-    def _refuse(self, point: str, why: str) -> PointValue:
-        self.refused[point] = why
-        return PointValue(None, Quality.DEVICE_BAD, None)
+        meant = meaning(codec, place, results)
+        self._counts.unsynchronised += bool(meant.doubt)
+        self._counts.substituted += meant.is_substituted
+        if meant.why:
+            self.refused[codec.point.point] = meant.why
+        return meant.value
 
     async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
         return await in_turn(values, lambda codec, value: self._write(codec, value, until_s))
@@ -342,6 +315,10 @@ class Iec61850Link:
         return WriteReply(WriteOutcome.REJECTED if refused else WriteOutcome.CONFIRMED, refused)
 
     async def disconnect(self) -> None:
+        history, self._history = self._history, None
+        if history is not None:
+            history.cancel()
+            await asyncio.wait([history])
         self._drop()
 
     def _heard(self, report: InformationReport) -> None:
@@ -377,13 +354,3 @@ def requests(places: Iterable[Place], pdu_bytes_max: int) -> Iterable[list[Objec
         asked, answered = asked + name_size, answered + size
     if batch:
         yield batch
-
-
-def down(results: Results, spot: Spot) -> iec.IECData | None:
-    """What is at a spot; None where something on the way is not built as it was."""
-    held = results.get(spot.held)
-    for index, count in spot.way:
-        if not isinstance(held, iec.StructureData) or len(held.members) != count:
-            return None
-        held = held.members[index]
-    return held if isinstance(held, iec.DATA_TYPES) else None

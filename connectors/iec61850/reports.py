@@ -148,7 +148,7 @@ async def enable(mms: Mms, block: Block, integrity_s: float, timeout_s: float, b
     books.append(book)
     try:
         for attribute in ("RptEna", "GI"):
-            if why := await _set(mms, block, attribute, iec.BoolData(True)):
+            if why := await put(mms, block, attribute, iec.BoolData(True)):
                 raise Unlike(f"{block}: {attribute}: {why}")
         await _first_values(book, timeout_s)
         if not book.is_whole:
@@ -157,14 +157,14 @@ async def enable(mms: Mms, block: Block, integrity_s: float, timeout_s: float, b
     except (Unlike, ServiceFault) as error:
         books.remove(book)
         with contextlib.suppress(ServiceFault):
-            await _set(mms, block, "RptEna", iec.BoolData(False))
+            await put(mms, block, "RptEna", iec.BoolData(False))
         raise Unlike(str(error)) from None
     return book
 
 
 async def _arranged(mms: Mms, block: Block, integrity_s: float, timeout_s: float) -> Book:
     """Reserve and configure a block. Raises Unlike, ServiceFault and LinkError."""
-    name, data_set, enabled = await mms.read([_part(block, a) for a in ASKED])
+    name, data_set, enabled = await mms.read([part_of(block, a) for a in ASKED])
     if not isinstance(name, iec.VisibleStringData) or not isinstance(data_set, iec.VisibleStringData):
         raise Unlike(f"{block}: no report control block")
     if not isinstance(enabled, iec.BoolData) or enabled.value:
@@ -174,15 +174,15 @@ async def _arranged(mms: Mms, block: Block, integrity_s: float, timeout_s: float
     domain, slash, item = data_set.value.partition("/")
     if not slash:  # some devices leave out their own logical device
         domain, item = block.device, domain
-    if (why := await _set(mms, block, "Resv", iec.BoolData(True))) and "non existent" not in why:
+    if (why := await put(mms, block, "Resv", iec.BoolData(True))) and "non existent" not in why:
         raise Unlike(f"{block}: it is reserved: {why}")
     for attribute, value in (
         ("TrgOps", TRIGGERS.to_bitstring()),
         ("OptFlds", FIELDS.to_bitstring()),
         ("IntgPd", iec.UIntData(round(1000.0 * integrity_s))),
     ):
-        await _set(mms, block, attribute, value)  # some devices have them fixed: what counts is what they are
-    revision, fields, triggers, period = await mms.read([_part(block, a) for a in AGREED])
+        await put(mms, block, attribute, value)  # some devices have them fixed: what counts is what they are
+    revision, fields, triggers, period = await mms.read([part_of(block, a) for a in AGREED])
     if not isinstance(revision, WHOLE) or not isinstance(period, WHOLE):
         raise Unlike(f"{block}: no ConfRev or IntgPd")
     if not (isinstance(fields, iec.BitStringData) and OptFlds.from_bitstring(fields).sequence_number):
@@ -197,7 +197,7 @@ async def _arranged(mms: Mms, block: Block, integrity_s: float, timeout_s: float
         )
     members = await mms.members_of(ObjectName(item, domain))
     return Book(
-        [name.value, f"{block.device}/{block.node}$RP${block.name}"],
+        [name.value, f"{block.device}/{block.mms_name}"],
         members,
         revision=revision.value,
         silence_s=period_s + timeout_s,
@@ -205,9 +205,9 @@ async def _arranged(mms: Mms, block: Block, integrity_s: float, timeout_s: float
     )
 
 
-async def _set(mms: Mms, block: Block, attribute: str, value: iec.IECData) -> str:
+async def put(mms: Mms, block: Block, attribute: str, value: iec.IECData) -> str:
     """Why an attribute of a block is not taken; "": it is."""
-    (refused,) = await mms.write([_part(block, attribute)], [value])
+    (refused,) = await mms.write([part_of(block, attribute)], [value])
     return refused
 
 
@@ -220,5 +220,6 @@ async def _first_values(book: Book, timeout_s: float) -> None:
                 await book.changed.wait()
 
 
-def _part(block: Block, attribute: str) -> ObjectName:
-    return ObjectName(f"{block.node}$RP${block.name}${attribute}", block.device)
+def part_of(block: Block, attribute: str) -> ObjectName:
+    """The MMS name of an attribute of a block."""
+    return ObjectName(f"{block.mms_name}${attribute}", block.device)

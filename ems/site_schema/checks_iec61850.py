@@ -4,7 +4,15 @@ from ems.bacnet import PORT as BACNET_PORT
 from ems.dlms import PORT as DLMS_PORT
 from ems.dnp3 import PORT as DNP3_PORT
 from ems.errors import BadValue
-from ems.iec61850_reference import PORT, PORT_TLS, parse_block, parse_reference, reference_faults
+from ems.iec61850_reference import (
+    BUFFERED,
+    PORT,
+    PORT_TLS,
+    UNBUFFERED,
+    parse_block,
+    parse_reference,
+    reference_faults,
+)
 from ems.site import MmsReports, Protocol
 from ems.site_schema.checks_http import http_port
 from ems.site_schema.checks_opcua import check_proofs
@@ -38,23 +46,29 @@ def check_iec61850(draft: Draft) -> None:
             continue
         loc: Loc = ("connections", connection_id, "reports")
         first: set[str] = set()
-        for index, text in enumerate(form.reports.blocks):
-            try:
-                block = str(parse_block(text))
-            except BadValue as error:
-                draft.add((*loc, "blocks", index), repr(text), "a report control block", str(error))
-                continue
-            if block in first:
-                draft.add((*loc, "blocks", index), repr(text), "each block once")
-            first.add(block)
-        check_proofs(draft, connection_id, (*loc, "integrity_s"), form.reports.integrity_s, "")
+        named = (("blocks", UNBUFFERED, form.reports.blocks), ("buffered", BUFFERED, form.reports.buffered))
+        for key, fc, texts in named:
+            for index, text in enumerate(texts):
+                try:
+                    block = str(parse_block(text, fc))
+                except BadValue as error:
+                    draft.add((*loc, key, index), repr(text), "a report control block", str(error))
+                    continue
+                if block in first:
+                    draft.add((*loc, key, index), repr(text), "each block once")
+                first.add(block)
+        if not (form.reports.blocks or form.reports.buffered):
+            draft.add((*loc, "blocks"), "none", "blocks of one kind at least, in blocks or buffered")
+        if form.reports.blocks:
+            check_proofs(draft, connection_id, (*loc, "integrity_s"), form.reports.integrity_s, "")
 
 
 def mms_reports(form: ConnectionForm) -> MmsReports | None:
     """Report control blocks of a connection; None where it is polled."""
     if form.reports is None:
         return None
-    return MmsReports(blocks=tuple(form.reports.blocks), integrity_s=form.reports.integrity_s)
+    told = form.reports
+    return MmsReports(blocks=tuple(told.blocks), integrity_s=told.integrity_s, buffered=tuple(told.buffered))
 
 
 def iec61850_row(placed: PlacedPoint) -> None:

@@ -210,8 +210,11 @@ class UaSubscriptionForm(Form):
 class MmsReportsForm(Form):
     """Report control blocks that an IEC 61850 device tells us by."""
 
-    blocks: list[Text] = Field(min_length=1, description="references, such as IED1LD0/LLN0.urcbMeas01 [RP]")
+    blocks: list[Text] = Field(default=[], description="references, such as IED1LD0/LLN0.urcbMeas01 [RP]")
     integrity_s: SecondsPositive = Field(default=1.0, description="how often each tells everything (IntgPd)")
+    buffered: list[Text] = Field(
+        default=[], description="blocks with a buffer, such as IED1LD0/LLN0.brcbEvents01 [BR]: history alone"
+    )
 
 
 class ConnectionForm(Form):

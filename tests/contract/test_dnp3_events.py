@@ -320,6 +320,16 @@ asyncio.run(main())
 """
 
 
+async def stored_by(client: asyncio.subprocess.Process, count: int) -> None:
+    """Wait until a client says that it has stored so many."""
+    assert client.stdout is not None
+    async with asyncio.timeout(60.0):
+        while line := (await client.stdout.readline()).decode().strip():
+            if line.isdecimal() and int(line) >= count:
+                return
+    raise AssertionError("it has ended")
+
+
 @pytest.mark.needs_server
 async def test_client_that_is_killed_again_and_again_stores_each_event_once(server, tmp_path):
     path = tmp_path / "history.sqlite"
@@ -327,11 +337,9 @@ async def test_client_that_is_killed_again_and_again_stores_each_event_once(serv
         client = await asyncio.create_subprocess_exec(
             sys.executable, "-c", CLIENT, str(path), str(server.port), stdout=asyncio.subprocess.PIPE
         )
-        assert client.stdout is not None
-        await client.stdout.readline()  # it polls
+        await stored_by(client, 0)  # it polls
         await switch(server, 25 * i, 15)
-        while int(await client.stdout.readline()) < 25 * i + 3:
-            pass
+        await stored_by(client, 25 * i + 3)
         await switch(server, 25 * i + 15, 10)
         client.send_signal(signal.SIGKILL)
         await client.wait()

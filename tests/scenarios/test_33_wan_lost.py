@@ -62,6 +62,8 @@ WIRE = {
     "connectors/iec61850/places.py": "the same",
     "connectors/iec61850/values.py": "the same",
     "connectors/iec61850/reports.py": "the same",
+    "connectors/iec61850/buffered.py": "the same; its association is that of client.py",
+    "connectors/iec61850/meaning.py": "the same",
     "connectors/iec61850/goose_wire.py": "nobody: it listens to the interfaces of the site file",
     "connectors/iec61850/goose_frame.py": "nobody: GOOSE, decoded",
     "connectors/iec61850/goose_stream.py": "the same",

@@ -43,6 +43,7 @@ GET = {
 }
 DATA_SETS = {
     "Objects": ("MMXU1$MX$TotW", "MMXU1$MX$PhV", "ZBAT1$MX$Soc"),
+    "Events": ("GGIO1$ST$Ind1", "MMXU1$MX$TotW"),
     "Parts": ("GGIO1$ST$IntIn1$stVal", "GGIO1$ST$IntIn1$q", "GGIO1$ST$Ind1$stVal", "GGIO1$SP$WSet"),
 }
 STATUS = {  # kind of control -> (its status, how that is told, how the value of a command is read)
@@ -138,6 +139,11 @@ class Device:
             self.kept.append(
                 lib.ReportControlBlock_create(name, node, name, False, held, 1, every, options, 0, 0)
             )
+        changes = lib.TRG_OPT_DATA_CHANGED | lib.TRG_OPT_QUALITY_CHANGED
+        for name, held in (("brcbEvents", "Events"), ("brcbParts", "Parts")):
+            self.kept.append(
+                lib.ReportControlBlock_create(name, node, name, True, held, 1, changes, options, 0, 0)
+            )
 
     def node(self, reference: str) -> Any:
         found = lib.IedModel_getModelNodeByObjectReference(self.model, reference)
@@ -183,6 +189,12 @@ class Device:
                 return self.start(int(sys.argv[1]))
             case "put":
                 PUT[more["kind"]](self.server, self.attribute(more["ref"]), more["value"])
+            case "change":  # of Ind1, with its time, in one moment as devices do
+                for value, at_ms in more["rows"]:
+                    lib.IedServer_lockDataModel(self.server)
+                    self.obey("time", ref="BESSDER/GGIO1.Ind1.t", ms=at_ms, **more["clock"])
+                    self.obey("put", kind="bool", ref="BESSDER/GGIO1.Ind1.stVal", value=value)
+                    lib.IedServer_unlockDataModel(self.server)
             case "time":
                 stamp = lib.Timestamp_create()
                 lib.Timestamp_clearFlags(stamp)

@@ -117,6 +117,14 @@ def test_keys_of_others_are_refused(tmp_path, more, key):
 REPORTS = "    reports: {blocks: [IED1LD0/LLN0.urcbMeas01 [RP]], integrity_s: 2}\n"
 
 
+def test_blocks_with_a_buffer_ask_for_no_integrity_period(tmp_path):
+    """Points are polled: nothing that is told keeps them fresh."""
+    told = '    reports: {buffered: ["IED1LD0/LLN0.brcbEvents01 [BR]"], integrity_s: 60}\n'
+    reports = devices(tmp_path, BLOCKS[0] + told, BLOCKS[1]).reports
+    assert reports is not None
+    assert (reports.blocks, reports.buffered) == ((), ("IED1LD0/LLN0.brcbEvents01 [BR]",))
+
+
 def test_blocks_that_report_are_named_by_reference(tmp_path):
     told = REPORTS.replace("IED1LD0/LLN0.urcbMeas01 [RP]", '"IED1LD0/LLN0.urcbMeas01 [RP]"')
     reports = devices(tmp_path, BLOCKS[0] + told, BLOCKS[1]).reports
@@ -130,7 +138,10 @@ def test_blocks_that_report_are_named_by_reference(tmp_path):
         ('blocks: ["IED1LD0/LLN0.brcbMeas01 [BR]"]', "reports.blocks", "LD/LN.block [RP]"),
         ('blocks: ["IED1LD0/LLN0.a.b [RP]"]', "reports.blocks", "LD/LN.block [RP]"),
         ('blocks: ["A/LLN0.a [RP]", "A/LLN0.a  [RP]"]', "reports.blocks", "each block once"),
-        ("blocks: []", "reports.blocks", ""),
+        ("blocks: []", "reports.blocks", "in blocks or buffered"),
+        ('blocks: ["A/LLN0.a [BR]"]', "reports.blocks", "is named in `buffered`"),
+        ('buffered: ["A/LLN0.a [RP]"]', "reports.buffered", "is named in `blocks`"),
+        ('buffered: ["A/LLN0.a [BR]", "A/LLN0.a  [BR]"]', "reports.buffered", "each block once"),
         ('blocks: ["A/LLN0.a [RP]"], integrity_s: 3', "points.p_kw.age_s_max", "more than integrity_s"),
     ],
 )
