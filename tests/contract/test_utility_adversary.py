@@ -106,10 +106,13 @@ def _elements(random: Random, out: bytearray) -> None:
     out[:] = out.replace(b"<" + old, b"<" + new) if random.random() < 0.5 else out.replace(old, new)
 
 
+PARSER = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
+
+
 def standing(raw: bytes) -> dict[str, set[float]]:
     """Bounds [kW] that stand in a sound document, by mode; read by nothing of ours."""
     try:
-        root: Any = etree.fromstring(raw, etree.XMLParser(resolve_entities=False, no_network=True))
+        root: Any = etree.fromstring(raw, PARSER)
     except etree.XMLSyntaxError:  # it holds names of name spaces to be addresses, which nobody else does
         root = ElementTree.fromstring(raw)
     found: dict[str, set[float]] = {}
