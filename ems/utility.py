@@ -69,8 +69,9 @@ class UtilityServer:
 
     @property
     def where(self) -> str:
-        """Host and port."""
-        return f"{self.host}:{self.port}"
+        """Host and port, as in a URL."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
     @property
     def limits(self) -> tuple[str, ...]:

@@ -92,6 +92,11 @@ class Reporter:
         """What was taken since the start."""
         return {"told": dict(self._counts), "mirror": self._mirror.href}
 
+    def rest(self) -> None:
+        """Tell nothing for a while: the server takes its time."""
+        for what in ("answers", "readings", "ratings", "state"):
+            self._wait(what, AGAIN_S)
+
     # ---- answers ----------------------------------------------------------------------------------
 
     async def answer(self, reply: Reply, note: Note) -> bool:

@@ -6,7 +6,7 @@ so that a server that hangs, is gone or lies costs neither a cycle of the edge n
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -42,6 +42,7 @@ FRESH_TIMES = 3.0  # rounds in the age that is allowed
 RETRY_S = 10.0  # after the first failure, then twice as long each time
 BEAT_S = 0.5
 ALARMED = ("not_done", "not_believed")  # refused in a way that a person should know
+KEEP_S = 60.0  # so often the time of the last contact alone is worth a write
 SHOWN_MAX = 20  # events in the status row
 
 
@@ -98,6 +99,7 @@ class UtilitySession:
         self._last_refused: tuple[datetime, str] | None = None
         self._peer = ""
         self._kept: Known | None = None
+        self._kept_s = 0.0  # monotonic, when that was
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -153,7 +155,10 @@ class UtilitySession:
     async def _round(self) -> None:
         """Ask for everything once; whatever fails is told, and asked for again later."""
         try:
-            await self._ask()
+            async with asyncio.timeout(self._share_s):
+                await self._ask()
+        except TimeoutError:
+            self._failed("no_answer", EmsError(f"a round takes longer than {self._share_s:g} s"), 0.0)
         except Untrusted as error:
             self._failed("not_trusted", error, error.retry_s)
         except NotServed as error:
@@ -186,10 +191,15 @@ class UtilitySession:
         for words in self._book.take(told, self._server_s()):
             self._note("event", "not_done", words)
 
+    @property
+    def _share_s(self) -> float:
+        """A round, or what is told to the server at once, takes no longer: what is known stays young."""
+        return self._server.age_s_max / FRESH_TIMES
+
     def _rate_s(self) -> float:
         """Until the next round: as the server wants it, as far as what it said stays young enough."""
         told_s = self._walk.rate_s if self._walk is not None and self._walk.rate_s > 0.0 else RATE_S
-        return max(RATE_S_MIN, min(told_s, self._server.age_s_max / FRESH_TIMES))
+        return max(RATE_S_MIN, min(told_s, self._share_s))
 
     def _failed(self, code: str, error: EmsError, retry_s: float) -> None:
         why = str(error)
@@ -205,12 +215,16 @@ class UtilitySession:
         """Answers that are due, and how the plant does; only to a server that was heard."""
         if self._refused or self._places is None or self._reporter is None or self._contact is None:
             return
-        server_s = self._server_s()
-        for reply in list(self._book.replies):
-            if not await self._reporter.answer(reply, self._note):
-                break
-            self._book.sent(reply)
-        await self._reporter.report(self._places, server_s, self._note)
+        try:
+            async with asyncio.timeout(self._share_s):
+                for reply in list(self._book.replies):
+                    if not await self._reporter.answer(reply, self._note):
+                        break
+                    self._book.sent(reply)
+                await self._reporter.report(self._places, self._server_s(), self._note)
+        except TimeoutError:
+            self._reporter.rest()
+            self._note("reports", "not_taken", f"they take longer than {self._share_s:g} s")
         await self._keep()
 
     async def _keep(self) -> None:
@@ -226,14 +240,20 @@ class UtilitySession:
             programs=self._book.programs,
             replies=tuple(self._book.replies),
         )
-        if known == self._kept:
+        now_s = self._clock.monotonic_s()
+        young = now_s - self._kept_s < KEEP_S  # an older contact in the file only makes us more careful
+        if (
+            self._kept is not None
+            and young
+            and known == replace(self._kept, at=known.at, ahead_s=known.ahead_s)
+        ):
             return
         try:
             await asyncio.to_thread(write, self._file, known)
         except OSError as error:
             self._note("state", "not_kept", f"{self._file.name} cannot be written: {error.strerror}")
         else:
-            self._kept = known
+            self._kept, self._kept_s = known, now_s
 
     def _note(self, what: str, code: str, why: str) -> None:
         """For whoever asks what was refused."""
@@ -313,7 +333,8 @@ class UtilitySession:
             return self._refused
         if age_s is None:
             return "not heard yet"
-        return "" if self._is_young else f"not heard for {age_s:.0f} s"
+        assert self._contact is not None, "it has an age"
+        return "" if self._is_young else f"not heard since {self._contact.at:%Y-%m-%d %H:%M:%S} UTC"
 
     def status(self) -> dict[str, JsonValue]:
         """How it does, for the status row. Raises what is a bug."""

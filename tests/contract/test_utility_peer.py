@@ -1,12 +1,14 @@
 """A utility's server of another make (BSGIP's envoy_schema on the wire) bounds the plant, or does not."""
 
 import json
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
+from connectors.ieee2030_5 import session
 from connectors.ieee2030_5.events import Code
 from connectors.ieee2030_5.identity import identity_of
 from connectors.ieee2030_5.kept import file_of, read
@@ -136,6 +138,18 @@ async def test_restart_in_the_middle_of_an_event_goes_on_with_it_and_with_its_ch
         assert codes(server, A) == [Code.RECEIVED, Code.STARTED]
 
 
+async def test_contact_alone_is_not_worth_a_write_of_all_events_each_time(tmp_path, server, ours):
+    async with living(tmp_path, ours()) as live:
+        await live.rounds(2)
+        await live.until(lambda: live.last("out") == 5.0)
+        kept = file_of(tmp_path, "dnsp").read_bytes()
+        await live.rounds(2)
+        assert file_of(tmp_path, "dnsp").read_bytes() == kept
+        live.session._kept_s -= session.KEEP_S
+        await live.rounds()
+        assert file_of(tmp_path, "dnsp").read_bytes() != kept
+
+
 async def test_what_is_kept_of_another_server_or_of_a_time_to_come_is_not_told(tmp_path, server, ours):
     async with living(tmp_path, ours()) as live:
         await live.rounds()
@@ -249,6 +263,7 @@ async def test_wrong_pin_unknown_device_and_a_list_that_is_cut_short_tell_nothin
         ("lfdi", "its LFDI is"),
         ("ours", "no TLS with"),
         ("ciphers", "no TLS with"),
+        ("key", "others may read it"),
     ],
 )
 async def test_server_that_is_not_who_it_must_be_is_not_asked(tmp_path, pki, what, words):
@@ -262,6 +277,9 @@ async def test_server_that_is_not_who_it_must_be_is_not_asked(tmp_path, pki, wha
         changes["server_lfdi"] = "AB" * 20
     elif what == "ours":
         own = other.signs("ems")
+    elif what == "key":
+        own = pki.authority.signs("open")
+        own.key.chmod(0o644)
     else:
         server.ciphers = "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0"
     server.programs["site"] = Program(primacy=1, default={EXPORT: watts(5000)})
@@ -325,6 +343,27 @@ async def test_server_that_drips_or_sends_too_much_is_left_after_its_time(tmp_pa
         del server.instead["/tm"]
         await live.rounds()
         await live.until(lambda: live.last("out") == 5.0)
+
+
+async def test_server_that_is_slow_with_everything_keeps_nothing_from_being_asked_again(
+    tmp_path, server, ours
+):
+    def slow() -> Answer:
+        time.sleep(0.4)
+        return Answer(status=201)
+
+    event = Event(A, server.now_s() - 5, 600, {EXPORT: watts(8, 3)})
+    async with living(tmp_path, ours(age_s_max=0.9)) as live:
+        server.instead["/tm"] = slow
+        await live.rounds()
+        assert "a round takes longer than 0.3 s" in live.status()["asked_in_vain"]
+        del server.instead["/tm"]
+        server.programs["site"].events.append(event)
+        server.instead["/rsp"] = slow
+        await live.rounds()
+        await live.until(lambda: "they take longer than 0.3 s" in " ".join(r.why for r in live.refused()))
+        await live.rounds()
+        assert live.status()["asked_in_vain"] == ""
 
 
 async def test_clock_of_the_server_counts_and_one_that_is_far_off_is_none(tmp_path, server, ours):
