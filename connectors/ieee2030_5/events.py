@@ -100,7 +100,6 @@ class Bound:
 
     kw: float
     why: str  # for a person
-    mrids: tuple[str, ...] = ()  # of the events that make it so
     until_s: int | None = None  # server's time; None: nobody knows
 
 
@@ -272,7 +271,7 @@ class Book:
         if running:
             first = running[0]
             kw, mrid = first.control.ask.bounds_kw[mode], first.control.mrid
-            bound = Bound(kw=kw, why=f"event {mrid}", mrids=(mrid,), until_s=first.end_s)
+            bound = Bound(kw=kw, why=f"event {mrid}", until_s=first.end_s)
         for event in self.events.values():
             if not (event.asks(mode) and event.start_s <= now_s < event.end_s) or event.state.is_over:
                 continue
@@ -283,7 +282,7 @@ class Book:
                     f"event {mrid}, which {'was taken over' if left else 'cannot be done whole'}, is tighter"
                 )
                 if bound is None or kw < bound.kw:
-                    bound = Bound(kw=kw, why=why, mrids=(), until_s=event.end_s)
+                    bound = Bound(kw=kw, why=why, until_s=event.end_s)
         return bound
 
     def _without(self, mode: str, otherwise_kw: float | None) -> Bound | None:

@@ -100,6 +100,7 @@ class UtilitySession:
         self._peer = ""
         self._kept: Known | None = None
         self._kept_s = 0.0  # monotonic, when that was
+        self._keep_next_s = 0.0  # monotonic: a disk that takes nothing is left alone until then
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -248,9 +249,12 @@ class UtilitySession:
             and known == replace(self._kept, at=known.at, ahead_s=known.ahead_s)
         ):
             return
+        if now_s < self._keep_next_s:
+            return
         try:
             await asyncio.to_thread(write, self._file, known)
         except OSError as error:
+            self._keep_next_s = now_s + KEEP_S
             self._note("state", "not_kept", f"{self._file.name} cannot be written: {error.strerror}")
         else:
             self._kept, self._kept_s = known, now_s
@@ -312,16 +316,16 @@ class UtilitySession:
         if self._board.now().get("ems.shadow").usable != 0.0:
             return
         mrid = event.control.mrid
-        mine = {
+        asked_kw = {m: kw for m, kw in event.control.ask.bounds_kw.items() if m not in event.covered}
+        told = {
             t.word: {self._teller.held(wanted_kw, x) for x, _ in t.shares}
             for t in self._server.tellings
-            if t.word in bounds and mrid in bounds[t.word].mrids
+            if t.word in asked_kw and t.word in bounds and bounds[t.word].kw <= asked_kw[t.word]
         }
-        held = {word: answers == {Answer.DONE} for word, answers in mine.items()}
-        asked = [m for m in event.control.ask.bounds_kw if m not in event.covered]
-        if asked:
-            self._book.done(mrid, asked, held, now_s)
-        if any(Answer.REFUSED in answers for answers in mine.values()):
+        if asked_kw and not event.control.ask.unmet:
+            held = {word: answers == {Answer.DONE} for word, answers in told.items()}
+            self._book.done(mrid, asked_kw, held, now_s)
+        if any(Answer.REFUSED in answers for answers in told.values()):
             self._book.cannot(mrid, now_s)
 
     # ---- how it does ------------------------------------------------------------------------------

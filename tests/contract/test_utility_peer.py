@@ -1,5 +1,6 @@
 """A utility's server of another make (BSGIP's envoy_schema on the wire) bounds the plant, or does not."""
 
+import asyncio
 import json
 import time
 from dataclasses import replace
@@ -219,6 +220,32 @@ async def test_what_cannot_be_done_is_refused_and_only_tightens(tmp_path, server
             assert words in said
 
 
+async def test_event_is_held_where_something_tighter_is(tmp_path, server, ours):
+    now_s, site = server.now_s(), server.programs["site"]
+    site.events += [
+        Event(A, now_s - 5, 8, {EXPORT: watts(8, 3), "opModFixedW": 5}),
+        Event(B, now_s - 5, 8, {EXPORT: watts(9, 3)}),
+    ]
+    site.default = None
+    async with living(tmp_path, ours()) as live:
+        await live.rounds()
+        await live.until(lambda: codes(server, B) == [Code.RECEIVED, Code.STARTED, Code.COMPLETED])
+        assert live.last("out") == 8.0
+        assert codes(server, A) == [Code.NOT_APPLICABLE]
+
+
+async def test_disk_that_takes_nothing_is_told_and_costs_no_bound(tmp_path, server, ours, monkeypatch):
+    def full(*about: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(session, "write", full)
+    async with living(tmp_path, ours()) as live:
+        await live.rounds(2)
+        await live.until(lambda: live.last("out") == 5.0)
+        (one,) = [r for r in live.refused() if r.code == "not_kept"]
+        assert "No space left" in one.why
+
+
 async def test_edge_that_refuses_is_not_told_as_started(tmp_path, server, ours):
     server.programs["site"].events.append(Event(A, server.now_s() - 5, 8, {EXPORT: watts(8, 3)}))
     async with living(tmp_path, ours()) as live:
@@ -343,6 +370,35 @@ async def test_server_that_drips_or_sends_too_much_is_left_after_its_time(tmp_pa
         del server.instead["/tm"]
         await live.rounds()
         await live.until(lambda: live.last("out") == 5.0)
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"\x15\x03\x03\x00\x02\x02\x28"])
+async def test_somebody_who_speaks_no_tls_is_left_after_its_time(tmp_path, server, ours, says):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(says)
+        await reader.read()
+        writer.close()
+
+    mute = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = mute.sockets[0].getsockname()[1]
+    try:
+        async with living(tmp_path, ours(port=port, timeout_s=0.3)) as live:
+            await live.rounds()
+            trouble = live.status()["trouble"]
+            assert "no whole answer within 0.3 s" in trouble or "no TLS with" in trouble
+            assert live.session.bounds() == {}
+    finally:
+        mute.close()
+        await mute.wait_closed()
+
+
+async def test_server_that_closes_after_each_answer_is_asked_all_the_same(tmp_path, server, ours):
+    server.closes = True
+    server.programs["site"].events.append(Event(A, server.now_s() - 5, 600, {EXPORT: watts(8, 3)}))
+    async with living(tmp_path, ours(post_device=True)) as live:
+        await live.rounds()
+        await live.until(lambda: codes(server, A) == [1, 2])
+        await live.until(lambda: len(server.puts) >= 2)
 
 
 async def test_server_that_is_slow_with_everything_keeps_nothing_from_being_asked_again(

@@ -95,6 +95,7 @@ class UtilityServer:
         self.party, self.ca, self.lfdi, self.ciphers = party, ca, lfdi, ciphers
         self.programs: dict[str, Program] = {}
         self.ahead_s, self.pin, self.poll_s, self.post_s = 0, PIN, 10, 10
+        self.closes = False  # after each answer
         self.page = 0  # items in a page at most; 0: as asked
         self.instead: dict[str, Answer | Callable[[], Answer]] = {}  # path -> what is answered
         self.puts: dict[str, list[Any]] = {}
@@ -305,6 +306,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if answer.status != 204:
             self.send_header("Content-Length", str(len(answer.body)))
+        if self.server_of.closes:
+            self.send_header("Connection", "close")
         if answer.body:
             self.send_header("Content-Type", answer.kind)
         self.end_headers()
