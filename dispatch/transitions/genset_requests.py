@@ -21,6 +21,7 @@ LATE_FACTOR = 1.5  # not on load after so many times attempts x start delay: lat
 LATE_MARGIN_S = 30.0
 STALL_S = 60.0  # a set that leaves the bus so soon after it came has failed to start
 LOCK_OUT_AFTER = 3  # failed starts in a row: nothing is asked before an operator has looked
+STOP_TAKEN_S = 10.0  # a set that comes on load so long after it was asked to stop did not hear of it
 HOUR_S = 3600.0
 LEAVE_ALONE_S = 600.0  # a late set, or one stopped by somebody else, is not asked again before
 
@@ -76,7 +77,8 @@ def _truth(
     was_up = before.state in _UP
     if request.late and now_s - request.since_s > LEAVE_ALONE_S:
         return replace(request, late=False, since_s=now_s), "genset.request.retried"
-    if not request.run and up and not was_up and before.state is not None:
+    unheard = seen.on_load and not before.on_load and now_s - request.since_s >= STOP_TAKEN_S
+    if not request.run and up and (not was_up or unheard) and before.state is not None:
         return replace(request, run=True, since_s=now_s, late=False), "genset.started_by_itself"
     if not request.run:
         return request, None

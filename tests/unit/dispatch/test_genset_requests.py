@@ -93,6 +93,14 @@ def test_reconcile_set_that_started_by_itself_is_adopted():
     assert events == ["genset.started_by_itself"]
 
 
+@pytest.mark.parametrize(("after_s", "adopted"), [(9.0, False), (10.0, True)])
+def test_reconcile_set_that_comes_on_load_long_after_its_stop_was_asked_is_adopted(after_s, adopted):
+    """Its device refused the stop: from here on its minimum up time counts, as for one nobody asked."""
+    request, events = turn(OFF, GensetSeen(state=S.SYNCHRONISING), S.RUNNING, after_s)
+    assert request.run is adopted
+    assert events == ["genset.started_by_itself"] * adopted
+
+
 def test_reconcile_our_own_stop_is_not_taken_for_a_start():
     request, events = turn(OFF, RAN, S.RUNNING, 5.0)
     assert not request.run
