@@ -32,9 +32,12 @@ from ems.utility import UtilityServer
 
 Note = Callable[[str, str, str], None]  # what, code, why
 
-STATUS_S = 300.0  # between two puts of the state that has not changed in its bits
 RATINGS_S = 24 * 3600.0
-POST_S, POST_S_MIN, POST_S_MAX = 300.0, 10.0, 3600.0
+POST_S, POST_S_MIN, POST_S_MAX = (
+    300.0,
+    10.0,
+    3600.0,
+)  # between two posts, where the server says nothing; bounds
 AGAIN_S = 30.0  # after a request that had no answer
 TAKES_NOT_S = 900.0  # after a request that was refused
 GRAD_W = 10_000  # hundredths of a percent in a second: the edge moves as fast as its units
@@ -136,7 +139,7 @@ class Reporter:
             await self._trying("ratings", note, self._put_ratings, places.ders, server_s)
             if self._has_changed():
                 self._wait("state", 0.0)
-            await self._trying("state", note, self._put_state, places.ders, server_s)
+            await self._trying("state", note, self._put_state, places, server_s)
         self._transport.close()
 
     def _has_changed(self) -> bool:
@@ -206,9 +209,9 @@ class Reporter:
         await self._put(der.dersettings_link, settings)
         self._wait("ratings", RATINGS_S)
 
-    async def _put_state(self, place: str, server_s: float) -> None:
+    async def _put_state(self, places: Places, server_s: float) -> None:
         now = doing(self._site, self._board.now())
-        der, sep = await self._der(place), self._sep
+        der, sep = await self._der(places.ders), self._sep
         at = sep.TimeType(value=int(server_s))
         if now.mode is not None:
             await self._put(der.derstatus_link, self._state(now, at))
@@ -216,7 +219,7 @@ class Reporter:
             available = sep.Deravailability(reading_time=at, stat_wavail=self._power(now.available_kw))
             await self._put(der.deravailability_link, available)
         self._said, self._said_s = now, self._clock.monotonic_s()
-        self._wait("state", STATUS_S)
+        self._wait("state", _rate_s(places.post_s))
 
     def _state(self, now: Doing, at: Any) -> Any:
         sep = self._sep
@@ -291,8 +294,8 @@ class Reporter:
         told = await self._transport.post(place, self._documents.write(body))
         href = path_of(told, self._server)
         made = self._documents.read(await self._transport.get(href), sep.MirrorUsagePoint)
-        rate_s = POST_S if made.post_rate is None else float(made.post_rate)
-        self._mirror.href, self._mirror.every_s = href, min(POST_S_MAX, max(POST_S_MIN, rate_s))
+        rate_s = None if made.post_rate is None else float(made.post_rate)
+        self._mirror.href, self._mirror.every_s = href, _rate_s(rate_s)
 
     def _type(self, unit: int) -> Any:
         sep = self._sep
@@ -331,6 +334,11 @@ class Reporter:
         return self._sep.MRidtype(
             value=hashlib.sha256(f"{self._identity.lfdi} {what}".encode()).digest()[:16]
         )
+
+
+def _rate_s(told_s: float | None) -> float:
+    """As the server wants it, within bounds."""
+    return POST_S if told_s is None else min(POST_S_MAX, max(POST_S_MIN, told_s))
 
 
 def _words(now: Doing) -> tuple[int | None, ...]:

@@ -44,6 +44,7 @@ class Places:
     ders: str
     mirror: str
     every_s: float  # so often it wants to be walked anew
+    post_s: float | None = None  # so often it wants to be told our state; None: it does not say
 
 
 class Walk:
@@ -107,6 +108,7 @@ class Walk:
             ders="" if device.derlist_link is None else self._path(device.derlist_link.href),
             mirror="" if mirror is None else self._path(mirror.href),
             every_s=rate_s(root, STRUCTURE_S),
+            post_s=None if device.post_rate is None else float(device.post_rate),
         )
 
     async def ahead_s(self, place: str) -> float:

@@ -22,13 +22,14 @@ from connectors.ieee2030_5.events import Book
 from connectors.ieee2030_5.reading import Reader
 from connectors.ieee2030_5.told import KW_MAX, Ask, Told
 from connectors.ieee2030_5.transport import NoAnswer
-from connectors.ieee2030_5.walk import Places, Walk
+from connectors.ieee2030_5.walk import AHEAD_S_MAX, Places, Walk
 from ems.clock import SystemClock
 from tests.contract.utility_peer import EXPORT, IMPORT, Pki, params
-from tests.contract.utility_server import Event, Program, watts
+from tests.contract.utility_server import PIN, Event, Program, watts
 
 SAMPLE, SOAK = 1500, 1_000_000
 PATHS = ("/tm", "/derp", "/derp/site/dderc", "/derp/site/derc")
+WAY = ("/dcap", "/edev", "/edev/1/rg", "/edev/1/fsa")  # to our programs
 PLACES = Places(time="/tm", device="/edev/1", programs=("/derp",), ders="", mirror="", every_s=900.0)
 NUMBERS = (
     b"-1", b"0", b"1e3", b"NaN", b"INF", b"+5", b"32768", b"-32769", b"4294967296", b"9" * 30, b"", b" 7 ",
@@ -52,7 +53,8 @@ def sound(pki: Pki) -> dict[str, bytes]:
     server.programs["site"] = Program(
         primacy=1, default={EXPORT: watts(5000), IMPORT: watts(2, 4)}, events=events
     )
-    return {p: server.document(p, 0, 100).to_xml(skip_empty=True, exclude_none=True) for p in PATHS}
+    paths = (*PATHS, *WAY)
+    return {p: server.document(p, 0, 100).to_xml(skip_empty=True, exclude_none=True) for p in paths}
 
 
 def spoilt(random: Random, raw: bytes) -> bytes:
@@ -109,12 +111,22 @@ def _elements(random: Random, out: bytearray) -> None:
 PARSER = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
 
 
-def standing(raw: bytes) -> dict[str, set[float]]:
-    """Bounds [kW] that stand in a sound document, by mode; read by nothing of ours."""
+def sound_root(raw: bytes) -> Any:
+    """The root of a sound document; read by nothing of ours."""
     try:
-        root: Any = etree.fromstring(raw, PARSER)
+        return etree.fromstring(raw, PARSER)
     except etree.XMLSyntaxError:  # it holds names of name spaces to be addresses, which nobody else does
-        root = ElementTree.fromstring(raw)
+        return ElementTree.fromstring(raw)
+
+
+def standing_texts(raw: bytes, name: str) -> list[str]:
+    """What stands in the elements of a name, in capitals."""
+    return [(e.text or "").strip().upper() for e in sound_root(raw).iter() if local(e) == name]
+
+
+def standing(raw: bytes) -> dict[str, set[float]]:
+    """Bounds [kW] that stand in a sound document, by mode."""
+    root = sound_root(raw)
     found: dict[str, set[float]] = {}
     for base in root.iter():
         if local(base) != "DERControlBase":
@@ -143,7 +155,7 @@ class Adversary:
         reader = Reader(server, models.modes, 1000.0)
         transport: Any = SimpleNamespace(get=self.get)
         self.walk = Walk(server, transport, models, reader, lfdi=pki.identity.lfdi, now=SystemClock().now)
-        self.book = Book(self.random)
+        self.book, self.lfdi = Book(self.random), pki.identity.lfdi
         self.believed = self.refused = 0
 
     async def get(self, path: str) -> bytes:
@@ -153,6 +165,9 @@ class Adversary:
         return found
 
     async def once(self) -> None:
+        if self.random.random() < 0.2:
+            await self.on_the_way()
+            return
         path = self.random.choice(PATHS)
         raw = spoilt(self.random, self.documents[path])
         self.served = {**self.documents, path: raw}
@@ -164,7 +179,23 @@ class Adversary:
         self.believed += 1
         self.check(told, path, raw)
 
+    async def on_the_way(self) -> None:
+        """What leads to our programs is spoilt: it leads to a device of ours on this server, or nowhere."""
+        path = self.random.choice(WAY)
+        raw = spoilt(self.random, self.documents[path])
+        self.served = {**self.documents, path: raw}
+        try:
+            places = await self.walk.places()
+        except (BadDocument, NoAnswer):
+            self.refused += 1
+            return
+        self.believed += 1
+        assert all(p.startswith("/") for p in (places.time, *places.programs)), (path, raw)
+        assert self.lfdi in standing_texts(self.served["/edev"], "lFDI"), (path, raw)
+        assert str(PIN) in [t.lstrip("+0") for t in standing_texts(self.served["/edev/1/rg"], "pIN")], raw
+
     def check(self, told: Told, path: str, raw: bytes) -> None:
+        assert abs(told.ahead_s) <= AHEAD_S_MAX, (path, raw)
         for program in told.programs:
             self._stands(program.default, "/derp/site/dderc")
             for control in program.controls:

@@ -62,7 +62,8 @@ async def test_ratings_and_state_are_put_as_the_site_file_and_the_edge_tell_them
 
 
 async def test_state_is_told_at_once_when_it_changes_and_never_made_up(tmp_path, server, ours, monkeypatch):
-    monkeypatch.setattr(reporter, "POST_S_MIN", 0.0)
+    monkeypatch.setattr(reporter, "POST_S_MIN", 0.1)
+    server.post_s = 3600
     async with living(tmp_path, ours(post_device=True)) as live:
         await live.rounds()
         await live.until(lambda: len(server.puts.get(STATUS, [])) == 1)
@@ -71,6 +72,11 @@ async def test_state_is_told_at_once_when_it_changes_and_never_made_up(tmp_path,
         newest = server.puts[STATUS][1]
         assert (newest.storageModeStatus.value, newest.stateOfChargeStatus) == (1, None)
         assert AVAILABLE not in server.puts, "what could be given is not known without the battery's limit"
+        server.post_s = 1
+        live.session._places = None
+        await live.rounds()
+        live.cycle(bess1__p_kw=-300.0)
+        await live.until(lambda: len(server.puts[STATUS]) >= 4, "again and again, as the server wants it")
 
 
 async def test_meter_is_mirrored_at_the_rate_of_the_server(tmp_path, server, ours, monkeypatch):

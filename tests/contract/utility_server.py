@@ -200,6 +200,7 @@ class UtilityServer:
             lFDI=self.lfdi,
             sFDI=123,
             changedTime=1,
+            postRate=self.post_s,
             DERListLink=ListLink(href="/edev/1/der", all_=1),
             FunctionSetAssignmentsListLink=ListLink(href="/edev/1/fsa", all_=1),
             RegistrationLink=Link(href="/edev/1/rg"),

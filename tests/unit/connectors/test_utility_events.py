@@ -228,6 +228,29 @@ def test_same_event_in_two_programs_counts_in_the_first(book):
     assert (kw(book, T + 1), book.events["A"].control.program) == (2.0, "/first")
 
 
+def test_any_schedule_holds_what_a_plain_reading_of_the_rules_says():
+    """Events at random; at each second the Book is held against the rules, read off the whole past anew."""
+    for seed in range(40):
+        random, book = Random(seed), Book(Random(seed))
+        events = [
+            control(f"{i:02}", T + random.randrange(40), random.randrange(1, 30), float(random.randrange(9)),
+                    created_s=T - random.randrange(3), program=f"/{p}", primacy=p)
+            for i, p in enumerate(random.choices(range(3), k=7))
+        ]  # fmt: skip
+        covered: set[str] = set()
+        for now_s in range(T, T + 75):
+            if now_s == T or random.random() < 0.2:
+                book.take(told(*events, default_kw=4.5), now_s)
+            running = [e for e in events if e.start_s <= now_s < e.start_s + e.duration_s]
+            left = sorted(
+                (e for e in running if e.mrid not in covered), key=lambda e: (e.primacy, -e.created_s, e.mrid)
+            )
+            covered |= {e.mrid for e in left[1:]}
+            tighter = [e.ask.bounds_kw[MODE] for e in running if e.mrid in covered]
+            expected = left[0].ask.bounds_kw[MODE] if left else min([4.5, *tighter])
+            assert kw(book, now_s) == expected, (seed, now_s - T)
+
+
 def test_what_is_known_comes_back_as_it_was(tmp_path, book):
     one = control("A", random_start_s=60, ask=Ask(bounds_kw={MODE: 0.1}, unmet=("x",)))
     book.take(told(one, control("B"), default_kw=50.0), T)
