@@ -97,6 +97,7 @@ class UtilitySession:
         self.rounds = 0  # asked since the start, in vain or not
         self._refused = ""  # why the last round brought nothing
         self._last_refused: tuple[datetime, str] | None = None
+        self._unmet: set[str] = set()  # of defaults, as it was told last
         self._peer = ""
         self._kept: Known | None = None
         self._kept_s = 0.0  # monotonic, when that was
@@ -191,6 +192,10 @@ class UtilitySession:
         self._peer = "" if self._transport.peer is None else self._transport.peer.name
         for words in self._book.take(told, self._server_s()):
             self._note("event", "not_done", words)
+        unmet = {f"default of {p.href}: {m}" for p in told.programs if p.default for m in p.default.unmet}
+        for words in sorted(unmet - self._unmet):
+            self._note("default", "not_done", f"{words}: nothing here can do that")
+        self._unmet = unmet
 
     @property
     def _share_s(self) -> float:

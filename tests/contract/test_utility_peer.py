@@ -220,6 +220,21 @@ async def test_what_cannot_be_done_is_refused_and_only_tightens(tmp_path, server
             assert words in said
 
 
+async def test_default_that_cannot_be_done_whole_holds_as_far_as_it_can_and_is_told_once(
+    tmp_path, server, ours
+):
+    server.programs["site"].default = {EXPORT: watts(5000), "opModConnect": False}
+    async with living(tmp_path, ours()) as live:
+        await live.rounds(2)
+        await live.until(lambda: live.last("out") == 5.0)
+        (one,) = live.refused()
+        assert one.why == "default of /derp/site: opModConnect false: nothing here can do that"
+        server.programs["site"].default = {EXPORT: watts(-1)}
+        await live.rounds()
+        assert "found -1" in live.status()["asked_in_vain"]
+        assert live.session.bounds()[EXPORT].kw == 5.0
+
+
 async def test_event_is_held_where_something_tighter_is(tmp_path, server, ours):
     now_s, site = server.now_s(), server.programs["site"]
     site.events += [
