@@ -62,7 +62,7 @@ class Teller:
         peer : who says so, by the server's certificate.
         """
         image = self._board.now()
-        if not image.fresh:
+        if not image.fresh or self._door.shut:  # the status row says so
             return
         now_s = self._monotonic_s()
         if now_s - self._batch_s < 1.0:

@@ -60,11 +60,12 @@ async def test_defaults_are_told_and_an_event_takes_over_to_its_end(tmp_path, se
     async with living(tmp_path, ours()) as live:
         await live.rounds()
         await live.until(lambda: (live.last("out"), live.last("into")) == (5.0, 20.0), "defaults are told")
-        now_s = server.now_s()
-        server.programs["site"].events.append(Event(A, now_s, 5, {EXPORT: watts(15, 3)}))
+        server.programs["site"].events.append(Event(A, server.now_s(), 600, {EXPORT: watts(15, 3)}))
         await live.rounds()
         await live.until(lambda: live.last("out") == 15.0, "the event is told")
         await live.until(lambda: codes(server, A) == [Code.RECEIVED, Code.STARTED], "the server is answered")
+        server.ahead_s += 700
+        await live.rounds()
         await live.until(lambda: live.last("out") == 5.0, "the default again")
         await live.until(lambda: codes(server, A)[2:] == [Code.COMPLETED], "the end is answered")
         assert live.last("into") == 20.0
@@ -74,7 +75,7 @@ async def test_defaults_are_told_and_an_event_takes_over_to_its_end(tmp_path, se
 
 
 async def test_event_to_come_is_shown_and_begins_though_the_server_is_gone(tmp_path, server, ours):
-    start_s = server.now_s() + 3
+    start_s = server.now_s() + 300
     server.programs["site"].events.append(Event(A, start_s, 600, {EXPORT: watts(0)}))
     async with living(tmp_path, ours()) as live:
         await live.rounds()
@@ -82,11 +83,14 @@ async def test_event_to_come_is_shown_and_begins_though_the_server_is_gone(tmp_p
         assert live.last("out") in (None, 5.0)
         await live.until(lambda: codes(server, A) == [Code.RECEIVED])
         server.stop()
+        await live.rounds()
+        live.later(301.0)
         await live.until(lambda: live.last("out") == 0.0, "the event is told without the server")
-        await live.rounds(2)
         status = live.status()
         assert (status["trouble"], "cannot connect" in status["asked_in_vain"]) == ("", True)
         assert {b["why"] for b in status["bounds"] if b["mode"] == EXPORT} == {f"event {A}"}
+        await live.until(lambda: event(live, A)["held"], "the edge holds it")
+        server.ahead_s += 302
         server.start()
         await live.rounds()
         await live.until(lambda: codes(server, A) == [Code.RECEIVED, Code.STARTED], "told once it is back")
@@ -98,9 +102,7 @@ async def test_nothing_is_told_from_what_is_older_than_allowed(tmp_path, server,
         await live.until(lambda: live.last("out") == 5.0)
         server.stop()
         told_before = len(live.told)
-        contact = live.session._contact
-        assert contact is not None
-        live.session._contact = replace(contact, at_s=contact.at_s - 901.0)
+        live.later(901.0)
         live.session._teller.last.clear()  # everything is due
         live.session._teller._tried_s.clear()
         for _ in range(5):
@@ -238,15 +240,25 @@ async def test_default_that_cannot_be_done_whole_holds_as_far_as_it_can_and_is_t
 async def test_event_is_held_where_something_tighter_is(tmp_path, server, ours):
     now_s, site = server.now_s(), server.programs["site"]
     site.events += [
-        Event(A, now_s - 5, 8, {EXPORT: watts(8, 3), "opModFixedW": 5}),
-        Event(B, now_s - 5, 8, {EXPORT: watts(9, 3)}),
+        Event(A, now_s - 5, 600, {EXPORT: watts(8, 3), "opModFixedW": 5}),
+        Event(B, now_s - 5, 600, {EXPORT: watts(9, 3)}),
     ]
     site.default = None
     async with living(tmp_path, ours()) as live:
         await live.rounds()
-        await live.until(lambda: codes(server, B) == [Code.RECEIVED, Code.STARTED, Code.COMPLETED])
+        await live.until(lambda: codes(server, B) == [Code.RECEIVED, Code.STARTED])
         assert live.last("out") == 8.0
         assert codes(server, A) == [Code.NOT_APPLICABLE]
+
+
+async def test_door_that_is_shut_is_not_knocked_at(tmp_path, server, ours):
+    async with living(tmp_path, ours()) as live:
+        live.plant.door.shut = "user ems has not the role utility"
+        await live.rounds(2)
+        live.turn()
+        assert (live.told, live.refused(), bool(live.session.bounds())) == ([], [], True)
+        live.plant.door.shut = ""
+        await live.until(lambda: live.last("out") == 5.0)
 
 
 async def test_disk_that_takes_nothing_is_told_and_costs_no_bound(tmp_path, server, ours, monkeypatch):
@@ -262,9 +274,12 @@ async def test_disk_that_takes_nothing_is_told_and_costs_no_bound(tmp_path, serv
 
 
 async def test_edge_that_refuses_is_not_told_as_started(tmp_path, server, ours):
-    server.programs["site"].events.append(Event(A, server.now_s() - 5, 8, {EXPORT: watts(8, 3)}))
+    server.programs["site"].events.append(Event(A, server.now_s() - 5, 600, {EXPORT: watts(8, 3)}))
     async with living(tmp_path, ours()) as live:
         live.obeys = False
+        await live.rounds()
+        await live.until(lambda: codes(server, A) == [1, Code.NOT_APPLICABLE])
+        server.ahead_s += 700
         await live.rounds()
         await live.until(lambda: codes(server, A) == [1, Code.NOT_APPLICABLE, Code.NO_PARTICIPATION])
         assert {r.code for r in live.refused()} == {"no_right"}
@@ -488,8 +503,13 @@ async def test_bounds_are_told_again_before_the_watchdog_ends_and_at_once_to_a_n
 
 
 async def test_shadow_holds_nothing_and_says_so(tmp_path, server, ours):
-    server.programs["site"].events.append(Event(A, server.now_s() - 5, 8, {EXPORT: watts(8, 3)}))
+    server.programs["site"].events.append(Event(A, server.now_s() - 5, 600, {EXPORT: watts(8, 3)}))
     async with living(tmp_path, ours()) as live:
         live.plant.cycle(fields={"shadow": True, "cycle_s": 200.0})
+        await live.rounds()
+        await live.until(lambda: live.last("out") == 8.0 and not live.plant.door.waiting)
+        live.turn()
+        assert codes(server, A) in ([], [1])
+        server.ahead_s += 700
         await live.rounds()
         await live.until(lambda: codes(server, A) == [1, Code.NO_PARTICIPATION])

@@ -109,6 +109,12 @@ class Live:
         """The next round begins at once."""
         self.session._next_s = 0.0
 
+    def later(self, seconds: float) -> None:
+        """As if so much time had gone by since the server was heard last."""
+        contact = self.session._contact
+        assert contact is not None
+        self.session._contact = replace(contact, at_s=contact.at_s - seconds)
+
     async def until(self, holds: Callable[[], object], what: str = "") -> None:
         """Turn until something holds."""
         clock = SystemClock()
