@@ -36,6 +36,9 @@ class State(StrEnum):
         return self not in (State.SCHEDULED, State.ACTIVE, State.SUPERSEDED)
 
 
+NEVER_RAN = (State.REFUSED, State.CANCELLED, State.EXPIRED)
+
+
 class Code(IntEnum):
     """Status of a response (IEEE 2030.5-2018, table 27)."""
 
@@ -176,11 +179,11 @@ class Book:
     def _before(self, event: Event) -> Event | None:
         """The event of the same program that ends where this one is told to start."""
         mine = event.control
-        for other in self.events.values():
+        ran = [e for e in self.events.values() if e.cut_s is None and e.state not in NEVER_RAN]
+        for other in ran:
             c = other.control
-            ends_s = c.start_s + c.duration_s
-            if c.program == mine.program and ends_s == mine.start_s and other.state is not State.REFUSED:
-                return other if other.cut_s is None and other.state is not State.CANCELLED else None
+            if c.program == mine.program and c.start_s + c.duration_s == mine.start_s:
+                return other
         return None
 
     def _changed(self, event: Event, control: Control, now_s: float) -> Iterator[str]:

@@ -155,6 +155,10 @@ def test_events_that_follow_each_other_leave_no_gap_and_no_overlap(book):
     first = control("A", T + 100, 100, random_start_s=60, random_duration_s=-30)
     book.take(told(first, control("B", T + 200, 100, random_start_s=60)), T)
     assert book.events["B"].start_s == book.events["A"].end_s
+    for before in (control("C", T - 100, 90, random_duration_s=9), control("D", T - 10, 90, status=2)):
+        after = control(f"after {before.mrid}", before.start_s + 90, 1000)
+        book.take(told(before, after), T)
+        assert book.events[after.mrid].later_s == 0
 
 
 def test_refusals_are_answered_and_can_only_tighten(book):
