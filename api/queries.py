@@ -42,6 +42,12 @@ class HistoryQuery(WindowQuery):
     )
 
 
+class RecordedQuery(WindowQuery):
+    """What a device recorded of one point."""
+
+    point: str = Field(max_length=128, description="`<asset>.<point>`, e.g. grid1.breaker")
+
+
 class CommandsQuery(WindowQuery):
     """Commands, of one setpoint or of all."""
 

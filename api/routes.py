@@ -17,6 +17,7 @@ from api.queries import (
     ExplanationQuery,
     HistoryQuery,
     NoParameters,
+    RecordedQuery,
     Window,
     WindowQuery,
     every_of,
@@ -35,6 +36,7 @@ from api.schemas import (
     PlansOut,
     ReadingOut,
     ReadyOut,
+    RecordedOut,
     SampleOut,
     SiteOut,
     SnapshotOut,
@@ -227,6 +229,21 @@ def record_routes(readers: Readers) -> APIRouter:
                 every_s=every_s,
                 samples=samples,
                 buckets=buckets,
+            )
+        )
+
+    @router.get("/recorded", response_model=RecordedOut, responses=_MISSING)
+    def recorded(query: Annotated[RecordedQuery, Query()]) -> Response:
+        """What a device recorded of one point by itself, at its own time, oldest first."""
+        spec = readers.spec(query.point)
+        if spec is None:
+            raise HTTPException(404, "the site has no such point; /api/v1/site lists them")
+        w = window_of(query, readers.clock.now())
+        found = readers.read(lambda: readers.history.recorded(query.point, w.start, w.end, w.limit + 1))
+        rows, truncated = page_of(found, w)
+        return answer(
+            RecordedOut(
+                point=query.point, unit=spec.unit, start=w.start, end=w.end, truncated=truncated, samples=rows
             )
         )
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ems.assets import BessParams, FeederParams, GensetParams, GridParams, PvParams
 from ems.explanation import Explanation
 from ems.plan import Plan
-from ems.records import CommandRecord, PlanSummary
+from ems.records import CommandRecord, DeviceSample, PlanSummary
 from ems.tariff import Tariff
 from ems.telemetry import Quality
 
@@ -147,6 +147,17 @@ class HistoryOut(BaseModel):
     every_s: int | None
     samples: list[SampleOut]
     buckets: list[BucketOut]
+
+
+class RecordedOut(BaseModel):
+    """What a device recorded of one point by itself, oldest first: history that nothing was decided on."""
+
+    point: str
+    unit: str
+    start: datetime
+    end: datetime
+    truncated: bool
+    samples: list[DeviceSample]
 
 
 class CommandsOut(BaseModel):

@@ -11,27 +11,16 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from ems.clock import wall_s
-from ems.records import JsonValue
+from ems.records import DeviceSample, JsonValue, TimeBasis
 from ems.telemetry import Quality
 
 AHEAD_MAX = timedelta(seconds=5)  # of our clock: a device that is further ahead is set wrong
 OLD_MAX = timedelta(days=400)  # behind ours: a clock that began anew at 1970 or 2000 is older
 TOLD_S = 600.0  # for so long after it happened a loss, or a wrong clock, stands as an alarm [s wall]
 OnEvent = Callable[[datetime, str, dict[str, JsonValue]], None]
-
-
-class TimeBasis(StrEnum):
-    """Whose time a sample has. Only that of `DEVICE` is believed; the others stand at their arrival."""
-
-    DEVICE = "device"
-    UNSYNCHRONISED = "unsynchronised"  # the device itself says that its clock is not set
-    AHEAD = "ahead"  # later than `AHEAD_MAX` after its arrival
-    TOO_OLD = "too_old"  # earlier than `OLD_MAX` before its arrival
-    NONE = "none"  # it told no time
 
 
 class Recorded(NamedTuple):
@@ -42,19 +31,6 @@ class Recorded(NamedTuple):
     quality: Quality
     told_at: datetime | None  # the device's own time
     is_synchronised: bool = True  # as the device says
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSample:
-    """One value as it is stored. Only one whose time is believed is good: another is `STALE` at best."""
-
-    point: str
-    value: float | None
-    quality: Quality
-    at: datetime  # its place in time: the device's where that is believed, else its arrival
-    told_at: datetime | None
-    arrived_at: datetime
-    clock: TimeBasis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,16 @@ from ems.explanation import Explanation
 from ems.forecast import Forecast
 from ems.inputs import InputVersion
 from ems.plan import Plan
-from ems.records import Bucket, CommandRecord, EventRecord, JsonValue, PlanSummary, Sample, StatusRow
+from ems.records import (
+    Bucket,
+    CommandRecord,
+    DeviceSample,
+    EventRecord,
+    JsonValue,
+    PlanSummary,
+    Sample,
+    StatusRow,
+)
 from ems.telemetry import Reading, Snapshot
 from ems.timegrid import TimeGrid
 
@@ -130,6 +139,10 @@ class HistoryReader(Protocol):
 
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         """Samples of one point in [start, end), oldest first, at most `limit`."""
+        ...
+
+    def recorded(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[DeviceSample]:
+        """What a device recorded by itself of one point in [start, end), oldest first, at most `limit`."""
         ...
 
     def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:

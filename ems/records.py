@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from ems.commands import Cause, WriteOutcome
 from ems.plan import PlanLabel
@@ -19,6 +20,29 @@ class Sample:
     value: float | None  # unit of the point; ratio
     quality: Quality
     source_time: datetime | None = None  # of the device itself; None: not told
+
+
+class TimeBasis(StrEnum):
+    """Whose time a sample has. Only that of `DEVICE` is believed; the others stand at their arrival."""
+
+    DEVICE = "device"
+    UNSYNCHRONISED = "unsynchronised"  # the device itself says that its clock is not set
+    AHEAD = "ahead"  # later than a few seconds after its arrival
+    TOO_OLD = "too_old"  # more than a year before its arrival
+    NONE = "none"  # it told no time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSample:
+    """One value that a device recorded by itself. One whose time is not believed is never good."""
+
+    point: str
+    value: float | None
+    quality: Quality
+    at: datetime  # its place in time: the device's where that is believed, else its arrival
+    told_at: datetime | None
+    arrived_at: datetime
+    clock: TimeBasis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

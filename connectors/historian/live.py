@@ -25,7 +25,7 @@ from ems.clock import Clock
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
 from ems.errors import BadValue
-from ems.records import Bucket, CommandRecord, EventRecord, JsonValue, Sample, StatusRow
+from ems.records import Bucket, CommandRecord, DeviceSample, EventRecord, JsonValue, Sample, StatusRow
 from ems.telemetry import Reading, Snapshot
 
 log = structlog.get_logger()
@@ -236,6 +236,10 @@ class LiveHistory:
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         """Stored samples of one point in [start, end), oldest first."""
         return self._stored.series(point, start, end, limit)
+
+    def recorded(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[DeviceSample]:
+        """Stored samples of a device of one point, by their place in time in [start, end), oldest first."""
+        return self._stored.recorded(point, start, end, limit)
 
     def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:
         """Stored readings of one point in buckets, oldest first."""

@@ -11,14 +11,13 @@ from connectors.historian.audit.reader import AuditRows
 from connectors.historian.readings import Readings
 from connectors.historian.schema import ARCHIVE, HISTORY, QUALITIES
 from connectors.json_codec import loads
-from connectors.recorded import DeviceSample, TimeBasis
 from connectors.sqlite_file import ReadOnlyFile, from_ms, to_ms
 from connectors.status_table import status_rows
 from ems.alarms import AlarmBook
 from ems.commands import Cause, WriteOutcome
 from ems.condition import PlantCondition
 from ems.errors import BadValue
-from ems.records import Bucket, CommandRecord, EventRecord, Sample, StatusRow
+from ems.records import Bucket, CommandRecord, DeviceSample, EventRecord, Sample, StatusRow, TimeBasis
 from ems.telemetry import Reading
 
 
@@ -76,7 +75,7 @@ class SqliteHistoryReader:
         """Samples of one point in [start, end), oldest first, at most `limit`; page on from the last one."""
         return self._readings.series(point, start, end, limit)
 
-    def samples(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[DeviceSample]:
+    def recorded(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[DeviceSample]:
         """What a device recorded of one point, by its place in time in [start, end), oldest first.
 
         Those that have one place in time are in the order of the device. The newest of all points are found

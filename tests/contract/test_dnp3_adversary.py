@@ -19,6 +19,7 @@ from connectors.dnp3.client import CLEAR_RESTART, Dnp3Link
 from connectors.field import FieldIO
 from connectors.link import LinkError, PointValue
 from connectors.point_map import PointCodec, point_codecs
+from connectors.recorded import Collector
 from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.dnp3 import Dnp3
@@ -42,6 +43,7 @@ from tests.contract.fake_outstation import (
     spoiled,
     torn,
 )
+from tests.contract.kept_samples import Kept
 from tests.contract.plants import command, site_of
 
 FOREVER = float("inf")
@@ -823,10 +825,14 @@ async def survive(rig: Rig, seed: int, count: int) -> tuple[int, int]:
     """Read so often from an outstation that spoils answers; (refused, believed) of the polls."""
     rng = random.Random(seed)
     refused = believed = 0
+    kept = Kept()
+    rig.link.collector = Collector("dev", kept, now=lambda: AT, on_event=lambda *_: None)
     rig.outstation.static.append(integers(*range(100), start=20))
     for i in range(count):
         rig.outstation.spoil, rig.outstation.spoil_bytes, rig.outstation.spoil_segments = bytes, bytes, list
         rig.outstation.fragments = rng.choice((1, 1, 3))
+        if i % 3 == 0:
+            rig.outstation.events = [event(RIGHT["dev.p"], AT_MS - i)]
         match rng.choice(SPOILERS):
             case "fragments":
                 rig.outstation.spoil = lambda f: spoiled(rng, f)
@@ -849,6 +855,9 @@ async def survive(rig: Rig, seed: int, count: int) -> tuple[int, int]:
             seed,
             i,
         )
+    assert {s.value for s in kept.samples} <= {RIGHT["dev.p"], None}
+    assert {s.told_at for s in kept.samples} <= {AT - timedelta(milliseconds=i) for i in range(count)}
+    assert len(kept.samples) > count // 20
     return refused, believed
 
 

@@ -22,9 +22,9 @@ from cli.edge_records import unheard
 from connectors.dnp3 import session as dnp
 from connectors.field import FieldIO
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
-from connectors.recorded import DeviceSample, TimeBasis
 from ems.clock import VirtualClock, wall_sleep
 from ems.dnp3 import Dnp3
+from ems.records import DeviceSample, TimeBasis
 from ems.site import Connection, Protocol
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
@@ -80,7 +80,7 @@ class Rig:
 
     def samples(self, point: str = "sw") -> list[DeviceSample]:
         with closing(SqliteHistoryReader(self.path)) as reader:
-            return list(reader.samples(f"dev.{point}", *FOREVER, 10**6))
+            return list(reader.recorded(f"dev.{point}", *FOREVER, 10**6))
 
     def told(self, point: str = "p") -> list[tuple[float | None, Quality, TimeBasis]]:
         return [(s.value, s.quality, s.clock) for s in self.samples(point)]

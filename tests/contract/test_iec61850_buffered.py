@@ -29,13 +29,15 @@ from connectors.iec61850.buffered import Entries
 from connectors.iec61850.mms import FAULTS, unconfirmed
 from connectors.iec61850.places import Place, Spot
 from connectors.point_map import PointCodec, point_codecs
-from connectors.recorded import Batch, Collector, DeviceSample, TimeBasis
+from connectors.recorded import Collector
 from ems.clock import VirtualClock, wall_sleep
 from ems.iec61850_reference import Block, parse_block
+from ems.records import DeviceSample, TimeBasis
 from ems.site import MmsReports
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
 from tests.contract.fake_ied import spoiled
+from tests.contract.kept_samples import Kept
 from tests.contract.libiec_plant import LibIecServer
 from tests.contract.plants import site_of
 from tests.contract.test_dnp3_events import stored_by, stuck
@@ -94,7 +96,7 @@ class Rig:
 
     def samples(self) -> list[DeviceSample]:
         with closing(SqliteHistoryReader(self.path)) as reader:
-            return list(reader.samples("dev.sw", *FOREVER, 10**6))
+            return list(reader.recorded("dev.sw", *FOREVER, 10**6))
 
     def seen(self) -> list[tuple[int, float | None]]:
         told = [s for s in self.samples() if s.clock is TimeBasis.DEVICE]
@@ -310,30 +312,6 @@ GOOD = iec.BitStringData(bytes(2), 3)
 AT = NOW - timedelta(hours=1)
 
 
-class Kept:
-    """A store that keeps batches in memory, or refuses them."""
-
-    def __init__(self) -> None:
-        self.batches: list[Batch] = []
-        self.is_full = False
-
-    def recorded(self, batch: Batch) -> bool:
-        if not self.is_full:
-            self.batches.append(batch)
-        return not self.is_full
-
-    def mark(self, device: str, name: str) -> str | None:
-        return None
-
-    @property
-    def told(self) -> list[tuple[float | None, Quality, datetime | None]]:
-        return [(s.value, s.quality, s.told_at) for b in self.batches for s in b.samples]
-
-    @property
-    def marks(self) -> list[str]:
-        return [b.mark.text for b in self.batches if b.mark is not None]
-
-
 def entries(
     store: Kept, *, members: tuple[ObjectName, ...] = (VALUE, Q, T), is_resumed: bool = True
 ) -> tuple[Entries, list[str]]:
@@ -487,7 +465,7 @@ async def torn(raw: bytes) -> list[DeviceSample]:
     listening = buffered.BufferedReports([BLOCK], [], None)  # type: ignore[arg-type]
     listening._on[BLOCK] = book
     listening._heard(unconfirmed(ber.decode_tlv(pdu.unwrap(raw)).value))
-    return [s for b in store.batches for s in b.samples]
+    return store.samples
 
 
 def test_blocks_are_named_with_their_kind():

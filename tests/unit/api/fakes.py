@@ -13,7 +13,7 @@ from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.errors import EmsError
 from ems.explanation import CommitmentWhy, Explanation, ReasonCode, SetpointWhy
 from ems.plan import Plan, PlanLabel, SolveRecord
-from ems.records import Bucket, CommandRecord, EventRecord, PlanSummary, Sample, StatusRow
+from ems.records import Bucket, CommandRecord, DeviceSample, EventRecord, PlanSummary, Sample, StatusRow
 from ems.site import GridMode
 from ems.telemetry import Quality, Reading
 from ems.timegrid import TimeGrid
@@ -143,6 +143,7 @@ class FakeHistory:
     condition_now: PlantCondition | None = None
     command_rows: list[CommandRecord] = field(default_factory=list)
     event_rows: list[EventRecord] = field(default_factory=list)
+    recorded_rows: list[DeviceSample] = field(default_factory=list)
     status_rows: dict[str, StatusRow] = field(default_factory=dict)
     broken: Exception | None = None
     largest_limit: int = 0
@@ -168,6 +169,10 @@ class FakeHistory:
     def series(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[Sample]:
         self._check(limit)
         return [s for s in self.samples.get(point, []) if start <= s.at < end][:limit]
+
+    def recorded(self, point: str, start: datetime, end: datetime, limit: int) -> Sequence[DeviceSample]:
+        self._check(limit)
+        return [s for s in self.recorded_rows if s.point == point and start <= s.at < end][:limit]
 
     def buckets(self, point: str, start: datetime, end: datetime, every_s: int) -> Sequence[Bucket]:
         found = [s for s in self.samples.get(point, []) if start <= s.at < end]

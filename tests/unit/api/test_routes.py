@@ -14,7 +14,8 @@ from api.app import create_app
 from ems.errors import DataError
 from ems.input_rules import house_provider
 from ems.inputs import Certainty, InputKind, InputParams
-from ems.records import JsonValue, StatusRow
+from ems.records import DeviceSample, JsonValue, StatusRow, TimeBasis
+from ems.telemetry import Quality
 from tests.builders import site
 from tests.unit.api.fakes import NOW, FakeHistory, FakePlans, clock, explanation, full_history, plan, status
 from tests.unit.forecasting.knowing import Known, outage
@@ -34,6 +35,7 @@ ROUTES = (
     "/api/v1/plans",
     "/api/v1/plans/p-7",
     "/api/v1/history?point=grid1.p_kw",
+    "/api/v1/recorded?point=grid1.p_kw",
     "/api/v1/commands",
     "/api/v1/events",
     "/metrics",
@@ -300,6 +302,27 @@ def test_history_window_limit_and_truncation(api):
     assert whole["truncated"] is False
 
 
+def test_recorded_tells_the_time_of_the_device_and_whether_it_is_believed():
+    kept = [
+        DeviceSample(
+            point="grid1.p_kw", value=value, quality=quality, at=NOW - timedelta(minutes=30 - i),
+            told_at=told_at, arrived_at=NOW, clock=clock,
+        )
+        for i, (value, quality, told_at, clock) in enumerate((
+            (1.5, Quality.GOOD, NOW - timedelta(minutes=30), TimeBasis.DEVICE),
+            (2.5, Quality.STALE, None, TimeBasis.NONE),
+            (None, Quality.DEVICE_BAD, NOW + timedelta(days=9), TimeBasis.AHEAD),
+        ))
+    ]  # fmt: skip
+    with client(FakeHistory(recorded_rows=kept)) as api:
+        body = api.get("/api/v1/recorded", params={"point": "grid1.p_kw", "limit": 2}).json()
+        assert (body["unit"], body["truncated"]) == ("kW", True)
+        assert [(s["value"], s["clock"]) for s in body["samples"]] == [(1.5, "device"), (2.5, "none")]
+        assert body["samples"][0]["told_at"] == "2026-03-02T11:30:00Z"
+        assert body["samples"][1]["told_at"] is None
+        assert api.get("/api/v1/recorded", params={"point": "grid1.nope"}).status_code == 404
+
+
 def test_commands_say_what_and_why_and_refusals_with_nan_are_null(api):
     rows = api.get("/api/v1/commands").json()["commands"]
     assert rows[0]["reason"] == "charge from PV, as planned"
@@ -333,6 +356,8 @@ HOSTILE = [
     ("/api/v1/history", {"point": "grid1.p_kw", "start": "2026-03-02T13:00:00Z"}),
     ("/api/v1/history", {"point": "grid1.p_kw", "start": "2020-01-01T00:00:00Z"}),
     ("/api/v1/history", {"point": "x" * 1000}),
+    ("/api/v1/recorded", {}),
+    ("/api/v1/recorded", {"point": "grid1.p_kw", "every_s": "60"}),
     ("/api/v1/history", {"point": "grid1.p_kw", "begin": "2026-03-02T00:00:00Z"}),
     ("/api/v1/commands", {"end": "2026-13-02T00:00:00Z"}),
     ("/api/v1/events", {"end": "\x00"}),

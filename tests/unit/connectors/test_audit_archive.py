@@ -27,13 +27,14 @@ from connectors.historian.rows import Event, Kind, RowWriter
 from connectors.historian.schema import ARCHIVE, HISTORY
 from connectors.historian.spool import Span, Spool
 from connectors.historian.sqlite import SqliteRecorder
-from connectors.recorded import Batch, DeviceSample, TimeBasis
+from connectors.recorded import Batch
 from connectors.sqlite_file import DiskError, StoreError, open_writer, to_ms, transaction
 from connectors.telemetry.ledger import Ledger
 from connectors.telemetry.outbox import Outbox
 from ems.clock import VirtualClock
 from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.errors import BadValue
+from ems.records import DeviceSample, TimeBasis
 from ems.telemetry import Quality, Reading, Snapshot
 from tests.unit.connectors.archives import audit_left, pack, pack_audit, trim
 

@@ -15,8 +15,9 @@ from connectors.historian import backlog, rows
 from connectors.historian.schema import HISTORY
 from connectors.historian.spool import Span, Spool
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
-from connectors.recorded import Batch, Collector, Mark, Receipt, Recorded, TimeBasis, no_collector
+from connectors.recorded import Batch, Collector, Mark, Receipt, Recorded, no_collector
 from ems.clock import VirtualClock
+from ems.records import TimeBasis
 from ems.telemetry import Quality
 from tests.builders import T0
 from tests.unit.connectors.histories import at, command, snapshot
@@ -55,7 +56,9 @@ class Rig:
     def told(self) -> list[tuple[float | None, Quality, timedelta, TimeBasis]]:
         """Value, quality, how long ago, and whose time."""
         with closing(SqliteHistoryReader(self.path)) as reader:
-            return [(s.value, s.quality, NOW - s.at, s.clock) for s in reader.samples(POINT, *FOREVER, 10**6)]
+            return [
+                (s.value, s.quality, NOW - s.at, s.clock) for s in reader.recorded(POINT, *FOREVER, 10**6)
+            ]
 
     def records(self) -> list[dict[str, Any]]:
         with closing(Spool(self.path)) as spool:
