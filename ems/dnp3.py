@@ -52,7 +52,7 @@ class Dnp3:
     master: int = 1  # ours
     static: str = "points"  # | class0: what is asked for to read everything
     integrity_s: float | None = None  # how often that is; None: at each poll
-    events: str = "classes"  # | times: how events are told
+    events: str | None = None  # | times: told with their times; None: as the outstation is set to
     operate: str = "direct"  # | select: before operate
     time_sync: bool = False  # its clock is set where it asks for it
     is_guest: bool = False  # beside the master that it belongs to: no events, and nothing of it is changed

@@ -462,7 +462,7 @@ class MmsReports:
 
     blocks: tuple[str, ...]  # references with [RP]
     integrity_s: float
-    buffered: tuple[str, ...] = ()  # with [BR]: what they keep is history
+    buffered: tuple[str, ...] | None = None  # with [BR]: what they keep is history
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,4 +62,7 @@ def dnp3_identity(placed: PlacedPoint, loc: Loc, form: IdentityForm) -> None:
 
 def dnp3_of(form: ConnectionForm) -> Dnp3 | None:
     """How an outstation is spoken to; None with another protocol."""
-    return None if form.dnp3 is None else Dnp3(**form.dnp3.model_dump())
+    if form.dnp3 is None:
+        return None
+    told = form.dnp3.model_dump()
+    return Dnp3(**{**told, "events": None if told["events"] == "classes" else told["events"]})

@@ -68,7 +68,9 @@ def mms_reports(form: ConnectionForm) -> MmsReports | None:
     if form.reports is None:
         return None
     told = form.reports
-    return MmsReports(blocks=tuple(told.blocks), integrity_s=told.integrity_s, buffered=tuple(told.buffered))
+    return MmsReports(
+        blocks=tuple(told.blocks), integrity_s=told.integrity_s, buffered=tuple(told.buffered) or None
+    )
 
 
 def iec61850_row(placed: PlacedPoint) -> None:

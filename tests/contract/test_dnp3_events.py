@@ -37,7 +37,11 @@ NOW = T0 + timedelta(hours=80)
 NOW_MS = round(NOW.timestamp() * 1000)
 AGO_72_H_MS = NOW_MS - 72 * 3_600_000
 FOREVER = (T0 - timedelta(days=500), T0 + timedelta(days=500))
-ROWS = (row("p", "g30/0", "f32"), row("sw", "g1/4", "bit"))
+ROWS = (
+    row("p", "g30/0", "f32"), row("sw", "g1/4", "bit"), row("i", "g30/2", "s32"), row("pos", "g3/1", "bits2"),
+    row("count", "g20/2", "u32"), row("set", "g41v3/2", "f32", writable=True),
+    row("run", "g12v1/0", "bit", writable=True),
+)  # fmt: skip
 
 
 class Rig:
@@ -268,6 +272,27 @@ async def test_events_of_72_hours_ago_come_in_order_and_the_present_value_is_the
     assert (await rig.read())["sw"].value == 1.0
     await rig.read_until(31)
     assert seen(rig) == [*switched(30), (NOW_MS, 1.0)]
+    await rig.stop()
+
+
+@pytest.mark.needs_server
+async def test_events_of_every_kind_come_in_the_type_of_the_map_with_their_times(server, tmp_path):
+    """Left to itself, opendnp3 tells events without a time, and floats cut to integers."""
+    rig = Rig(tmp_path / "history.sqlite", server.port)
+    await rig.read()
+    told = (
+        ("p", "analog", 0, 33.5, 33.5), ("i", "analog", 2, -77, -77.0),
+        ("pos", "double", 1, "DETERMINED_ON", 2.0), ("count", "counter", 2, 65000, 65000.0),
+        ("set", "ao", 2, 5.25, 5.25), ("run", "bo", 0, True, 1.0),
+    )  # fmt: skip
+    rows = [(kind, i, raw, ONLINE, AGO_72_H_MS + n) for n, (_, kind, i, raw, _) in enumerate(told)]
+    await server.put(*rows)
+    await switch(server, 0, 1)
+    await rig.read_until(1)
+    for n, (name, _, _, _, value) in enumerate(told):
+        found = [s for s in rig.samples(name) if s.clock is TimeBasis.DEVICE]
+        stamps = [(s.value, s.quality, round(s.at.timestamp() * 1000)) for s in found]
+        assert stamps == [(value, Quality.GOOD, AGO_72_H_MS + n)], name
     await rig.stop()
 
 

@@ -53,10 +53,19 @@ def test_example_of_the_page_is_a_device(tmp_path):
 
 
 def test_every_key_reaches_the_connection(tmp_path):
-    keys = "{outstation: 4, master: 100, static: class0, integrity_s: 2 s, operate: select, time_sync: true}"
+    keys = (
+        "{outstation: 4, master: 100, static: class0, integrity_s: 2 s, operate: select, time_sync: true, "
+        "events: times}"
+    )
     one = devices(tmp_path, BLOCKS[0].replace("{outstation: 10, master: 1}", keys), BLOCKS[1])
     assert one.dnp3 == Dnp3(
-        outstation=4, master=100, static="class0", integrity_s=2.0, operate="select", time_sync=True
+        outstation=4,
+        master=100,
+        static="class0",
+        integrity_s=2.0,
+        operate="select",
+        time_sync=True,
+        events="times",
     )
 
 
@@ -217,6 +226,7 @@ def test_connection_without_dnp3_is_what_was_commissioned_before(whole):
     (other, *_) = [c for c in site.connections if c.protocol is not Protocol.DNP3]
     assert "dnp3" not in _plain(other)
     assert _plain(meter(site))["dnp3"]["outstation"] == 7
+    assert "events" not in _plain(meter(site))["dnp3"]
 
 
 def test_integrity_of_a_meter_comes_before_it_is_taken_for_lost(whole):

@@ -13,6 +13,7 @@ from cli.main import main
 from cli.runbook_wire import map_sections
 from connectors.field import FieldIO
 from connectors.map_check import check_point_maps
+from connectors.stores.permit import _plain
 from ems.clock import VirtualClock
 from ems.errors import BadValue, ConfigError
 from ems.iec61850_reference import parse_reference
@@ -130,6 +131,7 @@ def test_blocks_that_report_are_named_by_reference(tmp_path):
     reports = devices(tmp_path, BLOCKS[0] + told, BLOCKS[1]).reports
     assert reports is not None
     assert (reports.blocks, reports.integrity_s) == (("IED1LD0/LLN0.urcbMeas01 [RP]",), 2.0)
+    assert "buffered" not in _plain(reports), "a key that came later: nobody has to commission anew"
 
 
 @pytest.mark.parametrize(
