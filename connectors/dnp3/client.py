@@ -204,7 +204,9 @@ class Dnp3Link:
             return
         whole = every_s is None or wall_s() - self._whole_s >= every_s or self._restart_stays
         if not self._log.is_free():  # events stay in the device, and do not stand for the values
-            await self._attend(session, await self._round(session, whole=True, static=True))
+            indications = await self._round(session, whole=True, static=True)
+            await self._attend(session, indications)
+            self._overflow(bool(indications & dnp.OVERFLOW))
             return
         for _ in range(ROUNDS_MAX):
             indications = await self._round(session, whole=whole)

@@ -86,7 +86,7 @@ class Session(asyncio.Protocol):
     number : of the last request of the connection before, whose late answer a gateway may still pass on.
     heard : told what comes unsolicited, and its indications; None: it is left to another master.
     keep : takes the events of a fragment, and its indications; they are confirmed once they are stored.
-    confirmed : told when a fragment was.
+    confirmed : told when a fragment with events was.
     tap : told every byte.
     """
 
@@ -239,8 +239,10 @@ class Session(asyncio.Protocol):
                 return
             self._heard(told, indications)
             receipt = self._kept(told, indications)
-            if control & CON and not receipt.is_refused:
-                receipt.then(lambda: self._confirm(UNS | control & NUMBER))
+            if control & CON and receipt is None:
+                self._confirm(UNS | control & NUMBER)
+            elif control & CON and receipt is not None and not receipt.is_refused:
+                receipt.then(lambda: self._confirm(UNS | control & NUMBER, events=True))
             return
         if function != RESPONSE or control & UNS:
             raise LinkError(f"function {function}, where a response was to come")
@@ -268,9 +270,10 @@ class Session(asyncio.Protocol):
         if control & FIN:
             self._end(waiting, control & NUMBER)
 
-    def _kept(self, told: Sequence[Told], indications: int) -> Receipt:
+    def _kept(self, told: Sequence[Told], indications: int) -> Receipt | None:
+        """Of the events of a fragment; None: it has none."""
         events = [one for one in told if one.is_event]
-        return self._keep(events, indications) if events else Receipt(is_stored=True)
+        return self._keep(events, indications) if events else None
 
     def _end(self, waiting: _Waiting, number: int, *, is_cut: bool = False) -> None:
         self.number = number
@@ -278,14 +281,16 @@ class Session(asyncio.Protocol):
             told = tuple(waiting.told)
             waiting.whole.set_result(Answer(waiting.indications, told, b"".join(waiting.objects), is_cut))
 
-    def _confirm_stored(self, waiting: _Waiting, number: int, receipt: Receipt, *, is_last: bool) -> None:
+    def _confirm_stored(
+        self, waiting: _Waiting, number: int, receipt: Receipt | None, *, is_last: bool
+    ) -> None:
         """Confirm a fragment once its events are stored.
 
         The last one may be confirmed until the next request goes out. One before it is waited for, and not
         for long: a disk that is slow or full keeps nobody from the values that are read after the events.
         """
-        if receipt.is_stored:
-            self._confirm(number)
+        if receipt is None or receipt.is_stored:
+            self._confirm(number, events=receipt is not None)
             return
         if receipt.is_refused:
             if not is_last:
@@ -308,7 +313,7 @@ class Session(asyncio.Protocol):
                 return
             self._owed = None
             owed.set()
-            self._confirm(number)
+            self._confirm(number, events=True)
             held_s = loop.time() - began_s
             if not is_last and (when := waiting.deadline.when()) is not None:
                 waiting.held_s += held_s
@@ -316,12 +321,13 @@ class Session(asyncio.Protocol):
 
         receipt.then(stored)
 
-    def _confirm(self, number: int) -> None:
+    def _confirm(self, number: int, *, events: bool = False) -> None:
         if self.broken:
             return
         self._send(bytes([FIR | FIN | number, CONFIRM]))
         self._confirmed_s = wall_s()
-        self._confirmed()
+        if events:
+            self._confirmed()
 
     def _answer_link(self, function: int) -> None:
         self._write(link.encode(link.FROM_MASTER | function, self._outstation, self._master))

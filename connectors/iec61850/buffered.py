@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+import structlog
 from open61850 import data as iec
 from open61850.mms.errors import DataAccessError
 from open61850.mms.pdu import InformationReport, ObjectName
@@ -26,6 +27,8 @@ from connectors.recorded import Collector, Mark, Recorded
 from ems.clock import wall_s, wall_sleep
 from ems.iec61850_reference import Block
 from ems.telemetry import Quality
+
+log = structlog.get_logger()
 
 FIELDS = OptFlds(
     sequence_number=True, report_time_stamp=True, buffer_overflow=True, entry_id=True, conf_revision=True
@@ -164,7 +167,8 @@ class BufferedReports:
                 mms = await self._associate(self._heard)
                 await self._listen(mms, collector)
             except (LinkError, ServiceFault) as error:
-                self.refused |= dict.fromkeys(self._blocks, str(error))
+                for block in self._blocks:
+                    self._refuse(block, str(error))
             finally:
                 if mms is not None:
                     mms.abort()
@@ -184,7 +188,7 @@ class BufferedReports:
         while not mms.is_over:
             for block, entries in list(self._on.items()):
                 if entries.fault:  # the device goes on keeping what it would tell
-                    self.refused[block] = f"{block}: {entries.fault}"
+                    self._refuse(block, f"{block}: {entries.fault}")
                     self._off(block)
                     tried_s[block] = wall_s()
                     await put(mms, block, "RptEna", iec.BoolData(False))
@@ -194,7 +198,7 @@ class BufferedReports:
                     try:
                         await self._enable(mms, block, surveyor, places, collector)
                     except (Unlike, ServiceFault) as error:
-                        self.refused[block] = str(error)
+                        self._refuse(block, str(error))
             await wall_sleep(LOOK_S)
         raise LinkError(mms.broken or "it has hung up")
 
@@ -209,6 +213,8 @@ class BufferedReports:
         """Have a block go on behind the last entry. Raises Unlike, ServiceFault and LinkError."""
         name, revision, members = await arranged(mms, block)
         mine = [(c, told) for c, p in places if (told := surveyor.told(p, members)) is not None]
+        if not mine:
+            raise Unlike(f"{block}: its data set holds no point of the map with its quality")
         last = self._entries.get(block)
         if last is None:
             last = await asyncio.to_thread(collector.mark, str(block))
@@ -236,7 +242,14 @@ class BufferedReports:
         except (Unlike, ServiceFault):
             self._off(block)
             raise
-        self.refused.pop(block, None)
+        if self.refused.pop(block, None) is not None:
+            log.info("reports.buffered.heard", block=str(block))
+
+    def _refuse(self, block: Block, why: str) -> None:
+        """Logged once for each reason."""
+        if self.refused.get(block) != why:
+            log.warning("reports.buffered.refused", block=str(block), why=why)
+        self.refused[block] = why
 
     def _off(self, block: Block) -> None:
         entries = self._on.pop(block)

@@ -29,7 +29,7 @@ from ems.site import Connection, Protocol
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
 from tests.contract.dnp3_plant import ONLINE, OpenDnp3
-from tests.contract.fake_outstation import OUTSTATION, FakeOutstation, floats
+from tests.contract.fake_outstation import OUTSTATION, FakeOutstation, binaries, floats
 from tests.contract.plants import site_of
 from tests.contract.test_dnp3_adversary import event, row, until
 
@@ -137,7 +137,11 @@ async def test_disk_that_takes_nothing_costs_no_value_and_events_stay_in_the_dev
         for value in (7.0, 8.0, 9.0, 10.0):
             outstation.static = [floats(value)]
             assert (await rig.read())["p"].value == value
+        outstation.indications = dnp.OVERFLOW
+        await rig.read()
+        outstation.indications = 0
         assert (outstation.confirmed, rig.count("failures")) == ([], 0)
+        assert rig.events.count("device.records.lost") == 1, "it has room for so many only"
         outstation.events.append(event(10.0, NOW_MS + 2))  # read later: it was never asked for
     await until(lambda: len(rig.told()) == 2)
     while len(rig.told()) < 3:
@@ -164,16 +168,22 @@ async def test_long_answer_is_cut_where_the_disk_takes_nothing_and_the_values_ar
     assert rig.count("failures") == 0
 
 
-async def test_events_without_a_time_that_come_again_unconfirmed_are_known_and_equal_new_ones_are_not(fake):
+@pytest.mark.parametrize("fragments", [1, 2])
+async def test_events_without_a_time_that_come_again_unconfirmed_are_known_and_equal_new_ones_are_not(
+    fake, fragments
+):
     rig, outstation = fake
+    outstation.static.append(binaries(False))
+    outstation.fragments = fragments
     untimed = event(7.0, 0, variation=5)[:-6]
     with stuck(rig.path):
         outstation.events = [untimed]
         await rig.read()
         await rig.read()  # another request: that of before can be confirmed no more
     await until(lambda: len(rig.told()) == 1)
+    outstation.fragments = 1
     await rig.read()
-    await until(lambda: outstation.confirmed)
+    await until(lambda: not outstation.events)
     assert rig.told() == [(7.0, Quality.STALE, TimeBasis.NONE)]
     outstation.events = [untimed]
     await rig.read()

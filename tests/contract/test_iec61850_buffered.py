@@ -234,9 +234,10 @@ async def test_buffer_that_overflows_while_nobody_listens_is_told(server, tmp_pa
 async def test_block_that_somebody_else_has_or_that_is_not_there_is_told_and_tried_again(server, tmp_path):
     first = Rig(tmp_path / "first.sqlite", server.port)
     await first.listens()
-    rig = Rig(tmp_path / "history.sqlite", server.port, EVENTS, "BESSDER/LLN0.nothing [BR]")
+    others = ("BESSDER/LLN0.nothing [BR]", "BESSDER/LLN0.brcbParts [BR]")
+    rig = Rig(tmp_path / "history.sqlite", server.port, EVENTS, *others)
     async with asyncio.timeout(30.0):
-        while rig.count("buffered_refused") != 2:
+        while rig.count("buffered_refused") != 3:
             await rig.read()
             await wall_sleep(0.02)
     assert (await rig.read())["sw"].quality is Quality.GOOD, "it is polled"
@@ -246,7 +247,7 @@ async def test_block_that_somebody_else_has_or_that_is_not_there_is_told_and_tri
     await switch(server, 4, 4)
     await rig.until(8)
     assert rig.seen() == switched(8)
-    assert rig.count("buffered_refused") == 1
+    assert rig.count("buffered_refused") == 2
     await rig.stop()
 
 
