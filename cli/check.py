@@ -151,7 +151,7 @@ def _of_modbus(site: "Site") -> Iterator[str]:
     from ems.site import Protocol
     from ems.site_schema.checks_opcua import is_loopback
 
-    open_ones = (Protocol.IEC_61850, Protocol.DNP3, Protocol.BACNET)
+    open_ones = (Protocol.IEC_61850, Protocol.DNP3, Protocol.BACNET, Protocol.IEC_104)
     for c in site.connections:
         if c.tls is not None:
             yield f"{c.id}: TLS, a certificate on both sides, authorities in {c.tls.ca}"

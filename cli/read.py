@@ -121,6 +121,8 @@ def _shown(connection: "Connection", readings: Mapping[str, "Reading"], io: "Fie
         where = f"{connection.can.where} source {connection.can.source}"
     if connection.dnp3 is not None:
         where = f"{where} outstation {connection.dnp3.outstation}"
+    if connection.iec104 is not None:
+        where = f"{where} common address {connection.iec104.station}"
     if connection.bacnet is not None:
         where = f"{where} device {connection.bacnet.device}"
     if connection.dlms is not None:

@@ -207,6 +207,8 @@ def _where(c: Connection) -> str:
         return _bacnet_where(c, c.bacnet)
     if c.dnp3 is not None:
         return f"{c.host}:{c.port}, outstation {c.dnp3.outstation}, master {c.dnp3.master}"
+    if c.iec104 is not None:
+        return f"{c.host}:{c.port}, common address {c.iec104.station}"
     if c.dlms is not None:
         return f"{c.host}:{c.port}, client {c.dlms.client}, server {c.dlms.server}"
     unit = f", unit {c.unit_id}" if c.protocol.wire.is_modbus else ""
@@ -256,6 +258,8 @@ def _protection(c: Connection) -> str:
         return _of_http(c.http)
     if c.dnp3 is not None:
         return "none: plain DNP3 has none; keep its network apart"
+    if c.iec104 is not None:
+        return "none: plain IEC 60870-5-104 has none; keep its network apart"
     if c.bacnet is not None:
         return "none: BACnet/IP has none; keep its network apart"
     if c.dlms is not None:
@@ -312,6 +316,12 @@ def _stamp(c: Connection) -> str:
             f"that of the last event while its clock is set; everything read at {every}; ages by arrival; "
             "events stored at their own times, confirmed when they are on the disk"
         )
+    if c.iec104 is not None:
+        every_s = c.iec104.interrogate_s
+        every = "each poll" if every_s is None else f"every {every_s:g} s, changes told between"
+        believed = c.iec104.time_zone is not None
+        clock = f"that of the last change ({c.iec104.time_zone})" if believed else "its arrival"
+        return f"{clock}; everything asked at {every}; ages by arrival"
     if c.bacnet is not None:
         return "its arrival: BACnet objects carry no time of their value; polled"
     if c.dlms is not None:

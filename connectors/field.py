@@ -18,6 +18,7 @@ from connectors.expiry import EXPIRY_DAYS, ending
 from connectors.http_json import secure as http
 from connectors.http_json.client import HttpJsonLink
 from connectors.identity import Told
+from connectors.iec104.client import Iec104Link
 from connectors.j1939.link import J1939Link
 from connectors.link import Certified, Counting, DeviceLink, Explaining, Tapped, WriteReply
 from connectors.modbus.bus import Bus
@@ -403,6 +404,8 @@ def _link(
             return OpcUaLink(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.DNP3:
             return Dnp3Link(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
+        case Protocol.IEC_104:
+            return Iec104Link(connection, rows, host=host, port=port, timeout_s=timeout_s, now=clock.now)
         case Protocol.BACNET:
             return BacnetLink(connection, rows, host=host, port=port, timeout_s=timeout_s)
         case Protocol.DLMS:

@@ -11,6 +11,7 @@ from ems.dnp3 import place_faults as dnp3_faults
 from ems.errors import Problem
 from ems.goose import point_fault
 from ems.http_json import path_fault
+from ems.iec104 import object_faults
 from ems.iec61850_reference import reference_faults
 from ems.j1939 import place_faults
 from ems.site import Connection, PointMap, Protocol
@@ -82,11 +83,8 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
     elif connection.protocol is Protocol.IEC_61850:
         for key, allowed in reference_faults(row.address, row.data_type, writable=row.writable):
             require(False, key, allowed)
-    elif connection.dnp3 is not None:
-        for key, allowed in dnp3_faults(row.address, row.data_type, writable=row.writable):
-            require(False, key, allowed)
-    elif connection.bacnet is not None:
-        for key, allowed in bacnet_faults(row.address, row.data_type, writable=row.writable):
+    elif (faults := _place_faults(connection, row)) is not None:
+        for key, allowed in faults:
             require(False, key, allowed)
     elif connection.dlms is not None:
         require(not row.writable, "writable", "false: a meter is only read")
@@ -104,6 +102,18 @@ def _check_row(connection: Connection, row: PointMap) -> list[Problem]:
         good = good or row.address.startswith(("i=", "path="))
         require(good, "address", "nsu=<namespace URI>;s=... (or i=, g=, b=, path=)")
     return found
+
+
+def _place_faults(connection: Connection, row: PointMap) -> Iterable[tuple[str, str]] | None:
+    """What of a row that names an object cannot be worked with; None with another protocol."""
+    if connection.dnp3 is not None:
+        return dnp3_faults(row.address, row.data_type, writable=row.writable)
+    if connection.bacnet is not None:
+        return bacnet_faults(row.address, row.data_type, writable=row.writable)
+    if connection.iec104 is not None:
+        read_alone = [("writable", "false: stations are only read")] if row.writable else []
+        return [*read_alone, *object_faults(row.address, row.data_type)]
+    return None
 
 
 def _check_shared_registers(connection: Connection) -> list[Problem]:

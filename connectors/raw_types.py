@@ -121,6 +121,17 @@ DNP3_TYPES: dict[str, RawType] = {
         _float("f64", 64),
     )
 }
+IEC_104_TYPES: dict[str, RawType] = {
+    t.name: t
+    for t in (
+        RawType(name="single_point", kind=Kind.BOOLEAN, raw_min=0, raw_max=1),
+        _integer("double_point", 2, False),
+        _integer("scaled", 16, True),
+        _integer("counter", 32, True),
+        _float("normalized", 32),
+        _float("float", 32),
+    )
+}
 BACNET_TYPES: dict[str, RawType] = {
     t.name: t
     for t in (
@@ -153,6 +164,7 @@ FAMILIES = {
     "goose": IEC_61850_TYPES,
     "j1939": J1939_TYPES,
     "dnp3": DNP3_TYPES,
+    "iec104": IEC_104_TYPES,
     "bacnet": BACNET_TYPES,
     "dlms": DLMS_TYPES,
 }

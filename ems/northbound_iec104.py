@@ -1,7 +1,8 @@
 """A controlled station of IEC 60870-5-104 that shows the plant: what is where, and what may be told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ems.iec104 import Iec104Times
 from ems.northbound import Door, WriteRights
 
 
@@ -29,17 +30,6 @@ class Iec104Command:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Iec104Times:
-    """Windows and times of a connection, by the names of the standard."""
-
-    k: int = 12  # frames of ours without a confirmation
-    w: int = 8  # frames of theirs after which we confirm
-    t1_s: float = 15.0
-    t2_s: float = 10.0
-    t3_s: float = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Iec104Server:
     """One controlled station of a site."""
 
@@ -48,7 +38,7 @@ class Iec104Server:
     station: int  # common address
     rows: tuple[Iec104Row, ...] = ()  # none: the automatic list
     commands: tuple[Iec104Command, ...] = ()  # none: an automatic one for each limit of `writes`
-    times: Iec104Times = Iec104Times()
+    times: Iec104Times = field(default_factory=Iec104Times)
     local_time: bool = False  # time tags of the plant's clock, with summer time; else UTC
     time_tags: bool = True  # changes are told with their time
     events_max: int = 10_000  # changes that are kept for clients that are away

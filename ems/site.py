@@ -21,10 +21,12 @@ from ems.dlms import Dlms, DlmsRow
 from ems.dnp3 import Dnp3
 from ems.goose import Goose
 from ems.http_json import HttpJson
+from ems.iec104 import Iec104
 from ems.inputs import InputParams
 from ems.j1939 import Can
 from ems.json_place import JsonPlace
 from ems.links import DatabaseLink, ExportLink, SparkplugNode
+from ems.mqtt_broker import MqttBroker as MqttBroker
 from ems.northbound import ModbusServer, TlsFiles
 from ems.northbound_iec104 import Iec104Server
 from ems.northbound_ua import OpcUaServer
@@ -269,6 +271,7 @@ class Protocol(StrEnum):
     BACNET = "bacnet"  # over IP
     HTTP_JSON = "http_json"  # asked with GET; never written to
     DNP3 = "dnp3"  # IEEE 1815 over TCP
+    IEC_104 = "iec104"  # IEC 60870-5-104; read alone
     IEC_61850 = "iec61850"  # MMS over TCP
     GOOSE = "goose"  # of IEC 61850, listened to on an Ethernet interface; never sent
     SUNSPEC = "sunspec"  # registers found by the device's chain of models, over Modbus TCP
@@ -313,30 +316,6 @@ class SerialLine:
     baud: int
     parity: str  # even | odd | none
     stop_bits: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MqttBroker:
-    """How a broker is reached and who we are there. No secrets; files as the site file says."""
-
-    client_id: str
-    protection: str = "mutual"  # mutual | password | anonymous | plain
-    ca: str = ""  # PEM: who signed the certificate of the broker
-    certificate: str = ""  # ours, PEM
-    key: str = ""  # its private key, PEM, readable by its owner alone
-    server_name: str | None = None  # host its certificate is made out to, where that is not the one called
-    user: str | None = None
-    password_env: str | None = None
-    password_file: str | None = None
-    keep_alive_s: int = 10
-    session_expiry_s: int = 0  # how long the broker keeps messages for us while we are away
-    payload_bytes_max: int = 65536
-    status_topic: str | None = None  # says `online`, and by our last will `offline`
-
-    @property
-    def is_protected(self) -> bool:
-        """Whether messages are encrypted and the broker is known by its certificate."""
-        return self.protection != "plain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,12 +467,13 @@ class Connection:
     security: UaSecurity | None = None  # OPC UA; None: none, on a loopback address alone
     subscription: UaSubscription | None = None  # OPC UA; None: it is polled
     mqtt: MqttBroker | None = None
-    tls: TlsFiles | None = None  # Modbus over TCP, IEC 61850; None: plain
+    tls: TlsFiles | None = None  # Modbus over TCP, IEC 61850, IEC 60870-5-104; None: plain
     originator: str = "automatic_station"  # IEC 61850: who commands (orCat)
     reports: MmsReports | None = None  # IEC 61850; None: everything is polled
     goose: Goose | None = None
     can: Can | None = None
     dnp3: Dnp3 | None = None
+    iec104: Iec104 | None = None
     bacnet: Bacnet | None = None
     dlms: Dlms | None = None
     http: HttpJson | None = None

@@ -29,6 +29,7 @@ class Type(IntEnum):
     M_ME_NB = 11
     M_ME_NC = 13
     M_IT_NA = 15
+    M_ME_ND = 21
     M_SP_TB = 30
     M_DP_TB = 31
     M_ME_TD = 34

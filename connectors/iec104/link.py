@@ -1,4 +1,4 @@
-"""The order of frames on one connection, as a controlled station keeps it: numbers, windows, times. Pure.
+"""The order of frames on one connection, as either side keeps it: numbers, windows, times. Pure.
 
 Source: IEC 60870-5-104:2006, 5.1 to 5.5 and 9.6: k frames at most without a confirmation; t1 for whatever
 must be confirmed, t2 until we confirm, t3 until a quiet connection is tested.
@@ -17,7 +17,7 @@ from connectors.iec104.frames import (
     Unnumbered,
     packed,
 )
-from ems.northbound_iec104 import Iec104Times
+from ems.iec104 import Iec104Times
 
 
 class State(Enum):
@@ -29,7 +29,7 @@ class State(Enum):
 
 
 class Link:
-    """One connection. What it has to say gathers in `drain`.
+    """One connection, as a controlled station keeps it. What it has to say gathers in `drain`.
 
     Parameters
     ----------
@@ -147,3 +147,20 @@ class Link:
 
     def _put(self, frame: Frame) -> None:
         self._out += packed(frame)
+
+
+class AskingLink(Link):
+    """The same, as a controlling station keeps it: it starts the flow of data."""
+
+    def start(self) -> None:
+        """Ask the station to send."""
+        self._put(Unnumbered(Function.STARTDT_ACT))
+
+    def _function(self, function: Function) -> None:
+        match function:
+            case Function.STARTDT_CON if self.state is State.STOPPED:
+                self.state = State.STARTED
+            case Function.STARTDT_ACT | Function.STOPDT_ACT | Function.STARTDT_CON | Function.STOPDT_CON:
+                raise BadFrame(f"{function.name.lower()}: not now, and not from a controlled station")
+            case _:
+                super()._function(function)

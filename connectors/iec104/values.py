@@ -31,8 +31,8 @@ KINDS = {
     "float": Kind(Type.M_ME_NC, Type.M_ME_TF, (Type.C_SE_NC, Type.C_SE_TC)),
     "scaled": Kind(Type.M_ME_NB, Type.M_ME_TE, (Type.C_SE_NB, Type.C_SE_TB)),
     "normalized": Kind(Type.M_ME_NA, Type.M_ME_TD, (Type.C_SE_NA, Type.C_SE_TA)),
-    "single": Kind(Type.M_SP_NA, Type.M_SP_TB),
-    "double": Kind(Type.M_DP_NA, Type.M_DP_TB),
+    "single_point": Kind(Type.M_SP_NA, Type.M_SP_TB),
+    "double_point": Kind(Type.M_DP_NA, Type.M_DP_TB),
     "counter": Kind(Type.M_IT_NA, Type.M_IT_TB),
 }
 
@@ -40,7 +40,7 @@ KINDS = {
 def element(kind: str, raw: float | None, quality: int) -> bytes:
     """One value as counts (`normalized`: 1 is full scale), with its quality; None: there is none."""
     if raw is None or not math.isfinite(raw):
-        raw, quality = (math.nan if kind == "double" else 0.0), quality | IV
+        raw, quality = (math.nan if kind == "double_point" else 0.0), quality | IV
     match kind:
         case "float":
             held = min(max(raw, -FLOAT_MAX), FLOAT_MAX)
@@ -51,9 +51,9 @@ def element(kind: str, raw: float | None, quality: int) -> bytes:
             # Full scale itself is one count beyond what there is room for.
             beyond = held != count and not (kind == "normalized" and count == _HIGH + 1)
             return _SHORT.pack(held) + bytes((quality | (OV | IV if beyond else 0),))
-        case "single":
+        case "single_point":
             return bytes((bool(raw) | quality & ~OV,))
-        case "double":
+        case "double_point":
             return bytes(((UNKNOWN if math.isnan(raw) else ON if raw else OFF) | quality & ~OV,))
         case _:
             count = round(raw)

@@ -58,7 +58,7 @@ def commands_of(server: Iec104Server) -> tuple[Iec104Command, ...]:
 def _automatic(site: Site) -> Iterator[Iec104Row]:
     """Each kind of value from an address of its own on, so that one more of a kind moves no other kind."""
     for i, name in enumerate(OF_A_STATION):
-        yield Iec104Row(point=name, address=SERVER_AT + i, kind="float" if name == MAP_ID else "single")
+        yield Iec104Row(point=name, address=SERVER_AT + i, kind="float" if name == MAP_ID else "single_point")
     for i, x in enumerate(site.control.limits):
         yield Iec104Row(point=f"{LIMIT}{x.id}", address=LIMITS_AT + i)
         yield Iec104Row(point=f"{ANSWER}{x.id}", address=ANSWERS_AT + i)
@@ -74,9 +74,9 @@ def _kind(name: str, unit: str) -> str:
     if unit == "kWh":
         return "counter"
     if name in (f"{EMS}held_safe", f"{EMS}shadow"):
-        return "single"
+        return "single_point"
     short = split_point_id(name)[1]
-    return "single" if short in BITS or short.startswith("contact_") or is_binary(short) else "float"
+    return "single_point" if short in BITS or short.startswith("contact_") or is_binary(short) else "float"
 
 
 def map_id(rows: Iterable[Iec104Row], commands: Iterable[Iec104Command]) -> int:

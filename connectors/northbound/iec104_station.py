@@ -96,7 +96,7 @@ class Station:
         if self._lost_at is None:
             return None
         lost = float(group.lost_count > 0)
-        return Shown(self._lost_at, lost, element("single", lost, 0), self.now())
+        return Shown(self._lost_at, lost, element("single_point", lost, 0), self.now())
 
     def objects(self, group: Group, *, counters: bool) -> list[tuple[Type, int, bytes]]:
         """Everything but counters, or counters alone, without times; type by type, as they pack best."""

@@ -21,7 +21,7 @@ FREE = (
     "historian", "inputs", "modbus_servers", "opcua_servers", "iec104_servers", "utilities",
 )  # fmt: skip
 # Fields that came later: where nothing is in them, records of before still hold.
-LATER = ("tls", "dnp3", "bacnet", "dlms", "http", "words", "pointer", "events", "buffered")
+LATER = ("tls", "dnp3", "iec104", "bacnet", "dlms", "http", "words", "pointer", "events", "buffered")
 _EACH = {"connections": "connections", "bess": "bess", "gensets": "gensets", "pv": "pv", "feeders": "feeders"}
 
 

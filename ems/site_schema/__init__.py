@@ -22,6 +22,7 @@ from ems.site_schema.checks_family import check_family_file, check_silence, load
 from ems.site_schema.checks_goose import check_goose
 from ems.site_schema.checks_http import check_http
 from ems.site_schema.checks_identity import check_identity
+from ems.site_schema.checks_iec104 import check_iec104
 from ems.site_schema.checks_iec61850 import check_iec61850
 from ems.site_schema.checks_inputs import check_inputs
 from ems.site_schema.checks_j1939 import check_j1939
@@ -80,6 +81,7 @@ def load_site(path: Path | str) -> Site:
     check_opcua(draft)
     check_iec61850(draft)
     check_dnp3(draft)
+    check_iec104(draft)
     check_bacnet(draft)
     check_dlms(draft)
     check_goose(draft)
@@ -122,7 +124,7 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
     if not mine:
         draft.add(("connections",), "no connection", "at least one device")
     check_wire(draft, whole=False)
-    wires = (check_opcua, check_iec61850, check_dnp3, check_bacnet, check_dlms, check_goose)
+    wires = (check_opcua, check_iec61850, check_dnp3, check_iec104, check_bacnet, check_dlms, check_goose)
     for check in (check_identity, *wires, check_j1939, check_mqtt, check_http):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))

@@ -9,6 +9,7 @@ from ems.site_schema.checks_dnp3 import dnp3_of
 from ems.site_schema.checks_goose import goose_of
 from ems.site_schema.checks_http import http_of
 from ems.site_schema.checks_identity import identity_fields
+from ems.site_schema.checks_iec104 import iec104_of
 from ems.site_schema.checks_iec61850 import mms_reports, port_of
 from ems.site_schema.checks_j1939 import can_of
 from ems.site_schema.checks_json import TEXT, is_stamped, json_place
@@ -28,6 +29,7 @@ _TABLES = {
     "goose": "member",
     "j1939": "pgn",
     "dnp3": "object",
+    "iec104": "object",
     "bacnet": "object",
     "dlms": "object",
     "http_json": "path",
@@ -99,8 +101,8 @@ def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
 
 _BUILT = {
     "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
-    "stamps_sampled", "tls", "reports", "goose", "can", "dnp3", "bacnet", "dlms", "family", "settings",
-    "http", "points", "leave_out",
+    "stamps_sampled", "tls", "reports", "goose", "can", "dnp3", "iec104", "bacnet", "dlms", "family",
+    "settings", "http", "points", "leave_out",
 }  # fmt: skip
 
 
@@ -120,6 +122,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
             goose=goose_of(form),
             can=can_of(form),
             dnp3=dnp3_of(form),
+            iec104=iec104_of(form),
             bacnet=bacnet_of(form),
             dlms=dlms_of(form),
             http=http_of(form),

@@ -4,7 +4,10 @@ from ems.errors import BadValue
 from ems.site_schema.build_wire import coded
 from ems.site_schema.draft import PlacedPoint
 
-FLOATS = ("f32", "f64", "bit", "Float", "Double", "Boolean", "number", "boolean", "real", "double")
+FLOATS = (
+    "f32", "f64", "bit", "Float", "Double", "Boolean", "number", "boolean", "real", "double", "float",
+    "normalized", "single_point",
+)  # fmt: skip
 
 
 def check_codes(placed: PlacedPoint, low: float, high: float) -> bool:

@@ -57,6 +57,8 @@ def _of_place(draft: Draft, connection_id: str, c: ConnectionForm) -> str:
         return connection_id  # nobody writes there: several assets may be read from one device
     if c.protocol is Protocol.DNP3:
         return "" if c.dnp3 is None else str(c.dnp3.outstation)
+    if c.protocol is Protocol.IEC_104:
+        return "" if c.iec104 is None else str(c.iec104.common_address)
     if c.protocol is Protocol.BACNET:
         return "" if c.bacnet is None else str(c.bacnet.device)
     if c.protocol is Protocol.DLMS:
@@ -100,7 +102,11 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
         draft.add((*loc, "unit_id"), str(c.unit_id), "1 to 247 on a bus", "nobody answers a broadcast")
     if c.protocol is not Protocol.OPC_UA and c.endpoint:
         draft.add((*loc, "endpoint"), repr(c.endpoint), f"no endpoint with {c.protocol}")
-    if c.tls is not None and c.protocol.wire not in (Protocol.MODBUS_TCP, Protocol.IEC_61850):
+    if c.tls is not None and c.protocol.wire not in (
+        Protocol.MODBUS_TCP,
+        Protocol.IEC_61850,
+        Protocol.IEC_104,
+    ):
         draft.add((*loc, "tls"), "a value", f"no tls with {c.protocol}")
     if c.protocol.wire.is_modbus and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")
@@ -111,6 +117,7 @@ def _spare_keys(draft: Draft, loc: Loc, c: ConnectionForm) -> None:
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}, which has no stamps")
     if c.protocol is Protocol.HTTP_JSON and c.stamps_sampled:
         draft.add((*loc, "stamps_sampled"), "true", "left out with http_json: `time` at a point says it")
-    if c.protocol in (Protocol.IEC_61850, Protocol.GOOSE, Protocol.DNP3, Protocol.DLMS) and c.stamps_sampled:
+    of_changes = (Protocol.IEC_61850, Protocol.GOOSE, Protocol.DNP3, Protocol.DLMS, Protocol.IEC_104)
+    if c.protocol in of_changes and c.stamps_sampled:
         why = "its times are those of changes"
         draft.add((*loc, "stamps_sampled"), "true", f"left out with {c.protocol}", why)

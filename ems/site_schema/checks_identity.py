@@ -22,7 +22,7 @@ _NODE = re.compile(r"(nsu=[^;]+;|ns=\d+;)?[isgb]=.+")
 NODE_FORMS = "a node: nsu=<namespace URI>;s=<name>, or nsu=<namespace URI>;path=<name>/<name>"
 _USUAL = {"modbus": "holding", "iec61850": "attribute", "dnp3": "object", "bacnet": "object"}
 _USUAL |= {"dlms": "object", "http_json": "path"}
-_TEXT_ALONE = ("iec61850", "dnp3", "bacnet", "dlms", "http_json")
+_TEXT_ALONE = ("iec61850", "dnp3", "bacnet", "dlms", "http_json", "iec104")
 _NODES = ("Byte", "UInt16", "UInt32", "UInt64", "Int16", "Int32", "Int64")
 LAST_REGISTER = 65535
 
@@ -121,6 +121,9 @@ def check_field(placed: PlacedPoint, name: str, form: IdentityForm) -> None:
         bacnet_identity(placed, loc, form)
     elif protocol is Protocol.DLMS:
         dlms_identity(placed, loc, form)
+    elif protocol is Protocol.IEC_104:
+        doc.add(loc, "a value", "left out with iec104: a station does not say what it is")
+        return
     elif protocol is Protocol.HTTP_JSON:
         http_identity(placed, loc, form)
     else:

@@ -4,6 +4,8 @@ from ems.bacnet import PORT as BACNET_PORT
 from ems.dlms import PORT as DLMS_PORT
 from ems.dnp3 import PORT as DNP3_PORT
 from ems.errors import BadValue
+from ems.iec104 import PORT as IEC104_PORT
+from ems.iec104 import PORT_TLS as IEC104_PORT_TLS
 from ems.iec61850_reference import (
     BUFFERED,
     PORT,
@@ -30,6 +32,8 @@ def port_of(form: ConnectionForm) -> int:
         return PORT if form.tls is None else PORT_TLS
     if form.port is None and form.protocol is Protocol.DNP3:
         return DNP3_PORT
+    if form.port is None and form.protocol is Protocol.IEC_104:
+        return IEC104_PORT if form.tls is None else IEC104_PORT_TLS
     if form.port is None and form.protocol is Protocol.BACNET:
         return BACNET_PORT
     if form.port is None and form.protocol is Protocol.DLMS:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from ems.iec104 import PORT, PORT_TLS, Iec104Times
 from ems.northbound import Door
-from ems.northbound_iec104 import Iec104Command, Iec104Row, Iec104Server, Iec104Times
+from ems.northbound_iec104 import Iec104Command, Iec104Row, Iec104Server
 from ems.northbound_names import OF_A_STATION
+from ems.site_schema.checks_iec104 import OF_A_LINK, check_link_times
 from ems.site_schema.checks_northbound_door import (
     check_door,
     check_names,
@@ -18,7 +20,6 @@ from ems.site_schema.forms_northbound_iec104 import Iec104ServerForm
 from ems.site_schema.text import Loc
 
 MEASURED = ("float", "scaled", "normalized")
-_OF_A_LINK = {"k", "w", "t1_s", "t2_s", "t3_s"}
 
 
 def check_iec104_servers(draft: Draft, servers: Mapping[str, Iec104ServerForm]) -> None:
@@ -28,7 +29,7 @@ def check_iec104_servers(draft: Draft, servers: Mapping[str, Iec104ServerForm]) 
         check_door(draft, loc, form)
         if form.writes is not None:
             check_rights(draft, (*loc, "writes"), form, form.writes)
-        _link(draft, loc, form)
+        check_link_times(draft, loc, k=form.k, w=form.w, t1_s=form.t1_s, t2_s=form.t2_s)
         check_names(draft, (*loc, "map"), form.map, OF_A_STATION)
         _objects(draft, loc, form)
         _commands(draft, (*loc, "commands"), form)
@@ -38,15 +39,7 @@ def iec104_port(form: Iec104ServerForm) -> int:
     """What is said, or else the port of its kind."""
     if form.port is not None:
         return form.port
-    return 19998 if form.tls is not None else 2404
-
-
-def _link(draft: Draft, loc: Loc, form: Iec104ServerForm) -> None:
-    """Who confirms too late, or too seldom, ends a connection that is well."""
-    if form.t2_s >= form.t1_s:
-        draft.add((*loc, "t2_s"), f"{form.t2_s:g} s", f"less than t1_s, {form.t1_s:g} s")
-    if form.w > form.k:
-        draft.add((*loc, "w"), str(form.w), f"k, {form.k}, or less; two thirds of it are usual")
+    return PORT_TLS if form.tls is not None else PORT
 
 
 def _objects(draft: Draft, loc: Loc, form: Iec104ServerForm) -> None:
@@ -101,7 +94,7 @@ def iec104_servers(draft: Draft) -> tuple[Iec104Server, ...]:
                 Iec104Command(limit=name, address=c.address, kind=c.type, scale_kw=c.scale, select=c.select)
                 for name, c in form.commands.items()
             ),
-            times=Iec104Times(**form.model_dump(include=_OF_A_LINK)),
+            times=Iec104Times(**form.model_dump(include=OF_A_LINK)),
             local_time=form.clock == "local",
             time_tags=form.time_tags,
             events_max=form.events_max,

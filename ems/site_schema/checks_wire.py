@@ -7,6 +7,7 @@ from ems.bacnet import TYPES as BACNET_TYPES
 from ems.dlms import TYPES as DLMS_TYPES
 from ems.dnp3 import TYPES as DNP3_TYPES
 from ems.errors import BadValue
+from ems.iec104 import TYPES as IEC_104_TYPES
 from ems.j1939 import BITS
 from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
 from ems.site import PointMap, Protocol
@@ -19,6 +20,7 @@ from ems.site_schema.checks_dnp3 import dnp3_row
 from ems.site_schema.checks_goose import goose_row
 from ems.site_schema.checks_http import http_row
 from ems.site_schema.checks_identity import NODE_FORMS, unlike_node
+from ems.site_schema.checks_iec104 import iec104_row
 from ems.site_schema.checks_iec61850 import iec61850_row
 from ems.site_schema.checks_j1939 import j1939_row
 from ems.site_schema.checks_json import no_payload
@@ -52,6 +54,8 @@ _OTHERS = {
 _INTEGERS["j1939"], _OTHERS["j1939"] = {name: (bits, False) for name, bits in BITS.items()}, ()
 _INTEGERS["dnp3"] = {"bits2": (2, False)} | {f"{s}{n}": (n, s == "s") for n in (16, 32) for s in "us"}
 _OTHERS["dnp3"] = tuple(t for t in DNP3_TYPES if t not in _INTEGERS["dnp3"])
+_INTEGERS["iec104"] = {"double_point": (2, False), "scaled": (16, True), "counter": (32, True)}
+_OTHERS["iec104"] = tuple(t for t in IEC_104_TYPES if t not in _INTEGERS["iec104"])
 _INTEGERS["bacnet"] = {"unsigned": (32, False), "signed": (32, True), "enumerated": (32, False)}
 _OTHERS["bacnet"] = tuple(t for t in BACNET_TYPES if t not in _INTEGERS["bacnet"])
 _INTEGERS["dlms"], _OTHERS["dlms"] = {}, DLMS_TYPES
@@ -182,6 +186,7 @@ _ROWS = {
     Protocol.HTTP_JSON: http_row,
     Protocol.IEC_61850: iec61850_row,
     Protocol.DNP3: dnp3_row,
+    Protocol.IEC_104: iec104_row,
     Protocol.BACNET: bacnet_row,
     Protocol.DLMS: dlms_row,
     Protocol.GOOSE: goose_row,
@@ -339,7 +344,7 @@ def _place_word(placed: PlacedPoint) -> str:
     words = {"opc_ua": "node", "sunspec": "point", "mqtt": "topic and place"}
     words |= {"iec61850": "attribute", "goose": "member", "j1939": "place"}
     words |= {"dnp3": "object", "bacnet": "object", "dlms": "object"}
-    words["http_json"] = "path and place"
+    words |= {"http_json": "path and place", "iec104": "object"}
     return words[placed.connection.protocol.family]
 
 

@@ -18,6 +18,7 @@ from ems.site_schema.forms_dnp3 import Dnp3Form
 from ems.site_schema.forms_goose import GooseForm
 from ems.site_schema.forms_historian import HistorianForm
 from ems.site_schema.forms_http import HttpForm
+from ems.site_schema.forms_iec104 import Iec104Form
 from ems.site_schema.forms_inputs import InputForm
 from ems.site_schema.forms_j1939 import CanForm
 from ems.site_schema.forms_links import DatabaseForm, ExportForm
@@ -224,8 +225,8 @@ class ConnectionForm(Form):
     host: str = Field(default="", description="not with modbus_rtu, goose and j1939")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None,
-        description="as host; iec61850: 102, with tls 3782; dnp3: 20000; bacnet: 47808; dlms: 4059; "
-        "http_json: 443, plain 80",
+        description="as host; iec61850: 102, with tls 3782; dnp3: 20000; iec104: 2404, with tls 19998; "
+        "bacnet: 47808; dlms: 4059; http_json: 443, plain 80",
     )
     serial: SerialForm | None = Field(default=None, description="with modbus_rtu, instead of host and port")
     unit_id: Annotated[int, Field(ge=0, le=255)] = 1
@@ -243,7 +244,8 @@ class ConnectionForm(Form):
     subscription: UaSubscriptionForm | None = Field(default=None, description="with updates: subscribe")
     mqtt: BrokerForm | None = Field(default=None, description="of mqtt; left out: both sides by certificate")
     tls: TlsForm | None = Field(
-        default=None, description="of modbus_tcp, sunspec (Modbus/TCP Security) and iec61850 (IEC 62351-3)"
+        default=None,
+        description="of modbus_tcp, sunspec (Modbus/TCP Security), iec61850 and iec104 (IEC 62351-3)",
     )
     originator: Literal[
         "bay", "station", "remote", "automatic_bay", "automatic_station", "automatic_remote"
@@ -252,6 +254,7 @@ class ConnectionForm(Form):
     goose: GooseForm | None = Field(default=None, description="of goose, instead of host and port")
     dlms: DlmsForm | None = Field(default=None, description="of dlms; left out: its public client")
     dnp3: Dnp3Form | None = Field(default=None, description="of dnp3: the outstation and how it is read")
+    iec104: Iec104Form | None = Field(default=None, description="of iec104: the station, and how it is read")
     bacnet: BacnetForm | None = Field(default=None, description="of bacnet: the device and our priority")
     http: HttpForm | None = Field(
         default=None, description="of http_json; left out: TLS, its certificate signed by pki/http/ca.pem"

@@ -5,12 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ems.site_schema.forms_base import Form, Id, PointId, Text
+from ems.site_schema.forms_iec104 import Wait, Window
 from ems.site_schema.forms_northbound_parts import Port, TlsForm, WriteRightsForm
 from ems.site_schema.quantity import Quantity
 
 ObjectAddress = Annotated[int, Field(ge=1, le=0xFFFFFF)]
-Window = Annotated[int, Field(ge=1, le=128)]
-Wait = Annotated[float, Quantity("s", ge=1, le=255)]
 
 
 class Iec104TlsForm(TlsForm):
@@ -25,7 +24,7 @@ class Iec104RowForm(Form):
     """The information object of one name."""
 
     address: ObjectAddress
-    type: Literal["float", "scaled", "normalized", "single", "double", "counter"] = "float"
+    type: Literal["float", "scaled", "normalized", "single_point", "double_point", "counter"] = "float"
     scale: Annotated[float, Quantity("")] = 1.0
     offset: Annotated[float, Quantity("")] = 0.0
     deadband: Annotated[float, Quantity("", ge=0)] = Field(

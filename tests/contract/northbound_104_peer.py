@@ -28,8 +28,9 @@ from connectors.iec104.frames import (
 from connectors.northbound.iec104_server import Iec104Serving
 from connectors.northbound.records import Refused
 from ems.clock import SystemClock
+from ems.iec104 import Iec104Times
 from ems.northbound import Door, WriteRights
-from ems.northbound_iec104 import Iec104Command, Iec104Row, Iec104Server, Iec104Times
+from ems.northbound_iec104 import Iec104Command, Iec104Row, Iec104Server
 from ems.site import Site
 from tests.contract.northbound_peer import PLAIN_WRITES, with_limit
 from tests.unit.connectors.northbound_fake import Plant
@@ -40,10 +41,10 @@ TIMES = Iec104Times()
 PATIENCE_S = 30.0
 OLD = "Quality set: { NonTopical | Invalid }, is_good: False"  # as c104 says it
 ROWS = (
-    Iec104Row(point="server.fresh", address=1, kind="single"),
-    Iec104Row(point="server.events_lost", address=3, kind="single"),
+    Iec104Row(point="server.fresh", address=1, kind="single_point"),
+    Iec104Row(point="server.events_lost", address=3, kind="single_point"),
     Iec104Row(point="grid1.p_kw", address=11, deadband=1.0),
-    Iec104Row(point="grid1.breaker_closed", address=12, kind="double"),
+    Iec104Row(point="grid1.breaker_closed", address=12, kind="double_point"),
     Iec104Row(point="pv1.p_kw", address=13),
     Iec104Row(point="bess1.soc", address=14, kind="normalized"),
     Iec104Row(point="grid1.v_pu", address=15, kind="scaled", scale=0.001),
@@ -203,13 +204,14 @@ class Scada:
 
     @classmethod
     @asynccontextmanager
-    async def up(cls, program: str = "c104_client.py") -> AsyncIterator["Scada"]:
+    async def up(cls, program: str = "c104_client.py", *arguments: str) -> AsyncIterator["Scada"]:
         python = PEERS / ".venv" / "bin" / "python"
         if not python.is_file():
             pytest.skip(f"c104 and hat-drivers are not installed (see .ci/run: {PEERS / '.venv'})")
         process = await asyncio.create_subprocess_exec(
-            str(python), str(PEERS / program), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-        )
+            str(python), str(PEERS / program), *arguments,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
         made = cls(process)
         try:
             assert await made._line() == "ready"
@@ -250,6 +252,6 @@ class Scada:
 
 
 TIMED = {
-    "float": "M_ME_TF_1", "scaled": "M_ME_TE_1", "normalized": "M_ME_TD_1", "single": "M_SP_TB_1",
-    "double": "M_DP_TB_1", "counter": "M_IT_TB_1",
+    "float": "M_ME_TF_1", "scaled": "M_ME_TE_1", "normalized": "M_ME_TD_1", "single_point": "M_SP_TB_1",
+    "double_point": "M_DP_TB_1", "counter": "M_IT_TB_1",
 }  # fmt: skip

@@ -13,8 +13,9 @@ from connectors.iec104.frames import Function, Numbered, Supervisory, Unnumbered
 from connectors.iec104.times import time_bytes, time_of
 from connectors.iec104.values import IV, NT
 from connectors.northbound import iec104_server
+from ems.iec104 import Iec104Times
 from ems.northbound import WriteRights
-from ems.northbound_iec104 import Iec104Command, Iec104Row, Iec104Times
+from ems.northbound_iec104 import Iec104Command, Iec104Row
 from ems.requests import TellLimit
 from tests.contract.northbound_104_peer import (
     FIELDS,

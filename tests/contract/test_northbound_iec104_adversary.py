@@ -20,8 +20,9 @@ from connectors.northbound.iec104_session import REPLIES_MAX
 from connectors.northbound.iec104_station import Station
 from connectors.northbound.records import FILE, RecordsReader
 from ems.clock import SystemClock
+from ems.iec104 import Iec104Times
 from ems.northbound import Door
-from ems.northbound_iec104 import Iec104Server, Iec104Times
+from ems.northbound_iec104 import Iec104Server
 from ems.site import Site
 from tests.contract.northbound_104_peer import (
     COMMANDS,

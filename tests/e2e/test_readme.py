@@ -52,6 +52,8 @@ NOT_RUN = {
     # It needs a device: tests/contract/test_bacnet_peer.py runs such a line.
     "ems browse 192.0.2.51 --bacnet 1201": "needs a device",
     "ems read SITE store_controller": "the same",
+    # It needs a station: tests/contract/test_iec104_peer.py runs such a line.
+    "ems read SITE rtu": "needs a station",
     # They need a meter: tests/contract/test_dlms_browse.py runs such lines.
     "ems browse 192.0.2.61 --dlms 16": "needs a meter",
     "ems read SITE revenue_meter": "the same",

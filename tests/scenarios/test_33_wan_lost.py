@@ -48,6 +48,7 @@ WIRE = {
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
     "connectors/bacnet/session.py": "the devices of the site file, and of whoever browses",
     "connectors/dnp3/client.py": "the devices of the site file",
+    "connectors/iec104/client.py": "the devices of the site file",
     "connectors/dlms/association.py": "the meters of the site file, and whoever browses has named",
     "connectors/dnp3/browse.py": "the host that whoever browses has named",
     "connectors/http_json/client.py": "the devices of the site file",

@@ -21,7 +21,7 @@ from connectors.iec104.frames import (
 from connectors.iec104.link import Link, State
 from connectors.iec104.times import time_bytes, time_of
 from connectors.iec104.values import IV, NT, OV, element, told
-from ems.northbound_iec104 import Iec104Times
+from ems.iec104 import Iec104Times
 
 START, STARTED = Unnumbered(Function.STARTDT_ACT), packed(Unnumbered(Function.STARTDT_CON))
 
@@ -147,11 +147,11 @@ def test_time_that_is_none_is_no_time(raw):
         ("normalized", 1.0, 0, b"\xff\x7f\x00"),
         ("normalized", -1.0, 0, b"\x00\x80\x00"),
         ("normalized", 1.001, 0, b"\xff\x7f" + bytes((OV | IV,))),
-        ("single", 1.0, OV | IV, bytes((1 | IV,))),
-        ("single", None, 0, bytes((IV,))),
-        ("double", 1.0, 0, b"\x02"),
-        ("double", 0.0, NT | IV, bytes((1 | NT | IV,))),
-        ("double", None, 0, bytes((3 | IV,))),
+        ("single_point", 1.0, OV | IV, bytes((1 | IV,))),
+        ("single_point", None, 0, bytes((IV,))),
+        ("double_point", 1.0, 0, b"\x02"),
+        ("double_point", 0.0, NT | IV, bytes((1 | NT | IV,))),
+        ("double_point", None, 0, bytes((3 | IV,))),
         ("counter", -2.0, 0, b"\xfe\xff\xff\xff\x00"),
         ("counter", 2.0**31, NT, b"\xff\xff\xff\x7f" + bytes((IV,))),
         ("counter", 7.0, NT | IV, b"\x07\0\0\0" + bytes((IV,))),

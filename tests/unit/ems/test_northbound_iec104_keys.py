@@ -12,8 +12,9 @@ from cli.runbook_text import runbook
 from connectors.northbound.iec104_list import commands_of, map_id, rows_of
 from connectors.stores.permit import sections
 from ems.errors import ConfigError
+from ems.iec104 import Iec104Times
 from ems.northbound import Door, TlsFiles, WriteRights
-from ems.northbound_iec104 import Iec104Command, Iec104Row, Iec104Server, Iec104Times
+from ems.northbound_iec104 import Iec104Command, Iec104Row, Iec104Server
 from ems.northbound_names import names
 from ems.site import Site
 from ems.site_schema import load_site
@@ -80,23 +81,23 @@ def test_automatic_list_has_everything_once_and_moves_by_kind(loaded):
     assert len({r.address for r in rows}) == len(rows)
     assert {n.name for n in names(site)} < {r.point for r in rows}
     at = {r.point: r for r in rows}
-    assert (at["server.fresh"].address, at["server.fresh"].kind) == (1, "single")
+    assert (at["server.fresh"].address, at["server.fresh"].kind) == (1, "single_point")
     assert (at["limit.dso"].address, at["answer.curtail"].address) == (1001, 2002)
     assert min(r.address for r in rows if "." in r.point and r.point.startswith("grid1.")) == 10_001
-    assert (at["grid1.p_kw"].kind, at["grid1.breaker_closed"].kind) == ("float", "single")
+    assert (at["grid1.p_kw"].kind, at["grid1.breaker_closed"].kind) == ("float", "single_point")
     assert map_id(rows, ()) != map_id(rows[1:], ())
 
 
 def test_list_is_taken_as_it_is_declared_and_printed(loaded, tmp_path, capsys):
     site = loaded(
         f"{PLAIN}, map: {{grid1.p_kw: {{address: 7, type: scaled, scale: 0.1, deadband: 2}}, "
-        "server.fresh: {address: 8, type: double}}, commands: {dso: {address: 9, select: true}}, "
+        "server.fresh: {address: 8, type: double_point}}, commands: {dso: {address: 9, select: true}}, "
         "k: 20, w: 10, t1_s: 30, t2_s: 5, t3_s: 60, time_tags: false, common_address: 300"
     )
     (server,) = site.iec104_servers
     assert server.rows == (
         Iec104Row(point="grid1.p_kw", address=7, kind="scaled", scale=0.1, deadband=2.0),
-        Iec104Row(point="server.fresh", address=8, kind="double"),
+        Iec104Row(point="server.fresh", address=8, kind="double_point"),
     )
     assert server.commands == (Iec104Command(limit="dso", address=9, select=True),)
     assert server.times == Iec104Times(k=20, w=10, t1_s=30.0, t2_s=5.0, t3_s=60.0)
@@ -130,9 +131,9 @@ def test_list_is_taken_as_it_is_declared_and_printed(loaded, tmp_path, capsys):
             "grid1.p_kw is there",
         ),
         (
-            "map: {server.fresh: {address: 1, type: single, deadband: 1}}",
+            "map: {server.fresh: {address: 1, type: single_point, deadband: 1}}",
             "map.server.fresh.deadband",
-            "nothing with type single",
+            "nothing with type single_point",
         ),
         ("commands: {dso: {address: 1}}", "commands.dso", "a limit of writes.limits: none"),
         (f"{PLAIN}, commands: {{curtail: {{address: 1}}}}", "commands.curtail", "writes.limits: dso"),
