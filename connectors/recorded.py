@@ -7,6 +7,7 @@ disk, so that no device need forget anything before.
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from ems.telemetry import Quality
 AHEAD_MAX = timedelta(seconds=5)  # of our clock: a device that is further ahead is set wrong
 OLD_MAX = timedelta(days=400)  # behind ours: a clock that began anew at 1970 or 2000 is older
 TOLD_S = 600.0  # for so long after it happened a loss, or a wrong clock, stands as an alarm [s wall]
+LOSS_EVERY_S = 10.0  # at least, between two events of losses: a device may tell one with every message
 OnEvent = Callable[[datetime, str, dict[str, JsonValue]], None]
 
 
@@ -109,6 +111,7 @@ class Collector:
         self._lock = threading.Lock()  # `stored` is called by the historian's thread
         self._waiting = 0
         self._taken = self._refused = self._losses = self._doubted = self._timeless = 0
+        self._untold_losses, self._loss_told_s = 0, -math.inf  # since the last event, and when that was
         self._lost: tuple[float, str] | None = None  # when [s wall], and why
         self._clock: tuple[float, str] | None = None
 
@@ -121,8 +124,8 @@ class Collector:
         """Hand samples over in the order of the device, and a mark that is kept with them.
 
         The same sample (point, time of the device, value) may be handed over again at any time: it is stored
-        once. One without a time of the device is stored each time. Where the receipt is refused, the device
-        is to keep them.
+        once. One whose time is not believed is stored each time. Where the receipt is refused, the device is
+        to keep them.
         """
         if self._store is None or not (recorded or mark):
             return Receipt(is_stored=True)
@@ -149,8 +152,11 @@ class Collector:
     def lost(self, why: str) -> None:
         """The device says, or its numbers show, that it recorded more than it handed over."""
         self._losses += 1
-        self._lost = (wall_s(), why)
-        self._on_event(self._now(), "device.records.lost", {"device": self._device, "why": why})
+        self._lost, self._untold_losses = (wall_s(), why), self._untold_losses + 1
+        if wall_s() - self._loss_told_s >= LOSS_EVERY_S:
+            fields: dict[str, JsonValue] = {"device": self._device, "why": why, "times": self._untold_losses}
+            self._on_event(self._now(), "device.records.lost", fields)
+            self._loss_told_s, self._untold_losses = wall_s(), 0
 
     def mark(self, name: str) -> str | None:
         """How far the device was read, as it was stored last."""

@@ -17,7 +17,7 @@ from ems.alarms import AlarmBook
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
 from ems.errors import BadValue
-from ems.records import StatusRow
+from ems.records import StatusRow, TimeBasis
 from ems.telemetry import Reading, Snapshot
 
 
@@ -140,13 +140,16 @@ class RowWriter:
         self._db.executemany("INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?, ?)", latest)
 
     def _recorded(self, entries: list[tuple[int, Batch]]) -> None:
-        """Each sample once: one that its device tells again is known by its point, time and value."""
+        """Each sample once: one that its device tells again is known by its point, time and value.
+
+        One whose time is not believed is stored again: better twice than never.
+        """
         for last, batch in entries:
             for n, s in enumerate(batch.samples, last - len(batch.samples) + 1):
                 told_ms = None if s.told_at is None else to_ms(s.told_at)
                 at_ms, source_ms, point_id = to_ms(s.arrived_at), to_ms(s.at), self._id(s.point)
                 held = (point_id, _number(s.value), QUALITY_CODES[s.quality], source_ms, told_ms)
-                if told_ms is None and self._is_written(n):
+                if s.clock is not TimeBasis.DEVICE and self._is_written(n):
                     continue
                 if self._db.execute(_RECORDED, (*held, at_ms, s.clock.value)).rowcount:
                     self._insert("sample", [(self._boot, n, at_ms, *held, s.clock.value)])
@@ -157,7 +160,7 @@ class RowWriter:
         self._db.execute(f"DELETE FROM recorded WHERE id <= ({oldest})", (RECORDED_MAX,))  # noqa: S608
 
     def _is_written(self, n: int) -> bool:
-        """Whether a sample without a time was written when this batch was tried before."""
+        """Whether a sample that nothing tells from others was written when this batch was tried before."""
         return (
             self._db.execute("SELECT 1 FROM sample WHERE (boot, n) = (?, ?)", (self._boot, n)).fetchone()
             is not None

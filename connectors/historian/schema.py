@@ -116,7 +116,9 @@ RECORDED = """
         id INTEGER PRIMARY KEY AUTOINCREMENT, point_id INTEGER NOT NULL, value REAL, quality INTEGER NOT NULL,
         source_ms INTEGER NOT NULL, told_ms INTEGER, at_ms INTEGER NOT NULL, clock TEXT NOT NULL
     );
-    CREATE UNIQUE INDEX recorded_once ON recorded (point_id, told_ms, ifnull(value, ''));
+    -- A clock that is not believed may tell one time twice, after each start of its device for one.
+    CREATE UNIQUE INDEX recorded_once ON recorded (point_id, told_ms, ifnull(value, ''))
+        WHERE clock = 'device';
     CREATE INDEX recorded_by_time ON recorded (point_id, source_ms);
     CREATE TABLE mark (
         device TEXT NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (device, name)

@@ -21,6 +21,7 @@ from open61850.mms.pdu import ObjectName
 from open61850.mms.report import OptFlds, Report, ReportEntry, bitstring_of
 from open61850.server import protocol as served
 
+from connectors import recorded
 from connectors.field import FieldIO
 from connectors.historian import backlog
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
@@ -122,6 +123,7 @@ async def server() -> AsyncIterator[LibIecServer]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     monkeypatch.setattr(buffered, "AGAIN_S", 0.1)
+    monkeypatch.setattr(recorded, "LOSS_EVERY_S", 0.0)
 
 
 async def switch(server: LibIecServer, first: int, count: int, **clock: bool) -> None:

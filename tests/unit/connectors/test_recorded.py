@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,14 @@ async def test_time_that_is_not_believed_is_kept_and_told_and_the_sample_is_not_
     assert len(rig.events) == doubted, "it is told once"
 
 
+async def test_wrong_clock_that_tells_one_time_after_each_start_loses_no_sample(rig):
+    """A relay without a battery: five seconds after each start of 1970 it closes."""
+    began = datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC)
+    await rig.take(one(1.0, began))
+    await rig.take(one(1.0, began))
+    assert [clock for *_, clock in rig.told()] == [TimeBasis.TOO_OLD] * 2
+
+
 async def test_quality_of_the_device_is_kept_and_a_value_that_is_none_is_known_again(rig):
     bad = one(None, AGO_72_H, quality=Quality.DEVICE_BAD)
     await rig.take(bad, bad, one(None, None, quality=Quality.DEVICE_BAD))
@@ -219,13 +227,16 @@ async def test_snapshots_and_what_is_newest_know_nothing_of_samples(rig):
 async def test_loss_at_the_device_is_an_event_and_stands_for_a_while(rig, monkeypatch):
     assert rig.collector.loss == ""
     rig.collector.lost("buffer overflow")
-    assert (rig.collector.loss, rig.events) == (
-        "buffer overflow",
-        [("device.records.lost", "buffer overflow")],
-    )
+    assert rig.collector.loss == "buffer overflow"
+    rig.collector.lost("again")
+    assert rig.collector.loss == "again"
+    assert rig.events == [("device.records.lost", "buffer overflow")], "it may say so with every message"
+    monkeypatch.setattr(module, "LOSS_EVERY_S", 0.0)
+    rig.collector.lost("and again")
+    assert rig.events[1:] == [("device.records.lost", "and again")]
     monkeypatch.setattr(module, "TOLD_S", 0.0)
     assert rig.collector.loss == ""
-    assert rig.collector.counts["samples_lost"] == 1
+    assert rig.collector.counts["samples_lost"] == 3
 
 
 async def test_nobody_who_keeps_samples_takes_none(rig):
