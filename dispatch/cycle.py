@@ -142,6 +142,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         shed=kept.shed,
         protection=kept.memory,
         written=written,
+        stood=state.written,
         refused=refused,
         alarms=alarms,
         release=release,

@@ -210,7 +210,7 @@ class EdgeRuntime:
         if decisions.standing is not None:
             self._keep(decisions.standing)
         self._record(decisions)
-        sent = await self._send(decisions.commands, before.written, decisions.mode, decisions.bounds)
+        sent = await self._send(decisions.commands, after.stood, decisions.mode, decisions.bounds)
         if sent.broken:
             raise sent.broken[0]
         self.invariants.sent()

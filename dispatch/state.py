@@ -155,6 +155,7 @@ class EdgeState:
     shed: Mapping[str, FeederShed] = field(default_factory=dict)
     protection: ProtectionMemory = field(default_factory=ProtectionMemory)
     written: Mapping[str, Written] = field(default_factory=dict)
+    stood: Mapping[str, Written] = field(default_factory=dict)  # the same before the commands of this tick
     refused: Mapping[str, tuple[str, float]] = field(default_factory=dict)  # point -> (code, since)
     alarms: AlarmMemory = field(default_factory=AlarmMemory)
     release: ReleaseMemory = field(default_factory=ReleaseMemory)

@@ -46,7 +46,8 @@ def repeat_after_s(last: Written) -> float:
 def read_back(layout: Layout, written: Mapping[str, Written], snapshot: Snapshot) -> dict[str, Written]:
     """Unconfirmed writes that the device has meanwhile told to hold are done, and not repeated.
 
-    What it held before may be as near as that: many small steps that were all refused are none.
+    What it held before may be as near as that: many small steps that were all refused are none. Where it
+    tells less than it was taken to hold, as after its own time-out, it stands at what it tells.
     """
     out = dict(written)
     for point, w in written.items():
@@ -59,6 +60,8 @@ def read_back(layout: Layout, written: Mapping[str, Written], snapshot: Snapshot
         off = abs(reading.value - w.wanted)
         if off <= slack_of(layout, point) and off <= abs(reading.value - w.value):
             out[point] = replace(w, value=w.wanted, known=True, wanted=None, tries=0)
+        elif not is_binary(point):
+            out[point] = replace(w, value=_nearer(w.value, reading.value))
     return out
 
 

@@ -81,7 +81,36 @@ def test_read_back_may_lie_as_far_off_as_registers_round(point: str, slack: floa
     for off, known in ((slack, True), (-slack, True), (slack + 0.01, False), (-slack - 0.01, False)):
         reading = Reading(point=point, value=1.0 + off, quality=Quality.GOOD, source_time=T0, arrived_s=6.0)
         after = read_back(LAYOUT, {point: w}, Snapshot(at=T0, monotonic_s=7.0, readings={point: reading}))
-        assert after[point] == (Written(value=1.0, at_s=5.0, known=True) if known else w)
+        less = w if point == RUN else replace(w, value=max(0.0, 1.0 + off))
+        assert after[point] == (Written(value=1.0, at_s=5.0, known=True) if known else less)
+
+
+@pytest.mark.parametrize(
+    ("point", "was", "told", "stands"),
+    [
+        (PV, 380.0, 140.0, 140.0),
+        (PV, 380.0, 400.0, 380.0),
+        (BESS, -90.0, -40.0, -40.0),
+        (BESS, -90.0, 20.0, 0.0),
+    ],
+)
+def test_refused_write_stands_at_what_the_device_tells_where_that_is_less(point, was, told, stands):
+    """A limit that fell back by itself was taken for the next small step up from there, which was refused."""
+    w = after_write(
+        command(point, 1.5 * was), WriteOutcome.REJECTED, Written(value=was, at_s=1.0, known=True)
+    )
+    reading = Reading(point=point, value=told, quality=Quality.GOOD, source_time=T0, arrived_s=6.0)
+    w = read_back(LAYOUT, {point: w}, Snapshot(at=T0, monotonic_s=7.0, readings={point: reading}))[point]
+    assert (w.value, w.known) == (stands, False)
+
+
+def test_refused_write_is_remembered_by_what_the_device_fell_back_to():
+    """The next refused step up from there was as near to it as registers round, and was taken for done."""
+    refuses = Fault(kind="write_refused", target="pv1", from_s=20.0, until_s=140.0)
+    rig = Rig(demo(), load_kw=PEAK_KW, pv_kw=600.0, faults=(refuses,)).run(130.0)
+    assert rig.last.held[PV] == 140.0
+    written = rig.runtime.state.written[PV]
+    assert (written.value, written.known) == (140.0, False)
 
 
 def test_small_steps_that_are_all_refused_move_nothing():
