@@ -81,9 +81,10 @@ def _anything(rng: np.random.Generator, site: Site) -> Asked:
 
 def _set(rng: np.random.Generator, site: Site) -> Ask:
     point = _point(rng, site, binary=False)
-    a = site.authority.setpoints[point]
-    wide = 1.3 * (a.high - a.low)
-    value = float(rng.choice((a.low - wide * 0.1 + wide * rng.random(), 0.0, math.nan, 1e9)))
+    a = site.authority.setpoints.get(point)
+    low, high = (0.0, 100.0) if a is None else (a.low, a.high)
+    wide = 1.3 * (high - low)
+    value = float(rng.choice((low - wide * 0.1 + wide * rng.random(), 0.0, math.nan, 1e9)))
     return SetSetpoint(point=point, value=value, for_s=_time(rng))
 
 

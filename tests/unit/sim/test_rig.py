@@ -13,11 +13,13 @@ from ems.control import ControlMode
 from ems.control_site import ControlParams
 from ems.errors import DataError
 from ems.points import GensetState
+from ems.requests import SetSetpoint
 from ems.site import GridMode
 from ems.site_schema import load_site
 from ems.telemetry import Quality, Reading
 from sim.faults import CATALOGUE, Fault, Layer
 from sim.faults.draw import targets_of
+from sim.faults.people import requests
 from sim.oracles.base import WriteSeen
 from sim.oracles.writes import MayWrite, RampKept
 from sim.rig import OracleError, Rig, RigOptions
@@ -98,6 +100,14 @@ def test_rig_each_fault_acts_without_breaking_the_edge(kind: str):
     r = rig(Fault(kind=kind, target=target, from_s=10.0, until_s=25.0), mains=[(40.0, 60.0)]).run(70.0)
     assert r.ticks == 70
     assert r.broken is None
+
+
+def test_fault_requests_of_people_at_a_plant_of_feeders_alone_ask_for_what_is_not_there():
+    site = builders.site()
+    bare = replace(site, authority=replace(site.authority, setpoints={}))
+    fault = Fault(kind="requests", from_s=0.0, until_s=1000.0)
+    asked = [ask for t in range(0, 900, 5) for _, ask in requests(fault, bare, float(t), ())]
+    assert any(isinstance(a, SetSetpoint) and a.point == "bess1.p_set_kw" for a in asked)
 
 
 def test_faults_every_layer_has_entries_that_hook_into_it():
