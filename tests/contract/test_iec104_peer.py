@@ -1,4 +1,4 @@
-"""Stations of other makes are read: c104 (lib60870-C), and our own; quality, times, restarts, refusals."""
+"""Stations of other makes are read: c104 (lib60870-C), hat-drivers, and our own; and what is no station."""
 
 import asyncio
 import struct
@@ -159,6 +159,21 @@ async def test_c104_of_another_address_or_with_another_type_is_not_taken_for_our
     assert {v.quality for v in found.values()} == {BAD}
     assert link.refused["dev.p11"] == "it is told as float, not scaled"
     await link.disconnect()
+
+
+@pytest.mark.needs_server
+async def test_station_of_a_third_make_is_read_and_its_changes_are_heard():
+    (port,) = free_ports(1)
+    async with Scada.up("hat_station.py", str(port)):
+        link = linked(
+            port, (row(11, "float"), row(16, "double_point"), row(17, "counter")), interrogate_s=60.0
+        )
+        await link.connect()
+        found = await until(link, lambda f: f[11].value == -13.5)
+        assert (found[16].value, found[17].value) == (2.0, -7.0)
+        assert {v.quality for v in found.values()} == {GOOD}
+        assert found[11].source_time == datetime(2026, 3, 1, 12, tzinfo=UTC)
+        await link.disconnect()
 
 
 SITE = """
