@@ -254,7 +254,7 @@ class GensetParams:
     exercise: Exercise | None = None
     balance_per_h: float | None = None  # money for each 100 h ahead of its peers; None: no part in it
     start_timeout_s: float | None = None  # then the next set is asked; None: start_delay_s and 30 s
-    starts_per_h_max: int | None = None  # without a plan, but for critical load; None: free
+    starts_per_h_max: int | None = None  # but for critical load, and for people; None: free
     tank_unusable_l: float = 0.0  # stays in the tank: the engine stops there
     start_types: tuple[StartType, ...] = ()  # in place of hot and cold, dearer from one to the next
     ramp_down_kw_s: float | None = None  # None: as upwards

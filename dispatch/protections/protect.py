@@ -14,7 +14,7 @@ from dispatch.protections.reactive import reactive
 from dispatch.protections.reserve import hold_s, reserve_now
 from dispatch.protections.reverse_power import relieve, reverse_s
 from dispatch.state import EdgeState, FeederShed, GensetRequest, ProtectionMemory
-from dispatch.transitions.genset_requests import resolve
+from dispatch.transitions.genset_requests import not_taken, resolve
 from dispatch.vocabulary import Alarm, Event, ReserveStatus, Target, Targets
 from ems.commands import Bound
 from ems.frozen import replace
@@ -59,9 +59,9 @@ def protect(
     reserve = reserve_now(layout, observed)
     forced = emergency(layout, observed, bus, reserve, state.protection, wishes.genset_run, now_s, dt_s)
     wanted = {**wishes.genset_run, **forced.runs}
-    requests, runs, events = resolve(
-        layout, state.requests, wanted, c, now_s, critical_at_risk(layout, observed, bus, dt_s)
-    )
+    critical = critical_at_risk(layout, observed, bus, dt_s)
+    untaken = not_taken(layout, state.requests, observed.genset_state, state.written, c, now_s)
+    requests, runs, events = resolve(layout, state.requests, wanted, c, now_s, critical, untaken)
     next_kw = _next_kw(layout, observed, bus, shed, wishes.feeder_close)
     power = power_stage(layout, observed, bus, wishes, runs, next_kw, dt_s)
     driven = relieve(layout, observed, bus, runs, power, reverse_s(forced.memory, now_s))

@@ -5,10 +5,10 @@ fail. The edge asks for run or stop and never works against what it finds: a set
 adopted, a set that was stopped at its panel is left alone for a while.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dispatch.layout import Layout
-from dispatch.state import GensetRequest, GensetSeen
+from dispatch.state import GensetRequest, GensetSeen, Written
 from dispatch.vocabulary import Event, Target, event
 from ems.assets import GensetParams, StartsFor
 from ems.commands import Cause, Proposal
@@ -21,7 +21,7 @@ LATE_FACTOR = 1.5  # not on load after so many times attempts x start delay: lat
 LATE_MARGIN_S = 30.0
 STALL_S = 60.0  # a set that leaves the bus so soon after it came has failed to start
 LOCK_OUT_AFTER = 3  # failed starts in a row: nothing is asked before an operator has looked
-STOP_TAKEN_S = 10.0  # a set that comes on load so long after it was asked to stop did not hear of it
+TAKEN_S = 10.0  # a request whose contrary the set does so long after it was asked was not heard
 HOUR_S = 3600.0
 LEAVE_ALONE_S = 600.0  # a late set, or one stopped by somebody else, is not asked again before
 
@@ -77,7 +77,7 @@ def _truth(
     was_up = before.state in _UP
     if request.late and now_s - request.since_s > LEAVE_ALONE_S:
         return replace(request, late=False, since_s=now_s), "genset.request.retried"
-    unheard = seen.on_load and not before.on_load and now_s - request.since_s >= STOP_TAKEN_S
+    unheard = seen.on_load and not before.on_load and now_s - request.since_s >= TAKEN_S
     if not request.run and up and (not was_up or unheard) and before.state is not None:
         return replace(request, run=True, since_s=now_s, late=False), "genset.started_by_itself"
     if not request.run:
@@ -133,6 +133,32 @@ def _failed(request: GensetRequest, now_s: float, kind: str) -> tuple[GensetRequ
     return failed, kind
 
 
+def not_taken(
+    layout: Layout,
+    requests: Mapping[str, GensetRequest],
+    states: Mapping[str, GensetState | None],
+    written: Mapping[str, Written],
+    condition: PlantCondition,
+    now_s: float,
+) -> frozenset[str]:
+    """Sets that a request of a protection has not reached, inside the minimum time that it was free of.
+
+    People had the set in manual or in local, or its controller refused; it goes on as before. Whoever asks
+    the same later, for another reason, is not free of that time.
+    """
+    out = set()
+    for g, params in layout.gensets.items():
+        request, c, w = requests[g], condition.gensets[g], written.get(f"{g}.run_request")
+        heard = w is not None and w.wanted is None and (w.value >= 0.5) is request.run
+        if heard or now_s - request.since_s < TAKEN_S:
+            continue
+        rests = not c.on_load and states[g] is not None and states[g] not in _UP
+        stays_out = request.run and rests and c.age_s < params.min_down_s
+        if stays_out or (not request.run and c.on_load and c.age_s < params.min_up_s):
+            out.add(g)
+    return frozenset(out)
+
+
 def resolve(
     layout: Layout,
     requests: Mapping[str, GensetRequest],
@@ -140,17 +166,26 @@ def resolve(
     condition: PlantCondition,
     now_s: float,
     critical: bool = False,
+    untaken: Collection[str] = (),
 ) -> tuple[dict[str, GensetRequest], dict[str, Target], list[Event]]:
     """Wishes to requests, with minimum up and down times: (requests, run targets, events).
 
-    A wish with cause PROTECTION is not held off by them; quiet hours and starts an hour hold off rules and
-    protections alike. `critical`: load of the critical tiers depends on a start now.
+    A wish with cause PROTECTION is not held off by them; quiet hours hold off rules and protections alike,
+    starts an hour plans as well.
+
+    Parameters
+    ----------
+    critical : load of the critical tiers depends on a start now.
+    untaken : sets that have not heard of what they were asked, see `not_taken`.
     """
     out: dict[str, GensetRequest] = {}
     targets: dict[str, Target] = {}
     events: list[Event] = []
     for g, params in layout.gensets.items():
         request, wish = requests[g], wanted.get(g)
+        if g in untaken and (wish is None or wish.cause is not Cause.PROTECTION):
+            request = replace(request, run=not request.run, since_s=now_s)
+            events.append(event("genset.request.not_taken", genset=g, asked="stop" if request.run else "run"))
         target = _allowed(params, request, wish, condition, now_s)
         if target.value >= 0.5 and not request.run:
             target = _quiet(layout, params, request, target, condition, now_s, critical)
@@ -217,11 +252,11 @@ def _quiet(
     now_s: float,
     critical: bool,
 ) -> Target:
-    """A start that quiet hours or the starts of this hour hold off. A plan has paid their price already."""
-    if wish.cause not in (Cause.RULES, Cause.PROTECTION):
+    """A start that quiet hours or the starts of this hour hold off; a person's is not held off."""
+    if wish.cause not in (Cause.RULES, Cause.PROTECTION, Cause.PLAN):
         return wish
     local = condition.at.astimezone(layout.zone)
-    for quiet in params.quiet:
+    for quiet in params.quiet if wish.cause is not Cause.PLAN else ():  # a plan has paid their price already
         free = quiet.starts_for is StartsFor.ANYTHING
         free = free or (critical and quiet.starts_for is StartsFor.CRITICAL_LOAD)
         if quiet.holds(local) and not free:

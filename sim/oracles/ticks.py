@@ -189,6 +189,7 @@ class GensetTimes(Oracle):
         self._asked: dict[str, tuple[bool, bool]] = {}  # run, whether the request is free of the times
         self._state: dict[str, GensetState] = {}
         self._since_s: dict[str, float] = {}  # of the last change on or off load
+        self._told_s: dict[str, dict[bool, float]] = {g.id: {} for g in site.gensets}  # the same, as it tells
         self._by_itself: dict[str, bool] = {}  # of the start that goes on or went last: nobody had asked
         self._starts_s: dict[str, list[float]] = {g.id: [] for g in site.gensets}
         self._all_s: dict[str, list[float]] = {g.id: [] for g in site.gensets}
@@ -204,16 +205,28 @@ class GensetTimes(Oracle):
                 wrong = wrong or (found and f"{found} ({r.command.cause}: {r.command.reason})")
         for g, state in t.flows.genset_state.items():
             wrong = wrong or self._follow(g, state, t.t_s + t.dt_s)
+            told = t.told.get(f"{g}.state")
+            if told is not None and told.is_good:
+                on = told.value == GensetState.RUNNING.code
+                self._told_s[g].setdefault(on, -math.inf if not self._told_s[g] else t.t_s)
+                self._told_s[g].pop(not on, None)
         return wrong
 
     def _request(self, genset: str, run: bool, free: bool, t: TickSeen) -> str | None:
-        """A change of a request; to follow what a set has begun by itself is none."""
+        """A change of a request; to follow what a set has begun by itself is none.
+
+        Who asks for the same again changes nothing. What a frozen set did meanwhile nobody could know: its
+        times are over where they are by what it told.
+        """
         before = self._asked.get(genset)
+        if before is not None and before[0] is run:
+            return None
         self._asked[genset] = (run, free)
         state = self._state.get(genset)
-        if before is None or before[0] is run or free or state is None:
+        if before is None or free or state is None:
             return None
-        params, age_s = self._params[genset], t.t_s - self._since_s.get(genset, -math.inf)
+        told_s = self._told_s[genset].get(not run, math.inf)
+        params, age_s = self._params[genset], t.t_s - min(told_s, self._since_s.get(genset, -math.inf))
         slack_s = 2.0 * t.dt_s + 1.0
         if run and state in RESTING and age_s < params.min_down_s - slack_s:
             return f"{genset} asked to start {age_s:g} s after it stopped, {params.min_down_s:g} s down asked"
@@ -240,11 +253,11 @@ class GensetTimes(Oracle):
             return f"{genset} came on load {len(often)} times in an hour, asked for by whatever it was"
         if free:
             return None
-        params, recent = self._params[genset], self._starts_s[genset]
+        recent, allowed = self._starts_s[genset], self._params[genset].starts_per_h_max
         recent[:] = [s for s in recent if t_s - s < 3600.0] + [t_s]
-        by_times = 1 + int(3600.0 // max(params.min_up_s + params.min_down_s, 60.0))
-        allowed = by_times if params.starts_per_h_max is None else params.starts_per_h_max
-        return f"{genset} started {len(recent)} times in an hour" if len(recent) > allowed else None
+        if allowed is None or len(recent) <= allowed:
+            return None
+        return f"{genset} started {len(recent)} times in an hour, {allowed} allowed"
 
 
 class EnergyBalance(Oracle):

@@ -39,6 +39,7 @@ PEERS = Path(__file__).parent / "scada104"
 STATION = 7
 TIMES = Iec104Times()
 PATIENCE_S = 30.0
+LINE_S = 0.1  # what a controlling station's line takes, one way
 OLD = "Quality set: { NonTopical | Invalid }, is_good: False"  # as c104 says it
 ROWS = (
     Iec104Row(point="server.fresh", address=1, kind="single_point"),
@@ -195,11 +196,56 @@ def interrogation(
     return single(kind, cause, station, address, bytes((qualifier,)), 3)
 
 
+class Line:
+    """A connection to a port, on which whatever that port says takes LINE_S.
+
+    c104 2.2.1 needs it: it sends a command and waits for the answer afterwards, without asking whether it
+    has come already, so that an answer within the same millisecond is sometimes none.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._carrying: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[int]:
+        """The port of its other end."""
+        server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for task in self._carrying:
+                task.cancel()
+            await asyncio.gather(*self._carrying, return_exceptions=True)
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            writer.close()
+            return
+        for task in (self._carry(reader, far_writer, 0.0), self._carry(far_reader, writer, LINE_S)):
+            self._carrying.add(asyncio.create_task(task))
+
+    @staticmethod
+    async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float) -> None:
+        try:
+            while data := await reader.read(4096):
+                await asyncio.sleep(delay_s)
+                writer.write(data)
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
 class Scada:
     """A controlling station of another make in a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._lines = contextlib.AsyncExitStack()
         self.heard: list[dict[str, Any]] = []
 
     @classmethod
@@ -219,6 +265,7 @@ class Scada:
         finally:
             process.kill()
             await process.wait()
+            await made._lines.aclose()
 
     async def _line(self) -> Any:
         assert self._process.stdout is not None
@@ -231,10 +278,8 @@ class Scada:
         return await self._line()
 
     async def connect(self, port: int, **keys: Any) -> None:
-        """Connect c104 and start, points by their types with time; over once it has heard that we began.
-
-        Before that it sometimes takes an answer for none.
-        """
+        """Connect c104 and start, points by their types with time; over once it has heard that we began."""
+        port = await self._lines.enter_async_context(Line(port).open())
         keys = {"points": {str(r.address): TIMED[r.kind] for r in ROWS}, "commands": {}, **keys}
         assert await self.ask("connect", port=port, station=STATION, **keys)
         await self.until(how="initialized", station=STATION)

@@ -6,8 +6,8 @@ import pytest
 
 from dispatch.layout import layout_of
 from dispatch.observing.availability import genset_states
-from dispatch.state import GensetRequest, GensetSeen
-from dispatch.transitions.genset_requests import LEAVE_ALONE_S, reconcile, resolve
+from dispatch.state import GensetRequest, GensetSeen, Written
+from dispatch.transitions.genset_requests import LEAVE_ALONE_S, not_taken, reconcile, resolve
 from dispatch.vocabulary import Target
 from ems.assets import QuietHours, StartsFor
 from ems.commands import Cause, Proposal
@@ -190,11 +190,90 @@ def test_resolve_quiet_hours_hold_off_rules_and_protections(starts_for, cause, c
 
 
 @pytest.mark.parametrize(
-    ("asked_s", "critical", "expected"), [(-10.0, False, False), (-10.0, True, True), (-3700.0, False, True)]
+    ("cause", "asked_s", "critical", "expected"),
+    [
+        (Cause.PROTECTION, -10.0, False, False),
+        (Cause.PROTECTION, -10.0, True, True),
+        (Cause.PROTECTION, -3700.0, False, True),
+        (Cause.PLAN, -10.0, False, False),
+        (Cause.PLAN, -10.0, True, True),
+        (Cause.OPERATOR, -10.0, False, True),
+    ],
 )
-def test_resolve_starts_of_the_last_hour_are_limited(asked_s, critical, expected):
+def test_resolve_starts_of_the_last_hour_are_limited(cause, asked_s, critical, expected):
     plant = site()
     layout = layout_of(replace(plant, gensets=tuple(replace(g, starts_per_h_max=1) for g in plant.gensets)))
     requests = {g: GensetRequest(run=False, since_s=-1e6, starts_s=(asked_s,)) for g in layout.gensets}
-    after, _, _ = resolve(layout, requests, target(True, Cause.PROTECTION), condition(T0), 0.0, critical)
+    after, _, _ = resolve(layout, requests, target(True, cause), condition(T0), 0.0, critical)
     assert after["gen1"].run is expected
+
+
+def taken(
+    run: bool, w: Written | None, *, on_load: bool, age_s: float, state: GensetState, asked_s: float = -100.0
+) -> bool:
+    """Whether gen1, doing this, counts as having heard of what it was asked `asked_s` ago."""
+    c = GensetCondition(
+        available=True, on_load=on_load, starting=False, ready_in_s=0.0, age_s=age_s, p_kw=0.0, fuel_l=None,
+        starts_today=0,
+    )  # fmt: skip
+    other = Written(value=0.0, at_s=0.0, known=True)
+    requests = {"gen1": GensetRequest(run=run, since_s=asked_s), "gen2": OFF}
+    written = {"gen2.run_request": other} if w is None else {"gen1.run_request": w, "gen2.run_request": other}
+    plant = condition(T0, gensets={"gen1": c, "gen2": replace(c, on_load=False, age_s=1e6)})
+    states = {"gen1": state, "gen2": S.STOPPED}
+    found = not_taken(LAYOUT, requests, states, written, plant, 0.0)
+    assert found <= {"gen1"}
+    return not found
+
+
+HELD_RUN, HELD_STOP = (Written(value=v, at_s=-500.0, known=True) for v in (1.0, 0.0))
+REFUSED_STOP = Written(value=0.0, at_s=-2.0, known=False, wanted=0.0, tries=9)
+REFUSED_RUN = Written(value=1.0, at_s=-2.0, known=False, wanted=1.0, tries=9)
+
+
+@pytest.mark.parametrize(
+    ("w", "age_s", "asked_s", "expected"),
+    [
+        (HELD_RUN, 500.0, -100.0, False),  # people had it in manual: nothing was written
+        (None, 500.0, -100.0, False),  # it was in local
+        (REFUSED_STOP, 500.0, -100.0, False),
+        (HELD_STOP, 500.0, -100.0, True),  # it unloads
+        (HELD_RUN, 500.0, -9.0, True),  # not yet
+        (HELD_RUN, 1900.0, -100.0, True),  # its minimum up time is over: nothing to be held off
+    ],
+)
+def test_not_taken_stop_that_was_never_carried_out(w, age_s, asked_s, expected):
+    assert taken(False, w, on_load=True, age_s=age_s, state=S.RUNNING, asked_s=asked_s) is expected
+
+
+@pytest.mark.parametrize(
+    ("w", "age_s", "state", "expected"),
+    [
+        (HELD_STOP, 500.0, S.STOPPED, False),
+        (None, 500.0, S.COOLING_DOWN, False),
+        (REFUSED_RUN, 500.0, S.STOPPED, False),
+        (HELD_RUN, 500.0, S.STOPPED, True),
+        (HELD_STOP, 500.0, S.CRANKING, True),  # it comes by itself
+        (HELD_STOP, 1000.0, S.STOPPED, True),  # its minimum down time is over
+    ],
+)
+def test_not_taken_start_that_was_never_carried_out(w, age_s, state, expected):
+    assert taken(True, w, on_load=False, age_s=age_s, state=state) is expected
+
+
+@pytest.mark.parametrize("run", [True, False])
+@pytest.mark.parametrize(
+    ("cause", "followed"), [(Cause.PLAN, False), (None, False), (Cause.PROTECTION, True)]
+)
+def test_resolve_request_that_was_not_taken_frees_nobody_else_from_the_minimum_time(run, cause, followed):
+    c = GensetCondition(
+        available=True, on_load=not run, starting=False, ready_in_s=0.0, age_s=500.0, p_kw=0.0, fuel_l=None,
+        starts_today=0,
+    )  # fmt: skip
+    requests = {g: GensetRequest(run=run and g == "gen1", since_s=-100.0) for g in LAYOUT.gensets}
+    plant = condition(T0, gensets={"gen1": c, "gen2": replace(c, on_load=False)})
+    wanted = {} if cause is None else target(run, cause)
+    after, targets, events = resolve(LAYOUT, requests, wanted, plant, 0.0, untaken={"gen1"})
+    assert after["gen1"].run is (run if followed else not run)
+    assert (targets["gen1"].value >= 0.5) is after["gen1"].run
+    assert [e.kind for e in events] == ([] if followed else ["genset.request.not_taken"])
