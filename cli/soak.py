@@ -37,10 +37,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--faults", type=_faults, default=(), help="only these, comma-separated")
     parser.add_argument(
+        "--aims", type=_aims, default=(), help="aim at these alone: fault:grid_mode, comma-separated"
+    )
+    parser.add_argument(
         "--mattered",
         type=_count,
         default=0,
         help="fail unless each fault mattered so often where it claims; one that did has no twin any more",
+    )
+    parser.add_argument(
+        "--counting", type=Path, help="folder of another soak: what mattered there counts for --mattered too"
     )
     parser.add_argument("--jobs", type=int, default=1, help="episodes side by side, in processes (1)")
     parser.add_argument("--out", type=Path, help="folder for one line per finished episode")
@@ -59,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the episodes, print the table; 1 when an oracle did not hold, or a fault mattered too seldom."""
-    from cli.soak_jobs import again, run_all
+    from cli.soak_jobs import again, run_all, stored
     from cli.soak_table import print_again, print_catalogue, print_replay, print_short, print_table, short_of
 
     console = Console()
@@ -79,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         code = print_again(console, before, now)
         return code if whole else EXIT_INTERRUPTED
     wanted = args.seeds if args.seeds is not None else range(args.first, args.first + args.episodes)
+    counted = () if args.counting is None else stored(args.counting)
     done, whole = run_all(
         site_file,
         wanted,
@@ -88,11 +95,12 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         resume=args.resume,
         times=args.mattered,
+        counted=counted,
     )
     print_table(console, done, options, replay=_replay(args))
     if not whole:
         return EXIT_INTERRUPTED
-    short = short_of(done, args.mattered, options.entries)
+    short = short_of((*counted, *done), args.mattered, options.entries)
     if short:
         print_short(console, short, args.mattered)
     return 1 if short or any(r.violations for r in done) else 0
@@ -106,6 +114,7 @@ def _options(args: argparse.Namespace) -> EpisodeOptions:
         dt_s=args.step,
         beside=args.beside,
         entries=args.faults,
+        aims=args.aims,
     )
 
 
@@ -119,6 +128,7 @@ def _replay(args: argparse.Namespace) -> str:
     out += [f"--step {args.step:g}s"] if args.step != 1.0 else []
     out += [f"--beside {args.beside}"] if args.beside != 1 else []
     out += [f"--faults {','.join(args.faults)}"] if args.faults else []
+    out += [f"--aims {','.join(args.aims).replace('|', ':')}"] if args.aims else []
     return " ".join([*out, "--replay"])
 
 
@@ -136,3 +146,15 @@ def _faults(text: str) -> tuple[str, ...]:
     if wrong:
         raise argparse.ArgumentTypeError(f"found {', '.join(wrong)}; allowed: {', '.join(sorted(CATALOGUE))}")
     return names
+
+
+def _aims(text: str) -> tuple[str, ...]:
+    from sim.episodes import CLAIMED
+
+    keys = tuple(n.strip().replace(":", "|") for n in text.split(","))
+    wrong = [k.replace("|", ":") for k in keys if k not in CLAIMED]
+    if wrong:
+        raise argparse.ArgumentTypeError(
+            f"found {', '.join(wrong)}; allowed: fault:grid_mode of a fault that claims it, see --list"
+        )
+    return keys

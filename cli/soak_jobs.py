@@ -5,7 +5,7 @@ import json
 import platform
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,6 +14,7 @@ from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -54,17 +55,19 @@ def run_all(
     out: Path | None,
     resume: bool,
     times: int = 0,
+    counted: Sequence[EpisodeResult] = (),
 ) -> tuple[list[EpisodeResult], bool]:
     """(results in the order of the seeds, whether all of them ran).
 
     Parameters
     ----------
     times : a fault that mattered so often in a grid mode has no twin there any more; 0: it always has one.
+    counted : of another soak: how often a fault mattered there counts too.
     """
     wanted = list(seeds)
     known = {} if out is None else _stored(out, options, resume)
     done: dict[int, EpisodeResult] = {s: known[s] for s in wanted if s in known}
-    settled = partial(_settled, done, times)
+    settled = partial(_settled, counted, done, times)
     for result in _shown(site_file, wanted, done, options, console, settled, workers):
         if out is not None:
             _store(out, options, result)
@@ -86,7 +89,7 @@ def again(
     """
     known = _stored(out, options, resume=True)
     if not known:
-        raise DataError(f"{out / FILE}: found no episodes; allowed: the folder of a soak that ran")
+        raise _nothing(out)
     seeds = sorted(known)
     few = min(count, len(seeds))
     wanted = [seeds[k * len(seeds) // few] for k in range(few)]
@@ -127,9 +130,9 @@ def _shown(
             yield result
 
 
-def _settled(done: dict[int, EpisodeResult], times: int) -> frozenset[str]:
+def _settled(counted: Sequence[EpisodeResult], done: dict[int, EpisodeResult], times: int) -> frozenset[str]:
     mattered = Counter[str]()
-    for result in done.values():
+    for result in (*counted, *done.values()):
         mattered.update(result.mattered)
     return frozenset(key for key, count in mattered.items() if 0 < times <= count)
 
@@ -218,6 +221,19 @@ def _store(out: Path, options: EpisodeOptions, result: EpisodeResult) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def stored(out: Path) -> list[EpisodeResult]:
+    """Finished episodes of a folder, whatever their options.
+
+    Raises
+    ------
+    DataError : the folder holds none.
+    """
+    rows = _rows(out / FILE)
+    if not rows:
+        raise _nothing(out)
+    return [_result(row) for row in rows]
+
+
 def _stored(out: Path, options: EpisodeOptions, resume: bool) -> dict[int, EpisodeResult]:
     """Finished episodes by seed.
 
@@ -227,22 +243,34 @@ def _stored(out: Path, options: EpisodeOptions, resume: bool) -> dict[int, Episo
         asked for.
     """
     path = out / FILE
-    if not path.is_file():
-        return {}
-    if not resume:
+    rows = _rows(path)
+    if rows and not resume:
         raise DataError(f"{path} holds episodes; name another folder, or go on with --resume")
     results: dict[int, EpisodeResult] = {}
-    asked = json.loads(json.dumps(asdict(options)))
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        if row["options"] != asked:
-            raise DataError(f"{path} holds episodes of {row['options']}, asked for {asked}")
+    for row in rows:
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row["options"].items()}
+        found = EpisodeOptions(**given)
+        if found != options:
+            raise DataError(f"{path} holds episodes of {asdict(found)}, asked for {asdict(options)}")
         if (python := row.get("python", "unknown")) != PYTHON:
             raise DataError(
                 f"{path} holds episodes of Python {python}; allowed: those of {PYTHON}, which runs now: "
                 "another may add floats up more exactly, and the hashes of its logs differ"
             )
-        found = EpisodeResult(**row["result"])
-        found.violations = [(float(t_s), oracle, what) for t_s, oracle, what in found.violations]
-        results[found.seed] = found
+        result = _result(row)
+        results[result.seed] = result
     return results
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _result(row: dict[str, Any]) -> EpisodeResult:
+    found = EpisodeResult(**row["result"])
+    found.violations = [(float(t_s), oracle, what) for t_s, oracle, what in found.violations]
+    return found
+
+
+def _nothing(out: Path) -> DataError:
+    return DataError(f"{out / FILE}: found no episodes; allowed: the folder of a soak that ran")

@@ -34,12 +34,15 @@ class EpisodeOptions:
     dt_s : cycle of the edge [s].
     beside : faults drawn beside the aimed one in each slot.
     entries : of the catalogue; all of it by default.
+    aims : "fault|grid mode", one after the other from slot to slot; by default `walk_of` the entries. One
+        that stands there twice is aimed at twice as often.
     """
 
     length_s: float = 7200.0
     dt_s: float = 1.0
     beside: int = 1
     entries: tuple[str, ...] = ()
+    aims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ def episode_of(base: Site, seed: int, options: EpisodeOptions | None = None) -> 
     rng = np.random.default_rng([seed, 51])
     site = random_site(base, rng)
     entries = [e for e in CATALOGUE.values() if not o.entries or e.name in o.entries]
-    aims = walk_of(entries) or [(e, GridMode.GRID_TIED) for e in entries]
+    aims = _given(o.aims) or walk_of(entries) or [(e, GridMode.GRID_TIED) for e in entries]
     slots = max(1, int(o.length_s // SLOT_S))
     here = [aims[(seed * slots + k) % len(aims)] for k in range(slots)]
     controller = CONTROLLERS[int(rng.integers(len(CONTROLLERS)))]
@@ -106,6 +109,14 @@ def episode_of(base: Site, seed: int, options: EpisodeOptions | None = None) -> 
         aims=tuple(aimed),
         options=o,
     )
+
+
+CLAIMED = frozenset(f"{e.name}|{m}" for e, m in aims_of(tuple(CATALOGUE.values())))
+
+
+def _given(aims: Sequence[str]) -> list[tuple[Entry, GridMode]]:
+    parts = [a.partition("|") for a in aims]
+    return [(CATALOGUE[name], GridMode(mode)) for name, _, mode in parts]
 
 
 def blackout(site: Site, begin_s: float, end_s: float) -> list[Fault]:

@@ -60,6 +60,49 @@ def test_soak_fault_that_mattered_often_enough_has_no_twin_any_more(tmp_path: Pa
     assert sum(r["injected"].get(key, 0) for r in rows) > sum(r["compared"].get(key, 0) for r in rows)
 
 
+def test_soak_aims_at_what_mattered_too_seldom_and_counts_what_mattered_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    before, aimed = tmp_path / "before", tmp_path / "aimed"
+    asked = [*SHORT, "--seeds", "0", "--mattered", "1", "--faults", "pv_trips,mains_lost"]
+    assert main([*asked, "--out", str(before)]) == 1
+    told = capsys.readouterr().out
+    short = [f"{name}:{mode}" for name, mode in re.findall(r"^  (\w+), (\w+): \d+$", told, re.MULTILINE)]
+    assert short
+    (first,) = (before / "episodes.jsonl").read_text().splitlines()
+    asked = [*SHORT, "--seeds", "1..4", "--faults", "pv_trips,mains_lost", "--aims", ",".join(short)]
+    assert main([*asked, "--mattered", "1", "--counting", str(before), "--out", str(aimed)]) == 0
+    rows = [json.loads(x)["result"] for x in (aimed / "episodes.jsonl").read_text().splitlines()]
+    settled = json.loads(first)["result"]["mattered"]
+    assert settled
+    assert not any(key in r["compared"] for key in settled for r in rows)
+
+
+def test_soak_record_of_before_there_were_aims_is_gone_on_with(tmp_path: Path):
+    asked = ["soak", "demo", "--length", "60s", "--seeds", "0", "--out", str(tmp_path)]
+    assert main(asked) == 0
+    file = tmp_path / "episodes.jsonl"
+    row = json.loads(file.read_text())
+    del row["options"]["aims"]
+    file.write_text(json.dumps(row) + "\n")
+    assert main([*asked, "--resume"]) == 0
+    assert main([*asked, "--resume", "--aims", "pv_trips:islanded"]) == 2
+
+
+@pytest.mark.parametrize("aims", ["pv_trips", "gremlins:islanded", "recorder_full:black"])
+def test_soak_aim_that_no_fault_claims_is_refused(aims: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main([*SHORT, "--aims", aims])
+    assert f"found {aims}; allowed: fault:grid_mode" in capsys.readouterr().err
+
+
+def test_soak_counting_a_folder_without_episodes_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([*SHORT, "--counting", str(tmp_path)]) == 2
+    assert "found no episodes" in capsys.readouterr().err
+
+
 def test_soak_resume_leaves_out_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "soak"
     main([*SHORT, "--seeds", "0", "--out", str(out)])

@@ -50,6 +50,14 @@ def test_random_site_every_point_setpoint_and_former_is_of_an_asset_it_has(base:
     assert {p for _, _, p in counts} == {0, 1}
 
 
+def test_episode_aims_at_what_it_is_told_to_as_often_as_it_stands_there(base: Site):
+    aims = ("write_lost|black", "plan_nan|grid_tied", "write_lost|black")
+    episode = episode_of(base, 3, EpisodeOptions(length_s=2700.0, aims=aims))
+    assert [f"{name}|{mode}" for name, mode in episode.aims] == list(aims)
+    assert episode.mains == ((0.0, 900.0), (1800.0, 2700.0))
+    assert episode.controller == "mpc"
+
+
 def test_episode_has_two_overlapping_faults_in_each_slot_beside_the_blackout(base: Site):
     for seed in range(20):
         episode = episode_of(base, seed)
