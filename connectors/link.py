@@ -106,7 +106,10 @@ class Counting(Protocol):
 class Certified(Protocol):
     """A link that may have certificates."""
 
-    expiries: tuple[Expiry, ...]  # of the last attempt to connect
+    @property
+    def expiries(self) -> tuple[Expiry, ...]:
+        """Of the last attempt to connect."""
+        ...
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,7 @@ from connectors.dlms.data import Datum, count_of, number_of, status_of, text_of
 from connectors.dlms.instants import Instant, instant_of
 from connectors.dlms.requests import Asked
 from connectors.dlms.scalers import Scaler, scaler_of
+from connectors.endpoint import Endpoint
 from connectors.link import LinkError, NotSent, PointValue, WriteReply
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind
@@ -59,7 +60,8 @@ class DlmsLink:
         now: Callable[[], datetime],
     ) -> None:
         assert connection.dlms is not None, "the site schema gives every DLMS connection its addresses"
-        self._host, self._port, self._timeout_s, self._now = host, port, timeout_s, now
+        self._endpoint = Endpoint(host, port, None, timeout_s=timeout_s, now=now)
+        self._timeout_s, self._now = timeout_s, now
         self._settings, self._identity = connection.dlms, connection.identity
         self.tap = QUIET
         self._codecs = tuple(codecs)
@@ -82,7 +84,7 @@ class DlmsLink:
     @property
     def counts(self) -> dict[str, int]:
         """What happened since the start, and what the last poll said beside being good."""
-        told = {name: int(getattr(self._counts, name)) for name in Counts.__slots__}
+        told: dict[str, int] = asdict(self._counts)
         if self._association is not None:
             told["unsolicited"] += self._association.session.unsolicited
         ahead = {} if self._ahead_s is None else {"clock_ahead_s": round(self._ahead_s)}
@@ -90,20 +92,12 @@ class DlmsLink:
 
     async def connect(self) -> None:
         await self.disconnect()
-        where = f"{self._host}:{self._port}"
+        there = self._endpoint
         association = Association(self._settings, timeout_s=self._timeout_s, tap=self.tap)
         self._association = association
         try:
-            await association.open(self._host, self._port)
-        except TimeoutError:
-            await self.disconnect()
-            raise LinkError(f"cannot connect to {where} in {self._timeout_s:g} s") from None
-        except OSError as error:
-            await self.disconnect()
-            raise LinkError(f"cannot connect to {where}: {error}") from None
-        except LinkError as error:
-            await self.disconnect()
-            raise type(error)(f"cannot connect to {where}: {error}") from None
+            with there.opening():
+                await association.open(there.host, there.port)
         except BaseException:
             await self.disconnect()
             raise

@@ -4,7 +4,7 @@ import asyncio
 import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from connectors.dnp3 import session as dnp
@@ -12,6 +12,7 @@ from connectors.dnp3.control import operate
 from connectors.dnp3.events import EPOCH, EventLog, meaning, time_of, timed_events
 from connectors.dnp3.objects import MalformedObjects, Told, all_of, attribute_of, ranges
 from connectors.dnp3.session import Session
+from connectors.endpoint import Endpoint
 from connectors.link import LinkError, NotSent, PointValue, WriteReply, in_turn
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
@@ -80,7 +81,8 @@ class Dnp3Link:
         now: Callable[[], datetime],
     ) -> None:
         assert connection.dnp3 is not None, "the site schema gives every DNP3 connection its addresses"
-        self._host, self._port, self._timeout_s, self._now = host, port, timeout_s, now
+        self._endpoint = Endpoint(host, port, None, timeout_s=timeout_s, now=now)
+        self._timeout_s, self._now = timeout_s, now
         self._settings, self._identity = connection.dnp3, connection.identity
         self.tap = QUIET
         self._codecs = tuple(codecs)
@@ -129,7 +131,7 @@ class Dnp3Link:
     @property
     def counts(self) -> dict[str, int]:
         """What happened since the start, and what the last poll said beside being good."""
-        told = {name: int(getattr(self._counts, name)) for name in Counts.__slots__}
+        told: dict[str, int] = asdict(self._counts)
         if self._session is not None:
             told["others"] += self._session.others
             told["unsolicited"] += self._session.unsolicited
@@ -153,19 +155,14 @@ class Dnp3Link:
             tap=self.tap,
         )
         self._session = session
-        loop, where = asyncio.get_running_loop(), f"{self._host}:{self._port}"
+        loop, there = asyncio.get_running_loop(), self._endpoint
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await loop.create_connection(lambda: session, self._host, self._port)
-            if not self._settings.is_guest:
-                answer = await session.ask(dnp.DISABLE_UNSOLICITED, EVENTS)
-                await self._attend(session, answer.indications)
-        except TimeoutError:
-            self._drop()
-            raise LinkError(f"cannot connect to {where} in {self._timeout_s:g} s") from None
-        except (OSError, LinkError) as error:
-            self._drop()
-            raise LinkError(f"cannot connect to {where}: {error}") from None
+            with there.opening():
+                async with asyncio.timeout(self._timeout_s):
+                    await loop.create_connection(lambda: session, there.host, there.port)
+                if not self._settings.is_guest:
+                    answer = await session.ask(dnp.DISABLE_UNSOLICITED, EVENTS)
+                    await self._attend(session, answer.indications)
         except BaseException:
             self._drop()
             raise

@@ -2,21 +2,19 @@
 
 import asyncio
 import math
-import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from connectors.endpoint import Endpoint
 from connectors.expiry import Expiry
 from connectors.iec104.asdu import Asdu, Cause, Type
 from connectors.iec104.monitored import judged, told_by
 from connectors.iec104.session import Session
-from connectors.link import LinkError, NotSent, PointValue, Untrusted, WriteReply
-from connectors.opcua.certificates import CertificateError
+from connectors.link import LinkError, NotSent, PointValue, WriteReply
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind
-from connectors.tls import Contexts, expiry_of, words_of
 from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
@@ -72,16 +70,14 @@ class Iec104Link:
         now: Callable[[], datetime],
     ) -> None:
         assert connection.iec104 is not None, "the site schema gives every such connection its station"
-        self._host, self._port, self._timeout_s, self._now = host, port, timeout_s, now
-        self._station, self._tls = connection.iec104, connection.tls
-        self._contexts = None if self._tls is None else Contexts(self._tls, server=False, now=now)
+        self._endpoint = Endpoint(host, port, connection.tls, timeout_s=timeout_s, now=now)
+        self._timeout_s, self._now, self._station = timeout_s, now, connection.iec104
         zone = self._station.time_zone
         self._zone = None if zone is None else ZoneInfo(zone)
         self._codecs = tuple(codecs)
         self._wanted = {int(c.point.address) for c in codecs}
         self._has_counters = any(c.point.data_type == "counter" for c in codecs)
         self.tap = QUIET
-        self.expiries: tuple[Expiry, ...] = ()
         self._session: Session | None = None
         self._held: dict[int, Held] = {}
         self._whole_s = -math.inf  # when everything was asked last, wall
@@ -95,48 +91,32 @@ class Iec104Link:
     @property
     def counts(self) -> dict[str, int]:
         """What happened since the start, and what the last poll said beside being good."""
-        told = {name: int(getattr(self._counts, name)) for name in Counts.__slots__}
+        told: dict[str, int] = asdict(self._counts)
         return told | {"others": told["others"] + (0 if self._session is None else self._session.others)}
+
+    @property
+    def expiries(self) -> tuple[Expiry, ...]:
+        """Of the last attempt to connect."""
+        return self._endpoint.expiries
 
     async def connect(self) -> None:
         await self.disconnect()
-        where, loop = f"{self._host}:{self._port}", asyncio.get_running_loop()
-        context, name = await self._protected()
+        there, loop = self._endpoint, asyncio.get_running_loop()
+        context, name = await there.protection()
         session = self._session = Session(
             self._station, timeout_s=self._timeout_s, heard=self._hear, tap=self.tap
         )
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await loop.create_connection(
-                    lambda: session, self._host, self._port, ssl=context, server_hostname=name
-                )
-            await session.start()
-        except TimeoutError:
-            self._drop()
-            raise LinkError(f"cannot connect to {where} in {self._timeout_s:g} s") from None
-        except ssl.SSLError as error:
-            self._drop()
-            raise Untrusted(words_of(error, where, "" if self._tls is None else self._tls.ca)) from None
-        except (OSError, LinkError) as error:
-            self._drop()
-            raise LinkError(f"cannot connect to {where}: {error}") from None
+            with there.opening():
+                async with asyncio.timeout(self._timeout_s):
+                    await loop.create_connection(
+                        lambda: session, there.host, there.port, ssl=context, server_hostname=name
+                    )
+                await session.start()
         except BaseException:
             self._drop()
             raise
-        if session.certificate is not None:
-            own = expiry_of("the certificate of the device", session.certificate)
-            self.expiries = (*self.expiries, own)
-
-    async def _protected(self) -> tuple[ssl.SSLContext | None, str | None]:
-        """TLS, and the host in the device's certificate; None where the connection is plain."""
-        if self._contexts is None or self._tls is None:
-            return None, None
-        try:
-            context = await asyncio.to_thread(self._contexts.current)
-        except CertificateError as error:
-            raise Untrusted(str(error)) from None
-        self.expiries = self._contexts.expiries
-        return context, self._host if self._tls.server_name is None else self._tls.server_name
+        there.seen(session.certificate)
 
     async def identify(self) -> dict[str, str | None]:
         return {}

@@ -1,7 +1,6 @@
 """IEC 61850 link: one MMS association, data objects read whole, setpoints written and controls operated."""
 
 import asyncio
-import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,6 +8,7 @@ from datetime import datetime
 from open61850 import data as iec
 from open61850.mms.pdu import InformationReport, ObjectName
 
+from connectors.endpoint import Endpoint
 from connectors.expiry import Expiry
 from connectors.iec61850.buffered import BufferedReports
 from connectors.iec61850.control import operate, order
@@ -18,12 +18,10 @@ from connectors.iec61850.places import Place, Surveyor, Unlike, object_name
 from connectors.iec61850.reports import Book, enable, heard
 from connectors.iec61850.transport import Transport
 from connectors.iec61850.values import AccessFault, data_of, text_of
-from connectors.link import LinkError, NotSent, PointValue, Untrusted, WriteReply, in_turn
-from connectors.opcua.certificates import CertificateError
+from connectors.link import LinkError, NotSent, PointValue, WriteReply, in_turn
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
 from connectors.recorded import no_collector
-from connectors.tls import Contexts, expiry_of, words_of
 from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
@@ -69,13 +67,11 @@ class Iec61850Link:
         timeout_s: float,
         now: Callable[[], datetime],
     ) -> None:
-        self._host, self._port, self._timeout_s, self._now = host, port, timeout_s, now
+        self._endpoint = Endpoint(host, port, connection.tls, timeout_s=timeout_s, now=now)
+        self._timeout_s, self._now = timeout_s, now
         self._codecs = tuple(codecs)
         self._identity = connection.identity
         self._origin = ORIGINATORS[connection.originator]
-        self._tls = connection.tls
-        self._contexts = None if self._tls is None else Contexts(self._tls, server=False, now=now)
-        self.expiries: tuple[Expiry, ...] = ()
         self.refused: dict[str, str] = {}  # point -> why it has no value
         self._unlike: dict[str, str] = {}  # point -> how the device differs from the map
         self.tap = QUIET
@@ -115,14 +111,17 @@ class Iec61850Link:
             told |= self._buffered.counts
         return told
 
+    @property
+    def expiries(self) -> tuple[Expiry, ...]:
+        """Of the last attempt to connect."""
+        return self._endpoint.expiries
+
     async def connect(self) -> None:
         self._drop()
         mms = await self._associated(self._heard)
         try:
-            await self._survey(mms, self._codecs)
-        except LinkError as error:
-            mms.abort()
-            raise LinkError(f"cannot connect to {self._host}:{self._port}: {error}") from None
+            with self._endpoint.opening():
+                await self._survey(mms, self._codecs)
         except BaseException:
             mms.abort()
             raise
@@ -134,41 +133,22 @@ class Iec61850Link:
         """A new association. Raises LinkError."""
         mms = Mms(await self._open(), self._timeout_s, on_report)
         try:
-            await mms.associate()
-        except LinkError as error:
-            mms.abort()
-            raise LinkError(f"cannot connect to {self._host}:{self._port}: {error}") from None
+            with self._endpoint.opening():
+                await mms.associate()
         except BaseException:
             mms.abort()
             raise
         return mms
 
     async def _open(self) -> Transport:
-        where = f"{self._host}:{self._port}"
-        context: ssl.SSLContext | None = None
-        name: str | None = None
-        if self._contexts is not None and self._tls is not None:
-            try:
-                context = await asyncio.to_thread(self._contexts.current)
-            except CertificateError as error:
-                raise Untrusted(str(error)) from None
-            self.expiries = self._contexts.expiries
-            name = self._host if self._tls.server_name is None else self._tls.server_name
-        try:
+        there = self._endpoint
+        context, name = await there.protection()
+        with there.opening():
             async with asyncio.timeout(self._timeout_s):
                 made = await Transport.open(
-                    self._host, self._port, context=context, server_name=name, tap=self.tap
+                    there.host, there.port, context=context, server_name=name, tap=self.tap
                 )
-        except TimeoutError:
-            raise LinkError(f"cannot connect to {where} in {self._timeout_s:g} s") from None
-        except ssl.SSLError as error:
-            raise Untrusted(words_of(error, where, "" if self._tls is None else self._tls.ca)) from None
-        except OSError as error:
-            raise LinkError(f"cannot connect: {error}") from None
-        except LinkError as error:
-            raise LinkError(f"cannot connect to {where}: {error}") from None
-        if made.certificate is not None:
-            self.expiries = (*self.expiries, expiry_of("the certificate of the device", made.certificate))
+        there.seen(made.certificate)
         return made
 
     async def _survey(self, mms: Mms, codecs: Iterable[PointCodec]) -> None:

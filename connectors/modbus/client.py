@@ -6,13 +6,12 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
+from connectors.endpoint import Endpoint
 from connectors.expiry import Expiry
-from connectors.link import LinkError, Untrusted
+from connectors.link import LinkError
 from connectors.modbus.registers import RegisterLink
 from connectors.modbus.wire import Wire
-from connectors.opcua.certificates import CertificateError
 from connectors.point_map import PointCodec
-from connectors.tls import Contexts, expiry_of, words_of
 from connectors.wire_log import QUIET
 from ems.clock import SystemClock
 from ems.site import Connection
@@ -41,13 +40,16 @@ class ModbusLink(RegisterLink):
         now: Callable[[], datetime] | None = None,
     ) -> None:
         super().__init__(connection, codecs)
-        self._host, self._port, self._timeout_s = host, port, timeout_s
+        self._timeout_s = timeout_s
         self.tap = QUIET
         self._wire = Wire(timeout_s)
         now = SystemClock().now if now is None else now
-        self._tls = connection.tls
-        self._contexts = None if self._tls is None else Contexts(self._tls, server=False, now=now)
-        self.expiries: tuple[Expiry, ...] = ()  # of the certificates of the last attempt to connect
+        self._endpoint = Endpoint(host, port, connection.tls, timeout_s=timeout_s, now=now)
+
+    @property
+    def expiries(self) -> tuple[Expiry, ...]:
+        """Of the certificates of the last attempt to connect."""
+        return self._endpoint.expiries
 
     @property
     def connected(self) -> bool:
@@ -56,38 +58,25 @@ class ModbusLink(RegisterLink):
     async def connect(self) -> None:
         await self.disconnect()
         wire = self._wire = Wire(self._timeout_s, self._wire.transaction, self.tap)
-        try:
+        there = self._endpoint
+        context, name = await there.protection()
+        with there.opening():
             async with asyncio.timeout(self._timeout_s):
-                if self._contexts is None:
-                    await asyncio.get_running_loop().create_connection(lambda: wire, self._host, self._port)
-                else:
-                    await self._connect_protected(wire, self._contexts)
-        except TimeoutError:
-            raise LinkError(f"cannot connect to {self._host}:{self._port} in {self._timeout_s:g} s") from None
-        except OSError as error:
-            raise LinkError(f"cannot connect: {error}") from None
+                await self._connect(wire, context, name)
 
-    async def _connect_protected(self, wire: Wire, contexts: Contexts) -> None:
-        """Connect where both sides show a certificate, ours first looked at in the files."""
-        assert self._tls is not None
-        try:
-            context = await asyncio.to_thread(contexts.current)
-        except CertificateError as error:
-            raise Untrusted(str(error)) from None
-        self.expiries = contexts.expiries
-        name = self._host if self._tls.server_name is None else self._tls.server_name
+    async def _connect(self, wire: Wire, context: ssl.SSLContext | None, name: str | None) -> None:
+        there = self._endpoint
         try:
             transport, _ = await asyncio.get_running_loop().create_connection(
-                lambda: wire, self._host, self._port, ssl=context, server_hostname=name
+                lambda: wire, there.host, there.port, ssl=context, server_hostname=name
             )
-        except ssl.SSLError as error:
-            raise Untrusted(words_of(error, f"{self._host}:{self._port}", self._tls.ca)) from None
         except ConnectionResetError:
+            if context is None:
+                raise
             why = "does it believe our certificate, and speak TLS 1.2 or later?"
-            raise LinkError(f"{self._host}:{self._port} has ended the TLS handshake: {why}") from None
-        der = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        if der is not None:
-            self.expiries = (*contexts.expiries, expiry_of("the certificate of the device", der))
+            raise LinkError(f"it has ended the TLS handshake: {why}") from None
+        if context is not None:
+            there.seen(transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
 
     async def disconnect(self) -> None:
         self._wire.drop("closed")
