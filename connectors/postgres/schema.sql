@@ -148,6 +148,12 @@ CREATE VIEW outcomes AS
            (r.body ->> 'command_seq')::bigint AS command_seq, r.body ->> 'outcome' AS outcome,
            r.body ->> 'detail' AS detail
     FROM record r JOIN opening o USING (opening_id) JOIN plant l USING (plant_id) WHERE r.kind = 'outcome';
+CREATE VIEW samples AS                          -- what devices recorded by themselves, by their own time
+    SELECT (r.body ->> 'source_at')::timestamptz AS source_at, l.organisation, l.portfolio, l.plant,
+           r.body ->> 'point' AS point, (r.body ->> 'value')::double precision AS value,
+           r.body ->> 'quality' AS quality, (r.body ->> 'told_at')::timestamptz AS told_at,
+           r.body ->> 'clock' AS clock, r.at AS arrived_at
+    FROM record r JOIN opening o USING (opening_id) JOIN plant l USING (plant_id) WHERE r.kind = 'sample';
 -- Blocks that are not here as the plant has them; none where all is well. Reads everything it is asked about.
 CREATE VIEW unlike AS
     SELECT b.opening_id, b.first, b.last, b.records AS records_sent, d.records, b.readings AS readings_sent, d.readings

@@ -24,7 +24,7 @@ from connectors.telemetry.sender import Sender
 from ems.clock import SystemClock, VirtualClock
 from ems.site import TelemetryLink
 from tests.contract.mosquitto import Mosquitto, make_pki
-from tests.unit.connectors.histories import at, command, snapshot
+from tests.unit.connectors.histories import at, command, recorded, snapshot
 
 pytestmark = [pytest.mark.needs_server, pytest.mark.scenario(33), pytest.mark.scenario(49)]
 MINUTES_72_H = 4320
@@ -61,6 +61,7 @@ def record(path: Path, first: int, last: int, step_s: float = 60.0) -> None:
             recorder.readings(snapshot(step_s * i, **POINTS))
             if i % 500 == 0:
                 recorder.intent(command(i, 1.0, step_s * i))
+                assert recorder.recorded(recorded(at(step_s * i), i))
                 recorder.flush()
 
 

@@ -30,7 +30,7 @@ from ems.site import Site
 from ems.telemetry import Quality, Reading, Snapshot
 from tests.contract.mosquitto import make_pki
 from tests.contract.postgres import Postgres, find_postgres
-from tests.unit.connectors.histories import at, command, outcome, refusal, snapshot
+from tests.unit.connectors.histories import at, command, outcome, recorded, refusal, snapshot
 from tests.unit.connectors.test_file_link import HOUR_S, Export
 
 pytestmark = [pytest.mark.needs_server, pytest.mark.scenario(33), pytest.mark.scenario(49)]
@@ -68,6 +68,7 @@ def record(path: Path, first: int, last: int, step_s: float = 60.0) -> None:
                 recorder.outcome(outcome(command(i, 1.0, step_s * i), WriteOutcome.REJECTED, "büsy"))
                 recorder.refusal(refusal(float("nan"), step_s * i))
                 recorder.event(at(step_s * i), "grid.mode.changed", {"to": "islanded"})
+                assert recorder.recorded(recorded(at(step_s * i), i // 500))
                 recorder.flush()
 
 
@@ -120,7 +121,7 @@ def test_server_that_was_away_for_72_h_and_dies_in_the_middle_has_everything_onc
             record(path, MINUTES_72_H + 1, MINUTES_72_H + 60)
             plants.start()
             all_there(sender)
-            rows = 4 * (MINUTES_72_H // 500)
+            rows = 6 * (MINUTES_72_H // 500)
             assert counts(plants) == (MINUTES_72_H + 60 + rows, 3 * (MINUTES_72_H + 60))
             until(lambda: plants.sql("SELECT count(*) FROM ems.block") == "4")
             assert plants.sql("SELECT * FROM ems.unlike") == ""
@@ -146,6 +147,19 @@ def test_server_that_was_away_for_72_h_and_dies_in_the_middle_has_everything_onc
     assert plants.sql("SELECT event, fields ->> 'to' FROM ems.events LIMIT 1") == "grid.mode.changed|islanded"
     assert plants.sql("SELECT count(*), count(value) FROM ems.commands") == "16|8", "NaN is no number"
     assert plants.sql("SELECT DISTINCT outcome, detail FROM ems.outcomes") == "rejected|büsy"
+    first, second = at(60.0 * 500), at(60.0 * 1000)
+    told = first - timedelta(days=3)
+    assert plants.sql(
+        "SELECT extract(epoch FROM source_at)::int, plant, point, value, quality, "
+        "extract(epoch FROM told_at)::int, clock, extract(epoch FROM arrived_at)::int "
+        "FROM ems.samples ORDER BY arrived_at, value LIMIT 4"
+    ).splitlines() == [
+        f"{when.timestamp():.0f}|mill-4|bess1.breaker|{value}|{rest}|{arrived.timestamp():.0f}"
+        for when, arrived, rest in (
+            (told, first, f"good|{told.timestamp():.0f}|device"), (second, second, "stale||none")
+        )
+        for value in ("0", "")
+    ]  # fmt: skip
 
 
 def test_rows_removed_from_the_database_are_sent_again_and_altered_ones_are_told(
@@ -407,7 +421,7 @@ def test_process_that_is_killed_goes_on_where_it_was(plants: Postgres, tmp_path:
     record(config.history, 1501, 1510)
     process = start()
     try:
-        until(lambda: counts(plants) == (1522, 3 * 1510), (tmp_path / "log").read_text)
+        until(lambda: counts(plants) == (1528, 3 * 1510), (tmp_path / "log").read_text)
         until(lambda: statuses(config.telemetry)["telemetry_plants"].fields["missing_rows"] == 0)
     finally:
         process.terminate()

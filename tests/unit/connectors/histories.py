@@ -1,10 +1,12 @@
 """What the historian's tests record."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from connectors.recorded import Batch
 from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.condition import BessCondition, GensetCondition, PlantCondition
 from ems.plan import Plan, PlanLabel, SolveRecord
+from ems.records import DeviceSample, TimeBasis
 from ems.site import GridMode
 from ems.telemetry import Quality, Reading, Snapshot
 from ems.timegrid import TimeGrid
@@ -126,3 +128,17 @@ def plan(seq: int = 1, t_s: float = 0.0, steps: int = 72, load_kw: float = 100.0
         stored_energy_value_per_kwh=0.1,
         notes=("a note",),
     )
+
+
+def recorded(when: datetime, i: int) -> Batch:
+    """A switch that a relay saw open and close, three days before or at a time that nobody believes."""
+    told = when - timedelta(days=3) if i % 2 else None
+    samples = tuple(
+        DeviceSample(
+            point="bess1.breaker", value=value, quality=Quality.GOOD if told else Quality.STALE,
+            at=told or when, told_at=told, arrived_at=when,
+            clock=TimeBasis.DEVICE if told else TimeBasis.NONE,
+        )
+        for value in (0.0, None if i % 3 else 1.0)
+    )  # fmt: skip
+    return Batch(device="relay", samples=samples, mark=None, stored=lambda: None)

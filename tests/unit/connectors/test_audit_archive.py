@@ -27,16 +27,15 @@ from connectors.historian.rows import Event, Kind, RowWriter
 from connectors.historian.schema import ARCHIVE, HISTORY
 from connectors.historian.spool import Span, Spool
 from connectors.historian.sqlite import SqliteRecorder
-from connectors.recorded import Batch
 from connectors.sqlite_file import DiskError, StoreError, open_writer, to_ms, transaction
 from connectors.telemetry.ledger import Ledger
 from connectors.telemetry.outbox import Outbox
 from ems.clock import VirtualClock
 from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.errors import BadValue
-from ems.records import DeviceSample, TimeBasis
 from ems.telemetry import Quality, Reading, Snapshot
 from tests.unit.connectors.archives import audit_left, pack, pack_audit, trim
+from tests.unit.connectors.histories import recorded
 
 MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -63,20 +62,6 @@ def command(at: datetime, seq: int, point: str = "bess1.p_set_kw", **changes: An
         "limits_hash": "", "decided_at": at, "decided_s": 0.0,
     }  # fmt: skip
     return Command(**{**given, **changes})
-
-
-def recorded(at: datetime, i: int) -> Batch:
-    """A switch that a relay saw open and close, three days before or at a time that nobody believes."""
-    told = at - timedelta(days=3) if i % 2 else None
-    samples = tuple(
-        DeviceSample(
-            point="bess1.breaker", value=value, quality=Quality.GOOD if told else Quality.STALE,
-            at=told or at, told_at=told, arrived_at=at,
-            clock=TimeBasis.DEVICE if told else TimeBasis.NONE,
-        )
-        for value in (0.0, None if i % 3 else 1.0)
-    )  # fmt: skip
-    return Batch(device="relay", samples=samples, mark=None, stored=lambda: None)
 
 
 def entries(start: datetime, count: int, every: timedelta) -> list[tuple[int, Kind, Any]]:
