@@ -8,10 +8,10 @@ import structlog
 
 from cli.writing_permit import Permit
 from connectors.historian.sqlite import SqliteHistoryReader
-from connectors.ieee2030_5.watch import UtilitySeen
 from connectors.northbound.watch import Seen
 from connectors.sqlite_file import EPOCH, DiskError
 from connectors.stores.permit import sections
+from connectors.utility.watch import UtilitySeen
 from dispatch.vocabulary import Alarm
 from ems.alarms import AlarmBook
 from ems.condition import PlantCondition

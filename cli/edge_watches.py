@@ -19,10 +19,10 @@ from cli.process_config import ProcessConfig
 from connectors.field import FieldIO
 from connectors.historian.archive.watch import ArchiveWatch, Tell
 from connectors.historian.sqlite import SqliteRecorder
-from connectors.ieee2030_5.watch import watch as utility_watch
 from connectors.inputs.watch import InputWatch, PriceWatch
 from connectors.northbound.watch import watch as northbound_watch
 from connectors.telemetry.watch import TelemetryWatch
+from connectors.utility.watch import watch as utility_watch
 from connectors.wire_log import FOLDER, TapOf, WireLog, quiet
 from dispatch.vocabulary import Alarm
 from ems.clock import Clock

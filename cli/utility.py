@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cli._sites import find_site
-from cli.utility_words import utility_words
+from cli.utility_words import known_by, utility_words
 from connectors.ieee2030_5.events import Code
 from connectors.ieee2030_5.identity import grouped, identity_of
 from connectors.northbound.records import RecordsReader
@@ -16,6 +16,7 @@ from ems.clock import SystemClock
 from ems.errors import EmsError
 from ems.records import StatusRow
 from ems.site_schema import load_site
+from ems.utility import Sep2Server
 
 HELP = """Servers of a utility that are asked for bounds. identity: our LFDI and SFDI, for the utility that
 registers the plant. status: what each server of a running plant tells, which events hold and come, what the
@@ -45,6 +46,9 @@ def _identity(site_name: str) -> int:
     if not site.utilities:
         raise EmsError(f"{path}: found no server under utility")
     for server in site.utilities:
+        if not isinstance(server, Sep2Server):
+            print(f"{server.id}: {server.where}, {known_by(server)}")
+            continue
         file = Path(located(server.tls, path.parent).certificate)
         us, ends = identity_of(file), read_chain(file)[0].not_valid_after_utc
         print(f"{server.id}: {server.where}, {file}, ends {ends:%Y-%m-%d}")
@@ -83,7 +87,9 @@ def lines_of(name: str, row: StatusRow, *, silent: bool) -> Iterator[str]:
     how = "not heard" if silent else "up" if told.get("up") else f"DOWN: {told.get('trouble')}"
     yield f"{name}: {how}, process {row.pid}, last row {row.at:%Y-%m-%d %H:%M:%S} UTC"
     heard = _time(told.get("heard_at"))
-    yield f"  server {told.get('where')} ({told.get('peer') or 'not known'}), our LFDI {told.get('lfdi')}"
+    is_vtn = told.get("protocol") == "openadr3"
+    us = f"we are {told.get('client_id')}" if is_vtn else f"our LFDI {told.get('lfdi')}"
+    yield f"  server {told.get('where')} ({told.get('peer') or 'not known'}), {us}"
     ahead = f"its clock is {told.get('ahead_s')} s ahead of ours"
     yield f"  last whole answer {heard}, {told.get('age_s')} s old; {ahead}"
     if told.get("asked_in_vain"):
@@ -93,17 +99,38 @@ def lines_of(name: str, row: StatusRow, *, silent: bool) -> Iterator[str]:
     if "told" in told:
         counts = ", ".join(f"{n} {what}" for what, n in told["told"].items())
         yield f"  taken by the server: {counts}; answers still due: {told.get('replies_due')}"
-    for p in told.get("programs", []):
-        default = _bounds(p["default_kw"]) or "none"
-        unmet = f", and what cannot be done: {', '.join(p['unmet'])}" if p["unmet"] else ""
-        yield f"  program {p['href']} {p['title']!r}, primacy {p['primacy']}, default {default}{unmet}"
+    yield from (_vtn_programs if is_vtn else _sep2_programs)(told)
     for b in told.get("bounds", []):
         until = "" if b["until_s"] is None else f" until {_time(b['until_s'])}"
         kw = "-" if b["kw"] is None else f"{b['kw']:g} kW"
         last = "nothing yet" if b["told_kw"] is None else f"{b['told_kw']:g} kW"
         yield f"  {b['mode']} -> {b['limit']}: {kw}, {b['why']}{until}; last told {last}, edge: {b['edge']}"
     for e in told.get("events", []):
-        yield "  event " + _event(e)
+        yield "  event " + (_vtn_event if is_vtn else _event)(e)
+
+
+def _sep2_programs(told: Mapping[str, Any]) -> Iterator[str]:
+    for p in told.get("programs", []):
+        default = _bounds(p["default_kw"]) or "none"
+        unmet = f", and what cannot be done: {', '.join(p['unmet'])}" if p["unmet"] else ""
+        yield f"  program {p['href']} {p['title']!r}, primacy {p['primacy']}, default {default}{unmet}"
+
+
+def _vtn_programs(told: Mapping[str, Any]) -> Iterator[str]:
+    names = ", ".join(f"{p['name']!r} ({p['id']})" for p in told.get("programs", []))
+    yield f"  programs {names or 'none'}; events that are meant for others: {told.get('others')}"
+
+
+def _vtn_event(e: Mapping[str, Any]) -> str:
+    unmet = f"; nothing here can do that: {', '.join(e['unmet'])}" if e["unmet"] else ""
+    reports = f"; reports that nobody gives: {', '.join(e['reports'])}" if e["reports"] else ""
+    rank = "without priority" if e["priority"] is None else f"priority {e['priority']}"
+    end = "without end" if e["end_s"] is None else f"to {_time(e['end_s'])}"
+    when = "without times" if e["start_s"] is None else f"{_time(e['start_s'])} {end}"
+    return (
+        f"{e['id']} {e['title']!r} of {e['program']}, {rank}: {when}, {e['intervals']} intervals, "
+        f"now {_bounds(e['now_kw']) or 'no bound'}{unmet}{reports}"
+    )
 
 
 def _event(e: Mapping[str, Any]) -> str:

@@ -12,13 +12,14 @@ from cli.priorities import UTILITY_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.live import LiveHistory
-from connectors.ieee2030_5.session import Around, UtilitySession
 from connectors.northbound.door import DeskDoor, without_role
 from connectors.northbound.image import Board
 from connectors.northbound.records import Records
 from connectors.stores.drop_folder import owner_name
+from connectors.utility.session import Around, UtilitySession
 from ems.clock import SystemClock, wall_sleep
 from ems.site_schema import load_site
+from ems.utility import Sep2Server, UtilityServer, VtnServer
 
 log = structlog.get_logger()
 
@@ -45,7 +46,7 @@ async def serve(config: ProcessConfig) -> None:
         folder=folder,
         clock=clock,
     )
-    sessions = [UtilitySession(server, around, random=SystemRandom()) for server in site.utilities]
+    sessions = [session_of(server, around) for server in site.utilities]
     house = House("utility", reader, board, door, records, sessions, clock)
     try:
         while True:
@@ -57,6 +58,18 @@ async def serve(config: ProcessConfig) -> None:
         for session in sessions:
             await session.close()
         records.close()
+
+
+def session_of(server: UtilityServer, around: Around) -> UtilitySession:
+    """The session that speaks its protocol; the packages of another are not loaded."""
+    if isinstance(server, Sep2Server):
+        from connectors.ieee2030_5.session import Sep2Session
+
+        return Sep2Session(server, around, random=SystemRandom())
+    from connectors.openadr3.session import VtnSession
+
+    assert isinstance(server, VtnServer), "there are two protocols"
+    return VtnSession(server, around)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 
 from ems.site import Site
-from ems.utility import Telling, UtilityServer
+from ems.utility import Sep2Server, Telling, UtilityServer, VtnServer, host_and_port
 
 
 def known_by(server: UtilityServer) -> str:
     """How the server is known, and what is not proved."""
+    if isinstance(server, VtnServer):
+        return _vtn_known_by(server)
+    assert isinstance(server, Sep2Server), "there are two protocols"
     who = f"by {server.tls.ca}, made out to {server.tls.server_name or server.host}"
     if server.server_lfdi is not None:
         who = f"by {server.tls.ca}, LFDI {server.server_lfdi}"
@@ -18,6 +21,18 @@ def known_by(server: UtilityServer) -> str:
         else "NO PIN: which registration it holds for us is not proved"
     )
     return f"TLS, a certificate on both sides, {who}{short}; {pin}"
+
+
+def _vtn_known_by(server: VtnServer) -> str:
+    how = {
+        "authority": f"by {server.http.ca}, made out to {server.http.server_name or server.host}",
+        "pinned": f"by its certificate {server.http.certificate} alone",
+        "system": f"by whom the operating system believes, made out to {server.host}",
+    }[server.http.protection]
+    token = f"{host_and_port(server.token_host, server.token_port)}{server.token_path}"
+    who = " or ".join(x for x in (server.ven_name, *server.targets) if x)
+    meant = f"events meant for {who}, or for all" if who else "events meant for all, none by a target of ours"
+    return f"TLS, {how}; we are {server.client_id}, by a token of {token}; {meant}"
 
 
 def told_as(telling: Telling) -> str:

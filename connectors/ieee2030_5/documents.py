@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from xml.parsers import expat
 
 from connectors.ieee2030_5.package import package_fault
+from connectors.utility.asker import NotBelieved
 from ems.errors import EmsError
 
 BYTES_MAX = 2_000_000
@@ -25,7 +26,7 @@ LISTS = ("List", "MirrorUsagePoint", "FunctionSetAssignments")  # in them an ele
 T = TypeVar("T")
 
 
-class BadDocument(EmsError):
+class BadDocument(NotBelieved):
     """What came is no document of the standard, or none that is believed; says why."""
 
 

@@ -10,6 +10,7 @@ from enum import IntEnum, StrEnum
 from random import Random
 
 from connectors.ieee2030_5.told import Control, Program, Told
+from connectors.utility.bound import Bound
 
 RECEIVED_BIT, SPECIFIC_BIT = 1, 2
 FORGET_S = 24 * 3600  # an event that is over is remembered so long after its end
@@ -95,15 +96,6 @@ class Reply:
     href: str
     code: int
     at_s: int  # server's time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
-    """What holds of one mode now, and why."""
-
-    kw: float
-    why: str  # for a person
-    until_s: int | None = None  # server's time; None: nobody knows
 
 
 class Book:

@@ -4,6 +4,7 @@ from importlib import metadata
 
 from ems.errors import Problem
 from ems.site import Devices, Site
+from ems.utility import Sep2Server
 
 PACKAGE, VERSION = "py20305", "0.16.1"  # young: this version and no other
 INSTALL = "pip install 'hybrid-ems[ieee2030_5]'"
@@ -11,9 +12,10 @@ INSTALL = "pip install 'hybrid-ems[ieee2030_5]'"
 
 def ieee2030_5_problems(site: Site | Devices) -> list[Problem]:
     """What keeps the servers of a utility from being asked."""
-    if not isinstance(site, Site) or not site.utilities or not (fault := package_fault()):
+    servers = [s for s in site.utilities if isinstance(s, Sep2Server)] if isinstance(site, Site) else []
+    if not servers or not (fault := package_fault()):
         return []
-    first = site.utilities[0]
+    first = servers[0]
     key = f"utility.{first.id}.protocol"
     return [Problem(file="", line=None, key=key, found=first.protocol.value, allowed=fault)]
 

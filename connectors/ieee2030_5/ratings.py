@@ -10,7 +10,7 @@ from connectors.northbound.image import Image
 from ems.control import ControlMode
 from ems.northbound_names import EMS
 from ems.site import Site
-from ems.utility import UtilityServer
+from ems.utility import Sep2Server
 
 # Kinds of DER (IEEE 2030.5-2018, DERType).
 VIRTUAL_OR_MIXED, RECIPROCATING_ENGINE, PHOTOVOLTAIC, STORAGE, PV_AND_STORAGE = 1, 2, 4, 80, 83
@@ -76,17 +76,17 @@ def _kind(site: Site) -> int:
             return VIRTUAL_OR_MIXED
 
 
-def set_max_kw(site: Site, server: UtilityServer) -> float:
+def set_max_kw(site: Site, server: Sep2Server) -> float:
     """What percentages of this server are of [kW]."""
     return ratings(site).p_max_kw if server.set_max_kw is None else server.set_max_kw
 
 
-def modes_bits(server: UtilityServer) -> int:
+def modes_bits(server: Sep2Server) -> int:
     """Modes of the standard that are served, as bits of DERControlType."""
     return MAX_LIM_W_BIT if any(t.word == "opModMaxLimW" for t in server.tellings) else 0
 
 
-def doe_bits(server: UtilityServer) -> int:
+def doe_bits(server: Sep2Server) -> int:
     """Modes of CSIP-AUS that are served, as bits of DOEControlType."""
     return sum(DOE_BITS.get(t.word, 0) for t in server.tellings)
 

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 from connectors.ieee2030_5.documents import CSIP_AUS, BadDocument
 from connectors.ieee2030_5.told import (
     DURATION_S_MAX,
-    KW_MAX,
     RANDOM_S_MAX,
     TIME_S_MAX,
     Ask,
     Control,
 )
-from ems.utility import PORT_TLS, UtilityServer
+from connectors.utility.bound import KW_MAX
+from ems.utility import PORT_TLS, Sep2Server
 
 TIME_S_MIN = 946_684_800  # 2000-01-01
 MULTIPLIER_MAX = 9
@@ -30,7 +30,7 @@ FALSE_ONLY = ("opModConnect", "opModEnergize")  # true asks nothing of a plant t
 NOT_MODES = ("rampTms",)  # how fast: a bound is held at once
 
 
-def path_of(href: object, server: UtilityServer) -> str:
+def path_of(href: object, server: Sep2Server) -> str:
     """The path of a link, on the same server and nowhere else.
 
     Raises
@@ -106,7 +106,7 @@ class Reader:
     set_max_kw : what percentages are of [kW].
     """
 
-    def __init__(self, server: UtilityServer, names: Mapping[str, str], set_max_kw: float) -> None:
+    def __init__(self, server: Sep2Server, names: Mapping[str, str], set_max_kw: float) -> None:
         self._server, self._names, self._set_max_kw = server, names, set_max_kw
         self._told_here = {t.word for t in server.tellings}
 

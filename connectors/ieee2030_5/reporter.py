@@ -22,13 +22,14 @@ from connectors.ieee2030_5.ratings import (
     set_max_kw,
 )
 from connectors.ieee2030_5.reading import path_of
-from connectors.ieee2030_5.transport import NoAnswer, Transport
+from connectors.ieee2030_5.transport import Transport
 from connectors.ieee2030_5.walk import Places
 from connectors.northbound.image import Board
+from connectors.utility.asker import NoAnswer
 from ems.clock import Clock
 from ems.records import JsonValue
 from ems.site import Site
-from ems.utility import UtilityServer
+from ems.utility import Sep2Server
 
 Note = Callable[[str, str, str], None]  # what, code, why
 
@@ -75,7 +76,7 @@ class Reporter:
     def __init__(
         self,
         site: Site,
-        server: UtilityServer,
+        server: Sep2Server,
         transport: Transport,
         documents: Documents,
         board: Board,

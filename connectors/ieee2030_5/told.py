@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 TIME_S_MAX = 4_102_444_800  # 2100-01-01: later times are no times of a plant
 DURATION_S_MAX = 2**32 - 1
 RANDOM_S_MAX = 3600
-KW_MAX = 1e7  # 10 GW: more is no bound of a plant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

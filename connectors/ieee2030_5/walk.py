@@ -17,8 +17,9 @@ from connectors.ieee2030_5.reading import (
     whole,
 )
 from connectors.ieee2030_5.told import Ask, Control, Program, Told
-from connectors.ieee2030_5.transport import NoAnswer, Transport
-from ems.utility import PIN_MAX, UtilityServer
+from connectors.ieee2030_5.transport import Transport
+from connectors.utility.asker import NoAnswer, NotServed
+from ems.utility import PIN_MAX, Sep2Server
 
 PAGE = 100
 DEVICES_MAX = 2000
@@ -28,10 +29,6 @@ CONTROLS_MAX = 1000  # of all programs
 AHEAD_S_MAX = 3600.0  # a clock that is further off is none
 STRUCTURE_S = 900.0
 ABSENT = (204, 404)
-
-
-class NotServed(NoAnswer):
-    """The server answers, but not for us: it does not know us, or as somebody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +55,7 @@ class Walk:
 
     def __init__(
         self,
-        server: UtilityServer,
+        server: Sep2Server,
         transport: Transport,
         documents: Documents,
         reader: Reader,

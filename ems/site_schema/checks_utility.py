@@ -1,14 +1,26 @@
 """Servers of a utility: known by certificates; what they tell is a limit that is told by messages."""
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from ems.control_site import LimitKind
+from ems.http_json import HttpJson
 from ems.northbound import TlsFiles
 from ems.site_schema.draft import Draft
-from ems.site_schema.forms_utility import TellingForm, UtilityServerForm
+from ems.site_schema.forms_utility import ONLY, ONLY_TLS, TellingForm, UtilityServerForm
 from ems.site_schema.text import Loc
 from ems.site_schema.words import hint
-from ems.utility import PORT_TLS, WORDS, Share, Telling, UtilityProtocol, UtilityServer, is_pin
+from ems.utility import (
+    PORT_TLS,
+    WORDS,
+    Sep2Server,
+    Share,
+    Telling,
+    UtilityProtocol,
+    UtilityServer,
+    VtnServer,
+    is_pin,
+)
 
 WATCHDOG_S_MIN = 10.0  # a limit is told three times in its watchdog, from a loop of a second
 SHARES_SLACK = 1e-9  # of the sum of decimal fractions
@@ -22,19 +34,71 @@ def check_utility(draft: Draft) -> None:
         loc: Loc = ("utility", server_id)
         if place_of(form.url) is None:
             draft.add((*loc, "url"), repr(form.url), URL)
-        if form.tls.server_lfdi is not None and form.tls.server_name is not None:
-            found = "a value beside server_lfdi"
-            draft.add(
-                (*loc, "tls", "server_name"), found, "one of them: its certificate is known by its LFDI"
-            )
-        if form.pin is not None and not is_pin(form.pin):
-            draft.add((*loc, "pin"), str(form.pin), "a PIN whose digits sum up to a multiple of ten")
+        _of_its_protocol(draft, loc, form)
+        if form.protocol == "ieee2030_5":
+            _sep2(draft, loc, form)
+        else:
+            _vtn(draft, loc, form)
         for word, telling in form.tells.items():
             _telling(draft, (*loc, "tells", word), form, telling, taken)
     control = draft.control
     if draft.utility and (control is None or not any("utility" in r for r in control.users.values())):
         allowed = "the user that runs `ems run` with the role utility: it hands the bounds in"
         draft.add(("utility",), "nobody with the role utility in control.users", allowed)
+
+
+def _of_its_protocol(draft: Draft, loc: Loc, form: UtilityServerForm) -> None:
+    """No key of another protocol."""
+    for only, there, at in (
+        (ONLY, form.model_fields_set, loc),
+        (ONLY_TLS, form.tls.model_fields_set, (*loc, "tls")),
+    ):
+        for protocol, keys in only.items():
+            if protocol != form.protocol:
+                for key in sorted(keys & there):
+                    draft.add((*at, key), f"{key} with protocol {form.protocol}", f"only with {protocol}")
+
+
+def _sep2(draft: Draft, loc: Loc, form: UtilityServerForm) -> None:
+    """A server of IEEE 2030.5."""
+    if form.tls.server_lfdi is not None and form.tls.server_name is not None:
+        found, allowed = "a value beside server_lfdi", "one of them: its certificate is known by its LFDI"
+        draft.add((*loc, "tls", "server_name"), found, allowed)
+    if form.pin is not None and not is_pin(form.pin):
+        draft.add((*loc, "pin"), str(form.pin), "a PIN whose digits sum up to a multiple of ten")
+
+
+def _vtn(draft: Draft, loc: Loc, form: UtilityServerForm) -> None:
+    """A VTN of OpenADR 3: who we are there, and that our secret goes to nobody who is not known."""
+    if form.client_id is None:
+        draft.add((*loc, "client_id"), "nothing", "who we are at the VTN, as its owner has told us")
+    if (form.client_secret_file is None) == (form.client_secret_env is None):
+        found = "not one of client_secret_file and client_secret_env"
+        draft.add(loc, found, "the file (mode 0600), or the variable, that holds our secret")
+    token = token_place_of(form)
+    if token is None:
+        draft.add((*loc, "token_url"), repr(form.token_url), URL)
+    pinned = form.tls.protection == "pinned"
+    if pinned and "certificate" not in form.tls.model_fields_set:
+        draft.add((*loc, "tls", "certificate"), "nothing", "with pinned: the certificate of the VTN itself")
+    if not pinned and "certificate" in form.tls.model_fields_set:
+        draft.add((*loc, "tls", "certificate"), f"with {form.tls.protection}", "only with pinned")
+    place = place_of(form.url)
+    if pinned and place is not None and token is not None and token[:2] != place[:2]:
+        draft.add((*loc, "token_url"), f"{token[0]}:{token[1]}", "the host of url, where that is pinned")
+    for key, text in (("client_id", form.client_id), ("scope", form.scope), ("ven_name", form.ven_name)):
+        if text is not None and not text.isprintable():
+            draft.add((*loc, key), repr(text), "printable characters")
+    if form.ask_targets and not form.targets:
+        draft.add((*loc, "ask_targets"), "true without targets", "targets that are ours, or false")
+
+
+def token_place_of(form: UtilityServerForm) -> tuple[str, int, str] | None:
+    """(host, port, path) that our secret is told to; None: it may not be."""
+    if form.token_url is not None:
+        return place_of(form.token_url)
+    place = place_of(form.url)
+    return ("", 0, "") if place is None else (*place[:2], f"{place[2].rstrip('/')}/auth/token")
 
 
 def _written_by_others(draft: Draft) -> dict[str, str]:
@@ -111,18 +175,13 @@ def utility_servers(draft: Draft) -> tuple[UtilityServer, ...]:
 def _built(server_id: str, form: UtilityServerForm) -> UtilityServer:
     place = place_of(form.url)
     assert place is not None, "checked"
-    tls = form.tls
-    return UtilityServer(
-        id=server_id,
-        protocol=UtilityProtocol(form.protocol),
-        host=place[0],
-        port=place[1],
-        path=place[2],
-        tls=TlsFiles(**tls.model_dump(exclude={"server_lfdi", "ccm8"})),
-        server_lfdi=None if tls.server_lfdi is None else tls.server_lfdi.upper(),
-        ccm8=tls.ccm8,
-        pin=form.pin,
-        tellings=tuple(
+    common: dict[str, Any] = {
+        "id": server_id,
+        "protocol": UtilityProtocol(form.protocol),
+        "host": place[0],
+        "port": place[1],
+        "path": place[2],
+        "tellings": tuple(
             Telling(
                 word=word,
                 shares=tuple(Share(x, ratio) for x, ratio in shares_of(t).items()),
@@ -130,5 +189,44 @@ def _built(server_id: str, form: UtilityServerForm) -> UtilityServer:
             )
             for word, t in form.tells.items()
         ),
-        **form.model_dump(exclude={"protocol", "url", "tls", "pin", "tells"}),
+        **form.model_dump(include={"age_s_max", "clock_s_max", "timeout_s"}),
+    }
+    return _sep2_built(common, form) if form.protocol == "ieee2030_5" else _vtn_built(common, form)
+
+
+def _sep2_built(common: dict[str, Any], form: UtilityServerForm) -> Sep2Server:
+    tls = form.tls
+    return Sep2Server(
+        tls=TlsFiles(**tls.model_dump(exclude={"protection", "server_lfdi", "ccm8"})),
+        server_lfdi=None if tls.server_lfdi is None else tls.server_lfdi.upper(),
+        ccm8=tls.ccm8,
+        **form.model_dump(include=ONLY["ieee2030_5"]),
+        **common,
+    )
+
+
+def _vtn_built(common: dict[str, Any], form: UtilityServerForm) -> VtnServer:
+    tls, token = form.tls, token_place_of(form)
+    assert token is not None, "checked"
+    assert form.client_id is not None, "checked"
+    return VtnServer(
+        http=HttpJson(
+            protection=tls.protection,
+            ca=tls.ca if tls.protection == "authority" else "",
+            certificate=tls.certificate if tls.protection == "pinned" else "",
+            server_name=tls.server_name,
+        ),
+        token_host=token[0],
+        token_port=token[1],
+        token_path=token[2],
+        client_id=form.client_id,
+        secret_file=form.client_secret_file,
+        secret_env=form.client_secret_env,
+        scope=form.scope,
+        every_s=form.every_s,
+        ven_name=form.ven_name,
+        targets=tuple(form.targets),
+        ask_targets=form.ask_targets,
+        programs=tuple(form.programs),
+        **common,
     )

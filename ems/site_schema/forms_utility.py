@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ems.site_schema.forms_base import LFDI_PATTERN, Form, Id, Text
+from ems.site_schema.forms_base import ENV_PATTERN, LFDI_PATTERN, Form, Id, Text
 from ems.site_schema.quantity import Kw, Quantity, Ratio, SecondsPositive
 
 Lfdi = Annotated[str, Field(pattern=LFDI_PATTERN)]
@@ -13,8 +13,13 @@ Lfdi = Annotated[str, Field(pattern=LFDI_PATTERN)]
 class UtilityTlsForm(Form):
     """Certificates of both sides. Files are relative to the site file."""
 
+    protection: Literal["authority", "pinned", "system"] = Field(
+        default="authority", description="of a VTN: by whom it is known"
+    )
     ca: Text = Field(default="pki/utility/ca.pem", description="who signs the server's certificate, PEM")
-    certificate: Text = Field(default="pki/utility/own.pem", description="ours, PEM")
+    certificate: Text = Field(
+        default="pki/utility/own.pem", description="ours, PEM; of a VTN that is pinned: its own"
+    )
     key: Text = Field(default="pki/utility/own.key", description="its private key, PEM, mode 0600")
     revoked: Text | None = Field(default=None, description="list of revoked certificates of ca, PEM")
     server_name: Text | None = Field(default=None, description="host in its certificate, if another")
@@ -33,20 +38,42 @@ class TellingForm(Form):
 
 
 class UtilityServerForm(Form):
-    """One server of a utility."""
+    """One server of a utility. Keys that only one protocol has are in `ONLY`."""
 
-    protocol: Literal["ieee2030_5"]
-    url: Text = Field(description="https://host:port/path of its DeviceCapability")
+    protocol: Literal["ieee2030_5", "openadr3"]
+    url: Text = Field(description="https://host:port/path of its DeviceCapability, or of the VTN")
     tls: UtilityTlsForm = UtilityTlsForm()
-    pin: Annotated[int, Field(ge=0, le=999_999)] | None = Field(
-        default=None, description="of our registration"
-    )
     tells: dict[Text, TellingForm] = Field(min_length=1)
     age_s_max: Annotated[float, Quantity("s", ge=60, le=86400)] = Field(
         default=900.0, description="it is told on no longer than this after the server's last whole answer"
     )
     clock_s_max: Annotated[float, Quantity("s", ge=1, le=3600)] = 30.0
     timeout_s: SecondsPositive = 20.0
+    pin: Annotated[int, Field(ge=0, le=999_999)] | None = Field(
+        default=None, description="of our registration"
+    )
     set_max_kw: Kw | None = Field(default=None, description="what opModMaxLimW is a percentage of")
     post_device: bool = Field(default=True, description="tell it ratings and state of the plant")
     post_meter: bool = Field(default=True, description="tell it the readings of the meter at the POI")
+    token_url: Text | None = Field(default=None, description="where our secret is changed for a token")
+    client_id: Text | None = Field(default=None, description="who we are there")
+    client_secret_file: Text | None = Field(default=None, description="our secret, mode 0600")
+    client_secret_env: Annotated[str, Field(pattern=ENV_PATTERN)] | None = Field(
+        default=None, description="or a variable that holds it"
+    )
+    scope: str = Field(default="", description="asked for with the token")
+    every_s: Annotated[float, Quantity("s", ge=10, le=3600)] = Field(default=60.0, description="it is asked")
+    ven_name: str = Field(default="", description="ours, as in the targets of an event")
+    targets: list[Text] = Field(default=[], max_length=20, description="ours beside it")
+    ask_targets: bool = Field(default=False, description="put each into a question of its own (3.1)")
+    programs: list[Text] = Field(default=[], description="names of those that count; left out: all")
+
+
+ONLY = {  # keys that only one protocol has
+    "ieee2030_5": {"pin", "set_max_kw", "post_device", "post_meter"},
+    "openadr3": {
+        "token_url", "client_id", "client_secret_file", "client_secret_env", "scope", "every_s", "ven_name",
+        "targets", "ask_targets", "programs",
+    },
+}  # fmt: skip
+ONLY_TLS = {"ieee2030_5": {"key", "revoked", "server_lfdi", "ccm8"}, "openadr3": {"protection"}}

@@ -20,9 +20,10 @@ from lxml import etree
 from connectors.ieee2030_5.documents import BadDocument, Documents
 from connectors.ieee2030_5.events import Book
 from connectors.ieee2030_5.reading import Reader
-from connectors.ieee2030_5.told import KW_MAX, Ask, Told
-from connectors.ieee2030_5.transport import NoAnswer
+from connectors.ieee2030_5.told import Ask, Told
 from connectors.ieee2030_5.walk import AHEAD_S_MAX, Places, Walk
+from connectors.utility.asker import NoAnswer
+from connectors.utility.bound import KW_MAX
 from ems.clock import SystemClock
 from tests.contract.utility_peer import EXPORT, IMPORT, Pki, params
 from tests.contract.utility_server import PIN, Event, Program, watts

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from connectors.ieee2030_5 import session
 from connectors.ieee2030_5.events import Code
 from connectors.ieee2030_5.identity import identity_of
-from connectors.ieee2030_5.kept import file_of, read
+from connectors.ieee2030_5.kept import Known
+from connectors.utility import session
+from connectors.utility.kept import file_of, read
 from ems.utility import Share, Telling
 from tests.contract.tls_pki import Authority
 from tests.contract.utility_peer import EXPORT, IMPORT, TELLINGS, Live, Pki, living, params
@@ -158,7 +159,7 @@ async def test_what_is_kept_of_another_server_or_of_a_time_to_come_is_not_told(t
         await live.rounds()
         await live.until(lambda: live.last("out") == 5.0)
     file = file_of(tmp_path, "dnsp")
-    known = read(file)
+    known = read(Known, file)
     assert known is not None
     server.stop()
     for name, text in (("host", '"127.0.0.1:1"'), ("spoilt", "")):

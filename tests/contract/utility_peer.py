@@ -9,16 +9,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from connectors.ieee2030_5 import session as session_module
 from connectors.ieee2030_5.identity import Identity, identity_of
-from connectors.ieee2030_5.session import Around, UtilitySession
+from connectors.ieee2030_5.session import Sep2Session
 from connectors.northbound.records import RecordsReader, Refused
+from connectors.utility import session as session_module
+from connectors.utility.session import Around
 from ems.clock import SystemClock, wall_sleep
 from ems.control_site import ControlParams, LimitKind, UtilityLimit
 from ems.requests import TellLimit
 from ems.site import Site
+from ems.utility import Sep2Server as Params
 from ems.utility import Share, Telling, UtilityProtocol
-from ems.utility import UtilityServer as Params
 from tests.builders import site as plain_site
 from tests.contract.tls_pki import Authority, Party
 from tests.contract.utility_server import PIN, UtilityServer
@@ -86,7 +87,7 @@ class Live:
             site=self.site, board=self.plant.board, door=self.plant.door, records=self.plant.records,
             directory=directory, folder=directory, clock=self.plant.clock,
         )  # fmt: skip
-        self.session = UtilitySession(server, around, random=Random(seed))
+        self.session: Any = Sep2Session(server, around, random=Random(seed))
         self.directory = directory
 
     def cycle(self, **values: Any) -> None:

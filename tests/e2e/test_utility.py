@@ -1,4 +1,4 @@
-"""A utility's server bounds a plant: real edge, real utility process, server of another make."""
+"""Servers of a utility bound a plant: real edge, real utility process, servers of another make."""
 
 import asyncio
 import contextlib
@@ -15,6 +15,9 @@ from cli.process_config import ProcessConfig, write_config
 from connectors.northbound.records import RecordsReader
 from ems.clock import wall_sleep
 from ems.records import JsonValue
+from tests.contract.openadr3_peer import IMPORT, PROGRAM, SECRET, vtn_on
+from tests.contract.openadr3_peer import at as told_at
+from tests.contract.openadr3_peer import event as told_event
 from tests.contract.utility_peer import EXPORT, Pki
 from tests.contract.utility_server import Event, Program, UtilityServer, watts
 from tests.e2e.live import EMS
@@ -30,7 +33,15 @@ control:
   users: {{{user}: [utility]}}
   limits:
     out: {{kind: export, watchdog_s: 600, on_loss_kw: 0}}
+    into: {{kind: import, watchdog_s: 600, on_loss_kw: 0}}
 utility:
+  dso:
+    protocol: openadr3
+    url: https://127.0.0.1:{vtn_port}/vtn
+    tls: {{ca: {vtn_ca}}}
+    client_id: plant-7
+    client_secret_file: {secret}
+    tells: {{IMPORT_CAPACITY_LIMIT: {{limit: into}}}}
   dnsp:
     protocol: ieee2030_5
     url: https://127.0.0.1:{port}/dcap
@@ -62,18 +73,18 @@ class Bounded(Edge):
             while not holds():
                 await wall_sleep(0.1)
 
-    def row(self) -> dict[str, JsonValue]:
+    def row(self, server: str = "dnsp") -> dict[str, JsonValue]:
         """What the process last stored of the server."""
         reader = RecordsReader(self.directory / "utility.sqlite")
         try:
-            return dict(reader.statuses()["dnsp"].fields)
+            return dict(reader.statuses()[server].fields)
         finally:
             reader.close()
 
-    def cap(self) -> float | None:
-        """What the edge holds on export, as the utility told it."""
+    def cap(self, limit: str = "out") -> float | None:
+        """What the edge holds of a limit, as the utility told it."""
         caps = self.status("authority")["caps"]
-        return next((c["cap_kw"] for c in caps if c["reason"] == "out says so"), None)
+        return next((c["cap_kw"] for c in caps if c["reason"] == f"{limit} says so"), None)
 
 
 @pytest.fixture
@@ -83,29 +94,37 @@ async def bounded(plant: Plant, tmp_path: Path) -> AsyncIterator[Bounded]:
     event = Event(A, server.now_s() - 1, 3600, {EXPORT: watts(15, 3)})
     server.programs["site"] = Program(primacy=1, default={EXPORT: watts(5000)}, events=[event])
     server.start()
-    text = SITE.format(
-        user=ME, port=server.port, ca=pki.authority.file, certificate=pki.own.certificate, key=pki.own.key
-    )
-    plant.site_file.write_text(plant.site_file.read_text() + text)
-    directory = tmp_path / "run"
-    directory.mkdir()
-    config = ProcessConfig(
-        site=plant.site_file, directory=directory, ports=plant.ports, shadow=False, cycle_s=0.5
-    )
-    path = write_config(config, directory / "process.json")
-    one = Bounded(plant=plant, directory=directory, config=path, server=server)
-    await one.start()
-    asking = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cli.utility_process", str(path), cwd=ROOT,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    yield one
-    server.stop()
-    for process in (one.process, asking):
-        assert process is not None
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text(SECRET)
+    with vtn_on(tmp_path / "vtn") as (vtn, authority, _):
+        running = told_event("noon", told_at(-60), "PT1H", 25.0, word=IMPORT)
+        running["intervals"][0]["payloads"].append({"type": "SIMPLE", "values": [1]})
+        vtn.change(programs=[PROGRAM], events=[running])
+        text = SITE.format(
+            user=ME, port=server.port, ca=pki.authority.file, certificate=pki.own.certificate,
+            key=pki.own.key, vtn_port=vtn.port, vtn_ca=authority.file, secret=secret,
+        )  # fmt: skip
+        plant.site_file.write_text(plant.site_file.read_text() + text)
+        directory = tmp_path / "run"
+        directory.mkdir()
+        config = ProcessConfig(
+            site=plant.site_file, directory=directory, ports=plant.ports, shadow=False, cycle_s=0.5
+        )
+        path = write_config(config, directory / "process.json")
+        one = Bounded(plant=plant, directory=directory, config=path, server=server)
+        await one.start()
+        asking = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cli.utility_process", str(path), cwd=ROOT,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        yield one
+        server.stop()
+        for process in (one.process, asking):
+            assert process is not None
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 async def test_event_of_the_utility_holds_at_the_edge_and_is_shown(bounded: Bounded):
@@ -121,3 +140,16 @@ async def test_event_of_the_utility_holds_at_the_edge_and_is_shown(bounded: Boun
     assert "last told 15 kW, edge: done" in text
     assert "active and held" in text
     assert "answered received, started" in text
+    await bounded.until("the event of the VTN holds", lambda: bounded.cap("into") == 25.0)
+    await bounded.until("it is in its status row", lambda: "'edge': 'done'" in str(bounded.row("dso")))
+    code, text = await bounded.says("status", "--dir", str(bounded.directory))
+    assert code == 0, text
+    assert "dso: up" in text
+    assert "(CN=vtn), we are plant-7" in text
+    assert "programs 'capacity' (p1); events that are meant for others: 0" in text
+    assert "IMPORT_CAPACITY_LIMIT -> into: 25 kW, event noon until" in text
+    assert "event noon 'noon' of capacity, without priority" in text
+    assert "now IMPORT_CAPACITY_LIMIT 25 kW; nothing here can do that: SIMPLE" in text
+    code, text = await bounded.says("identity", str(bounded.plant.site_file))
+    assert code == 0, text
+    assert "we are plant-7, by a token of 127.0.0.1" in text

@@ -54,7 +54,7 @@ WIRE = {
     "connectors/http_json/client.py": "the devices of the site file",
     "connectors/http_json/secure.py": "nobody by itself: who a device is, and who we are there",
     "connectors/http_json/session.py": "the same: one connection",
-    "connectors/ieee2030_5/transport.py": "the servers under `utility` of the site file",
+    "connectors/utility/asker.py": "the servers under `utility` of the site file",
     "connectors/iec61850/client.py": "the devices of the site file",
     "connectors/iec61850/transport.py": "the same",
     "connectors/iec61850/browse.py": "the host that whoever browses has named",

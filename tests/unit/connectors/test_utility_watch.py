@@ -6,7 +6,7 @@ import pytest
 
 from cli.edge_records import bounded
 from cli.run import MODULES, without
-from connectors.ieee2030_5.watch import UtilitySeen, look
+from connectors.utility.watch import UtilitySeen, look
 from ems.records import StatusRow
 from tests.builders import T0
 from tests.builders import site as plain_site

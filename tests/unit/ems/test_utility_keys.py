@@ -11,10 +11,11 @@ from cli.runbook_text import runbook
 from connectors.stores.permit import sections
 from ems.control_site import LimitKind
 from ems.errors import ConfigError
+from ems.http_json import HttpJson
 from ems.northbound import TlsFiles
 from ems.site import Site
 from ems.site_schema import load_site
-from ems.utility import MODES, Share, Telling, UtilityProtocol, UtilityServer
+from ems.utility import MODES, Sep2Server, Share, Telling, UtilityProtocol, VtnServer
 from tests.contract.utility_peer import Pki
 
 GOOD = Path(__file__).parent / "broken_sites"
@@ -51,7 +52,7 @@ def said(site: Site) -> str:
 def test_server_left_to_itself_is_asked_with_certificates_on_both_sides(loaded):
     site = loaded(f"{URL}, {TELLS}")
     assert site.utilities == (
-        UtilityServer(
+        Sep2Server(
             id="dnsp", protocol=UtilityProtocol.IEEE2030_5, host="utility.example.org", port=443,
             path="/dcap",
             tls=TlsFiles(
@@ -177,3 +178,90 @@ def test_identity_is_told_for_the_utility(loaded, tmp_path, capsys):
 def test_status_needs_a_folder_of_a_plant(tmp_path, capsys):
     assert main(["utility", "status", "--dir", str(tmp_path)]) == 2
     assert "no server of a utility was asked" in capsys.readouterr().err
+
+
+VTN = "protocol: openadr3, client_id: plant-7, client_secret_env: VTN_SECRET"
+AT_VTN = "url: https://vtn.example.org/openadr3/3.0.1"
+LIMIT = "tells: {EXPORT_CAPACITY_LIMIT: {limit: out}}"
+
+
+def test_vtn_left_to_itself_is_known_by_its_authority_and_asked_each_minute(loaded):
+    site = loaded("", servers=f"dso: {{{VTN}, {AT_VTN}, {LIMIT}}}")
+    assert site.utilities == (
+        VtnServer(
+            id="dso", protocol=UtilityProtocol.OPENADR3, host="vtn.example.org", port=443,
+            path="/openadr3/3.0.1", http=HttpJson(ca="pki/utility/ca.pem"), token_host="vtn.example.org",
+            token_port=443, token_path="/openadr3/3.0.1/auth/token", client_id="plant-7", secret_file=None,
+            secret_env="VTN_SECRET", scope="", every_s=60.0, ven_name="", targets=(), ask_targets=False,
+            programs=(), tellings=(Telling(word="EXPORT_CAPACITY_LIMIT", shares=(Share("out", 1.0),)),),
+            age_s_max=900.0, clock_s_max=30.0, timeout_s=20.0,
+        ),
+    )  # fmt: skip
+    text = said(site)
+    assert text.count("EXPORT_CAPACITY_LIMIT tells out, without a word of it nothing") == 2
+    assert text.count("by a token of vtn.example.org:443/openadr3/3.0.1/auth/token") == 2
+    assert "none by a target of ours" in text
+
+
+def test_vtn_that_is_pinned_or_of_the_system_is_said_to_be_so(loaded):
+    site = loaded(
+        "",
+        servers=f"a: {{{VTN}, {AT_VTN}, tls: {{protection: pinned, certificate: v.pem}}, ven_name: me, "
+        f"targets: [north], {LIMIT}}}, b: {{{VTN}, {AT_VTN}, tls: {{protection: system}}, "
+        "token_url: 'https://id.example.org/token', tells: {IMPORT_CAPACITY_LIMIT: {limit: into}}}",
+    )
+    text = said(site)
+    assert "by its certificate v.pem alone; we are plant-7" in text
+    assert "events meant for me or north, or for all" in text
+    assert "by whom the operating system believes" in text
+    assert "a token of id.example.org:443/token" in text
+
+
+WRONG_VTN = [
+    (f"{AT_VTN}, client_id: x, {LIMIT}", "", "client_secret_file and client_secret_env"),
+    (f"{AT_VTN}, client_secret_env: X, {LIMIT}", "client_id", "who we are at the VTN"),
+    (f"{VTN}, {AT_VTN}, client_secret_file: x, {LIMIT}", "", "the variable, that holds our secret"),
+    (f"{VTN}, url: 'http://vtn.example.org', {LIMIT}", "url", "https://host:port/path"),
+    (f"{VTN}, {AT_VTN}, token_url: 'http://x/t', {LIMIT}", "token_url", "https://host:port/path"),
+    (f"{VTN}, {AT_VTN}, pin: 111115, {LIMIT}", "pin", "only with ieee2030_5"),
+    (f"{VTN}, {AT_VTN}, tls: {{key: a}}, {LIMIT}", "tls.key", "only with ieee2030_5"),
+    (
+        f"{VTN}, {AT_VTN}, tls: {{protection: pinned}}, {LIMIT}",
+        "tls.certificate",
+        "the certificate of the VTN",
+    ),
+    (f"{VTN}, {AT_VTN}, tls: {{certificate: a}}, {LIMIT}", "tls.certificate", "only with pinned"),
+    (
+        f"{VTN}, {AT_VTN}, tls: {{protection: pinned, certificate: a}}, token_url: 'https://b/t', {LIMIT}",
+        "token_url",
+        "the host of url",
+    ),
+    (f"{VTN}, {AT_VTN}, ask_targets: true, {LIMIT}", "ask_targets", "targets that are ours"),
+    (f'{VTN}, {AT_VTN}, ven_name: "a\\nb", {LIMIT}', "ven_name", "printable"),
+    (f"{VTN}, {AT_VTN}, every_s: 1, {LIMIT}", "every_s", "10 s or more"),
+    (f"{VTN}, {AT_VTN}, tells: {{SIMPLE: {{limit: out}}}}", "tells.SIMPLE", "EXPORT_CAPACITY_LIMIT, IMPORT"),
+    (
+        f"{VTN}, {AT_VTN}, tells: {{EXPORT_CAPACITY_LIMIT: {{limit: into}}}}",
+        "tells.EXPORT_CAPACITY_LIMIT.limit",
+        "export",
+    ),
+    (f"protocol: ieee2030_5, {URL}, targets: [a], {TELLS}", "targets", "only with openadr3"),
+    (
+        f"protocol: ieee2030_5, {URL}, tls: {{protection: system}}, {TELLS}",
+        "tls.protection",
+        "only with openadr3",
+    ),
+]
+
+
+def test_contradictions_of_a_vtn_are_refused_each_with_its_key(loaded):
+    rows = [
+        r if r[0].startswith(("protocol", VTN)) else (f"protocol: openadr3, {r[0]}", *r[1:])
+        for r in WRONG_VTN
+    ]
+    with pytest.raises(ConfigError) as caught:
+        loaded("", servers=", ".join(f"s{i}: {{{server}}}" for i, (server, _, _) in enumerate(rows)))
+    told = [(p.key, str(p)) for p in caught.value.problems]
+    for i, (_, key, text) in enumerate(rows):
+        where = f"utility.s{i}.{key}".rstrip(".")
+        assert any(k == where and text in words for k, words in told), (where, text)
