@@ -251,12 +251,12 @@ def duration_s(told: Any, where: str) -> float:
     found = DURATION.fullmatch(told) if isinstance(told, str) and len(told) <= 100 else None
     if found is None:
         raise Wrong(f"{where}: found {_shown(told)}; allowed: a duration such as PT15M")
-    sign, years, months, days, unit, hours, minutes, seconds = found.groups()
+    sign, years, months, days, unit, hours, minutes, seconds = found.groups(default="0")
     if sign and where.rpartition(".")[2] != "randomizeStart":
         raise Wrong(f"{where}: found {_shown(told)}; allowed: 0 or more")
-    whole_days = float(days or 0) * (7.0 if unit == "W" else 1.0)
-    whole_days += float(years or 0) * YEAR_DAYS + float(months or 0) * MONTH_DAYS
-    out_s = whole_days * DAY_S + float(hours or 0) * 3600.0 + float(minutes or 0) * 60.0 + float(seconds or 0)
+    whole_days = float(days) * (7.0 if unit == "W" else 1.0)
+    whole_days += float(years) * YEAR_DAYS + float(months) * MONTH_DAYS
+    out_s = whole_days * DAY_S + float(hours) * 3600.0 + float(minutes) * 60.0 + float(seconds)
     return math.inf if out_s >= ENDLESS_S else out_s
 
 

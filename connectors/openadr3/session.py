@@ -23,6 +23,7 @@ from ems.utility import VtnServer
 
 PAGE = 50  # most that the standard lets be asked for at once
 PROGRAMS_MAX, EVENTS_MAX = 200, 1000
+STATES = ("running", "to come", "without times", "over")  # of an event, in the order in which they are shown
 AHEAD_S_MAX = 3600.0  # a clock that is further off is none
 
 
@@ -96,7 +97,8 @@ class VtnSession(UtilitySession):
         at, now_s = self._clock.now(), self._clock.monotonic_s()
         programs = await self._every("programs", PROGRAMS_MAX)
         events = await self._every("events", EVENTS_MAX)
-        ahead_s = self._transport.ahead_s or 0.0
+        told_s = self._transport.ahead_s
+        ahead_s = 0.0 if told_s is None else told_s
         if abs(ahead_s) > AHEAD_S_MAX:
             raise NotBelieved(f"its clock is {ahead_s:.0f} s from ours; allowed: {AHEAD_S_MAX:g} s")
         words = self._book.take(programs, events, at.timestamp())
@@ -172,17 +174,9 @@ class VtnSession(UtilitySession):
 
     def _event_rows(self, now_s: float) -> Iterator[JsonValue]:
         """What runs, then what comes, then what is over."""
-        rows = []
-        for event in self._book.events.values():
-            start_s, end_s = event.span(self._book.seed)
-            state = "running"
-            if start_s is None or now_s < start_s:
-                state = "to come" if start_s is not None else "without times"
-            elif end_s is not None and now_s >= end_s:
-                state = "over"
-            rows.append((("running", "to come", "without times", "over").index(state), start_s or 0.0, event))
-        for _, _, event in sorted(rows, key=lambda r: (r[0], r[1], r[2].id))[:SHOWN_MAX]:
-            yield self._event_row(event, now_s)
+        rows = [self._event_row(event, now_s) for event in self._book.events.values()]
+        rows.sort(key=lambda r: (STATES.index(str(r["state"])), str(r["id"])))
+        yield from rows[:SHOWN_MAX]
 
     def _event_row(self, event: Event, now_s: float) -> dict[str, JsonValue]:
         start_s, end_s = event.span(self._book.seed)
@@ -192,6 +186,7 @@ class VtnSession(UtilitySession):
         program = self._book.programs.get(event.program)
         return {
             "id": event.id,
+            "state": _state(start_s, end_s, now_s),
             "title": event.title,
             "program": event.program if program is None else program.name,
             "priority": event.priority,
@@ -202,6 +197,15 @@ class VtnSession(UtilitySession):
             "unmet": list(event.unmet),
             "reports": list(event.reports),
         }
+
+
+def _state(start_s: float | None, end_s: float | None, now_s: float) -> str:
+    """Where an event is between its start and its end."""
+    if start_s is None:
+        return "without times"
+    if now_s < start_s:
+        return "to come"
+    return "over" if end_s is not None and now_s >= end_s else "running"
 
 
 def _id(one: Any, what: str) -> str:

@@ -134,7 +134,7 @@ class Live:
         self.turn()
 
     def _has_asked(self, times: int) -> bool:
-        return self.session.rounds >= times
+        return bool(self.session.rounds >= times)
 
     def last(self, limit: str) -> float | None:
         """What the edge was told last of a limit."""

@@ -25,6 +25,7 @@ WIRE = {
     "connectors/systemd.py": "the service manager, on a local datagram socket",
     "cli/day.py": "free ports of this machine, for a demonstration",
     "api/server.py": "serves the page on this machine",
+    "connectors/endpoint.py": "the devices of the site file",
     "connectors/modbus/client.py": "the devices of the site file",
     "connectors/northbound/listener.py": "whom the site file lets in, at its own servers",
     "connectors/tls.py": "nobody by itself: what is asked of both sides of a connection",

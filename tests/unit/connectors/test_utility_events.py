@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from connectors.ieee2030_5.events import EVENTS_MAX, FORGET_S, REPLY_S, Book, Code, State
-from connectors.ieee2030_5.kept import Known, read, write
+from connectors.ieee2030_5.kept import Known
 from connectors.ieee2030_5.told import Ask, Control, Program, Told
+from connectors.utility.kept import read, write
 from tests.builders import T0
 
 MODE, OTHER = "opModExpLimW", "opModImpLimW"
@@ -263,5 +264,5 @@ def test_what_is_known_comes_back_as_it_was(tmp_path, book):
         programs=book.programs, replies=tuple(book.replies),
     )  # fmt: skip
     write(tmp_path / "known", known)
-    assert read(tmp_path / "known") == known
-    assert read(tmp_path / "none") is None
+    assert read(Known, tmp_path / "known") == known
+    assert read(Known, tmp_path / "none") is None
