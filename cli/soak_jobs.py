@@ -45,7 +45,7 @@ class _Stop:
     asked = False
 
 
-def run_all(
+def run_all(  # noqa: PLR0913  everything that a run is made of
     site_file: Path,
     seeds: Iterable[int],
     options: EpisodeOptions,

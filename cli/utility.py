@@ -128,8 +128,8 @@ def _vtn_event(e: Mapping[str, Any]) -> str:
     end = "without end" if e["end_s"] is None else f"to {_time(e['end_s'])}"
     when = "without times" if e["start_s"] is None else f"{_time(e['start_s'])} {end}"
     return (
-        f"{e['id']} {e['title']!r} of {e['program']}, {rank}: {e['state']}, {when}, {e['intervals']} intervals, "
-        f"now {_bounds(e['now_kw']) or 'no bound'}{unmet}{reports}"
+        f"{e['id']} {e['title']!r} of {e['program']}, {rank}: {e['state']}, {when}, "
+        f"{e['intervals']} intervals, now {_bounds(e['now_kw']) or 'no bound'}{unmet}{reports}"
     )
 
 

@@ -177,7 +177,7 @@ async def test_what_cannot_be_done_is_shown_and_never_guessed(tmp_path, vtn, our
         assert whys == [
             f"event amps: {of} found units 'AMPS'; allowed: KW, in payloadDescriptors",
             "event both: DISPATCH_SETPOINT: nothing here can do that",
-            f"event minus: {of} found -5; allowed: one number from 0 to 1e+07 kW",
+            f"event minus: {of} found -5.0; allowed: one number from 0 to 1e+07 kW",
         ]
         row = next(r for r in live.status()["events"] if r["id"] == "both")
         assert (row["unmet"], row["reports"]) == (["DISPATCH_SETPOINT"], ["USAGE"])
