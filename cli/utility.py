@@ -100,6 +100,8 @@ def lines_of(name: str, row: StatusRow, *, silent: bool) -> Iterator[str]:
         counts = ", ".join(f"{n} {what}" for what, n in told["told"].items())
         yield f"  taken by the server: {counts}; answers still due: {told.get('replies_due')}"
     yield from (_vtn_programs if is_vtn else _sep2_programs)(told)
+    if told.get("prices"):
+        yield "  " + _prices(told["prices"])
     for b in told.get("bounds", []):
         until = "" if b["until_s"] is None else f" until {_time(b['until_s'])}"
         kw = "-" if b["kw"] is None else f"{b['kw']:g} kW"
@@ -119,6 +121,12 @@ def _sep2_programs(told: Mapping[str, Any]) -> Iterator[str]:
 def _vtn_programs(told: Mapping[str, Any]) -> Iterator[str]:
     names = ", ".join(f"{p['name']!r} ({p['id']})" for p in told.get("programs", []))
     yield f"  programs {names or 'none'}; events that are meant for others: {told.get('others')}"
+
+
+def _prices(p: Mapping[str, Any]) -> str:
+    last = "nothing yet" if p["file"] is None else f"{p['rows']} steps, issued {_time(p['issued_s'])}"
+    fault = f"; NOT NOW: {p['fault']}" if p["fault"] else ""
+    return f"prices of program {p['program']!r} -> input {p['input']}: {last}{fault}"
 
 
 def _vtn_event(e: Mapping[str, Any]) -> str:

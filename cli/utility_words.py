@@ -49,6 +49,8 @@ def utility_words(site: Site) -> Iterator[str]:
     for s in site.utilities:
         yield f"{s.id}: {s.protocol}, {s.where}{s.path}; {known_by(s)}"
         yield from (f"{s.id}: {told_as(t)}" for t in s.tellings)
+        if isinstance(s, VtnServer) and s.prices is not None:
+            yield f"{s.id}: prices of program {s.prices.program!r} go to input {s.prices.input}"
         yield from (f"{s.id}: {words}" for words in _left_open(site, s))
 
 

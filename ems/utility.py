@@ -95,6 +95,15 @@ class Sep2Server(UtilityServer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VtnPrices:
+    """Where the prices of a program of a VTN go: into the folder of an input, as files of anybody else."""
+
+    program: str  # its name
+    input: str
+    folder: str  # of that input, as the site file says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VtnServer(UtilityServer):
     """A VTN of OpenADR 3, and who we are there."""
 
@@ -111,6 +120,7 @@ class VtnServer(UtilityServer):
     targets: tuple[str, ...]  # ours beside it
     ask_targets: bool  # each is put into a question of its own, as a VTN of 3.1 wants it
     programs: tuple[str, ...]  # names of those that count; (): all that it shows us
+    prices: VtnPrices | None = None
 
 
 def host_and_port(host: str, port: int) -> str:

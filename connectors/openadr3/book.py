@@ -34,11 +34,13 @@ class Book:
     Parameters
     ----------
     seed : of chance; of one plant always the same.
+    currency : of prices.
     """
 
-    def __init__(self, server: VtnServer, seed: str) -> None:
-        self._server, self.seed = server, seed
-        self._reader = Reader([t.word for t in server.tellings])
+    def __init__(self, server: VtnServer, seed: str, currency: str) -> None:
+        self._server, self.seed, self.currency = server, seed, currency
+        tariff = "" if server.prices is None else server.prices.program
+        self._reader = Reader([t.word for t in server.tellings], tariff, currency)
         self._ours = frozenset((*server.targets, server.ven_name)) - {""}
         self.programs: dict[str, Program] = {}
         self.events: dict[str, Event] = {}
@@ -92,6 +94,8 @@ class Book:
                 kept[mine] = before
             return
         kept[mine] = event
+        if event.price_fault:
+            said.add((mine, event.price_fault))
         if event.unmet:
             said.add((mine, f"{', '.join(event.unmet)}: nothing here can do that"))
 

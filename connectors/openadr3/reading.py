@@ -7,6 +7,7 @@ duration of P9999Y has no end; 3.0.1 lets a duration of PT0S be infinity, which 
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,7 +31,10 @@ STEPS_MAX = 2000
 PAYLOADS_MAX = 50
 PRIORITY_MAX = 2**31 - 1
 TEXT_MAX = 200
-UNIT = "KW"
+UNIT, PRICE_UNIT = "KW", "KWH"
+PRICES = ("PRICE", "EXPORT_PRICE")
+PRICE_MAX = 1e6  # per kWh, in any currency: what is more is none
+PARTS_MAX = 2000  # of an interval that holds several prices
 
 
 class Wrong(Exception):
@@ -50,7 +54,13 @@ def program_of(raw: Any) -> Program:
     name = raw.get("programName") if isinstance(raw, dict) else None
     if not isinstance(name, str) or not name:
         raise Wrong(f"programName: found {_shown(name)}; allowed: a text")
-    return Program(id=id_of(raw), name=_text(name), units=_units(raw), targets=targets_of(raw))
+    return Program(
+        id=id_of(raw),
+        name=_text(name),
+        units=_described(raw, "units"),
+        currencies=_described(raw, "currency"),
+        targets=targets_of(raw),
+    )
 
 
 def targets_of(raw: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -78,10 +88,12 @@ class Reader:
     Parameters
     ----------
     words : types of payload that are told here.
+    tariff : name of the program whose prices are used; "": of none.
+    currency : of these prices.
     """
 
-    def __init__(self, words: Collection[str]) -> None:
-        self._words = frozenset(words)
+    def __init__(self, words: Collection[str], tariff: str = "", currency: str = "") -> None:
+        self._words, self._tariff, self._currency = frozenset(words), tariff, currency
 
     def event(self, raw: Mapping[str, Any], program: Program | None, heard_s: float) -> Event:
         """An event.
@@ -95,16 +107,22 @@ class Reader:
         ------
         Wrong : something in it is not as the standard has it.
         """
-        units = {**({} if program is None else program.units), **_units(raw)}
-        if raw.get("intervals") is None and not raw.get(
-            "reportDescriptors"
-        ):  # 3.1 lets it ask for reports alone
+        units = {**({} if program is None else program.units), **_described(raw, "units")}
+        if raw.get("intervals") is None and not raw.get("reportDescriptors"):  # 3.1: reports alone
             raise Wrong("intervals: found nothing; allowed: a list")
         told = _list(raw, "intervals", STEPS_MAX)
         steps = tuple(self._steps(raw, told, units, heard_s))
+        priced = program is not None and program.name == self._tariff
+        fault = ""
+        if priced and program is not None:
+            currencies = {**program.currencies, **_described(raw, "currency")}
+            try:
+                steps = tuple(self._priced(steps, told, units, currencies))
+            except Wrong as wrong:
+                fault = str(wrong)
         span = raw.get("duration")
         span_s = 0.0 if span is None else duration_s(span, "duration")  # 0: it says nothing of it
-        others = {p for i in told for p, _ in _payloads(i) if p not in self._words}
+        done = self._words.union(PRICES if priced else ())
         return Event(
             id=id_of(raw),
             program=_id_in(raw, "programID"),
@@ -113,9 +131,38 @@ class Reader:
             steps=steps,
             limited=span_s > 0.0,
             duration_s=_ended(span_s),
-            unmet=tuple(sorted(others)),
+            made_s=_made_s(raw, heard_s),
+            price_fault=fault,
+            unmet=tuple(sorted({p for i in told for p, _ in _payloads(i)} - done)),
             reports=tuple(_reports(raw)),
         )
+
+    def _priced(
+        self,
+        steps: tuple[Step, ...],
+        told: list[Any],
+        units: Mapping[str, str],
+        currencies: Mapping[str, str],
+    ) -> Iterator[Step]:
+        """The steps with their prices. Raises Wrong."""
+        for i, (step, one) in enumerate(zip(steps, told, strict=True)):
+            prices: dict[str, tuple[float, ...]] = {}
+            for kind, values in _payloads(one):
+                if kind not in PRICES:
+                    continue
+                where = f"intervals[{i}]: {kind}"
+                if kind in prices:
+                    raise Wrong(f"{where} again; allowed: once in an interval")
+                for what, found, wanted in (
+                    ("units", units.get(kind), PRICE_UNIT),
+                    ("currency", currencies.get(kind), self._currency),
+                ):
+                    if found != wanted:
+                        raise Wrong(f"{where}: found {what} {_unit_words(found)}; allowed: {wanted}")
+                if step.duration_s is None:
+                    raise Wrong(f"{where}: found no end; allowed: an interval with a duration")
+                prices[kind] = _prices_of(values, where)
+            yield replace(step, prices_per_kwh=prices)
 
     def _steps(
         self, raw: Mapping[str, Any], told: list[Any], units: Mapping[str, str], heard_s: float
@@ -149,7 +196,7 @@ class Reader:
             found.add(kind)
             unit = units.get(kind)
             if unit != UNIT:
-                told = "none" if unit is None else "several" if unit == "" else repr(unit[:20])
+                told = _unit_words(unit)
                 raise Wrong(f"{where}: {kind}: found units {told}; allowed: {UNIT}, in payloadDescriptors")
             yield kind, _kw_of(values, f"{where}: {kind}")
 
@@ -175,13 +222,28 @@ def _payloads(one: Any) -> Iterator[tuple[str, list[Any]]]:
         yield kind, values
 
 
-def _units(raw: Mapping[str, Any]) -> dict[str, str]:
-    """Units by type of payload, as its descriptors tell them; "": several. Raises Wrong."""
+def _prices_of(values: list[Any], where: str) -> tuple[float, ...]:
+    """Prices of the parts of an interval, all of one length. Raises Wrong."""
+    if not 1 <= len(values) <= PARTS_MAX:
+        raise Wrong(f"{where}: found a list of {len(values)}; allowed: 1 to {PARTS_MAX} prices")
+    for value in values:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not -PRICE_MAX <= value <= PRICE_MAX:
+            raise Wrong(f"{where}: found {_shown(value)}; allowed: numbers up to {PRICE_MAX:g}")
+    return tuple(float(v) for v in values)
+
+
+def _unit_words(unit: str | None) -> str:
+    return "none" if unit is None else "several" if unit == "" else ascii(unit[:20])
+
+
+def _described(raw: Mapping[str, Any], key: str) -> dict[str, str]:
+    """Units or currencies by type of payload, as its descriptors tell them; "": several. Raises Wrong."""
     out: dict[str, str] = {}
     for one in _list(raw, "payloadDescriptors", 100):
-        kind, unit = (one.get("payloadType"), one.get("units")) if isinstance(one, dict) else (None, None)
+        kind, unit = (one.get("payloadType"), one.get(key)) if isinstance(one, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(unit, str | None):
-            raise Wrong(f"payloadDescriptors: found {_shown(one)}; allowed: objects with payloadType, units")
+            raise Wrong(f"payloadDescriptors: found {_shown(one)}; allowed: objects with payloadType, {key}")
         if one.get("objectType") == "REPORT_PAYLOAD_DESCRIPTOR" or unit is None:
             continue
         out[kind] = unit if out.get(kind, unit) == unit else ""

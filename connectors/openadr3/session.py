@@ -11,6 +11,7 @@ from urllib.parse import quote
 from connectors.expiry import Expiry
 from connectors.openadr3.book import Book
 from connectors.openadr3.reading import Wrong, id_of
+from connectors.openadr3.seller import Seller, Sold
 from connectors.openadr3.told import Event, Program
 from connectors.openadr3.transport import Transport
 from connectors.utility.asker import NoAnswer, NotBelieved
@@ -39,6 +40,7 @@ class Known:
     events: tuple[Event, ...] = ()
     programs: tuple[Program, ...] = ()
     heard_s: dict[str, float]
+    sold: Sold | None = None  # the prices that were handed on last
 
 
 class VtnSession(UtilitySession):
@@ -49,7 +51,8 @@ class VtnSession(UtilitySession):
         self._server = server
         clock = around.clock
         self._transport = Transport(server, around.folder, now=clock.now, monotonic_s=clock.monotonic_s)
-        self._book = Book(server, token_hex(16))
+        self._book = Book(server, token_hex(16), around.site.currency)
+        self._seller = None if server.prices is None else Seller(server, server.prices, around.folder)
 
     async def _begin(self) -> None:
         await asyncio.to_thread(self._transport.secret)
@@ -60,7 +63,9 @@ class VtnSession(UtilitySession):
             return
         if known is None or (known.where, known.client_id) != (self._server.where, self._server.client_id):
             return
-        self._book = Book(self._server, known.seed)
+        self._book = Book(self._server, known.seed, self._site.currency)
+        if self._seller is not None:
+            self._seller.last = known.sold
         self._book.events = {e.id: e for e in known.events}
         self._book.programs = {p.id: p for p in known.programs}
         self._book.heard_s = dict(known.heard_s)
@@ -76,6 +81,7 @@ class VtnSession(UtilitySession):
             events=tuple(self._book.events.values()),
             programs=tuple(self._book.programs.values()),
             heard_s=self._book.heard_s,
+            sold=None if self._seller is None else self._seller.last,
         )
 
     def _hang_up(self) -> None:
@@ -107,6 +113,10 @@ class VtnSession(UtilitySession):
         self._peer = self._transport.peer
         for one in words:
             self._note("event", "not_done", one)
+        if self._seller is not None:
+            told = tuple(self._book.events.values())
+            if why := await asyncio.to_thread(self._seller.sell, told, at):
+                self._note("prices", "not_believed", why)
 
     async def _every(self, what: str, most: int) -> list[Any]:
         """All objects of a list, and of those that only questions with our targets are answered by."""
@@ -170,6 +180,7 @@ class VtnSession(UtilitySession):
             "others": self._book.others,
             "programs": [{"id": p.id, "name": p.name} for p in self._book.programs.values()][:SHOWN_MAX],
             "events": list(self._event_rows(self._server_s())),
+            "prices": None if self._seller is None else self._seller.status(),
         }
 
     def _event_rows(self, now_s: float) -> Iterator[JsonValue]:

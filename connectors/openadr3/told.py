@@ -16,6 +16,9 @@ class Step:
     duration_s: float | None  # None: without end
     random_s: float | None = None  # this one and those behind it: at most so much earlier or later
     kw: Mapping[str, float] = field(default_factory=dict)  # by type of payload, of those that are told here
+    prices_per_kwh: Mapping[str, tuple[float, ...]] = field(
+        default_factory=dict
+    )  # by type; parts of equal length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Event:
     steps: tuple[Step, ...]
     limited: bool = False  # `duration` of the event counts: it cuts its steps, or repeats them
     duration_s: float | None = None  # that one; None: without end
+    made_s: float = 0.0  # when it was made or changed, at the latest when it was heard of
+    price_fault: str = ""  # why its prices are not believed; then it has none
     unmet: tuple[str, ...] = ()  # types of payload that nobody here can do
     reports: tuple[str, ...] = ()  # types of reports that it asks for
 
@@ -104,7 +109,8 @@ class Program:
 
     id: str
     name: str
-    units: Mapping[str, str] = field(default_factory=dict)  # by type; "": it tells none, or several
+    units: Mapping[str, str] = field(default_factory=dict)  # by type; "": several
+    currencies: Mapping[str, str] = field(default_factory=dict)  # the same
     targets: tuple[str, ...] | None = None  # None: it is meant for all
 
 

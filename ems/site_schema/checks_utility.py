@@ -18,6 +18,7 @@ from ems.utility import (
     Telling,
     UtilityProtocol,
     UtilityServer,
+    VtnPrices,
     VtnServer,
     is_pin,
 )
@@ -39,6 +40,8 @@ def check_utility(draft: Draft) -> None:
             _sep2(draft, loc, form)
         else:
             _vtn(draft, loc, form)
+        if not form.tells and form.prices is None:
+            draft.add((*loc, "tells"), "nothing", "at least 1 entries: what it tells, and which limit")
         for word, telling in form.tells.items():
             _telling(draft, (*loc, "tells", word), form, telling, taken)
     control = draft.control
@@ -89,8 +92,31 @@ def _vtn(draft: Draft, loc: Loc, form: UtilityServerForm) -> None:
     for key, text in (("client_id", form.client_id), ("scope", form.scope), ("ven_name", form.ven_name)):
         if text is not None and not text.isprintable():
             draft.add((*loc, key), repr(text), "printable characters")
+    _prices(draft, loc, form)
     if form.ask_targets and not form.targets:
         draft.add((*loc, "ask_targets"), "true without targets", "targets that are ours, or false")
+
+
+def _prices(draft: Draft, loc: Loc, form: UtilityServerForm) -> None:
+    """The input that its prices go to: one with a folder, and nobody else's."""
+    if form.prices is None:
+        return
+    fit = [
+        i
+        for i, x in draft.inputs.items()
+        if x.kind == "price" and x.folder is not None and x.provider is None
+    ]
+    at, chosen = (*loc, "prices", "input"), form.prices.input
+    if chosen not in fit:
+        allowed = f"an input of kind price with a folder and no provider: {', '.join(fit) or 'there is none'}"
+        draft.add(at, repr(chosen), allowed, hint(chosen, fit))
+    others = [i for i, x in draft.utility.items() if x.prices is not None and x.prices.input == chosen]
+    if others[0] != loc[1]:
+        draft.add(at, f"{chosen} again", f"another input: {others[0]} tells it")
+    if form.programs and form.prices.program not in form.programs:
+        draft.add(
+            (*loc, "prices", "program"), repr(form.prices.program), f"one of {', '.join(form.programs)}"
+        )
 
 
 def token_place_of(form: UtilityServerForm) -> tuple[str, int, str] | None:
@@ -169,10 +195,10 @@ def place_of(url: str) -> tuple[str, int, str] | None:
 
 def utility_servers(draft: Draft) -> tuple[UtilityServer, ...]:
     """The servers of a site. The draft must have passed every check."""
-    return tuple(_built(server_id, form) for server_id, form in draft.utility.items())
+    return tuple(_built(draft, server_id, form) for server_id, form in draft.utility.items())
 
 
-def _built(server_id: str, form: UtilityServerForm) -> UtilityServer:
+def _built(draft: Draft, server_id: str, form: UtilityServerForm) -> UtilityServer:
     place = place_of(form.url)
     assert place is not None, "checked"
     common: dict[str, Any] = {
@@ -191,7 +217,10 @@ def _built(server_id: str, form: UtilityServerForm) -> UtilityServer:
         ),
         **form.model_dump(include={"age_s_max", "clock_s_max", "timeout_s"}),
     }
-    return _sep2_built(common, form) if form.protocol == "ieee2030_5" else _vtn_built(common, form)
+    if form.protocol == "ieee2030_5":
+        return _sep2_built(common, form)
+    folder = None if form.prices is None else draft.inputs[form.prices.input].folder
+    return _vtn_built(common, form, folder)
 
 
 def _sep2_built(common: dict[str, Any], form: UtilityServerForm) -> Sep2Server:
@@ -205,8 +234,11 @@ def _sep2_built(common: dict[str, Any], form: UtilityServerForm) -> Sep2Server:
     )
 
 
-def _vtn_built(common: dict[str, Any], form: UtilityServerForm) -> VtnServer:
-    tls, token = form.tls, token_place_of(form)
+def _vtn_built(common: dict[str, Any], form: UtilityServerForm, folder: str | None) -> VtnServer:
+    tls, token, prices = form.tls, token_place_of(form), None
+    if form.prices is not None:
+        assert folder is not None, "checked"
+        prices = VtnPrices(program=form.prices.program, input=form.prices.input, folder=folder)
     assert token is not None, "checked"
     assert form.client_id is not None, "checked"
     return VtnServer(
@@ -228,5 +260,6 @@ def _vtn_built(common: dict[str, Any], form: UtilityServerForm) -> VtnServer:
         targets=tuple(form.targets),
         ask_targets=form.ask_targets,
         programs=tuple(form.programs),
+        prices=prices,
         **common,
     )

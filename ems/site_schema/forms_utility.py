@@ -37,13 +37,20 @@ class TellingForm(Form):
     otherwise_kw: Kw | None = Field(default=None, description="told while the server says nothing of it")
 
 
+class VtnPricesForm(Form):
+    """The program of a VTN whose prices are used, and the input that they go to."""
+
+    program: Text = Field(description="its programName")
+    input: Id = Field(description="an input of kind price with a folder, in our own form of CSV")
+
+
 class UtilityServerForm(Form):
     """One server of a utility. Keys that only one protocol has are in `ONLY`."""
 
     protocol: Literal["ieee2030_5", "openadr3"]
     url: Text = Field(description="https://host:port/path of its DeviceCapability, or of the VTN")
     tls: UtilityTlsForm = UtilityTlsForm()
-    tells: dict[Text, TellingForm] = Field(min_length=1)
+    tells: dict[Text, TellingForm] = {}
     age_s_max: Annotated[float, Quantity("s", ge=60, le=86400)] = Field(
         default=900.0, description="it is told on no longer than this after the server's last whole answer"
     )
@@ -67,13 +74,14 @@ class UtilityServerForm(Form):
     targets: list[Text] = Field(default=[], max_length=20, description="ours beside it")
     ask_targets: bool = Field(default=False, description="put each into a question of its own (3.1)")
     programs: list[Text] = Field(default=[], description="names of those that count; left out: all")
+    prices: VtnPricesForm | None = Field(default=None, description="whose prices are used, and where")
 
 
 ONLY = {  # keys that only one protocol has
     "ieee2030_5": {"pin", "set_max_kw", "post_device", "post_meter"},
     "openadr3": {
         "token_url", "client_id", "client_secret_file", "client_secret_env", "scope", "every_s", "ven_name",
-        "targets", "ask_targets", "programs",
+        "targets", "ask_targets", "programs", "prices",
     },
 }  # fmt: skip
 ONLY_TLS = {"ieee2030_5": {"key", "revoked", "server_lfdi", "ccm8"}, "openadr3": {"protection"}}

@@ -17,10 +17,13 @@ from pydantic import TypeAdapter
 
 from connectors.http_json.answer import Answer
 from connectors.openadr3.book import Book
+from connectors.openadr3.prices import NoPrices, version_of
+from connectors.openadr3.reading import PRICES
 from connectors.openadr3.told import Event
 from connectors.openadr3.transport import _document
 from connectors.utility.asker import NotBelieved
 from connectors.utility.bound import KW_MAX
+from ems.utility import VtnPrices
 from tests.contract.openadr3_peer import EXPORT, IMPORT, PROGRAM, event, params
 
 SAMPLE, SOAK = 1500, 1_000_000
@@ -36,10 +39,14 @@ PIECES = (
 )  # fmt: skip
 WORDS_MOVED = (
     b"EXPORT_CAPACITY_LIMIT", b"IMPORT_CAPACITY_LIMIT", b"KW", b"KWH", b"intervals", b"payloads", b"values",
-    b"start", b"duration", b"randomizeStart", b"PT1H", b"PT15M", b"programID", b"priority", b"2026", b"0001",
+    b"start", b"duration", b"randomizeStart",
+    b"PRICE", b"EXPORT_PRICE", b"EUR", b"USD", b"PT1H", b"PT15M", b"programID", b"priority", b"2026", b"0001",
 )  # fmt: skip
 TIME: TypeAdapter[datetime] = TypeAdapter(datetime)
 LENGTH: TypeAdapter[timedelta] = TypeAdapter(timedelta)
+
+
+PRICED = {"payloadDescriptors": [{"payloadType": "PRICE", "units": "KWH", "currency": "EUR"}]}
 
 
 def told_at(seconds: float) -> str:
@@ -55,6 +62,8 @@ def sound() -> dict[str, bytes]:
     ]
     events[2]["intervals"][1]["intervalPeriod"] = {"start": told_at(1800), "duration": "PT15M"}
     events[1]["payloadDescriptors"] = [{"payloadType": IMPORT, "units": "KW"}]
+    events.append(event("e3", told_at(-3600), "PT2H", 0.25, -0.05, word="PRICE", **PRICED))
+    events[3]["intervals"][0]["payloads"][0]["values"] = [0.25, 0.3]
     return {"programs": json.dumps([PROGRAM]).encode(), "events": json.dumps(events).encode()}
 
 
@@ -99,11 +108,12 @@ class Adversary:
 
     def __init__(self, seed: int) -> None:
         self.random, self.documents = Random(seed), sound()
-        self.believed = self.refused = self.bounds = 0
+        self.believed = self.refused = self.bounds = self.prices = 0
         self.book = self._fresh()
 
     def _fresh(self) -> Book:
-        return Book(params(443, "ca.pem", "secret"), "seed")
+        prices = VtnPrices(program="capacity", input="retail", folder="inbox")
+        return Book(params(443, "ca.pem", "secret", prices=prices), "seed", "EUR")
 
     def once(self) -> None:
         which = "events" if self.random.random() < 0.85 else "programs"
@@ -130,6 +140,7 @@ class Adversary:
             if before.get(one.id) is one:
                 continue  # it stays as it was told before
             self._stands(one, standing[one.id], found["programs"], raw)
+        self._prices(raw)
         now_s = BASE_S + self.random.uniform(-7200.0, 7200.0)
         for word in WORDS:
             bound = self.book.bound(word, None, now_s)
@@ -137,6 +148,23 @@ class Adversary:
                 self.bounds += 1
                 assert math.isfinite(bound.kw), raw
                 assert 0.0 <= bound.kw <= KW_MAX, raw
+
+    def _prices(self, raw: bytes) -> None:
+        """Every price that is handed on is one that an event tells."""
+        told = {
+            v
+            for e in self.book.events.values()
+            for s in e.steps
+            for p in s.prices_per_kwh.values()
+            for v in p
+        }
+        try:
+            version = version_of(self.book.events.values(), BASE_S)
+        except NoPrices:
+            return
+        for series in version.per_kwh.values() if version is not None else ():
+            self.prices += 1
+            assert {v for v in series if v is not None} <= told, raw
 
     def _stands(self, one: Event, told: dict[str, Any], programs: list[Any], raw: bytes) -> None:
         """Every value and every time of an event stands in the document, in its place."""
@@ -151,6 +179,11 @@ class Adversary:
             values = {p["type"]: p["values"] for p in interval.get("payloads") or []}
             assert step.kw == {w: float(values[w][0]) for w in WORDS if w in values}, raw
             assert not step.kw or "KW" in units, raw
+            prices = (
+                {} if one.price_fault else {p: tuple(map(float, values[p])) for p in PRICES if p in values}
+            )
+            of_tariff = any(p["id"] == told["programID"] and p["programName"] == "capacity" for p in programs)
+            assert step.prices_per_kwh == (prices if of_tariff else {}), raw
             own, default = interval.get("intervalPeriod") or {}, told.get("intervalPeriod") or {}
             start = own.get("start") or (default.get("start") if step is one.steps[0] else None)
             if start is not None and start[:4] not in ("0001", "0000"):
@@ -172,6 +205,7 @@ def test_spoilt_documents_are_refused_or_say_what_stands_in_them():
     one = run(30, SAMPLE)
     assert one.refused > SAMPLE / 3
     assert one.bounds > SAMPLE / 20
+    assert one.prices > SAMPLE / 10
 
 
 @pytest.mark.soak

@@ -1,14 +1,24 @@
 """A VTN of another make (toadr3's models over aiohttp) bounds the plant, or does not."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.input_doubts import doubts_of
+from connectors.inputs.keeper import feeds_of
+from connectors.inputs.store import InputReader, InputStore
 from connectors.utility.kept import file_of
+from ems.clock import SystemClock
 from ems.errors import EmsError
 from ems.http_json import HttpJson
+from ems.input_rules import house_provider
+from ems.inputs import IMPORT as IMPORT_PRICE
+from ems.inputs import InputKind, InputParams, InputVersion
+from ems.site import Site
+from ems.utility import VtnPrices
 from tests.contract.openadr3_peer import (
     EXPORT,
     IMPORT,
@@ -330,3 +340,48 @@ async def test_secret_that_is_missing_open_or_wrong_is_told(tmp_path, vtn, ours)
         assert live.status()["asked_in_vain"] == why
         assert Path(file_of(tmp_path, "dso")).exists()
         assert "wrong" not in file_of(tmp_path, "dso").read_text()
+
+
+async def test_prices_of_a_vtn_are_versions_of_an_input(tmp_path, vtn, ours):
+    units = [{"payloadType": "PRICE", "units": "KWH", "currency": "USD"}]
+    day = event("day", at(-3600)[:14] + "00:00Z", "PT1H", 0.2, -0.05, 0.4, word="PRICE")
+    vtn.change(programs=[PROGRAM | {"payloadDescriptors": units}], events=[day])
+    (tmp_path / "inbox").mkdir()
+    server = ours(prices=VtnPrices(program="capacity", input="retail", folder="inbox"), tellings=())
+    params = InputParams(
+        id="retail", kind=InputKind.PRICE, provider=house_provider(InputKind.PRICE), folder="inbox"
+    )
+    async with living_ven(tmp_path, server) as live:
+        await live.rounds(2)
+        assert live.status()["prices"]["rows"] == 4
+        assert live.status()["events"][0]["unmet"] == []
+        site = replace(live.site, inputs=(params,))
+        version = _taken(site, tmp_path)
+        assert version.series[IMPORT_PRICE].step_s == 3600.0
+        assert [x for x in version.series[IMPORT_PRICE].values if x == x] == [0.2, -0.05, 0.4]
+        assert version.issued_told
+        vtn.change(events=[event("day", day["intervalPeriod"]["start"], "PT1H", 0.2, 0.5, 0.4, word="PRICE")])
+        await live.rounds()
+        newer = _taken(site, tmp_path)
+        assert [x for x in newer.series[IMPORT_PRICE].values if x == x] == [0.2, 0.5, 0.4]
+        assert newer.issued_at >= version.issued_at
+        units[0]["currency"] = "EUR"
+        vtn.change(programs=[PROGRAM | {"payloadDescriptors": units}])
+        await live.rounds()
+        assert "found currency 'EUR'; allowed: USD" in live.refused()[0].why
+        assert list((tmp_path / "inbox").glob("*.csv")) == []
+    async with living_ven(tmp_path, server) as live:
+        assert live.status()["prices"]["rows"] == 4, "it is known what was handed on"
+
+
+def _taken(site: Site, folder: Path) -> InputVersion:
+    """What the store of inputs takes out of the folder."""
+    (folder / "run").mkdir(exist_ok=True)
+    clock = SystemClock()
+    with closing(InputStore(folder / "run")) as store:
+        (feed,) = feeds_of(site, store, folder, clock.now, lambda params: doubts_of(site, params))
+        looks = [*feed.look(), *feed.look()]
+        assert [x.outcome for x in looks if x.file] == ["taken"], looks
+    version = InputReader(folder / "run").newest("retail", clock.now())
+    assert version is not None
+    return version

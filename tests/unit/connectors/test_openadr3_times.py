@@ -164,7 +164,7 @@ def test_durations_are_those_of_the_standard():
 
 
 def book() -> Book:
-    return Book(params(443, "ca.pem", "secret"), "seed")
+    return Book(params(443, "ca.pem", "secret"), "seed", "EUR")
 
 
 def test_targets_of_both_versions_are_read():

@@ -15,7 +15,7 @@ from ems.http_json import HttpJson
 from ems.northbound import TlsFiles
 from ems.site import Site
 from ems.site_schema import load_site
-from ems.utility import MODES, Sep2Server, Share, Telling, UtilityProtocol, VtnServer
+from ems.utility import MODES, Sep2Server, Share, Telling, UtilityProtocol, VtnPrices, VtnServer
 from tests.contract.utility_peer import Pki
 
 GOOD = Path(__file__).parent / "broken_sites"
@@ -215,6 +215,44 @@ def test_vtn_that_is_pinned_or_of_the_system_is_said_to_be_so(loaded):
     assert "events meant for me or north, or for all" in text
     assert "by whom the operating system believes" in text
     assert "a token of id.example.org:443/token" in text
+
+
+INPUTS = """inputs:
+  retail: {kind: price, folder: inbox}
+  asked: {kind: price, url: 'https://p.example.org/prices'}
+"""
+
+
+def test_prices_of_a_vtn_go_to_an_input_with_a_folder(loaded):
+    server = f"dso: {{{VTN}, {AT_VTN}, prices: {{program: tou, input: retail}}}}"
+    site = loaded("", INPUTS, servers=server)
+    (one,) = site.utilities
+    assert isinstance(one, VtnServer)
+    assert (one.prices, one.tellings) == (VtnPrices(program="tou", input="retail", folder="inbox"), ())
+    assert "prices of program 'tou' go to input retail" in said(site)
+
+
+def test_prices_of_a_vtn_that_nobody_could_take_are_refused(loaded):
+    prices = "prices: {program: tou, input: INPUT}"
+    servers = [
+        prices.replace("INPUT", "asked"),
+        prices.replace("INPUT", "retial"),
+        prices.replace("INPUT", "retail"),
+        prices.replace("INPUT", "retail") + ", programs: [other]",
+        "ven_name: a",
+    ]
+    rows = ", ".join(f"s{i}: {{{VTN}, {AT_VTN}, {x}}}" for i, x in enumerate(servers))
+    with pytest.raises(ConfigError) as caught:
+        loaded("", INPUTS, servers=rows)
+    told = [str(p) for p in caught.value.problems]
+    for key, text in (
+        ("s0.prices.input", "with a folder and no provider: retail"),
+        ("s1.prices.input", "did you mean 'retail'"),
+        ("s3.prices.input", "s2 tells it"),
+        ("s3.prices.program", "one of other"),
+        ("s4.tells", "at least 1"),
+    ):
+        assert any(f"utility.{key}" in t and text in t for t in told), (key, told)
 
 
 WRONG_VTN = [
