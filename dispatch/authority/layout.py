@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ems.control_site import ControlParams, LimitKind
+from ems.control_site import ControlParams, LimitKind, UtilityLimit
 from ems.points import point_id
 from ems.site import Site
 
 SITE_SELECTOR = point_id("bus", "remote")
 STOP_CIRCUIT = point_id("bus", "emergency_stop")
+CAP_WATCHDOG_S = 60.0  # of a cap read at the POI that has no entry in `control.limits`
+CAP_ON_LOSS_KW = {LimitKind.EXPORT: 0.0}  # ... and its value on loss; None, so on import: the last one told
 CONTRACT_CAPS = ((LimitKind.IMPORT, "p_import_kw_max"), (LimitKind.EXPORT, "p_export_kw_max"))
 
 
@@ -25,12 +27,25 @@ class ControlLayout:
     shares: Mapping[LimitKind, Mapping[str, float]]  # setpoint -> its share of a common cap
     caps: Mapping[LimitKind, str] = field(default_factory=dict)  # caps read at the POI that no entry names
 
+    @property
+    def limits(self) -> tuple[UtilityLimit, ...]:
+        """All that others tell: the entries of the site file, then the caps that no entry names.
+
+        A cap without an entry is watched as any other. Nobody is harmed by no export; import that a lost
+        point would end is somebody's light, so there the last word holds.
+        """
+        unnamed = (
+            UtilityLimit(id=p, kind=k, watchdog_s=CAP_WATCHDOG_S, on_loss_kw=CAP_ON_LOSS_KW.get(k), point=p)
+            for k, p in self.caps.items()
+        )
+        return (*self.params.limits, *unnamed)
+
     def known(self, subject: str) -> bool:
         """Whether authority may name it: an interlock or its bypass, a limit, a kind of cap, or one side of
         a setpoint.
         """
         ids = {i.id for i in self.params.interlocks}
-        named = ids | {f"interlock.{i}" for i in ids} | {x.id for x in self.params.limits}
+        named = ids | {f"interlock.{i}" for i in ids} | {x.id for x in self.limits}
         point, _, side = subject.rpartition(".")
         sides = side in ("low", "high") and any(point in points for points in self.points_of.values())
         return subject in named or subject in {str(k) for k in LimitKind} or sides

@@ -35,14 +35,10 @@ def hear(
 ) -> dict[str, Told]:
     """Take in what points and contacts say in this cycle; what is not valid changes nothing."""
     out = dict(told)
-    for limit in control.params.limits:
+    for limit in control.limits:
         value_kw = _read(limit, inputs, snapshot)
         if value_kw is not None:
             out[limit.id] = Told(value_kw=value_kw, valid_s=snapshot.monotonic_s)
-    for point in control.caps.values():
-        value = snapshot.value(point)
-        if value is not None and math.isfinite(value) and value >= 0.0:
-            out[point] = Told(value_kw=value, valid_s=snapshot.monotonic_s)
     return out
 
 
@@ -73,11 +69,16 @@ def _read(limit: UtilityLimit, inputs: Mapping[str, InputSeen], snapshot: Snapsh
 def caps_now(
     control: ControlLayout, told: Mapping[str, Told], first_s: float, now_s: float
 ) -> tuple[list[Cap], dict[str, bool]]:
-    """(caps that hold, limit id -> lost). Until a limit was first heard its value on loss holds at once."""
+    """(caps that hold, limit id -> lost). Until a limit was first heard its value on loss holds at once.
+
+    A cap at the POI that no connection maps is nobody's silence before it was ever told.
+    """
     caps: list[Cap] = []
     lost: dict[str, bool] = {}
-    for limit in control.params.limits:
+    for limit in control.limits:
         known = told.get(limit.id)
+        if known is None and limit.point in control.caps.values() and limit.point not in control.mapped:
+            continue
         silent_s = now_s - (first_s if known is None else known.valid_s)
         lost[limit.id] = silent_s > limit.watchdog_s
         if known is not None and not lost[limit.id]:
@@ -91,7 +92,4 @@ def caps_now(
                 f"{limit.id} was not heard for {silent_s:.0f} s: its value on loss, or its last if tighter"
             )
             caps.append(Cap(kind=limit.kind, cap_kw=min(on_loss), reason=reason))
-    for kind, point in control.caps.items():
-        if point in told:  # a cap without an entry in the site file: its last value holds
-            caps.append(Cap(kind=kind, cap_kw=told[point].value_kw, reason=f"{point} says so"))
     return caps, lost

@@ -185,7 +185,5 @@ def _with_meters(
         interval_import_kvarh=counted.interval_import_kvarh,
         grid_q_kvar=snapshot.value(f"{grid}.q_kvar"),
         grid_v_pu=snapshot.value(f"{grid}.v_pu"),
-        import_cap_kw=snapshot.value(f"{grid}.p_import_kw_max"),
-        export_cap_kw=snapshot.value(f"{grid}.p_export_kw_max"),
     )
     return replace(told, following=following_sources(told))

@@ -78,10 +78,8 @@ class PoiCaps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoiMemory:
-    """The last half minute at the POI, and the last caps that were told."""
+    """The last half minute at the POI."""
 
-    told_import_kw: float | None = None
-    told_export_kw: float | None = None
     over: tuple[tuple[float, float, float], ...] = ()  # (time s, import and export over their caps kW)
 
 

@@ -26,18 +26,16 @@ METER_CYCLES = 2.5  # ... unless cycles are longer than that
 def at_poi(
     layout: Layout, memory: PoiMemory, snapshot: Snapshot, observed: Observed, dt_s: float
 ) -> tuple[PoiMemory, Observed]:
-    """The observation with the caps that hold, and a meter that counts as lost when its reading is old."""
+    """The observation with the caps that hold, and a meter that counts as lost when its reading is old.
+
+    `layout` has the contract and, where it is lower, what authority says is told now: nothing of what is told
+    is remembered here, so that a limit that is lifted is gone in the same cycle.
+    """
     grid, c = layout.site.grid, observed.condition
-    told = (
-        memory.told_import_kw if c.import_cap_kw is None else c.import_cap_kw,
-        memory.told_export_kw if c.export_cap_kw is None else c.export_cap_kw,
-    )
     local = local_time(snapshot.at, layout.zone)
     windows = [w for w in grid.caps if w.holds(local, layout.site.tariff.day_type(local))]
-    import_kw = _least(grid.p_import_kw_max, told[0], *(w.p_import_kw_max for w in windows))
-    export_kw = _least(
-        grid.p_export_kw_max, told[1], observed.export_kw_max, *(w.p_export_kw_max for w in windows)
-    )
+    import_kw = _least(grid.p_import_kw_max, *(w.p_import_kw_max for w in windows))
+    export_kw = _least(grid.p_export_kw_max, observed.export_kw_max, *(w.p_export_kw_max for w in windows))
     import_kw, export_kw = _on_each_phase(layout, observed.phases.get(grid.id), import_kw, export_kw)
     now_s = snapshot.monotonic_s
     reading = snapshot.readings.get(layout.p[grid.id])
@@ -53,8 +51,7 @@ def at_poi(
     caps = PoiCaps(
         import_kw=import_kw, export_kw=export_kw, owed_import_kw=owed_kw[0], owed_export_kw=owed_kw[1]
     )
-    after = PoiMemory(told_import_kw=told[0], told_export_kw=told[1], over=over)
-    return after, replace(observed, caps=caps, meter_ok=meter_ok)
+    return PoiMemory(over=over), replace(observed, caps=caps, meter_ok=meter_ok)
 
 
 def _on_each_phase(

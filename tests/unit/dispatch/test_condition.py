@@ -339,9 +339,10 @@ def test_voltage_and_reactive_power_of_the_interconnection_reach_the_condition()
     assert (blind.condition.grid_v_pu, blind.condition.grid_q_kvar) == (None, None)
 
 
-def test_caps_that_hold_now_reach_the_condition():
-    _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0, grid1__p_import_kw_max=80.0), {}, 1.0)
-    assert (seen.condition.import_cap_kw, seen.condition.export_cap_kw) == (80.0, None)
+def test_caps_that_are_told_are_for_authority_to_say():
+    """A cap that is read here as well would hold beside what authority says is lifted or lost."""
+    _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0, grid1__p_import_kw_max=-5.0), {}, 1.0)
+    assert (seen.condition.import_cap_kw, seen.condition.export_cap_kw) == (None, None)
 
 
 # --- deferrable work --------------------------------------------------------------------------------------

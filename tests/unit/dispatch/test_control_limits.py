@@ -160,16 +160,62 @@ def test_utility_limit_on_charging_binds_the_battery():
     assert one.set[P_SET] == -40.0
 
 
-def test_utility_cap_at_the_poi_without_an_entry_holds_and_its_last_value_stays():
+LOAD_KW = {"critical": 100.0, "essential": 150.0, "deferrable": 50.0}
+
+
+@pytest.mark.parametrize("glass", [False, True], ids=["two persons", "broken glass"])
+def test_limit_on_import_that_is_lifted_is_gone_in_the_next_cycle(glass: bool):
+    """The cap once stayed until a restart, feeders open: "no limit" was taken for a point not read."""
     one = loop()
-    one.world.demand_kw = {"critical": 100.0, "essential": 150.0, "deferrable": 50.0}
+    one.world.demand_kw = LOAD_KW
+    one.ask("ann", SetLimit(subject="import", value=150.0))
+    one.run(20.0)
+    assert one.flows is not None
+    assert one.flows.grid_p_kw <= 151.0
+    assert one.set[P_SET] > 140.0
+    lift = SetLimit(subject="import", value=None, break_glass=glass, for_s=3600.0 if glass else None)
+    answer = one.ask("eve", lift)
+    if not glass:
+        answer = one.ask("dan", Confirm(proposal=str(answer.token)))
+    assert answer.done
+    d = one.run(1.0)
+    assert d.condition.import_cap_kw is None
+    assert one.set[P_SET] < 130.0, "on its way down, by the battery's ramp"
+    one.run(10.0)
+    assert one.flows.grid_p_kw > 290.0
+
+
+def test_utility_cap_at_the_poi_without_an_entry_lost_for_a_minute_is_alarmed_and_does_not_loosen():
+    one = loop()
+    one.world.demand_kw = LOAD_KW
     one.world.inputs = {"grid1.p_import_kw_max": 150.0}
     one.run(20.0)
     assert one.flows is not None
     assert one.flows.grid_p_kw <= 151.0
     one.world.inputs = {}
-    one.run(60.0)
+    d = one.run(59.0)
     assert one.flows.grid_p_kw <= 151.0
+    assert "control.limit_lost" not in {a.code for a in d.alarms}
+    d = one.run(10.0)
+    assert one.flows.grid_p_kw <= 151.0
+    assert ("control.limit_lost", "grid1.p_import_kw_max") in {(a.code, a.asset) for a in d.alarms}
+    one.world.inputs = {"grid1.p_import_kw_max": 340.0}
+    d = one.run(1.0)
+    assert one.set[P_SET] == 0.0, "told again: what is told holds at once"
+    assert "control.limit_lost" not in {a.code for a in d.alarms}
+
+
+def test_utility_cap_on_export_without_an_entry_lost_for_a_minute_is_zero():
+    one = loop()
+    one.world.pv_kw = {"pv1": 150.0}
+    one.world.inputs = {"grid1.p_export_kw_max": 40.0}
+    one.run(10.0)
+    assert one.log[-1][1].condition.export_cap_kw == 40.0
+    one.world.inputs = {}
+    assert one.run(59.0).condition.export_cap_kw == 40.0
+    d = one.run(3.0)
+    assert d.condition.export_cap_kw == 0.0
+    assert ("control.limit_lost", "grid1.p_export_kw_max") in {(a.code, a.asset) for a in d.alarms}
 
 
 def test_operator_limit_stays_inside_that_of_the_utility():

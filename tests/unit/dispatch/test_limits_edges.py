@@ -214,9 +214,30 @@ def test_caps_of_who_falls_silent(
     assert [(c.kind, c.cap_kw) for c in caps] == ([] if cap_kw is None else [(LimitKind.PV, cap_kw)])
 
 
-def test_caps_without_an_entry_hold_at_their_last_value():
-    control = control_of()
-    told = {"grid1.p_import_kw_max": Told(value_kw=70.0, valid_s=0.0)}
-    caps, lost = caps_now(control, told, 0.0, 1e6)
-    assert [(c.kind, c.cap_kw, c.layer) for c in caps] == [(LimitKind.IMPORT, 70.0, "utility")]
-    assert lost == {}
+IMPORT, EXPORT = "grid1.p_import_kw_max", "grid1.p_export_kw_max"
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "lost", "import_kw", "export_kw"), [(60.0, False, 70.0, 50.0), (60.1, True, 70.0, 0.0)]
+)
+def test_caps_without_an_entry_are_watched_too(
+    silent_s: float, lost: bool, import_kw: float, export_kw: float
+):
+    told = {IMPORT: Told(value_kw=70.0, valid_s=5.0), EXPORT: Told(value_kw=50.0, valid_s=5.0)}
+    caps, losses = caps_now(control_of(), told, 0.0, 5.0 + silent_s)
+    assert [(c.kind, c.cap_kw, c.layer) for c in caps] == [
+        (LimitKind.IMPORT, import_kw, "utility"),
+        (LimitKind.EXPORT, export_kw, "utility"),
+    ]
+    assert losses == {IMPORT: lost, EXPORT: lost}
+
+
+def test_caps_without_an_entry_never_heard_count_only_where_a_connection_maps_them():
+    bare = control_of()
+    assert caps_now(bare, {}, 0.0, 1e6) == ([], {})
+    mapped = replace(bare, mapped=frozenset({IMPORT, EXPORT}))
+    caps, lost = caps_now(mapped, {}, 0.0, 60.0)
+    assert [(c.kind, c.cap_kw) for c in caps] == [(LimitKind.EXPORT, 0.0)], "import: what the contract says"
+    assert lost == {IMPORT: False, EXPORT: False}
+    assert caps_now(mapped, {}, 0.0, 60.1)[1] == {IMPORT: True, EXPORT: True}
+    assert mapped.known(EXPORT), "its alarm is about something at this site"
