@@ -22,7 +22,7 @@ from ems.site import GridMode
 from ems.telemetry import Quality, Snapshot
 
 BEATS = 65536
-AROUND = timedelta(seconds=361)  # a plan may be followed so long before and after a planned change of mode
+AROUND_S = 300.0  # so long and a cycle before and after a planned change of mode a plan may be followed
 AHEAD = timedelta(seconds=60)  # the planner's clock may be so far ahead of the edge's
 HOUR_S = 3600.0
 SHORT_S = 3.0  # an island may be short of reserve for so long before an alarm must say so
@@ -61,6 +61,7 @@ class InvariantsNow:
         self._layout, self._shadow = layout, shadow
         site = layout.site
         self._step = {m.point: abs(m.scale) for c in site.connections for m in c.points}
+        self._dwell_s = site.grid.reconnect_dwell_s
         self._most = {f"{g.id}.p_set_kw": g.p_rated_kw for g in site.gensets}
         self._most |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
         self._bess = {f"{b.id}.p_set_kw": b for b in site.bess}
@@ -179,8 +180,11 @@ class InvariantsNow:
         if self._steps is None or self._steps[0] != plan.plan_id:
             starts = plan.grid.starts()
             spans = zip(starts, [*starts[1:], plan.grid.end], plan.grid_mode, strict=True)
-            self._steps = plan.plan_id, [(a - AROUND, b + AROUND, mode) for a, b, mode in spans]
-        if any(a <= at < b and mode is c.decisions.mode for a, b, mode in self._steps[1]):
+            self._steps = plan.plan_id, [(a, b, mode) for a, b, mode in spans]
+        early = late = timedelta(seconds=AROUND_S + c.dt_s + SLACK)
+        if c.decisions.mode is GridMode.ISLANDED:  # it lasts longer by the dwell before it reconnects
+            late += timedelta(seconds=self._dwell_s)
+        if any(a - early <= at <= b + late and mode is c.decisions.mode for a, b, mode in self._steps[1]):
             return None
         return f"{command.point} decided by plan {command.plan_id}, which has no {c.decisions.mode} now"
 

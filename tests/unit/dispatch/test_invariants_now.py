@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,15 +15,17 @@ from dispatch.observing.process_image import ProcessImage
 from dispatch.state import EdgeState
 from dispatch.supervision.invariants_now import Cycle, InvariantsNow
 from dispatch.supervision.watched import WatchedIO
-from dispatch.vocabulary import Decisions, TickInput
+from dispatch.vocabulary import Decisions, Source, TickInput
 from ems.commands import Cause, Command, WriteOutcome, WriteResult
 from ems.errors import InvariantBroken
-from ems.site import Site
+from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from ems.telemetry import Quality, Reading, Snapshot, UtcState
 from sim.drive import drive
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import MONDAY
+from tests import builders
+from tests.unit.dispatch.plans import plan_of
 
 AT_S = 20.0
 SITE = Path(__file__).resolve().parents[3] / "sites" / "demo" / "site.yaml"
@@ -111,6 +113,64 @@ def test_write_in_local_breaks_the_cycle(demo: Site, monkeypatch: pytest.MonkeyP
     )  # fmt: skip
     with pytest.raises(InvariantBroken, match=r"I2: .* while its device is in local"):
         invariants.decided(cycle)
+
+
+@pytest.mark.parametrize("dwell_s", [60.0, 300.0])
+def test_outage_that_overruns_its_plan_is_no_broken_invariant_at_any_dwell(dwell_s: float):
+    """Islanded 8 min longer than announced, and no newer plan: its islanded step, then the rules.
+
+    Story: with IEEE 1547's dwell of 300 s the edge held a healthy island safe 366 s after the planned end.
+    """
+    site = builders.site()
+    site = replace(site, grid=replace(site.grid, reconnect_dwell_s=dwell_s))
+    end_s = 60.0  # of the announced outage
+    options = RigOptions(start=MONDAY + timedelta(seconds=900.0 - end_s), islanded_by="bess1", keep=2000)
+    load_kw = {"critical": 60.0, "essential": 60.0, "deferrable": 40.0}
+    rig = Rig(site, load_kw=load_kw, controller="plan", options=options)
+    modes = [GridMode.ISLANDED] + [GridMode.GRID_TIED] * 7
+    rig.publish(plan_of(site, bess_kw=[160.0] + [0.0] * 7, load_kw=160.0, modes=modes, start=MONDAY))
+    late_s = end_s + 300.0 + dwell_s  # until then its islanded step is followed
+    rig.run(late_s + 60.0, judge=False)  # the soak's I2 allows 60 s of dwell at every site
+    assert rig.broken is None
+    assert {v.oracle for v in rig.violations} <= {"I2"}
+    assert rig.held(lambda r: r.decisions.source is Source.PLAN, 10.0, late_s)
+    assert rig.held(lambda r: r.decisions.source is Source.RULES, late_s + 3.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "off_s", "passes"),
+    [
+        (GridMode.ISLANDED, -302.0, False),
+        (GridMode.ISLANDED, -301.0, True),
+        (GridMode.ISLANDED, 301.0 + 120.0, True),
+        (GridMode.ISLANDED, 302.0 + 120.0, False),
+        (GridMode.GRID_TIED, 301.0, True),
+        (GridMode.GRID_TIED, 302.0, False),
+    ],
+)
+def test_plan_is_over_so_long_after_its_grid_mode(mode: GridMode, off_s: float, passes: bool):
+    """300 s and a cycle either way; after an island also the dwell of this site, 120 s here."""
+    site = builders.site()
+    site = replace(site, grid=replace(site.grid, reconnect_dwell_s=120.0))
+    other = GridMode.GRID_TIED if mode is GridMode.ISLANDED else GridMode.ISLANDED
+    modes = [other] * 2 + [mode] + [other] * 5
+    plan = plan_of(site, bess_kw=[0.0] * 8, load_kw=160.0, modes=modes, start=MONDAY)
+    begins, ends = MONDAY + timedelta(seconds=1800.0), MONDAY + timedelta(seconds=2700.0)
+    rig = Rig(site, load_kw={"critical": 60.0}).run(2.0)
+    row, state = rig.last, rig.runtime.state
+    state = replace(state, plans=replace(state.plans, accepted=plan))
+    at = (begins if off_s < 0.0 else ends) + timedelta(seconds=off_s)
+    one = replace(command("gen1.run_request", 0.0, Cause.PLAN), plan_id=plan.plan_id)
+    cycle = Cycle(
+        snapshot=replace(row.snapshot, at=at), before=state, after=state, dt_s=1.0,
+        decisions=replace(row.decisions, mode=mode, commands=(one,)),
+    )  # fmt: skip
+    invariants = InvariantsNow(layout_of(site), shadow=False)
+    if passes:
+        invariants.decided(cycle)
+    else:
+        with pytest.raises(InvariantBroken, match=f"I2: .* which has no {mode} now"):
+            invariants.decided(cycle)
 
 
 class Device:
