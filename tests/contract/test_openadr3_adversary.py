@@ -179,11 +179,9 @@ class Adversary:
             values = {p["type"]: p["values"] for p in interval.get("payloads") or []}
             assert step.kw == {w: float(values[w][0]) for w in WORDS if w in values}, raw
             assert not step.kw or "KW" in units, raw
-            prices = (
-                {} if one.price_fault else {p: tuple(map(float, values[p])) for p in PRICES if p in values}
-            )
             of_tariff = any(p["id"] == told["programID"] and p["programName"] == "capacity" for p in programs)
-            assert step.prices_per_kwh == (prices if of_tariff else {}), raw
+            there = [p for p in PRICES if p in values] if of_tariff and not one.price_fault else []
+            assert step.prices_per_kwh == {p: tuple(map(float, values[p])) for p in there}, raw
             own, default = interval.get("intervalPeriod") or {}, told.get("intervalPeriod") or {}
             start = own.get("start") or (default.get("start") if step is one.steps[0] else None)
             if start is not None and start[:4] not in ("0001", "0000"):

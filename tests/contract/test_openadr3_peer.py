@@ -303,6 +303,21 @@ async def test_clock_of_the_vtn_that_is_off_is_told_and_far_off_not_believed(tmp
         assert (live.status()["asked_in_vain"], live.status()["clock"]) == ("", "")
 
 
+async def test_clock_of_ours_that_jumps_moves_no_event_until_the_vtn_is_heard_again(tmp_path, vtn, ours):
+    vtn.change(events=[event("a", at(-60), "PT10M", 40.0), event("b", at(5400), "PT1H", 1.0)])
+    async with living_ven(tmp_path, ours()) as live:
+        await live.rounds()
+        for by_s in (7200.0, -7200.0):
+            live.jumps.by_s = by_s
+            assert live.session.bounds()[EXPORT].kw == 40.0
+            await live.rounds()
+            assert "s from ours; allowed: 3600 s" in live.status()["asked_in_vain"]
+            assert live.session.bounds()[EXPORT].kw == 40.0
+        live.jumps.by_s = 0.0
+        await live.rounds()
+        assert live.status()["asked_in_vain"] == ""
+
+
 async def test_vtn_of_another_certificate_or_name_is_asked_nothing(tmp_path, running, vtn, ours):
     stranger = Authority(tmp_path / "other", "Other CA")
     pinned = HttpJson(protection="pinned", certificate=str(running[2].certificate))
