@@ -101,7 +101,7 @@ def _short(reserve: ReserveStatus) -> str:
 
 
 def _said(states: Sequence[UnitState]) -> str:
-    return ", ".join(s.value.replace("_", " ") for s in states)
+    return ", ".join(s.value.replace("_", " ") for s in states) or "people have it in hand"
 
 
 def _feeders(facts: Facts) -> Iterator[Alarm]:

@@ -83,8 +83,8 @@ def as_ruled(observed: Observed, ruling: Ruling, people: Mapping[str, Target | N
 
     Units in local, off or test are not there to be dispatched; batteries and PV give no more than their
     bounds, and beside the grid no more than the ramp of a transfer allows. In manual they give what `people`
-    want, and protection may reduce it. A battery that forms the island stays as it is: its power is a result,
-    whoever may command it.
+    want, and protection may reduce it; a genset that they do not want to run is started by nobody else. A
+    battery that forms the island stays as it is: its power is a result, whoever may command it.
     """
     c = observed.condition
     if not (people or ruling.strong or ruling.weak or ruling.step or ruling.caps):
@@ -96,12 +96,24 @@ def as_ruled(observed: Observed, ruling: Ruling, people: Mapping[str, Target | N
         bess={
             b: x if b == c.forming else _bounded(x, b, away, ruling, people, tied) for b, x in c.bess.items()
         },
-        gensets={g: replace(x, available=x.available and g not in away) for g, x in c.gensets.items()},
+        gensets={
+            g: replace(x, available=x.available and g not in away and not _kept_off(g, ruling, people))
+            for g, x in c.gensets.items()
+        },
         import_cap_kw=ruling.cap_kw(LimitKind.IMPORT),
         export_cap_kw=ruling.cap_kw(LimitKind.EXPORT),
     )
     available = {p: _available(observed, ruling, people, p) for p in observed.pv_available_kw}
     return replace(observed, condition=condition, pv_available_kw=available)
+
+
+def _kept_off(genset: str, ruling: Ruling, people: Mapping[str, Target | None]) -> bool:
+    """In manual, and no person wants it to run: somebody may be working at it."""
+    point = f"{genset}.run_request"
+    if ruling.modes.get(genset) is not ControlMode.MANUAL or point not in people:
+        return False
+    wanted = people[point]
+    return wanted is None or wanted.value < 0.5
 
 
 def _bounded(

@@ -75,7 +75,7 @@ def emergency(
     if why is not None and not _on_its_way(observed):
         kept = (*kept, *_next_set(layout, observed, bus, kept))
     runs = {g: _forced(1.0, why if why is not None else f"{g} was started by protection") for g in kept}
-    needed = _still_needed(layout, bus, wanted)
+    needed = _still_needed(layout, observed, bus, wanted)
     if needed is not None and needed not in runs:
         runs[needed] = _forced(1.0, f"without {needed} the rest cannot carry the load")
     surplus = _surplus_set(layout, bus, tuple(runs))
@@ -264,13 +264,19 @@ def can_do_without(layout: Layout, bus: Bus, genset: str, power_ratio: float, en
     return drain_kw <= power_ratio * up_kw and bus.stored_kwh >= enough_kwh
 
 
-def _still_needed(layout: Layout, bus: Bus, wanted: Mapping[str, Target]) -> str | None:
-    """A set that is to stop although the rest could not carry the load: it waits for its successor."""
+def _still_needed(layout: Layout, observed: Observed, bus: Bus, wanted: Mapping[str, Target]) -> str | None:
+    """A set that is to stop although the rest could not carry the load: it waits for its successor.
+
+    Where none can come, a person's stop stands.
+    """
     if bus.mode not in (GridMode.GRID_TIED, GridMode.ISLANDED):
         return None
+    others = any((c.available or c.starting) and not c.on_load for c in observed.condition.gensets.values())
     for g in bus.running:
         wish = wanted.get(g)
-        if wish is not None and wish.value < 0.5 and not can_do_without(layout, bus, g, HEADROOM_RATIO, 1.0):
+        if wish is None or wish.value >= 0.5 or (wish.cause is Cause.OPERATOR and not others):
+            continue
+        if not can_do_without(layout, bus, g, HEADROOM_RATIO, 1.0):
             return g
     return None
 

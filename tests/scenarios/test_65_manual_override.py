@@ -5,6 +5,7 @@ battery's power is bumpless within the ramp of a transfer, and of the plan's wri
 the selector turns, none arrives.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -17,11 +18,12 @@ from dispatch.writing.last_line import Newest
 from ems.commands import Cause, Refusal
 from ems.control import ControlMode, Role
 from ems.control_site import ControlParams
-from ems.requests import SetSetpoint, SwitchMode
+from ems.points import GensetState
+from ems.requests import Operate, Select, SetSetpoint, SwitchMode
 from ems.site import Site
 from ems.telemetry import Quality, Reading
 from sim.rig import Rig, RigOptions, Row
-from sim.rig_scenario import MONDAY
+from sim.rig_scenario import MONDAY, Power
 from tests.unit.dispatch.plans import plan_of
 
 pytestmark = pytest.mark.scenario(65)
@@ -126,6 +128,71 @@ def test_override_for_a_time_ends_by_itself_in_auto(small):
     assert rig.after(30.0, lambda r: r.decisions.control["bess1"] is ControlMode.AUTO) <= rig.dt_s
     assert bumpless(rig, 30.0)
     assert rig.last.decisions.source is Source.PLAN
+
+
+def token(rig: Rig) -> str:
+    """Of what was selected last."""
+    return next(str(a.token) for row in reversed(rig.log) for a in row.decisions.answers if a.token)
+
+
+def in_hand(rig: Rig, point: str, value: float, at_s: float) -> Rig:
+    """ann takes a device in manual, selects and operates."""
+    device = point.partition(".")[0]
+    rig.at(at_s, lambda r: r.ask("ann", SwitchMode(device=device, mode=ControlMode.MANUAL)))
+    rig.at(at_s + 2.0, lambda r: r.ask("ann", Select(point=point, value=value)))
+    return rig.at(at_s + 4.0, lambda r: r.ask("ann", Operate(token=token(r)), reason="works at it"))
+
+
+RISES_S = 60.0
+RISING: dict[str, Power] = {**LOAD_KW, "critical": lambda t: 80.0 if t < RISES_S else 400.0}
+
+
+def test_override_a_stop_in_manual_stands_and_the_edge_starts_another_set(small: Site):
+    """Load of an island rises beyond its battery: gen1, at which somebody may be working, is left off.
+
+    Story: protection turned the stop round, and the engine ran.
+    """
+    options = RigOptions(islanded_by="bess1", soc=0.5, horizon_s=300.0)
+    rig = in_hand(Rig(site_of(small), load_kw=RISING, options=options), "gen1.run_request", 0.0, 10.0).run(
+        200.0
+    )
+    assert not any(r.wrote("gen1.run_request") == 1.0 for r in rig.rows())
+    assert rig.held(lambda r: r.flows.genset_state["gen1"] is GensetState.STOPPED)
+    asked_s = rig.after(RISES_S, lambda r: r.wrote("gen2.run_request") == 1.0)
+    assert asked_s <= 15.0
+    assert rig.last.flows.genset_state["gen2"] is GensetState.RUNNING
+    told = [a.text for a in rig.last.decisions.alarms if a.code == "genset.unavailable"]
+    assert told == ["gen1 cannot be used: people have it in hand"]
+    assert {e["genset"] for e in rig.events("genset.start.requested")} == {"gen2"}
+
+
+def test_override_a_start_in_manual_is_still_a_persons(small: Site):
+    options = RigOptions(islanded_by="bess1", soc=0.5, horizon_s=300.0)
+    rig = in_hand(Rig(site_of(small), load_kw=LOAD_KW, options=options), "gen1.run_request", 1.0, 10.0).run(
+        90.0
+    )
+    assert rig.last.flows.genset_state["gen1"] is GensetState.RUNNING
+    assert not rig.last.alarmed("genset.unavailable")
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_override_a_stop_waits_for_the_successor_where_one_can_come(small: Site, others: bool):
+    """gen1 carries an island whose battery is nearly empty. gen2 comes, then gen1 goes; where gen2 is in hand
+    too, nothing is waited for: what is left is the battery's, and feeders go.
+    """
+    options = RigOptions(islanded_by="gen1", gensets_on_kw={"gen1": 180.0}, soc=0.104, horizon_s=300.0)
+    rig = Rig(site_of(small), load_kw={**LOAD_KW, "critical": 40.0}, options=options)
+    if not others:
+        rig.at(2.0, lambda r: r.ask("ann", SwitchMode(device="gen2", mode=ControlMode.MANUAL)))
+    rig = in_hand(rig, "gen1.run_request", 0.0, 10.0).run(160.0)
+    gone_s = rig.after(14.0, lambda r: r.wrote("gen1.run_request") == 0.0)
+    came_s = rig.after(14.0, lambda r: r.flows.genset_state["gen2"] is GensetState.RUNNING)
+    if others:
+        assert came_s <= gone_s <= 60.0
+        assert rig.unserved_kwh() == pytest.approx(0.0, abs=1e-9)
+    else:
+        assert gone_s <= 1.0
+        assert came_s == math.inf
 
 
 LOCAL_S, REMOTE_S, PLANNED_S = 60.0, 120.0, 160.0

@@ -254,6 +254,24 @@ def test_as_ruled_who_is_away_is_not_there_to_be_dispatched(mode: ControlMode):
 
 
 @pytest.mark.parametrize(
+    ("mode", "people", "available"),
+    [
+        (ControlMode.MANUAL, {RUN: target(0.0, Cause.OPERATOR)}, False),
+        (ControlMode.MANUAL, {RUN: None}, False),  # nobody has said anything: it is not started either
+        (ControlMode.MANUAL, {RUN: target(1.0, Cause.OPERATOR)}, True),
+        (ControlMode.MANUAL, {"gen1.p_set_kw": target(0.0, Cause.OPERATOR)}, True),  # no request to be made
+        (ControlMode.AUTO, {RUN: target(0.0, Cause.OPERATOR)}, True),
+    ],
+)
+def test_as_ruled_a_set_that_people_keep_off_in_manual_is_not_the_edges_to_start(
+    mode: ControlMode, people: dict[str, Target | None], available: bool
+):
+    c = as_ruled(seen(), modes(gen1=mode), people).condition
+    assert c.gensets["gen1"].available is available
+    assert c.gensets["gen2"].available
+
+
+@pytest.mark.parametrize(
     ("ruling", "people", "available"),
     [
         ({"strong": {P_LIMIT: [bound(0.0, 90.0, P_LIMIT)]}}, {}, 90.0),
