@@ -75,8 +75,7 @@ def emergency(
     if why is not None and not _on_its_way(observed):
         kept = (*kept, *_next_set(layout, observed, bus, kept))
     runs = {g: _forced(1.0, why if why is not None else f"{g} was started by protection") for g in kept}
-    needed = _still_needed(layout, observed, bus, wanted)
-    if needed is not None and needed not in runs:
+    for needed in _still_needed(layout, observed, bus, wanted, tuple(runs)):
         runs[needed] = _forced(1.0, f"without {needed} the rest cannot carry the load")
     surplus = _surplus_set(layout, bus, tuple(runs))
     since_s = _since(memory.surplus_since_s, surplus is not None, now_s)
@@ -264,21 +263,38 @@ def can_do_without(layout: Layout, bus: Bus, genset: str, power_ratio: float, en
     return drain_kw <= power_ratio * up_kw and bus.stored_kwh >= enough_kwh
 
 
-def _still_needed(layout: Layout, observed: Observed, bus: Bus, wanted: Mapping[str, Target]) -> str | None:
-    """A set that is to stop although the rest could not carry the load: it waits for its successor.
+def _still_needed(
+    layout: Layout, observed: Observed, bus: Bus, wanted: Mapping[str, Target], kept: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Sets that are to stop although the rest could not carry the load: they wait for their successors.
 
-    Where none can come, a person's stop stands.
+    Looked at one after the other, the last in order first: each that may go is gone for those that follow.
+    Where no successor can come, a person's stop stands.
     """
     if bus.mode not in (GridMode.GRID_TIED, GridMode.ISLANDED):
-        return None
+        return ()
     others = any((c.available or c.starting) and not c.on_load for c in observed.condition.gensets.values())
-    for g in bus.running:
+    needed = []
+    for g in reversed(bus.running):
         wish = wanted.get(g)
-        if wish is None or wish.value >= 0.5 or (wish.cause is Cause.OPERATOR and not others):
+        if g in kept or wish is None or wish.value >= 0.5:
             continue
-        if not can_do_without(layout, bus, g, HEADROOM_RATIO, 1.0):
-            return g
-    return None
+        stands = wish.cause is Cause.OPERATOR and not others
+        if stands or can_do_without(layout, bus, g, HEADROOM_RATIO, 1.0):
+            bus = _without(layout, bus, g)
+        else:
+            needed.append(g)
+    return tuple(needed)
+
+
+def _without(layout: Layout, bus: Bus, genset: str) -> Bus:
+    """The bus as it is once a set has left it."""
+    return replace(
+        bus,
+        running=tuple(g for g in bus.running if g != genset),
+        genset_rated_kw=bus.genset_rated_kw - layout.gensets[genset].p_rated_kw,
+        genset_min_kw=bus.genset_min_kw - layout.gensets[genset].p_min_kw,
+    )
 
 
 def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:
