@@ -132,6 +132,8 @@ def _prices(p: Mapping[str, Any]) -> str:
 def _vtn_event(e: Mapping[str, Any]) -> str:
     unmet = f"; nothing here can do that: {', '.join(e['unmet'])}" if e["unmet"] else ""
     reports = f"; reports that nobody gives: {', '.join(e['reports'])}" if e["reports"] else ""
+    if e["wants_demand"]:
+        reports += f"; mean power at the POI: {e['reported'] or 'not told yet'}"
     rank = "without priority" if e["priority"] is None else f"priority {e['priority']}"
     end = "without end" if e["end_s"] is None else f"to {_time(e['end_s'])}"
     when = "without times" if e["start_s"] is None else f"{_time(e['start_s'])} {end}"

@@ -2,6 +2,9 @@
 
 import os
 import sys
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
@@ -12,18 +15,21 @@ from cli.priorities import UTILITY_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
 from connectors.historian.live import LiveHistory
+from connectors.historian.sqlite import SqliteHistoryReader
 from connectors.northbound.door import DeskDoor, without_role
 from connectors.northbound.image import Board
 from connectors.northbound.records import Records
 from connectors.stores.drop_folder import owner_name
 from connectors.utility.session import Around, UtilitySession
 from ems.clock import SystemClock, wall_sleep
+from ems.records import Bucket
 from ems.site_schema import load_site
 from ems.utility import Sep2Server, UtilityServer, VtnServer
 
 log = structlog.get_logger()
 
 PERIOD_S_MAX = 1.0
+MINUTE_S = 60
 
 
 async def serve(config: ProcessConfig) -> None:
@@ -45,6 +51,7 @@ async def serve(config: ProcessConfig) -> None:
         directory=config.directory,
         folder=folder,
         clock=clock,
+        means=partial(_means, config.history, f"{site.grid.id}.p_kw"),
     )
     sessions = [session_of(server, around) for server in site.utilities]
     house = House("utility", reader, board, door, records, sessions, clock)
@@ -58,6 +65,15 @@ async def serve(config: ProcessConfig) -> None:
         for session in sessions:
             await session.close()
         records.close()
+
+
+def _means(history: Path, point: str, start: datetime, end: datetime) -> Sequence[Bucket]:
+    """Means of a point by the minute; a reader of its own, for whichever thread asks."""
+    reader = SqliteHistoryReader(history)
+    try:
+        return reader.buckets(point, start, end, MINUTE_S)
+    finally:
+        reader.close()
 
 
 def session_of(server: UtilityServer, around: Around) -> UtilitySession:

@@ -121,6 +121,7 @@ class VtnServer(UtilityServer):
     ask_targets: bool  # each is put into a question of its own, as a VTN of 3.1 wants it
     programs: tuple[str, ...]  # names of those that count; (): all that it shows us
     prices: VtnPrices | None = None
+    post_meter: bool = True  # whether the mean power at the POI is told where an event asks for it
 
 
 def host_and_port(host: str, port: int) -> str:

@@ -134,7 +134,8 @@ class Reader:
             made_s=_made_s(raw, heard_s),
             price_fault=fault,
             unmet=tuple(sorted({p for i in told for p, _ in _payloads(i)} - done)),
-            reports=tuple(_reports(raw)),
+            wants_demand=bool(steps) and span_s == 0.0 and any(map(_is_mean_demand, _asked(raw))),
+            reports=tuple(_text(d["payloadType"]) for d in _asked(raw) if not _is_mean_demand(d)),
         )
 
     def _priced(
@@ -177,7 +178,9 @@ class Reader:
             start_s = _start_s(own.get("start"), default.get("start"), before, now_s, where)
             random = own.get("randomizeStart") or (default.get("randomizeStart") if before is None else None)
             length = both.get("duration", "PT0S")
+            number = one.get("id") if isinstance(one, dict) else None
             before = Step(
+                number=number if isinstance(number, int) and abs(number) < 2**31 else i,
                 start_s=start_s,
                 duration_s=_ended(duration_s(length, f"{where}.duration")),
                 random_s=None if random is None else _random_s(random, f"{where}.randomizeStart"),
@@ -250,12 +253,23 @@ def _described(raw: Mapping[str, Any], key: str) -> dict[str, str]:
     return out
 
 
-def _reports(raw: Mapping[str, Any]) -> Iterator[str]:
-    for one in _list(raw, "reportDescriptors", 100):
-        kind = one.get("payloadType") if isinstance(one, dict) else None
-        if not isinstance(kind, str):
+def _asked(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The reports that an event asks for. Raises Wrong."""
+    told = _list(raw, "reportDescriptors", 100)
+    for one in told:
+        if not isinstance(one, dict) or not isinstance(one.get("payloadType"), str):
             raise Wrong(f"reportDescriptors: found {_shown(one)}; allowed: objects with a payloadType")
-        yield _text(kind)
+    return told
+
+
+def _is_mean_demand(told: Mapping[str, Any]) -> bool:
+    """Whether it asks for the mean power of all intervals, once, at their end; what it leaves out is so."""
+    usual: dict[str, tuple[Any, ...]] = {
+        "payloadType": ("DEMAND",), "readingType": ("MEAN",), "units": ("KW",), "targets": ([],),
+        "startInterval": (-1,), "numIntervals": (-1,), "historical": (True,), "frequency": (-1,),
+        "repeat": (1,), "reportIntervals": ("INTERVALS",),
+    }  # fmt: skip
+    return all(told.get(k) is None or told[k] in allowed for k, allowed in usual.items())
 
 
 def _period(told: Any, where: str) -> dict[str, Any]:

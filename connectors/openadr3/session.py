@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from secrets import token_hex
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.parse import quote
 from connectors.expiry import Expiry
 from connectors.openadr3.book import Book
 from connectors.openadr3.reading import Wrong, id_of
+from connectors.openadr3.reporter import Reporter
 from connectors.openadr3.seller import Seller, Sold
 from connectors.openadr3.told import Event, Program
 from connectors.openadr3.transport import Transport
@@ -18,13 +19,14 @@ from connectors.utility.asker import NoAnswer, NotBelieved
 from connectors.utility.bound import Bound
 from connectors.utility.kept import read
 from connectors.utility.session import SHOWN_MAX, Around, Contact, UtilitySession
-from ems.errors import BadValue
+from ems.errors import BadValue, EmsError
 from ems.records import JsonValue
 from ems.utility import VtnServer
 
 PAGE = 50  # most that the standard lets be asked for at once
 PROGRAMS_MAX, EVENTS_MAX = 200, 1000
 STATES = ("running", "to come", "without times", "over")  # of an event, in the order in which they are shown
+REPORTS_S = 10.0  # what is told in a round takes no longer
 AHEAD_S_MAX = 3600.0  # a clock that is further off is none
 
 
@@ -41,6 +43,7 @@ class Known:
     programs: tuple[Program, ...] = ()
     heard_s: dict[str, float]
     sold: Sold | None = None  # the prices that were handed on last
+    reported: dict[str, str] = field(default_factory=dict)  # by id of an event, what became of its report
 
 
 class VtnSession(UtilitySession):
@@ -52,6 +55,10 @@ class VtnSession(UtilitySession):
         clock = around.clock
         self._transport = Transport(server, around.folder, now=clock.now, monotonic_s=clock.monotonic_s)
         self._book = Book(server, token_hex(16), around.site.currency)
+        self._reporter: Reporter | None = None
+        if server.post_meter and around.means is not None:
+            resource = around.site.hierarchy.plant
+            self._reporter = Reporter(server, self._transport, resource, around.means)
         self._seller = None if server.prices is None else Seller(server, server.prices, around.folder)
 
     async def _begin(self) -> None:
@@ -66,6 +73,8 @@ class VtnSession(UtilitySession):
         self._book = Book(self._server, known.seed, self._site.currency)
         if self._seller is not None:
             self._seller.last = known.sold
+        if self._reporter is not None:
+            self._reporter.told = dict(known.reported)
         self._book.events = {e.id: e for e in known.events}
         self._book.programs = {p.id: p for p in known.programs}
         self._book.heard_s = dict(known.heard_s)
@@ -82,6 +91,7 @@ class VtnSession(UtilitySession):
             programs=tuple(self._book.programs.values()),
             heard_s=self._book.heard_s,
             sold=None if self._seller is None else self._seller.last,
+            reported={} if self._reporter is None else self._reporter.told,
         )
 
     def _hang_up(self) -> None:
@@ -117,6 +127,20 @@ class VtnSession(UtilitySession):
             told = tuple(self._book.events.values())
             if why := await asyncio.to_thread(self._seller.sell, told, at):
                 self._note("prices", "not_believed", why)
+        await self._tell_back()
+
+    async def _tell_back(self) -> None:
+        """Reports that are due; whatever becomes of them, the round counts."""
+        if self._reporter is None:
+            return
+        try:
+            async with asyncio.timeout(REPORTS_S):
+                told = tuple(self._book.events.values())
+                await self._reporter.report(told, self._server_s(), self._book.seed, self._note)
+        except TimeoutError:
+            self._note("report", "no_answer", f"they take longer than {REPORTS_S:g} s")
+        except EmsError as error:  # also of the historian
+            self._note("report", "no_answer", str(error))
 
     async def _every(self, what: str, most: int) -> list[Any]:
         """All objects of a list, and of those that only questions with our targets are answered by."""
@@ -207,6 +231,8 @@ class VtnSession(UtilitySession):
             "now_kw": now_kw,
             "unmet": list(event.unmet),
             "reports": list(event.reports),
+            "wants_demand": event.wants_demand,
+            "reported": None if self._reporter is None else self._reporter.told.get(event.id),
         }
 
 

@@ -12,6 +12,7 @@ from random import Random
 class Step:
     """An interval of an event. Times in s since 1970 UTC."""
 
+    number: int  # its id in the event
     start_s: float  # before chance
     duration_s: float | None  # None: without end
     random_s: float | None = None  # this one and those behind it: at most so much earlier or later
@@ -44,7 +45,8 @@ class Event:
     made_s: float = 0.0  # when it was made or changed, at the latest when it was heard of
     price_fault: str = ""  # why its prices are not believed; then it has none
     unmet: tuple[str, ...] = ()  # types of payload that nobody here can do
-    reports: tuple[str, ...] = ()  # types of reports that it asks for
+    wants_demand: bool = False  # whether it asks for the mean power in its intervals
+    reports: tuple[str, ...] = ()  # types of other reports that it asks for
 
     def windows(self, seed: str) -> tuple[Window, ...]:
         """Its steps at their real times.

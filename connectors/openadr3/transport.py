@@ -5,7 +5,7 @@ the VTN says of where tokens are to be had is not asked for.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -95,17 +95,37 @@ class Transport:
         NoAnswer : there is none.
         NotBelieved : it is no sound JSON.
         """
+
+        async def ask() -> Answer:
+            return await self._vtn.get(path, secret=self._header())
+
+        answer = await self._known_there(ask)
+        self._look_at_clock(answer)
+        return _document(answer, path.partition("?")[0])
+
+    async def post(self, what: str, body: bytes) -> None:
+        """Add an object to one of its lists. Raises NoAnswer, NotBelieved."""
+        path = f"{self._server.path.rstrip('/')}/{what}"
+
+        async def ask() -> Answer:
+            answer = await self._vtn.ask("POST", path, body, secret=self._header())
+            if answer.status not in (200, 201):
+                raise refused("POST", path, answer)
+            return answer
+
+        await self._known_there(ask)
+
+    async def _known_there(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Ask with a token; with another one where it was forgotten there. Raises NoAnswer, NotBelieved."""
         if not self._token or self._monotonic_s() >= self._token_end_s:
             await self._renew()
         try:
-            answer = await self._vtn.get(path, secret=self._header())
+            return await ask()
         except NoAnswer as error:
             if error.status != UNAUTHORIZED:
                 raise
-            await self._renew()  # it may have forgotten the token before its end
-            answer = await self._vtn.get(path, secret=self._header())
-        self._look_at_clock(answer)
-        return _document(answer, path.partition("?")[0])
+        await self._renew()
+        return await ask()
 
     def close(self) -> None:
         """End both connections."""

@@ -6,7 +6,7 @@ so that a server that hangs, is gone or lies costs neither a cycle of the edge n
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from connectors.utility.kept import file_of, write
 from connectors.utility.teller import Teller
 from ems.clock import Clock, wall_sleep
 from ems.errors import EmsError
-from ems.records import JsonValue
+from ems.records import Bucket, JsonValue
 from ems.site import Site
 from ems.utility import UtilityServer
 
@@ -60,6 +60,7 @@ class Around:
     directory: Path  # of the running plant
     folder: Path  # files of the site are relative to it
     clock: Clock
+    means: Callable[[datetime, datetime], Sequence[Bucket]] | None = None  # power at the POI by the minute
 
 
 class UtilitySession(ABC):

@@ -229,7 +229,7 @@ def _sep2_built(common: dict[str, Any], form: UtilityServerForm) -> Sep2Server:
         tls=TlsFiles(**tls.model_dump(exclude={"protection", "server_lfdi", "ccm8"})),
         server_lfdi=None if tls.server_lfdi is None else tls.server_lfdi.upper(),
         ccm8=tls.ccm8,
-        **form.model_dump(include=ONLY["ieee2030_5"]),
+        **form.model_dump(include=ONLY["ieee2030_5"] | {"post_meter"}),
         **common,
     )
 
@@ -261,5 +261,6 @@ def _vtn_built(common: dict[str, Any], form: UtilityServerForm, folder: str | No
         ask_targets=form.ask_targets,
         programs=tuple(form.programs),
         prices=prices,
+        post_meter=form.post_meter,
         **common,
     )

@@ -78,7 +78,7 @@ class UtilityServerForm(Form):
 
 
 ONLY = {  # keys that only one protocol has
-    "ieee2030_5": {"pin", "set_max_kw", "post_device", "post_meter"},
+    "ieee2030_5": {"pin", "set_max_kw", "post_device"},
     "openadr3": {
         "token_url", "client_id", "client_secret_file", "client_secret_env", "scope", "every_s", "ven_name",
         "targets", "ask_targets", "programs", "prices",

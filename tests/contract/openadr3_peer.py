@@ -16,6 +16,8 @@ from connectors.openadr3.session import VtnSession
 from connectors.utility import session as session_module
 from ems.clock import SystemClock
 from ems.http_json import HttpJson
+from ems.records import Bucket
+from ems.telemetry import Quality
 from ems.utility import Share, Telling, UtilityProtocol, VtnServer
 from tests.contract.tls_pki import Authority, Party
 from tests.contract.utility_peer import BEAT_S, Live, bounded_site
@@ -128,6 +130,21 @@ class Jumps(SystemClock):
 class LiveVen(Live):
     """A session that runs, and the fake edge that it tells."""
 
+    bad: frozenset[int] = frozenset()  # minutes of the hour that were not read well
+    read_kw = 40.0
+
+    def means(self, start: datetime, end: datetime) -> list[Bucket]:
+        """Power at the POI by the minute, as the historian has it: 1 kW more in each minute of an hour."""
+        out = []
+        while start < end:
+            good = 0 if start.minute in self.bad else 60
+            mean = self.read_kw + start.minute if good else None
+            out.append(
+                Bucket(start=start, low=mean, mean=mean, high=mean, count=60, good=good, quality=Quality.GOOD)
+            )
+            start += timedelta(minutes=1)
+        return out
+
     def __init__(self, directory: Path, server: VtnServer) -> None:
         self.jumps = Jumps()
         self.plant = Plant(directory, self.jumps)
@@ -137,7 +154,7 @@ class LiveVen(Live):
         self.cycle()
         around = session_module.Around(
             site=self.site, board=self.plant.board, door=self.plant.door, records=self.plant.records,
-            directory=directory, folder=directory, clock=self.plant.clock,
+            directory=directory, folder=directory, clock=self.plant.clock, means=self.means,
         )  # fmt: skip
         self.session = VtnSession(server, around)
         self.directory = directory

@@ -1,7 +1,9 @@
 """A VTN of another make (toadr3's models over aiohttp) bounds the plant, or does not."""
 
+import json
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -400,3 +402,76 @@ def _taken(site: Site, folder: Path) -> InputVersion:
     version = InputReader(folder / "run").newest("retail", clock.now())
     assert version is not None
     return version
+
+
+def _over(minutes: int = 30) -> dict[str, Any]:
+    """An event of two intervals of five minutes that ended a while ago, and asks for the mean power."""
+    start = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes)
+    told = event("over", start.strftime("%Y-%m-%dT%H:%M:%SZ"), "PT5M", 40.0, 50.0)
+    told["intervals"][1]["id"] = 7
+    return told | {"reportDescriptors": [{"payloadType": "DEMAND", "units": "KW"}, {"payloadType": "USAGE"}]}
+
+
+def _reports(asked: list[str]) -> list[Any]:
+    return [json.loads(a.removeprefix("report ")) for a in asked if a.startswith("report ")]
+
+
+async def test_mean_power_is_told_once_where_an_event_asks_for_it(tmp_path, vtn, ours):
+    told = _over()
+    start = datetime.fromisoformat(told["intervalPeriod"]["start"])
+    vtn.change(
+        events=[told, event("runs", at(-60), "PT1H", 1.0, reportDescriptors=told["reportDescriptors"])]
+    )
+    async with living_ven(tmp_path, ours()) as live:
+        await live.rounds(2)
+        (report,) = _reports(vtn.change())
+        assert (report["eventID"], report["programID"], report["clientName"]) == ("over", "p1", "plant")
+        assert (
+            report["payloadDescriptors"][0] | {"readingType": "MEAN", "units": "KW"}
+            == report["payloadDescriptors"][0]
+        )
+        rows = report["resources"][0]["intervals"]
+        assert [r["id"] for r in rows] == [0, 7]
+        minutes = [[(start.minute + 5 * i + j) % 60 for j in range(5)] for i in range(2)]
+        expected = [40.0 + sum(m) / 5 for m in minutes]
+        assert [r["payloads"][0]["values"][0] for r in rows] == expected
+        rows = {r["id"]: r for r in live.status()["events"]}
+        assert (rows["over"]["reported"], rows["runs"]["reported"]) == ("taken", None)
+        assert rows["over"]["reports"] == ["USAGE"]
+    async with living_ven(tmp_path, ours()) as live:
+        await live.rounds()
+        assert _reports(vtn.change()) == [], "it is known what was told"
+
+
+async def test_minutes_that_were_not_read_well_are_not_told(tmp_path, vtn, ours):
+    told = _over()
+    minute = datetime.fromisoformat(told["intervalPeriod"]["start"]).minute
+    vtn.change(events=[told])
+    async with living_ven(tmp_path, ours()) as live:
+        live.bad = frozenset([(minute + 2) % 60])
+        await live.rounds()
+        (report,) = _reports(vtn.change())
+        assert [r["id"] for r in report["resources"][0]["intervals"]] == [7]
+    vtn.change(events=[told | {"id": "other"}])
+    async with living_ven(tmp_path, ours()) as live:
+        live.bad = frozenset(range(60))
+        await live.rounds()
+        assert _reports(vtn.change()) == []
+        assert live.status()["events"][0]["reported"] == "nothing of it was read well"
+
+
+async def test_vtn_that_takes_no_report_bounds_the_plant_all_the_same(tmp_path, vtn, ours):
+    vtn.change(
+        events=[_over(), event("runs", at(-60), "PT1H", 12.0)], instead={"/vtn/reports": {"status": 500}}
+    )
+    async with living_ven(tmp_path, ours()) as live:
+        await live.rounds(2)
+        assert (live.status()["asked_in_vain"], live.session.bounds()[EXPORT].kw) == ("", 12.0)
+        assert "answers 500" in live.refused()[0].why
+        vtn.change(instead={"/vtn/reports": {"status": 403}})
+        await live.rounds()
+        assert "answers 403" in next(r for r in live.status()["events"] if r["id"] == "over")["reported"]
+    async with living_ven(tmp_path / "..", ours(post_meter=False)) as live:
+        vtn.change(instead={})
+        await live.rounds()
+        assert _reports(vtn.change()) == []

@@ -17,7 +17,7 @@ from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
-from toadr3.models import Event, Program
+from toadr3.models import Event, Program, Report
 
 MODELS: dict[str, Any] = {"programs": Program, "events": Event}
 
@@ -73,6 +73,15 @@ class Vtn:
         text = "[" + ",".join(o.model_dump_json(by_alias=True) for o in shown) + "]"
         return web.Response(text=text, content_type="application/json")
 
+    async def take_report(self, request: web.Request) -> web.StreamResponse:
+        if (found := self.instead.get(request.path)) is not None:
+            return await self.told_instead(request, found)
+        if request.headers.get("Authorization") != f"Bearer {self.good}":
+            return web.json_response({"title": "Unauthorized", "status": 401}, status=401)
+        report = Report.model_validate(await request.json())
+        self.asked.append("report " + report.model_dump_json(by_alias=True, exclude_none=True))
+        return web.json_response({"id": "r1"}, status=201)
+
     async def told_instead(self, request: web.Request, found: dict[str, Any]) -> web.StreamResponse:
         body, drip_s = str(found.get("body", "")).encode(), found.get("drip_s", 0.0)
         response = web.StreamResponse(status=found.get("status", 200), headers=found.get("headers", {}))
@@ -95,6 +104,7 @@ async def serve(certificate: str, key: str, secret: str) -> None:
     app.router.add_post("/vtn/auth/token", vtn.give_token)
     app.router.add_get("/vtn/programs", vtn.tell)
     app.router.add_get("/vtn/events", vtn.tell)
+    app.router.add_post("/vtn/reports", vtn.take_report)
     app.on_response_prepare.append(vtn.date)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

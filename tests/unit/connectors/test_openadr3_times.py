@@ -203,3 +203,25 @@ def test_what_is_refused_is_told_once_while_it_stays():
     assert len(one.take([PROGRAM], [raw(-1.0)], T0_S)) == 1
     assert one.take([PROGRAM], [raw(-1.0)], T0_S) == []
     assert len(one.take([PROGRAM], [raw(-2.0, priority=-1)], T0_S)) == 1
+
+
+DEMAND = {"payloadType": "DEMAND", "readingType": "MEAN", "units": "KW"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({"payloadType": "DEMAND"}, True),
+        (DEMAND | {"startInterval": -1, "numIntervals": -1, "historical": True, "repeat": 1}, True),
+        (DEMAND | {"readingType": "PEAK"}, False),
+        (DEMAND | {"units": "KVA"}, False),
+        (DEMAND | {"historical": False}, False),
+        (DEMAND | {"frequency": 1}, False),
+        (DEMAND | {"targets": [{"type": "RESOURCE_NAME", "values": ["bess"]}]}, False),
+        ({"payloadType": "USAGE"}, False),
+    ],
+)
+def test_only_mean_power_of_all_intervals_is_a_report_that_can_be_given(asked, wanted):
+    event = read(raw(10.0, reportDescriptors=[asked]))
+    assert (event.wants_demand, event.reports) == (wanted, () if wanted else (asked["payloadType"],))
+    assert not read(raw(10.0, reportDescriptors=[asked], duration="P9999Y")).wants_demand
