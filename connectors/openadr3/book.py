@@ -45,6 +45,7 @@ class Book:
         self.programs: dict[str, Program] = {}
         self.events: dict[str, Event] = {}
         self.heard_s: dict[str, float] = {}  # by id of an event, when it was heard of first
+        self._broken: dict[str, str] = {}  # by id of a program, why it is not believed
         self.others = 0  # events of the last answer that are meant for others
         self._told: set[tuple[str, str]] = set()  # what was refused, and why, in the answer before
 
@@ -56,14 +57,15 @@ class Book:
         NotBelieved : an object that cannot be told from others; nothing of the answer counts.
         """
         try:
-            known = {p.id: p for p in map(program_of, programs)}
+            ids = [id_of(raw) for raw in programs]
             by_id = {id_of(raw): raw for raw in events}
         except Wrong as wrong:
             raise NotBelieved(f"an object of its answer: {wrong}") from None
-        if len(known) != len(programs) or len(by_id) != len(events):
+        if len(set(ids)) != len(programs) or len(by_id) != len(events):
             raise NotBelieved("an id comes twice in its answer")
         before = self.programs, self.others, self.heard_s
-        self.programs, self.others = known, 0
+        self.others = 0
+        self._read_programs(programs)
         kept: dict[str, Event] = {}
         said: set[tuple[str, str]] = set()
         self.heard_s = {i: self.heard_s.get(i, now_s) for i in by_id}
@@ -76,6 +78,17 @@ class Book:
         new, self._told = sorted(said - self._told), said
         return [f"event {mine}: {words}" for mine, words in new]
 
+    def _read_programs(self, programs: Sequence[Any]) -> None:
+        """Those that are sound; of one that is not, why: its events are not believed, those of others are."""
+        self.programs, self._broken = {}, {}
+        for raw in programs:
+            try:
+                program = program_of(raw)
+            except Wrong as wrong:
+                self._broken[id_of(raw)] = str(wrong)
+            else:
+                self.programs[program.id] = program
+
     def _one(
         self, mine: str, raw: Mapping[str, Any], kept: dict[str, Event], said: set[tuple[str, str]]
     ) -> None:
@@ -83,6 +96,8 @@ class Book:
         before = self.events.get(mine)
         try:
             program = self.programs.get(str(raw.get("programID")))
+            if (why := self._broken.get(str(raw.get("programID")))) is not None:
+                raise Wrong(f"its program: {why}")
             if not self._is_ours(raw, program):
                 self.others += 1
                 return

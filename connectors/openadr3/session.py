@@ -24,7 +24,7 @@ from ems.records import JsonValue
 from ems.utility import VtnServer
 
 PAGE = 50  # most that the standard lets be asked for at once
-PROGRAMS_MAX, EVENTS_MAX = 200, 1000
+PROGRAMS_MAX, EVENTS_MAX = 1000, 1000
 STATES = ("running", "to come", "without times", "over")  # of an event, in the order in which they are shown
 REPORTS_S = 10.0  # what is told in a round takes no longer
 AHEAD_S_MAX = 3600.0  # a clock that is further off is none
@@ -89,9 +89,9 @@ class VtnSession(UtilitySession):
             ahead_s=self._ahead_s,
             events=tuple(self._book.events.values()),
             programs=tuple(self._book.programs.values()),
-            heard_s=self._book.heard_s,
+            heard_s=dict(self._book.heard_s),
             sold=None if self._seller is None else self._seller.last,
-            reported={} if self._reporter is None else self._reporter.told,
+            reported={} if self._reporter is None else dict(self._reporter.told),
         )
 
     def _hang_up(self) -> None:
@@ -111,8 +111,14 @@ class VtnSession(UtilitySession):
 
     async def _ask(self) -> None:
         at, now_s = self._clock.now(), self._clock.monotonic_s()
-        programs = await self._every("programs", PROGRAMS_MAX)
-        events = await self._every("events", EVENTS_MAX)
+        programs = await self._every("programs", "", PROGRAMS_MAX)
+        events: list[Any] = []
+        for query in self._questions(programs):
+            known = {_id(one, "events") for one in events}
+            more = await self._every("events", query, EVENTS_MAX)
+            events += [one for one in more if _id(one, "events") not in known]
+        if len(events) > EVENTS_MAX:
+            raise NotBelieved(f"/events: found more than {EVENTS_MAX} of them; allowed: {EVENTS_MAX}")
         told_s = self._transport.ahead_s
         ahead_s = 0.0 if told_s is None else told_s
         if abs(ahead_s) > AHEAD_S_MAX:
@@ -142,12 +148,19 @@ class VtnSession(UtilitySession):
         except EmsError as error:  # also of the historian
             self._note("report", "no_answer", str(error))
 
-    async def _every(self, what: str, most: int) -> list[Any]:
+    def _questions(self, programs: list[Any]) -> list[str]:
+        """What is asked of the events: all of them, or those of each program that counts."""
+        if not self._server.programs:
+            return [""]
+        wanted = [p for p in programs if p.get("programName") in self._server.programs]
+        return [f"programID={_id(p, 'programs')}&" for p in wanted]
+
+    async def _every(self, what: str, query: str, most: int) -> list[Any]:
         """All objects of a list, and of those that only questions with our targets are answered by."""
-        found = await self._all(what, "", most)
+        found = await self._all(what, query, most)
         for target in self._server.targets if self._server.ask_targets else ():
             known = {_id(one, what) for one in found}
-            more = await self._all(what, f"targets={quote(target, safe='')}&", most)
+            more = await self._all(what, f"{query}targets={quote(target, safe='')}&", most)
             found += [one for one in more if _id(one, what) not in known]
         return found
 

@@ -189,7 +189,8 @@ class Transport:
             raise Untrusted(str(error)) from None
         assert known.context is not None, "there is no plain one"
         whose = self._http.ca or "that of the operating system"
-        name = self._server.http.server_name or host
+        another = self._server.http.server_name if host == self._server.host else None
+        name = host if another is None else another
         session, _ = await dialled(host, port, known.context, name, whose)
         where = host_and_port(host, port)
         try:

@@ -132,8 +132,14 @@ async def test_only_events_that_are_meant_for_us_count(tmp_path, vtn, ours):
         await live.rounds()
         assert (live.session.bounds()[EXPORT].kw, live.status()["others"]) == (70.0, 2)
     async with living_ven(tmp_path, ours(ven_name="", programs=("capacity",))) as live:
+        vtn.change()
         await live.rounds()
-        assert (live.session.bounds()[EXPORT].kw, live.status()["others"]) == (90.0, 4)
+        assert (live.session.bounds()[EXPORT].kw, live.status()["others"]) == (90.0, 3)
+        asked = [a for a in vtn.change() if a.startswith("events")]
+        assert {a.partition("&")[0] for a in asked} == {"events programID=p1"}, "no others are asked for"
+    async with living_ven(tmp_path, ours(programs=("unknown",))) as live:
+        await live.rounds()
+        assert (EXPORT in live.session.bounds(), live.status()["asked_in_vain"]) == (False, "")
 
 
 async def test_targets_are_put_into_questions_of_their_own_where_that_is_wanted(tmp_path, vtn, ours):

@@ -68,6 +68,8 @@ class Vtn:
         objects = self.held.get(name, [])
         if wanted := request.query.getall("targets", []):
             objects = [o for o in objects if wanted[0] in [v for t in o.targets or [] for v in t.values]]
+        if (program := request.query.get("programID")) is not None:
+            objects = [o for o in objects if o.program_id == program]
         skip = int(request.query.get("skip", 0))
         shown = objects[skip : skip + min(self.page, int(request.query.get("limit", 50)))]
         text = "[" + ",".join(o.model_dump_json(by_alias=True) for o in shown) + "]"

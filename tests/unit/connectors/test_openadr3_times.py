@@ -187,7 +187,7 @@ def test_answer_whose_objects_cannot_be_told_apart_counts_not_at_all():
         ([PROGRAM, PROGRAM], []),
         ([PROGRAM], [raw(1.0), raw(2.0)]),
         ([PROGRAM], [{}]),
-        ([{"id": "p1"}], []),
+        ([{"id": "p/1", "programName": "a"}], []),
         ([PROGRAM], more),
     ):
         with pytest.raises(NotBelieved):
@@ -196,6 +196,16 @@ def test_answer_whose_objects_cannot_be_told_apart_counts_not_at_all():
         assert bound is not None
         assert bound.kw == 10.0
         assert list(one.heard_s) == ["e"]
+
+
+def test_program_that_is_spoilt_spoils_its_own_events_alone():
+    one = book()
+    broken = {"id": "p2", "programName": "other", "targets": 7}
+    words = one.take([PROGRAM, broken], [raw(10.0), raw(1.0) | {"id": "f", "programID": "p2"}], T0_S)
+    assert words == ["event f: its program: targets: found 7; allowed: a list"]
+    bound = one.bound(EXPORT, None, T0_S)
+    assert bound is not None
+    assert bound.kw == 10.0
 
 
 def test_what_is_refused_is_told_once_while_it_stays():
