@@ -9,6 +9,7 @@ from dispatch.alarms.stage import alarm_stage
 from dispatch.authority.manual import in_hand, with_people, with_people_after
 from dispatch.authority.ruling import (
     Ruling,
+    as_protected,
     as_ruled,
     carried_out,
     narrowed,
@@ -103,7 +104,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     between = replace(state, observer=seen.memory, requests=seen.requests)
     moves = transit(layout, state.transition, observed, given, state.shed)
     given = moves.given
-    kept = held(layout, observed, moves, protect(layout, between, observed, wishes, now_s, given.dt_s))
+    kept = held(layout, seen.there, moves, protect(layout, between, seen.there, wishes, now_s, given.dt_s))
     kept = replace(kept, targets=with_people_after(layout, ruling, kept.targets, seen.people))
     release, let = release_stage(layout, state, given.release, observed, snapshot)
     source = _source(state, observed, kept.targets, release.released and not ruling.stopping)
@@ -173,6 +174,7 @@ class _Seen:
     memory: ObserverMemory
     balancing: BalancingMemory
     observed: Observed  # as authority lets it be reckoned with
+    there: Observed  # the same as the protections reckon with it
     requests: Mapping[str, GensetRequest]
     truth: Sequence[Event]
     authority: AuthorityMemory
@@ -227,6 +229,7 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
         memory=memory,
         balancing=balancing,
         observed=observed,
+        there=as_protected(observed, ruling),
         requests=requests,
         truth=truth,
         authority=authority,

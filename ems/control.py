@@ -16,7 +16,7 @@ class ControlMode(StrEnum):
 
     OFF = "off"  # also after an emergency stop: nothing but the safe table or what the stop demands
     LOCAL = "local"  # the device's own switch: nothing is written to it
-    TEST = "test"  # one setpoint at a time is probed by an engineer
+    TEST = "test"  # one setpoint at a time is probed by an engineer; protection may reduce what stands
     MANUAL = "manual"  # operators' setpoints; the plan is not followed
     AUTO = "auto"
 
@@ -71,7 +71,7 @@ MATRIX: Mapping[ControlMode, Mapping[Party, frozenset[Act]]] = MappingProxyType(
         ),
         ControlMode.LOCAL: _row(utility=(Act.BOUND,)),
         ControlMode.TEST: _row(
-            edge=(Act.MAKE_SAFE,),
+            edge=(Act.PROTECT, Act.MAKE_SAFE),
             utility=(Act.BOUND,),
             engineer=(Act.PROBE, Act.SWITCH),
         ),

@@ -1,8 +1,8 @@
 """People's setpoints among the controller's wishes, so that the protections reckon with them too.
 
 Devices in auto keep the controller's wish. In manual and test it is the lease in force; in manual without
-one, the setpoint's own safe value in this grid mode, or what it stands at where that is `hold`. In local and
-off nobody wishes anything.
+one, the setpoint's own safe value in this grid mode, or what it stands at where that is `hold`; in test what
+it stands at, which nobody writes again. In local and off nobody wishes anything.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,11 @@ from ems.commands import Cause
 from ems.control import ControlMode
 from ems.frozen import replace
 from ems.site import GridMode
+
+AS_IT_STANDS = "in test: as it stands"
+SWITCHED = ("genset_run", "feeder_close")
+LESS = ("bess_p_kw", "genset_p_kw", "q_kvar", *SWITCHED)  # fields of Targets that can be less than wanted
+CHANGED = 0.5  # kW, kvar: less is the same
 
 
 def in_hand(
@@ -43,6 +48,8 @@ def _wanted(
     lease = ruling.held.get(point)
     if lease is not None:
         return Target(value=lease.value, cause=Cause.OPERATOR, reason=f"{lease.owner}: {lease.reason}")
+    if control is ControlMode.TEST and point in ruling.standing:
+        return Target(value=ruling.standing[point], cause=Cause.OPERATOR, reason=AS_IT_STANDS)
     if control is not ControlMode.MANUAL:
         return None
     value, last = safe_value(layout.setpoints[point].safety, mode), written.get(point)
@@ -55,7 +62,7 @@ def _wanted(
 
 def with_people(layout: Layout, wishes: Targets, wanted: Mapping[str, Target | None]) -> Targets:
     """The controller's wishes with people's in their place, before the protections."""
-    return _replaced(layout, wishes, wanted, lambda group, asset, now: True)
+    return _replaced(layout, wishes, wanted, lambda group, asset, now, want: want)
 
 
 def with_people_after(
@@ -63,24 +70,37 @@ def with_people_after(
 ) -> Targets:
     """The same after the protections, where they fill in targets of their own.
 
-    A breaker that protection moves stays protection's. A PV limit of protection is a bound besides: the lower
-    of the two holds. In test nothing but the probe counts.
+    In manual a breaker that protection moves stays protection's. A PV limit of protection is a bound besides:
+    the lower of the two holds. In test the probe counts, and what protection leaves of it or of what stands.
     """
 
-    def counts(group: str, asset: str, now: Target | None) -> bool:
-        forced = now is not None and now.cause is Cause.PROTECTION
+    def settled(group: str, asset: str, now: Target | None, want: Target | None) -> Target | None:
         if ruling.modes[asset] is ControlMode.TEST:
-            return True
-        return group == "pv_limit_kw" or (group == "feeder_close" and not forced)
+            if now is not None and _reduces(group, now, want):
+                return replace(now, cause=Cause.PROTECTION)
+            return None if want is None or want.reason == AS_IT_STANDS else want
+        forced = now is not None and now.cause is Cause.PROTECTION
+        return want if group == "pv_limit_kw" or (group == "feeder_close" and not forced) else now
 
-    return _replaced(layout, targets, wanted, counts)
+    return _replaced(layout, targets, wanted, settled)
+
+
+def _reduces(group: str, now: Target, want: Target | None) -> bool:
+    """Whether a target of the protections is less than what people want, and not the other way round."""
+    if group == "pv_limit_kw":
+        return now.cause is Cause.PROTECTION and (want is None or now.value < want.value - CHANGED)
+    if want is None or group not in LESS:
+        return False
+    if group in SWITCHED:
+        return now.cause is Cause.PROTECTION and now.value < 0.5 <= want.value
+    return now.value * want.value >= 0.0 and abs(now.value) < abs(want.value) - CHANGED
 
 
 def _replaced(
     layout: Layout,
     targets: Targets,
     wanted: Mapping[str, Target | None],
-    counts: Callable[[str, str, Target | None], bool],
+    settled: Callable[[str, str, Target | None, Target | None], Target | None],
 ) -> Targets:
     if not wanted:
         return targets
@@ -89,13 +109,13 @@ def _replaced(
         now: dict[str, Target] = dict(getattr(targets, group))
         for asset in assets:
             point = layout.setpoint_of.get((asset, name))
-            if point is None or point not in wanted or not counts(group, asset, now.get(asset)):
+            if point is None or point not in wanted:
                 continue
-            want = wanted[point]
-            if want is None:
+            target = settled(group, asset, now.get(asset), wanted[point])
+            if target is None:
                 now.pop(asset, None)
             else:
-                now[asset] = want
+                now[asset] = target
         changed[group] = now
     return replace(targets, **changed)
 

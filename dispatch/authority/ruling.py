@@ -107,6 +107,19 @@ def as_ruled(observed: Observed, ruling: Ruling, people: Mapping[str, Target | N
     return replace(observed, condition=condition, pv_available_kw=available)
 
 
+def as_protected(observed: Observed, ruling: Ruling) -> Observed:
+    """What the protections reckon with: a battery in test is there, with what it stands at and no more.
+
+    For everybody else it is not there to be dispatched.
+    """
+    known, c = ruling.as_read, observed.condition
+    tested = [b for b in c.bess if ruling.modes.get(b) is ControlMode.TEST]
+    if known is None or not tested:
+        return observed
+    bess = {b: replace(c.bess[b], available=known.bess[b].available) for b in tested}
+    return replace(observed, condition=replace(c, bess={**c.bess, **bess}))
+
+
 def _kept_off(genset: str, ruling: Ruling, people: Mapping[str, Target | None]) -> bool:
     """In manual, and no person wants it to run: somebody may be working at it."""
     point = f"{genset}.run_request"

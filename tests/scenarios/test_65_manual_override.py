@@ -15,6 +15,7 @@ import pytest
 
 from dispatch.vocabulary import Source
 from dispatch.writing.last_line import Newest
+from ems.assets import DeviceBehaviour, OnSilence
 from ems.commands import Cause, Refusal
 from ems.control import ControlMode, Role
 from ems.control_site import ControlParams
@@ -193,6 +194,51 @@ def test_override_a_stop_waits_for_the_successor_where_one_can_come(small: Site,
     else:
         assert gone_s <= 1.0
         assert came_s == math.inf
+
+
+TEST_S, FALLS_S = 60.0, 90.0
+
+
+def exported_in_test(small: Site, *, setpoint: str, pv_kw: float, soc: float) -> Rig:
+    """Zero export; eve takes a device in test, then the load falls. On silence the device holds its value."""
+    site = replace(small, control=ControlParams(users={"eve": frozenset({Role.ENGINEER})}))
+    a = site.authority.setpoints[setpoint]
+    holds = replace(a.safety, behaviour=DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.HOLD))
+    setpoints = {**site.authority.setpoints, setpoint: replace(a, safety=holds)}
+    site = replace(site, authority=replace(site.authority, setpoints=setpoints))
+    loads: dict[str, Power] = {
+        f: lambda t, kw=kw: kw if t < FALLS_S else 10.0  # type: ignore[misc]
+        for f, kw in {"critical": 100.0, "essential": 150.0, "deferrable": 100.0}.items()
+    }
+    rig = Rig(site, load_kw=loads, pv_kw=pv_kw, options=RigOptions(soc=soc, horizon_s=400.0))
+    device = setpoint.partition(".")[0]
+    rig.at(TEST_S, lambda r: r.ask("eve", SwitchMode(device=device, mode=ControlMode.TEST)))
+    return rig.run(240.0)
+
+
+def test_override_in_test_protection_reduces_what_the_battery_was_last_told(small: Site):
+    """Story: 315 kW were exported past a cap of 0 until the test was over: nobody wrote, the device held."""
+    rig = exported_in_test(small, setpoint=P_SET, pv_kw=0.0, soc=0.8)
+    held = [r.held[P_SET] for r in rig.rows(TEST_S + 1.0)]
+    assert held[0] > 300.0
+    assert rig.held(lambda r: r.held[P_SET] > held[0] - 10.0, TEST_S, FALLS_S)  # only the cap's bias is kept
+    assert all(b <= a for a, b in pairwise(held))  # lowered, never raised
+    assert rig.held(lambda r: r.flows.grid_p_kw >= 0.0, FALLS_S + 3.0)
+    assert rig.held(lambda r: 0.0 <= r.held[P_SET] <= 30.0, FALLS_S + 3.0)
+    causes = {c.cause for r in rig.rows(TEST_S + 2.0) for c in r.commands if c.point == P_SET}
+    assert causes == {Cause.PROTECTION}
+
+
+def test_override_in_test_protection_lowers_the_limit_of_pv(small: Site):
+    """Its limit stands where the load of before left it; a full battery takes no more."""
+    point = "pv1.p_limit_kw"
+    rig = exported_in_test(small, setpoint=point, pv_kw=250.0, soc=0.95)
+    assert rig.held(lambda r: r.flows.grid_p_kw >= -1.0, FALLS_S + 4.0)
+    held = [r.held[point] for r in rig.rows(TEST_S + 2.0)]
+    assert all(b <= a for a, b in pairwise(held))  # lowered, never raised
+    assert {c.cause for r in rig.rows(TEST_S + 2.0) for c in r.commands if c.point == point} <= {
+        Cause.PROTECTION
+    }
 
 
 LOCAL_S, REMOTE_S, PLANNED_S = 60.0, 120.0, 160.0

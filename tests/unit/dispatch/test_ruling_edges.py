@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from dispatch.authority.manual import in_hand, with_people, with_people_after
+from dispatch.authority.manual import AS_IT_STANDS, in_hand, with_people, with_people_after
 from dispatch.authority.ruling import (
     Ruling,
+    as_protected,
     as_ruled,
     carried_out,
     narrowed,
@@ -22,6 +23,7 @@ from dispatch.vocabulary import Source, Target, Targets
 from ems.commands import Bound, Cause, Proposal
 from ems.control import ControlMode
 from ems.control_site import LimitKind
+from ems.reactive import ReactiveControl, ReactiveTakes
 from ems.requests import PLANT, Standing
 from ems.site import GridMode
 from tests.builders import T0
@@ -58,14 +60,14 @@ def bound(low: float, high: float, point: str = P_SET) -> Bound:
         (ControlMode.MANUAL, False, True, GridMode.GRID_TIED, 0.0, "its safe value"),
         (ControlMode.MANUAL, False, True, GridMode.ISLANDED, 44.0, "it is kept"),  # safe: hold
         (ControlMode.MANUAL, False, False, GridMode.ISLANDED, None, ""),
-        (ControlMode.TEST, False, True, GridMode.GRID_TIED, None, ""),
+        (ControlMode.TEST, False, True, GridMode.GRID_TIED, 33.0, AS_IT_STANDS),
         (ControlMode.OFF, False, True, GridMode.GRID_TIED, None, ""),
     ],
 )
 def test_in_hand_is_what_people_want_of_devices_that_are_not_in_auto(
     mode: ControlMode, leased: bool, written: bool, grid: GridMode, value: float | None, says: str
 ):
-    ruling = replace(modes(bess1=mode), held={P_SET: lease()} if leased else {})
+    ruling = replace(modes(bess1=mode), held={P_SET: lease()} if leased else {}, standing={P_SET: 33.0})
     got = in_hand(LAYOUT, ruling, grid, {P_SET: KEPT} if written else {})
     assert got.keys() == {P_SET}
     want = got[P_SET]
@@ -75,6 +77,10 @@ def test_in_hand_is_what_people_want_of_devices_that_are_not_in_auto(
         assert want is not None
         assert (want.value, want.cause) == (value, Cause.OPERATOR)
         assert says in want.reason
+
+
+def test_in_hand_nothing_of_what_stands_nobody_knows_where_in_test():
+    assert in_hand(LAYOUT, modes(pv1=ControlMode.TEST), GridMode.GRID_TIED, {}) == {P_LIMIT: None}
 
 
 WISHES = Targets(
@@ -134,6 +140,96 @@ def test_people_after_the_protections_open_a_breaker_nobody_spoke_of():
     silent = replace(WISHES, feeder_close={})
     got = values(with_people_after(LAYOUT, in_mode(ControlMode.MANUAL), silent, WANTED))
     assert got["feeder_close"] == {"essential": 0.0}
+
+
+def standing(value: float) -> Target:
+    return Target(value=value, cause=Cause.OPERATOR, reason=AS_IT_STANDS)
+
+
+@pytest.mark.parametrize(
+    ("group", "asset", "point", "stands", "protected", "written"),
+    [
+        ("bess_p_kw", "bess1", P_SET, 300.0, 20.0, 20.0),
+        ("bess_p_kw", "bess1", P_SET, -300.0, -20.0, -20.0),
+        ("bess_p_kw", "bess1", P_SET, 300.0, 0.0, 0.0),
+        ("bess_p_kw", "bess1", P_SET, 300.0, 299.8, None),  # less by as much as noise
+        ("bess_p_kw", "bess1", P_SET, 300.0, -20.0, None),  # never turned round
+        ("bess_p_kw", "bess1", P_SET, 20.0, 300.0, None),  # nor more than stands
+        ("bess_p_kw", "bess1", P_SET, 300.0, None, None),
+        ("genset_p_kw", "gen1", "gen1.p_set_kw", 200.0, 90.0, 90.0),
+        ("genset_run", "gen1", RUN, 1.0, 0.0, 0.0),
+        ("genset_run", "gen1", RUN, 0.0, 1.0, None),  # nobody starts what is tested
+        ("genset_run", "gen1", RUN, 1.0, 1.0, None),
+        ("feeder_close", "essential", FEEDER, 1.0, 0.0, 0.0),
+        ("feeder_close", "essential", FEEDER, 0.0, 1.0, None),
+        ("pv_limit_kw", "pv1", P_LIMIT, 300.0, 120.0, 120.0),
+        ("pv_limit_kw", "pv1", P_LIMIT, 100.0, 120.0, None),
+        ("pv_limit_kw", "pv1", P_LIMIT, None, 120.0, 120.0),  # where it stands is not known
+        ("bess_p_kw", "bess1", P_SET, None, 20.0, None),
+    ],
+)
+def test_in_test_protection_reduces_what_stands_and_nothing_else_is_written(
+    group: str, asset: str, point: str, stands: float | None, protected: float | None, written: float | None
+):
+    now = {} if protected is None else {asset: target(protected, Cause.PROTECTION)}
+    people = {point: None if stands is None else standing(stands)}
+    fields: dict[str, Any] = {group: now}
+    targets = Targets(source=Source.RULES, **fields)
+    got = getattr(with_people_after(LAYOUT, in_mode(ControlMode.TEST), targets, people), group)
+    assert {a: (t.value, t.cause) for a, t in got.items()} == (
+        {} if written is None else {asset: (written, Cause.PROTECTION)}
+    )
+
+
+@pytest.mark.parametrize("group", ["genset_run", "feeder_close", "pv_limit_kw"])
+def test_in_test_rules_switch_and_limit_nothing(group: str):
+    asset, point = {
+        "genset_run": ("gen1", RUN), "feeder_close": ("essential", FEEDER), "pv_limit_kw": ("pv1", P_LIMIT),
+    }[group]  # fmt: skip
+    fields: dict[str, Any] = {group: {asset: target(0.0, Cause.RULES)}}
+    targets = Targets(source=Source.RULES, **fields)
+    people: dict[str, Target | None] = {point: standing(1.0)}
+    assert getattr(with_people_after(LAYOUT, in_mode(ControlMode.TEST), targets, people), group) == {}
+
+
+@pytest.mark.parametrize(("protected", "written"), [(10.0, 10.0), (60.0, 40.0)])
+def test_in_test_protection_reduces_a_probe_too(protected: float, written: float):
+    targets = Targets(source=Source.RULES, bess_p_kw={"bess1": target(protected, Cause.PROTECTION)})
+    probe: dict[str, Target | None] = {P_SET: target(40.0, Cause.OPERATOR)}
+    assert (
+        with_people_after(LAYOUT, in_mode(ControlMode.TEST), targets, probe).bess_p_kw["bess1"].value
+        == written
+    )
+
+
+def test_in_test_what_is_no_power_is_not_reduced():
+    """A power factor of a device in test stays as it is."""
+    asset, name = "pv1", "pf_set"
+    takes = {asset: ReactiveControl(takes=ReactiveTakes.POWER_FACTOR)}
+    names = {**LAYOUT.setpoint_of, (asset, name): f"{asset}.{name}"}
+    layout = replace(LAYOUT, reactive=takes, setpoint_of=names)
+    now = target(0.5, Cause.PROTECTION)
+    targets = Targets(source=Source.RULES, power_factor={asset: now})
+    people: dict[str, Target | None] = {f"{asset}.{name}": standing(0.9)}
+    ruling = replace(RULING, modes={asset: ControlMode.TEST})
+    assert with_people_after(layout, ruling, targets, people).power_factor == {}
+
+
+@pytest.mark.parametrize(
+    ("mode", "read", "there"),
+    [(ControlMode.TEST, True, True), (ControlMode.TEST, False, False), (ControlMode.LOCAL, True, False)],
+)
+def test_as_protected_a_battery_in_test_is_there_for_the_protections_alone(
+    mode: ControlMode, read: bool, there: bool
+):
+    was = seen().condition
+    was = replace(was, bess={"bess1": replace(was.bess["bess1"], available=read)})
+    ruling = replace(modes(bess1=mode), as_read=was)
+    observed = as_ruled(replace(seen(), condition=was), ruling, {P_SET: standing(100.0)})
+    assert not observed.condition.bess["bess1"].available
+    got = as_protected(observed, ruling).condition.bess["bess1"]
+    assert (got.available, got.p_charge_kw_max, got.p_discharge_kw_max) == (there, 0.0, 100.0)
+    assert as_protected(observed, modes(bess1=mode)) is observed  # no reading to go by
 
 
 # ---- what is ruled ---------------------------------------------------------------------------------------

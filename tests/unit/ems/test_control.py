@@ -28,7 +28,7 @@ def test_matrix_documented_table_is_the_one_in_force():
     [
         (ControlMode.OFF, {Cause.EMERGENCY_STOP, Cause.SAFE_TABLE}),
         (ControlMode.LOCAL, set()),
-        (ControlMode.TEST, {Cause.EMERGENCY_STOP, Cause.SAFE_TABLE, Cause.OPERATOR}),
+        (ControlMode.TEST, {Cause.EMERGENCY_STOP, Cause.SAFE_TABLE, Cause.PROTECTION, Cause.OPERATOR}),
         (
             ControlMode.MANUAL,
             {Cause.EMERGENCY_STOP, Cause.SAFE_TABLE, Cause.PROTECTION, Cause.OPERATOR},
