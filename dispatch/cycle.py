@@ -57,10 +57,11 @@ from dispatch.writing.contention import contention_alarms, watch
 from dispatch.writing.effect import check_effect, effect_alarms, marks_of
 from dispatch.writing.outcomes import read_back
 from dispatch.writing.safe_table import safe_proposals
-from ems.commands import Command, Refusal
+from ems.commands import Cause, Command, Refusal
 from ems.errors import InvariantBroken
 from ems.frozen import replace
 from ems.outage import known_outages
+from ems.requests import Operate
 from ems.site import GridMode, Site
 from ems.telemetry import Snapshot
 
@@ -194,9 +195,6 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     soc, observed = guarded(
         layout, state.balancing.soc, snapshot, observed, state.observer.passed_s(snapshot)
     )
-    requests, truth = reconcile(
-        layout, state.requests, state.observer.gensets, memory.gensets, now_s, given.proposals
-    )
     authority, ruling = rule(
         layout,
         state.authority,
@@ -210,6 +208,9 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
             dt_s=given.dt_s,
             withheld=withheld(layout, given),
         ),
+    )
+    requests, truth = reconcile(
+        layout, state.requests, state.observer.gensets, memory.gensets, now_s, _operated(state, given, ruling)
     )
     held_safe = state.held_safe and not ruling.released
     contention, stands = state.contention, still_written(state.written, ruling)
@@ -236,6 +237,18 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
         ruling=ruling,
         people=people,
     )
+
+
+def _operated(state: EdgeState, given: TickInput, ruling: Ruling) -> set[str]:
+    """Setpoints that a person has operated in this cycle."""
+    done = {(a.user, a.request_id) for a in ruling.answers if a.done}
+    out = {p.point for p in given.proposals if p.cause is Cause.OPERATOR}
+    for r in given.received:
+        ask = r.request.ask
+        if isinstance(ask, Operate) and (r.user, r.request.id) in done:
+            selection = state.authority.selections.get(ask.token)
+            out |= set() if selection is None else {selection.point}
+    return out
 
 
 def _further(layout: Layout, state: EdgeState, seen: "_Seen", snapshot: Snapshot) -> tuple[Alarm, ...]:

@@ -6,18 +6,16 @@ import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
-from zoneinfo import ZoneInfo
 
 from dispatch.alarms.memory import remembered as alarms_known
 from dispatch.authority.ruling import standing_of
 from dispatch.authority.stage import restored
 from dispatch.cycle import EdgeSetup, safe_commands
-from dispatch.observing.bess_use import of_today
-from dispatch.observing.deferrables import work_known
 from dispatch.observing.process_image import ProcessImage
 from dispatch.observing.utc import EARLIEST, UtcMemory, record_time
 from dispatch.pacing import Pace
-from dispatch.state import EdgeState, ObserverMemory, Written
+from dispatch.restart import remembered, requests_known
+from dispatch.state import EdgeState, Written
 from dispatch.supervision.invariants_now import Cycle, InvariantsNow
 from dispatch.supervision.mind import CORE, Mind
 from dispatch.supervision.safe_stop import (
@@ -104,27 +102,14 @@ class EdgeRuntime:
         prices: Callable[[datetime], DayPrices | None] = lambda now: None,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
-        observer = remembered(known, clock.now(), self.setup.layout.zone)
-        if known is not None and site.tariff.month(known.at) == site.tariff.month(clock.now()):
-            observer = replace(
-                observer,
-                peak_import_kw=known.peak_import_kw,
-                charge_peaks_kw=known.charge_peaks_kw,
-                month_import_kwh=known.month_import_kwh,
-                month_import_kvarh=known.month_import_kvarh,
-            )
-        if known is not None:
-            work = work_known(known, clock.monotonic_s())
-            observer = replace(observer, work=work, meters=known.meters)
-            zone = self.setup.layout.zone
-            if known.at.astimezone(zone).date() == clock.now().astimezone(zone).date():
-                observer = replace(observer, feeder_use=known.feeder_use)
+        now, now_s = clock.now(), clock.monotonic_s()
         self.state = EdgeState(
             epoch=epoch,
             held_safe=held_safe or (standing is not None and standing.held_safe),
-            observer=observer,
-            alarms=alarms_known(known_alarms, clock.now(), clock.monotonic_s()),
-            authority=restored(site.control, standing, clock.monotonic_s()),
+            observer=remembered(self.setup.layout, known, now, now_s),
+            requests=requests_known(known, now, now_s),
+            alarms=alarms_known(known_alarms, now, now_s),
+            authority=restored(site.control, standing, now_s),
         )
         self.release: ReleaseWish | None = None  # a person's standing wish, authenticated
         self.alarm_actions: list[AlarmAction] = []  # what people asked since the last cycle, authenticated
@@ -348,18 +333,6 @@ class EdgeRuntime:
         sent = await self._sender.send(commands, decided, lambda: self.state, self._arrived)
         self.state = replace(self.state, written=sent.written)
         return sent
-
-
-def remembered(known: PlantCondition | None, now: datetime, zone: ZoneInfo) -> ObserverMemory:
-    """What outlives a restart whatever the month: duty of gensets, use of batteries, losses of the mains."""
-    if known is None:
-        return ObserverMemory()
-    return ObserverMemory(
-        duty={g: c.duty for g, c in known.gensets.items()},
-        grid_losses=known.grid_losses,
-        turns_soc={b: x.turns_soc for b, x in known.bess.items() if x.turns_soc},
-        bess_use=of_today({b: x.use for b, x in known.bess.items()}, known.at, now, zone),
-    )
 
 
 async def _whole(work: Coroutine[object, object, T]) -> T:

@@ -32,6 +32,7 @@ class GensetSeen:
     on_load: bool = False
     on_load_since_s: float = -1e9  # time of the last change on/off load; long ago at start
     starts_today: int = 0
+    doubted_since_s: float | None = None  # its state says off and its power says on load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class ObserverMemory:
     month_import_kwh: float = 0.0
     grid_losses: tuple[datetime, ...] = ()
     mains_good_since_s: float | None = None
+    mains_unseen_since_s: float | None = None
     month_import_kvarh: float = 0.0
     interval_import_kwh: float = 0.0
     interval_import_kvarh: float = 0.0

@@ -70,6 +70,15 @@ class GensetDuty:
     exercised_at: datetime | None = None  # when the last such run was long enough; None: never seen
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GensetPast:
+    """What the edge has asked of a genset, as far as it has to outlive a restart of the edge."""
+
+    starts: tuple[datetime, ...] = ()  # asked for in the last hour, record time
+    failures: int = 0  # starts that failed one after the other
+    reset_why: str | None = None  # nothing is asked of it until an operator has looked
+
+
 @dataclass(frozen=True, kw_only=True)
 class GensetCondition:
     """One genset as the edge sees it."""
@@ -84,6 +93,7 @@ class GensetCondition:
     starts_today: int
     duty: GensetDuty = GensetDuty()
     states: tuple[UnitState, ...] = ()
+    past: GensetPast = GensetPast()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,15 @@
 """One battery, one genset: from readings and history to its condition."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from dispatch.layout import Layout
-from dispatch.observing.availability import Marks, bess_states, genset_states
+from dispatch.observing.availability import Marks, bess_states, each_once, genset_states
 from dispatch.observing.duty import duties_after
 from dispatch.observing.readings import GENSET_STATES, state_of
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from ems.assets import GensetParams
-from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty, UnitState, usable
+from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty, GensetPast, UnitState, usable
 from ems.frozen import replace
 from ems.local_time import local_time
 from ems.points import BessState, GensetState
@@ -17,6 +18,8 @@ from ems.telemetry import Snapshot
 LONG_AGO_S = 1e9
 _AT_WORK = frozenset((BessState.FORMING, BessState.FOLLOWING))
 _STARTING = frozenset((GensetState.CRANKING, GensetState.WARM_UP, GensetState.SYNCHRONISING))
+ON_LOAD_RATIO = 0.05  # of its rating: a set that gives more is on the bus
+DOUBT_S = 5.0  # so long its power is believed against its state; then it counts for nothing
 
 
 def gensets_seen(
@@ -25,26 +28,58 @@ def gensets_seen(
     snapshot: Snapshot,
     states: Mapping[str, GensetState | None],
 ) -> dict[str, GensetSeen]:
-    """Follow each genset's sequence; while its state is not readable the last known one stands."""
+    """Follow each genset's sequence; while its state is not readable the last known one stands.
+
+    So it does for some seconds where a state says that a set has left the bus and its power says that it has
+    not: a single wrong reading is no trip.
+    """
     now_s, today = snapshot.monotonic_s, local_time(snapshot.at, layout.zone).date()
     new_day = memory.day is not None and memory.day != today
     out = {}
     for genset, state in states.items():
         seen = memory.gensets.get(genset)
         if seen is None:
-            seen = GensetSeen(state=state, state_since_s=now_s, on_load=state is GensetState.RUNNING)
-        elif state is not None and state is not seen.state:
             on_load = state is GensetState.RUNNING
-            changed = on_load is not seen.on_load
-            seen = GensetSeen(
-                state=state,
-                state_since_s=now_s,
-                on_load=on_load,
-                on_load_since_s=now_s if changed else seen.on_load_since_s,
-                starts_today=seen.starts_today + int(on_load and changed),
+            doubted_s = (
+                None if state is None else _doubted_since_s(layout, GensetSeen(), snapshot, genset, state)
             )
+            seen = GensetSeen(state=state, state_since_s=now_s, on_load=on_load, doubted_since_s=doubted_s)
+        elif state is not None:
+            seen = _followed(layout, seen, snapshot, genset, state)
         out[genset] = replace(seen, starts_today=0) if new_day else seen
     return out
+
+
+def _followed(
+    layout: Layout, seen: GensetSeen, snapshot: Snapshot, genset: str, state: GensetState
+) -> GensetSeen:
+    now_s = snapshot.monotonic_s
+    doubted_s = _doubted_since_s(layout, seen, snapshot, genset, state)
+    stands = doubted_s is not None and seen.on_load and now_s - doubted_s < DOUBT_S
+    if stands or state is seen.state:
+        return seen if doubted_s == seen.doubted_since_s else replace(seen, doubted_since_s=doubted_s)
+    on_load = state is GensetState.RUNNING
+    changed = on_load is not seen.on_load
+    return GensetSeen(
+        state=state,
+        state_since_s=now_s,
+        on_load=on_load,
+        on_load_since_s=now_s if changed else seen.on_load_since_s,
+        starts_today=seen.starts_today + int(on_load and changed),
+        doubted_since_s=doubted_s,
+    )
+
+
+def _doubted_since_s(
+    layout: Layout, seen: GensetSeen, snapshot: Snapshot, genset: str, state: GensetState
+) -> float | None:
+    """Since when its state says that it left the bus and its power that it has not [s]; None: they agree."""
+    p_kw = snapshot.value(layout.p[genset])
+    if state is GensetState.RUNNING or p_kw is None:
+        return None
+    if p_kw <= ON_LOAD_RATIO * layout.gensets[genset].p_rated_kw:
+        return None
+    return snapshot.monotonic_s if seen.doubted_since_s is None else seen.doubted_since_s
 
 
 def bess_condition(
@@ -108,6 +143,8 @@ def genset_conditions(
     for g, params in layout.gensets.items():
         state = state_of(snapshot, layout.state[g], GENSET_STATES)
         states = genset_states(layout, snapshot, g, state, requests.get(g), marks)
+        if seen[g].doubted_since_s is not None:
+            states = each_once((*states, UnitState.SUSPECT))
         p_kw = snapshot.value(layout.p[g])
         if p_kw is None and seen[g].on_load:  # what it gives is never taken for nothing
             p_kw = last_good.get(layout.p[g])
@@ -140,7 +177,17 @@ def _genset(
         starts_today=seen.starts_today,
         duty=duty,
         states=states,
+        past=GensetPast() if request is None else past_of(request, snapshot),
     )
+
+
+def past_of(request: GensetRequest, snapshot: Snapshot) -> GensetPast:
+    """What of a request has to outlive a restart of the edge."""
+    if not request.starts_s and not request.failures and request.reset_why is None:
+        return GensetPast()
+    ago = (timedelta(seconds=snapshot.monotonic_s - s) for s in request.starts_s)
+    starts = tuple(snapshot.at - a for a in ago)
+    return GensetPast(starts=starts, failures=request.failures, reset_why=request.reset_why)
 
 
 def _ready_in_s(params: GensetParams, seen: GensetSeen, now_s: float, request: GensetRequest | None) -> float:

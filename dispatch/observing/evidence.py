@@ -14,6 +14,7 @@ from ems.site import GridMode
 from ems.telemetry import Snapshot
 
 LOSSES_KEPT = timedelta(days=2)
+UNSEEN_S = 10.0  # without a reading of the mains: they may have gone and come back
 
 
 def evidence_of(
@@ -83,19 +84,29 @@ def with_mode(memory: ObserverMemory, mode: ModeState) -> ObserverMemory:
 def mains_seen(
     memory: ObserverMemory, snapshot: Snapshot, mode: GridMode, mains_ok: bool | None
 ) -> ObserverMemory:
-    """When the mains were lost, and since when they are good; a missing reading changes neither."""
+    """When the mains were lost, and since when they are good.
+
+    Time in which they are not seen does not count as good, and longer than UNSEEN_S of it begins it anew.
+    """
     losses = tuple(x for x in memory.grid_losses if snapshot.at - x < LOSSES_KEPT)
     if memory.mode is GridMode.GRID_TIED and mode in (GridMode.ISLANDED, GridMode.BLACK):
         losses = (*losses, snapshot.at)
-    since_s = memory.mains_good_since_s
-    if mains_ok is not None:
-        since_s = (snapshot.monotonic_s if since_s is None else since_s) if mains_ok else None
-    return replace(memory, grid_losses=losses, mains_good_since_s=since_s)
+    now_s, since_s, unseen_s = snapshot.monotonic_s, memory.mains_good_since_s, memory.mains_unseen_since_s
+    if mains_ok is None:
+        unseen_s = now_s if unseen_s is None else unseen_s
+        since_s = None if now_s - unseen_s > UNSEEN_S else since_s
+    elif not mains_ok:
+        since_s, unseen_s = None, None
+    else:
+        gap_s = 0.0 if unseen_s is None else now_s - unseen_s
+        since_s, unseen_s = now_s if since_s is None else since_s + gap_s, None
+    return replace(memory, grid_losses=losses, mains_good_since_s=since_s, mains_unseen_since_s=unseen_s)
 
 
 def mains_good_s(memory: ObserverMemory, now_s: float) -> float:
-    """For how long the mains have been in their band without a break [s]."""
-    return 0.0 if memory.mains_good_since_s is None else now_s - memory.mains_good_since_s
+    """For how long the mains have been seen in their band without a break [s]."""
+    until_s = now_s if memory.mains_unseen_since_s is None else memory.mains_unseen_since_s
+    return 0.0 if memory.mains_good_since_s is None else max(0.0, until_s - memory.mains_good_since_s)
 
 
 def prime_of(layout: Layout, forming: str | None) -> Prime:

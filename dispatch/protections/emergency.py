@@ -14,6 +14,7 @@ from dispatch.protections.reserve import hold_s
 from dispatch.protections.reverse_power import driven_backwards
 from dispatch.state import ProtectionMemory
 from dispatch.vocabulary import ReserveStatus, Target
+from ems.assets import GensetParams
 from ems.commands import Cause
 from ems.frozen import replace
 from ems.site import GridMode
@@ -207,6 +208,7 @@ def _next_set(layout: Layout, observed: Observed, bus: Bus, kept: tuple[str, ...
         if observed.condition.gensets[g].available
         and not observed.condition.gensets[g].on_load
         and g not in kept
+        and _has_room(bus, p)
     ]
     if not free:
         return ()
@@ -297,18 +299,30 @@ def _without(layout: Layout, bus: Bus, genset: str) -> Bus:
     )
 
 
-def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:
-    """The set to stop when all at minimum load, less PV that can be limited, are too much for the bus."""
-    if len(bus.running) == 0 or bus.mode not in (GridMode.ISLANDED, GridMode.GRID_TIED):
-        return None
+def _has_room(bus: Bus, genset: GensetParams) -> bool:
+    """Whether its minimum load goes somewhere: else it would be stopped as surplus as soon as it has come."""
+    sink_kw = _sink_kw(bus, len(bus.running) + 1)
+    return sink_kw is None or bus.genset_min_kw + genset.p_min_kw <= sink_kw + bus.waiting_kw
+
+
+def _sink_kw(bus: Bus, running: int) -> float | None:
+    """Where the least that sets on load give may go [kW]; None: nobody asks, as on a dead bus."""
     if bus.mode is GridMode.GRID_TIED:
         sink_kw = bus.load_kw + bus.follow_down_kw + bus.export_cap_kw
+    elif bus.mode is not GridMode.ISLANDED:
+        return None
     elif bus.forming_bess:
         sink_kw = bus.load_kw + bus.down_kw
-    elif len(bus.running) > 1:
+    elif running > 1:
         sink_kw = bus.load_kw + bus.follow_down_kw
     else:
         return None  # the last forming source stays, however lightly loaded
-    if bus.genset_min_kw <= sink_kw - sum(bus.lost_pv_kw.values()):
+    return sink_kw - sum(bus.lost_pv_kw.values())
+
+
+def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:
+    """The set to stop when all at minimum load, less PV that can be limited, are too much for the bus."""
+    sink_kw = _sink_kw(bus, len(bus.running))
+    if not bus.running or sink_kw is None or bus.genset_min_kw <= sink_kw:
         return None
     return next((g for g in reversed(bus.running) if g not in kept), None)

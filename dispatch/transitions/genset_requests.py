@@ -5,13 +5,13 @@ fail. The edge asks for run or stop and never works against what it finds: a set
 adopted, a set that was stopped at its panel is left alone for a while.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from dispatch.layout import Layout
 from dispatch.state import GensetRequest, GensetSeen, Written
 from dispatch.vocabulary import Event, Target, event
 from ems.assets import GensetParams, StartsFor
-from ems.commands import Cause, Proposal
+from ems.commands import Cause
 from ems.condition import PlantCondition
 from ems.frozen import replace
 from ems.points import GensetState
@@ -34,16 +34,15 @@ def reconcile(
     before: Mapping[str, GensetSeen],
     seen: Mapping[str, GensetSeen],
     now_s: float,
-    proposals: Sequence[Proposal] = (),
+    looked: Collection[str] = (),
 ) -> tuple[dict[str, GensetRequest], list[Event]]:
     """Bring the requests in line with what the sets do by themselves.
 
     Parameters
     ----------
     before, seen : what was known of each set at the last tick and at this one.
-    proposals : operators' wishes; one for a set's run request says that somebody has looked at the set.
+    looked : setpoints that a person has just operated; a run request: somebody has looked at the set.
     """
-    looked = {p.point for p in proposals if p.cause is Cause.OPERATOR}
     out: dict[str, GensetRequest] = {}
     events: list[Event] = []
     for g, params in layout.gensets.items():
@@ -51,7 +50,16 @@ def reconcile(
         if known is not None and known.reset_why is not None and f"{g}.run_request" in looked:
             known = replace(known, reset_why=None, failures=0, late=False)
             events.append(event("genset.reset", genset=g, why="an operator's wish"))
-        request, kind = _truth(params, known, before.get(g), seen[g], now_s)
+        was = before.get(g)
+        if (
+            known is not None
+            and was is not None
+            and was.state is not None
+            and seen[g].doubted_since_s is not None
+        ):
+            out[g] = known  # it tells two things: neither a trip nor a failed start follows
+            continue
+        request, kind = _truth(params, known, was, seen[g], now_s)
         out[g] = request
         if kind is not None:
             events.append(event(kind, genset=g, state=_name(seen[g])))
@@ -69,16 +77,18 @@ def _truth(
     seen: GensetSeen,
     now_s: float,
 ) -> tuple[GensetRequest, str | None]:
-    up = seen.state in _UP
-    if request is None or before is None:
+    up = seen.state in _UP or seen.doubted_since_s is not None
+    if request is None:
         return GensetRequest(run=up, since_s=now_s), None
+    if before is None or before.state is None:  # its first reading since the edge started: as it is found
+        return replace(request, run=up, since_s=now_s), None
     if before.state is GensetState.LOCKED_OUT and seen.state is not GensetState.LOCKED_OUT and seen.state:
         request = replace(request, reset_why=None, failures=0)  # somebody was at the set
     was_up = before.state in _UP
     if request.late and now_s - request.since_s > LEAVE_ALONE_S:
         return replace(request, late=False, since_s=now_s), "genset.request.retried"
     unheard = seen.on_load and not before.on_load and now_s - request.since_s >= TAKEN_S
-    if not request.run and up and (not was_up or unheard) and before.state is not None:
+    if not request.run and up and (not was_up or unheard):
         return replace(request, run=True, since_s=now_s, late=False), "genset.started_by_itself"
     if not request.run:
         return request, None
@@ -149,8 +159,8 @@ def not_taken(
     out = set()
     for g, params in layout.gensets.items():
         request, c, w = requests[g], condition.gensets[g], written.get(f"{g}.run_request")
-        heard = w is not None and w.wanted is None and (w.value >= 0.5) is request.run
-        if heard or now_s - request.since_s < TAKEN_S:
+        may_answer = now_s - request.since_s < TAKEN_S  # it was sent, and what became of it is not known yet
+        if w is not None and (w.value >= 0.5) is request.run and (w.wanted is None or may_answer):
             continue
         rests = not c.on_load and states[g] is not None and states[g] not in _UP
         stays_out = request.run and rests and c.age_s < params.min_down_s

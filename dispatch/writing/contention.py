@@ -54,6 +54,8 @@ def watch(
         if _ours(layout, point, known, told, arrived_s):
             if _is_old(layout, point, known, told, arrived_s):
                 held[point] = told
+            if point in memory.contests:  # it is over: what the other wrote does not stand any more
+                stand[point] = replace(w, value=told)
             continue
         before = memory.contests.get(point)
         rewritten_s = snapshot.monotonic_s if before is None else max(before.rewritten_s, known[-1][0])

@@ -1,6 +1,7 @@
 """4: the grid returns; and returns and fails again, five times."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -109,3 +110,19 @@ def test_reconnection_grid_that_fails_again_without_a_say_is_followed(small: Sit
         assert abs(at_close.flows.grid_p_kw) <= 0.02 * small.grid.p_import_kw_max
     modes = [e["now"] for e in rig.events("grid.mode.changed")]
     assert modes == [GridMode.GRID_TIED.value, *["islanded", "grid_tied"] * 5]
+
+
+@pytest.mark.parametrize(("unseen_s", "late_s"), [(6.0, 6.0), (60.0, None)])
+def test_reconnection_time_in_which_the_mains_were_not_seen_is_no_dwell(
+    small: Site, unseen_s: float, late_s: float | None
+):
+    """A short gap does not count; after a long one, in which they may have gone, the dwell begins anew."""
+    site = with_breaker(small, reconnect_dwell_s=120.0)
+    points = [f"{site.grid.id}.{n}" for n in ("v_pu", "v1_pu", "v2_pu", "v3_pu", "f_hz")]
+    rig = Rig(site, load_kw=LOAD, mains=[(LOST_S, 100.0)], options=RigOptions(soc=0.7, noise_ratio=0.0))
+    for point in points:
+        rig.at(140.0, partial(Rig.tell, point=point, value=None))
+        rig.at(140.0 + unseen_s, partial(Rig.tell_truth, point=point))
+    rig.run(500.0)
+    begins_s = 140.0 + unseen_s if late_s is None else 100.0 + late_s
+    assert closed_s(rig, 101.0) == pytest.approx(begins_s + 120.0, abs=3.0)

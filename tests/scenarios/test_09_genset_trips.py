@@ -1,7 +1,13 @@
 """9: a genset trips in an island that gensets carry."""
 
+from dataclasses import replace
+
 import pytest
 
+from ems.condition import UnitState
+from ems.control import ControlMode, Role
+from ems.control_site import ControlParams
+from ems.requests import Operate, Select, SwitchMode
 from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
@@ -53,6 +59,39 @@ def test_trip_deficit_is_shed_within_two_seconds(both: Rig):
         AT_S, lambda r: any(r.wrote(f"{f}.close_request") == 0.0 for f in ("essential", "deferrable"))
     )
     assert shed_s <= 2.0
+
+
+def test_trip_set_is_available_again_once_a_person_has_operated_it(small: Site):
+    """Three starts failed, and somebody went there: manual, select, operate, and back to auto."""
+    users = {"olga": frozenset({Role.OPERATOR})}
+    site = replace(following_only(small), control=ControlParams(users=users))
+    options = RigOptions(soc=0.3, islanded_by="gen2", gensets_on_kw={"gen2": 100.0}, horizon_s=900.0)
+    rig = Rig(site, load_kw={"critical": 80.0, "essential": 20.0}, options=options)
+    mine = rig.runtime
+
+    def fails(r: Rig) -> None:
+        state = mine.state
+        why = replace(state.requests["gen1"], reset_why="3 starts failed", failures=3)
+        mine.state = replace(state, requests={**state.requests, "gen1": why})
+
+    def operate(r: Rig) -> None:
+        (token,) = [a.token for row in r.log for a in row.decisions.answers if a.token]
+        r.ask("olga", Operate(token=token), reason="repaired")
+
+    rig.at(20.0, fails)
+    rig.at(30.0, lambda r: r.ask("olga", SwitchMode(device="gen1", mode=ControlMode.MANUAL)))
+    rig.at(35.0, lambda r: r.ask("olga", Select(point="gen1.run_request", value=0.0)))
+    rig.at(38.0, operate)
+    rig.at(50.0, lambda r: r.ask("olga", SwitchMode(device="gen1", mode=ControlMode.AUTO)))
+    rig.run(60.0)
+
+    def needs_reset(t_s: float) -> bool:
+        states = rig.first(t_s, lambda row: True).decisions.condition.gensets["gen1"].states
+        return UnitState.RESET_NEEDED in states
+
+    assert [needs_reset(t) for t in (10.0, 25.0, 36.0, 45.0, 58.0)] == [False, True, True, False, False]
+    assert rig.runtime.state.requests["gen1"].failures == 0
+    assert "genset.reset" in {e.kind for e in rig.journal.events}
 
 
 def test_trip_set_is_not_commanded_before_it_was_reset(both: Rig):

@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,7 +11,7 @@ from dispatch.layout import HeartbeatIn, layout_of
 from dispatch.observing.condition import observe
 from dispatch.observing.deferrables import work_known
 from dispatch.observing.process_image import ProcessImage
-from dispatch.runtime import remembered
+from dispatch.restart import remembered
 from dispatch.state import GensetRequest, ObserverMemory
 from ems.battery_terms import Warranty
 from ems.condition import BessUse, PlantCondition
@@ -82,18 +81,18 @@ def test_open_cycle_is_followed_and_outlives_a_restart():
 
     condition = walk_soc(ObserverMemory(), (0.6, 0.602, 0.3, 0.303, 0.3, None, 0.5), 0.0)
     assert condition.bess["bess1"].turns_soc == (0.602, 0.3, 0.5)
-    restarted = remembered(loads(PlantCondition, dumps(condition)), T0, ZoneInfo("UTC"))
+    restarted = remembered(LAYOUT, loads(PlantCondition, dumps(condition)), T0, 0.0)
     condition = walk_soc(restarted, (0.4, 0.55), 600.0)
     assert condition.bess["bess1"].turns_soc == (0.602, 0.3, 0.55)
-    assert remembered(None, T0, ZoneInfo("UTC")).turns_soc == {}
+    assert remembered(LAYOUT, None, T0, 0.0).turns_soc == {}
     _, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
     assert seen.condition.bess["bess1"].turns_soc == ()  # nobody asks
 
 
 def test_use_of_a_battery_is_counted_by_local_day_and_year_and_outlives_a_restart():
     plant = replace(SITE, bess=(bess(warranty=Warranty(day_kwh_max=900.0, mean_soc_max=0.8)),))
-    layout, zone = layout_of(plant), ZoneInfo(SITE.timezone)
-    midnight = datetime(2027, 1, 1, tzinfo=zone).astimezone(UTC)
+    layout = layout_of(plant)
+    midnight = datetime(2027, 1, 1, tzinfo=layout.zone).astimezone(UTC)
 
     def use_at(memory: ObserverMemory, *hours: tuple[float, float | None]) -> tuple[ObserverMemory, BessUse]:
         use = BessUse()
@@ -112,9 +111,9 @@ def test_use_of_a_battery_is_counted_by_local_day_and_year_and_outlives_a_restar
     assert (use.day_kwh, use.year_kwh, use.year_h) == pytest.approx((40.0, 40.0, 1.0))
     _, seen = observe(layout, memory, snapshot(midnight - timedelta(hours=0.4), 1e6, bess1__soc=0.5), {}, 1.0)
     known = loads(PlantCondition, dumps(seen.condition))
-    kept = remembered(known, midnight - timedelta(hours=0.2), zone).bess_use["bess1"]
+    kept = remembered(layout, known, midnight - timedelta(hours=0.2), 0.0).bess_use["bess1"]
     assert (kept.day_kwh, kept.year_kwh) == (seen.condition.bess["bess1"].use.day_kwh, 160.0)
-    assert remembered(known, midnight + timedelta(hours=1), zone).bess_use["bess1"] == BessUse()
+    assert remembered(layout, known, midnight + timedelta(hours=1), 0.0).bess_use["bess1"] == BessUse()
     _, plain = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
     assert plain.condition.bess["bess1"].use == BessUse()
 

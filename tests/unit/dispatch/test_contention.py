@@ -289,3 +289,18 @@ def test_ours_of_a_device_that_was_yielded_to_until_it_acts_by_itself(
         sent={PV: ((5.0, 300.0),)}, contests={PV: Contest(value=276.5, rewritten_s=5.0)}
     )
     assert ours_of(layout, contested, now_s) == {PV: ours_kw}
+
+
+def test_watch_contest_that_is_over_leaves_the_setpoint_at_what_the_device_tells():
+    """A device stood still at 284 and looked like another master: it holds what was written meanwhile."""
+    kept = wrote(147.0, 60.0)
+    steps = [
+        (wrote(182.0, 0.0), told(182.0, 1.0, point=PV)),
+        (wrote(182.0, 0.0), told(284.0, 10.0, point=PV)),
+        (kept, told(284.0, 66.0, point=PV)),
+    ]
+    memory, stands = seen(*steps, point=PV)
+    assert stands == wrote(284.0, 60.0)
+    memory, after = watch(LAYOUT, memory, {PV: stands}, told(147.0, 67.0, point=PV))
+    assert memory.contests == {}
+    assert after[PV] == kept

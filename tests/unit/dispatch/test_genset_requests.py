@@ -10,7 +10,7 @@ from dispatch.state import GensetRequest, GensetSeen, Written
 from dispatch.transitions.genset_requests import LEAVE_ALONE_S, not_taken, reconcile, resolve
 from dispatch.vocabulary import Target
 from ems.assets import QuietHours, StartsFor
-from ems.commands import Cause, Proposal
+from ems.commands import Cause
 from ems.condition import GensetCondition, UnitState
 from ems.points import GensetState
 from ems.telemetry import Snapshot
@@ -149,9 +149,8 @@ def test_reconcile_third_failed_start_in_a_row_needs_an_operator():
     assert request.reset_why == "3 starts failed"
     assert UnitState.RESET_NEEDED in genset_states(LAYOUT, NOTHING, "gen1", S.STOPPED, request)
     seen = {g: GensetSeen(state=S.STOPPED) for g in LAYOUT.gensets}
-    wish = Proposal(point="gen1.run_request", value=0.0, cause=Cause.OPERATOR, reason="repaired", owner="kim")
     requests = {"gen1": request, "gen2": OFF}
-    out, told = reconcile(LAYOUT, requests, seen, seen, 40.0, (wish,))
+    out, told = reconcile(LAYOUT, requests, seen, seen, 40.0, {"gen1.run_request"})
     assert (out["gen1"].reset_why, out["gen1"].failures, out["gen1"].late) == (None, 0, False)
     assert [e.kind for e in told] == ["genset.reset"]
 
@@ -238,7 +237,8 @@ REFUSED_RUN = Written(value=1.0, at_s=-2.0, known=False, wanted=1.0, tries=9)
         (None, 500.0, -100.0, False),  # it was in local
         (REFUSED_STOP, 500.0, -100.0, False),
         (HELD_STOP, 500.0, -100.0, True),  # it unloads
-        (HELD_RUN, 500.0, -9.0, True),  # not yet
+        (HELD_RUN, 500.0, -1.0, False),  # it would have been written at once
+        (REFUSED_STOP, 500.0, -9.0, True),  # it may be answered yet
         (HELD_RUN, 1900.0, -100.0, True),  # its minimum up time is over: nothing to be held off
     ],
 )
