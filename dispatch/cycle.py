@@ -223,7 +223,7 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
     layout = narrowed(layout, ruling)
     observed = as_ruled(observed, ruling, people)
-    balancing, observed = second_look(layout, state, snapshot, observed, soc, given.dt_s)
+    balancing, observed = second_look(layout, state, snapshot, observed, soc, given.dt_s, shadow=shadow)
     return _Seen(
         state=state,
         layout=layout,

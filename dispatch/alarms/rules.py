@@ -62,8 +62,10 @@ def _site(facts: Facts) -> Iterator[Alarm]:
         text = "the measured powers do not add up: one of them lies"
         why = explanation(facts.layout, facts.snapshot, facts.observed.scaled)
         yield Alarm(code="power.balance.suspect", text=f"{text}; {why}" if why else text)
-    elif not facts.observed.meter_ok:
-        yield Alarm(code="grid.meter.lost", asset=grid, text="no good reading of the power at the POI")
+    if facts.observed.meter_still or not (facts.observed.meter_ok or facts.observed.suspect):
+        still = "the power read at the POI stands still while batteries, gensets or PV move"
+        text = still if facts.observed.meter_still else "no good reading of the power at the POI"
+        yield Alarm(code="grid.meter.lost", asset=grid, text=text)
     if facts.source is Source.RULES and facts.plan_wanted:
         yield Alarm(code="plan.none", text=f"rules decide: {facts.plan_refused}")
     if reserve.short_kw > 0.0:

@@ -72,6 +72,7 @@ class Observed:
     phases: Mapping[str, Phases] = field(default_factory=dict)  # of assets whose phases are read
     export_kw_max: float | None = None  # that the voltage at the POI leaves; None: it leaves all
     full: frozenset[str] = frozenset()  # batteries that were full a moment ago: no room to charge
+    meter_still: bool = False  # the meter at the POI does not answer what is commanded: it is lost
     caps: PoiCaps | None = None  # that hold at the POI now; None: not worked out yet
 
 

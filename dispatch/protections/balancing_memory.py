@@ -83,6 +83,49 @@ class PoiMemory:
     over: tuple[tuple[float, float, float], ...] = ()  # (time s, import and export over their caps kW)
 
 
+@dataclass(frozen=True, slots=True)
+class MeterMove:
+    """What sources gave at a look [kW]: less the feeders' load as far as it is read, and the edge's own."""
+
+    at_s: float
+    gave_kw: float
+    ours_kw: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterDoubt:
+    """A move that the meter at the POI has not answered yet."""
+
+    was: MeterMove  # before it
+    until_s: float  # edge monotonic: without an answer until then the meter is lost
+    load_kw: float | None = None  # held meanwhile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterLoss:
+    """The meter as it stood when it was lost, and how often it has changed since."""
+
+    reading_kw: float
+    gave_kw: float | None  # by the sources then; None: there was an island since
+    changes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterWatch:
+    """The meter at the POI beside what the sources were measured to do. Times are edge monotonic."""
+
+    reading_kw: float | None = None
+    since_s: float = 0.0  # it reads this
+    step_kw: float | None = None  # smallest change ever seen
+    shown: tuple[tuple[float, float], ...] = ()  # its changes until then, of some seconds (time s, size kW)
+    units: frozenset[str] = frozenset()  # that `moves` are the sums of
+    moves: tuple[MeterMove, ...] = ()  # since the reading last changed, newest last
+    doubt: MeterDoubt | None = None
+    loss: MeterLoss | None = None  # None: the meter is believed
+    lost_s: float | None = None  # when it last was
+    times: int = 0  # ... and how often shortly after one another
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoltageMemory:
     """The open period, and what the rule has taken away so far; None: nothing."""
@@ -117,6 +160,7 @@ class BalancingMemory:
     soc: Mapping[str, SocWatch] = field(default_factory=dict)  # by battery
     fuel: Mapping[str, FuelWatch] = field(default_factory=dict)  # by genset
     poi: PoiMemory = field(default_factory=PoiMemory)
+    meter: MeterWatch = field(default_factory=MeterWatch)
     phases: Mapping[str, Phases] = field(default_factory=dict)  # by asset, as last known
     voltage: VoltageMemory = field(default_factory=VoltageMemory)
     full: frozenset[str] = frozenset()  # batteries that came to full and have not been used since

@@ -51,7 +51,7 @@ def aligned(
     dt_s : how long this cycle's decisions will stand [s]; cycles too long to see an echo change nothing.
     """
     reference = _reference(observed)
-    if reference is None or not observed.power.measured or dt_s > DELAY_S_MAX / 2.0:
+    if reference is None or not _sources_read(layout, observed) or dt_s > DELAY_S_MAX / 2.0:
         return replace(memory, reference=reference, samples=(), load_kw=None), observed
     sample = _sample(layout, observed, sent, reference, now_s)
     before = memory.samples
@@ -75,6 +75,12 @@ def _reference(observed: Observed) -> str | None:
             return c.forming
         case _:
             return None
+
+
+def _sources_read(layout: Layout, observed: Observed) -> bool:
+    """Whether all that the load is worked out from is read; feeders are no part of that."""
+    feeders = {layout.p[f] for f in layout.feeders}
+    return feeders.issuperset(observed.substituted)
 
 
 def _one_series(samples: tuple[Sample, ...], now: Sample, dt_s: float) -> bool:

@@ -14,6 +14,7 @@ from dispatch.protections.balance import FULL_BAND_SOC
 from dispatch.protections.balancing_memory import BalancingMemory, SocWatch
 from dispatch.protections.net_demand import aligned
 from dispatch.protections.poi import at_poi
+from dispatch.protections.poi_meter import hold_load, watch_meter
 from dispatch.protections.voltage import by_voltage, voltage_alarms
 from dispatch.state import EdgeState
 from dispatch.vocabulary import Alarm
@@ -28,6 +29,8 @@ def second_look(
     observed: Observed,
     soc: Mapping[str, SocWatch],
     dt_s: float,
+    *,
+    shadow: bool = False,
 ) -> tuple[BalancingMemory, Observed]:
     """The observation decisions are made on.
 
@@ -36,6 +39,7 @@ def second_look(
     layout : with the caps authority leaves.
     soc : the charges as counted until now.
     dt_s : how long the decisions will stand [s].
+    shadow : nothing is commanded, so that no meter can be judged by whether it answers.
     """
     before = state.balancing
     fuel, observed = fuelled(layout, before.fuel, observed, state.observer.passed_s(snapshot))
@@ -47,15 +51,19 @@ def second_look(
     observed = replace(observed, phases=phases) if layout.phased else observed
     full = full_now(layout, before.full, observed)
     observed = replace(observed, full=full) if full else observed
+    commanded = {} if shadow else state.written
+    meter, observed = watch_meter(layout, before.meter, snapshot, observed, commanded, dt_s)
     voltage, observed = by_voltage(layout, before.voltage, snapshot, observed, dt_s)
     poi, observed = at_poi(layout, before.poi, snapshot, observed, dt_s)
     sent = {p: w.value for p, w in state.written.items()}
     net_demand, observed = aligned(layout, before.net_demand, observed, sent, snapshot.monotonic_s, dt_s)
+    meter, observed = hold_load(meter, observed)
     after = BalancingMemory(
         net_demand=net_demand,
         soc=soc,
         fuel=fuel,
         poi=poi,
+        meter=meter,
         phases=phases,
         voltage=voltage,
         full=full,

@@ -84,6 +84,31 @@ def test_cloud_goes_and_voltage_swings_export_stays_under_the_cap(small: Site, s
     assert over_s <= 5.0
 
 
+@pytest.mark.parametrize("metered", [True, False], ids=["feeders metered", "feeders not read"])
+@pytest.mark.parametrize("told_kw", [20.0, 60.0, -30.0])
+def test_meter_that_stands_still_is_lost_and_no_power_runs_away(small: Site, metered: bool, told_kw: float):
+    """A frozen reading once drove a battery to its rating, 348 kW of export beside a cap of 0, unalarmed."""
+    rig = Rig(small, load_kw=LOAD, options=RigOptions(soc=0.7))
+    for feeder in () if metered else LOAD:
+        rig.tell(f"{feeder}.p_kw", None)
+    rig.at(AT_S, lambda r: r.tell("grid1.p_kw", told_kw))
+    rig.run(AT_S + 40.0)
+
+    def alarmed(row: Row) -> bool:
+        return "grid.meter.lost" in {a.code for a in row.decisions.alarms}
+
+    def rests(row: Row) -> bool:
+        return row.flows.bess_p_kw["bess1"] <= 1.0
+
+    assert not any(alarmed(r) for r in rig.rows(0.0) if r.t_s < AT_S)
+    assert rig.after(AT_S, alarmed) <= 20.0
+    lost_s = AT_S + rig.after(AT_S, alarmed)
+    assert rig.after(lost_s, rests) <= 3.0
+    assert rig.held(rests, lost_s + 4.0)
+    # until it is known to be lost: three answers to what it tells, and no more of them
+    assert max(kw for _, kw in export_kw(rig, AT_S)) <= max(0.0, 3.0 * told_kw)
+
+
 @pytest.mark.parametrize("guaranteed_kw", [0.0, 120.0])
 @pytest.mark.parametrize("kind", ["value_not_available", "reading_stale"])
 def test_meter_lost_pv_and_discharge_are_under_the_guaranteed_load_in_three_seconds(

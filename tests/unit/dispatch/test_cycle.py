@@ -48,7 +48,9 @@ def test_tick_shadow_gives_no_command_but_says_what_it_would_write():
     state, live_state = EdgeState(epoch=1), EdgeState(epoch=1)
     for i in range(30):
         sent = live_state.written.get("bess1.p_set_kw")
-        given = given_at(float(i), **{"bess1.p_kw": 0.0 if sent is None else sent.value})  # it follows
+        p_kw = 0.0 if sent is None else sent.value  # it follows, and the meter at the POI answers
+        grid_kw = BASE["grid1.p_kw"] + BASE["bess1.p_kw"] - p_kw
+        given = given_at(float(i), **{"bess1.p_kw": p_kw, "grid1.p_kw": grid_kw})
         state, d = tick(shadow, state, given)
         live_state, live = tick(SETUP, live_state, given)
         assert d.commands == ()

@@ -37,6 +37,16 @@ def test_load_trip_battery_answers_once_and_does_not_hunt(dead_s, late):
     assert -SLACK_KW < loop.poi[-1][1] < SLACK_KW
 
 
+def test_battery_does_not_hunt_where_a_feeder_is_not_read():
+    """The load is what the meter and the sources make; one feeder unread once switched all of this off."""
+    loop = LaggingLoop(Rules(), Delays(command_s={}, reading_s={"grid1": 1.0}), soc=0.9)
+    loop.world.demand_kw, loop.world.silent = dict(DEMAND), frozenset({"essential.p_kw"})
+    loop.run(60)
+    after = [f.bess_p_kw["bess1"] for t, _, f in loop.log if t > 40.0]
+    assert max(after) - min(after) <= 5.0, "the age is learnt in the first seconds"
+    assert after[-1] == pytest.approx(200.0, abs=SLACK_KW)
+
+
 @pytest.mark.parametrize("dead_s", [0.2, 3.0])
 def test_load_trip_with_a_full_battery_curtails_pv_without_hunting(dead_s):
     loop = stepped(dead_s, {"grid1": 1.0}, pv_kw=300.0, soc=0.9499)

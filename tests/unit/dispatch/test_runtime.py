@@ -305,12 +305,16 @@ def test_restart_acknowledged_alarm_stays_acknowledged_and_is_recorded_at_once()
 
 def test_alarms_recorded_when_one_moves_and_now_and_then_else():
     bench = Bench()
+    grid_kw, bess_kw = bench.io.values["grid1.p_kw"], bench.io.values["bess1.p_kw"]
+    assert grid_kw is not None
+    assert bess_kw is not None
+    rest_kw = grid_kw + bess_kw
     for _ in range(60):
         bench.cycles(1)
-        set_kw = bench.edge.state.written.get("bess1.p_set_kw")
-        bench.io.values["bess1.p_kw"] = (
-            0.0 if set_kw is None else set_kw.value
-        )  # else it would not be effective
+        written = bench.edge.state.written.get("bess1.p_set_kw")
+        p_kw = 0.0 if written is None else written.value
+        # else it would not be effective, and the meter would be lost
+        bench.io.values |= {"bess1.p_kw": p_kw, "grid1.p_kw": rest_kw - p_kw}
     assert len(bench.recorder.books) == 1
     bench.io.values["bess1.state"] = 3.0
     bench.cycles(60)
