@@ -62,6 +62,7 @@ def summary(site: "Site") -> Iterator[str]:
     yield from (f"{kind:<11} {asset}: {text}" for kind, asset, text in asset_lines(site))
     yield f"forming     tied {', '.join(site.forming.grid_tied)}; island {', '.join(site.forming.islanded)}"
     yield f"tariff      {_tariff(site)}"
+    yield f"balance     {_balance(site)}"
     points = sum(len(c.points) for c in site.connections)
     writable = len(site.authority.setpoints)
     yield f"wire        {len(site.connections)} connections, {points} points, {writable} setpoints"
@@ -71,6 +72,15 @@ def summary(site: "Site") -> Iterator[str]:
     yield f"outages     {len(site.outages)} announced"
     yield from (f"input       {line}" for line in input_words(site))
     yield from (f"utility     {line}" for line in utility_words(site))
+
+
+def _balance(site: "Site") -> str:
+    """Whether the edge can watch that the measured powers add up."""
+    if not site.feeders:
+        return "not watched: no feeder's load is metered, so that nobody sees a meter that lies"
+    count = 1 + len(site.bess) + len(site.gensets) + len(site.pv) + len(site.feeders)
+    within = f"{count} powers add up within {100.0 * site.grid.balance_tolerance_ratio:g} %"
+    return f"{within}; watched while all are read and all load is metered (status: `balance_watch`)"
 
 
 def _corners(own: "PqCapability | None") -> str:

@@ -25,6 +25,7 @@ from dispatch.controllers.plan_choice import Choice, choose
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.layout import Layout, layout_of
 from dispatch.observing.condition import Observed, observe
+from dispatch.observing.plausibility import balance_words
 from dispatch.observing.scales import scale_alarms
 from dispatch.observing.soc_guard import guarded
 from dispatch.protections.balancing_memory import BalancingMemory
@@ -360,6 +361,7 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         heartbeat=after.heartbeat,
         transition=after.transition.step.value,
         bounds=kept.bounds,
+        balance_watch=balance_words(setup.layout, after.observer.balance),
     )
 
 

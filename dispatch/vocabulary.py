@@ -264,6 +264,7 @@ class Decisions:
     answers: tuple[Answer, ...] = ()  # to the requests of this cycle
     standing: Standing | None = None  # what must outlive a restart of the edge
     bounds: Mapping[str, Sequence[Bound]] = field(default_factory=dict)  # of the protections, by point
+    balance_watch: str = ""  # whether it is watched that the powers add up; why not
 
     @property
     def reserve_required_kw(self) -> float:

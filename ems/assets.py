@@ -356,6 +356,9 @@ class GridParams:
     bias_kw: float | None = None  # kept from both caps; None: 2 % of the rating, or the meter's error
     meter_error_kw: float = 0.0  # of the meter at the POI
     load_guaranteed_kw: float = 0.0  # there is never less load; counted on when the meter is lost
+    balance_tolerance_ratio: float = (
+        0.05  # of what flows, or the POI's rating if more: powers add up within it
+    )
     supervision: Supervision = field(default_factory=Supervision)
     transitions: TransitionPolicy = field(default_factory=TransitionPolicy)
     voltage: VoltageRule | None = None  # None: no power gives way to it

@@ -17,7 +17,6 @@ from dispatch.layout import Layout
 from ems.frozen import replace
 from ems.telemetry import Snapshot
 
-TOLERANCE_RATIO = 0.05  # of the power that flows, or of the rating of the POI if that is more
 SUSPECT_AFTER_S = 10.0
 CLOSED_FOR_S = 60.0  # the balance must close so long before it is believed, at first and again
 CLOSED_FOR_S_MAX = 3600.0
@@ -64,7 +63,7 @@ def check_balance(layout: Layout, before: BalanceSeen, snapshot: Snapshot) -> Ba
             before, closed_since_s=None, open_since_s=None, at_s=now_s, powers_kw=powers_kw, scaled={}
         )
     open_kw = residual_kw(layout, powers_kw)
-    tolerance_kw = TOLERANCE_RATIO * _through_kw(layout, powers_kw)
+    tolerance_kw = layout.site.grid.balance_tolerance_ratio * _through_kw(layout, powers_kw)
     scaled = _scaled(layout, before.scaled, powers_kw, open_kw, tolerance_kw, now_s)
     named = tuple(key for key, s in scaled.items() if s.proof(now_s, tolerance_kw))
     seen = replace(before, at_s=now_s, powers_kw=powers_kw, scaled=scaled)
@@ -87,6 +86,19 @@ def check_balance(layout: Layout, before: BalanceSeen, snapshot: Snapshot) -> Ba
     since_s = now_s if before.open_since_s is None else before.open_since_s
     late = before.armed and now_s - since_s >= SUSPECT_AFTER_S
     return replace(seen, closed_since_s=None, open_since_s=since_s, suspect=seen.suspect or late)
+
+
+def balance_words(layout: Layout, seen: BalanceSeen) -> str:
+    """Whether the powers are watched now, and why they are not, in one line."""
+    if not layout.feeders:
+        return "off: the site has no feeder whose load is metered"
+    missing = [p for a in layout.metered if (p := layout.p[a]) not in seen.powers_kw]
+    if missing:
+        return f"off: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not read"
+    if not seen.armed:
+        closed = f"the powers have not added up for {CLOSED_FOR_S:.0f} s in a row since the start of the edge"
+        return f"off: {closed}, as where load is not metered"
+    return "suspect: one of the powers lies" if seen.suspect else "on"
 
 
 def _believed_after_s(before: BalanceSeen) -> float:

@@ -183,6 +183,7 @@ class GridForm(Form):
     bias_kw: Kw | None = None
     meter_error_kw: Kw = 0.0
     load_guaranteed_kw: Kw = 0.0
+    balance_tolerance_ratio: Annotated[float, Quantity("", ge=0.005, le=0.5)] = 0.05
     supervision: SupervisionForm = SupervisionForm()
     transitions: TransitionsForm = TransitionsForm()
     phases: PoiPhasesForm | None = None

@@ -410,7 +410,9 @@ NOT_IN_THE_MODEL = {
         "p_dc_kwp", "gamma_per_degc", "noct_degc", "system_loss_ratio", "tilt_deg", "azimuth_deg",
         "reconnect_s",
     },
-    "grid": {"transfer_s", "meter_error_kw", "load_guaranteed_kw"},  # the edge's
+    "grid": {  # the edge's
+        "transfer_s", "meter_error_kw", "load_guaranteed_kw", "balance_tolerance_ratio"
+    },
     "reactive": set(),
     "strength": set(),
     "sources": set(),
