@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from dispatch.alarms.rules import Facts
 from dispatch.alarms.stage import alarm_stage
+from dispatch.authority.breaker import island_order
 from dispatch.authority.manual import in_hand, with_people, with_people_after
 from dispatch.authority.ruling import (
     Ruling,
@@ -104,14 +105,14 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     wishes, bad = only_numbers(setup.controller.name, wishes, snapshot.at)
     wishes = with_people(layout, wishes, seen.people)
     between = replace(state, observer=seen.memory, requests=seen.requests)
-    moves = transit(layout, state.transition, observed, given, state.shed)
+    moves = transit(layout, state.transition, observed, _ordered(seen, given), state.shed)
     given = moves.given
     kept = held(layout, seen.there, moves, protect(layout, between, seen.there, wishes, now_s, given.dt_s))
     kept = replace(kept, targets=with_people_after(layout, ruling, kept.targets, seen.people))
     release, let = release_stage(layout, state, given.release, observed, snapshot)
     source = _source(state, observed, kept.targets, release.released and not ruling.stopping)
     proposals = proposals_of(layout, setup.controller.name, state, observed, kept.targets, given, ruling)
-    proposals += [] if state.held_safe else carried_out(moves.proposals, ruling)
+    proposals += [] if state.held_safe else carried_out(moves.proposals, ruling, seen.people)
     ready = readiness(layout, state.ready, observed, snapshot)
     proposals = [] if source is Source.RELEASED else ready.admitted(proposals, held_safe=state.held_safe)
     gate_input = gate_input_of(layout, state, observed, snapshot, given.dt_s)
@@ -182,6 +183,12 @@ class _Seen:
     authority: AuthorityMemory
     ruling: Ruling
     people: Mapping[str, Target | None]
+
+
+def _ordered(seen: _Seen, given: TickInput) -> TickInput:
+    """With the island that a person has ordered at the desk, among the orders of others."""
+    order = island_order(seen.layout, seen.ruling, seen.people)
+    return replace(given, proposals=(*given.proposals, *order)) if order else given
 
 
 def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _Seen:

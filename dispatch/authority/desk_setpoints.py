@@ -3,12 +3,14 @@
 import zlib
 from itertools import chain
 
+from dispatch.authority.breaker import not_operated, when
 from dispatch.authority.desk_scene import EXPIRY_S_MAX, Asker, Scene, Verdict, no, no_right, stale
 from dispatch.authority.leases import grant
 from dispatch.authority.select_operate import SELECT_S, refused, state_hash
 from dispatch.authority.state import AuthorityMemory, Lease, Selection
 from ems.control import Act, ControlMode
 from ems.frozen import replace
+from ems.points import is_binary
 from ems.records import JsonValue
 from ems.requests import Operate, Release, Select, SetSetpoint
 
@@ -24,7 +26,7 @@ def set_setpoint(scene: Scene, memory: AuthorityMemory, who: Asker, ask: SetSetp
     mode = scene.modes(memory)[_device(ask.point)]
     if not who.may(mode, Act.SET):
         return no_right(memory, who, Act.SET, mode, _device(ask.point))
-    if ask.point.endswith("_request"):
+    if is_binary(ask.point):
         return no(memory, "needs_select", f"{ask.point} is a discrete action: select, then operate")
     if not who.current:
         return stale(memory)
@@ -61,7 +63,7 @@ def select(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Select) -> Ve
     if act is Act.PROBE:
         wrong = _wrong_probe(scene, memory, ask.point, ask.value)
     else:
-        wrong = _wrong_action(memory, ask)
+        wrong = _wrong_action(scene, memory, ask.point, ask.value)
     if wrong is not None:
         return wrong
     alive = {t: s for t, s in memory.selections.items() if scene.now_s <= s.until_s}
@@ -87,7 +89,7 @@ def select(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Select) -> Ve
 def operate(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Operate) -> Verdict:
     """Second step: once, in time, by the same person, with the plant unchanged.
 
-    A probe is judged anew: another may have begun since, or the setpoint may have moved.
+    It is judged anew: another probe may have begun since, or the setpoint may have moved.
     """
     selection = memory.selections.get(ask.token)
     if selection is None:
@@ -104,7 +106,7 @@ def operate(scene: Scene, memory: AuthorityMemory, who: Asker, ask: Operate) -> 
         return no_right(memory, who, act, mode, _device(selection.point))
     if not who.current:
         return stale(memory)
-    wrong = _wrong_probe(scene, memory, selection.point, selection.value) if is_probe else None
+    wrong = (_wrong_probe if is_probe else _wrong_action)(scene, memory, selection.point, selection.value)
     if wrong is not None:
         return wrong
     rest = replace(memory, selections={t: s for t, s in memory.selections.items() if t != ask.token})
@@ -124,7 +126,7 @@ def _granted(
         request_id=who.request_id,
         reason=who.reason,
     )
-    text = f"{point} = {value:g} for {for_s:.0f} s"
+    text = f"{point} = {value:g} for {for_s:.0f} s{when(scene.layout, point, value)}"
     fields: dict[str, JsonValue] = {
         "point": point,
         "old": scene.standing.get(point),
@@ -145,17 +147,18 @@ def _wrong_value(scene: Scene, memory: AuthorityMemory, point: str, value: float
     return None
 
 
-def _wrong_action(memory: AuthorityMemory, ask: Select) -> Verdict | None:
-    if not ask.point.endswith("_request"):
-        return no(memory, "not_discrete", f"{ask.point} is continuous: set it")
-    if ask.value not in (0.0, 1.0):
-        return no(memory, "out_of_bounds", f"{ask.value!r}; allowed for {ask.point}: 0 or 1")
-    return None
+def _wrong_action(scene: Scene, memory: AuthorityMemory, point: str, value: float) -> Verdict | None:
+    if not is_binary(point):
+        return no(memory, "not_discrete", f"{point} is continuous: set it")
+    if value not in (0.0, 1.0):
+        return no(memory, "out_of_bounds", f"{value!r}; allowed for {point}: 0 or 1")
+    code, why = not_operated(scene.layout, memory, point, value)
+    return no(memory, code, why) if code else None
 
 
 def _wrong_probe(scene: Scene, memory: AuthorityMemory, point: str, value: float) -> Verdict | None:
     """A probe moves one continuous setpoint by 5 % of its span at most, and no other is probed meanwhile."""
-    if point.endswith("_request"):
+    if is_binary(point):
         return no(memory, "not_probed", "only continuous setpoints are probed")
     a, stands = scene.layout.setpoints[point], scene.standing.get(point)
     room = PROBE_RATIO * (a.high - a.low)

@@ -9,6 +9,7 @@ from dispatch.authority.told_limits import Cap
 from dispatch.layout import Layout
 from ems.commands import Bound
 from ems.control_site import LimitKind
+from ems.points import is_binary
 from ems.requests import StandingLimit
 
 LAYER = "people"
@@ -35,7 +36,7 @@ def subject_of(layout: Layout, name: str) -> Subject | None:
         return Subject(name=name, kind=kind, point=None, is_low=False, low=0.0, high=high)
     point, _, side = name.rpartition(".")
     a = layout.setpoints.get(point)
-    if a is None or side not in ("low", "high") or point.endswith("_request"):
+    if a is None or side not in ("low", "high") or is_binary(point):
         return None
     # zero, or what is nearest to it, always remains: a limit narrows, it does not command
     rest = min(max(0.0, a.low), a.high)

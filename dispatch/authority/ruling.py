@@ -178,10 +178,13 @@ def still_written(written: Mapping[str, Written], ruling: Ruling) -> Mapping[str
     return {p: w for p, w in written.items() if p.partition(".")[0] not in ruling.local}
 
 
-def carried_out(proposals: Sequence[Proposal], ruling: Ruling) -> list[Proposal]:
+def carried_out(
+    proposals: Sequence[Proposal], ruling: Ruling, people: Mapping[str, Target | None]
+) -> list[Proposal]:
     """What the transition function asks for, as far as the modes of control let it.
 
-    In auto it is the edge that carries out an order of a person, by its own steps.
+    In auto it is the edge that carries out an order of a person, by its own steps. In manual it is
+    the person's: what `people` want, once the transition function asks for the same.
     """
     out: list[Proposal] = []
     for p in proposals:
@@ -189,6 +192,12 @@ def carried_out(proposals: Sequence[Proposal], ruling: Ruling) -> list[Proposal]
         mode = ruling.modes.get(device, ruling.plant)
         if p.cause is Cause.OPERATOR and mode is ControlMode.AUTO:
             p = replace(p, cause=Cause.RULES)
+        want, lease = people.get(p.point), ruling.held.get(p.point)
+        if mode is ControlMode.MANUAL and want is not None and want.value == p.value:
+            if p.cause is Cause.RULES:
+                p = replace(p, cause=Cause.OPERATOR, reason=f"{want.reason}; {p.reason}")
+            if p.cause is Cause.OPERATOR and lease is not None:
+                p = replace(p, owner=lease.owner, request_id=lease.request_id)
         if device not in ruling.local and not ruling.stopping and may_write(mode, p.cause):
             out.append(p)
     return out

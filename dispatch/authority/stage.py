@@ -30,6 +30,7 @@ from ems.condition import PlantCondition
 from ems.control import ControlMode
 from ems.control_site import ControlParams
 from ems.frozen import replace
+from ems.points import is_binary
 from ems.requests import PLANT, Received, Standing
 from ems.telemetry import Snapshot
 
@@ -195,7 +196,7 @@ def _steps(layout: Layout, memory: AuthorityMemory, dt_s: float) -> dict[str, fl
     ramp_s = layout.control.params.transfer_ramp_s
     out = {}
     for point in memory.transfers:
-        if not point.endswith("_request") and ramp_s > 0.0:
+        if not is_binary(point) and ramp_s > 0.0:
             a = layout.setpoints[point]
             out[point] = (a.high - a.low) / ramp_s * dt_s
     return out

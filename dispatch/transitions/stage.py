@@ -214,6 +214,9 @@ def _alarms(memory: TransitionMemory, facts: Facts) -> tuple[Alarm, ...]:
     out = []
     if memory.given_up:
         out.append(Alarm(code="islanding.given_up", text="the islanding that is ordered was given up"))
+    elif facts.ordered and not facts.able and memory.step is Step.STEADY and facts.mode is GridMode.GRID_TIED:
+        text = "the islanding that is ordered is not begun: nobody could carry the island"
+        out.append(Alarm(code="islanding.given_up", text=text))
     if memory.late:
         out.append(Alarm(code="reconnection.late", text="the POI breaker did not close though it may"))
     if memory.step in (Step.DEAD, Step.STARTING) and facts.helpless:
@@ -247,9 +250,12 @@ def _proposals(
     if facts.mode is not GridMode.UNKNOWN:  # in an unknown mode the breaker is left as it is
         why = "the breaker may close again" if order is None else order.reason
         cause = Cause.RULES if order is None else order.cause
+        if memory.given_up:  # whoever ordered it: it must not open unprepared, later
+            cause, why = Cause.PROTECTION, "the islanding was given up"
         out.append(_proposal(layout, "open_request", opens, cause, why))
     why = "power at the POI is next to none" if opens else f"{memory.step}: not now"
-    out.append(_proposal(layout, "open_permit", opens, Cause.RULES if opens else Cause.PROTECTION, why))
+    cause = Cause.RULES if order is None else order.cause
+    out.append(_proposal(layout, "open_permit", opens, cause if opens else Cause.PROTECTION, why))
     may, why = _may_close(layout, memory, observed, given, facts)
     out.append(_proposal(layout, "close_permit", may, Cause.RULES if may else Cause.PROTECTION, why))
     return tuple(p for p in out if p is not None)

@@ -172,6 +172,7 @@ def _state_hash(layout: Layout, observed: Observed) -> dict[str, str]:
     states: dict[str, object] = {
         **observed.genset_state,
         **{f: c.feeder_closed[f] for f in layout.shed_order},
+        layout.site.grid.id: "",  # its breaker moves with the bus
     }
     return {a: f"{zlib.crc32(f'{bus},{state}'.encode()):08x}" for a, state in states.items()}
 

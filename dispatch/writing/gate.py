@@ -94,8 +94,13 @@ def gate(
         decided_s=given.now_s,
         request_id=s.request_id,
         protective=s.protective,
-        state_hash=given.state_hash.get(asset, "") if s.point.endswith("_request") else "",
+        state_hash=given.state_hash.get(asset, "") if _switches(s.point, value) else "",
     )
+
+
+def _switches(point: str, value: float) -> bool:
+    """Whether it starts, stops, opens or closes something; to take a permit back does not."""
+    return point.endswith("_request") or (is_binary(point) and value >= 0.5)
 
 
 def _may_hold(point: str, given: GateInput) -> float | None:

@@ -1,12 +1,15 @@
 """5: planned islanding: next to no power at the POI for 10 s before it opens; given up after 60 s."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from ems.commands import Cause
+from ems.control import ControlMode, Role
+from ems.control_site import ControlParams
 from ems.outage import OutageNotice
+from ems.requests import Operate, Select, SwitchMode
 from ems.site import GridMode, Site
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import MONDAY, Power
@@ -14,12 +17,29 @@ from tests.scenarios.poi import with_breaker
 
 pytestmark = pytest.mark.scenario(5)
 AT_S = 60.0
-OPEN = "grid1.open_request"
+OPEN, CLOSE = "grid1.open_request", "grid1.close_permit"
 LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
 
 
-def order(for_s: float) -> Callable[[Rig], None]:
-    return lambda rig: rig.propose(OPEN, 1.0, for_s=for_s)
+def site_of(small: Site) -> Site:
+    return replace(with_breaker(small), control=ControlParams(users={"ann": frozenset({Role.OPERATOR})}))
+
+
+def operated(rig: Rig, at_s: float, point: str, value: float) -> Rig:
+    """ann selects and operates at the desk, so that it is done at `at_s`."""
+
+    def operate(rig: Rig) -> None:
+        token = next(str(a.token) for row in reversed(rig.log) for a in row.decisions.answers if a.token)
+        rig.ask("ann", Operate(token=token), reason="work on the feeder")
+
+    rig.at(at_s - 1.0, lambda r: r.ask("ann", Select(point=point, value=value)))
+    return rig.at(at_s, operate)
+
+
+def ordered(rig: Rig) -> Rig:
+    """She takes the breaker in manual and orders it to be opened at AT_S."""
+    rig.at(AT_S - 5.0, lambda r: r.ask("ann", SwitchMode(device="grid1", mode=ControlMode.MANUAL)))
+    return operated(rig, AT_S, OPEN, 1.0)
 
 
 def opened_s(rig: Rig) -> float:
@@ -28,9 +48,13 @@ def opened_s(rig: Rig) -> float:
 
 @pytest.fixture(scope="module")
 def run(small: Site) -> Rig:
-    """SoC under the reserve: the rules import 200 kW and charge: there is much to balance."""
-    rig = Rig(with_breaker(small), load_kw=LOAD, pv_kw=30.0, options=RigOptions(soc=0.38))
-    return rig.at(AT_S, order(200.0)).run(500.0)
+    """SoC under the reserve: the rules import 200 kW and charge: there is much to balance.
+
+    After 200 s the order is withdrawn, and the breaker permitted to close.
+    """
+    rig = ordered(Rig(site_of(small), load_kw=LOAD, pv_kw=30.0, options=RigOptions(soc=0.38)))
+    operated(rig, AT_S + 200.0, OPEN, 0.0)
+    return operated(rig, AT_S + 202.0, CLOSE, 1.0).run(500.0)
 
 
 def test_planned_islanding_no_power_at_the_poi_before_it_opens(run: Rig):
@@ -55,11 +79,33 @@ def test_planned_islanding_lasts_as_long_as_its_order_and_then_reconnects(run: R
     assert steps == ["balancing", "opening", "settling", "steady", "dwell", "closing", "ramping", "steady"]
 
 
+def test_planned_islanding_what_is_written_is_whose_order_it_is(run: Rig):
+    """Opened and closed in ann's name, once the plant is ready: select, operate, and the gate."""
+    mine = [(r.t_s, c) for r in run.rows() for c in r.commands if c.point in (OPEN, CLOSE) and c.value == 1.0]
+    assert {(c.point, c.cause, c.owner) for _, c in mine} == {
+        (OPEN, Cause.OPERATOR, "ann"), (CLOSE, Cause.OPERATOR, "ann")
+    }  # fmt: skip
+    assert all(c.request_id and c.state_hash for _, c in mine)
+    assert min(t for t, c in mine if c.point == OPEN) >= AT_S + 10.0  # not before the power was next to none
+    assert min(t for t, c in mine if c.point == CLOSE) >= AT_S + 202.0
+
+
+def test_planned_islanding_in_manual_nobody_reconnects_before_a_person_permits(small: Site):
+    """The order is withdrawn, the mains are good: the breaker stays open until it is permitted or in auto."""
+    rig = ordered(Rig(site_of(small), load_kw=LOAD, pv_kw=30.0, options=RigOptions(soc=0.6, horizon_s=500.0)))
+    operated(rig, AT_S + 60.0, OPEN, 0.0).at(
+        AT_S + 200.0, lambda r: r.ask("ann", SwitchMode(device="grid1", mode=ControlMode.AUTO))
+    )
+    rig.run(300.0)
+    assert rig.held(lambda r: not r.flows.grid_closed, AT_S + 40.0, AT_S + 200.0)
+    assert rig.after(AT_S + 200.0, lambda r: r.flows.grid_closed) <= 130.0
+    assert rig.last.flows.grid_closed
+
+
 def test_planned_islanding_that_cannot_balance_is_given_up(small: Site):
     """Load that jumps by 80 kW in every cycle: connected before, connected after, asked to open never."""
     jumping: dict[str, Power] = {**LOAD, "critical": lambda t: 40.0 + 80.0 * (int(t) % 2)}
-    rig = Rig(with_breaker(small), load_kw=jumping, options=RigOptions(horizon_s=300.0))
-    rig.at(AT_S, order(180.0)).run(240.0)
+    rig = ordered(Rig(site_of(small), load_kw=jumping, options=RigOptions(horizon_s=300.0))).run(240.0)
     (given_up,) = rig.events("transition.given_up")
     assert (given_up["transition"], given_up["why"]) == ("T1", "not done in time")
     ended_s = AT_S + rig.after(AT_S, lambda r: r.alarmed("islanding.given_up"))
@@ -71,13 +117,10 @@ def test_planned_islanding_that_cannot_balance_is_given_up(small: Site):
 
 
 def test_planned_islanding_that_nobody_could_carry_is_not_begun(small: Site):
-    rig = (
-        Rig(with_breaker(small), load_kw=LOAD, options=RigOptions(soc=0.1))
-        .at(AT_S, order(60.0))
-        .run(AT_S + 70.0)
-    )
+    rig = ordered(Rig(site_of(small), load_kw=LOAD, options=RigOptions(soc=0.1))).run(AT_S + 70.0)
     assert rig.events("transition.step") == []
     assert rig.held(lambda r: r.flows.grid_closed)
+    assert rig.held(lambda r: r.alarmed("islanding.given_up"), AT_S + 1.0)
 
 
 def test_planned_islanding_ahead_of_an_announced_outage_only_tells_who_opens(small: Site):

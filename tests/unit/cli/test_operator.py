@@ -21,6 +21,7 @@ from ems.clock import VirtualClock
 from ems.control import ControlMode, Role
 from ems.control_site import ControlParams, Interlock, InterlockEffect, LimitKind, UtilityLimit
 from tests.builders import T0
+from tests.scenarios.poi import with_breaker
 from tests.unit.dispatch.controlled import P_SET, Steady
 from tests.unit.dispatch.loop import Loop, site_with
 
@@ -50,7 +51,7 @@ class Edge:
     def __init__(self, directory: Path) -> None:
         self.directory, self.who = directory, "ann"
         self.recorder = SqliteRecorder(directory / "history.sqlite", sync=False)
-        self.loop = Loop(Steady(), plant_site=site_with(control=CONTROL))
+        self.loop = Loop(Steady(), plant_site=with_breaker(site_with(control=CONTROL)))
         self.clock = VirtualClock(T0)
         self.desk = RequestDesk(
             directory,

@@ -237,9 +237,9 @@ def test_restored_limit_of_a_device_that_is_gone_breaks_nothing_and_the_others_h
 def test_transition_is_carried_out_as_far_as_the_mode_lets_it(mode, cause, becomes):
     asked = Proposal(point="grid1.open_request", value=1.0, cause=cause, reason="", owner="edge")
     free = Ruling(plant=mode, modes={"bess1": ControlMode.AUTO})
-    assert [p.cause for p in carried_out([asked], free)] == ([] if becomes is None else [becomes])
+    assert [p.cause for p in carried_out([asked], free, {})] == ([] if becomes is None else [becomes])
     for closed in (replace(free, local=frozenset({"grid1"})), replace(free, stopping=True)):
-        assert carried_out([asked], closed) == []
+        assert carried_out([asked], closed, {}) == []
 
 
 def test_utility_limit_never_told_and_without_a_value_on_loss_limits_nothing_and_is_alarmed():

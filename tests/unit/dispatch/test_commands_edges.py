@@ -158,7 +158,7 @@ def test_gate_is_told_what_is_spent_and_what_others_hold():
 
 def test_gate_is_told_states_that_switches_hang_on():
     calm = told().state_hash
-    assert calm.keys() == {"gen1", "gen2", *LAYOUT.shed_order}
+    assert calm.keys() == {"gen1", "gen2", "grid1", *LAYOUT.shed_order}
     assert all(len(h) == 8 for h in calm.values())
     moved = told(gen1__state=3.0).state_hash
     assert {a for a in calm if calm[a] != moved[a]} == {"gen1"}

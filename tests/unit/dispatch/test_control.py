@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dispatch.authority.stage import restored
+from ems.commands import Cause
 from ems.control import ControlMode
 from ems.control_site import (
     ControlParams,
@@ -26,14 +27,17 @@ from ems.requests import (
     SwitchMode,
     TellLimit,
 )
+from tests.scenarios.poi import with_breaker
 from tests.unit.dispatch.controlled import (
     P_SET,
     RUN,
+    USERS,
+    Steady,
     loop,
     manual,
     utility,
 )
-from tests.unit.dispatch.loop import Loop
+from tests.unit.dispatch.loop import Loop, site_with
 
 # --- who may what -----------------------------------------------------------------------------------------
 
@@ -198,3 +202,43 @@ def test_restored_edge_is_as_tight_as_it_went_down():
 
 def test_restored_edge_of_a_site_that_never_ran_begins_in_the_mode_of_the_file():
     assert restored(ControlParams(start_mode=ControlMode.OFF), None, 0.0).plant.mode is ControlMode.OFF
+
+
+def at_the_breaker() -> Loop:
+    """The POI breaker in manual, with somebody else's device that never opens it."""
+    site = with_breaker(site_with(control=ControlParams(users=USERS)))
+    one = Loop(Steady(), plant_site=site)
+    one.run(3.0)
+    assert one.ask("ann", SwitchMode(device="grid1", mode=ControlMode.MANUAL)).done
+    return one
+
+
+@pytest.mark.parametrize("name", ["open_request", "open_permit", "close_permit"])
+def test_poi_breaker_is_moved_by_select_and_operate_alone(name: str):
+    one = at_the_breaker()
+    assert one.ask("ann", SetSetpoint(point=f"grid1.{name}", value=1.0)).code == "needs_select"
+    assert one.ask("ann", Select(point=f"grid1.{name}", value=0.5)).code == "out_of_bounds"
+    answer = one.ask("ann", Select(point=f"grid1.{name}", value=1.0))
+    assert answer.code == ("not_operated" if name == "open_permit" else "selected"), answer.text
+
+
+def test_poi_breaker_is_not_permitted_to_close_against_an_order_that_came_between():
+    one = at_the_breaker()
+    close = one.ask("ann", Select(point="grid1.close_permit", value=1.0))
+    opens = one.ask("ann", Select(point="grid1.open_request", value=1.0))
+    assert one.ask("ann", Operate(token=str(opens.token))).done
+    answer = one.ask("ann", Operate(token=str(close.token)))
+    assert (answer.done, answer.code) == (False, "island_ordered")
+
+
+def test_poi_breaker_that_did_not_open_in_time_is_asked_no_longer_though_the_order_stands():
+    """Else it would open later, with power across it."""
+    one = at_the_breaker()
+    picked = one.ask("ann", Select(point="grid1.open_request", value=1.0))
+    assert one.ask("ann", Operate(token=str(picked.token))).done
+    one.run(80.0)
+    asked = [c for _, d, _ in one.log for c in d.commands if c.point == "grid1.open_request"]
+    assert next(c.owner for c in asked if c.value == 1.0) == "ann"
+    assert (asked[-1].value, asked[-1].cause) == (0.0, Cause.PROTECTION)
+    assert "islanding.given_up" in {a.code for a in one.run(1.0).alarms}
+    assert "grid1.open_request" in {p for p, _ in one.edge.authority.leases}

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from dispatch.layout import Layout
+from dispatch.layout import Layout, layout_of
 from dispatch.state import Written
 from dispatch.writing.gate import _due, _eases, _lets_pv_go, _may_hold, _ramp_start, forbidden, gate
 from ems.commands import Cause, Command, Refusal, Setpoint
 from ems.site import GridMode
+from tests import builders
+from tests.scenarios.poi import with_breaker
 from tests.unit.dispatch.test_authority_gate import LAYOUT, gate_input, setpoint
 
 BESS, PV, FEEDER, GEN = "bess1.p_set_kw", "pv1.p_limit_kw", "essential.close_request", "gen1.run_request"
@@ -418,3 +420,20 @@ def test_gate_command_carries_what_was_asked_and_what_it_hangs_on():
     assert (c.limits_hash, c.decided_s) == ("h", 100.0)
     power = sent(LAYOUT, setpoint(GENSET_KW, 10.0), None, state_hash={"gen1": "abc"})
     assert (power.state_hash, power.protective) == ("", False)  # only a switch hangs on the state
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "carried"),
+    [
+        ("close_permit", 1.0, "abc"),
+        ("close_permit", 0.0, ""),
+        ("open_request", 1.0, "abc"),
+        ("open_request", 0.0, "abc"),
+    ],
+)
+def test_gate_command_to_the_poi_breaker_hangs_on_the_state(name: str, value: float, carried: str):
+    """But a permit that is taken back: that waits for nothing."""
+    layout = layout_of(with_breaker(builders.site()))
+    s = replace(setpoint(GEN, value), point=f"grid1.{name}")
+    c = sent(layout, s, None, state_hash={"grid1": "abc"})
+    assert c.state_hash == carried

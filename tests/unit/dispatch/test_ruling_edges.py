@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dispatch.authority.breaker import island_order, not_operated, when
 from dispatch.authority.manual import AS_IT_STANDS, in_hand, with_people, with_people_after
 from dispatch.authority.ruling import (
     Ruling,
@@ -17,6 +18,7 @@ from dispatch.authority.ruling import (
 )  # fmt: skip
 from dispatch.authority.state import Chosen, Told
 from dispatch.authority.told_limits import Cap
+from dispatch.layout import layout_of
 from dispatch.observing.condition import Observed, observe
 from dispatch.state import ObserverMemory, Written
 from dispatch.vocabulary import Source, Target, Targets
@@ -26,7 +28,9 @@ from ems.control_site import LimitKind
 from ems.reactive import ReactiveControl, ReactiveTakes
 from ems.requests import PLANT, Standing
 from ems.site import GridMode
+from tests import builders
 from tests.builders import T0
+from tests.scenarios.poi import with_breaker
 from tests.unit.dispatch.controlled import P_LIMIT, P_SET, RUN
 from tests.unit.dispatch.test_condition import snapshot
 from tests.unit.dispatch.test_desk_edges import AUTO, LAYOUT, limits
@@ -417,10 +421,94 @@ def test_carried_out_as_far_as_the_modes_let_it(mode: ControlMode, cause: Cause,
     strange = replace(wish, point="nobody.p_set_kw")
     ruling = replace(modes(bess1=mode), plant=mode)
     for one in (wish, strange):
-        got = carried_out([one], ruling)
+        got = carried_out([one], ruling, {})
         assert got == ([] if becomes is None else [replace(one, cause=becomes)])
-    assert carried_out([wish], replace(ruling, stopping=True)) == []
-    assert carried_out([wish], replace(ruling, local=frozenset({"bess1"}))) == []
+    assert carried_out([wish], replace(ruling, stopping=True), {}) == []
+    assert carried_out([wish], replace(ruling, local=frozenset({"bess1"})), {}) == []
+
+
+BREAKER = layout_of(with_breaker(builders.site()))
+OPEN, CLOSE = "grid1.open_request", "grid1.close_permit"
+
+
+def at_breaker(mode: ControlMode, *, leased: bool = True, point: str = OPEN) -> Ruling:
+    held = {point: lease(point=point)} if leased else {}
+    return replace(RULING, modes={**RULING.modes, "grid1": mode}, held=held)
+
+
+@pytest.mark.parametrize(
+    ("mode", "cause", "value", "wanted", "leased", "becomes"),
+    [
+        (ControlMode.MANUAL, Cause.RULES, 1.0, 1.0, True, (Cause.OPERATOR, "ann", f"ann-{OPEN}")),
+        (ControlMode.MANUAL, Cause.OPERATOR, 1.0, 1.0, True, (Cause.OPERATOR, "ann", f"ann-{OPEN}")),
+        (ControlMode.MANUAL, Cause.RULES, 1.0, 1.0, False, (Cause.OPERATOR, "edge", None)),  # kept
+        (ControlMode.MANUAL, Cause.PROTECTION, 0.0, 0.0, True, (Cause.PROTECTION, "edge", None)),
+        (ControlMode.MANUAL, Cause.RULES, 1.0, 0.0, True, None),  # not what the person wants
+        (ControlMode.MANUAL, Cause.RULES, 1.0, None, False, None),
+        (ControlMode.AUTO, Cause.RULES, 1.0, 1.0, True, (Cause.RULES, "edge", None)),
+        (ControlMode.TEST, Cause.RULES, 1.0, 1.0, True, None),
+    ],
+)
+def test_carried_out_in_manual_what_the_person_wants_once_it_may_be(
+    mode: ControlMode, cause: Cause, value: float, wanted: float | None, leased: bool, becomes: object
+):
+    asked = Proposal(point=OPEN, value=value, cause=cause, reason="ready", owner="edge")
+    want = None if wanted is None else target(wanted, Cause.OPERATOR)
+    got = carried_out([asked], at_breaker(mode, leased=leased), {OPEN: want})
+    assert [(p.cause, p.owner, p.request_id) for p in got] == ([] if becomes is None else [becomes])
+
+
+@pytest.mark.parametrize(
+    ("names", "mode", "wanted", "leased", "owner"),
+    [
+        ((), ControlMode.MANUAL, 1.0, True, "ann"),
+        ((), ControlMode.MANUAL, 1.0, False, "edge"),
+        ((), ControlMode.MANUAL, 0.0, True, None),
+        ((), ControlMode.MANUAL, None, False, None),
+        ((), ControlMode.TEST, 1.0, True, None),
+        (("open_permit",), ControlMode.MANUAL, 1.0, True, "ann"),
+        (("close_permit",), ControlMode.MANUAL, 1.0, True, None),  # no say in the opening
+    ],
+)
+def test_island_order_is_a_persons_while_it_stands(
+    names: tuple[str, ...], mode: ControlMode, wanted: float | None, leased: bool, owner: str | None
+):
+    layout = layout_of(with_breaker(builders.site(), *names))
+    point = f"grid1.{names[0]}" if names else OPEN
+    want = None if wanted is None else target(wanted, Cause.OPERATOR)
+    got = island_order(layout, at_breaker(mode, leased=leased, point=point), {point: want})
+    assert [(p.point, p.value, p.cause, p.owner) for p in got] == (
+        [] if owner is None else [(OPEN, 1.0, Cause.OPERATOR, owner)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("point", "value", "ordered", "code"),
+    [
+        (OPEN, 1.0, None, ""),
+        (CLOSE, 1.0, None, ""),
+        (CLOSE, 1.0, 0.0, ""),
+        (CLOSE, 1.0, 1.0, "island_ordered"),
+        (CLOSE, 0.0, 1.0, ""),
+        ("grid1.open_permit", 1.0, None, "not_operated"),
+        (RUN, 1.0, 1.0, ""),
+    ],
+)
+def test_not_operated_at_the_poi_breaker_is_what_would_do_nothing(
+    point: str, value: float, ordered: float | None, code: str
+):
+    leases = {} if ordered is None else held(lease(point=OPEN, value=ordered))
+    assert not_operated(BREAKER, replace(AUTO, leases=leases), point, value)[0] == code
+    alone = layout_of(with_breaker(builders.site(), "close_permit"))
+    assert not_operated(alone, AUTO, CLOSE, 1.0) == ("", "")
+    by_permit = layout_of(with_breaker(builders.site(), "open_permit"))
+    assert not_operated(by_permit, AUTO, "grid1.open_permit", 1.0) == ("", "")
+
+
+def test_when_says_what_an_operated_action_waits_for():
+    assert "next to no power" in when(BREAKER, OPEN, 1.0)
+    assert "dwell" in when(BREAKER, CLOSE, 1.0)
+    assert [when(BREAKER, p, v) for p, v in ((OPEN, 0.0), (CLOSE, 0.0), (RUN, 1.0))] == ["", "", ""]
 
 
 # ---- what outlives a restart -----------------------------------------------------------------------------
