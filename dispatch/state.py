@@ -33,6 +33,14 @@ class GensetSeen:
     on_load_since_s: float = -1e9  # time of the last change on/off load; long ago at start
     starts_today: int = 0
     doubted_since_s: float | None = None  # its state says off and its power says on load
+    heard: bool = True  # its state is read now
+    died: bool = False  # the bus was dead since it was heard last
+    gone: bool = False  # so it is off, as far as others tell who carries the bus now
+
+    @property
+    def may_carry(self) -> bool:
+        """On load by what it said last, and nothing speaks against it since."""
+        return self.on_load and not self.gone
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,7 @@ class Contingency:
     """One loss that may come, and whether what stays on line covers it [kW]."""
 
     name: str  # asset, or what happens
-    kind: str  # genset, bess, pv, pv_drop, motor_start, load_trip
+    kind: str  # genset, silence, bess, pv, pv_drop, motor_start, load_trip
     lost_kw: float
     held_kw: float  # by the others, at once
     short_kw: float

@@ -84,7 +84,7 @@ class GensetCondition:
     """One genset as the edge sees it."""
 
     available: bool  # none of its states blocks
-    on_load: bool
+    on_load: bool  # as it says; of one that is not heard, as it last said: it may still be
     starting: bool  # requested or in its start sequence
     ready_in_s: float  # estimated time until on load while starting, else 0
     age_s: float  # time in the present on-load or off-load state
@@ -94,6 +94,12 @@ class GensetCondition:
     duty: GensetDuty = GensetDuty()
     states: tuple[UnitState, ...] = ()
     past: GensetPast = GensetPast()
+    heard: bool = True  # its state is read now
+
+    @property
+    def carries(self) -> bool:
+        """On load and heard: one that is silent counts for nothing that others rely on."""
+        return self.on_load and self.heard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

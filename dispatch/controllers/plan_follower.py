@@ -14,12 +14,13 @@ from dispatch.controllers.plan_check import stored_change_kwh
 from dispatch.controllers.rules import stores
 from dispatch.controllers.rules_tou import RulesTou
 from dispatch.protections.balance import (
+    carrying,
     charge_room_kw,
     discharge_room_kw,
     moved,
-    on_load,
     share_load,
     split,
+    unheard_kw,
 )
 from dispatch.vocabulary import Context, Controller, ControlMemory, Source, Target, Targets
 from ems.assets import GensetParams
@@ -129,7 +130,7 @@ def _planned_loads(context: Context, plan: Plan) -> dict[str, Target]:
     """Base loads of the sets on load, as planned; minimum load where the plan has none for them."""
     out = {}
     for g in context.site.gensets:
-        if context.condition.gensets[g.id].on_load:
+        if context.condition.gensets[g.id].carries:
             p_kw = max(g.p_min_kw, plan.genset_p_kw[g.id][context.step])
             out[g.id] = _as_planned(p_kw, f"base load of {g.id} as planned")
     return _with_peak_held(context, plan, out)
@@ -142,7 +143,8 @@ def _with_peak_held(context: Context, plan: Plan, loads: dict[str, Target]) -> d
     limit_kw, peak = _import_allowance_kw(context, plan)
     known = {b: 0.0 for b in plan.bess_p_kw if context.condition.bess[b].available}
     down_kw = sum(_rooms_down(context, plan, known, SHAVE_TOLERANCE_SOC).values())
-    missing_kw = context.power.net_kw - down_kw - limit_kw - sum(t.value for t in loads.values())
+    given_kw = sum(t.value for t in loads.values()) + unheard_kw(context.condition)
+    missing_kw = context.power.net_kw - down_kw - limit_kw - given_kw
     rooms = {g.id: g.p_rated_kw - loads[g.id].value for g in context.site.gensets if g.id in loads}
     why = f"holds the import under {limit_kw:.0f} kW, {peak}: the batteries are at their guard"
     for g, more_kw in split(max(0.0, missing_kw), rooms).items():
@@ -272,7 +274,7 @@ def _deviate(
 
 def _island_loads(context: Context, plan: Plan) -> dict[str, Target]:
     """Genset loads that let the forming battery's charge follow the planned path."""
-    running = on_load({g.id: g for g in context.site.gensets}, context.condition)
+    running = carrying({g.id: g for g in context.site.gensets}, context.condition)
     if not running:
         return {}
     wanted_kw = 0.0
@@ -281,7 +283,8 @@ def _island_loads(context: Context, plan: Plan) -> dict[str, Target]:
         ahead_kwh = (c.soc - _planned_soc(context, plan, b.id)) * b.battery.energy_kwh
         wish_kw = plan.bess_p_kw[b.id][context.step] + ahead_kwh / PATH_TAU_H
         wanted_kw += max(-0.9 * c.p_charge_kw_max, min(0.9 * c.p_discharge_kw_max, wish_kw))
-    loads = share_load(context.power.net_kw - wanted_kw, _by_plan(running, plan, context.step))
+    rest_kw = context.power.net_kw - unheard_kw(context.condition) - wanted_kw
+    loads = share_load(rest_kw, _by_plan(running, plan, context.step))
     why = f"steers the forming battery to {wanted_kw:+.0f} kW, the planned charge path"
     return {g: _as_planned(p_kw, why) for g, p_kw in loads.items()}
 

@@ -13,6 +13,7 @@ from ems.condition import BessCondition, BessUse, GensetCondition, GensetDuty, G
 from ems.frozen import replace
 from ems.local_time import local_time
 from ems.points import BessState, GensetState
+from ems.site import GridMode
 from ems.telemetry import Snapshot
 
 LONG_AGO_S = 1e9
@@ -27,11 +28,19 @@ def gensets_seen(
     memory: ObserverMemory,
     snapshot: Snapshot,
     states: Mapping[str, GensetState | None],
+    mode: GridMode,
+    carried: bool,
 ) -> dict[str, GensetSeen]:
     """Follow each genset's sequence; while its state is not readable the last known one stands.
 
     So it does for some seconds where a state says that a set has left the bus and its power says that it has
     not: a single wrong reading is no trip.
+
+    Parameters
+    ----------
+    mode : the grid mode. A set that is not heard while the bus is dead was not on load in that moment.
+    carried : whether others are heard to carry the bus. In a live island that nobody is heard to carry, a
+        set that is not heard may have come back.
     """
     now_s, today = snapshot.monotonic_s, local_time(snapshot.at, layout.zone).date()
     new_day = memory.day is not None and memory.day != today
@@ -46,6 +55,9 @@ def gensets_seen(
             seen = GensetSeen(state=state, state_since_s=now_s, on_load=on_load, doubted_since_s=doubted_s)
         elif state is not None:
             seen = _followed(layout, seen, snapshot, genset, state)
+        died = state is None and (seen.died or mode is GridMode.BLACK)
+        gone = died and (carried or mode is not GridMode.ISLANDED)
+        seen = replace(seen, heard=state is not None, died=died, gone=gone)
         out[genset] = replace(seen, starts_today=0) if new_day else seen
     return out
 
@@ -123,7 +135,7 @@ def duties(
     seen: Mapping[str, GensetSeen],
 ) -> dict[str, GensetDuty]:
     """What each set has been through, with the load it carries now."""
-    loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.on_load else None for g, x in seen.items()}
+    loads_kw = {g: last_good.get(layout.p[g], 0.0) if x.may_carry else None for g, x in seen.items()}
     run_h = {g: snapshot.value(f"{g}.run_h") for g in layout.gensets}
     now = local_time(snapshot.at, layout.zone)
     return duties_after(layout.gensets, memory.duty, loads_kw, now, memory.passed_s(snapshot), run_h)
@@ -146,7 +158,7 @@ def genset_conditions(
         if seen[g].doubted_since_s is not None:
             states = each_once((*states, UnitState.SUSPECT))
         p_kw = snapshot.value(layout.p[g])
-        if p_kw is None and seen[g].on_load:  # what it gives is never taken for nothing
+        if p_kw is None and seen[g].may_carry:  # what it gives is never taken for nothing
             p_kw = last_good.get(layout.p[g])
         out[g] = _genset(params, seen[g], snapshot, requests.get(g), state, states, duty[g], p_kw)
     return out
@@ -165,10 +177,11 @@ def _genset(
     now_s = snapshot.monotonic_s
     asked = request is not None and request.run
     available = usable(states)
-    starting = available and not seen.on_load and (state in _STARTING or asked)
+    starting = available and not seen.may_carry and (state in _STARTING or asked)
     return GensetCondition(
         available=available,
-        on_load=seen.on_load,
+        on_load=seen.may_carry,
+        heard=seen.heard,
         starting=starting,
         ready_in_s=_ready_in_s(params, seen, now_s, request) if starting else 0.0,
         age_s=min(LONG_AGO_S, now_s - seen.on_load_since_s),

@@ -94,8 +94,8 @@ def observe(
     genset_state = {g: state_of(snapshot, layout.state[g], GENSET_STATES) for g in layout.gensets}
     evidence = evidence_of(layout, snapshot, bess_state, genset_state)
     mode = _mode(layout, memory, evidence, now_s, dt_s)
-    gensets = gensets_seen(layout, memory, snapshot, genset_state)
-    last_good, substituted, power = powers(layout, memory, snapshot)
+    gensets = gensets_seen(layout, memory, snapshot, genset_state, mode.mode, evidence.carried)
+    last_good, substituted, power = powers(layout, memory, snapshot, gensets)
     closed, feeder_kw = _fed(layout, memory, snapshot, last_good)
     demand_kw = feeder_demand(layout, memory, feeder_kw, closed, evidence.bus_alive, now_s)
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}

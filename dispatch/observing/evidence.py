@@ -134,11 +134,15 @@ def forming_source(
     bess_state: Mapping[str, BessState | None],
     gensets: Mapping[str, GensetSeen],
 ) -> str | None:
-    """Who forms the bus in `mode`: the grid, a forming battery, else a genset on load."""
+    """Who forms the bus in `mode`: the grid, a forming battery, else a genset on load.
+
+    One that is not heard only where nobody else does: the bus lives, so somebody forms it.
+    """
     if mode is GridMode.GRID_TIED:
         return layout.site.grid.id
     if mode is GridMode.BLACK:
         return None
     forming = [b for b, s in bess_state.items() if s is BessState.FORMING]
-    forming += [g for g, s in gensets.items() if s.on_load]
+    forming += [g for g, s in gensets.items() if s.may_carry and s.heard]
+    forming += [g for g, s in gensets.items() if s.may_carry and not s.heard]
     return forming[0] if forming else None

@@ -17,6 +17,11 @@ class Evidence:
     genset_on_load: bool
     phase_lost: bool = False  # one phase is gone while another is there
 
+    @property
+    def carried(self) -> bool:
+        """Whether a source of the site says that it carries the bus."""
+        return self.forming is True or self.genset_on_load
+
 
 def unanimous(e: Evidence) -> bool:
     """All witnesses answer and say that the grid carries the bus."""

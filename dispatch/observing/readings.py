@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from dispatch.layout import Layout
-from dispatch.state import ObserverMemory
+from dispatch.state import GensetSeen, ObserverMemory
 from dispatch.vocabulary import PowerBalance
 from ems.points import BessState, GensetState
 from ems.site import GridMode
@@ -26,15 +26,16 @@ def state_of(snapshot: Snapshot, point: str, states: tuple[_S, ...]) -> _S | Non
 
 
 def powers(
-    layout: Layout, memory: ObserverMemory, snapshot: Snapshot
+    layout: Layout, memory: ObserverMemory, snapshot: Snapshot, gensets: Mapping[str, GensetSeen]
 ) -> tuple[dict[str, float], list[str], PowerBalance]:
     """Measured powers and their sums.
 
     One source that is not read gives what the others leave of the load, where everything else is read.
-    Else, and for feeders, the last good reading stands.
+    Else, and for feeders, the last good reading stands; 0 of a genset that cannot be on load any more.
     """
     good = dict(memory.last_good)
     good |= _left_over(layout, memory, snapshot)
+    gone = {g for g, x in gensets.items() if x.gone}
     substituted: list[str] = []
     sums = dict.fromkeys(("feeder", "pv", "genset", "bess"), 0.0)
     groups = (
@@ -49,7 +50,7 @@ def powers(
             value = snapshot.value(point)
             if value is None:
                 substituted.append(point)
-                value = good.get(point, 0.0)
+                value = 0.0 if asset in gone else good.get(point, 0.0)
             good[point] = value
             sums[kind] += value
     grid_kw = snapshot.value(layout.p[layout.site.grid.id])

@@ -138,9 +138,14 @@ def share_load(total_kw: float, sets: Sequence[GensetParams]) -> dict[str, float
     return out
 
 
-def on_load(gensets: Mapping[str, GensetParams], condition: PlantCondition) -> list[GensetParams]:
-    """Sets that carry load now, in start order."""
-    return [p for g, p in gensets.items() if condition.gensets[g].on_load]
+def carrying(gensets: Mapping[str, GensetParams], condition: PlantCondition) -> list[GensetParams]:
+    """Sets that carry load now and say so, in start order."""
+    return [p for g, p in gensets.items() if condition.gensets[g].carries]
+
+
+def unheard_kw(condition: PlantCondition) -> float:
+    """What sets that are not heard may give now [kW]."""
+    return sum(c.p_kw for c in condition.gensets.values() if c.on_load and not c.heard)
 
 
 def pick_sets(

@@ -30,7 +30,9 @@ class Bus:
     mode: GridMode
     forming_bess: tuple[str, ...]  # batteries that form the island
     following_bess: tuple[str, ...]  # available batteries that obey a setpoint
-    running: tuple[str, ...]  # gensets on load
+    running: tuple[str, ...]  # gensets that carry: on load and heard; nobody is heard to form: all
+    unheard: tuple[str, ...]  # further gensets that may be on load: nothing relies on them
+    told: bool  # those that carry say so themselves
     load_kw: float
     pv_kw: float  # measured
     pv_potential_kw: float  # what PV would give without limit, as far as is known
@@ -42,9 +44,10 @@ class Bus:
     down_kw: float  # what the forming batteries can take
     stored_kwh: float  # of all available batteries, above their minimum, at the lowest charge they may have
     carries_kwh: float  # as counted where readings contradict: what sheds go by
-    genset_kw: float
-    genset_rated_kw: float  # of those on load, less three times what their worst phases carry more
-    genset_min_kw: float  # of those on load
+    genset_kw: float  # of those that carry
+    unheard_kw: float  # what the further ones may give now, by the other meters or as last read
+    genset_rated_kw: float  # of those that carry, less three times what their worst phases carry more
+    genset_min_kw: float  # of those that carry
     follow_up_kw: float
     follow_down_kw: float
     import_cap_kw: float  # at the POI, that holds now
@@ -84,13 +87,20 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
             follow_down_kw += charge_kw
     grid, caps = layout.site.grid, observed.caps
     lost_kw = {p: max(0.0, c.pv_kw[p]) for p in observed.pv_uncapped_kw}
-    running = tuple(g for g in layout.gensets if c.gensets[g].on_load)
+    running = tuple(g for g in layout.gensets if c.gensets[g].carries)
+    unheard = tuple(g for g, x in c.gensets.items() if x.on_load and not x.heard)
+    told = bool(running) or bool(forming) or c.grid_mode is not GridMode.ISLANDED
+    if not told:  # the island lives, so they carry it
+        running, unheard = unheard, ()
+    unheard_kw = sum(c.gensets[g].p_kw for g in unheard)
     step_kw = math.inf if forming or c.grid_mode is not GridMode.ISLANDED else _step_most_kw(layout, c)
     return Bus(
         mode=c.grid_mode,
         forming_bess=forming,
         following_bess=following,
         running=running,
+        unheard=unheard,
+        told=told,
         load_kw=observed.power.load_kw,
         pv_kw=observed.power.pv_kw,
         pv_potential_kw=_pv_potential_kw(observed),
@@ -102,7 +112,8 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         down_kw=down_kw,
         stored_kwh=stored_kwh,
         carries_kwh=carries_kwh,
-        genset_kw=observed.power.genset_kw,
+        genset_kw=observed.power.genset_kw - unheard_kw,
+        unheard_kw=unheard_kw,
         genset_rated_kw=sum(layout.gensets[g].p_rated_kw - more_kw(observed, g) for g in running),
         genset_min_kw=sum(layout.gensets[g].p_min_kw for g in running),
         follow_up_kw=follow_up_kw,

@@ -2,11 +2,12 @@
 
 Sources are counted once, and only for what they can give in the first instant: a battery by its live limit
 and by the energy that must last until a genset has come, a running genset up to its rating and by no more
-than the step it survives. The source that is lost covers nothing. Who forms the island alone cannot be lost
-at all unless another source on line can form.
+than the step it survives, and one that is not heard by nothing. The source that is lost covers nothing. Who
+forms the island alone cannot be lost at all unless another source on line can form.
 
 A loss that the site's reserve policy names is required: what is missing for it counts as reserve that is
-short. All others are shown.
+short. So is what a genset that is not heard gives away by itself, unless the site file says that it holds it.
+All others are shown.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balance import charge_room_kw, usable_kwh
+from dispatch.protections.silent_sets import silent_span_kw
 from dispatch.vocabulary import Contingency
 from ems.points import BessState
 from ems.site import GridMode
@@ -51,7 +53,7 @@ def _rooms(layout: Layout, observed: Observed, hold_s: float) -> dict[str, float
             most_kw = min(c.bess[b].p_discharge_kw_max, by_energy_kw)
             out[b] = max(0.0, most_kw - c.bess[b].p_kw)
     for g, p in layout.gensets.items():
-        if c.gensets[g].on_load:
+        if c.gensets[g].carries:
             out[g] = max(0.0, min(p.p_rated_kw - c.gensets[g].p_kw, p.step_load_kw_max))
     return out
 
@@ -60,15 +62,22 @@ def _losses(layout: Layout, observed: Observed, tied: bool) -> Iterator[tuple[st
     """(what is lost, kind, kW missing then, whether policy asks for it, whether nobody else forms)."""
     c, policy = observed.condition, layout.site.reserve
     asked = policy.n_minus_1_tied if tied else policy.n_minus_1
-    on_load = [g for g, x in c.gensets.items() if x.on_load]
+    heard = [g for g, x in c.gensets.items() if x.carries]
     formers = [b for b, p in layout.bess.items() if p.pcs.can_form and c.bess[b].available]
     forming = {b for b, s in observed.bess_state.items() if s is BessState.FORMING}
-    for g in on_load:
-        alone = not tied and len(on_load) == 1 and not formers
-        yield g, "genset", max(0.0, c.gensets[g].p_kw), "genset" in asked, alone
+    for g, set_ in c.gensets.items():
+        if not set_.on_load:
+            continue
+        alone = not tied and not formers and not any(h != g for h in heard)
+        lost_kw = max(0.0, set_.p_kw)
+        yield g, "genset", lost_kw, "genset" in asked, alone
+        if not set_.heard:  # what it gives away by itself is as good as lost
+            away_kw = lost_kw - silent_span_kw(layout, g, lost_kw)[0]
+            if away_kw > SMALL_KW:
+                yield f"the load of {g}, which is not heard,", "silence", away_kw, True, False
     for b, x in c.bess.items():
         if x.available or b in forming:
-            alone = not tied and b in forming and not on_load and formers in ([], [b])
+            alone = not tied and b in forming and not heard and formers in ([], [b])
             yield b, "bess", max(0.0, x.p_kw), "bess" in asked, alone
     pv_kw = max(0.0, sum(c.pv_kw.values()))
     drop = policy.pv_drop_ratio if policy.pv_drop_ratio > 0.0 else policy.pv_ratio
@@ -109,7 +118,7 @@ def _load_trip(layout: Layout, observed: Observed) -> tuple[Contingency, ...]:
         if c.bess[b].available:
             charge_kw = charge_room_kw(params.battery, c.bess[b], params.battery.soc_max, ROOM_S)
             rooms[b] = max(0.0, charge_kw + c.bess[b].p_kw)
-    rooms |= {g: max(0.0, x.p_kw) for g, x in c.gensets.items() if x.on_load}  # down to no load, at once
+    rooms |= {g: max(0.0, x.p_kw) for g, x in c.gensets.items() if x.carries}  # down to no load, at once
     held_kw = sum(rooms.values())
     short_kw = max(0.0, lost_kw - held_kw) if lost_kw > SMALL_KW else 0.0
     trip = Contingency(

@@ -118,7 +118,7 @@ def _timers(
     layout: Layout, bus: Bus, reserve: ReserveStatus, memory: ProtectionMemory, now_s: float
 ) -> ProtectionMemory:
     short = reserve.short_kw > RESERVE_SHORT_RATIO * reserve.required_kw and reserve.short_kw > 1.0
-    import_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_kw - bus.follow_up_kw
+    import_kw = bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.genset_kw - bus.unheard_kw - bus.follow_up_kw
     over = bus.mode is GridMode.GRID_TIED and import_kw > bus.import_cap_kw
     return replace(
         memory,
@@ -259,7 +259,8 @@ def can_do_without(layout: Layout, bus: Bus, genset: str, power_ratio: float, en
         enough_kwh = energy_factor * max(0.0, over_kw) * GRID_HOLD_S / 3600.0
         return over_kw <= power_ratio * bus.follow_up_kw and bus.stored_kwh >= enough_kwh
     up_kw = bus.up_kw + bus.follow_up_kw
-    if bus.mode is not GridMode.ISLANDED or (up_kw <= 0.0 and len(bus.running) < 2):
+    others = any(g != genset for g in bus.running)
+    if bus.mode is not GridMode.ISLANDED or (up_kw <= 0.0 and not others):
         return False
     enough_kwh = energy_factor * max(0.0, drain_kw) * need_s(layout, 0.0) / 3600.0
     return drain_kw <= power_ratio * up_kw and bus.stored_kwh >= enough_kwh
@@ -271,19 +272,20 @@ def _still_needed(
     """Sets that are to stop although the rest could not carry the load: they wait for their successors.
 
     Looked at one after the other, the last in order first: each that may go is gone for those that follow.
+    One that is not heard carries nothing for the others, and is let go only where they need nothing of it.
     Where no successor can come, a person's stop stands.
     """
     if bus.mode not in (GridMode.GRID_TIED, GridMode.ISLANDED):
         return ()
     others = any((c.available or c.starting) and not c.on_load for c in observed.condition.gensets.values())
     needed = []
-    for g in reversed(bus.running):
+    for g in reversed((*bus.running, *bus.unheard)):
         wish = wanted.get(g)
         if g in kept or wish is None or wish.value >= 0.5:
             continue
         stands = wish.cause is Cause.OPERATOR and not others
         if stands or can_do_without(layout, bus, g, HEADROOM_RATIO, 1.0):
-            bus = _without(layout, bus, g)
+            bus = _without(layout, bus, g) if g in bus.running else bus
         else:
             needed.append(g)
     return tuple(needed)
@@ -321,8 +323,11 @@ def _sink_kw(bus: Bus, running: int) -> float | None:
 
 
 def _surplus_set(layout: Layout, bus: Bus, kept: tuple[str, ...]) -> str | None:
-    """The set to stop when all at minimum load, less PV that can be limited, are too much for the bus."""
+    """The set to stop when all at minimum load, less PV that can be limited, are too much for the bus.
+
+    None stops for the sake of one that is not heard.
+    """
     sink_kw = _sink_kw(bus, len(bus.running))
-    if not bus.running or sink_kw is None or bus.genset_min_kw <= sink_kw:
+    if not bus.running or not bus.told or sink_kw is None or bus.genset_min_kw <= sink_kw:
         return None
     return next((g for g in reversed(bus.running) if g not in kept), None)

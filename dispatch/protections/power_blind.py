@@ -48,6 +48,7 @@ def _under(
     for g in targets:
         targets[g] = layout.gensets[g].p_min_kw
     set_gensets(out, wishes, targets, f"{why}: minimum load")
-    left_kw = load_kw - sum(targets.values()) - bus.surge_kw
+    unheard_kw = max(bus.unheard_kw, sum(layout.gensets[g].p_min_kw for g in bus.unheard))
+    left_kw = load_kw - sum(targets.values()) - unheard_kw - bus.surge_kw
     limit_pv(layout, out, bus, left_kw, f"{why}: PV stays under {load_kw:.0f} kW of load")
     return out

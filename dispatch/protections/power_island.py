@@ -64,7 +64,7 @@ def battery_island(
     elif under_kw > 0.0:
         why = f"the forming battery would take {under_kw - bottom_kw:.0f} kW, too much for its headroom"
         move_bess(bess, rooms, -under_kw)
-        coming_kw = rest_kw - sum(targets.values()) - sum(bess.values()) - bus.surge_kw
+        coming_kw = rest_kw - sum(targets.values()) - bus.unheard_kw - sum(bess.values()) - bus.surge_kw
         lower_gensets(layout, targets, max(0.0, bottom_kw - coming_kw))
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     absorb_kw = bus.load_kw - most_kw - sum(bess.values()) - bottom_kw - bus.surge_kw
@@ -108,15 +108,18 @@ def _lowest_kw(layout: Layout, bus: Bus) -> float:
 def genset_island(
     layout: Layout, observed: Observed, bus: Bus, wishes: Targets, step_kw: float, dt_s: float
 ) -> Power:
-    """Gensets form and share: batteries and PV keep them between minimum load and rating."""
-    out = Power()
+    """Gensets form and share: batteries and PV keep them between minimum load and rating.
+
+    What others that are not heard may give is taken off the load: the rest is what these sets carry.
+    """
+    out, load_kw = Power(), bus.load_kw - bus.unheard_kw
     rated_kw, bottom_kw = MAX_LOAD_RATIO * bus.genset_rated_kw, MIN_LOAD_RATIO * bus.genset_min_kw
     top_kw = max(bottom_kw, rated_kw - step_kw)
     rooms = bess_rooms(layout, observed, bus.following_bess, dt_s, FULL_BAND_SOC)
     bess = wished_bess(wishes, rooms)
-    absorb_kw = bus.load_kw + sum(r[0] for r in rooms.values()) - bottom_kw - bus.surge_kw
+    absorb_kw = load_kw + sum(r[0] for r in rooms.values()) - bottom_kw - bus.surge_kw
     pv_kw = max(sum(bus.lost_pv_kw.values()), min(bus.pv_potential_kw, absorb_kw))
-    genset_kw = bus.load_kw - pv_kw - sum(bess.values())
+    genset_kw = load_kw - pv_kw - sum(bess.values())
     bottom_kw = max(
         bottom_kw, min(top_kw, bottom_kw + bus.surge_kw)
     )  # room below for what lost plants may give
@@ -128,12 +131,12 @@ def genset_island(
         why = f"the gensets would carry {genset_kw:.0f} kW, their minimum is {bus.genset_min_kw:.0f} kW"
         move_bess(bess, rooms, genset_kw - bottom_kw)
     most_kw = _survived_kw(layout, observed, bus, STEP_RATIO, MAX_LOAD_RATIO)
-    rise_kw = bus.load_kw - pv_kw - sum(bess.values()) - most_kw
+    rise_kw = load_kw - pv_kw - sum(bess.values()) - most_kw
     ours_kw = sum(max(0.0, observed.condition.bess[b].p_kw - kw) for b, kw in bess.items())
     if min(rise_kw, ours_kw) > 0.0:
         why = f"the gensets survive a step to {most_kw:.0f} kW: batteries charge no faster"
         move_bess(bess, rooms, min(rise_kw, ours_kw))
-    genset_kw = bus.load_kw - pv_kw - sum(bess.values())
+    genset_kw = load_kw - pv_kw - sum(bess.values())
     for b, value in bess.items():
         out.bess[b] = protected(wishes.bess_p_kw.get(b), value, why)
     limit_kw = min(absorb_kw, pv_kw + max(0.0, genset_kw - bottom_kw))

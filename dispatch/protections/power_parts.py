@@ -14,6 +14,7 @@ from dispatch.protections.balance import (
     uncirculated,
 )
 from dispatch.protections.bus import SHORT_S, Bus
+from dispatch.protections.silent_sets import silent_span_kw
 from dispatch.vocabulary import Target, Targets
 from ems.commands import Bound, Cause
 from ems.frozen import replace
@@ -73,13 +74,23 @@ def genset_targets(layout: Layout, bus: Bus, wishes: Targets, runs: Mapping[str,
 def genset_span_kw(
     layout: Layout, observed: Observed, targets: Mapping[str, float], dt_s: float
 ) -> tuple[float, float]:
-    """(lowest, highest) power of the sets on load in the next `dt_s`, on the way to their targets [kW]."""
+    """(lowest, highest) power of the sets on load in the next `dt_s`, on the way to their targets [kW].
+
+    Those that are not heard are where the other meters say, or were last, and may leave for either end of
+    what their silence means.
+    """
     low_kw = high_kw = 0.0
     for g, target_kw in targets.items():
         now_kw = observed.condition.gensets[g].p_kw
         end_kw = reached(now_kw, target_kw, layout.gensets[g].ramp_kw_s, dt_s)
         low_kw += min(now_kw, end_kw)
         high_kw += max(now_kw, end_kw)
+    for g, c in observed.condition.gensets.items():
+        if c.on_load and not c.heard and g not in targets:
+            ends_kw = silent_span_kw(layout, g, c.p_kw)
+            ramp_kw_s = layout.gensets[g].ramp_down_or_up_kw_s, layout.gensets[g].ramp_kw_s
+            low_kw += reached(c.p_kw, min(c.p_kw, ends_kw[0]), ramp_kw_s[0], dt_s)
+            high_kw += reached(c.p_kw, ends_kw[1], ramp_kw_s[1], dt_s)
     return low_kw, high_kw
 
 

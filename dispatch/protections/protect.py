@@ -167,7 +167,7 @@ def _deficit(
         return power.shortage_kw, power.why
     if bus.mode is not GridMode.ISLANDED or not bus.forming_bess:
         return 0.0, kept
-    drain_kw = bus.load_kw - bus.pv_kw - bus.genset_rated_kw
+    drain_kw = bus.load_kw - bus.pv_kw - bus.genset_rated_kw - bus.unheard_kw  # silence alone opens no feeder
     ready_s = [c.ready_in_s for c in observed.condition.gensets.values() if c.starting]
     if drain_kw <= 0.0 or not (ready_s or bus.running):
         return 0.0, kept
@@ -186,7 +186,7 @@ def _tiers_out(layout: Layout, observed: Observed, bus: Bus, shed: Mapping[str, 
     if not tiers or not alone or any(g.available for g in observed.condition.gensets.values()):
         return None
     critical_kw = sum(observed.demand_kw[f] for f, p in layout.feeders.items() if p.tier <= critical)
-    drain_kw = max(0.0, min(critical_kw, bus.load_kw) - bus.pv_kw)
+    drain_kw = max(0.0, min(critical_kw, bus.load_kw) - bus.pv_kw - bus.unheard_kw)
     hours = bus.stored_kwh / drain_kw if drain_kw > 0.0 else float("inf")
     lowest: int | None = None
     for rank, tier in enumerate(reversed(tiers)):

@@ -21,7 +21,8 @@ def reserve_now(layout: Layout, observed: Observed) -> ReserveStatus:
 
     Grid-tied: the tiers up to the critical one must survive a sudden loss of the grid, on batteries that can
     form and gensets that run. In the first instant nothing is shed yet, so the batteries must be able to take
-    over the net load as far as they are rated for it. Islanded: shares of load and PV.
+    over the net load as far as they are rated for it. Islanded: shares of load and PV. A genset that is not
+    heard holds nothing, whatever it may still give.
     """
     c, policy = observed.condition, layout.site.reserve
     tied = c.grid_mode is GridMode.GRID_TIED
@@ -43,14 +44,14 @@ def reserve_now(layout: Layout, observed: Observed) -> ReserveStatus:
         rated_kw = sum(p.battery.p_discharge_kw_max for p in layout.bess.values() if p.pcs.can_form)
         net_kw = observed.power.load_kw - (1.0 - policy.pv_ratio) * observed.power.pv_kw
         required_kw = max(required_kw, min(net_kw, rated_kw))
-        gensets_kw = sum(p.p_rated_kw for g, p in layout.gensets.items() if c.gensets[g].on_load)
+        gensets_kw = sum(p.p_rated_kw for g, p in layout.gensets.items() if c.gensets[g].carries)
     elif c.grid_mode is GridMode.ISLANDED:
         required_kw = policy.load_ratio * max(0.0, observed.power.load_kw)
         required_kw += policy.pv_ratio * max(0.0, observed.power.pv_kw)
         gensets_kw = sum(
             max(0.0, p.p_rated_kw - c.gensets[g].p_kw)
             for g, p in layout.gensets.items()
-            if c.gensets[g].on_load
+            if c.gensets[g].carries
         )
     else:
         return EMPTY_RESERVE

@@ -33,13 +33,16 @@ def margin_kw(params: GensetParams) -> float:
 def driven_backwards(
     layout: Layout, observed: Observed, bus: Bus, runs: Mapping[str, Target]
 ) -> tuple[str, ...]:
-    """Sets on load that read less than nothing and are not on their way off the bus."""
+    """Sets on load that read less than nothing and are not on their way off the bus.
+
+    One that is not heard any more is taken to be on load still: its relay does not know that it is silent.
+    """
     if bus.mode is GridMode.BLACK:
         return ()
     leaving = {g for g, t in runs.items() if t.value < 0.5}
     return tuple(
         g
-        for g in bus.running
+        for g in (*bus.running, *bus.unheard)
         if g not in leaving and observed.condition.gensets[g].p_kw < -margin_kw(layout.gensets[g])
     )
 

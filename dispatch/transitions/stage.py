@@ -174,7 +174,7 @@ def _able(layout: Layout, observed: Observed) -> bool:
     """Whether sources of the site could form an island now and carry what is on."""
     c = observed.condition
     bess_kw = sum(c.bess[b].p_discharge_kw_max for b, p in layout.bess.items() if p.pcs.can_form)
-    sets_kw = sum(p.p_rated_kw for g, p in layout.gensets.items() if c.gensets[g].on_load)
+    sets_kw = sum(p.p_rated_kw for g, p in layout.gensets.items() if c.gensets[g].carries)
     soc_left = any(c.bess[b].soc > p.battery.soc_min for b, p in layout.bess.items() if p.pcs.can_form)
     enough_kw = (bess_kw if soc_left else 0.0) + sets_kw
     return enough_kw > 0.0 and enough_kw >= observed.power.load_kw - observed.power.pv_kw

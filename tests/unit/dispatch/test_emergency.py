@@ -22,7 +22,8 @@ from tests.unit.dispatch.test_condition import snapshot
 
 
 def bus_of(**changes: Any) -> Bus:
-    return Bus(**({f.name: 0.0 for f in fields(Bus)} | changes))
+    known: dict[str, Any] = {"told": True, "unheard": ()}
+    return Bus(**({f.name: 0.0 for f in fields(Bus)} | known | changes))
 
 
 @pytest.mark.parametrize(
