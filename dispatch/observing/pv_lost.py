@@ -1,7 +1,9 @@
 """PV whose limit cannot be relied on: its device is silent, takes no writes, or does not obey them.
 
 Such a plant may fall back to all the sun gives at any moment. It is reckoned with its whole rating from then
-on, and what it gives now, where its own meter is silent too, is what the other meters leave over.
+on, and what it gives now, where its own meter is silent too, is what the other meters leave over. One that is
+merely silent does what the site file says of its silence: it is reckoned with the most that it was told since
+it last confirmed, or with the value that it goes to, whichever is more.
 """
 
 from collections.abc import Mapping
@@ -13,13 +15,15 @@ from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from ems.condition import UnitState
 from ems.frozen import replace
+from ems.silence import silent_value
 from ems.site import GridMode
 from ems.telemetry import Snapshot, UtcState
 
 SILENT_S = 3.0  # readings older than that are none
 SILENT_CYCLES = 2.5  # ... unless cycles or polls are longer
 UNSURE_S = 3.0  # writes without a known outcome for so long
-LOST = frozenset((UnitState.OFFLINE, UnitState.FROZEN, UnitState.NOT_EFFECTIVE))
+DEAF = frozenset((UnitState.FROZEN, UnitState.NOT_EFFECTIVE))  # it does not do as it was told
+LOST = frozenset((UnitState.OFFLINE, *DEAF))
 
 
 def unsure_since(
@@ -34,14 +38,39 @@ def unsure_since(
     return out
 
 
+def told_most_kw(
+    layout: Layout, before: Mapping[str, float], written: Mapping[str, Written]
+) -> dict[str, float]:
+    """Highest limit each plant may stand at: what it confirmed, or was told since without an answer [kW].
+
+    Plants that have confirmed none are not named.
+
+    Parameters
+    ----------
+    before : the same at the last tick.
+    """
+    out = {}
+    for p in layout.pv:
+        last = written.get(layout.setpoint_of.get((p, "p_limit_kw"), ""))
+        if last is not None and (last.known or p in before):
+            out[p] = last.value if last.known else max(before[p], last.value)
+    return out
+
+
 def with_lost(
-    layout: Layout, unsure_s: Mapping[str, float], snapshot: Snapshot, observed: Observed, dt_s: float
+    layout: Layout,
+    unsure_s: Mapping[str, float],
+    told_kw: Mapping[str, float],
+    snapshot: Snapshot,
+    observed: Observed,
+    dt_s: float,
 ) -> Observed:
     """The observation with the plants whose limit is lost, and with what they give now as far as is known.
 
     Parameters
     ----------
     unsure_s : since when writes have been without a known outcome, by plant [s, edge monotonic].
+    told_kw : highest limit each plant may stand at.
     """
     silent = {p for p in layout.pv if _silent(layout, snapshot, p, dt_s)}
     now_s, states = snapshot.monotonic_s, observed.condition.pv_states
@@ -56,9 +85,21 @@ def with_lost(
         return observed
     site = layout.site
     night = snapshot.utc is UtcState.VALID and dark(snapshot.at, site.latitude_deg, site.longitude_deg)
-    most_kw = {p: 0.0 if night else layout.pv[p].p_ac_kw for p in layout.pv if p in lost}
+    deaf = {p for p in lost if not DEAF.isdisjoint(states.get(p, ()))}
+    by_itself = {p: told_kw.get(p) if p in silent - deaf else None for p in lost}
+    most_kw = {p: 0.0 if night else _most_kw(layout, p, by_itself[p]) for p in layout.pv if p in lost}
     observed = replace(observed, pv_uncapped_kw=most_kw)
     return _estimated(layout, observed, [p for p in layout.pv if p in silent])
+
+
+def _most_kw(layout: Layout, pv: str, told_kw: float | None) -> float:
+    """The most a plant may give: its rating, or what its silence leaves it where its limit was `told_kw`."""
+    rated_kw = layout.pv[pv].p_ac_kw
+    authority = layout.setpoints.get(layout.setpoint_of.get((pv, "p_limit_kw"), ""))
+    if told_kw is None or authority is None:
+        return rated_kw
+    value_kw = silent_value(authority)
+    return min(rated_kw, told_kw if value_kw is None else max(told_kw, value_kw))
 
 
 def _silent(layout: Layout, snapshot: Snapshot, pv: str, dt_s: float) -> bool:

@@ -165,4 +165,5 @@ class BalancingMemory:
     voltage: VoltageMemory = field(default_factory=VoltageMemory)
     full: frozenset[str] = frozenset()  # batteries that came to full and have not been used since
     pv_unsure_s: Mapping[str, float] = field(default_factory=dict)  # since when writes have no known outcome
+    pv_told_kw: Mapping[str, float] = field(default_factory=dict)  # highest limit that plants may stand at
     pv_ceiling_kw: Mapping[str, float] = field(default_factory=dict)  # plants that wait or are let in

@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from dispatch.layout import layout_of
+from dispatch.observing.pv_lost import told_most_kw
 from dispatch.observing.sun import dark, elevation_deg
-from ems.assets import ReversePower
+from dispatch.state import Written
+from ems.assets import DeviceBehaviour, OnSilence, ReversePower
 from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions, Row
@@ -51,13 +54,56 @@ def test_limit_lost_beside_the_grid_the_other_plant_makes_room(small: Site, faul
     assert rig.raised("pv.limit.lost") == 1
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "most_kw"),
+    [
+        (DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.HOLD), None),
+        (DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.VALUE, value=60.0), None),
+        (DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.VALUE, value=280.0), 280.0),
+        (DeviceBehaviour(timeout_s=15.0, on_silence=OnSilence.STOP), None),
+    ],
+    ids=["holds", "goes lower", "goes higher", "stops"],
+)
+def test_limit_of_a_silent_plant_is_what_the_site_file_says_of_its_silence(
+    small: Site, behaviour: DeviceBehaviour, most_kw: float | None
+):
+    """Room is kept for what it was told, or for the value it goes to; not for all the sun could give."""
+    load: dict[str, Power] = {"critical": 60.0, "essential": 0.0, "deferrable": 0.0}
+    site = charging(two_pv(small), 400.0)
+    points = dict(site.authority.setpoints)
+    own = points["pv1.p_limit_kw"]
+    points["pv1.p_limit_kw"] = replace(own, safety=replace(own.safety, behaviour=behaviour))
+    site = replace(site, authority=replace(site.authority, setpoints=points))
+    rig = Rig(site, load_kw=load, pv_kw=300.0, faults=[LOST]).run(AT_S + 60.0)
+    told_kw = rig.first(AT_S - 1.0, lambda r: True).held["pv1.p_limit_kw"]
+    assert told_kw < 280.0
+    assert rig.raised("pv.limit.lost") == 1
+    room_kw = 400.0 + 60.0 - (told_kw if most_kw is None else most_kw)
+    for row in rig.rows(AT_S + 8.0):
+        assert row.held["pv2.p_limit_kw"] == pytest.approx(room_kw, abs=25.0)
+    export = [-r.flows.grid_p_kw for r in rig.rows(AT_S)]
+    assert sum(kw > 0.05 * 350.0 for kw in export) <= 5
+
+
+def test_limit_that_may_have_been_told_since_it_was_heard_is_the_highest_of_them(small: Site):
+    layout = layout_of(two_pv(small))
+    told: dict[str, float] = {}
+    for value, known, most_kw in (
+        (200.0, False, None), (120.0, True, 120.0), (90.0, False, 120.0), (250.0, False, 250.0),
+        (70.0, False, 250.0), (70.0, True, 70.0),
+    ):  # fmt: skip
+        told = told_most_kw(layout, told, {"pv1.p_limit_kw": Written(value=value, at_s=0.0, known=known)})
+        assert told.get("pv1") == most_kw
+    assert told_most_kw(layout, told, {}) == {}
+
+
 @pytest.mark.parametrize("reckoned", [True, False], ids=["as it is", "without the assumption"])
 def test_limit_lost_in_an_island_gensets_form_the_set_is_not_driven(
     small: Site, reckoned: bool, monkeypatch: pytest.MonkeyPatch
 ):
     """Load, charge and minimum load leave room for 320 kW of PV; each plant can give 310."""
     if not reckoned:  # what an edge meets that goes on believing in the limit
-        monkeypatch.setattr("dispatch.protections.second_look.with_lost", lambda *given: given[3])
+        monkeypatch.setattr("dispatch.protections.second_look.with_lost", lambda *given: given[4])
     load: dict[str, Power] = {"critical": 100.0, "essential": 50.0, "deferrable": 0.0}
     site = charging(following_only(two_pv(small, 310.0, 310.0)), 300.0)
     site = replace(site, gensets=tuple(replace(g, reverse_power=RELAY) for g in site.gensets))
