@@ -12,7 +12,7 @@ from dispatch.layout import Layout
 from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from dispatch.writing.contention_memory import ContentionMemory, Contest
-from dispatch.writing.outcomes import slack_of
+from dispatch.writing.outcomes import nearer, slack_of
 from ems.commands import Setpoint
 from ems.frozen import replace
 from ems.silence import when_silent
@@ -47,7 +47,7 @@ def watch(
         arrived_s = snapshot.readings[point].arrived_s
         known = memory.sent.get(point, ((BEFORE_S, told),))
         if w.known and w.at_s > known[-1][0]:
-            known = (*known, (w.at_s, w.value))[-KEPT:]
+            known = _shortened(layout, point, (*known, (w.at_s, w.value)), memory.held.get(point))
         sent[point] = known
         if not w.known:
             continue
@@ -55,7 +55,7 @@ def watch(
             if _is_old(layout, point, known, told, arrived_s):
                 held[point] = told
             if point in memory.contests:  # it is over: what the other wrote does not stand any more
-                stand[point] = replace(w, value=told)
+                stand[point] = replace(w, value=nearer(known[-1][1], told))
             continue
         before = memory.contests.get(point)
         rewritten_s = snapshot.monotonic_s if before is None else max(before.rewritten_s, known[-1][0])
@@ -63,6 +63,16 @@ def watch(
         stand[point] = replace(w, value=told)
     memory = ContentionMemory(sent=sent, contests=contests, held=held)
     return memory, {**written, **stand}
+
+
+def _shortened(
+    layout: Layout, point: str, known: tuple[tuple[float, float], ...], held: float | None
+) -> tuple[tuple[float, float], ...]:
+    """The newest of ours; and the one that a deaf device goes on telling, however long ago it was sent."""
+    if len(known) <= KEPT:
+        return known
+    is_held = held is not None and abs(known[0][1] - held) <= slack_of(layout, point)
+    return (known[0], *known[2:]) if is_held else known[1:]
 
 
 def ours_of(layout: Layout, memory: ContentionMemory, now_s: float) -> dict[str, float]:
@@ -81,11 +91,15 @@ def ours_of(layout: Layout, memory: ContentionMemory, now_s: float) -> dict[str,
 
 
 def contention_alarms(memory: ContentionMemory) -> Iterator[Alarm]:
-    """One for each setpoint that somebody else holds."""
+    """One for each setpoint that somebody else holds, or whose device keeps an older value of ours."""
     for point, contest in memory.contests.items():
         ours = memory.sent[point][-1][1]
         text = f"{point} holds {contest.value:g}, which this edge did not write ({ours:g})"
         yield Alarm(code="setpoint.contention", asset=point, text=text)
+    for point, told in memory.held.items():
+        newest = memory.sent[point][-1][1]
+        text = f"{point} still holds {told:g}: {newest:g} was acknowledged and is not taken"
+        yield Alarm(code="setpoint.not_taken", asset=point, text=text)
 
 
 def _is_old(

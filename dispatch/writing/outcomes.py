@@ -26,14 +26,14 @@ def after_write(command: Command, outcome: WriteOutcome, last: Written | None) -
         return Written(value=command.value, at_s=command.decided_s, known=True)
     value = command.value
     if last is not None and not is_binary(command.point):
-        value = _nearer(last.value, value) if outcome is WriteOutcome.UNKNOWN else last.value
+        value = nearer(last.value, value) if outcome is WriteOutcome.UNKNOWN else last.value
     tries = 1 if last is None else last.tries + 1
     return Written(
         value=value, at_s=command.decided_s, known=False, wanted=command.value, tries=tries
     )  # fmt: skip
 
 
-def _nearer(a: float, b: float) -> float:
+def nearer(a: float, b: float) -> float:
     """The point of [a, b] nearest to zero."""
     return clamp(0.0, min(a, b), max(a, b))
 
@@ -61,7 +61,7 @@ def read_back(layout: Layout, written: Mapping[str, Written], snapshot: Snapshot
         if off <= slack_of(layout, point) and off <= abs(reading.value - w.value):
             out[point] = replace(w, value=w.wanted, known=True, wanted=None, tries=0)
         elif not is_binary(point):
-            out[point] = replace(w, value=_nearer(w.value, reading.value))
+            out[point] = replace(w, value=nearer(w.value, reading.value))
     return out
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
+from ems.commands import Cause
 from ems.condition import UnitState
 from ems.control import ControlMode, Role
 from ems.control_site import ControlParams
@@ -200,3 +202,26 @@ def test_unit_that_is_off_is_not_blamed(small: Site):
     rig.run(AT_S + 60.0)
     assert off_kw(rig.last) > 0.05 * 500.0
     assert not marked(rig.last)
+
+
+class Step:
+    """Wants 40 kW of charging, and 80 kW from AT_S on."""
+
+    name = "step"
+
+    def decide(self, context: Context) -> tuple[Targets, ControlMemory]:
+        want = Target(value=-40.0 if context.monotonic_s < AT_S else -80.0, cause=Cause.RULES, reason="step")
+        return Targets(source=Source.RULES, bess_p_kw={"bess1": want}), context.memory
+
+
+def test_setpoint_that_is_acknowledged_and_not_taken_is_told(demo: Site):
+    """A battery's read-back stays where it was; what it is sent afterwards it says yes to."""
+    rig = Rig(demo, load_kw={"critical": 110.0, "essential": 160.0}, pv_kw=30.0, controller=Step())
+    rig.at(AT_S - 5.0, lambda r: r.tell(BESS, -40.0)).at(AT_S + 100.0, lambda r: r.tell_truth(BESS))
+    counts = {
+        t_s: rig.run(t_s).raised("setpoint.not_taken") for t_s in (AT_S + 25.0, AT_S + 40.0, AT_S + 140.0)
+    }
+    assert list(counts.values()) == [0, 1, 1]
+    assert rig.raised("setpoint.contention") == 0
+    assert rig.last.held[BESS] < -60.0
+    assert not rig.last.alarmed("setpoint.not_taken")

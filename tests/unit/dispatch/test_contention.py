@@ -291,16 +291,42 @@ def test_ours_of_a_device_that_was_yielded_to_until_it_acts_by_itself(
     assert ours_of(layout, contested, now_s) == {PV: ours_kw}
 
 
-def test_watch_contest_that_is_over_leaves_the_setpoint_at_what_the_device_tells():
+@pytest.mark.parametrize(
+    ("told_kw", "stands_kw"),
+    [(147.0, 147.0), (284.0, 147.0)],  # 284: it stands still as yet, between two of ours
+)
+def test_watch_contest_that_is_over_leaves_the_setpoint_at_the_nearer_of_told_and_sent(told_kw, stands_kw):
     """A device stood still at 284 and looked like another master: it holds what was written meanwhile."""
-    kept = wrote(147.0, 60.0)
     steps = [
-        (wrote(182.0, 0.0), told(182.0, 1.0, point=PV)),
-        (wrote(182.0, 0.0), told(284.0, 10.0, point=PV)),
-        (kept, told(284.0, 66.0, point=PV)),
+        (wrote(50.0, -9.0), told(50.0, -8.0, point=PV)),
+        (wrote(291.0, 0.0), told(291.0, 1.0, point=PV)),
+        (wrote(291.0, 0.0), told(320.0, 10.0, point=PV)),
     ]
     memory, stands = seen(*steps, point=PV)
-    assert stands == wrote(284.0, 60.0)
-    memory, after = watch(LAYOUT, memory, {PV: stands}, told(147.0, 67.0, point=PV))
+    assert stands == wrote(320.0, 0.0)
+    memory, after = watch(LAYOUT, memory, {PV: wrote(147.0, 66.0)}, told(told_kw, 67.0, point=PV))
     assert memory.contests == {}
-    assert after[PV] == kept
+    assert after[PV] == wrote(stands_kw, 66.0)
+
+
+def test_watch_device_that_keeps_an_older_value_of_ours_is_told_and_is_no_contest():
+    steps = [(wrote(v, t), told(40.0, t + 1.0)) for v, t in ((40.0, 0.0), (80.0, 10.0), (80.0, 10.0))]
+    memory, stands = seen(*steps[:2], (steps[2][0], told(40.0, 20.0)))
+    assert memory.contests == {}
+    assert stands == wrote(80.0, 10.0)
+    (alarm,) = contention_alarms(memory)
+    assert (alarm.code, alarm.asset) == ("setpoint.not_taken", BESS)
+    assert alarm.text == f"{BESS} still holds 40: 80 was acknowledged and is not taken"
+
+
+@pytest.mark.parametrize(("told_kw", "contested"), [(40.0, False), (41.0, False), (400.0, True)])
+def test_watch_deaf_device_is_no_contest_however_often_it_was_written_since(told_kw: float, contested: bool):
+    steps = [(wrote(40.0, 0.0), told(40.0, 1.0))]
+    for n in range(3 * KEPT):
+        steps.append((wrote(-100.0 - n, 10.0 + 20.0 * n), told(told_kw, 20.0 + 20.0 * n)))
+    memory, _ = seen(*steps)
+    assert (BESS in memory.contests) is contested
+    assert len(memory.sent[BESS]) == KEPT
+    assert [a.code for a in contention_alarms(memory)] == [
+        "setpoint.contention" if contested else "setpoint.not_taken"
+    ]
