@@ -108,6 +108,7 @@ class ControlMemory:
     wanted_since_s: float = 0.0  # edge monotonic
     low_load_since_s: float | None = None
     high_load_since_s: float | None = None
+    peak_target_kw: float | None = None  # demand peak the last plan followed reckoned with; None: none yet
 
 
 @dataclass(frozen=True, kw_only=True)

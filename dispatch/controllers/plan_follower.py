@@ -54,7 +54,11 @@ class PlanFollower:
         plan = context.plan
         if plan is None:
             return self.fallback.decide(context)
-        memory = replace(context.memory, gensets_wanted=plan.available_units(context.step))
+        memory = replace(
+            context.memory,
+            gensets_wanted=plan.available_units(context.step),
+            peak_target_kw=plan.peak_import_kw,
+        )
         run = _runs(context, plan)
         feeders = _feeders(context, plan)
         if context.condition.grid_mode is GridMode.GRID_TIED:

@@ -108,7 +108,7 @@ class RulesTou:
         """One battery: `want_kw` is its share of what gensets and PV leave over, surplus negative."""
         c = context.condition.bess[bess]
         battery = next(b.battery for b in context.site.bess if b.id == bess)
-        shaved = self._shave(context, bess, want_kw)
+        shaved = self._shave(context, bess, want_kw, outage)
         if shaved is not None:
             return shaved
         charge_kw, why = self._grid_charge(context, bess, place, outage)
@@ -161,21 +161,40 @@ class RulesTou:
         site_kw = context.power.net_kw - context.power.genset_kw
         return min(want_kw, max(0.0, self._import_limit_kw(context) - site_kw)), why
 
+    def _threshold_kw(self, context: Context) -> float | None:
+        """What the import is held below [kW]: the parameter, else what the last plan reckoned with.
+
+        Where demand is not charged, or no plan was ever followed, None: the peak of a month that has only
+        begun is no threshold, and would empty the battery for nothing.
+        """
+        if self.params.peak_shave_kw is not None:
+            return self.params.peak_shave_kw
+        return context.memory.peak_target_kw if context.site.tariff.demand_charge_per_kw > 0.0 else None
+
     def _import_limit_kw(self, context: Context) -> float:
         """Peak threshold, or the month's peak so far where that is higher; never above the contract."""
-        cap_kw = context.site.grid.p_import_kw_max
-        if self.params.peak_shave_kw is None:
+        cap_kw, threshold_kw = context.site.grid.p_import_kw_max, self._threshold_kw(context)
+        if threshold_kw is None:
             return cap_kw
-        return min(cap_kw, max(self.params.peak_shave_kw, context.condition.peak_import_kw))
+        return min(cap_kw, max(threshold_kw, context.condition.peak_import_kw))
 
-    def _shave(self, context: Context, bess: str, want_kw: float) -> Target | None:
-        """Discharge what would go over the peak threshold, down to `peak_soc`."""
-        limit_kw = self._import_limit_kw(context)
+    def _shave(
+        self, context: Context, bess: str, want_kw: float, outage: tuple[OutageNotice, float] | None
+    ) -> Target | None:
+        """Discharge what would go over the peak threshold, down to `peak_soc`.
+
+        Over the last plan's peak, which nobody set here, not past the backup reserve nor the charge for an
+        announced outage.
+        """
+        p, limit_kw = self.params, self._import_limit_kw(context)
         site_kw = context.power.net_kw - context.power.genset_kw
-        if site_kw <= limit_kw or self.params.peak_shave_kw is None:
+        if site_kw <= limit_kw or self._threshold_kw(context) is None:
             return None
         battery = next(b.battery for b in context.site.bess if b.id == bess)
-        room_kw = discharge_room_kw(battery, context.condition.bess[bess], self.params.peak_soc, context.dt_s)
+        low = p.peak_soc
+        if p.peak_shave_kw is None:
+            low = max(low, p.base.soc_floor, 0.0 if outage is None else p.outage_soc)
+        room_kw = discharge_room_kw(battery, context.condition.bess[bess], low, context.dt_s)
         floor, _ = self._floor(price_place(context.site.tariff, context.now, context.prices), None)
         cover_kw = min(want_kw, discharge_room_kw(battery, context.condition.bess[bess], floor, context.dt_s))
         over_kw = want_kw * (site_kw - limit_kw) / site_kw

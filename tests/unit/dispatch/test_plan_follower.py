@@ -208,3 +208,34 @@ def test_follow_no_plan_is_rules_from_the_first_cycle():
     d = loop.run(2)
     assert d.source is Source.RULES
     assert d.plan_refused == "no plan"
+
+
+@pytest.mark.parametrize(
+    ("soc", "charged", "so_far_kw", "import_kw"),
+    [
+        (0.55, True, 0.0, 220.0),  # the last plan's peak
+        (0.55, True, 240.0, 240.0),  # a higher one is paid for already
+        (0.40, True, 0.0, 292.0),  # the backup reserve is kept
+        (0.55, False, 0.0, 292.0),  # demand costs nothing here
+    ],
+)
+def test_follow_rules_hold_the_demand_peak_of_the_last_plan(
+    soc: float, charged: bool, so_far_kw: float, import_kw: float
+):
+    """On the rules rung nothing once held the month's peak: one bad quarter-hour paid for the whole month."""
+    own = replace(SITE.tariff, demand_charge_per_kw=12.0 if charged else 0.0)
+    loop = Loop(PlanFollower(), soc=soc, start=T0.replace(hour=12), plant_site=replace(SITE, tariff=own))
+    loop.world.demand_kw = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
+    plan = plan_of(loop.site, bess_kw=[0.0] * 4, start=loop.start, soc=soc, peak_import_kw=220.0)
+    loop.plan = plan
+    assert loop.run(5.0).source is Source.PLAN
+    loop.plan = None
+    loop.edge = replace(
+        loop.edge,
+        plans=type(loop.edge.plans)(),
+        observer=replace(loop.edge.observer, peak_import_kw=so_far_kw),
+    )
+    loop.world.demand_kw["essential"] = 190.0
+    assert loop.run(60.0).source is Source.RULES
+    assert loop.flows is not None
+    assert loop.flows.grid_p_kw == pytest.approx(import_kw, abs=3.0)
