@@ -18,6 +18,8 @@ from ems.condition import UnitState
 from ems.site import GridMode
 from ems.telemetry import Quality, Snapshot, UtcState
 
+OPENS_S = 5.0  # a breaker that is asked to open has done so by then
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -108,11 +110,15 @@ def _said(states: Sequence[UnitState]) -> str:
 
 def _feeders(facts: Facts) -> Iterator[Alarm]:
     for f in facts.layout.shed_order:
-        shed = facts.shed.get(f)
-        if shed is not None:  # also while it is asked to close: the load is not served yet
+        shed, closed = facts.shed.get(f), facts.observed.condition.feeder_closed[f]
+        asked_s = 0.0 if shed is None else facts.snapshot.monotonic_s - shed.since_s
+        if shed is not None and closed and not shed.closing and asked_s >= OPENS_S:
+            text = f"{f} is still closed, {asked_s:.0f} s after it was to open: {shed.why}"
+            yield Alarm(code="feeder.not_open", asset=f, text=text)
+        elif shed is not None:  # also while it is asked to close: the load is not served yet
             why = "asked to close, not closed yet" if shed.closing else f"held open: {shed.why}"
             yield Alarm(code="feeder.shed", asset=f, text=f"{f} is {why}")
-        elif not facts.observed.condition.feeder_closed[f]:
+        elif not closed:
             yield Alarm(code="feeder.open", asset=f, text=f"{f} was opened by somebody else")
 
 

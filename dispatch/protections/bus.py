@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw, usable_kwh
-from dispatch.protections.feeders import COLD_LOAD_RATIO
+from dispatch.protections.feeders import pickup_kw
 from dispatch.protections.reserve import hold_s
 from dispatch.state import FeederShed
 from ems.assets import BatteryParams, BessParams, Sharing
@@ -123,7 +123,7 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         waiting_kw=sum(
             observed.demand_kw[f]
             for f, s in shed.items()
-            if s.protective and COLD_LOAD_RATIO * observed.demand_kw[f] <= step_kw
+            if s.protective and pickup_kw(observed.demand_kw[f]) <= step_kw
         ),
         step_most_kw=step_kw,
     )

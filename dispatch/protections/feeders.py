@@ -44,6 +44,11 @@ class LadderOutcome:
     last_restore_s: float
 
 
+def pickup_kw(demand_kw: float) -> float:
+    """What a feeder takes when it comes back, all its loads at once [kW]."""
+    return COLD_LOAD_RATIO * demand_kw
+
+
 def adopt(layout: Layout, closed: Mapping[str, bool], now_s: float) -> dict[str, FeederShed]:
     """Feeders found open when the edge starts: an edge before us may have opened them, so they come back."""
     return {
@@ -119,9 +124,10 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
         s, planned = held.get(f), given.planned.get(f)
         if s is None or (planned is not None and planned.value < 0.5):
             continue
-        if COLD_LOAD_RATIO * given.demand_kw[f] > given.step_most_kw and not s.closing:
+        if pickup_kw(given.demand_kw[f]) > given.step_most_kw and not s.closing:
             continue
-        room_kw -= (CLOSING_RATIO if s.closing else COLD_LOAD_RATIO) * given.demand_kw[f]
+        demand_kw = given.demand_kw[f]
+        room_kw -= CLOSING_RATIO * demand_kw if s.closing else pickup_kw(demand_kw)
         stop = given.open_all or given.deficit_kw > 0.0 or room_kw < 0.0
         if stop or (given.tiers_out is not None and layout.feeders[f].tier >= given.tiers_out):
             if s.closing:  # there was room when it was asked to close, there is none any more

@@ -7,7 +7,7 @@ from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.bus import Bus, look_at
 from dispatch.protections.emergency import critical_at_risk, emergency, lasting
-from dispatch.protections.feeders import COLD_LOAD_RATIO, LadderInput, adopt, dropped_out, ladder
+from dispatch.protections.feeders import LadderInput, adopt, dropped_out, ladder, pickup_kw
 from dispatch.protections.power import power_stage
 from dispatch.protections.power_parts import Power
 from dispatch.protections.reactive import reactive
@@ -134,7 +134,7 @@ def _next_kw(
     open_on = {f for f, target in planned.items() if target.value < 0.5}
     closing = [observed.demand_kw[f] for f, s in shed.items() if s.closing]
     waiting = [observed.demand_kw[f] for f in reversed(layout.shed_order) if f in shed and f not in open_on]
-    steps = [COLD_LOAD_RATIO * kw for kw in ([max(closing)] if closing else waiting)]
+    steps = [pickup_kw(kw) for kw in ([max(closing)] if closing else waiting)]
     return next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
 
 

@@ -7,6 +7,10 @@ import pytest
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.controllers.rules import Rules
 from plant_models.plant import PlantFaults
+from sim.faults import Fault
+from sim.rig import Rig, RigOptions
+from sim.rig_scenario import Power
+from tests.builders import site
 from tests.unit.dispatch.loop import Loop
 
 
@@ -75,6 +79,23 @@ def test_alarms_now_feeder_opened_by_somebody_else_told_as_feeder_open():
     loop.physics(1.0)
     decisions = loop.run(1.0)
     assert "feeder.open" in {a.code for a in decisions.alarms}
+
+
+def test_alarms_now_breaker_that_does_not_open_is_not_told_as_open():
+    """An island without any genset and little charge sheds; one of the breakers takes no writes."""
+    faults = [Fault(kind="genset_trips", target=g, from_s=0.0) for g in ("gen1", "gen2")]
+    faults += [Fault(kind="write_lost", target="deferrable", from_s=0.0)]
+    load_kw: dict[str, Power] = {"critical": 100.0, "essential": 40.0, "deferrable": 40.0}
+    options = RigOptions(islanded_by="bess1", soc=0.15)
+    rig = Rig(site(), load_kw=load_kw, mains=[(0.0, 7200.0)], faults=faults, options=options)
+    rig.run(30.0, judge=False)
+    told = {a.asset: a for a in rig.last.decisions.alarms if a.code.startswith("feeder.")}
+    assert {f: a.code for f, a in told.items()} == {
+        "deferrable": "feeder.not_open",
+        "essential": "feeder.shed",
+    }
+    assert "still closed" in told["deferrable"].text
+    assert rig.last.flows.feeder_p_kw["deferrable"] > 0.0
 
 
 def test_alarms_now_reserve_short_carries_value_and_limit():
