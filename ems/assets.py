@@ -383,6 +383,7 @@ class FeederParams:
     p_peak_kw: float
     power_factor_ratio: float
     restore_dwell_s: float
+    pickup_ratio: float = 1.2  # of its last load: what it takes when it comes back, all its loads at once
     shed_min_s: float = 900.0  # a planned shedding lasts at least so long
     served_min_s: float = 1800.0  # and is followed by at least so long on supply
     sheds_per_day_max: int | None = None  # planned in any 24 h, today's counted; None: free

@@ -123,7 +123,7 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         waiting_kw=sum(
             observed.demand_kw[f]
             for f, s in shed.items()
-            if s.protective and pickup_kw(observed.demand_kw[f]) <= step_kw
+            if s.protective and pickup_kw(layout, observed.demand_kw, f) <= step_kw
         ),
         step_most_kw=step_kw,
     )

@@ -12,7 +12,6 @@ from ems.frozen import replace
 SETTLE_S = 5.0  # between two restored feeders: the plant must show what the first one did
 OPEN_AT_LEAST_S = 10.0  # the feeder's own controller keeps the rest of its dwell
 CLOSE_WITHIN_S = 30.0  # after its dwell
-COLD_LOAD_RATIO = 1.2  # a feeder takes so much more than before when it comes back
 CLOSING_RATIO = 1.0  # once asked to close it is not called back before this much is missing
 
 
@@ -44,9 +43,9 @@ class LadderOutcome:
     last_restore_s: float
 
 
-def pickup_kw(demand_kw: float) -> float:
+def pickup_kw(layout: Layout, demand_kw: Mapping[str, float], feeder: str) -> float:
     """What a feeder takes when it comes back, all its loads at once [kW]."""
-    return COLD_LOAD_RATIO * demand_kw
+    return layout.feeders[feeder].pickup_ratio * demand_kw[feeder]
 
 
 def adopt(layout: Layout, closed: Mapping[str, bool], now_s: float) -> dict[str, FeederShed]:
@@ -124,10 +123,10 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
         s, planned = held.get(f), given.planned.get(f)
         if s is None or (planned is not None and planned.value < 0.5):
             continue
-        if pickup_kw(given.demand_kw[f]) > given.step_most_kw and not s.closing:
+        if pickup_kw(layout, given.demand_kw, f) > given.step_most_kw and not s.closing:
             continue
-        demand_kw = given.demand_kw[f]
-        room_kw -= CLOSING_RATIO * demand_kw if s.closing else pickup_kw(demand_kw)
+        comes_kw = pickup_kw(layout, given.demand_kw, f)
+        room_kw -= CLOSING_RATIO * given.demand_kw[f] if s.closing else comes_kw
         stop = given.open_all or given.deficit_kw > 0.0 or room_kw < 0.0
         if stop or (given.tiers_out is not None and layout.feeders[f].tier >= given.tiers_out):
             if s.closing:  # there was room when it was asked to close, there is none any more

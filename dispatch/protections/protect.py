@@ -132,9 +132,10 @@ def _next_kw(
     One that the controller wants open does not wait: what it leaves is what the controller opened it for.
     """
     open_on = {f for f, target in planned.items() if target.value < 0.5}
-    closing = [observed.demand_kw[f] for f, s in shed.items() if s.closing]
-    waiting = [observed.demand_kw[f] for f in reversed(layout.shed_order) if f in shed and f not in open_on]
-    steps = [pickup_kw(kw) for kw in ([max(closing)] if closing else waiting)]
+    demand_kw = observed.demand_kw
+    closing = [pickup_kw(layout, demand_kw, f) for f, s in shed.items() if s.closing]
+    waiting = [f for f in reversed(layout.shed_order) if f in shed and f not in open_on]
+    steps = [max(closing)] if closing else [pickup_kw(layout, demand_kw, f) for f in waiting]
     return next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
 
 

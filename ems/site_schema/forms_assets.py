@@ -451,6 +451,9 @@ class FeederForm(Form):
     p_peak_kw: KwPositive
     power_factor_ratio: Annotated[float, Quantity("", gt=0, le=1)]
     restore_dwell_s: Seconds
+    pickup_ratio: Annotated[float, Quantity("", ge=1, le=5)] = Field(
+        default=1.2, description="of its last load: what it takes when it comes back"
+    )
     shed_min_s: Seconds = 900.0
     served_min_s: Seconds = 1800.0
     sheds_per_day_max: Annotated[int, Field(ge=1, le=100)] | None = None

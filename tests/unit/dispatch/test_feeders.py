@@ -50,6 +50,15 @@ def test_feeder_comes_back_with_room_for_its_cold_load():
     assert run([121.0], {LAST: OPEN})[1] == ["feeder.close.requested"]
 
 
+def test_feeder_whose_motors_all_start_waits_for_more_room():
+    own = [replace(f, pickup_ratio=2.5) if f.id == LAST else f for f in site().feeders]
+    layout = layout_of(replace(site(), feeders=tuple(own)))
+    for headroom_kw, asked in ((249.0, 0), (251.0, 1)):
+        assert len(ladder(layout, {LAST: OPEN}, given(headroom_kw, 20.0)).events) == asked
+    small = ladder(layout, {LAST: OPEN}, given(900.0, 20.0, step_most_kw=240.0))
+    assert small.events == ()  # no set of this island survives that step
+
+
 @pytest.mark.parametrize("noise_kw", [0.1, 10.0, 19.0])
 def test_feeder_asked_to_close_is_not_called_back_when_the_room_is_taken_up_to_its_load(noise_kw: float):
     """The protections make room for exactly what is to come: at that edge nothing may flap."""
