@@ -14,7 +14,7 @@ from ems.telemetry import Reading
 from sim.oracles.base import Oracle, TickSeen, WriteSeen
 
 NOT_MAPPED_AGE_S = 30.0  # maximum age of a point no map states one for
-MODE_GRACE_S = 360.0  # a plan's step may be followed so long on either side of a planned change of mode
+MODE_GRACE_S = 300.0  # a plan's step may be followed so long, and the dwell, beside a planned change of mode
 AHEAD = timedelta(seconds=60)  # the planner's clock may be so far ahead of the edge's
 AGREED_KW = 0.5  # a protection that moves a wish by less leaves it its name
 PROTECTIVE = (Cause.SAFE_TABLE, Cause.PROTECTION)
@@ -161,7 +161,9 @@ class MayWrite(Oracle):
             return None
         for r in t.results:
             plan = t.plans.get(r.command.plan_id or "") if r.command.cause is Cause.PLAN else None
-            if plan is not None and t.decisions.mode not in modes_around(plan, t.at, t.dt_s):
+            if plan is not None and t.decisions.mode not in modes_around(
+                plan, t.at, t.dt_s + self.site.grid.reconnect_dwell_s
+            ):
                 return f"{r.command.point} follows {plan.plan_id} while {t.decisions.mode}"
         return None
 
@@ -171,9 +173,9 @@ def resolutions(site: Site) -> dict[str, float]:
     return {m.point: abs(m.scale) for c in site.connections for m in c.points}
 
 
-def modes_around(plan: Plan, at: datetime, dt_s: float) -> set[GridMode]:
-    """Grid modes of the steps of a plan around a time."""
-    grace = timedelta(seconds=MODE_GRACE_S + dt_s)
+def modes_around(plan: Plan, at: datetime, more_s: float) -> set[GridMode]:
+    """Grid modes of the steps of a plan around a time; `more_s` beside what holds at every site."""
+    grace = timedelta(seconds=MODE_GRACE_S + more_s)
     starts = plan.grid.starts()
     ends = [*starts[1:], plan.grid.end]
     steps = zip(starts, ends, plan.grid_mode, strict=True)

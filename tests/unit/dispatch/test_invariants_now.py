@@ -130,9 +130,8 @@ def test_outage_that_overruns_its_plan_is_no_broken_invariant_at_any_dwell(dwell
     modes = [GridMode.ISLANDED] + [GridMode.GRID_TIED] * 7
     rig.publish(plan_of(site, bess_kw=[160.0] + [0.0] * 7, load_kw=160.0, modes=modes, start=MONDAY))
     late_s = end_s + 300.0 + dwell_s  # until then its islanded step is followed
-    rig.run(late_s + 60.0, judge=False)  # the soak's I2 allows 60 s of dwell at every site
+    rig.run(late_s + 60.0)
     assert rig.broken is None
-    assert {v.oracle for v in rig.violations} <= {"I2"}
     assert rig.held(lambda r: r.decisions.source is Source.PLAN, 10.0, late_s)
     assert rig.held(lambda r: r.decisions.source is Source.RULES, late_s + 3.0)
 
