@@ -50,6 +50,7 @@ class Hop:
     poi_kw : the same as the rest of the plant saw it.
     others_kw : changes of the other sources.
     cut_short : it went too far, and was ended at once.
+    is_nudge : so little that noise hides what follows: it shows what goes far too far, and no more.
     """
 
     before: float  # unit of the setpoint; ratio
@@ -62,6 +63,7 @@ class Hop:
     others_kw: Mapping[str, float]
     noise_kw: float
     cut_short: bool
+    is_nudge: bool
     why: str = ""  # of a write that was refused, narrowed or not taken
 
 
@@ -335,8 +337,8 @@ class Probe:
     def _arrived(self, m: _Moving, expected_kw: float) -> bool:
         if len(m.looks) < REST_LOOKS or not self._taken(m):
             return False
-        if abs(m.asked - m.before) < 0.2 * STEP_RATIO * self._rated_kw:
-            return True  # too little to be told from noise: a nudge shows what goes far too far, and no more
+        if self._is_nudge(m):
+            return True
         near_kw = max(NEAR_RATIO * abs(expected_kw), 3.0 * m.seen.noise_kw)
         own = [x.own_kw for x in m.looks[-REST_LOOKS:]]
         if not all(x is not None and abs(x - m.seen.own_kw - expected_kw) <= near_kw for x in own):
@@ -345,6 +347,9 @@ class Probe:
             return True
         rest = [x.rest_kw for x in m.looks[-REST_LOOKS:]]
         return all(x is not None and abs(m.seen.rest_kw - x - expected_kw) <= 2.0 * near_kw for x in rest)
+
+    def _is_nudge(self, m: _Moving) -> bool:
+        return abs(m.asked - m.before) < 0.2 * STEP_RATIO * self._rated_kw
 
     def _taken(self, m: _Moving) -> bool:
         """The device holds what was written, now or a moment ago."""
@@ -376,5 +381,6 @@ class Probe:
             others_kw=others,
             noise_kw=m.seen.noise_kw,
             cut_short=cut_short,
+            is_nudge=self._is_nudge(m),
             why=m.why,
         )

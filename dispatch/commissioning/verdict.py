@@ -130,6 +130,8 @@ def _instead(h: Hop) -> str:
 
 
 def _effective(hops: Sequence[Hop]) -> list[Hop]:
+    """Steps that should have shown; a nudge alone shows nothing, whatever noise makes of it."""
+    hops = [h for h in hops if not h.is_nudge]
     largest = max((abs(h.expected_kw) for h in hops), default=0.0)
     return [h for h in hops if largest > 0.0 and abs(h.expected_kw) >= EFFECT_RATIO * largest]
 
