@@ -26,6 +26,7 @@ from dispatch.controllers.plan_choice import Choice, choose
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.layout import Layout, layout_of
 from dispatch.observing.condition import Observed, observe
+from dispatch.observing.live_limits import with_live_limits
 from dispatch.observing.plausibility import balance_words
 from dispatch.observing.scales import scale_alarms
 from dispatch.observing.soc_guard import guarded
@@ -173,7 +174,7 @@ class _Seen:
     """What a tick knows before anybody wishes anything."""
 
     state: EdgeState
-    layout: Layout  # with the caps at the POI that hold now
+    layout: Layout  # with the caps at the POI and the strength of the gensets that hold now
     memory: ObserverMemory
     balancing: BalancingMemory
     observed: Observed  # as authority lets it be reckoned with
@@ -196,6 +197,7 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     snapshot, now_s = given.snapshot, given.snapshot.monotonic_s
     if not (math.isfinite(given.dt_s) and given.dt_s > 0.0):
         raise InvariantBroken(f"a cycle of {given.dt_s!r} s")
+    layout = with_live_limits(layout, state.observer.last_good, snapshot)
     state = know_fallen_back(layout, state, snapshot)
     memory, observed = observe(
         layout, state.observer, snapshot, state.requests, given.dt_s, state.marks, given.prices
@@ -379,7 +381,7 @@ def safe_commands(
 
     The decision parts of a tick are not used: one of them may be what broke.
     """
-    layout = setup.layout
+    layout = with_live_limits(setup.layout, state.observer.last_good, snapshot)
     memory, observed = observe(layout, state.observer, snapshot, state.requests, 1.0, state.marks)
     held = replace(state, held_safe=True, observer=memory)
     ruling = rule_safe(layout, state.authority, snapshot)

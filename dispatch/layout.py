@@ -9,7 +9,7 @@ from dispatch.observing.plausible_range import default_ranges
 from ems.assets import BessParams, FeederParams, GensetParams, PvParams
 from ems.capability import PqCapability
 from ems.phases import PhaseParams
-from ems.points import AssetKind, point_id
+from ems.points import LIVE_LIMITS, AssetKind, point_id
 from ems.reactive import ReactiveControl
 from ems.site import Connection, PointMap, SetpointAuthority, Site
 
@@ -62,7 +62,8 @@ class Layout:
     zone: ZoneInfo
     kinds: Mapping[str, AssetKind]
     bess: Mapping[str, BessParams]
-    gensets: Mapping[str, GensetParams]  # in order of start priority
+    gensets: Mapping[str, GensetParams]  # in order of start priority, as strong as they may be now
+    nameplate_kw: Mapping[str, float]  # of gensets, whatever limits them now
     pv: Mapping[str, PvParams]
     feeders: Mapping[str, FeederParams]
     shed_order: tuple[str, ...]  # feeders with a breaker the edge may open, least critical first
@@ -83,6 +84,7 @@ class Layout:
     needed: Mapping[str, tuple[str, ...]]  # asset id -> points its setpoints depend on
     devices: Mapping[str, tuple[str, ...]]  # connection id (without connections: asset id) -> its read points
     served: Mapping[str, frozenset[str]]  # device -> assets it reads or writes
+    live_limits: tuple[str, ...]  # points of limits that are told beside those of a BMS
     phased: Mapping[str, PhaseParams]  # assets whose phases are read, and how they are held
     reactive: Mapping[str, ReactiveControl]  # converters whose reactive setpoint the edge writes
     reactive_kva: Mapping[str, float]  # and their rating
@@ -174,6 +176,7 @@ def layout_of(site: Site) -> Layout:
         kinds=kinds,
         bess={b.id: b for b in site.bess},
         gensets=_genset_order(site),
+        nameplate_kw={g.id: g.p_rated_kw for g in site.gensets},
         pv={p.id: p for p in site.pv},
         feeders={f.id: f for f in site.feeders},
         shed_order=tuple(f.id for f in sorted(shed, key=lambda f: (-f.tier, f.voll_per_kwh))),
@@ -194,6 +197,7 @@ def layout_of(site: Site) -> Layout:
         needed={a: tuple(point_id(a, n) for n in NEEDED.get(k, ())) for a, k in kinds.items()},
         devices=devices,
         served=_served(site, devices),
+        live_limits=tuple(p for own in reads.values() for p in own if p.partition(".")[2] in LIVE_LIMITS),
         phased=site.phased(),
         reactive={a: r for a, (r, _) in reactive.items() if r is not None},
         reactive_kva={a: s_kva for a, (r, s_kva) in reactive.items() if r is not None},

@@ -95,6 +95,7 @@ class GensetCondition:
     states: tuple[UnitState, ...] = ()
     past: GensetPast = GensetPast()
     heard: bool = True  # its state is read now
+    p_kw_max: float | None = None  # what its controller lets it give now; None: it tells no limit
 
     @property
     def carries(self) -> bool:

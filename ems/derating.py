@@ -1,10 +1,17 @@
 """What a genset gives at its place: rating less what height and heat take away, as its maker states it.
 
+And what it gives now, where its controller tells a limit (`p_kw_max`) below that.
+
 Source: ISO 3046-1 and ISO 8528-1 leave the figures to the maker where an engine is turbocharged; data sheets
 give them as per cent for each 1000 m above one height and each 10 K above one temperature.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+from ems.assets import GensetParams
+
+LEAST_RATIO = 0.01  # of the rating: a set that may give less is reckoned with as if it gave this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,3 +42,27 @@ def cut_curve(
     (x0, y0), x1, y1 = kept[-1], kw[len(kept)], y[len(kept)]
     end = y0 + (y1 - y0) / (x1 - x0) * (top_kw - x0)
     return (*[a for a, _ in kept], top_kw), (*[b for _, b in kept], end)
+
+
+def limited_set(params: GensetParams, most_kw: float) -> GensetParams:
+    """The set as one of the rating that its controller allows now [kW], its data as it is where that is more.
+
+    Its least load falls with it, where even that is not allowed.
+    """
+    rated_kw = max(most_kw, LEAST_RATIO * params.p_rated_kw)
+    if not (math.isfinite(most_kw) and rated_kw < params.p_rated_kw):
+        return params
+    fuel_kw, fuel_l_h = params.fuel_kw, params.fuel_l_h
+    if fuel_kw[0] < rated_kw:
+        fuel_kw, fuel_l_h = cut_curve(fuel_kw, fuel_l_h, rated_kw)
+    up_kw, down_kw = params.start_up_kw, params.shut_down_kw
+    return replace(
+        params,
+        p_rated_kw=rated_kw,
+        p_min_kw=min(params.p_min_kw, rated_kw),
+        step_load_kw_max=min(params.step_load_kw_max, rated_kw),
+        start_up_kw=None if up_kw is None else min(up_kw, rated_kw),
+        shut_down_kw=None if down_kw is None else min(down_kw, rated_kw),
+        fuel_kw=fuel_kw,
+        fuel_l_h=fuel_l_h,
+    )

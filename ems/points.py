@@ -68,6 +68,8 @@ _METER = (
     _r("pf", "", "power factor at the POI, as the meter tells it", required=False),
 )
 METER_POINTS = frozenset(s.name for s in _METER)  # of the POI: read where they are mapped, and only told
+_SET_LIVE = _r("p_kw_max", "kW", "what the controller of the set lets it give now", required=False)
+_PCS_LIVE = _r("p_pcs_kw_max", "kW", "live limit of the converter, in either direction", required=False)
 POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
     AssetKind.BESS: (
         _r("p_kw", "kW", "measured active power, discharge positive"),
@@ -76,6 +78,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("soc", "", "state of charge, 0 to 1"),
         _r("p_charge_kw_max", "kW", "live charge limit of the BMS, a positive number"),
         _r("p_discharge_kw_max", "kW", "live discharge limit of the BMS"),
+        _PCS_LIVE,
         _r("state", "", "0 off, 1 following, 2 forming, 3 tripped"),
         _r("temp_degc", "degC", "temperature of the cells, or of the air around them", required=False),
         _REMOTE,
@@ -90,6 +93,7 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("state", "", "GensetState as an integer"),
         _r("fuel_l", "L", "fuel in the tank", required=False),
         _r("run_h", "h", "running hours", required=False),
+        _SET_LIVE,
         *_ENGINE,
         _REMOTE,
         _w("run_request", "", "1 requests running, 0 requests stop"),
@@ -147,7 +151,12 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
 }
 
 
-ONLY_WHERE_MAPPED = {AssetKind.GENSET: ENGINE_POINTS, AssetKind.GRID: METER_POINTS}
+LIVE_LIMITS = frozenset({_SET_LIVE.name, _PCS_LIVE.name})  # read where they are mapped, and held from then on
+ONLY_WHERE_MAPPED = {
+    AssetKind.BESS: frozenset({_PCS_LIVE.name}),
+    AssetKind.GENSET: ENGINE_POINTS | {_SET_LIVE.name},
+    AssetKind.GRID: METER_POINTS,
+}
 
 
 class BessState(StrEnum):

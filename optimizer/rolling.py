@@ -25,6 +25,7 @@ from optimizer.extract import Identity, extract
 from optimizer.fleets import firsts, fleets_of, leaders
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.horizon import planning_grid
+from optimizer.intake.genset import as_strong_as_now
 from optimizer.marking import SHED_KW, remarked
 from optimizer.numbers import Numbers
 from optimizer.options import PlannerOptions
@@ -62,6 +63,7 @@ class Planner:
         self._uses = 0
         self._leaders = leaders(site)
         self._two_stage = TwoStage(self, self._options)
+        self._weaker: Planner | None = None  # of the site as its gensets were derated last
 
     @property
     def site(self) -> Site:
@@ -111,6 +113,9 @@ class Planner:
         outlook : MonthOutlook or None
             What is expected beyond the window, to the end of the month.
         """
+        now = self._as_strong_as_now(condition)
+        if now is not self:
+            return now.plan(condition, forecast, last, seq, outlook)
         begun = wall_s()
         who = Identity(seq=seq, valid_h=self._options.valid_h)
         try:
@@ -123,6 +128,15 @@ class Planner:
         else:
             plan, why = self._solved(problem, last, who, begun)
         return plan if plan is not None else self._rescue(problem, condition, problem.grid, last, who, why)
+
+    def _as_strong_as_now(self, condition: PlantCondition) -> "Planner":
+        """The planner itself, or that of the site whose gensets are as strong as they are now."""
+        site = as_strong_as_now(self._site, condition)
+        if site.gensets == self._site.gensets:
+            return self
+        if self._weaker is None or self._weaker.site.gensets != site.gensets:
+            self._weaker = Planner(site, self._options)
+        return self._weaker
 
     def prepare(self, at: datetime) -> None:
         """Compile the model of the grid at `at` ahead of time, so that the first deadline is all solver."""

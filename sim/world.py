@@ -85,7 +85,7 @@ class World:
         }
         self._beating = tuple(c.heartbeat_in for c in site.connections if c.heartbeat_in is not None)
         self._told_silence = told_silence(site)
-        self._at_rest = setpoints_at_rest(site)
+        self._at_rest = setpoints_at_rest(site) | whole_limits(site)
         self.meter = Meter(
             site=site,
             t0_epoch_s=scenario.start.timestamp(),
@@ -414,6 +414,12 @@ def local_midnights_s(scenario: Scenario) -> tuple[float, ...]:
         out.append(scenario.offset_s(at))
         day += timedelta(days=1)
     return tuple(out)
+
+
+def whole_limits(site: Site) -> dict[str, float]:
+    """Live limits of gensets and converters that nothing holds back, for sites that map them."""
+    out = {f"{g.id}.p_kw_max": g.p_rated_kw for g in site.gensets}
+    return out | {f"{b.id}.p_pcs_kw_max": b.pcs.s_kva for b in site.bess}
 
 
 def setpoints_at_rest(site: Site) -> dict[str, float]:

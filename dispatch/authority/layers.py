@@ -59,7 +59,7 @@ def static_bound(layout: Layout, point: str) -> Bound | None:
 
 
 def live_bound(layout: Layout, condition: PlantCondition, point: str) -> Bound | None:
-    """What the device allows now: BMS limits, genset and PV rating, 0 or 1 for requests."""
+    """What the device allows now: live limits of BMS, converter and genset, ratings, 0 or 1 for requests."""
     asset, _, name = point.partition(".")
     kind = layout.kinds.get(asset)
     if kind is AssetKind.BESS and name == "p_set_kw":
@@ -67,10 +67,13 @@ def live_bound(layout: Layout, condition: PlantCondition, point: str) -> Bound |
         # a limit below zero is no order to move the other way
         low = min(0.0, -c.p_charge_kw_max) if c.available else 0.0
         high = max(0.0, c.p_discharge_kw_max) if c.available else 0.0
-        return Bound(point=point, low=low, high=high, layer="bms", reason="live limits of the BMS")
+        return Bound(point=point, low=low, high=high, layer="bms", reason="live limits of BMS and converter")
     if kind is AssetKind.GENSET and name == "p_set_kw":
-        high = layout.gensets[asset].p_rated_kw
-        return Bound(point=point, low=0.0, high=high, layer="rating", reason="genset rating")
+        high, told_kw = layout.gensets[asset].p_rated_kw, condition.gensets[asset].p_kw_max
+        if told_kw is None or told_kw > high:
+            return Bound(point=point, low=0.0, high=high, layer="rating", reason="genset rating")
+        reason = "live limit of the genset's controller"
+        return Bound(point=point, low=0.0, high=told_kw, layer="derating", reason=reason)
     if kind is AssetKind.PV and name == "p_limit_kw":
         return Bound(point=point, low=0.0, high=layout.pv[asset].p_ac_kw, layer="rating", reason="PV rating")
     if is_binary(name):

@@ -66,9 +66,9 @@ def _most(layout: Layout, asset: str, kind: AssetKind, name: str) -> float | Non
     match kind, name:
         case AssetKind.BESS, "p_kw":
             return 1.2 * layout.bess[asset].pcs.s_kva
-        case AssetKind.BESS, "p_charge_kw_max" | "p_discharge_kw_max":
+        case AssetKind.BESS, "p_charge_kw_max" | "p_discharge_kw_max" | "p_pcs_kw_max":
             return 1.2 * layout.bess[asset].pcs.s_kva
-        case AssetKind.GENSET, "p_kw":
+        case AssetKind.GENSET, "p_kw" | "p_kw_max":
             return 1.2 * layout.gensets[asset].p_rated_kw
         case AssetKind.PV, "p_kw":
             return 1.1 * layout.pv[asset].p_ac_kw

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from dispatch.layout import Layout
-from dispatch.observing.availability import Marks, bess_states, each_once, genset_states
+from dispatch.observing.availability import DERATED_RATIO, Marks, bess_states, each_once, genset_states
 from dispatch.observing.duty import duties_after
+from dispatch.observing.live_limits import bess_limits
 from dispatch.observing.readings import GENSET_STATES, state_of
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
 from ems.assets import GensetParams
@@ -94,19 +95,31 @@ def _doubted_since_s(
     return snapshot.monotonic_s if seen.doubted_since_s is None else seen.doubted_since_s
 
 
-def bess_condition(
+def bess_conditions(
+    layout: Layout,
+    memory: ObserverMemory,
+    snapshot: Snapshot,
+    states: Mapping[str, BessState | None],
+    limits: Mapping[str, float],
+    marks: Marks,
+) -> dict[str, BessCondition]:
+    """Every battery; `limits` are the live ones of converters."""
+    return {b: _bess(layout, memory, snapshot, b, s, limits, marks) for b, s in states.items()}
+
+
+def _bess(
     layout: Layout,
     memory: ObserverMemory,
     snapshot: Snapshot,
     bess: str,
     state: BessState | None,
+    limits: Mapping[str, float],
     marks: Marks,
 ) -> BessCondition:
     """One battery; limits of one that is not available are zero. At work, what it gives is never unknown."""
     soc = snapshot.value(f"{bess}.soc")
-    charge = snapshot.value(f"{bess}.p_charge_kw_max")
-    discharge = snapshot.value(f"{bess}.p_discharge_kw_max")
-    states = bess_states(layout, snapshot, bess, state, marks)
+    charge, discharge = bess_limits(limits, snapshot, bess)
+    states = bess_states(layout, snapshot, bess, state, (charge, discharge), marks)
     available = usable(states)
     battery, point = layout.bess[bess].battery, layout.p[bess]
     p_kw = snapshot.value(point)
@@ -150,7 +163,7 @@ def genset_conditions(
     last_good: Mapping[str, float],
     marks: Marks,
 ) -> dict[str, GensetCondition]:
-    """Every set, with what the edge asks of it."""
+    """Every set, with what the edge asks of it; live limits are among `last_good`."""
     out = {}
     for g, params in layout.gensets.items():
         state = state_of(snapshot, layout.state[g], GENSET_STATES)
@@ -160,7 +173,11 @@ def genset_conditions(
         p_kw = snapshot.value(layout.p[g])
         if p_kw is None and seen[g].may_carry:  # what it gives is never taken for nothing
             p_kw = last_good.get(layout.p[g])
-        out[g] = _genset(params, seen[g], snapshot, requests.get(g), state, states, duty[g], p_kw)
+        most_kw = last_good.get(f"{g}.p_kw_max")
+        if most_kw is not None and most_kw < DERATED_RATIO * layout.nameplate_kw[g]:
+            states = each_once((*states, UnitState.DERATED))
+        now = _genset(params, seen[g], snapshot, requests.get(g), state, states, duty[g], p_kw)
+        out[g] = replace(now, p_kw_max=most_kw)
     return out
 
 

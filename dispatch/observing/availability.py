@@ -16,19 +16,23 @@ from ems.points import BessState, GensetState
 from ems.telemetry import Quality, Snapshot
 from plant_models.battery import taper_limits_kw
 
-DERATED_RATIO = 0.9  # of what the battery gives at this charge by its data sheet
+DERATED_RATIO = 0.9  # of what the battery gives at this charge by its data sheet, or of a genset's rating
 Marks = Mapping[str, tuple[UnitState, ...]]  # by unit: what other parts of the edge have found out
 NO_MARKS: Marks = {}
 UNIT_STATES = tuple(UnitState)
 
 
 def bess_states(
-    layout: Layout, snapshot: Snapshot, bess: str, state: BessState | None, marks: Marks = NO_MARKS
+    layout: Layout,
+    snapshot: Snapshot,
+    bess: str,
+    state: BessState | None,
+    limits_kw: tuple[float | None, float | None],
+    marks: Marks = NO_MARKS,
 ) -> tuple[UnitState, ...]:
-    """What is the matter with a battery system."""
+    """What is the matter with a battery system; `limits_kw`: its live limits of charge and discharge."""
     out = [*_readings(layout, snapshot, bess), *marks.get(bess, ())]
-    charge = snapshot.value(f"{bess}.p_charge_kw_max")
-    discharge = snapshot.value(f"{bess}.p_discharge_kw_max")
+    charge, discharge = limits_kw
     soc = snapshot.value(f"{bess}.soc")
     if state is None or soc is None or charge is None or discharge is None:
         out.append(UnitState.UNREADABLE)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from dispatch.layout import Layout
 from dispatch.observing.asset_conditions import (
     LONG_AGO_S,
-    bess_condition,
+    bess_conditions,
     duties,
     genset_conditions,
     gensets_seen,
@@ -26,6 +26,7 @@ from dispatch.observing.evidence import (
     with_mode,
 )
 from dispatch.observing.import_meter import count_import
+from dispatch.observing.live_limits import live_limits
 from dispatch.observing.modes import Evidence, ModeState, confirm, judge, unanimous
 from dispatch.observing.phases import Phases
 from dispatch.observing.plausibility import check_balance
@@ -71,6 +72,7 @@ class Observed:
     pv_ceiling_kw: Mapping[str, float] = field(default_factory=dict)  # of plants that come back
     phases: Mapping[str, Phases] = field(default_factory=dict)  # of assets whose phases are read
     export_kw_max: float | None = None  # that the voltage at the POI leaves; None: it leaves all
+    live_limits: Mapping[str, float] = field(default_factory=dict)  # point -> kW, beside those of a BMS
     full: frozenset[str] = frozenset()  # batteries that were full a moment ago: no room to charge
     meter_still: bool = False  # the meter at the POI does not answer what is commanded: it is lost
     caps: PoiCaps | None = None  # that hold at the POI now; None: not worked out yet
@@ -99,6 +101,7 @@ def observe(
     closed, feeder_kw = _fed(layout, memory, snapshot, last_good)
     demand_kw = feeder_demand(layout, memory, feeder_kw, closed, evidence.bus_alive, now_s)
     last_good |= {s: v for b in layout.bess if (v := snapshot.value(s := f"{b}.soc")) is not None}
+    last_good |= (limits := live_limits(layout, last_good, snapshot))
     duty = duties(layout, memory, snapshot, last_good, gensets)
     kvar = drawn_kvar(layout, snapshot, mode.mode, feeder_kw)
     known = mains_seen(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
@@ -111,7 +114,7 @@ def observe(
         at=snapshot.at,
         grid_mode=mode.mode,
         forming=forming_source(layout, mode.mode, bess_state, gensets),
-        bess={b: bess_condition(layout, demand, snapshot, b, bess_state[b], marks) for b in layout.bess},
+        bess=bess_conditions(layout, demand, snapshot, bess_state, limits, marks),
         gensets=genset_conditions(layout, gensets, snapshot, requests, duty, last_good, marks),
         pv_kw={p: last_good.get(layout.p[p], 0.0) for p in layout.pv},
         feeder_kw=feeder_kw,
@@ -143,11 +146,10 @@ def observe(
         genset_state=genset_state,
         demand_kw=demand_kw,
         pv_available_kw={p: snapshot.value(f"{p}.p_available_kw") for p in layout.pv},
-        mains_ok=evidence.mains_ok,
-        phase_lost=evidence.phase_lost,
+        mains_ok=evidence.mains_ok, phase_lost=evidence.phase_lost,
         meter_ok=grid_kw is not None and not balance.suspect,
         suspect=balance.suspect, scaled=balance.named,
-        substituted=tuple(substituted),
+        substituted=tuple(substituted), live_limits=limits,
     )  # fmt: skip
     return after, observed
 

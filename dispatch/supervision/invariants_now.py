@@ -63,6 +63,7 @@ class InvariantsNow:
         self._step = {m.point: abs(m.scale) for c in site.connections for m in c.points}
         self._dwell_s = site.grid.reconnect_dwell_s
         self._most = {f"{g.id}.p_set_kw": g.p_rated_kw for g in site.gensets}
+        self._told = {f"{g.id}.p_set_kw": f"{g.id}.p_kw_max" for g in site.gensets}
         self._most |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
         self._bess = {f"{b.id}.p_set_kw": b for b in site.bess}
         self._remote = {p: f"{p.partition('.')[0]}.remote" for p in layout.setpoints}
@@ -141,13 +142,15 @@ class InvariantsNow:
             low, high = max(low, 0.0), min(high, 1.0)
         elif command.point in self._bess:
             b = self._bess[command.point]
-            charge = snapshot.value(f"{b.id}.p_charge_kw_max")
-            discharge = snapshot.value(f"{b.id}.p_discharge_kw_max")
+            charge = _least(snapshot, f"{b.id}.p_charge_kw_max", f"{b.id}.p_pcs_kw_max")
+            discharge = _least(snapshot, f"{b.id}.p_discharge_kw_max", f"{b.id}.p_pcs_kw_max")
             # a limit below zero is none to move the other way: zero is inside whatever a BMS tells
             low = max(low, -b.battery.p_charge_kw_max, 0.0 if charge is None else min(0.0, -charge))
             high = min(high, b.battery.p_discharge_kw_max, 0.0 if discharge is None else max(0.0, discharge))
         elif command.point in self._most:
+            told = snapshot.value(self._told.get(command.point, ""))
             low, high = max(low, 0.0), min(high, self._most[command.point])
+            high = high if told is None else min(high, max(0.0, told))
         slack = SLACK * max(1.0, abs(low), abs(high))
         if low - slack <= command.value <= high + slack:
             return None
@@ -243,11 +246,13 @@ class InvariantsNow:
         for g in site.gensets:
             p_kw = value(f"{g.id}.p_kw")
             if value(f"{g.id}.state") == ON_LOAD and p_kw is not None:
-                held_kw += max(0.0, g.p_rated_kw - p_kw)
+                told_kw = value(f"{g.id}.p_kw_max")
+                held_kw += max(0.0, (g.p_rated_kw if told_kw is None else min(g.p_rated_kw, told_kw)) - p_kw)
         for b in site.bess:
-            p_kw, most_kw = value(f"{b.id}.p_kw"), value(f"{b.id}.p_discharge_kw_max")
-            if p_kw is not None and most_kw is not None:
-                held_kw += max(0.0, most_kw - p_kw)
+            gives_kw = _least(snapshot, f"{b.id}.p_discharge_kw_max", f"{b.id}.p_pcs_kw_max")
+            p_kw = value(f"{b.id}.p_kw")
+            if p_kw is not None and gives_kw is not None:
+                held_kw += max(0.0, gives_kw - p_kw)
         load_kw = _sum(value(f"{f.id}.p_kw") for f in site.feeders)
         pv_kw = _sum(value(f"{p.id}.p_kw") for p in site.pv)
         return held_kw, site.reserve.load_ratio * load_kw + site.reserve.pv_ratio * pv_kw
@@ -323,6 +328,12 @@ def _holds(name: str, wrong: str | None) -> None:
 
 def _identity(command: Command) -> tuple[int, int, str]:
     return command.epoch, command.seq, command.point
+
+
+def _least(snapshot: Snapshot, live: str, converter: str) -> float | None:
+    """The live limit, and that of the converter where one is read; None: not read [kW]."""
+    limit, pcs_kw = snapshot.value(live), snapshot.value(converter)
+    return limit if limit is None or pcs_kw is None else min(limit, pcs_kw)
 
 
 def _sum(values: Iterator[float | None]) -> float:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
+from dispatch.observing.live_limits import bess_limits
 from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from dispatch.writing.effect_memory import EffectMemory, Following
@@ -120,8 +121,7 @@ def _unit(layout: Layout, snapshot: Snapshot, observed: Observed, asset: str) ->
             is_limit=True, settle_s=settle_s,
             droop_kw=_droop_kw(layout, snapshot, asset, layout.pv[asset].p_ac_kw),
         )  # fmt: skip
-    charge = snapshot.value(f"{asset}.p_charge_kw_max")
-    discharge = snapshot.value(f"{asset}.p_discharge_kw_max")
+    charge, discharge = bess_limits(observed.live_limits, snapshot, asset)
     if observed.bess_state[asset] is not BessState.FOLLOWING or charge is None or discharge is None:
         return None
     return _Unit(

@@ -17,6 +17,7 @@ from optimizer.compiled import Compiled, Filled
 from optimizer.explain.bench import Extra, setpoint_rows, setpoints, solve_whole
 from optimizer.formulation import Exclusivity, Formulation, Shedding
 from optimizer.intake import planning_problem
+from optimizer.intake.genset import as_strong_as_now
 from optimizer.marking import burning, shedding
 from optimizer.options import PlannerOptions
 from optimizer.outlook import MonthOutlook
@@ -67,7 +68,8 @@ class Layout:
 
 
 def as_planned(posed: Posed) -> Posed:
-    """With the forecast that was planned for: of a robust plan the adverse one."""
+    """With gensets as strong as they were, and the forecast planned for: of a robust plan the adverse one."""
+    posed = replace(posed, site=as_strong_as_now(posed.site, posed.condition))
     u = posed.options.uncertainty
     if u.kind is not UncertaintyKind.ROBUST:
         return posed

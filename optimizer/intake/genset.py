@@ -8,7 +8,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from ems.assets import ISO_MEAN_H, GensetParams
-from ems.condition import GensetDuty, GensetHour, PlantCondition
+from ems.condition import GensetDuty, GensetHour, PlantCondition, UnitState
+from ems.derating import limited_set
 from ems.errors import DataError
 from ems.invariants import require_finite
 from ems.site import Site
@@ -16,16 +17,44 @@ from ems.timegrid import TimeGrid
 from optimizer.problem import GensetStart
 from optimizer.schedule import blocked_steps, quiet_cost
 
+STEP_RATIO = 0.01  # of a genset's rating
+
+
+def as_strong_as_now(site: Site, condition: PlantCondition) -> Site:
+    """The site with each genset as strong as its controller says that it is now, for the whole window.
+
+    What an engine is held back by (a filter, its fuel, heat) seldom goes within hours; the next plan sees it.
+    In steps of `STEP_RATIO` of the rating, rounded down: a limit that wavers is no other plant each time. A
+    set whose controller does not even allow its least load stays as it is, and is planned without.
+    """
+    sets = []
+    for g in site.gensets:
+        now = condition.gensets.get(g.id)
+        told_kw = None if now is None else now.p_kw_max
+        if told_kw is None or not g.p_min_kw <= told_kw < g.p_rated_kw:
+            sets.append(g)
+            continue
+        step_kw = STEP_RATIO * g.p_rated_kw
+        sets.append(limited_set(g, max(g.p_min_kw, math.floor(told_kw / step_kw) * step_kw)))
+    if all(own is g for own, g in zip(sets, site.gensets, strict=True)):
+        return site
+    return replace(site, gensets=tuple(sets))
+
 
 def genset_start(genset_id: str, site: Site, condition: PlantCondition, notes: list[str]) -> GensetStart:
     """State of a genset; one that is not available is planned without, with a note."""
     params = next(g for g in site.gensets if g.id == genset_id)
     now = condition.gensets.get(genset_id)
-    if now is None or not now.available:
+    most_kw = None if now is None else now.p_kw_max
+    barred = most_kw is not None and require_finite(f"{genset_id} live limit", most_kw) < params.p_min_kw
+    if now is None or not now.available or barred:
         on = now is not None and now.on_load
         why = "reported on load but not available" if on else "not available"
+        why = f"its live limit is below its least load of {params.p_min_kw:g} kW" if barred else why
         notes.append(f"{genset_id}: {why}, planned without it")
         return GensetStart(available=False, on=False, age_h=0.0, starting=False, ready_h=0.0, fuel_l=math.inf)
+    if most_kw is not None and UnitState.DERATED in now.states:
+        notes.append(f"{genset_id}: live limit {most_kw:.0f} kW, kept for the whole plan")
     ready_s = now.ready_in_s if now.starting else params.start_delay_s
     for name, value in (("age", now.age_s), ("time to readiness", ready_s)):
         if not math.isfinite(value) or value < 0.0:

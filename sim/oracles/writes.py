@@ -42,14 +42,19 @@ class Limits:
         if asset in self._bess and name == "p_set_kw":
             charge = self._live(f"{asset}.p_charge_kw_max", told, t_s)
             discharge = self._live(f"{asset}.p_discharge_kw_max", told, t_s)
-            battery = self._bess[asset]
+            battery, pcs = self._bess[asset], self._told(f"{asset}.p_pcs_kw_max", told, t_s)
             return (
-                max(low, -battery.p_charge_kw_max, -charge),
-                min(high, battery.p_discharge_kw_max, discharge),
+                max(low, -battery.p_charge_kw_max, -charge, -pcs),
+                min(high, battery.p_discharge_kw_max, discharge, pcs),
             )
         if point in self._high:
-            return max(low, 0.0), min(high, self._high[point])
+            most = self._told(f"{asset}.p_kw_max", told, t_s) if name == "p_set_kw" else math.inf
+            return max(low, 0.0), min(high, self._high[point], most)
         return low, high
+
+    def _told(self, point: str, told: Mapping[str, Reading], t_s: float) -> float:
+        """A limit that a device may tell and need not [kW]; what it does not tell now limits nothing here."""
+        return self._live(point, told, t_s) if point in told and told[point].is_good else math.inf
 
     def _live(self, point: str, told: Mapping[str, Reading], t_s: float) -> float:
         """The last limit the device told, if it is one; else none is left, as where it is below zero [kW]."""

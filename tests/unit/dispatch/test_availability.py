@@ -46,7 +46,8 @@ def snapshot(quality: dict[str, Quality] | None = None, **values: float | None) 
 def bess(given: Snapshot, marks=None) -> tuple[UnitState, ...]:
     code = given.value("bess1.state")
     state = None if code is None else list(BessState)[int(code)]
-    return bess_states(LAYOUT, given, "bess1", state, {} if marks is None else marks)
+    limits_kw = given.value("bess1.p_charge_kw_max"), given.value("bess1.p_discharge_kw_max")
+    return bess_states(LAYOUT, given, "bess1", state, limits_kw, {} if marks is None else marks)
 
 
 @pytest.mark.parametrize(

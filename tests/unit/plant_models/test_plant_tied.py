@@ -119,6 +119,7 @@ NOT_MODELLED = {
     *(f"bus.contact_{n}" for n in range(1, 9)),
     *(f"{g}.{name}" for g in ("gen1", "gen2") for name in ENGINE_POINTS),
     *(f"grid1.{name}" for name in METER_POINTS),
+    *("bess1.p_pcs_kw_max", "gen1.p_kw_max", "gen2.p_kw_max"),
 }  # optional, told from outside
 
 
