@@ -98,6 +98,12 @@ class PcsParams:
     reactive: ReactiveControl | None = None  # None: it has no reactive setpoint
     phases: PhaseParams | None = None  # None: its phases are not read
     capability: PqCapability | None = None  # None: the whole circle of s_kva
+    surge_kva: float | None = None  # while it forms, for some cycles; None: overload_ratio of its rating
+
+    @property
+    def surge_or_overload_kva(self) -> float:
+        """What it stands for some cycles while it forms [kVA]."""
+        return self.overload_ratio * self.s_kva if self.surge_kva is None else self.surge_kva
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +267,14 @@ class GensetParams:
     start_up_kw: float | None = None  # highest output in the first step of a run; None: the rating
     shut_down_kw: float | None = None  # in the last
     phases: PhaseParams | None = None  # None: its phases are not read
+    surge_kva: float | None = (
+        None  # for some cycles, its voltage dipping by no more than loads bear; None: s_kva
+    )
+
+    @property
+    def surge_or_rated_kva(self) -> float:
+        """What its alternator stands for some cycles [kVA]."""
+        return self.s_kva if self.surge_kva is None else self.surge_kva
 
     @property
     def ramp_down_or_up_kw_s(self) -> float:
@@ -384,6 +398,7 @@ class FeederParams:
     power_factor_ratio: float
     restore_dwell_s: float
     pickup_ratio: float = 1.2  # of its last load: what it takes when it comes back, all its loads at once
+    inrush_kva: float = 0.0  # of transformers and motors, for some cycles when it is switched on; 0: not told
     shed_min_s: float = 900.0  # a planned shedding lasts at least so long
     served_min_s: float = 1800.0  # and is followed by at least so long on supply
     sheds_per_day_max: int | None = None  # planned in any 24 h, today's counted; None: free

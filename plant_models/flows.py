@@ -7,7 +7,7 @@ from ems.assets import GensetParams
 from ems.points import BessState, GensetState
 from plant_models import battery, genset, load, pv
 from plant_models.balance import Powers
-from plant_models.bus import Work
+from plant_models.bus import Work, black_out
 from plant_models.genset import GensetUnit
 from plant_models.pcs import BessUnit
 from plant_models.state import PlantFlows, Violation, ViolationKind
@@ -45,10 +45,7 @@ def pass_time(w: Work, pw: Powers, h: float) -> Ledger:
         if not u.producing and w.dip_s <= 0.0:
             w.pv[i] = pv.step(w.t.pv[i], u, live and i not in tripped, h)
     if live:
-        asked = w.inputs.feeder_close
-        for i, f in w.feeders.items():
-            if not f.closed:
-                w.feeders[i] = load.step(w.t.feeders[i], f, asked.get(i, True), h)
+        _pass_feeders(w, pw, h)
     w.dip_s = max(0.0, w.dip_s - h)
     if not w.closed:
         w.good_s = w.good_s + h if w.usable else 0.0
@@ -56,6 +53,29 @@ def pass_time(w: Work, pw: Powers, h: float) -> Ledger:
     fed = sum(pw.pv.values()) + sum(pw.gen.values()) + sum(pw.bess.values()) + pw.grid_p
     led.residual_kwh += abs(fed - served) * h / 3600.0
     return led
+
+
+def _pass_feeders(w: Work, pw: Powers, h: float) -> None:
+    """Breakers close after their dwell; an island that cannot stand their inrush dies."""
+    asked, inrush_kva = w.inputs.feeder_close, 0.0
+    for i, f in w.feeders.items():
+        if not f.closed:
+            w.feeders[i] = load.step(w.t.feeders[i], f, asked.get(i, True), h)
+            inrush_kva += w.t.feeders[i].inrush_kva if w.feeders[i].closed else 0.0
+    if inrush_kva > 0.0 and not w.closed and inrush_kva > _surge_room_kva(w, pw) + _TOL_KW:
+        black_out(w, overload=True)
+
+
+def _surge_room_kva(w: Work, pw: Powers) -> float:
+    """What the sources that make the island's voltage stand for some cycles beyond what they give [kVA]."""
+    former = w.forming if w.forming in w.bess else None
+    sets = [i for i, g in w.gensets.items() if g.phase is _RUNNING]
+    stands_kva = sum(w.t.gensets[i].surge_or_rated_kva for i in sets)
+    p_kw = sum(pw.gen[i] for i in sets)
+    if former is not None:
+        stands_kva += w.t.bess[former].pcs.surge_or_overload_kva
+        p_kw += pw.bess[former]
+    return stands_kva - math.hypot(p_kw, pw.q_load)
 
 
 def _pass_bess(w: Work, pw: Powers, h: float, led: Ledger) -> None:

@@ -8,6 +8,7 @@ from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw, usable_kwh
 from dispatch.protections.feeders import pickup_kw
+from dispatch.protections.inrush import NO_INRUSH, Inrush, inrush_now
 from dispatch.protections.reserve import hold_s
 from dispatch.state import FeederShed
 from ems.assets import BatteryParams, BessParams, Sharing
@@ -54,6 +55,7 @@ class Bus:
     export_cap_kw: float
     waiting_kw: float  # demand of feeders that protection holds open and that could come back
     step_most_kw: float  # largest load step that this island's gensets could ever take; else inf
+    inrush: Inrush = NO_INRUSH  # of feeders that are switched on
 
 
 def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], dt_s: float) -> Bus:
@@ -120,13 +122,18 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         follow_down_kw=follow_down_kw,
         import_cap_kw=grid.p_import_kw_max if caps is None else caps.import_kw,
         export_cap_kw=grid.p_export_kw_max if caps is None else caps.export_kw,
-        waiting_kw=sum(
-            observed.demand_kw[f]
-            for f, s in shed.items()
-            if s.protective and pickup_kw(layout, observed.demand_kw, f) <= step_kw
-        ),
+        waiting_kw=_waiting_kw(layout, observed.demand_kw, shed, step_kw),
         step_most_kw=step_kw,
+        inrush=inrush_now(layout, observed, forming, running, shed),
     )
+
+
+def _waiting_kw(
+    layout: Layout, demand_kw: Mapping[str, float], shed: Mapping[str, FeederShed], step_kw: float
+) -> float:
+    """Demand of the feeders that protection holds open and that are no larger a step than `step_kw` [kW]."""
+    able = (f for f, s in shed.items() if s.protective and pickup_kw(layout, demand_kw, f) <= step_kw)
+    return sum(demand_kw[f] for f in able)
 
 
 def _step_most_kw(layout: Layout, c: PlantCondition) -> float:

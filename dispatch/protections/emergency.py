@@ -10,6 +10,7 @@ from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.observing.phases import unbalance_ratio
 from dispatch.protections.bus import Bus
+from dispatch.protections.inrush import NO_INRUSH
 from dispatch.protections.reserve import hold_s
 from dispatch.protections.reverse_power import driven_backwards
 from dispatch.state import ProtectionMemory
@@ -92,7 +93,8 @@ def _without_waiting(bus: Bus, memory: ProtectionMemory, now_s: float) -> Bus:
     if memory.surplus_stop is None:
         return bus
     mode, at_s = memory.surplus_stop
-    return replace(bus, waiting_kw=0.0) if mode is bus.mode and now_s - at_s < SURPLUS_REST_S else bus
+    resting = mode is bus.mode and now_s - at_s < SURPLUS_REST_S
+    return replace(bus, waiting_kw=0.0, inrush=NO_INRUSH) if resting else bus
 
 
 def critical_at_risk(layout: Layout, observed: Observed, bus: Bus, dt_s: float) -> bool:
@@ -165,6 +167,8 @@ def _start_reason(
         return None
     if lasting(memory.unbalance_since_s, UNBALANCE_CONFIRM_S, now_s, dt_s):
         return "the phases of the gensets are too far apart: one more shares that"
+    if bus.inrush.waits is not None and bus.inrush.missing_kva(layout) > 0.0:
+        return f"{bus.inrush.waits} waits: {bus.inrush.words(layout, bus.inrush.waits)}"
     if not bus.forming_bess:
         if bus.load_kw + bus.waiting_kw - bus.pv_kw - bus.follow_up_kw > 0.95 * bus.genset_rated_kw:
             return f"gensets carry {bus.genset_kw:.0f} of {bus.genset_rated_kw:.0f} kW"
@@ -220,7 +224,8 @@ def _next_set(layout: Layout, observed: Observed, bus: Bus, kept: tuple[str, ...
         need_kw = BLACK_START_RATIO * sum(
             observed.demand_kw[f] for f, p in layout.feeders.items() if p.tier <= tier
         )
-    enough = [p for p in free if p.p_rated_kw >= need_kw]
+    lacks_kva = bus.inrush.missing_kva(layout)
+    enough = [p for p in free if p.p_rated_kw >= need_kw and p.surge_or_rated_kva >= lacks_kva]
     if enough:
         return (min(enough, key=lambda p: p.p_rated_kw).id,)
     return (max(free, key=lambda p: p.p_rated_kw).id,)
@@ -261,6 +266,8 @@ def can_do_without(layout: Layout, bus: Bus, genset: str, power_ratio: float, en
     up_kw = bus.up_kw + bus.follow_up_kw
     others = any(g != genset for g in bus.running)
     if bus.mode is not GridMode.ISLANDED or (up_kw <= 0.0 and not others):
+        return False
+    if genset in bus.inrush.of_set_kva and bus.inrush.missing_kva(layout, genset) > 0.0:
         return False
     enough_kwh = energy_factor * max(0.0, drain_kw) * need_s(layout, 0.0) / 3600.0
     return drain_kw <= power_ratio * up_kw and bus.stored_kwh >= enough_kwh

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dispatch.layout import Layout
+from dispatch.protections.inrush import Inrush
 from dispatch.state import FeederShed
 from dispatch.vocabulary import Event, Target, event
 from ems.commands import Cause
@@ -28,6 +29,7 @@ class LadderInput:
     open_all: bool  # black bus
     headroom_kw: float  # load that may come back now; <= 0: none
     step_most_kw: float  # a feeder whose return is a larger step waits for other sources, and nobody for it
+    inrush: Inrush  # what the sources stand of it
     now_s: float
     dt_s: float
     last_restore_s: float
@@ -125,6 +127,9 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
             continue
         if pickup_kw(layout, given.demand_kw, f) > given.step_most_kw and not s.closing:
             continue
+        if not given.inrush.accepts(layout, f, closing=s.closing):
+            held[f] = _waits_for_inrush(layout, s, given, f)
+            continue
         comes_kw = pickup_kw(layout, given.demand_kw, f)
         room_kw -= CLOSING_RATIO * given.demand_kw[f] if s.closing else comes_kw
         stop = given.open_all or given.deficit_kw > 0.0 or room_kw < 0.0
@@ -141,6 +146,13 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
         events.append(event("feeder.close.requested", feeder=f, tier=tier, kw=given.demand_kw[f]))
         last_s = given.now_s if given.dt_s < 60.0 else given.now_s - SETTLE_S
     return last_s
+
+
+def _waits_for_inrush(layout: Layout, s: FeederShed, given: LadderInput, feeder: str) -> FeederShed:
+    """Held open, or called back while its own controller keeps its dwell: the sources stand it no more."""
+    if not s.closing:
+        return replace(s, why=given.inrush.words(layout, feeder)) if s.protective else s
+    return replace(s, closing=False, since_s=given.now_s, why=given.inrush.words(layout, feeder))
 
 
 def _targets(layout: Layout, held: Mapping[str, FeederShed], given: LadderInput) -> dict[str, Target]:

@@ -76,6 +76,7 @@ def protect(
         open_all=bus.mode is GridMode.BLACK,
         headroom_kw=power.headroom_kw if bus.mode in (GridMode.GRID_TIED, GridMode.ISLANDED) else 0.0,
         step_most_kw=bus.step_most_kw,
+        inrush=bus.inrush,
         now_s=now_s,
         dt_s=dt_s,
         last_restore_s=state.protection.last_restore_s,
@@ -136,7 +137,11 @@ def _next_kw(
     closing = [pickup_kw(layout, demand_kw, f) for f, s in shed.items() if s.closing]
     waiting = [f for f in reversed(layout.shed_order) if f in shed and f not in open_on]
     steps = [max(closing)] if closing else [pickup_kw(layout, demand_kw, f) for f in waiting]
-    return next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
+    next_kw = next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
+    comes = bus.inrush.waits  # the sources carry so little until it is in that they stand its inrush
+    return (
+        next_kw if comes is None else max(next_kw, bus.genset_rated_kw - bus.inrush.p_kw_max(layout, comes))
+    )
 
 
 def _quiet(targets: Mapping[str, Target], bus: Bus) -> Mapping[str, Target]:

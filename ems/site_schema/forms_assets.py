@@ -304,6 +304,7 @@ class PcsForm(Form):
     overload_ratio: Annotated[float, Quantity("", ge=1, le=3)]
     overload_s: Seconds
     restart_s: Seconds
+    surge_kva: Kva | None = Field(default=None, description="for some cycles, while it forms")
     phases: PcsPhasesForm | None = None
     reactive: ReactiveControlForm | None = None
     pq_corners: list[ReactiveAtPowerForm] | None = Field(default=None, description=PQ_CORNERS)
@@ -403,6 +404,7 @@ class GensetForm(Form):
     ramp_kw_s: Annotated[float, Quantity("kW/s", gt=0)]
     step_load_kw_max: KwPositive
     overload_ratio: Annotated[float, Quantity("", ge=1, le=1.5)]
+    surge_kva: Kva | None = Field(default=None, description="for some cycles, its voltage dipping")
     sharing: Sharing = Field(strict=False)
     start_attempts: Annotated[int, Field(ge=1, le=10)]
     mains_failure_start: bool
@@ -453,6 +455,9 @@ class FeederForm(Form):
     restore_dwell_s: Seconds
     pickup_ratio: Annotated[float, Quantity("", ge=1, le=5)] = Field(
         default=1.2, description="of its last load: what it takes when it comes back"
+    )
+    inrush_kva: Annotated[float, Quantity("kVA", ge=0)] = Field(
+        default=0.0, description="for some cycles when it is switched on; 0: not told"
     )
     shed_min_s: Seconds = 900.0
     served_min_s: Seconds = 1800.0

@@ -8,6 +8,7 @@ import pytest
 
 from dispatch.layout import layout_of
 from dispatch.protections.feeders import LadderInput, LadderOutcome, ladder
+from dispatch.protections.inrush import NO_INRUSH
 from dispatch.state import FeederShed
 from tests.builders import site
 
@@ -28,6 +29,7 @@ def given(headroom_kw: float, now_s: float, **changes: object) -> LadderInput:
         open_all=False,
         headroom_kw=headroom_kw,
         step_most_kw=math.inf,
+        inrush=NO_INRUSH,
         now_s=now_s,
         dt_s=1.0,
         last_restore_s=-1e9,

@@ -418,7 +418,7 @@ NOT_IN_THE_MODEL = {
     "sources": set(),
     "flapping": set(),
     "transformer": set(),
-    "feeder": {"restore_dwell_s", "phase_share", "pickup_ratio"},  # the edge's and the simulation's
+    "feeder": {"restore_dwell_s", "phase_share", "pickup_ratio", "inrush_kva"},  # edge and simulation
     "tariff": {"default_import_per_kwh"},  # a window holds throughout
     "reserve": set(),
     "site": {"latitude_deg", "longitude_deg", "altitude_m", "cycle_s", "plan_soc_tolerance"},  # the edge's
