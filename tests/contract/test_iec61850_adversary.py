@@ -27,6 +27,7 @@ from tests.builders import T0
 from tests.contract import fake_ied
 from tests.contract.fake_ied import FakeIed, ended, magnitude, spoiled, told
 from tests.contract.plants import command, site_of
+from tests.contract.spoilt import Spoilt, until_an_eighth
 
 FOREVER = float("inf")
 RIGHT = {"dev.p": 11.5, "dev.q": -22.25, "dev.n": 3.0, "dev.set": 44.0, "dev.run": 0.0}
@@ -416,11 +417,11 @@ async def test_write_that_waited_for_a_poll_that_failed_is_not_sent(rig):
 # ---- seeded frames --------------------------------------------------------------------------------
 
 
-async def survive(rig: Rig, seed: int, count: int) -> tuple[int, int]:
-    """Read so often through a device that spoils answers; (refused, believed) of the polls."""
-    rng = random.Random(seed)
+async def survive(rig: Rig, seed: int, count: int) -> tuple[int, int, int]:
+    """Read so often through a device that spoils answers; (polls refused, believed, answers spoilt)."""
+    rng, spoilt = random.Random(seed), Spoilt()
     refused = believed = 0
-    rig.ied.spoil = lambda message: spoiled(rng, message)
+    rig.ied.spoil = spoilt.by(lambda message: spoiled(rng, message))
     for i in range(count):
         rig.ied.spoils = ("associate", "type", "read", "write")[i % 4 :][:1]
         try:
@@ -433,13 +434,13 @@ async def survive(rig: Rig, seed: int, count: int) -> tuple[int, int]:
             refused += 1
             continue
         assert rig.wrong(values) == {}, (seed, i)
-    return refused, believed
+    return refused, believed, spoilt.count
 
 
 @pytest.mark.scenario(26)
 async def test_spoiled_frames_never_crash_and_never_become_a_value(rig):
     rig = Rig(rig.ied, timeout_s=0.05)
-    refused, believed = await survive(rig, seed=61850, count=300)
+    refused, believed, _ = await survive(rig, seed=61850, count=300)
     assert refused > 50
     assert believed > 20
     rig.ied.spoil = bytes
@@ -450,12 +451,21 @@ async def test_spoiled_frames_never_crash_and_never_become_a_value(rig):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(20))
-async def test_spoiled_frames_soak(rig, seed):
-    rig = Rig(rig.ied, timeout_s=0.1)
-    refused, believed = await survive(rig, seed, count=3000)
-    assert min(refused, believed) > 100
-    await rig.link.disconnect()
+@pytest.mark.parametrize("seed", range(8))
+def test_spoiled_frames_soak(seed):
+    """An eighth of a million spoilt answers."""
+
+    async def some(own: int) -> int:
+        ied = FakeIed()
+        await ied.start()
+        rig = Rig(ied, timeout_s=0.1)
+        refused, believed, spoilt = await survive(rig, own, count=3000)
+        assert min(refused, believed) > 100
+        await rig.link.disconnect()
+        await ied.stop()
+        return spoilt
+
+    until_an_eighth(some, seed)
 
 
 async def test_one_device_that_is_stuck_costs_the_others_nothing_and_closing_waits_for_nobody(rig):
