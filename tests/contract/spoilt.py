@@ -1,4 +1,4 @@
-"""Spoilt answers by the million: they are counted, and the time-outs that they cost are skipped.
+"""Spoilt answers by the million: how documents are spoilt, and time-outs that are skipped.
 
 The event loop's clock jumps to the next timer when nothing is on the wire: for both ends of a line in one
 process and one loop, over real sockets, where what one has written the other can read at once.
@@ -6,7 +6,8 @@ process and one loop, over real sockets, where what one has written the other ca
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from random import Random
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -71,3 +72,43 @@ def until_an_eighth(some: Callable[[int], Coroutine[Any, Any, int]], seed: int) 
         if count >= EIGHTH:
             return
         count += run(some(1_000_000 * seed + k))
+
+
+Spoiler = Callable[[Random, bytearray], None]
+
+
+def document(random: Random, raw: bytes, pieces: Sequence[bytes], own: Sequence[Spoiler]) -> bytes:
+    """With one to three things wrong: a bit, a gap, something twice or cut, noise, a piece, or by `own`."""
+    out = bytearray(raw)
+    for _ in range(random.randint(1, 3)):
+        at, n = random.randrange(len(out)), random.randint(1, 40)
+        match random.randrange(6 + len(own)):
+            case 0:
+                out[at] ^= 1 << random.randrange(8)
+            case 1:
+                del out[at : at + n]
+            case 2:
+                out[at:at] = out[at : at + n]
+            case 3:
+                out[at:at] = random.choice(pieces)
+            case 4:
+                del out[random.randrange(max(1, len(out) - 40)) :]
+            case 5:
+                out[at : at + n] = random.randbytes(n)
+            case k:
+                own[k - 6](random, out)
+        if not out:
+            break
+    return bytes(out)
+
+
+def number_between(opens: bytes, closes: bytes, others: Sequence[bytes]) -> Spoiler:
+    """Another number in the place of one that stands between two signs."""
+
+    def spoil(random: Random, out: bytearray) -> None:
+        places = [i for i in range(1, len(out)) if out[i - 1 : i] == opens and 48 <= out[i] <= 57]
+        if places:
+            at = random.choice(places)
+            out[at : out.find(closes, at)] = random.choice(others)
+
+    return spoil

@@ -25,6 +25,7 @@ from connectors.utility.asker import NotBelieved
 from connectors.utility.bound import KW_MAX
 from ems.utility import VtnPrices
 from tests.contract.openadr3_peer import EXPORT, IMPORT, PROGRAM, event, params
+from tests.contract.spoilt import document, number_between
 
 SAMPLE, SOAK = 1500, 1_000_000
 BASE_S = 1_772_452_800.0
@@ -67,40 +68,14 @@ def sound() -> dict[str, bytes]:
     return {"programs": json.dumps([PROGRAM]).encode(), "events": json.dumps(events).encode()}
 
 
-def spoilt(random: Random, raw: bytes) -> bytes:
-    """The document with one to three things wrong."""
-    out = bytearray(raw)
-    for _ in range(random.randint(1, 3)):
-        at, n = random.randrange(len(out)), random.randint(1, 40)
-        match random.randrange(10):
-            case 0:
-                out[at] ^= 1 << random.randrange(8)
-            case 1:
-                del out[at : at + n]
-            case 2:
-                out[at:at] = out[at : at + n]
-            case 3:
-                out[at:at] = random.choice(PIECES)
-            case 4:
-                del out[random.randrange(max(1, len(out) - 40)) :]
-            case 5 | 6:
-                _number(random, out)
-            case 7 | 8:
-                old, new = random.sample(WORDS_MOVED, 2)
-                out[:] = out.replace(old, new, random.choice((1, 1, -1)))
-            case _:
-                out[at : at + n] = random.randbytes(n)
-        if not out:
-            return bytes(out)
-    return bytes(out)
+def _words(random: Random, out: bytearray) -> None:
+    """One word in the place of another, once or as often as it stands there."""
+    old, new = random.sample(WORDS_MOVED, 2)
+    out[:] = out.replace(old, new, random.choice((1, 1, -1)))
 
 
-def _number(random: Random, out: bytearray) -> None:
-    """Another number in the place of one that stands in a list."""
-    places = [i + 1 for i in range(len(out) - 1) if out[i : i + 1] == b"[" and 48 <= out[i + 1] <= 57]
-    if places:
-        at = random.choice(places)
-        out[at : out.find(b"]", at)] = random.choice(NUMBERS)
+_number = number_between(b"[", b"]", NUMBERS)
+OWN = (_number, _number, _words, _words)
 
 
 class Adversary:
@@ -117,7 +92,7 @@ class Adversary:
 
     def once(self) -> None:
         which = "events" if self.random.random() < 0.85 else "programs"
-        raw = spoilt(self.random, self.documents[which])
+        raw = document(self.random, self.documents[which], PIECES, OWN)
         told = {**self.documents, which: raw}
         self.book = self._fresh() if self.random.random() < 0.9 else self.book
         before = dict(self.book.events)

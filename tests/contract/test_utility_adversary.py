@@ -25,6 +25,7 @@ from connectors.ieee2030_5.walk import AHEAD_S_MAX, Places, Walk
 from connectors.utility.asker import NoAnswer
 from connectors.utility.bound import KW_MAX
 from ems.clock import SystemClock
+from tests.contract.spoilt import document, number_between
 from tests.contract.utility_peer import EXPORT, IMPORT, Pki, params
 from tests.contract.utility_server import PIN, Event, Program, watts
 
@@ -58,41 +59,6 @@ def sound(pki: Pki) -> dict[str, bytes]:
     return {p: server.document(p, 0, 100).to_xml(skip_empty=True, exclude_none=True) for p in paths}
 
 
-def spoilt(random: Random, raw: bytes) -> bytes:
-    """The document with one to three things wrong."""
-    out = bytearray(raw)
-    for _ in range(random.randint(1, 3)):
-        at, n = random.randrange(len(out)), random.randint(1, 40)
-        match random.randrange(9):
-            case 0:
-                out[at] ^= 1 << random.randrange(8)
-            case 1:
-                del out[at : at + n]
-            case 2:
-                out[at:at] = out[at : at + n]
-            case 3:
-                out[at:at] = random.choice(PIECES)
-            case 4:
-                del out[random.randrange(max(1, len(out) - 40)) :]
-            case 5 | 6:
-                _number(random, out)
-            case 7:
-                _elements(random, out)
-            case _:
-                out[at : at + n] = random.randbytes(n)
-        if not out:
-            return bytes(out)
-    return bytes(out)
-
-
-def _number(random: Random, out: bytearray) -> None:
-    """Another number in the place of one that stands between two tags."""
-    places = [i for i in range(1, len(out)) if out[i - 1 : i] == b">" and 48 <= out[i] <= 57]
-    if places:
-        at = random.choice(places)
-        out[at : out.find(b"<", at)] = random.choice(NUMBERS)
-
-
 def _elements(random: Random, out: bytearray) -> None:
     """One tag in the place of another, as often as it may be."""
     names = [
@@ -109,6 +75,8 @@ def _elements(random: Random, out: bytearray) -> None:
     out[:] = out.replace(b"<" + old, b"<" + new) if random.random() < 0.5 else out.replace(old, new)
 
 
+_number = number_between(b">", b"<", NUMBERS)
+OWN = (_number, _number, _elements)
 PARSER = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
 
 
@@ -170,7 +138,7 @@ class Adversary:
             await self.on_the_way()
             return
         path = self.random.choice(PATHS)
-        raw = spoilt(self.random, self.documents[path])
+        raw = document(self.random, self.documents[path], PIECES, OWN)
         self.served = {**self.documents, path: raw}
         try:
             told = await self.walk.told(PLACES)
@@ -183,7 +151,7 @@ class Adversary:
     async def on_the_way(self) -> None:
         """What leads to our programs is spoilt: it leads to a device of ours on this server, or nowhere."""
         path = self.random.choice(WAY)
-        raw = spoilt(self.random, self.documents[path])
+        raw = document(self.random, self.documents[path], PIECES, OWN)
         self.served = {**self.documents, path: raw}
         try:
             places = await self.walk.places()
