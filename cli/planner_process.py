@@ -15,7 +15,7 @@ from cli.clocks import PLANNER_PHASE, open_clock
 from cli.explaining import Explaining
 from cli.imported_past import imported_means, with_imported
 from cli.past import PastKeeper, load_past
-from cli.planner_inputs import PlannerInputs, planner_inputs
+from cli.planner_inputs import PlannerInputs, ToldCaps, no_caps, planner_inputs
 from cli.priorities import PLANNER_NICE
 from cli.process_config import ProcessConfig, read_config
 from cli.stopping import run_until_stopped
@@ -24,6 +24,7 @@ from connectors.sqlite_file import StoreError
 from connectors.stores.plans import SqlitePlanStore
 from ems.clock import Clock, SystemClock
 from ems.condition import PlantCondition
+from ems.forecast import CapAhead
 from ems.plan import Plan
 from ems.ports import HistoryReader
 from ems.records import StatusRow
@@ -61,6 +62,7 @@ class PlannerLoop:
     sign_of_life: Callable[[], None] = lambda: None
     _unpublished: Plan | None = None
     _told: str = ""
+    _caps: tuple[CapAhead, ...] = ()  # that the last plan was made for
 
     async def run(self) -> None:
         """Look, plan, publish, wait."""
@@ -105,7 +107,11 @@ class PlannerLoop:
         if reason is not None or self.last is None:
             return reason
         aged = (now - self.last.issued_at).total_seconds() >= _SPACING_S
-        return "announced outages changed" if aged and self.inputs.changed(self.last.issued_at, now) else None
+        if aged and self.inputs.changed(self.last.issued_at, now):
+            return "announced outages changed"
+        return (
+            "caps told by a utility changed" if aged and self.inputs.caps_changed(self._caps, now) else None
+        )
 
     async def _plan(self, condition: PlantCondition) -> None:
         """Plan from what was seen now: in lock-step the edge moves on while the solve is on its way."""
@@ -115,6 +121,7 @@ class PlannerLoop:
             await self.clock.sleep_until(began_s + self.config.solve_allowance_s)
         plan, posed = await solve
         self.last, self.made, self._unpublished = plan, self.made + 1, plan
+        self._caps = posed.forecast.caps
         self._publish(plan)
         self.keep_past()
         if self.explaining is not None:
@@ -202,7 +209,9 @@ async def serve(config: ProcessConfig) -> None:
     if config.solve_limit_s is not None:
         options = replace(options, time_limit_s=config.solve_limit_s, node_limit=None)
     forecaster, measured = make_forecaster(site, history, config)
-    inputs = planner_inputs(site, forecaster, (*site.outages, *config.notices), config.directory)
+    caps = ToldCaps(site, config.utility) if site.utilities else no_caps
+    notices = (*site.outages, *config.notices)
+    inputs = planner_inputs(site, forecaster, notices, config.directory, caps=caps)
     keeper = PastKeeper(config.directory)
     planner = Planner(site, options)
     planner.prepare(SystemClock().now())  # the first deadline is all solver

@@ -107,6 +107,8 @@ def lines_of(name: str, row: StatusRow, *, silent: bool) -> Iterator[str]:
         kw = "-" if b["kw"] is None else f"{b['kw']:g} kW"
         last = "nothing yet" if b["told_kw"] is None else f"{b['told_kw']:g} kW"
         yield f"  {b['mode']} -> {b['limit']}: {kw}, {b['why']}{until}; last told {last}, edge: {b['edge']}"
+    for a in told.get("ahead", []):
+        yield f"  ahead: {a['limit']} {a['kw']:g} kW, {_time(a['start'])} to {_time(a['end'])}"
     for e in told.get("events", []):
         yield "  event " + (_vtn_event if is_vtn else _event)(e)
 

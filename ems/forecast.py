@@ -20,6 +20,17 @@ class ForecastScenario:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CapAhead:
+    """A cap at the POI that was told for a time to come."""
+
+    is_import: bool  # else of export
+    cap_kw: float  # positive
+    start: datetime
+    end: datetime
+    source: str  # who said so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
     """What is expected on a time grid, known at `issued_at` from data up to `data_cutoff`.
 
@@ -46,3 +57,4 @@ class Forecast:
     scenarios: tuple[ForecastScenario, ...] = ()
     scenario_source: str = ""
     inputs: tuple[InputUse, ...] = ()  # versions from elsewhere that it rests on
+    caps: tuple[CapAhead, ...] = ()  # at the POI, told for times to come

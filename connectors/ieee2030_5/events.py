@@ -10,6 +10,7 @@ from enum import IntEnum, StrEnum
 from random import Random
 
 from connectors.ieee2030_5.told import Control, Program, Told
+from connectors.utility.ahead import Ahead, foreseen
 from connectors.utility.bound import Bound
 
 RECEIVED_BIT, SPECIFIC_BIT = 1, 2
@@ -279,6 +280,18 @@ class Book:
                 if bound is None or kw < bound.kw:
                     bound = Bound(kw=kw, why=why, until_s=event.end_s)
         return bound
+
+    def ahead(self, mode: str, otherwise_kw: float | None, now_s: float) -> tuple[Ahead, ...]:
+        """What will hold of a mode from now on if the server tells nothing else: its events lived through."""
+        alive = {mrid: e for mrid, e in self.events.items() if not e.state.is_over}
+        twin = Book(self._random)
+        twin.events, twin.programs = dict(alive), self.programs
+
+        def at(at_s: float) -> Bound | None:
+            twin.advance(at_s)
+            return twin.bound(mode, otherwise_kw, at_s)
+
+        return foreseen(at, (float(s) for e in alive.values() for s in (e.start_s, e.end_s)), now_s)
 
     def _without(self, mode: str, otherwise_kw: float | None) -> Bound | None:
         """What holds without an event."""

@@ -16,13 +16,14 @@ from connectors.ieee2030_5.reporter import Reporter
 from connectors.ieee2030_5.transport import Transport
 from connectors.ieee2030_5.walk import Places, Walk
 from connectors.northbound.door import Answer
+from connectors.utility.ahead import Ahead
 from connectors.utility.asker import NoAnswer, NotServed
 from connectors.utility.bound import Bound
 from connectors.utility.kept import read
 from connectors.utility.session import SHOWN_MAX, Around, Contact, UtilitySession
 from ems.errors import BadValue
 from ems.records import JsonValue
-from ems.utility import Sep2Server
+from ems.utility import Sep2Server, Telling
 
 RATE_S = 300.0  # between two rounds, where the server says nothing
 PLACES_S_MIN, PLACES_S_MAX = 60.0, 900.0
@@ -179,6 +180,9 @@ class Sep2Session(UtilitySession):
             self._book.cannot(mrid, now_s)
 
     # ---- how it does ------------------------------------------------------------------------------
+
+    def _foreseen(self, telling: Telling, now_s: float) -> tuple[Ahead, ...]:
+        return self._book.ahead(telling.word, telling.otherwise_kw, now_s)
 
     def status(self) -> dict[str, JsonValue]:
         fields = super().status() | {

@@ -5,16 +5,19 @@ goes first (a lower number is a higher priority, OpenAPI of 3.0.1); of one prior
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from connectors.openadr3.reading import Reader, Wrong, id_of, program_of, targets_of
 from connectors.openadr3.told import Event, Program, Window
+from connectors.utility.ahead import AHEAD_S, Ahead, foreseen
 from connectors.utility.asker import NotBelieved
 from connectors.utility.bound import Bound
 from ems.utility import VtnServer
 
+WINDOWS_MAX = 2000  # to come, of all events: more are not looked at ahead
 STEPS_MAX = 20_000  # of all events: each is looked at each second
 
 
@@ -26,6 +29,10 @@ class Ranked:
     kw: float
     event: Event
     window: Window
+
+    def runs(self, at_s: float) -> bool:
+        """Whether its window holds at a time [s since 1970 UTC]."""
+        return self.window.start_s <= at_s and (self.window.end_s is None or at_s < self.window.end_s)
 
 
 class Book:
@@ -125,17 +132,38 @@ class Book:
 
     def bound(self, word: str, otherwise_kw: float | None, now_s: float) -> Bound | None:
         """What holds of a type of payload at a time [s since 1970 UTC]; None: nobody says."""
-        running = [
-            Ranked(math.inf if e.priority is None else e.priority, w.kw[word], e, w)
+        running = (
+            Ranked(_priority(e), w.kw[word], e, w)
             for e in self.events.values()
             for w in e.at(now_s, self.seed)
             if word in w.kw
-        ]
-        if running:
-            first = min(running, key=lambda r: (r.priority, r.kw))
-            end_s = first.window.end_s
-            until_s = None if end_s is None else math.ceil(end_s)
-            return Bound(kw=first.kw, why=f"event {first.event.id}", until_s=until_s)
-        if otherwise_kw is None:
-            return None
-        return Bound(kw=otherwise_kw, why="otherwise_kw of the site file")
+        )
+        return _holds(running, otherwise_kw)
+
+    def ahead(self, word: str, otherwise_kw: float | None, now_s: float) -> tuple[Ahead, ...]:
+        """What holds of a type of payload from now on, as far as it is told."""
+        coming = (
+            Ranked(_priority(e), w.kw[word], e, w)
+            for e in self.events.values()
+            for w in e.between(now_s, now_s + AHEAD_S, self.seed)
+            if word in w.kw
+        )
+        known = list(islice(coming, WINDOWS_MAX))
+        edges_s = (s for r in known for s in (r.window.start_s, r.window.end_s) if s is not None)
+        return foreseen(lambda at_s: _holds((r for r in known if r.runs(at_s)), otherwise_kw), edges_s, now_s)
+
+
+def _priority(event: Event) -> float:
+    return math.inf if event.priority is None else event.priority
+
+
+def _holds(running: Iterable[Ranked], otherwise_kw: float | None) -> Bound | None:
+    """What goes first of what runs, else what the site file says."""
+    first = min(running, key=lambda r: (r.priority, r.kw), default=None)
+    if first is not None:
+        end_s = first.window.end_s
+        until_s = None if end_s is None else math.ceil(end_s)
+        return Bound(kw=first.kw, why=f"event {first.event.id}", until_s=until_s)
+    if otherwise_kw is None:
+        return None
+    return Bound(kw=otherwise_kw, why="otherwise_kw of the site file")

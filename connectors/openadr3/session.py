@@ -15,13 +15,14 @@ from connectors.openadr3.reporter import Reporter
 from connectors.openadr3.seller import Seller, Sold
 from connectors.openadr3.told import Event, Program
 from connectors.openadr3.transport import Transport
+from connectors.utility.ahead import Ahead
 from connectors.utility.asker import NoAnswer, NotBelieved
 from connectors.utility.bound import Bound
 from connectors.utility.kept import read
 from connectors.utility.session import SHOWN_MAX, Around, Contact, UtilitySession
 from ems.errors import BadValue, EmsError
 from ems.records import JsonValue
-from ems.utility import VtnServer
+from ems.utility import Telling, VtnServer
 
 PAGE = 50  # most that the standard lets be asked for at once
 PROGRAMS_MAX, EVENTS_MAX = 1000, 1000
@@ -208,6 +209,9 @@ class VtnSession(UtilitySession):
         now_s = self._server_s()
         found = ((t.word, self._book.bound(t.word, t.otherwise_kw, now_s)) for t in self._server.tellings)
         return {word: bound for word, bound in found if bound is not None}
+
+    def _foreseen(self, telling: Telling, now_s: float) -> tuple[Ahead, ...]:
+        return self._book.ahead(telling.word, telling.otherwise_kw, now_s)
 
     def status(self) -> dict[str, JsonValue]:
         """How it does, for the status row. Raises what is a bug."""

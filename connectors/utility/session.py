@@ -8,7 +8,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from connectors.northbound.client import Client
 from connectors.northbound.door import DeskDoor
 from connectors.northbound.image import Board
 from connectors.northbound.records import Records
+from connectors.utility.ahead import Ahead
 from connectors.utility.asker import NoAnswer, NotBelieved, NotServed, Untrusted
 from connectors.utility.bound import Bound
 from connectors.utility.kept import file_of, write
@@ -27,7 +28,7 @@ from ems.clock import Clock, wall_sleep
 from ems.errors import EmsError
 from ems.records import Bucket, JsonValue
 from ems.site import Site
-from ems.utility import UtilityServer
+from ems.utility import Telling, UtilityServer
 
 log = structlog.get_logger()
 
@@ -38,6 +39,7 @@ BEAT_S = 0.5
 ALARMED = ("not_done", "not_believed")  # refused in a way that a person should know
 KEEP_S = 60.0  # so often the time of the last contact alone is worth a write
 SHOWN_MAX = 20  # events in the status row
+FORESEE_S = 30.0  # so long what comes is not reckoned anew without a new answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class UtilitySession(ABC):
         self._peer = ""
         self._kept: Any = None
         self._kept_s = 0.0  # monotonic, when that was
+        self._ahead_told: list[JsonValue] = []
+        self._ahead_of, self._ahead_at_s = -1, 0.0  # round and monotonic time for which that was reckoned
         self._keep_next_s = 0.0  # monotonic: a disk that takes nothing is left alone until then
         self._task: asyncio.Task[None] | None = None
 
@@ -107,6 +111,10 @@ class UtilitySession(ABC):
     @abstractmethod
     def bounds(self) -> dict[str, Bound]:
         """What holds now, by mode; nothing where the server was heard too long ago."""
+
+    @abstractmethod
+    def _foreseen(self, telling: Telling, now_s: float) -> tuple[Ahead, ...]:
+        """What the server has told of a mode from now on."""
 
     @abstractmethod
     def _known(self) -> Any:
@@ -284,6 +292,7 @@ class UtilitySession(ABC):
             "clock": self._clock_words(),
             "certificates": "; ".join(ending(self._expiries(), self._clock.now(), EXPIRY_DAYS)),
             "bounds": list(self._bound_rows()),
+            "ahead": self._ahead_rows(),
         }
         if self._last_refused is not None:
             at, fields["refused_why"] = self._last_refused
@@ -317,3 +326,25 @@ class UtilitySession(ABC):
                     "told_kw": None if last is None else last.kw,
                     "edge": self._teller.held(wanted_kw, limit).name.lower(),
                 }
+
+    def _ahead_rows(self) -> list[JsonValue]:
+        """What limits will be told in times to come, by our clock; reckoned anew after each round."""
+        now_s = self._clock.monotonic_s()
+        if not self._is_young:
+            return []
+        if self._ahead_of == self.rounds and now_s - self._ahead_at_s < FORESEE_S:
+            return self._ahead_told
+        server_s, now = self._server_s(), self._clock.now()
+        self._ahead_of, self._ahead_at_s = self.rounds, now_s
+        self._ahead_told = [
+            {
+                "limit": limit,
+                "kw": ahead.kw * ratio,
+                "start": (now + timedelta(seconds=ahead.start_s - server_s)).isoformat(),
+                "end": (now + timedelta(seconds=ahead.end_s - server_s)).isoformat(),
+            }
+            for telling in self._asked_server.tellings
+            for ahead in self._foreseen(telling, server_s)
+            for limit, ratio in telling.shares
+        ]
+        return self._ahead_told

@@ -86,7 +86,7 @@ def planning_problem(
         shed_whole=np.zeros(len(grid), dtype=np.bool_),
         distrusted=distrusted_steps(site, condition, grid, available, notes),
         grid_p_kw=power_now_kw(condition),
-        poi_caps_kw=caps_kw(site, condition, grid, notes),
+        poi_caps_kw=caps_kw(site, condition, grid, notes, forecast.caps),
         v_source_pu=source_voltage(site, condition, grid, notes),
         exclusive=available & ((cost_price < 0.0) | (export_price > cost_price) | site.tariff.rewards_import),
         deferrables=deferrables,

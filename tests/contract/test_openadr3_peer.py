@@ -63,6 +63,13 @@ def ours(running, vtn, tmp_path):
     return of
 
 
+def _from_now_s(ahead: dict[str, Any]) -> tuple[float, float]:
+    """When a bound to come begins and ends, from now on [s]; 0: it holds already."""
+    now = datetime.now(UTC)
+    start, end = ((datetime.fromisoformat(ahead[k]) - now).total_seconds() for k in ("start", "end"))
+    return max(0, round(start)), round(end)
+
+
 async def test_events_bound_the_plant_from_their_start_to_their_end(tmp_path, vtn, ours):
     vtn.change(events=[event("now", at(-60), "PT10M", 40.0), event("later", at(900), "PT10M", 0.0)])
     async with living_ven(tmp_path, ours()) as live:
@@ -71,6 +78,10 @@ async def test_events_bound_the_plant_from_their_start_to_their_end(tmp_path, vt
         rows = {r["id"]: r for r in live.status()["events"]}
         assert (rows["now"]["now_kw"], rows["later"]["now_kw"]) == ({EXPORT: 40.0}, {})
         assert live.status()["peer"] == "CN=vtn"
+        now, later = (a for a in live.status()["ahead"] if a["limit"] == "out")
+        assert (now["kw"], later["kw"]) == (40.0, 0.0)
+        assert _from_now_s(now) == pytest.approx((0, 540), abs=30)
+        assert _from_now_s(later) == pytest.approx((900, 1500), abs=30)
         live.later(600.0)  # as if it was heard ten minutes ago, and is silent: what is known goes on
         assert EXPORT not in live.session.bounds()
         live.later(250.0)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -81,6 +82,9 @@ async def test_event_to_come_is_shown_and_begins_though_the_server_is_gone(tmp_p
     async with living(tmp_path, ours()) as live:
         await live.rounds()
         assert event(live, A)["state"] == "scheduled"
+        (coming,) = [a for a in live.status()["ahead"] if a["limit"] == "out" and a["kw"] == 0.0]
+        lasts = datetime.fromisoformat(coming["end"]) - datetime.fromisoformat(coming["start"])
+        assert lasts.total_seconds() == pytest.approx(600.0)
         assert live.last("out") in (None, 5.0)
         await live.until(lambda: codes(server, A) == [Code.RECEIVED])
         server.stop()

@@ -16,19 +16,25 @@ import pytest
 import cli.inputs_process as process
 from cli.main import main
 from cli.plan_screen import input_lines
-from cli.planner_inputs import planner_inputs
+from cli.planner_inputs import PlannerInputs, ToldCaps, planner_inputs
 from cli.process_config import ProcessConfig
 from connectors.inputs.store import InputReader, InputStore, statuses
+from connectors.northbound.records import Records
 from connectors.stores.plans import PlanReader
 from ems.condition import PlantCondition
+from ems.control_site import LimitKind, UtilityLimit
+from ems.forecast import CapAhead
 from ems.input_rules import house_provider
 from ems.inputs import AnnouncedOutage, InputKind, InputParams, InputVersion
 from ems.outage import OutageNotice
 from ems.plan import Plan
+from ems.records import JsonValue, StatusRow
 from ems.series import UniformSeries
 from ems.site import GridMode, Site
+from ems.timegrid import TimeGrid
 from forecasting.history import HistoryForecaster
 from tests.builders import site
+from tests.contract.openadr3_peer import params
 from tests.scenarios.test_41_forecast_missing import AT, POSE, LimitedClock, planner_loop
 from tests.unit.connectors.inputs_here import site_with
 
@@ -230,3 +236,60 @@ def test_plan_from_the_command_line_rests_on_a_folder(
     assert "0.666" in (tmp_path / "out" / "plan.csv").read_text()
     assert main(["plan", "demo", "--inputs", "run"]) == 2
     assert "a site without inputs" in capsys.readouterr().err
+
+
+# --- caps that a utility tells for times to come ---------------------------------------------------------
+
+
+def cap(kw: float, first_h: float, last_h: float) -> CapAhead:
+    return CapAhead(
+        is_import=False, cap_kw=kw, start=AT + first_h * HOUR, end=AT + last_h * HOUR, source="dso"
+    )
+
+
+def told_of(*caps: CapAhead) -> PlannerInputs:
+    base = HistoryForecaster(site(), {}, {})
+    return PlannerInputs(site=site(), forecaster=base, notices=lambda at: (), caps=lambda at: caps)
+
+
+@pytest.mark.parametrize(
+    ("planned", "told", "changed"),
+    [
+        ((), (), False),
+        ((), (cap(20.0, 1.0, 2.0),), True),
+        ((cap(20.0, 1.0, 2.0),), (), True),
+        ((cap(20.0, 1.0, 2.0),), (cap(30.0, 1.0, 2.0),), True),
+        ((cap(20.0, 1.0, 2.0),), (cap(20.0, 1.5, 2.0),), True),
+        ((cap(20.0, -3.0, 2.0),), (cap(20.0, -0.1, 2.0),), False),  # what holds now is told from now on
+        ((cap(20.0, 1.0, 2.0), cap(5.0, -2.0, -1.0)), (cap(20.0, 1.0, 2.0),), False),  # that one is over
+        ((cap(20.0, 1.0, 48.0),), (cap(20.0, 1.0, 48.3),), False),  # without end: as far as plans look
+        ((cap(20.0, 1.0, 2.0),), (cap(20.0, 1.001, 2.001),), False),
+    ],
+)
+def test_plan_is_made_anew_only_where_other_caps_are_told(
+    planned: tuple[CapAhead, ...], told: tuple[CapAhead, ...], changed: bool
+):
+    assert told_of(*told).caps_changed(planned, AT) is changed
+
+
+def test_caps_of_the_status_rows_are_planned_with(tmp_path: Path):
+    """From the file of the utility process to the plan; without that file nothing is told."""
+    limit = UtilityLimit(id="dso", kind=LimitKind.EXPORT, watchdog_s=60.0, on_loss_kw=0.0)
+    plant = replace(
+        site(), control=replace(site().control, limits=(limit,)), utilities=(params(443, "ca.pem", "secret"),)
+    )
+    path = tmp_path / "utility.sqlite"
+    caps = ToldCaps(plant, path)
+    assert caps(AT) == ()
+    row: dict[str, JsonValue] = {
+        "limit": "dso", "kw": 12.0, "start": (AT + HOUR).isoformat(), "end": (AT + 2 * HOUR).isoformat()
+    }  # fmt: skip
+    fields: dict[str, JsonValue] = {"trouble": "", "ahead": [row]}
+    records = Records(path, now=lambda: AT)
+    records.flush([StatusRow(process=plant.utilities[0].id, pid=1, at=AT, fields=fields)])
+    records.close()
+    (told,) = caps(AT)
+    assert (told.cap_kw, told.source) == (12.0, plant.utilities[0].id)
+    inputs = planner_inputs(plant, HistoryForecaster(plant, {}, {}), (), tmp_path, caps=caps)
+    grid = TimeGrid.uniform(AT, 900.0, 4)
+    assert inputs.measured(inputs.forecaster.forecast(grid, AT), now()).caps == (told,)
