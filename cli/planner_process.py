@@ -109,9 +109,9 @@ class PlannerLoop:
         aged = (now - self.last.issued_at).total_seconds() >= _SPACING_S
         if aged and self.inputs.changed(self.last.issued_at, now):
             return "announced outages changed"
-        return (
-            "caps told by a utility changed" if aged and self.inputs.caps_changed(self._caps, now) else None
-        )
+        if aged and self.inputs.caps_changed(self._caps, now):
+            return "caps told by a utility changed"
+        return None
 
     async def _plan(self, condition: PlantCondition) -> None:
         """Plan from what was seen now: in lock-step the edge moves on while the solve is on its way."""

@@ -267,9 +267,7 @@ class GensetParams:
     start_up_kw: float | None = None  # highest output in the first step of a run; None: the rating
     shut_down_kw: float | None = None  # in the last
     phases: PhaseParams | None = None  # None: its phases are not read
-    surge_kva: float | None = (
-        None  # for some cycles, its voltage dipping by no more than loads bear; None: s_kva
-    )
+    surge_kva: float | None = None  # for some cycles, its voltage dipping as loads bear it; None: s_kva
 
     @property
     def surge_or_rated_kva(self) -> float:

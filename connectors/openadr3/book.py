@@ -17,7 +17,7 @@ from connectors.utility.asker import NotBelieved
 from connectors.utility.bound import Bound
 from ems.utility import VtnServer
 
-WINDOWS_MAX = 2000  # to come, of all events: more are not looked at ahead
+WINDOWS_MAX = 5000  # to come, of all events: more are not looked at ahead
 STEPS_MAX = 20_000  # of all events: each is looked at each second
 
 

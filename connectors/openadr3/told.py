@@ -6,8 +6,9 @@ Source: OpenADR 3.1.0 User Guide, 7.3 (times of events and intervals), and the O
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from random import Random
+
+REPEATS_MAX = 5000  # of one event, as far as it is looked at ahead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +95,7 @@ class Event:
         repeats = self.limited and span_s > 0.0
         begun = max(0, math.floor((now_s - first_s) / span_s)) if repeats else 0
         stop_s = until_s if last_s is None else min(until_s, last_s)
-        for k in count(begun):
+        for k in range(begun, begun + REPEATS_MAX):
             moved_s = k * span_s
             for w in windows:
                 end_s = _first(_later(w.end_s, moved_s), last_s)

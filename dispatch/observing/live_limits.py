@@ -32,6 +32,8 @@ def with_live_limits(layout: Layout, last_good: Mapping[str, float], snapshot: S
     Whoever shares load, counts reserve or chooses a set to start then reckons with that.
     """
     limits = live_limits(layout, last_good, snapshot)
+    if not limits:
+        return layout
     sets = {g: limited_set(p, limits.get(f"{g}.p_kw_max", math.inf)) for g, p in layout.gensets.items()}
     if all(sets[g] is p for g, p in layout.gensets.items()):
         return layout

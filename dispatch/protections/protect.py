@@ -139,9 +139,9 @@ def _next_kw(
     steps = [max(closing)] if closing else [pickup_kw(layout, demand_kw, f) for f in waiting]
     next_kw = next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
     comes = bus.inrush.waits  # the sources carry so little until it is in that they stand its inrush
-    return (
-        next_kw if comes is None else max(next_kw, bus.genset_rated_kw - bus.inrush.p_kw_max(layout, comes))
-    )
+    if comes is None:
+        return next_kw
+    return max(next_kw, bus.genset_rated_kw - bus.inrush.p_kw_max(layout, comes))
 
 
 def _quiet(targets: Mapping[str, Target], bus: Bus) -> Mapping[str, Target]:

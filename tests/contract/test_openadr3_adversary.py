@@ -123,6 +123,9 @@ class Adversary:
                 self.bounds += 1
                 assert math.isfinite(bound.kw), raw
                 assert 0.0 <= bound.kw <= KW_MAX, raw
+            if self.random.random() < 0.1:
+                ahead = self.book.ahead(word, None, now_s)
+                assert all(0.0 <= a.kw <= KW_MAX and now_s <= a.start_s < a.end_s for a in ahead), raw
 
     def _prices(self, raw: bytes) -> None:
         """Every price that is handed on is one that an event tells."""

@@ -174,6 +174,9 @@ class Adversary:
         for mode in (EXPORT, IMPORT):
             bound = self.book.bound(mode, None, now_s)
             assert bound is None or (math.isfinite(bound.kw) and 0.0 <= bound.kw <= KW_MAX), (path, raw)
+            if self.random.random() < 0.1:
+                ahead = self.book.ahead(mode, None, now_s)
+                assert all(0.0 <= a.kw <= KW_MAX and now_s <= a.start_s < a.end_s for a in ahead), raw
 
     def _stands(self, ask: Ask | None, path: str) -> None:
         """Every bound that came out stands in the document, for its mode."""
