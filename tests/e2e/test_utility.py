@@ -7,14 +7,17 @@ import pwd
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from cli.planner_inputs import ToldCaps
 from cli.process_config import ProcessConfig, write_config
 from connectors.northbound.records import RecordsReader
 from ems.clock import wall_sleep
 from ems.records import JsonValue
+from ems.site_schema import load_site
 from tests.contract.openadr3_peer import IMPORT, PROGRAM, SECRET, vtn_on
 from tests.contract.openadr3_peer import at as told_at
 from tests.contract.openadr3_peer import event as told_event
@@ -140,6 +143,8 @@ async def test_event_of_the_utility_holds_at_the_edge_and_is_shown(bounded: Boun
     assert "last told 15 kW, edge: done" in text
     assert "active and held" in text
     assert "answered received, started" in text
+    assert "ahead: out 15 kW, " in text
+    assert "ahead: out 5 kW, " in text, "then the default"
     await bounded.until("the event of the VTN holds", lambda: bounded.cap("into") == 25.0)
     await bounded.until("it is in its status row", lambda: "'edge': 'done'" in str(bounded.row("dso")))
     code, text = await bounded.says("status", "--dir", str(bounded.directory))
@@ -153,3 +158,11 @@ async def test_event_of_the_utility_holds_at_the_edge_and_is_shown(bounded: Boun
     code, text = await bounded.says("identity", str(bounded.plant.site_file))
     assert code == 0, text
     assert "we are plant-7, by a token of 127.0.0.1" in text
+    # what the planner process takes from the same file
+    caps = ToldCaps(load_site(bounded.plant.site_file), bounded.directory / "utility.sqlite")(
+        datetime.now(UTC)
+    )
+    assert [(c.cap_kw, c.source) for c in caps if not c.is_import] == [(15.0, "dnsp"), (5.0, "dnsp")]
+    (imported,) = (c for c in caps if c.is_import)
+    assert (imported.cap_kw, imported.source) == (25.0, "dso")
+    assert 3000.0 < (imported.end - datetime.now(UTC)).total_seconds() < 3600.0
