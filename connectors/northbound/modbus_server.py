@@ -1,8 +1,9 @@
 """A Modbus server over an image and a door: reads are answered from memory, writes are told to the edge."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from connectors.modbus.served import (
@@ -52,6 +53,7 @@ class ModbusFace:
     ----------
     server : its unit and rights.
     map : its registers.
+    identity : what it says of itself (function 43).
     now : aware record time, for ages.
     """
 
@@ -63,8 +65,10 @@ class ModbusFace:
         door: DeskDoor,
         *,
         now: Callable[[], datetime],
+        identity: Sequence[str],
     ) -> None:
         self._server, self._map, self._board, self._door, self._now = server, map, board, door, now
+        self._identity = identity
         self._registers: Registers | None = None
         self._of: tuple[Image, dict[str, int]] | None = None
         self.reads = self.writes = 0
@@ -73,7 +77,7 @@ class ModbusFace:
         """The whole answer to a frame."""
         if frame.unit != self._server.unit_id:
             return exception(frame, NOBODY_THERE)
-        return answer(frame, self._read, lambda write: self._write(client, write))
+        return answer(frame, self._read, lambda write: self._write(client, write), self._identity)
 
     def _read(self, asked: Read) -> bytes | int:
         self.reads += 1
@@ -204,6 +208,12 @@ class ModbusConnection(Served):
             self._transport.pause_reading()
 
 
+def _identity(site: Site, map: RegisterMap) -> tuple[str, ...]:
+    """Vendor, product code, revision; no address of a vendor; product, model (the map), and whose plant."""
+    product = "hybrid-ems"
+    return product, product, version(product), "", "EMS of a hybrid plant", f"map {map.id:04x}", site.name
+
+
 class ModbusServing:
     """One Modbus server of a site, from listening to the end.
 
@@ -225,7 +235,9 @@ class ModbusServing:
     ) -> None:
         self.name = server.id
         self.map = RegisterMap(rows_of(site, server))
-        self._face = ModbusFace(server, self.map, board, door, now=clock.now)
+        self._face = ModbusFace(
+            server, self.map, board, door, now=clock.now, identity=_identity(site, self.map)
+        )
         made = clock.monotonic_s
 
         def connection(leave: Callable[[], None]) -> ModbusConnection:

@@ -6,8 +6,11 @@ import re
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
+from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.pdu.mei_message import ReadDeviceInformationResponse
 
 from connectors.northbound.door import Code
 from ems.northbound import ServedRow
@@ -156,6 +159,50 @@ async def test_client_that_may_not_write_is_told_that_the_function_is_not_his(de
         client = await Raw.to(port)
         assert await client.ask(write_pdu(DSO_AT, *words(5.0))) == refused(16, 1)
         assert p.desk.collect() == []
+        await client.close()
+
+
+async def test_pymodbus_reads_who_we_are(demo, tmp_path):
+    """Function 43 as a client of another make asks it: the basic objects, the regular ones, and one alone."""
+    async with serving(demo, tmp_path) as (port, _):
+        client = AsyncModbusTcpClient("127.0.0.1", port=port, timeout=5.0)
+        assert await client.connect()
+        told = []
+        for code, first in ((1, 0), (2, 0), (3, 0), (2, 4), (4, 6)):
+            answer = await client.read_device_information(read_code=code, object_id=first)
+            assert isinstance(answer, ReadDeviceInformationResponse)
+            told.append(answer.information)
+        client.close()
+    ours = version("hybrid-ems").encode()
+    basic = {0: b"hybrid-ems", 1: b"hybrid-ems", 2: ours}
+    assert told[0] == basic
+    assert told[1] == told[2]
+    assert told[1].keys() == set(range(7))
+    assert {k: told[1][k] for k in basic} == basic
+    assert re.fullmatch(rb"map [0-9a-f]{4}", told[1][5])
+    assert told[3] == {k: told[1][k] for k in (4, 5, 6)}
+    assert told[4] == {6: demo.name.encode()}
+
+
+@pytest.mark.parametrize(
+    ("pdu", "code"),
+    [
+        (b"\x2b\x0e\x00\x00", 3),
+        (b"\x2b\x0e\x05\x00", 3),
+        (b"\x2b\x0e\x01", 3),
+        (b"\x2b\x0e\x01\x00\x00", 3),
+        (b"\x2b\x0e\x04\x07", 2),  # no such object
+        (b"\x2b\x0d\x01\x00", 1),  # CANopen
+        (b"\x2b", 1),
+    ],
+)
+async def test_identification_that_is_asked_for_wrongly_is_refused(demo, tmp_path, pdu, code):
+    async with serving(demo, tmp_path) as (port, _):
+        client = await Raw.to(port)
+        assert await client.ask(pdu) == refused(0x2B, code)
+        stream = await client.ask(b"\x2b\x0e\x01\x09")  # from an object that is none: from the first on
+        assert stream[:7] == bytes((0x2B, 0x0E, 1, 0x82, 0, 0, 3))
+        assert len(stream) < 254
         await client.close()
 
 

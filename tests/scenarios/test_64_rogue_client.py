@@ -92,7 +92,8 @@ async def bombard(demo: Site, directory: Path, count: int, seed: int) -> None:
     rights = replace(PLAIN_WRITES, plain_from=("10.0.0.5",))
     site = with_limit(demo)
     server = ModbusServer(id="ppc", door=Door(host="127.0.0.1", port=0), unit_id=1, writes=rights)
-    face = ModbusFace(server, RegisterMap(rows_of(site, server)), plant.board, plant.door, now=clock.now)
+    map = RegisterMap(rows_of(site, server))
+    face = ModbusFace(server, map, plant.board, plant.door, now=clock.now, identity=("us", "us", "1"))
     plant.cycle(grid1__p_kw=1.0)
     rogue, sink, connections = Client(server="ppc", address="10.0.0.66"), Sink(), 0
     connection: ModbusConnection | None = None

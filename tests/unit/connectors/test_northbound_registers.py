@@ -16,6 +16,7 @@ from connectors.modbus.served import (
     BadFrame,
     Fault,
     Frame,
+    Identify,
     Read,
     Write,
     answer,
@@ -206,7 +207,8 @@ def test_value_told_is_the_value_shown(data_type, value, word_order):
         (bytes.fromhex("10 0005"), Fault(ILLEGAL_VALUE)),
         (bytes.fromhex("01 0000 0001"), Fault(ILLEGAL_FUNCTION)),
         (bytes.fromhex("17 0000 0001 0000 0001 02 0001"), Fault(ILLEGAL_FUNCTION)),
-        (bytes.fromhex("2b 0e 01 00"), Fault(ILLEGAL_FUNCTION)),
+        (bytes.fromhex("2b 0e 01 00"), Identify(1, 0)),
+        (bytes.fromhex("2b 0d 01 00"), Fault(ILLEGAL_FUNCTION)),
         (bytes.fromhex("08"), Fault(ILLEGAL_FUNCTION)),
     ],
 )
@@ -234,7 +236,7 @@ def test_any_bytes_are_a_frame_a_fault_or_not_whole_yet(raw):
         return
     frame, size = found
     assert size == 6 + int.from_bytes(raw[4:6], "big") <= len(raw)
-    reply = answer(frame, lambda asked: bytes(2 * asked.count), lambda asked: 0)
+    reply = answer(frame, lambda asked: bytes(2 * asked.count), lambda asked: 0, ["x" * 99] * 7)
     assert reply[:4] == raw[:2] + b"\0\0"
     assert int.from_bytes(reply[4:6], "big") == len(reply) - 6 <= 254
     assert (reply[6], reply[7] & 0x7F) == (frame.unit, frame.pdu[0] & 0x7F)
