@@ -1,14 +1,21 @@
-"""`ems browse`: what a device of IEC 61850, DNP3, BACnet, DLMS or HTTP holds, as a point map names it."""
+"""`ems browse`: what a device of IEC 61850, OPC UA, DNP3, BACnet, DLMS or HTTP holds, as a map names it."""
 
 import argparse
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ems.errors import EmsError
 
+if TYPE_CHECKING:
+    from ems.site import Connection
+
 HELP = """List what a device holds. IEC 61850: attributes of status, measurands, setpoints and descriptions,
 controls with their model, and report control blocks, each as a point map, an identity block or `reports`
-names it; an enumeration is shown as the integer that it is in MMS: ENUMERATED fits it. DNP3 (--dnp3): all of
+names it; an enumeration is shown as the integer that it is in MMS: ENUMERATED fits it. OPC UA (--opc-ua):
+every variable below Objects with its node id, type, value, browse path and whether we may write it; with
+--device as the connection of a site file says who is who, else without protection. DNP3 (--dnp3): all of
 class 0 with its values now, outputs, and what the outstation says it is. BACnet (--bacnet): every object with
 its type, value, unit, state, name and description, at which priorities it is commanded now, and what the
 device says it is. DLMS (--dlms): every object that a meter shows this client, with value, unit, name and
@@ -21,12 +28,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     from cli.browse_http import configure as configure_http
 
-    ports = "port 102, with --dnp3 20000, with --bacnet 47808, with --dlms 4059, with --http 443"
-    parser.add_argument("host", help=f"HOST or HOST:PORT ({ports})")
+    ports = "port 102, with --opc-ua 4840, --dnp3 20000, --bacnet 47808, --dlms 4059, --http 443"
+    parser.add_argument("host", help=f"HOST or HOST:PORT ({ports}); with --device a site")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="lines that hold this text, as MMXU1, g30/ or analog-"
     )
     parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="of each answer [s] (5)")
+    parser.add_argument(
+        "--opc-ua", nargs="?", const="", metavar="PATH", help="OPC UA, and the path of its endpoint, if any"
+    )
+    parser.add_argument(
+        "--device", metavar="ID", help="OPC UA: a connection of the site file in place of HOST"
+    )
     parser.add_argument(
         "--dnp3", type=int, metavar="ADDRESS", help="DNP3, and the link address of the outstation"
     )
@@ -55,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from ems.dnp3 import PORT as DNP3_PORT
     from ems.iec61850_reference import PORT
 
-    others = [o for o in ("dnp3", "bacnet", "dlms", "http") if getattr(args, o, None) is not None]
+    ways = ("opc_ua", "device", "dnp3", "bacnet", "dlms", "http")
+    others = [o for o in ways if getattr(args, o, None) is not None]
     if not others and (fault := package_fault()):
         raise EmsError(f"IEC 61850 {fault}")
     if not 0.0 < args.timeout <= 3600.0:
@@ -64,13 +78,18 @@ def run(args: argparse.Namespace) -> int:
         if found is not None and not 0 <= found <= ADDRESS_MAX:
             raise EmsError(f"{option}: found {found}; allowed: 0 to {ADDRESS_MAX}")
     if len(others) > 1:
-        raise EmsError(f"--{others[1]}: found with --{others[0]}; allowed: one of them")
+        a, b = (o.replace("_", "-") for o in others[:2])
+        raise EmsError(f"--{b}: found with --{a}; allowed: one of them")
+    if args.device is not None:
+        return _of_device(args)
     host, _, port = args.host.partition(":")
     if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
         raise EmsError(f"{args.host}: found no HOST or HOST:PORT; allowed: such as 192.0.2.31:102")
     try:
         if args.dnp3 is not None:
             return asyncio.run(_outstation(host, int(port) if port else DNP3_PORT, args))
+        if args.opc_ua is not None:
+            return asyncio.run(_variables(_server(host, int(port) if port else 4840, args), args))
         if "http" in others:
             return _shown(over_http(host, port, args), args)
         if args.bacnet is not None:
@@ -90,6 +109,48 @@ async def _print(host: str, port: int, args: argparse.Namespace) -> int:
         if args.only in held.reference:
             found += 1
             print(f"{held.reference:<60} {held.type_name:<10} {held.about}".rstrip(), flush=True)
+    return 0 if found else 1
+
+
+def _server(host: str, port: int, args: argparse.Namespace) -> "Connection":
+    """A connection to a server that is asked without protection."""
+    from ems.site import Connection, Protocol
+
+    return Connection(
+        id="browsed", protocol=Protocol.OPC_UA, host=host, port=port, unit_id=0, endpoint=args.opc_ua,
+        poll_s=1.0, timeout_s=args.timeout, watchdog_point=None, points=(),
+    )  # fmt: skip
+
+
+def _of_device(args: argparse.Namespace) -> int:
+    """The same of a connection of a site file, with its protection."""
+    from cli._sites import find_site
+    from connectors.link import LinkError
+    from connectors.opcua.security import located
+    from ems.site import Protocol
+    from ems.site_schema import load_devices
+
+    path = find_site(args.host)
+    (connection,) = load_devices(path, [args.device]).connections
+    if connection.protocol is not Protocol.OPC_UA:
+        raise EmsError(f"--device: found {args.device}, which speaks {connection.protocol}; allowed: opc_ua")
+    security = None if connection.security is None else located(connection.security, path.parent)
+    connection = replace(connection, security=security, timeout_s=args.timeout)
+    try:
+        return asyncio.run(_variables(connection, args))
+    except LinkError as error:
+        raise EmsError(f"{args.device}: {error}") from None
+
+
+async def _variables(connection: "Connection", args: argparse.Namespace) -> int:
+    from connectors.opcua.browse import browse
+
+    found = 0
+    async for line in browse(connection, connection.host, connection.port):
+        text = f"{line.place:<48} {line.type_name:<10} {line.about}".rstrip()
+        if args.only in text:
+            found += 1
+            print(text, flush=True)
     return 0 if found else 1
 
 

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from connectors.expiry import Expiry
 from connectors.opcua.certificates import KEY_BITS_MIN, CertificateError, out_of_date, read_secret
+from connectors.plain_text import plain
 from ems.northbound import TlsFiles
 
 ROLE = ObjectIdentifier("1.3.6.1.4.1.50316.802.1")
@@ -207,8 +208,7 @@ def _utf8(raw: bytes) -> str:
 
 
 def _shown(name: x509.Name) -> str:
-    text = name.rfc4514_string()
-    return "".join(c if c.isprintable() else "?" for c in text)[:TEXT_MAX]
+    return plain(name.rfc4514_string(), TEXT_MAX)
 
 
 def words_of(error: BaseException, where: str, ca: str) -> str:

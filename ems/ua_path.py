@@ -5,6 +5,8 @@ namespace has its URI in braces before it, `{urn:types}Meter`. `&` takes the mea
 as in the relative paths of OPC 10000-4 (1.05), Annex A.2.
 """
 
+from collections.abc import Sequence
+
 from ems.errors import BadValue
 
 BASE = "http://opcfoundation.org/UA/"  # namespace 0, of the standard's own names
@@ -36,6 +38,14 @@ def browse_path(address: str) -> tuple[tuple[str, str], ...]:
                 raise BadValue(f"{text!r} has no namespace URI in braces")
         steps.append((own, _plain(name)))
     return tuple(steps)
+
+
+def path_text(steps: Sequence[tuple[str, str]]) -> str:
+    """A path as it is written, from its steps: each the URI of its namespace and its browse name."""
+    own = steps[-1][0]
+    names = ("".join(f"&{c}" if c in _RESERVED else c for c in name) for _, name in steps)
+    parts = (n if uri == own else f"{{{uri}}}{n}" for (uri, _), n in zip(steps, names, strict=True))
+    return ("" if own == BASE else f"nsu={own};") + _MARK + "/".join(parts)
 
 
 def _split(address: str) -> tuple[str, str]:

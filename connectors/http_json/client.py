@@ -18,6 +18,7 @@ from connectors.http_json.session import Gone, Oversized, Request, Session
 from connectors.json_document import Malformed, at_pointer, is_good, parsed, raw_value, stamp
 from connectors.link import LinkError, PointValue, Refused, Untrusted, WriteReply
 from connectors.opcua.certificates import CertificateError
+from connectors.plain_text import plain
 from connectors.point_map import PointCodec
 from connectors.tls import words_of
 from connectors.wire_log import QUIET
@@ -28,6 +29,7 @@ from ems.site import Connection, IdentityField
 from ems.telemetry import Quality
 
 AGENT = "hybrid-ems"
+WORDS_MAX = 120  # characters of what a device says, in a reason
 RETRY_S_MAX = 60.0  # a device that asks for longer is asked again after this all the same
 IDENTITY_S = 30.0  # a connection that was made again in between: who is there is asked at most so often
 READ_ONLY = WriteReply(WriteOutcome.NOT_SENT, "http_json is read only")
@@ -255,7 +257,7 @@ class HttpJsonLink:
         """Refuse an answer that is no document. Raises _NoValue; LinkError where it is not to be asked."""
         if answer.status != 200:
             self._counts.statuses += 1
-            said = f"it answers {answer.status} {_printable(answer.reason)}".rstrip()
+            said = f"it answers {answer.status} {plain(answer.reason, WORDS_MAX)}".rstrip()
             if answer.status in (401, 407):
                 self._drop(said)
                 raise Refused(f"GET {path}: {said}: it does not believe who we are")
@@ -265,7 +267,7 @@ class HttpJsonLink:
                 raise LinkError(f"GET {path}: {said}; it is not asked for {wait_s:g} s")
             moved = answer.headers.get("location") if 300 <= answer.status < 400 else None
             if moved is not None:
-                said = f"{said}, moved to {_printable(moved)}: name that in the map, nobody is followed"
+                said = f"{said}, moved to {plain(moved, WORDS_MAX)}: name that in the map, nobody is followed"
             raise _NoValue(said)
         packed = answer.headers.get("content-encoding", "identity").lower()
         kind, _, more = answer.headers.get("content-type", "").partition(";")
@@ -274,11 +276,11 @@ class HttpJsonLink:
         charset = _CHARSET.search(more)
         why = ""
         if packed != "identity":
-            why = f"its answer is packed ({_printable(packed)}), which was not asked for"
+            why = f"its answer is packed ({plain(packed, WORDS_MAX)}), which was not asked for"
         elif kind != wanted and not (wanted == "application/json" and kind.endswith("+json")):
-            why = f"it answers {_printable(kind) or 'no content type'}, not {wanted}"
+            why = f"it answers {plain(kind, WORDS_MAX) or 'no content type'}, not {wanted}"
         elif charset is not None and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
-            why = f"it answers in {_printable(charset[1])}, not UTF-8"
+            why = f"it answers in {plain(charset[1], WORDS_MAX)}, not UTF-8"
         if why:
             self._counts.malformed += 1
             raise _NoValue(why)
@@ -332,10 +334,6 @@ def _retry_s(told: str | None) -> float:
     if told is None or not (told.isascii() and told.isdigit()):
         return 0.0
     return min(float(told), RETRY_S_MAX)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)[:120]
 
 
 def _words(error: Exception) -> str:

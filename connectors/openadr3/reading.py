@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connectors.openadr3.told import Event, Program, Step
+from connectors.plain_text import plain
 from connectors.utility.bound import KW_MAX
 
 ID = re.compile(r"[a-zA-Z0-9_-]{1,128}")
@@ -378,7 +379,7 @@ def _text(told: Any) -> str:
     """A text for a person."""
     if not isinstance(told, str):
         raise Wrong(f"found {_shown(told)}; allowed: a text")
-    return "".join(c if c.isprintable() else "?" for c in told[:TEXT_MAX])
+    return plain(told, TEXT_MAX)
 
 
 def _shown(told: Any) -> str:
