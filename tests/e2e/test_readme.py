@@ -50,6 +50,7 @@ NOT_RUN = {
     "ems read SITE bess_controller": "the same",
     # It needs an outstation: tests/contract/test_dnp3_peer.py runs such a line.
     "ems browse 192.0.2.41 --dnp3 10": "needs an outstation",
+    # They need a server: tests/contract/test_opc_ua_browse.py runs such lines.
     "ems browse 192.0.2.71 --opc-ua /plant --only Power": "needs a server",
     "ems browse SITE --device meter": "the same",
     # It needs a device: tests/contract/test_bacnet_peer.py runs such a line.
