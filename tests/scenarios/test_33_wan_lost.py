@@ -39,6 +39,7 @@ WIRE = {
     "connectors/postgres/tables.py": "nobody by itself: what a session to them may do",
     "connectors/telemetry/mqtt_wire.py": "the brokers of the site file",
     "connectors/telemetry/sparkplug_wire.py": "the brokers of the site file",
+    "connectors/opcua/browse.py": "a server that a person names to `ems browse`",
     "connectors/opcua/client.py": "the devices of the site file",
     "connectors/opcua/security.py": "the same, to ask for their certificates",
     "connectors/opcua/subscription.py": "the same, to be told changes",
