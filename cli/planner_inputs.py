@@ -71,12 +71,13 @@ class PlannerInputs:
 
     def caps_changed(self, planned: Sequence[CapAhead], now: datetime) -> bool:
         """Whether other caps are told now than those that a plan was made for."""
-        pair = [sorted((x for x in caps if x.end > now), key=_order) for caps in (planned, self.caps(now))]
+        order = partial(_order, now)
+        pair = [sorted((x for x in caps if x.end > now), key=order) for caps in (planned, self.caps(now))]
         return len(pair[0]) != len(pair[1]) or not all(map(partial(_same, now), *pair))
 
     def measured(self, forecast: Forecast, condition: PlantCondition) -> Forecast:
         """With caps that are told; without outages that are over early, with a word of one that overruns."""
-        caps = self.caps(condition.at)
+        caps = self.caps(forecast.issued_at)
         forecast = replace(forecast, caps=caps) if caps else forecast
         if not self.site.inputs:
             return forecast
@@ -97,8 +98,8 @@ class PlannerInputs:
         return {p.id: p.mains_back_s for p in self.site.inputs if p.mains_back_s is not None}
 
 
-def _order(cap: CapAhead) -> tuple[bool, datetime]:
-    return cap.is_import, cap.end
+def _order(now: datetime, cap: CapAhead) -> tuple[bool, str, datetime]:
+    return cap.is_import, cap.source, max(cap.start, now)
 
 
 def _same(now: datetime, a: CapAhead, b: CapAhead) -> bool:
@@ -106,7 +107,8 @@ def _same(now: datetime, a: CapAhead, b: CapAhead) -> bool:
     starts = abs((max(a.start, now) - max(b.start, now)).total_seconds())
     far = now + timedelta(seconds=FAR_S)
     ends = abs((min(a.end, far) - min(b.end, far)).total_seconds())
-    return (a.is_import, a.cap_kw) == (b.is_import, b.cap_kw) and max(starts, ends) <= SAME_CAP_S
+    what = (a.is_import, a.source, a.cap_kw) == (b.is_import, b.source, b.cap_kw)
+    return what and max(starts, ends) <= SAME_CAP_S
 
 
 def planner_inputs(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ems.assets import GensetParams
 
+CLOSE_KW = 1e-6
 LEAST_RATIO = 0.01  # of the rating: a set that may give less is reckoned with as if it gave this
 
 
@@ -52,9 +53,13 @@ def limited_set(params: GensetParams, most_kw: float) -> GensetParams:
     rated_kw = max(most_kw, LEAST_RATIO * params.p_rated_kw)
     if not (math.isfinite(most_kw) and rated_kw < params.p_rated_kw):
         return params
-    fuel_kw, fuel_l_h = params.fuel_kw, params.fuel_l_h
-    if fuel_kw[0] < rated_kw:
-        fuel_kw, fuel_l_h = cut_curve(fuel_kw, fuel_l_h, rated_kw)
+    fuel_kw, fuel_l_h = _fuel_up_to(params, rated_kw)
+    less = rated_kw / params.p_rated_kw  # what its maker states of the rating stays what it is in kW
+    rating, low = params.rating, params.low_load
+    if rating is not None and rating.mean_ratio_max is not None:
+        rating = replace(rating, mean_ratio_max=rating.mean_ratio_max / less)
+    if low is not None:
+        low = replace(low, below_ratio=min(1.0, low.below_ratio / less))
     up_kw, down_kw = params.start_up_kw, params.shut_down_kw
     return replace(
         params,
@@ -65,4 +70,16 @@ def limited_set(params: GensetParams, most_kw: float) -> GensetParams:
         shut_down_kw=None if down_kw is None else min(down_kw, rated_kw),
         fuel_kw=fuel_kw,
         fuel_l_h=fuel_l_h,
+        rating=rating,
+        low_load=low,
     )
+
+
+def _fuel_up_to(params: GensetParams, top_kw: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Its fuel curve up to an output [kW]; below the first point the first stretch goes on, never below 0."""
+    kw, l_h = params.fuel_kw, params.fuel_l_h
+    if kw[0] < top_kw - CLOSE_KW:
+        return cut_curve(kw, l_h, top_kw)
+    slope = (l_h[1] - l_h[0]) / (kw[1] - kw[0])
+    points = (0.5 * top_kw, top_kw)
+    return points, tuple(max(0.0, l_h[0] - slope * (kw[0] - x)) for x in points)

@@ -43,6 +43,11 @@ class _Found(NamedTuple):
     is_variable: bool
 
 
+class _Closed(NamedTuple):
+    node: ua.NodeId
+    why: str
+
+
 async def browse(connection: Connection, host: str, port: int) -> AsyncIterator[Line]:
     """Every variable, folder by folder, each once; the server's own diagnostics are left out.
 
@@ -70,7 +75,10 @@ async def _walk(session: UaSession, namespaces: Sequence[str], timeout_s: float)
         below: list[_Found] = []
         for some in _batches(level):
             async with asyncio.timeout(timeout_s):
-                found = [f for f in await _children(session, some) if f.node not in known]
+                told, faults = await _children(session, some)
+            for fault in faults:
+                yield Line(plain(_address(fault.node, namespaces), PLACE_MAX), "-", fault.why)
+            found = [f for f in told if f.node not in known]
             found = list({f.node: f for f in found}.values())
             known |= {f.node for f in found}
             if len(known) > NODES_MAX:
@@ -91,8 +99,8 @@ def _batches(found: Sequence[_Found]) -> Iterator[Sequence[_Found]]:
     return (found[i : i + AT_ONCE] for i in range(0, len(found), AT_ONCE))
 
 
-async def _children(session: UaSession, parents: Sequence[_Found]) -> list[_Found]:
-    """What the nodes refer to on this server, in their order."""
+async def _children(session: UaSession, parents: Sequence[_Found]) -> tuple[list[_Found], list[_Closed]]:
+    """What the nodes refer to on this server, in their order, and those of which it is not told."""
     question = ua.BrowseParameters(
         View=ua.ViewDescription(),
         RequestedMaxReferencesPerNode=ua.UInt32(REFERENCES),
@@ -110,8 +118,16 @@ async def _children(session: UaSession, parents: Sequence[_Found]) -> list[_Foun
     results = await session.browse(question)
     if len(results) != len(parents):
         raise UaError(f"{len(results)} results for {len(parents)} nodes")
-    out = []
+    out: list[_Found] = []
+    closed: list[_Closed] = []
     for parent, result in zip(parents, results, strict=True):
+        if not result.StatusCode.is_good():
+            if len(parents) == 1:
+                closed.append(_Closed(parent.node, f"cannot be browsed: {result.StatusCode.name}"))
+                continue
+            found, more = await _children(session, [parent])  # alone: too many at once may be its reason
+            out, closed = out + found, closed + more
+            continue
         for reference in await _whole(session, result):
             name, target = reference.BrowseName, reference.NodeId
             if isinstance(target, ua.ExpandedNodeId) and (target.ServerIndex or target.NamespaceUri):
@@ -119,7 +135,7 @@ async def _children(session: UaSession, parents: Sequence[_Found]) -> list[_Foun
             node = ua.NodeId(target.Identifier, target.NamespaceIndex, target.NodeIdType)
             steps = (*parent.steps, (name.NamespaceIndex, name.Name or ""))
             out.append(_Found(node, steps, reference.NodeClass == ua.NodeClass.Variable))
-    return out
+    return out, closed
 
 
 async def _whole(session: UaSession, result: ua.BrowseResult) -> list[ua.ReferenceDescription]:
@@ -129,6 +145,7 @@ async def _whole(session: UaSession, result: ua.BrowseResult) -> list[ua.Referen
     while point:
         question = ua.BrowseNextParameters(ReleaseContinuationPoints=False, ContinuationPoints=[point])
         (more,) = await session.browse_next(question)
+        more.StatusCode.check()
         found += more.References or []
         if len(found) > NODES_MAX or (more.ContinuationPoint and not more.References):
             raise UaError("the references of one node have no end")
@@ -147,7 +164,8 @@ async def _lines(session: UaSession, variables: Sequence[_Found], namespaces: Se
 def _line(found: _Found, value: ua.DataValue, access: ua.DataValue, namespaces: Sequence[str]) -> Line:
     level = None if access.Value is None else access.Value.Value
     writable = isinstance(level, int) and bool(level & WRITABLE)
-    path = path_text([(_uri(i, namespaces), name) for i, name in found.steps])
+    steps = [(_uri(i, namespaces), name) for i, name in found.steps]
+    path = path_text(steps) if all(name and not {";", "}"} & set(uri) for uri, name in steps) else ""
     about = [_value(value), *(["writable"] if writable else []), path]
     place = plain(_address(found.node, namespaces), PLACE_MAX)
     return Line(place, _type(value), plain("; ".join(a for a in about if a), 2 * PLACE_MAX))

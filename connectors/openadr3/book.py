@@ -145,8 +145,7 @@ class Book:
         coming = (
             Ranked(_priority(e), w.kw[word], e, w)
             for e in self.events.values()
-            for w in e.between(now_s, now_s + AHEAD_S, self.seed)
-            if word in w.kw
+            for w in e.between(word, now_s, now_s + AHEAD_S, self.seed)
         )
         known = list(islice(coming, WINDOWS_MAX))
         edges_s = (s for r in known for s in (r.window.start_s, r.window.end_s) if s is not None)

@@ -84,20 +84,21 @@ class Event:
             if w.start_s + turned_s <= now_s and (w.end_s is None or now_s < w.end_s + turned_s)
         ]
 
-    def between(self, now_s: float, until_s: float, seed: str) -> Iterator[Window]:
-        """Its steps that are not over, those that are repeated among them, as far as `until_s`."""
-        windows = self.windows(seed)
-        if not windows:
+    def between(self, word: str, now_s: float, until_s: float, seed: str) -> Iterator[Window]:
+        """Its steps with a type of payload that are not over, repeated ones among them, up to `until_s`."""
+        if not any(word in s.kw for s in self.steps):
             return
+        windows = self.windows(seed)
         first_s = min(w.start_s for w in windows)
         last_s, ends = self._last_s(first_s), [w.end_s for w in windows]
+        ours = [w for w in windows if word in w.kw]
         span_s = 0.0 if any(e is None for e in ends) else max(e for e in ends if e is not None) - first_s
         repeats = self.limited and span_s > 0.0
         begun = max(0, math.floor((now_s - first_s) / span_s)) if repeats else 0
         stop_s = until_s if last_s is None else min(until_s, last_s)
         for k in range(begun, begun + REPEATS_MAX):
             moved_s = k * span_s
-            for w in windows:
+            for w in ours:
                 end_s = _first(_later(w.end_s, moved_s), last_s)
                 if w.start_s + moved_s < stop_s and (end_s is None or end_s > now_s):
                     yield Window(start_s=w.start_s + moved_s, end_s=end_s, kw=w.kw)

@@ -58,13 +58,13 @@ def caps_ahead(site: Site, rows: Mapping[str, StatusRow], now: datetime) -> tupl
     """Caps at the POI that the servers of a site have told for times to come, by their status rows.
 
     A row that is old, or of a server that is not heard, says nothing; so does what is not built as it is
-    written.
+    written. One that is a little newer than `now` was written while the plan was begun.
     """
     kinds = {x.id: x.kind for x in site.control.limits}
     found = []
     for server in site.utilities:
         row = rows.get(server.id)
-        if row is None or not 0.0 <= (now - row.at).total_seconds() <= SILENT_S or row.fields.get("trouble"):
+        if row is None or abs((now - row.at).total_seconds()) > SILENT_S or row.fields.get("trouble"):
             continue
         told = row.fields.get("ahead")
         caps = (_cap(one, kinds, server.id) for one in (told if isinstance(told, list) else ()))

@@ -1,7 +1,8 @@
 """Live limits that a device may tell beside those of its BMS: of a genset's controller, and of a converter.
 
 Both are told in the site file by mapping their point. A limit that is not read any more holds as it was told
-last: a line that fails makes no device stronger. One that was never read limits nothing, and the device
+last, of a genset not below its least load: a line that fails makes no device stronger, and a controller that
+tells 0 while it goes down takes no set away for good. One that was never read limits nothing, and the device
 protects itself.
 """
 
@@ -19,8 +20,9 @@ def live_limits(layout: Layout, last_good: Mapping[str, float], snapshot: Snapsh
     out = {}
     for point in layout.live_limits:
         value = snapshot.value(point)
-        if value is None:
-            value = last_good.get(point)
+        if value is None and point in last_good:
+            least = layout.gensets.get(point.partition(".")[0])
+            value = last_good[point] if least is None else max(last_good[point], least.p_min_kw)
         if value is not None:
             out[point] = max(0.0, value)
     return out

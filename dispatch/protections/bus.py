@@ -96,6 +96,7 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         running, unheard = unheard, ()
     unheard_kw = sum(c.gensets[g].p_kw for g in unheard)
     step_kw = math.inf if forming or c.grid_mode is not GridMode.ISLANDED else _step_most_kw(layout, c)
+    waiting = _waiting(layout, observed.demand_kw, shed, step_kw)
     return Bus(
         mode=c.grid_mode,
         forming_bess=forming,
@@ -122,18 +123,18 @@ def look_at(layout: Layout, observed: Observed, shed: Mapping[str, FeederShed], 
         follow_down_kw=follow_down_kw,
         import_cap_kw=grid.p_import_kw_max if caps is None else caps.import_kw,
         export_cap_kw=grid.p_export_kw_max if caps is None else caps.export_kw,
-        waiting_kw=_waiting_kw(layout, observed.demand_kw, shed, step_kw),
+        waiting_kw=sum(observed.demand_kw[f] for f in shed if f in waiting),
         step_most_kw=step_kw,
-        inrush=inrush_now(layout, observed, forming, running, shed),
+        inrush=inrush_now(layout, observed, forming, running, waiting),
     )
 
 
-def _waiting_kw(
+def _waiting(
     layout: Layout, demand_kw: Mapping[str, float], shed: Mapping[str, FeederShed], step_kw: float
-) -> float:
-    """Demand of the feeders that protection holds open and that are no larger a step than `step_kw` [kW]."""
-    able = (f for f, s in shed.items() if s.protective and pickup_kw(layout, demand_kw, f) <= step_kw)
-    return sum(demand_kw[f] for f in able)
+) -> tuple[str, ...]:
+    """Feeders that protection holds open and that are no larger a step than `step_kw`, the next one first."""
+    held = (f for f in reversed(layout.shed_order) if f in shed and shed[f].protective)
+    return tuple(f for f in held if pickup_kw(layout, demand_kw, f) <= step_kw)
 
 
 def _step_most_kw(layout: Layout, c: PlantCondition) -> float:

@@ -303,6 +303,7 @@ def _without(layout: Layout, bus: Bus, genset: str) -> Bus:
     return replace(
         bus,
         running=tuple(g for g in bus.running if g != genset),
+        inrush=bus.inrush.without(genset),
         genset_rated_kw=bus.genset_rated_kw - layout.gensets[genset].p_rated_kw,
         genset_min_kw=bus.genset_min_kw - layout.gensets[genset].p_min_kw,
     )

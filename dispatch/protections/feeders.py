@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dispatch.layout import Layout
-from dispatch.protections.inrush import Inrush
+from dispatch.protections.inrush import NO_INRUSH, Inrush
 from dispatch.state import FeederShed
 from dispatch.vocabulary import Event, Target, event
 from ems.commands import Cause
@@ -127,7 +127,7 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
             continue
         if pickup_kw(layout, given.demand_kw, f) > given.step_most_kw and not s.closing:
             continue
-        if not given.inrush.accepts(layout, f, closing=s.closing):
+        if not _inrush_allows(layout, held, given, f):
             held[f] = _waits_for_inrush(layout, s, given, f)
             continue
         comes_kw = pickup_kw(layout, given.demand_kw, f)
@@ -148,10 +148,36 @@ def _restore(layout: Layout, held: dict[str, FeederShed], given: LadderInput, ev
     return last_s
 
 
+def _inrush_allows(layout: Layout, held: Mapping[str, FeederShed], given: LadderInput, feeder: str) -> bool:
+    """Whether the sources stand it, and with it the one that is closing already: nobody knows which is first.
+
+    Of feeders with an inrush one closes at a time.
+    """
+    inrush, closes_kva = given.inrush, _kva(layout, given, feeder)
+    if inrush is NO_INRUSH:
+        return True
+    if held[feeder].closing:
+        return inrush.accepts(layout, feeder, closing=True)
+    beside = [f for f, s in held.items() if s.closing and f != feeder]
+    beside_kva = {f: _kva(layout, given, f) for f in beside}
+    sudden = [f for f in beside if layout.feeders[f].inrush_kva > 0.0]
+    if layout.feeders[feeder].inrush_kva > 0.0:
+        return not sudden and inrush.accepts(layout, feeder, more_kva=sum(beside_kva.values()))
+    others = {f: sum(beside_kva.values()) - beside_kva[f] + closes_kva for f in sudden}
+    return all(inrush.accepts(layout, f, closing=True, more_kva=kva) for f, kva in others.items())
+
+
+def _kva(layout: Layout, given: LadderInput, feeder: str) -> float:
+    """What a feeder takes once it is in [kVA]."""
+    return pickup_kw(layout, given.demand_kw, feeder) / layout.feeders[feeder].power_factor_ratio
+
+
 def _waits_for_inrush(layout: Layout, s: FeederShed, given: LadderInput, feeder: str) -> FeederShed:
     """Held open, or called back while its own controller keeps its dwell: the sources stand it no more."""
+    if not s.closing and (layout.feeders[feeder].inrush_kva <= 0.0 or not s.protective):
+        return s
     if not s.closing:
-        return replace(s, why=given.inrush.words(layout, feeder)) if s.protective else s
+        return replace(s, why=given.inrush.words(layout, feeder))
     return replace(s, closing=False, since_s=given.now_s, why=given.inrush.words(layout, feeder))
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
-from dispatch.state import FeederShed
 from ems.assets import FeederParams
+from ems.frozen import replace
 from ems.site import GridMode
 
 MARGIN_RATIO = 0.05  # of the inrush, beyond it, before a breaker is asked to close
@@ -38,9 +38,14 @@ class Inrush:
     of_set_kva: Mapping[str, float] = field(default_factory=dict)
     waits: str | None = None
 
-    def accepts(self, layout: Layout, feeder: str, *, closing: bool = False) -> bool:
-        """Whether the feeder may be switched on; once it is asked to close without the margin."""
-        return _asks_kva(layout, feeder, margin=not closing) <= self.stands_kva - self._load_kva
+    def accepts(self, layout: Layout, feeder: str, *, closing: bool = False, more_kva: float = 0.0) -> bool:
+        """Whether the feeder may be switched on; once it is asked to close without the margin.
+
+        Parameters
+        ----------
+        more_kva : what other feeders may take by then.
+        """
+        return _asks_kva(layout, feeder, margin=not closing) <= self.stands_kva - self._load_kva - more_kva
 
     def words(self, layout: Layout, feeder: str) -> str:
         """Why it does not come back yet."""
@@ -63,6 +68,12 @@ class Inrush:
         left_kva = max(0.0, self.stands_kva - kva)
         return math.sqrt(max(0.0, left_kva**2 - self.q_kvar**2))
 
+    def without(self, genset: str) -> "Inrush":
+        """What is left once a set has gone."""
+        shares = {g: kva for g, kva in self.of_set_kva.items() if g != genset}
+        gone_kva = self.of_set_kva.get(genset, 0.0)
+        return replace(self, stands_kva=self.stands_kva - gone_kva, of_set_kva=shares)
+
     @property
     def _load_kva(self) -> float:
         return math.hypot(self.p_kw, self.q_kvar)
@@ -76,14 +87,14 @@ def inrush_now(
     observed: Observed,
     forming: Sequence[str],
     running: Sequence[str],
-    shed: Mapping[str, FeederShed],
+    waiting: Sequence[str],
 ) -> Inrush:
     """Work it out for this snapshot; without bounds beside the grid, and where no feeder has an inrush.
 
     Parameters
     ----------
     forming, running : batteries that form, and gensets on load.
-    shed : feeders that the edge holds open.
+    waiting : feeders that the edge holds open and that could come back, the first to come first.
     """
     c = observed.condition
     if c.grid_mode is not GridMode.ISLANDED or not any(f.inrush_kva > 0.0 for f in layout.feeders.values()):
@@ -96,7 +107,6 @@ def inrush_now(
     q_kvar = sum(c.feeder_kw[f] * _tan_phi(layout.feeders[f]) for f in closed)
     least_kw = sum(layout.gensets[g].p_min_kw for g in could)
     most_kva = batteries_kva + sum(sets_kva[g] for g in could) - math.hypot(max(p_kw, least_kw), q_kvar)
-    waiting = (f for f in reversed(layout.shed_order) if f in shed and shed[f].protective)
     return Inrush(
         stands_kva=batteries_kva + sum(sets_kva[g] for g in running),
         most_kva=most_kva,

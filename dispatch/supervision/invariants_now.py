@@ -151,6 +151,7 @@ class InvariantsNow:
             told = snapshot.value(self._told.get(command.point, ""))
             low, high = max(low, 0.0), min(high, self._most[command.point])
             high = high if told is None else min(high, max(0.0, told))
+            low = min(low, high)  # what the device itself gives comes before the site file's least
         slack = SLACK * max(1.0, abs(low), abs(high))
         if low - slack <= command.value <= high + slack:
             return None

@@ -49,7 +49,8 @@ class Limits:
             )
         if point in self._high:
             most = self._told(f"{asset}.p_kw_max", told, t_s) if name == "p_set_kw" else math.inf
-            return max(low, 0.0), min(high, self._high[point], most)
+            high = min(high, self._high[point], most)
+            return min(max(low, 0.0), high), high
         return low, high
 
     def _told(self, point: str, told: Mapping[str, Reading], t_s: float) -> float:

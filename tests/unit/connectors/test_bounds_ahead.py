@@ -118,7 +118,7 @@ def test_caps_at_the_poi_are_told_to_plans_and_other_limits_are_not():
     [
         {},
         row(cap(), age_s=61.0),
-        row(cap(), age_s=-1.0),
+        row(cap(), age_s=-61.0),
         row(cap(), trouble="not heard since 10:00"),
         row("x", None, 4, [], {}),
         row(cap(kw="20"), cap(kw=None), cap(kw=-1.0), cap(kw=float("nan")), cap(kw=1e9)),

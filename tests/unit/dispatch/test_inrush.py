@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from dispatch.layout import layout_of
 from dispatch.protections import bus
-from dispatch.protections.inrush import NO_INRUSH
+from dispatch.protections.inrush import NO_INRUSH, Inrush
 from ems.site import GridMode, Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
@@ -16,14 +17,23 @@ DEAD_S = 60.0
 BATTERY_KVA = 1.2 * 550.0  # what the converter stands in the first cycles
 
 
-def plant(essential_kva: float, *, surge_kva: float | None = None, restart_s: float = 1.0) -> Site:
-    """A battery that stands 660 kVA or `surge_kva`, two sets of 500 and 250 kVA; the inrush of one feeder.
+def plant(
+    essential_kva: float,
+    *,
+    surge_kva: float | None = None,
+    restart_s: float = 1.0,
+    deferrable_kva: float = 0.0,
+    dwells_s: tuple[float, float] = (60.0, 60.0),
+) -> Site:
+    """A battery that stands 660 kVA or `surge_kva`, two sets of 500 and 250 kVA; the inrush of two feeders.
 
     The battery is back before a set is started for the dead bus, unless `restart_s` is long.
     """
     site = builders.site()
+    kva = {"essential": (essential_kva, dwells_s[0]), "deferrable": (deferrable_kva, dwells_s[1])}
     feeders = tuple(
-        replace(f, inrush_kva=essential_kva if f.id == "essential" else 0.0) for f in site.feeders
+        replace(f, inrush_kva=kva[f.id][0], restore_dwell_s=kva[f.id][1]) if f.id in kva else f
+        for f in site.feeders
     )
     (one,) = site.bess
     bess = (replace(one, pcs=replace(one.pcs, surge_kva=surge_kva, restart_s=restart_s)),)
@@ -109,3 +119,32 @@ def test_beside_the_grid_nothing_waits_for_an_inrush():
     rig.run(300.0)
     assert rig.last.decisions.condition.grid_mode is GridMode.GRID_TIED
     assert rig.last.decisions.condition.feeder_closed["essential"]
+
+
+@pytest.mark.parametrize("deferrable_kva", [400.0, 0.0], ids=["both sudden", "one sudden"])
+def test_feeders_whose_breakers_would_close_in_one_moment_come_one_after_the_other(deferrable_kva: float):
+    """Story: asked 5 s apart with dwells of 60 and 55 s, both closed at once and took the island, for ever."""
+    site = plant(400.0 if deferrable_kva else 560.0, deferrable_kva=deferrable_kva, dwells_s=(60.0, 55.0))
+    rig = dead_and_back(site, 600.0)
+    assert not died_again(rig)
+    assert closed_s(rig, "essential") is not None
+    assert closed_s(rig, "deferrable") is not None
+
+
+def test_set_is_not_started_for_an_inrush_of_a_feeder_that_is_too_large_a_step_for_every_set():
+    """Story: two sets that take 80 kW at once; the first ran on for a feeder of 108 kW that never came back."""
+    site = plant(480.0, restart_s=1e6)
+    gensets = tuple(replace(g, step_load_kw_max=80.0) for g in site.gensets)
+    rig = dead_and_back(replace(site, gensets=gensets), 900.0)
+    assert closed_s(rig, "essential") is None
+    assert [c.on_load for c in rig.last.decisions.condition.gensets.values()].count(True) == 1
+
+
+def test_of_two_sets_that_stand_an_inrush_together_with_the_battery_one_is_kept():
+    full = Inrush(stands_kva=1410.0, p_kw=100.0, of_set_kva={"gen1": 500.0, "gen2": 250.0}, waits="essential")
+    layout = layout_of(plant(1000.0))
+    assert full.missing_kva(layout) == 0.0
+    assert full.missing_kva(layout, "gen2") == 0.0
+    rest = full.without("gen2")
+    assert rest.of_set_kva == {"gen1": 500.0}
+    assert rest.missing_kva(layout, "gen1") > 0.0

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from dispatch.observing.live_limits import with_live_limits
 from dispatch.protections.reserve import reserve_now
 from dispatch.state import ObserverMemory
 from dispatch.supervision.invariants_now import Cycle, InvariantsNow
+from ems.assets import GensetParams, LowLoad, Rating
 from ems.condition import UnitState
 from ems.derating import LEAST_RATIO, limited_set
 from ems.errors import InvariantBroken
@@ -176,3 +178,60 @@ def test_limited_set_is_a_set_of_that_rating(most_kw: float):
         assert list(one.fuel_kw) == sorted(one.fuel_kw)
         assert len(one.fuel_kw) == len(one.fuel_l_h)
     assert (one is whole) == (most_kw >= 400.0)
+
+
+@pytest.mark.parametrize("first_kw", [0.0, 110.0, 200.0])
+@given(share=st.floats(-1e-7, 1e-7))
+def test_limit_at_a_point_of_the_fuel_curve_is_one_as_well(first_kw: float, share: float):
+    """Story: 110.00000000000001 kW of a set whose curve begins at 110 kW ended the planner for good."""
+    whole = replace(builders.genset(), fuel_kw=(first_kw, 250.0, 400.0), fuel_l_h=(40.0, 70.0, 110.0))
+    one = limited_set(whole, 110.0 * (1.0 + share))
+    assert one.fuel_kw[-1] == pytest.approx(110.0, abs=1e-4)
+    assert list(one.fuel_kw) == sorted(one.fuel_kw)
+    assert min(one.fuel_l_h) >= 0.0
+    assert one.fuel_l_h[-1] == pytest.approx(max(0.0, np.interp(110.0, *_through(whole))), abs=0.1)
+
+
+def _through(set_: GensetParams) -> tuple[list[float], list[float]]:
+    """Its fuel curve with the first stretch gone on to no load."""
+    (x0, x1, *_), (y0, y1, *_) = set_.fuel_kw, set_.fuel_l_h
+    at_0 = y0 - (y1 - y0) / (x1 - x0) * x0
+    return [0.0, *set_.fuel_kw], [at_0, *set_.fuel_l_h]
+
+
+def test_what_its_maker_states_of_the_rating_stays_what_it_is_in_kw():
+    low = LowLoad(below_ratio=0.3, budget_h=4.0)
+    whole = replace(builders.genset(), rating=Rating(mean_ratio_max=0.7), low_load=low)
+    one = limited_set(whole, 200.0)
+    assert one.rating is not None
+    assert one.low_load is not None
+    assert one.rating.mean_ratio_max is not None
+    assert one.rating.mean_ratio_max * one.p_rated_kw == pytest.approx(0.7 * 400.0)
+    assert one.low_load.below_ratio * one.p_rated_kw == pytest.approx(0.3 * 400.0)
+
+
+def test_controller_that_tells_nothing_and_falls_silent_takes_its_set_away_for_a_moment_alone():
+    """Told as 0 while it goes down, then not read: the set counts with its least load, not with nothing."""
+    layout, memory = telling(), ObserverMemory(mode=GridMode.ISLANDED)
+    told = snapshot(builders.T0, 0.0, **{**ISLAND, "gen1.p_kw_max": 0.0})
+    now = with_live_limits(layout, memory.last_good, told)
+    assert now.gensets["gen1"].p_rated_kw == pytest.approx(400.0 * LEAST_RATIO)
+    memory, _ = observe(now, memory, told, {}, 1.0)
+    silent = snapshot(builders.T0, 1.0, **{**ISLAND, "gen1.p_kw_max": None})
+    after = with_live_limits(layout, memory.last_good, silent)
+    assert after.gensets["gen1"].p_rated_kw == layout.gensets["gen1"].p_min_kw
+
+
+def test_live_limit_below_the_site_file_s_least_setpoint_comes_first(mapped: Site):
+    """Story: 100 kW told where the site file allows 150 and more; the right write would have held it safe."""
+    point = "gen1.p_set_kw"
+    a = replace(mapped.authority.setpoints[point], low=150.0)
+    site = replace(
+        mapped, authority=replace(mapped.authority, setpoints={**mapped.authority.setpoints, point: a})
+    )
+    rig = on_gensets(site).at(5.0, lambda r: r.tell("gen1.p_kw_max", 100.0)).run(20.0)
+    row, state = rig.last, rig.runtime.state
+    decided = replace(row.decisions, commands=(command(point, 100.0),))
+    cycle = Cycle(snapshot=row.snapshot, before=state, after=state, dt_s=1.0, decisions=decided)
+    InvariantsNow(rig.runtime.setup.layout, shadow=False).decided(cycle)
+    assert Limits(site).of(point, row.snapshot.readings, row.snapshot.monotonic_s) == (100.0, 100.0)
