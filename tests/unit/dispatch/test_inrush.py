@@ -123,7 +123,7 @@ def test_beside_the_grid_nothing_waits_for_an_inrush():
 
 @pytest.mark.parametrize("deferrable_kva", [400.0, 0.0], ids=["both sudden", "one sudden"])
 def test_feeders_whose_breakers_would_close_in_one_moment_come_one_after_the_other(deferrable_kva: float):
-    """Story: asked 5 s apart with dwells of 60 and 55 s, both closed at once and took the island, for ever."""
+    """Story: asked 5 s apart with dwells of 60 and 55 s, both closed at once and took the island."""
     site = plant(400.0 if deferrable_kva else 560.0, deferrable_kva=deferrable_kva, dwells_s=(60.0, 55.0))
     rig = dead_and_back(site, 600.0)
     assert not died_again(rig)
@@ -132,7 +132,7 @@ def test_feeders_whose_breakers_would_close_in_one_moment_come_one_after_the_oth
 
 
 def test_set_is_not_started_for_an_inrush_of_a_feeder_that_is_too_large_a_step_for_every_set():
-    """Story: two sets that take 80 kW at once; the first ran on for a feeder of 108 kW that never came back."""
+    """Story: two sets that take 80 kW at once; one ran on for a feeder of 108 kW that never came."""
     site = plant(480.0, restart_s=1e6)
     gensets = tuple(replace(g, step_load_kw_max=80.0) for g in site.gensets)
     rig = dead_and_back(replace(site, gensets=gensets), 900.0)
