@@ -97,6 +97,24 @@ def test_live_bound_of_each_kind_of_setpoint():
         assert live(point) is None
 
 
+@pytest.mark.parametrize(
+    ("told_kw", "bound"),
+    [
+        (None, (400.0, "rating")),
+        (400.5, (400.0, "rating")),
+        (400.0, (400.0, "derating")),
+        (250.0, (250.0, "derating")),
+        (0.0, (0.0, "derating")),
+    ],
+)
+def test_live_limit_of_a_genset_bounds_it_up_to_its_rating(told_kw: float | None, bound: tuple[float, str]):
+    c = condition(available=True)
+    sets = {**c.gensets, "gen1": replace(c.gensets["gen1"], p_kw_max=told_kw)}
+    b = live_bound(LAYOUT, replace(c, gensets=sets), GENSET_KW)
+    assert b is not None
+    assert (b.point, b.low, b.high, b.layer) == (GENSET_KW, 0.0, *bound)
+
+
 def test_static_bound_is_the_site_files():
     assert static_bound(LAYOUT, BESS) == Bound(
         point=BESS, low=-500.0, high=500.0, layer="authority", reason="the site file's authority"
