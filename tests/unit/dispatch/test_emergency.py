@@ -9,6 +9,7 @@ from dispatch.layout import Layout, layout_of
 from dispatch.observing.condition import observe
 from dispatch.protections.bus import Bus
 from dispatch.protections.emergency import SURPLUS_REST_S, _still_needed, _without_waiting
+from dispatch.protections.inrush import NO_INRUSH
 from dispatch.state import ObserverMemory, ProtectionMemory
 from dispatch.vocabulary import Target
 from ems.commands import Cause
@@ -22,7 +23,7 @@ from tests.unit.dispatch.test_condition import snapshot
 
 
 def bus_of(**changes: Any) -> Bus:
-    known: dict[str, Any] = {"told": True, "unheard": ()}
+    known: dict[str, Any] = {"told": True, "unheard": (), "inrush": NO_INRUSH}
     return Bus(**({f.name: 0.0 for f in fields(Bus)} | known | changes))
 
 
