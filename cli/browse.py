@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if len(others) > 1:
         a, b = (o.replace("_", "-") for o in others[:2])
         raise EmsError(f"--{b}: found with --{a}; allowed: one of them")
-    if args.device is not None:
+    if "device" in others:
         return _of_device(args)
     host, _, port = args.host.partition(":")
     if not host or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.dnp3 is not None:
             return asyncio.run(_outstation(host, int(port) if port else DNP3_PORT, args))
-        if args.opc_ua is not None:
+        if "opc_ua" in others:
             return asyncio.run(_variables(_server(host, int(port) if port else 4840, args), args))
         if "http" in others:
             return _shown(over_http(host, port, args), args)
