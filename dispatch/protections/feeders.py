@@ -13,6 +13,7 @@ from ems.frozen import replace
 SETTLE_S = 5.0  # between two restored feeders: the plant must show what the first one did
 OPEN_AT_LEAST_S = 10.0  # the feeder's own controller keeps the rest of its dwell
 CLOSE_WITHIN_S = 30.0  # after its dwell
+COMES_FIRST = "waits for a feeder that is closing: their inrush at once is more than the sources stand"
 CLOSING_RATIO = 1.0  # once asked to close it is not called back before this much is missing
 
 
@@ -177,7 +178,8 @@ def _waits_for_inrush(layout: Layout, s: FeederShed, given: LadderInput, feeder:
     if not s.closing and (layout.feeders[feeder].inrush_kva <= 0.0 or not s.protective):
         return s
     if not s.closing:
-        return replace(s, why=given.inrush.words(layout, feeder))
+        alone = given.inrush.accepts(layout, feeder)  # it is another one that is in its way
+        return replace(s, why=COMES_FIRST if alone else given.inrush.words(layout, feeder))
     return replace(s, closing=False, since_s=given.now_s, why=given.inrush.words(layout, feeder))
 
 

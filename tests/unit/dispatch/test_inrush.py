@@ -6,6 +6,7 @@ import pytest
 
 from dispatch.layout import layout_of
 from dispatch.protections import bus
+from dispatch.protections.feeders import COMES_FIRST
 from dispatch.protections.inrush import NO_INRUSH, Inrush
 from ems.site import GridMode, Site
 from sim.faults import Fault
@@ -129,6 +130,8 @@ def test_feeders_whose_breakers_would_close_in_one_moment_come_one_after_the_oth
     assert not died_again(rig)
     assert closed_s(rig, "essential") is not None
     assert closed_s(rig, "deferrable") is not None
+    told = {a.text for r in rig.rows(DEAD_S) for a in r.decisions.alarms if a.asset == "deferrable"}
+    assert any(COMES_FIRST in text for text in told) is (deferrable_kva > 0.0)
 
 
 def test_set_is_not_started_for_an_inrush_of_a_feeder_that_is_too_large_a_step_for_every_set():
