@@ -27,7 +27,7 @@ from dispatch.observing.evidence import (
 )
 from dispatch.observing.import_meter import count_import
 from dispatch.observing.live_limits import live_limits
-from dispatch.observing.modes import Evidence, ModeState, confirm, judge, unanimous
+from dispatch.observing.modes import Evidence, ModeState, confirm, judge, still_islanded, unanimous
 from dispatch.observing.phases import Phases
 from dispatch.observing.plausibility import check_balance
 from dispatch.observing.readings import (
@@ -164,9 +164,13 @@ def _fed(
 
 
 def _mode(layout: Layout, memory: ObserverMemory, evidence: Evidence, now_s: float, dt_s: float) -> ModeState:
-    at_once = memory.last_s is None or unanimous(evidence)
-    rules = layout.site.grid.supervision
-    return confirm(rules, believed_mode(memory), judge(evidence), now_s, dt_s, at_once)
+    first = memory.last_s is None
+    seen, grid = judge(evidence), layout.site.grid
+    if memory.mode is GridMode.ISLANDED and still_islanded(evidence):
+        seen = GridMode.ISLANDED
+    transfer_s = grid.transfer_s if evidence.carries_on and not first else 0.0
+    at_once = first or unanimous(evidence)
+    return confirm(grid.supervision, believed_mode(memory), seen, now_s, dt_s, at_once, transfer_s)
 
 
 def _with_meters(

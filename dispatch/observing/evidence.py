@@ -39,7 +39,20 @@ def evidence_of(
         forming=BessState.FORMING in answers if answers else None,
         genset_on_load=GensetState.RUNNING in genset_state.values(),
         phase_lost=phase_lost(grid, phases),
+        carries_on=_carries_on(layout, bess_state, genset_state),
     )
+
+
+def _carries_on(
+    layout: Layout,
+    bess_state: Mapping[str, BessState | None],
+    genset_state: Mapping[str, GensetState | None],
+) -> bool:
+    """Whether a source that can form is on the bus, or was a moment ago, and has not tripped."""
+    formers = layout.site.forming.islanded
+    able = [b for b, params in layout.bess.items() if params.pcs.can_form and b in formers]
+    converter = any(bess_state[b] in (BessState.FORMING, BessState.FOLLOWING) for b in able)
+    return converter or any(genset_state[g] is GensetState.RUNNING for g in layout.gensets if g in formers)
 
 
 def mains_usable(grid: GridParams, snapshot: Snapshot) -> bool | None:
@@ -89,7 +102,8 @@ def mains_seen(
     Time in which they are not seen does not count as good, and longer than UNSEEN_S of it begins it anew.
     """
     losses = tuple(x for x in memory.grid_losses if snapshot.at - x < LOSSES_KEPT)
-    if memory.mode is GridMode.GRID_TIED and mode in (GridMode.ISLANDED, GridMode.BLACK):
+    lost = mode in (GridMode.ISLANDED, GridMode.BLACK) or (mode is GridMode.UNKNOWN and mains_ok is False)
+    if memory.mode is GridMode.GRID_TIED and lost:
         losses = (*losses, snapshot.at)
     now_s, since_s, unseen_s = snapshot.monotonic_s, memory.mains_good_since_s, memory.mains_unseen_since_s
     if mains_ok is None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from ems.poi import Supervision
 from ems.site import GridMode
 
+READ_S = 1.0  # a transfer that is over is read within a cycle, and within so long
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -16,6 +18,7 @@ class Evidence:
     forming: bool | None  # a BESS says it forms the bus; None: no BESS answers
     genset_on_load: bool
     phase_lost: bool = False  # one phase is gone while another is there
+    carries_on: bool = False  # a source that can form is ready: a dead bus may be no more than its transfer
 
     @property
     def carried(self) -> bool:
@@ -59,6 +62,14 @@ def _breaker_closed(e: Evidence) -> GridMode:
     return GridMode.GRID_TIED if e.forming is False and e.bus_alive else GridMode.UNKNOWN
 
 
+def still_islanded(e: Evidence) -> bool:
+    """Whether an island that was believed goes on: its source carries it, and the breaker is not read.
+
+    Witnesses that are silent end no island; one that contradicts does. Good mains alone close no breaker.
+    """
+    return e.breaker_closed is None and e.bus_alive is not False and e.carried
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModeState:
     """The believed mode and the one that is trying to replace it."""
@@ -71,13 +82,21 @@ class ModeState:
 
 
 def confirm(
-    rules: Supervision, state: ModeState, seen: GridMode, now_s: float, dt_s: float, at_once: bool
+    rules: Supervision,
+    state: ModeState,
+    seen: GridMode,
+    now_s: float,
+    dt_s: float,
+    at_once: bool,
+    transfer_s: float = 0.0,
 ) -> ModeState:
     """Believe `seen` once it has lasted its confirmation time.
 
     With long steps one sighting counts for half the coming step: a decision that will stand for minutes is
     not made on a mode known to be wrong. `at_once`: the first sighting after a start, or all witnesses agree.
     Evidence that was lost and comes back is trusted only after the hold of `rules`; a lost grid always is.
+    A dead bus is not believed before a source that is ready has had `transfer_s` to take it over, and a cycle
+    to say so; the mode it was in is over at once.
     """
     if seen is state.mode:
         return ModeState(
@@ -85,6 +104,16 @@ def confirm(
         )
     since_s = state.candidate_since_s if seen is state.candidate else now_s
     half_s = dt_s / 2.0
+    over_s = transfer_s + min(dt_s, READ_S)
+    if seen is GridMode.BLACK and transfer_s > 0.0 and now_s - since_s + half_s < over_s:
+        known = state.mode is not GridMode.UNKNOWN
+        return ModeState(
+            mode=GridMode.UNKNOWN,
+            since_s=now_s if known else state.since_s,
+            candidate=seen,
+            candidate_since_s=since_s,
+            held=state.held,
+        )
     if state.held and seen is GridMode.GRID_TIED:
         settled = now_s - since_s + half_s >= rules.settled_s
         believed = settled and now_s - state.since_s + half_s >= rules.unknown_hold_s

@@ -31,7 +31,11 @@ SLACK = 1e-6
 FREE = (Cause.SAFE_TABLE, Cause.EMERGENCY_STOP)
 FORCED = (*FREE, Cause.PROTECTION)
 TOLD = ("reserve.", "bus.", "grid.mode.", "power.balance.", "comms.", "device.")  # say why I7 may not hold
-ON_LOAD = float(list(GensetState).index(GensetState.RUNNING))
+ON_LOAD = float(GensetState.RUNNING.code)
+RESTING = tuple(
+    float(x.code) for x in (GensetState.STOPPED, GensetState.COOLING_DOWN, GensetState.LOCKED_OUT)
+)
+START_S = 60.0  # without a genset: stored energy counts as reserve that lasts so long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,9 @@ class InvariantsNow:
         self._short_since_s: float | None = None
         self._run: dict[str, bool] = {}
         self._starts_s: dict[str, list[float]] = {g.id: [] for g in site.gensets}
+        self._on_load: dict[str, bool] = {}  # as the sets tell
+        self._changed_s: dict[str, float] = {}  # when one was seen to come on load, or to leave it
+        self._start_delay_s = min((g.start_delay_s for g in site.gensets), default=START_S)
         self._found: dict[str, str] = {}  # invariant -> what, for the alarms of the next cycle
         self.evaluated = 0  # commands and cycles judged
 
@@ -82,6 +89,7 @@ class InvariantsNow:
         self._beat, self._last = other._beat, dict(other._last)
         self._short_since_s, self._run = other._short_since_s, dict(other._run)
         self._starts_s = {g: list(s) for g, s in other._starts_s.items()}
+        self._on_load, self._changed_s = dict(other._on_load), dict(other._changed_s)
         self._found = dict(other._found)
 
     # ---- before the cycle -----------------------------------------------------------------------
@@ -132,7 +140,7 @@ class InvariantsNow:
                 _holds("I4", self._jump(command, c))
         _holds("I8", self._beats(c))
         self._island(c)
-        self._starts(c)
+        self._sets(c)
 
     def _outside(self, command: Command, snapshot: Snapshot) -> str | None:
         """Outside the site file, the rating, or what the device itself says."""
@@ -241,7 +249,10 @@ class InvariantsNow:
             self._found["I7"] = f"reserve {held_kw:.0f} of {required_kw:.0f} kW and no alarm for it"
 
     def _reserve(self, snapshot: Snapshot) -> tuple[float, float]:
-        """(held, required) upwards, of good readings alone: what is not known is no reserve [kW]."""
+        """(held, required) upwards, of good readings alone: what is not known is no reserve [kW].
+
+        Of a battery no more than its energy gives until a set that is asked now has come.
+        """
         site, value = self._layout.site, snapshot.value
         held_kw = 0.0
         for g in site.gensets:
@@ -251,29 +262,58 @@ class InvariantsNow:
                 held_kw += max(0.0, (g.p_rated_kw if told_kw is None else min(g.p_rated_kw, told_kw)) - p_kw)
         for b in site.bess:
             gives_kw = _least(snapshot, f"{b.id}.p_discharge_kw_max", f"{b.id}.p_pcs_kw_max")
-            p_kw = value(f"{b.id}.p_kw")
-            if p_kw is not None and gives_kw is not None:
-                held_kw += max(0.0, gives_kw - p_kw)
+            p_kw, soc = value(f"{b.id}.p_kw"), value(f"{b.id}.soc")
+            if p_kw is not None and gives_kw is not None and soc is not None:
+                kwh = max(0.0, soc - b.battery.soc_min) * b.battery.energy_kwh
+                held_kw += max(0.0, min(gives_kw, kwh * HOUR_S / self._start_delay_s) - p_kw)
         load_kw = _sum(value(f"{f.id}.p_kw") for f in site.feeders)
         pv_kw = _sum(value(f"{p.id}.p_kw") for p in site.pv)
         return held_kw, site.reserve.load_ratio * load_kw + site.reserve.pv_ratio * pv_kw
 
-    def _starts(self, c: Cycle) -> None:
-        """I11: starts that the edge asks for, none of them forced, in an hour."""
+    def _sets(self, c: Cycle) -> None:
+        """I11, of what the edge asks for unforced: starts in an hour, minimum times by what the sets tell."""
         now_s = c.snapshot.monotonic_s
+        for g in self._starts_s:
+            state = c.snapshot.value(f"{g}.state")
+            on_load, before = state == ON_LOAD, self._on_load.get(g)
+            if state is None or on_load is before:
+                continue
+            self._on_load[g] = on_load
+            if before is not None:
+                self._changed_s[g] = now_s
         for command in c.decisions.commands:
             genset, _, name = command.point.partition(".")
             if name != "run_request" or genset not in self._starts_s:
                 continue
-            run, before = command.value >= 0.5, self._run.get(genset, False)
+            run, asked = command.value >= 0.5, self._run.get(genset)
             self._run[genset] = run
-            if not run or before or command.cause in FORCED or command.cause is Cause.OPERATOR:
+            if run is asked or command.cause in FORCED or command.cause is Cause.OPERATOR:
                 continue
-            recent = self._starts_s[genset]
-            recent[:] = [s for s in recent if now_s - s < HOUR_S] + [now_s]
-            most = self._layout.gensets[genset].starts_per_h_max
-            if most is not None and len(recent) > most:
-                self._found["I11"] = f"{genset} asked to start {len(recent)} times in an hour, {most} allowed"
+            wrong = self._too_soon(genset, run, c) if asked is not None else None
+            if run:
+                wrong = wrong or self._too_often(genset, now_s)
+            if wrong is not None:
+                self._found["I11"] = wrong
+
+    def _too_often(self, genset: str, now_s: float) -> str | None:
+        recent = self._starts_s[genset]
+        recent[:] = [s for s in recent if now_s - s < HOUR_S] + [now_s]
+        most = self._layout.gensets[genset].starts_per_h_max
+        if most is None or len(recent) <= most:
+            return None
+        return f"{genset} asked to start {len(recent)} times in an hour, {most} allowed"
+
+    def _too_soon(self, genset: str, run: bool, c: Cycle) -> str | None:
+        """Inside a minimum time, by a set that is heard; to follow what it does by itself is never."""
+        state, changed_s = c.snapshot.value(f"{genset}.state"), self._changed_s.get(genset)
+        if changed_s is None or (state not in RESTING if run else state != ON_LOAD):
+            return None
+        params, age_s = self._layout.gensets[genset], c.snapshot.monotonic_s - changed_s
+        least_s = params.min_down_s if run else params.min_up_s
+        if age_s >= least_s - 2.0 * c.dt_s - 1.0:
+            return None
+        asked, did = ("start", "left the bus") if run else ("stop", "came on load")
+        return f"{genset} asked to {asked} {age_s:.0f} s after it {did}, {least_s:g} s are its minimum"
 
     # ---- at the ports ---------------------------------------------------------------------------
 

@@ -42,8 +42,8 @@ BUGS = (
     Bug("plan_of_another_grid_mode", "I2", "mains_lost_under_a_plan", own="I2"),
     Bug("sequence_stands_still", "I9", "quiet", own="I9"),
     Bug("intent_after_the_write", "I5", "quiet", own="I5"),
-    Bug("minimum_down_time_forgotten", "I11", "restless_controller"),
-    Bug("reserve_alarm_lost", "I7", "island_at_its_limit"),
+    Bug("minimum_down_time_forgotten", "I11", "restless_controller", own="I11"),
+    Bug("reserve_alarm_lost", "I7", "island_at_its_limit", own="I7"),
 )
 
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from ems.points import BessState
 from ems.site import GridMode, Site
+from sim.faults import Fault
 from sim.rig import Rig, RigOptions
 
 pytestmark = pytest.mark.scenario(1)
@@ -50,3 +52,34 @@ def test_grid_lost_nothing_unserved_but_the_transfer(run: Rig):
     assert run.held(lambda r: r.decisions.reserve.covered, AT_S - 10.0, AT_S)
     assert run.unserved_kwh(AT_S, AT_S + 3.0) <= sum(LOAD.values()) * run.site.grid.transfer_s / 3600.0 + 1e-6
     assert run.unserved_kwh(AT_S + 3.0) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("at_s", [60.05, 60.4, 60.81, 60.9, 60.999])
+@pytest.mark.parametrize("dt_s", [1.0, 0.1])
+def test_grid_lost_transfer_is_not_taken_for_a_dead_bus(small: Site, at_s: float, dt_s: float):
+    """A cycle falls into the transfer: at 100 ms always. The battery carries on, so no feeder may open."""
+    rig = Rig(small, pv_kw=300.0, load_kw=LOAD, mains=[(at_s, 400.0)], dt_s=dt_s)
+    rig.run(90.0)
+    transfer_s = small.grid.transfer_s
+    assert rig.after(at_s, lambda r: r.decisions.mode is GridMode.ISLANDED) <= transfer_s + 1.0
+    assert rig.after(at_s, lambda r: r.decisions.transition == "settling") <= transfer_s + 1.0
+    assert not any(r.decisions.mode is GridMode.BLACK for r in rig.log)
+    assert not any(c.point.endswith("close_request") and c.value < 0.5 for r in rig.log for c in r.commands)
+    assert rig.unserved_kwh() <= sum(LOAD.values()) * transfer_s / 3600.0 + 1e-6
+
+
+@pytest.mark.parametrize("dt_s", [1.0, 0.1])
+def test_grid_lost_battery_that_does_not_take_over_is_black_a_cycle_later(small: Site, dt_s: float):
+    """It says for a moment that it follows, and has tripped; nobody waits longer than its transfer takes."""
+    rig = Rig(
+        small,
+        load_kw=LOAD,
+        mains=[(60.0, 400.0)],
+        dt_s=dt_s,
+        faults=[Fault(kind="bess_trips", target="bess1", from_s=59.95, until_s=300.0)],
+    )
+    rig.at(59.9, lambda r: r.tell("bess1.state", float(BessState.FOLLOWING.code)))
+    rig.run(80.0, judge=False)
+    late_s = small.grid.transfer_s + 2.0 * dt_s
+    assert rig.after(60.0, lambda r: r.decisions.mode is GridMode.UNKNOWN) <= dt_s + 1e-6
+    assert rig.after(60.0, lambda r: r.decisions.mode is GridMode.BLACK) <= late_s + 1e-6

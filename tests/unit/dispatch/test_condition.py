@@ -408,6 +408,21 @@ def test_losses_of_the_mains_are_remembered_for_two_days():
     assert seen.condition.grid_losses == ()
 
 
+@pytest.mark.parametrize(("v_pu", "losses"), [(0.0, 1), (1.0, 0)])
+def test_losses_count_from_an_unknown_mode_where_the_mains_are_not_usable(v_pu: float, losses: int):
+    """A cycle in the transfer is an unknown mode; so is a contact that opens on good mains, and no loss."""
+    memory, seen = observe(LAYOUT, ObserverMemory(), snapshot(T0, 0.0), {}, 1.0)
+    assert seen.condition.grid_mode is GridMode.GRID_TIED
+    alive = {} if v_pu > 0.0 else {"bus__alive": 0.0}
+    odd = {"grid1__v_pu": v_pu, "grid1__breaker_closed": 0.0, **alive}
+    for s in (1.0, 2.0, 3.0):
+        memory, seen = observe(LAYOUT, memory, snapshot(T0 + timedelta(seconds=s), s, **odd), {}, 1.0)
+        if seen.condition.grid_mode is not GridMode.GRID_TIED:
+            break
+    assert seen.condition.grid_mode is GridMode.UNKNOWN
+    assert len(seen.condition.grid_losses) == losses
+
+
 # --- limits on shedding ------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from dispatch.supervision.watched import WatchedIO
 from dispatch.vocabulary import Decisions, Source, TickInput
 from ems.commands import Cause, Command, WriteOutcome, WriteResult
 from ems.errors import InvariantBroken
+from ems.points import GensetState
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
 from ems.telemetry import Quality, Reading, Snapshot, UtcState
@@ -269,3 +270,115 @@ def test_healthy_edge_finds_nothing(demo: Site):
     rig = Rig(demo, load_kw={"critical": 80.0}, pv_kw=150.0, mains=[(60.0, 200.0)]).run(300.0)
     assert rig.raised("edge.invariant") == 0
     assert rig.runtime.invariants.evaluated > 300
+
+
+STATES = {"on": GensetState.RUNNING, "off": GensetState.STOPPED, "cools": GensetState.COOLING_DOWN}
+
+
+class Asked:
+    """Invariants of the small plant, told cycle by cycle what a set says and what the edge asks of it."""
+
+    def __init__(self) -> None:
+        site = builders.site()
+        rig = Rig(site, load_kw={"critical": 80.0}).run(AT_S)
+        self.invariants = InvariantsNow(layout_of(site), shadow=False)
+        self.rig, self.t_s = rig, AT_S
+
+    def cycle(
+        self, state: str | None, run: float | None, cause: Cause = Cause.RULES, dt_s: float = 1.0
+    ) -> str:
+        """Seconds go by, and then this; what is told."""
+        self.t_s += dt_s
+        row = self.rig.last
+        value = None if state is None else float(STATES[state].code)
+        quality = Quality.COMM_FAILED if value is None else Quality.GOOD
+        reading = replace(
+            row.snapshot.readings["gen1.state"], value=value, quality=quality, arrived_s=self.t_s
+        )
+        readings = {**row.snapshot.readings, "gen1.state": reading}
+        one = () if run is None else (command("gen1.run_request", run, cause),)
+        self.invariants.decided(
+            Cycle(
+                snapshot=replace(row.snapshot, monotonic_s=self.t_s, readings=readings),
+                before=self.rig.runtime.state, after=self.rig.runtime.state, dt_s=1.0,
+                decisions=replace(row.decisions, commands=one),
+            )
+        )  # fmt: skip
+        return " ".join(a.text for a in self.invariants.alarms())
+
+    def came_on(self, cause: Cause = Cause.RULES) -> "Asked":
+        assert [self.cycle("off", 0.0), self.cycle("off", 1.0, cause), self.cycle("on", 1.0, cause)] == [
+            ""
+        ] * 3
+        return self
+
+
+@pytest.mark.parametrize(
+    ("after_s", "cause", "told"),
+    [
+        (600.0, Cause.RULES, "I11: gen1 asked to stop 600 s after it came on load, 1800 s are its minimum"),
+        (600.0, Cause.PLAN, "I2"),
+        (1796.0, Cause.RULES, "I11: gen1 asked to stop 1796 s"),
+        (1797.0, Cause.RULES, ""),  # readings and cycles are late by some seconds
+        (600.0, Cause.PROTECTION, ""),
+        (600.0, Cause.OPERATOR, ""),
+        (600.0, Cause.EMERGENCY_STOP, ""),
+    ],
+)
+def test_stop_inside_the_minimum_up_time_is_told(after_s: float, cause: Cause, told: str):
+    asked = Asked().came_on()
+    if told == "I2":  # a plan that was never accepted
+        with pytest.raises(InvariantBroken, match="I2"):
+            asked.cycle("on", 0.0, cause, after_s)
+        return
+    found = asked.cycle("on", 0.0, cause, after_s)
+    assert found.startswith(told) if told else found == ""
+
+
+@pytest.mark.parametrize(
+    ("after_s", "state", "told"),
+    [
+        (300.0, "off", "I11: gen1 asked to start 300 s after it left the bus, 900 s are its minimum"),
+        (300.0, "cools", "I11: gen1 asked to start 300 s"),
+        (896.0, "off", "I11: gen1 asked to start 896 s"),
+        (897.0, "off", ""),
+        (300.0, "on", ""),  # it has started by itself, and is followed
+        (300.0, None, ""),  # it is not heard
+    ],
+)
+def test_start_inside_the_minimum_down_time_is_told(after_s: float, state: str | None, told: str):
+    asked = Asked().came_on()
+    assert asked.cycle("cools", 0.0, Cause.PROTECTION, 300.0) == ""
+    found = asked.cycle(state, 1.0, dt_s=after_s)
+    assert found.startswith(told) if told else found == ""
+
+
+def test_minimum_times_of_a_set_that_was_not_seen_to_change_are_not_known():
+    """After a start of the edge: it may have run for hours."""
+    asked = Asked()
+    assert asked.cycle("on", 1.0) == ""
+    assert asked.cycle("on", 0.0) == ""
+
+
+def test_minimum_times_go_with_an_edge_that_is_forked():
+    asked, twin = Asked().came_on(), Asked()
+    twin.invariants.adopt(asked.invariants)
+    twin.t_s = asked.t_s
+    assert twin.cycle("on", 0.0, dt_s=60.0).startswith("I11: gen1 asked to stop 60 s")
+
+
+@pytest.mark.parametrize(("soc", "told"), [(0.12, False), (0.1008, True)])
+def test_battery_that_is_empty_before_a_set_comes_is_no_reserve(
+    monkeypatch: pytest.MonkeyPatch, soc: float, told: bool
+):
+    """I7 counts energy too: half a kWh is left above the minimum, whatever power the BMS allows."""
+    planted(
+        monkeypatch, lambda d: replace(d, alarms=tuple(a for a in d.alarms if a.code == "edge.invariant"))
+    )
+    small = builders.site()
+    site = replace(small, reserve=replace(small.reserve, load_ratio=0.5))
+    options = RigOptions(islanded_by="bess1", soc=soc)
+    rig = Rig(site, load_kw={"critical": 20.0, "essential": 20.0, "deferrable": 10.0}, options=options)
+    rig.run(AT_S + 10.0, judge=False)
+    assert rig.world.state.forming == "bess1"
+    assert (rig.raised("edge.invariant") > 0) is told

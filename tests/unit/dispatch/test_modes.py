@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dispatch.observing.evidence import mains_usable, phase_lost
-from dispatch.observing.modes import Evidence, ModeState, confirm, judge, unanimous
+from dispatch.observing.modes import Evidence, ModeState, confirm, judge, still_islanded, unanimous
 from ems.poi import Supervision
 from ems.site import GridMode
 from ems.telemetry import Quality, Reading, Snapshot
@@ -113,6 +113,60 @@ def test_confirm_flapping_evidence_never_settles_and_a_lost_grid_is_not_held():
 def test_confirm_unknown_at_start_is_not_held():
     s = ModeState(mode=UNKNOWN, since_s=0.0, candidate=UNKNOWN, candidate_since_s=0.0)
     assert confirm(RULES, s, TIED, 5.0, 1.0, at_once=True).mode is TIED
+
+
+@pytest.mark.parametrize(("dt_s", "believed_s"), [(1.0, 1.0), (0.1, 0.3), (60.0, 0.0)])
+def test_confirm_dead_bus_waits_for_a_source_that_takes_over(dt_s, believed_s):
+    """0.2 s of transfer and a cycle; with long steps the transfer is over before the decision begins."""
+    s, t = state(TIED), 0.0
+    while (s := confirm(RULES, s, BLACK, t, dt_s, at_once=False, transfer_s=0.2)).mode is not BLACK:
+        assert s.mode is UNKNOWN  # the mode it was in is over at once
+        assert not s.held
+        t += dt_s
+    assert t == pytest.approx(believed_s)
+
+
+@pytest.mark.parametrize(("seen", "after_s"), [(ISLANDED, 0), (TIED, 2)])
+def test_confirm_bus_that_lives_again_is_believed_as_ever(seen, after_s):
+    s = confirm(RULES, state(TIED), BLACK, 10.0, 1.0, at_once=False, transfer_s=0.2)
+    for k in range(after_s):
+        s = confirm(RULES, s, seen, 11.0 + k, 1.0, at_once=False)
+        assert s.mode is UNKNOWN
+    assert confirm(RULES, s, seen, 11.0 + after_s, 1.0, at_once=False).mode is seen
+
+
+def test_confirm_dead_bus_that_nobody_takes_over_is_believed_at_once():
+    assert confirm(RULES, state(ISLANDED), BLACK, 10.0, 1.0, at_once=False).mode is BLACK
+
+
+def test_confirm_transfer_does_not_end_the_hold_of_an_unknown_mode():
+    s = confirm(RULES, state(TIED), UNKNOWN, 10.0, 1.0, at_once=False)
+    held = confirm(RULES, s, UNKNOWN, 11.0, 1.0, at_once=False)
+    s = confirm(RULES, held, BLACK, 12.0, 1.0, at_once=False, transfer_s=0.2)
+    assert (s.mode, s.held, s.since_s) == (UNKNOWN, True, 11.0)
+
+
+# breaker closed, mains ok, bus alive, battery forms, genset on load -> an island that was believed goes on
+STILL = [
+    (None, None, True, False, True, True),  # the device at the POI is silent, a set carries the load
+    (None, None, None, None, True, True),  # it measures the bus as well
+    (None, False, True, False, True, True),
+    (None, True, True, False, True, True),  # mains back, not yet reconnected
+    (None, True, True, True, False, True),
+    (None, None, True, False, False, False),  # nobody says that he carries it
+    (None, None, False, False, True, False),
+    (True, False, True, False, True, False),  # a contradiction is none
+    (False, False, True, False, True, False),  # told: no need to go on by itself
+]
+
+
+@pytest.mark.parametrize("row", STILL)
+def test_still_islanded_only_without_the_breaker_and_with_a_source(row):
+    breaker, mains, alive, forming, genset, expected = row
+    e = Evidence(
+        breaker_closed=breaker, mains_ok=mains, bus_alive=alive, forming=forming, genset_on_load=genset
+    )
+    assert still_islanded(e) is expected
 
 
 def poi(**values: float) -> Snapshot:
