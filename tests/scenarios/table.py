@@ -95,7 +95,7 @@ def _line(row: Row, tests: list[Marked]) -> str:
         return f"| {row.number} | {row.title} | not yet | | {row.why_not} |\n"
     files = sorted({t.path for t in tests})
     where = ", ".join(f"[{Path(f).name}](../{f})" for f in files)
-    left = "; ".join(dict.fromkeys(t.left for t in tests if t.left))
+    left = "; ".join(dict.fromkeys(part for t in tests for part in t.left.split("; ") if part))
     return f"| {row.number} | {row.title} | {'in part' if left else 'run'} | {where} | {left} |\n"
 
 

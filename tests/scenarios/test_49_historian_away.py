@@ -23,7 +23,10 @@ from tests.scenarios.recording import recording, until
 from tests.unit.connectors.histories import at, command, condition, outcome, refusal, snapshot
 
 pytestmark = pytest.mark.scenario(
-    49, left="how fast 72 h of seconds are sent is measured in `make soak` and `benchmarks` alone"
+    49,
+    left="how fast 72 h of seconds are sent is measured in `make soak` and `benchmarks` alone; where the "
+    "file on the site itself cannot be written, memory holds a snapshot a minute and a day of commands: "
+    "what is more is thinned out and counted",
 )
 DAY = timedelta(days=1)
 AWAY_S = 72 * 3600
