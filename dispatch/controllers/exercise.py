@@ -7,7 +7,7 @@ While nobody knows what time it is none begins; one that has its load goes on to
 
 from zoneinfo import ZoneInfo
 
-from dispatch.observing.duty import exercise_due
+from dispatch.observing.duty import exercise_asked
 from dispatch.protections.balance import charge_room_kw
 from dispatch.vocabulary import Context, Target, Targets
 from ems.assets import Exercise, GensetParams
@@ -38,7 +38,7 @@ def with_exercise(context: Context, wishes: Targets) -> Targets:
 def _runs(context: Context, params: GensetParams, exercise: Exercise) -> bool:
     """Whether the set begins its run now, or goes on with it."""
     c, now = context.condition.gensets[params.id], context.now
-    if not exercise_due(params, c.duty, context.condition.at) or not c.available:
+    if not exercise_asked(params, context.condition) or not c.available:
         return False
     if c.on_load and (now is not None or c.duty.exercising_h > 0.0):
         return c.age_s <= LONGEST * exercise.for_h * 3600.0
