@@ -9,17 +9,20 @@ import pytest
 
 from dispatch.controllers.rules import Rules
 from dispatch.controllers.rules_tou import RulesTou
+from dispatch.cycle import EdgeSetup
 from dispatch.layout import layout_of
 from dispatch.observing.availability import genset_states
 from dispatch.observing.utc import AWAY, NEAR, UtcMemory, doubt_of, going_on_from, record_time
 from dispatch.protections.poi import in_force
-from dispatch.state import GensetRequest
+from dispatch.runtime import EdgeRuntime
+from dispatch.state import EdgeState, GensetRequest
+from dispatch.supervision.mind import Mind
 from dispatch.transitions.genset_requests import resolve
 from dispatch.transitions.stage import dwell_s
-from dispatch.vocabulary import Decisions, Target
+from dispatch.vocabulary import Decisions, Target, TickInput
 from ems.assets import BurnOff, Exercise, LowLoad, QuietHours, StartsFor
 from ems.commands import Cause
-from ems.condition import GensetDuty, UnitState
+from ems.condition import GensetDuty, PlantCondition, UnitState
 from ems.outage import OutageNotice
 from ems.poi import CapWindow, FlappingPolicy
 from ems.points import GensetState
@@ -30,6 +33,7 @@ from plant_models.plant import initial_state
 from tests.builders import site
 from tests.scenarios.poi import with_breaker
 from tests.unit.dispatch.loop import Loop
+from tests.unit.dispatch.test_runtime import Bench, NoPlans
 
 NOON = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)  # in Nairobi
 DEAR = datetime(2026, 3, 2, 16, 0, tzinfo=UTC)  # 19 h there
@@ -67,7 +71,7 @@ def test_doubt_window_may_be_now_unless_it_is_over_or_to_come_for_sure(start, en
 
 
 def remembered(*walls: tuple[float, datetime, bool | None], memory: UtcMemory | None = None) -> Doubt:
-    memory = UtcMemory() if memory is None else memory
+    memory, at = UtcMemory() if memory is None else memory, NOON
     for now_s, wall, synchronised in walls:
         memory, at, _ = record_time(memory, wall, now_s, synchronised)
     return doubt_of(memory, walls[-1][1], at)
@@ -371,6 +375,71 @@ def test_outage_of_an_input_that_is_over_early_is_kept_no_reserve_for():
     loop.announced = (replace(loop.announced[0], cancelled=True, issued_at=DEAR),)
     loop.run(10.0)
     assert bess_kw(loop) > 50.0
+
+
+# --- from the shell to the tick ---
+
+
+class Noting(Mind):
+    """Notes what the tick is given."""
+
+    def __init__(self) -> None:
+        self.given: list[TickInput] = []
+
+    def decide(self, setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeState, Decisions]:
+        self.given.append(given)
+        return super().decide(setup, state, given)
+
+
+def edge(
+    told: Callable[[], tuple[OutageNotice, ...]] = tuple, known: PlantCondition | None = None
+) -> tuple[Bench, Noting]:
+    """An edge whose kernel says that its clock is not synchronised."""
+    bench, mind = Bench(), Noting()
+    bench.edge = EdgeRuntime(
+        site(), clock=bench.clock, device_io=bench.io, plans=NoPlans(), recorder=bench.recorder,
+        controller=Rules(), shadow=False, epoch=2, synchronised=lambda: False, announced=told, known=known,
+        mind=mind,
+    )  # fmt: skip
+    return bench, mind
+
+
+def last_condition(bench: Bench) -> PlantCondition:
+    assert bench.edge.last is not None
+    return bench.edge.last.condition
+
+
+def test_edge_knows_by_its_last_condition_what_time_it_may_be():
+    before = Bench()
+    before.cycles(2)
+    known = last_condition(before)
+    assert known.relied_at == known.at
+    bench, mind = edge(known=known)
+    bench.cycles(2)
+    assert mind.given[-1].snapshot.calendar is None
+    assert mind.given[-1].snapshot.doubt.earliest == known.at - NEAR
+    assert last_condition(bench).relied_at == known.at, "the edge after it knows as much"
+    bench, mind = edge()
+    bench.cycles(1)
+    assert mind.given[-1].snapshot.doubt == UNKNOWN
+
+
+def test_edge_what_inputs_announced_before_time_was_lost_still_counts():
+    announced = (told(HOUR, 2 * HOUR),)
+    answers = [announced]
+    bench, mind = edge(lambda: answers[0])
+    bench.edge.synchronised = lambda: True
+    bench.cycles(2)
+    assert mind.given[-1].announced == announced
+    answers[0] = ()
+    bench.edge.synchronised = lambda: False
+    bench.edge._utc = replace(bench.edge._utc, believed=False)
+    bench.cycles(1)
+    assert mind.given[-1].snapshot.calendar is None
+    assert mind.given[-1].announced == announced
+    bench.edge.synchronised = lambda: True
+    bench.cycles(1)
+    assert mind.given[-1].announced == ()
 
 
 # --- all of them at once ---
