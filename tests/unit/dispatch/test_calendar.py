@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dispatch.controllers.outage_reserve import to_reserve_for
 from dispatch.controllers.rules import Rules
 from dispatch.controllers.rules_tou import RulesTou
 from dispatch.cycle import EdgeSetup
@@ -32,6 +33,7 @@ from ems.telemetry import UNKNOWN, Doubt, Snapshot, UtcState
 from plant_models.plant import initial_state
 from tests.builders import site
 from tests.scenarios.poi import with_breaker
+from tests.unit.connectors.inputs_here import params
 from tests.unit.dispatch.loop import Loop
 from tests.unit.dispatch.test_runtime import Bench, NoPlans
 
@@ -366,15 +368,29 @@ def test_rules_by_the_clock_keep_a_reserve_for_an_outage_that_may_be_near(begins
     assert (bess_kw(loop) < 0.0) is kept
 
 
-def test_outage_of_an_input_that_is_over_early_is_kept_no_reserve_for():
+@pytest.mark.parametrize(
+    ("good_s", "utc", "kept"),
+    [(59.0, "valid", True), (61.0, "valid", False), (61.0, "invalid", True)],
+    ids=["not back for long enough", "back", "nobody knows what time it is"],
+)
+def test_outage_of_an_input_that_is_over_early_is_kept_no_reserve_for(good_s: float, utc: str, kept: bool):
     """The mains were lost in it and are back for as long as its input says."""
-    loop = Loop(RulesTou(), soc=0.7, start=DEAR)
-    loop.announced = (replace(told(timedelta(), HOUR), start=DEAR, end=DEAR + 4 * HOUR),)
-    loop.run(10.0)
-    assert bess_kw(loop) < 0.0
-    loop.announced = (replace(loop.announced[0], cancelled=True, issued_at=DEAR),)
-    loop.run(10.0)
-    assert bess_kw(loop) > 50.0
+    plant = replace(site(), inputs=(params("outages", mains_back_s=60.0),))
+    given = TickInput(
+        snapshot=shot(UtcState(utc), AROUND),
+        plan=None,
+        outages=(),
+        dt_s=1.0,
+        announced=(replace(told(-HOUR, HOUR), source="one"),),
+    )
+    condition = replace(
+        Loop(Rules(), start=NOON).run(2.0).condition,
+        at=NOON,
+        utc=UtcState(utc),
+        grid_losses=(NOON - HOUR,),
+        mains_good_s=good_s,
+    )
+    assert bool(to_reserve_for(plant, given, condition)) is kept
 
 
 # --- from the shell to the tick ---
