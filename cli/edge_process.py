@@ -33,7 +33,7 @@ from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Decisions
 from dispatch.writing.budget import going_on
 from dispatch.writing.last_line import Newest
-from ems.clock import Clock, kernel_synchronised
+from ems.clock import Clock, vouched
 from ems.records import JsonValue, StatusRow
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
@@ -84,17 +84,17 @@ async def serve(config: ProcessConfig) -> None:
         known=past.condition,
         expecting=io.expect_tick,
         known_alarms=past.alarms,
-        synchronised=kernel_synchronised if config.ask_kernel else lambda: None,
+        synchronised=vouched if config.ask_kernel else lambda: None,
         newest=lambda: Newest(readings=io.newest()),
         standing=people.standing,
         keep=people.keep,
         strangers=io.strangers,
         prices=watches.prices,
+        announced=watches.outages,
         beside=lambda: (*unproven(permitted.doubts), *watches.beside(recorder, people, io)),
     )
     people.serve(runtime)
     runtime.state = going_on(runtime.setup.layout, runtime.state, clock.now(), past.writes)
-
     tell_site(event, past, site, permitted)
     memory.settle()
     pacer = _Pacer(config, site, clock, plans, recorder, lambda: {**figures(runtime.pace), **io.figures()})

@@ -19,7 +19,7 @@ from cli.process_config import ProcessConfig
 from connectors.field import FieldIO
 from connectors.historian.archive.watch import ArchiveWatch, Tell
 from connectors.historian.sqlite import SqliteRecorder
-from connectors.inputs.watch import InputWatch, PriceWatch
+from connectors.inputs.watch import InputWatch, OutageWatch, PriceWatch
 from connectors.northbound.watch import watch as northbound_watch
 from connectors.telemetry.watch import TelemetryWatch
 from connectors.utility.watch import watch as utility_watch
@@ -45,6 +45,8 @@ class Watches:
         self._inputs = InputWatch(site.inputs if live else (), config.directory, now=clock.now)
         self.prices = PriceWatch(site.inputs if live else (), site.tariff, config.directory, now=clock.now)
         self.prices.start()
+        self.outages = OutageWatch(site.inputs if live else (), config.directory, now=clock.now)
+        self.outages.start()
         names = [c.id for c in site.connections if not c.protocol.is_told]
         self._wires = WireLog(config.directory / FOLDER, names, now=clock.now) if live else None
         self.tap_of: TapOf = quiet if self._wires is None else self._wires.tap
@@ -68,7 +70,8 @@ class Watches:
 
     def close(self) -> None:
         """Look no more."""
-        for watch in (self._links, self._servers, self._utilities, self._archive, self._inputs, self.prices):
+        beside = (self._links, self._servers, self._utilities, self._archive, self._inputs)
+        for watch in (*beside, self.prices, self.outages):
             watch.close()
         if self._wires is not None:
             self._wires.close()

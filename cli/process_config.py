@@ -42,7 +42,7 @@ class ProcessConfig:
     trust: Path | None = None  # public keys of who may vouch for site file and record; None: nobody must
     cycle_s: float = 1.0
     pace: Pace | None = None  # None: every `cycle_s`
-    ask_kernel: bool = False  # whether the machine's clock is synchronised
+    ask_kernel: bool = False  # whether the machine's clock is synchronised; nobody who tells: it is not
     replan_s: float = 900.0
     solve_allowance_s: float = 60.0
     solve_limit_s: float | None = 20.0  # wall time of one solve; None: limited by nodes, reproducible

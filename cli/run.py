@@ -23,7 +23,7 @@ from connectors.problems import connection_problems
 from connectors.sqlite_file import StoreError
 from connectors.stores.commissioning import read_record
 from connectors.stores.permit import require_commissioned
-from ems.clock import wall_s, wall_sleep
+from ems.clock import TIMESYNC, synchronised, wall_s, wall_sleep
 from ems.errors import ConfigError, EmsError, Problem
 from ems.northbound_names import servers
 from ems.site import Site
@@ -67,7 +67,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--explain", type=float, default=2.0, metavar="HOURS",
         help="how far ahead each plan is explained, for the page and the service (2); 0: not")  # fmt: skip
     add("--utc", choices=("kernel", "trusted"), default="trusted",
-        help="kernel: no plan is followed unless it says that its clock is synchronised")  # fmt: skip
+        help="kernel: nothing is done by the clock unless it says that its clock is synchronised; trusted: "
+        "whatever it shows (trusted)")  # fmt: skip
     add("--minutes", type=float, help="stop after so long (default: at Ctrl-C)")
 
 
@@ -112,10 +113,30 @@ def run(args: argparse.Namespace) -> int:
     if record is not None:
         said = f"writing to {site.name}, as commissioned in {record}"
         said += ", UNSIGNED: nobody vouches for these files" if trust is None else ""
+    if args.utc == "kernel" and (why := unsynchronised()):
+        console.print(why, soft_wrap=True)
     console.print(f"{said}; http://127.0.0.1:{args.api_port}/; Ctrl-C ends it", soft_wrap=True)
     seconds = None if args.minutes is None else 60.0 * args.minutes
     asyncio.run(_run(config, console, seconds, without=without(site)))
     return 0
+
+
+def unsynchronised() -> str:
+    """Why nothing is done by the clock now, and what to do about it; "": it is synchronised."""
+    told = synchronised()
+    if told:
+        return ""
+    if told is None:
+        return (
+            "--utc kernel: nobody says whether the clock is synchronised: the kernel may not be asked, and "
+            f"systemd-timesyncd has left no {TIMESYNC}. No plan is followed. Run systemd-timesyncd; with "
+            "chrony, ntpd or PTP add the drop-in of docs/modes.md (Who says that the clock is right); start "
+            "with --utc trusted where somebody keeps it right by hand"
+        )
+    return (
+        "--utc kernel: the clock is not synchronised. No plan is followed until it is: see timedatectl or "
+        "chronyc tracking; start with --utc trusted where nothing synchronises it and somebody keeps it right"
+    )
 
 
 def without(site: Site) -> list[str]:

@@ -235,7 +235,7 @@ def _time(site: Site) -> Iterator[str]:
         "day moves none. "
         f"Records are in UTC; days, tariffs and schedules are those of {site.timezone}. Without a time of "
         "day that can be "
-        "trusted no plan is followed: the rules decide. Which stamp a value carries is said at its "
+        "trusted nothing is done by the clock: the rules decide. Which stamp a value carries is said at its "
         "connection."
     )
 

@@ -22,6 +22,7 @@ from dispatch.authority.stage import Given as AuthorityInput
 from dispatch.authority.stage import rule, rule_safe
 from dispatch.authority.state import AuthorityMemory
 from dispatch.authority.withheld import withheld
+from dispatch.controllers.outage_reserve import to_reserve_for
 from dispatch.controllers.plan_choice import Choice, choose
 from dispatch.controllers.plan_follower import PlanFollower
 from dispatch.layout import Layout, layout_of
@@ -63,7 +64,6 @@ from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Cause, Command, Refusal
 from ems.errors import InvariantBroken
 from ems.frozen import replace
-from ems.outage import known_outages
 from ems.requests import Operate
 from ems.site import GridMode, Site
 from ems.telemetry import Snapshot
@@ -303,17 +303,17 @@ def _started(state: EdgeState, observed: Observed, now_s: float) -> float | None
 def _context(site: Site, state: EdgeState, observed: Observed, choice: Choice, given: TickInput) -> Context:
     return Context(
         site=site,
-        now=given.snapshot.at,
+        now=given.snapshot.calendar,
         monotonic_s=given.snapshot.monotonic_s,
         dt_s=given.dt_s,
         condition=observed.condition,
         power=observed.power,
-        outages=known_outages(given.outages, given.snapshot.at),
+        outages=to_reserve_for(site, given, observed.condition),
         plan=choice.plan,
         step=choice.step,
         memory=state.control,
         planner_alive=given.planner_alive,
-        prices=given.prices,
+        prices=None if given.snapshot.calendar is None else given.prices,
     )
 
 

@@ -12,7 +12,7 @@ from dispatch.authority.ruling import standing_of
 from dispatch.authority.stage import restored
 from dispatch.cycle import EdgeSetup, safe_commands
 from dispatch.observing.process_image import ProcessImage
-from dispatch.observing.utc import EARLIEST, UtcMemory, record_time
+from dispatch.observing.utc import EARLIEST, doubt_of, going_on_from, record_time
 from dispatch.pacing import Pace
 from dispatch.restart import remembered, requests_known
 from dispatch.state import EdgeState, Written
@@ -41,7 +41,7 @@ from ems.records import JsonValue
 from ems.release import ReleaseWish
 from ems.requests import Received, Standing
 from ems.site import GridMode, Site
-from ems.telemetry import Reading, Snapshot, UtcState
+from ems.telemetry import UNKNOWN, Reading, Snapshot, UtcState
 
 T = TypeVar("T")
 ALARMS_EVERY_S = 15.0  # texts and values of standing alarms are recorded so often
@@ -54,7 +54,9 @@ class EdgeRuntime:
     ----------
     epoch : number of this start of the edge, growing with every restart.
     notices : every announced outage known to the caller; each counts from its `issued_at`. None: the site's.
-        May be a callable when notices arrive while the edge runs.
+        May be a callable when notices arrive while the edge runs. The POI breaker is opened ahead of these.
+    announced : further outages, told by inputs: rules keep a reserve for them, no breaker listens to them.
+        Asked in each cycle and answered at once; without valid time, what it said before counts.
     planner_alive : told by whoever supervises the planner; only changes the label of what is followed.
     known : the last condition in the historian: the demand meters go on from it in the same local month,
         what gensets and batteries have been through always.
@@ -100,6 +102,7 @@ class EdgeRuntime:
         mind: Mind = CORE,
         earliest: datetime = EARLIEST,
         prices: Callable[[datetime], DayPrices | None] = lambda now: None,
+        announced: Callable[[], Sequence[OutageNotice]] = tuple,
     ) -> None:
         self.setup = EdgeSetup(site=site, controller=controller, shadow=shadow)
         now, now_s = clock.now(), clock.monotonic_s()
@@ -129,7 +132,8 @@ class EdgeRuntime:
         self._expecting, self._strangers, self._beside = expecting, strangers, beside
         self.untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
         self._stopped, self._mind, self.synchronised = False, mind, synchronised
-        self._utc, self._utc_state, self._earliest = UtcMemory(), UtcState.VALID, earliest
+        self._utc, self._utc_state, self._earliest = going_on_from(known), UtcState.VALID, earliest
+        self._doubt, self._announced, self._told = UNKNOWN, announced, tuple[OutageNotice, ...]()
         self._seen: Snapshot | None = None  # by this cycle, as it was latched
 
     async def cycle(
@@ -172,6 +176,7 @@ class EdgeRuntime:
             snapshot=snapshot,
             plan=self._plans.current(),
             outages=tuple(notices),
+            announced=self._told_outages(snapshot),
             dt_s=dt_s,
             planner_alive=True if self._planner_alive is None else self._planner_alive(),
             proposals=tuple(proposals),
@@ -209,7 +214,16 @@ class EdgeRuntime:
             fields = {"before": self._utc_state.value, "now": utc.value, "synchronised": known}
             self._recorder.event(at, "utc.state.changed", fields)
             self._utc_state = utc
-        return self._image.latch(at, now_s, utc)
+        self._doubt = UNKNOWN
+        if utc is UtcState.INVALID:
+            self._doubt = doubt_of(self._utc, self._clock.now(), at, self._earliest)
+        return self._image.latch(at, now_s, utc, self._doubt, self._utc.relied_at)
+
+    def _told_outages(self, snapshot: Snapshot) -> tuple[OutageNotice, ...]:
+        """Outages told by inputs; while nobody knows what time it is, those that were told before."""
+        if snapshot.calendar is not None or not self._told:
+            self._told = tuple(self._announced())
+        return self._told
 
     async def safe_stop(self, reason: str = "the edge is stopping") -> None:
         """Write the safe table of the present grid mode through the gate, once, and latch held safe.
@@ -317,7 +331,8 @@ class EdgeRuntime:
             return seen  # on a virtual clock no time has passed since the cycle latched
         self._seen = None
         self._image.update(readings)
-        return self.invariants.admitted(self._image.latch(now, now_s, self._utc_state))
+        image = self._image.latch(now, now_s, self._utc_state, self._doubt, self._utc.relied_at)
+        return self.invariants.admitted(image)
 
     async def _send(
         self,

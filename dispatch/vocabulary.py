@@ -116,12 +116,12 @@ class Context:
     """Everything a controller may look at. `dt_s` is how long its decisions will stand [s]."""
 
     site: Site
-    now: datetime
+    now: datetime | None  # for all that is done by the clock; None: nobody knows what time it is
     monotonic_s: float
     dt_s: float
     condition: PlantCondition
     power: PowerBalance
-    outages: tuple[OutageNotice, ...]  # announced by now, not cancelled
+    outages: tuple[OutageNotice, ...]  # announced by now, not cancelled; without `now` those that may be near
     plan: Plan | None  # checked, valid, made for this grid mode, forming source and these units
     step: int  # of the plan to follow now
     memory: ControlMemory
@@ -234,6 +234,7 @@ class TickInput:
     strangers: Mapping[str, str] = field(default_factory=dict)  # connection -> why its device is another one
     untouched: frozenset[str] = frozenset()  # assets that nobody has agreed to being written
     prices: DayPrices | None = None  # of today, as told by inputs; None: the tariff alone
+    announced: tuple[OutageNotice, ...] = ()  # told by inputs: a reserve is kept for them, no breaker listens
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Announced outages of inputs: the newest issue of each, and which of them are planned with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from ems.inputs import AnnouncedOutage, Certainty, InputKind, InputParams, InputVersion
@@ -17,6 +17,27 @@ def announced(inputs: Sequence[InputParams], knowledge: InputKnowledge, at: date
     """Announced outages that are sure enough to count, as known at `at`, those of the last day included."""
     of = (p for p in inputs if p.kind is InputKind.OUTAGES)
     return [notice for params in of for notice, _ in counting(params, knowledge, at)]
+
+
+class AnnouncedOutages:
+    """Announced outages as known at the start of a quarter of an hour, asked for anew in each."""
+
+    def __init__(
+        self, inputs: Sequence[InputParams], knowledge: InputKnowledge, now: Callable[[], datetime]
+    ) -> None:
+        self._inputs = tuple(p for p in inputs if p.kind is InputKind.OUTAGES)
+        self._knowledge, self._now = knowledge, now
+        self._known: tuple[datetime, list[OutageNotice]] | None = None
+
+    def __call__(self) -> Sequence[OutageNotice]:
+        """Those that are sure enough to count."""
+        if not self._inputs:
+            return ()
+        now = self._now()
+        at = now.replace(minute=now.minute // 15 * 15, second=0, microsecond=0)
+        if self._known is None or self._known[0] != at:
+            self._known = at, announced(self._inputs, self._knowledge, at)
+        return self._known[1]
 
 
 def counting(

@@ -9,12 +9,16 @@ import ctypes
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 TIMEX_BYTES = 256  # struct timex is 208 bytes on 64-bit machines, 128 on others
 STATUS_AT = 5 * ctypes.sizeof(ctypes.c_long)  # after modes (padded), offset, freq, maxerror, esterror
 TIME_ERROR = 5
 STA_UNSYNC = 0x40
+TIMESYNC = Path("/run/systemd/timesync/synchronized")  # touched by systemd-timesyncd at each synchronisation
+TIMESYNC_S = 3.0 * 2048.0  # an older one: it has missed three of its longest polls
+AHEAD_S = 60.0  # a touch so far to come: the clock was set back since
 
 
 class Clock(Protocol):
@@ -84,6 +88,32 @@ def kernel_synchronised() -> bool | None:
         return None
     status = int.from_bytes(asked.raw[STATUS_AT : STATUS_AT + 4], sys.byteorder)
     return state != TIME_ERROR and not status & STA_UNSYNC
+
+
+def timesyncd_synchronised(file: Path = TIMESYNC) -> bool | None:
+    """Whether systemd-timesyncd has set the clock lately; None where it has not since the machine started.
+
+    Source: systemd-timesyncd.service(8), FILES. The file stays when synchronisation is lost: its age counts.
+    """
+    try:
+        age_s = time.time() - file.stat().st_mtime
+    except OSError:
+        return None
+    return -AHEAD_S <= age_s <= TIMESYNC_S
+
+
+def synchronised() -> bool | None:
+    """Whether this machine's clock is synchronised: what the kernel says, else what systemd-timesyncd left.
+
+    None: nobody can be asked. The kernel refuses to tell under ProtectClock= of systemd, reading included.
+    """
+    told = kernel_synchronised()
+    return timesyncd_synchronised() if told is None else told
+
+
+def vouched() -> bool:
+    """Whether somebody says that this machine's clock is synchronised."""
+    return synchronised() is True
 
 
 def wall_s() -> float:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from ems.deferrable import DeferrableCondition
 from ems.site import GridMode
-from ems.telemetry import UtcState
+from ems.telemetry import UtcState, calendar_of
 
 
 class UnitState(StrEnum):
@@ -185,3 +185,9 @@ class PlantCondition:
     prime: Prime = Prime.NONE
     following: tuple[str, ...] = ()  # what feeds the bus beside what forms it
     pv_states: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)
+    relied_at: datetime | None = None  # record time when it could last be relied on; None: never
+
+    @property
+    def calendar(self) -> datetime | None:
+        """What time it is, for all that is done by the clock; None: nobody knows."""
+        return calendar_of(self.at, self.utc)

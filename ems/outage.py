@@ -17,10 +17,13 @@ class OutageNotice:
     source: str = "utility"
 
 
-def known_outages(notices: Sequence[OutageNotice], at: datetime) -> tuple[OutageNotice, ...]:
-    """Outages as known at `at`: the latest version of each notice issued by then, without cancelled ones."""
+def known_outages(notices: Sequence[OutageNotice], at: datetime | None) -> tuple[OutageNotice, ...]:
+    """Outages as known at `at`: the latest version of each notice issued by then, without cancelled ones.
+
+    Where nobody knows what time it is (None), every notice has been issued.
+    """
     latest: dict[str, OutageNotice] = {}
     for notice in sorted(notices, key=lambda n: n.issued_at):
-        if notice.issued_at <= at:
+        if at is None or notice.issued_at <= at:
             latest[notice.id] = notice
     return tuple(sorted((n for n in latest.values() if not n.cancelled), key=lambda n: n.start))

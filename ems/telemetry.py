@@ -23,7 +23,24 @@ class UtcState(StrEnum):
 
     VALID = "valid"
     HOLDOVER = "holdover"  # its source is lost: kept by the machine's own oscillator
-    INVALID = "invalid"  # set by hand, never set, or lost for too long: no plan is followed
+    INVALID = "invalid"  # set by hand, never set, or lost for too long: nothing is done by the calendar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Between which times it is, where record time cannot be relied on; None: nobody knows."""
+
+    earliest: datetime | None = None
+    latest: datetime | None = None
+
+    def may_be(self, start: datetime, end: datetime) -> bool:
+        """Whether it may be a time in [start, end)."""
+        over = self.earliest is not None and end <= self.earliest
+        to_come = self.latest is not None and start > self.latest
+        return not (over or to_come)
+
+
+UNKNOWN = Doubt()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +64,17 @@ class Snapshot:
     """The process image, latched: what one tick sees. Values past their maximum age are already STALE.
 
     `good` has the values of the good readings, worked out once: a tick asks hundreds of times.
+
+    `at` is record time: for records, and for how long ago something was recorded. What is done because of
+    the hour or the date asks `calendar`, which is None while record time cannot be relied on.
     """
 
     at: datetime
     monotonic_s: float
     readings: Mapping[str, Reading]
     utc: UtcState = UtcState.VALID
+    doubt: Doubt = UNKNOWN  # where there is no `calendar`
+    relied_at: datetime | None = None  # record time when it could last be relied on; None: never
     good: Mapping[str, float] = field(init=False, repr=False, compare=False)  # by point, in its unit
 
     def __post_init__(self) -> None:
@@ -63,3 +85,18 @@ class Snapshot:
     def value(self, point: str) -> float | None:
         """The value if it is good, else None."""
         return self.good.get(point)
+
+    @property
+    def calendar(self) -> datetime | None:
+        """What time it is, for all that is done by the clock; None: nobody knows."""
+        return calendar_of(self.at, self.utc)
+
+    def may_be(self, start: datetime, end: datetime) -> bool:
+        """Whether it is a time in [start, end), or may be one, where nobody knows what time it is."""
+        now = self.calendar
+        return self.doubt.may_be(start, end) if now is None else start <= now < end
+
+
+def calendar_of(at: datetime, utc: UtcState) -> datetime | None:
+    """Record time where it may be relied on, else None."""
+    return None if utc is UtcState.INVALID else at

@@ -1,7 +1,7 @@
 """A run without sockets, threads or an event loop: the production tick and planner on a virtual clock."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -13,8 +13,10 @@ from dispatch.controllers.rules import Rules, RulesParams
 from dispatch.controllers.rules_tou import RulesTou, TouParams
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Controller, Decisions
-from ems.clock import VirtualClock, wall_s
+from ems.announced import AnnouncedOutages
+from ems.clock import Clock, VirtualClock, wall_s
 from ems.errors import EmsError
+from ems.outage import OutageNotice
 from ems.ports import Forecaster
 from ems.prices import DayPrices, TodaysPrices
 from ems.site import GridMode
@@ -139,6 +141,13 @@ def forecaster_of(
             return partial(PerfectForecaster, scenario)
 
 
+def outages_of(scenario: Scenario, clock: Clock) -> Callable[[], Sequence[OutageNotice]]:
+    """What rules know of outages that inputs announce: what was told by then."""
+    if scenario.inputs is None:
+        return tuple
+    return AnnouncedOutages(scenario.site.inputs, scenario.inputs, clock.now)
+
+
 def prices_of(scenario: Scenario) -> Callable[[datetime], DayPrices | None]:
     """What rules know of today's prices: what was told by then."""
     if scenario.inputs is None:
@@ -181,6 +190,7 @@ class Run:
             planner_alive=self._planner_alive,
             earliest=scenario.start,
             prices=prices_of(scenario),
+            announced=outages_of(scenario, self.clock),
         )
         self.edge = EdgeTrace(scenario.site, self._edge_bin_s)
         self.mode = GridMode.UNKNOWN

@@ -9,7 +9,9 @@ from pathlib import Path
 from connectors.inputs.state import InputState
 from connectors.inputs.store import QuietInputs, statuses
 from connectors.sqlite_file import StoreError
+from ems.announced import announced
 from ems.inputs import SILENT_S, InputKind, InputParams
+from ems.outage import OutageNotice
 from ems.prices import DayPrices, day_prices
 from ems.records import JsonValue, StatusRow
 from ems.tariff import Tariff
@@ -131,6 +133,51 @@ class PriceWatch:
         }
         if known.failures == failures:
             self._prices = list(found.values())
+
+
+class OutageWatch:
+    """Keeps the announced outages of inputs at hand for the edge's rules; a file that hangs costs no cycle.
+
+    Parameters
+    ----------
+    inputs : those of the site file; without one of outages nothing is done, and there are none.
+    directory : of the file of the process that looks after them.
+    now : record time.
+    """
+
+    def __init__(
+        self, inputs: Sequence[InputParams], directory: Path, *, now: Callable[[], datetime]
+    ) -> None:
+        self._inputs = tuple(p for p in inputs if p.kind is InputKind.OUTAGES)
+        self._directory, self._now = directory, now
+        self._outages: tuple[OutageNotice, ...] = ()
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look, in a thread."""
+        if self._inputs:
+            threading.Thread(target=self._run, name="outage watch", daemon=True).start()
+
+    def __call__(self) -> tuple[OutageNotice, ...]:
+        """Those that are planned with, as known at the last look."""
+        return self._outages
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        with closing(QuietInputs(self._directory)) as known:
+            while not self._closing.is_set():
+                self.look(known)
+                self._closing.wait(LOOK_S if known.trouble else PRICES_S)
+
+    def look(self, known: QuietInputs) -> None:
+        """Once; what was known stays known while the file cannot be read."""
+        failures = known.failures
+        found = tuple(announced(self._inputs, known, self._now()))
+        if known.failures == failures:
+            self._outages = found
 
 
 def troubles(

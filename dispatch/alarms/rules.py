@@ -81,9 +81,16 @@ def _site(facts: Facts) -> Iterator[Alarm]:
 
 def _time(facts: Facts) -> Iterator[Alarm]:
     utc = facts.snapshot.utc
-    if utc is not UtcState.VALID:
-        why = "its source is lost" if utc is UtcState.HOLDOVER else "it was set, or never was"
-        yield Alarm(code="utc.lost", text=f"record time cannot be relied on: {why}")
+    if utc is UtcState.HOLDOVER:
+        yield Alarm(code="utc.lost", text="record time cannot be relied on: its source is lost")
+    if utc is UtcState.INVALID:
+        text = "record time cannot be relied on: it was set, or nothing synchronises it; "
+        text += "nothing is done by the clock: no plan, caps of all hours, no islanding ahead of an outage"
+        sets = facts.observed.condition.gensets.items()
+        kept = [g for g, c in sets if UnitState.MAINTENANCE in c.states]
+        text += f", {', '.join(kept)} not started for a maintenance window that may be now" if kept else ""
+        text += ". Synchronise the clock and let the edge see it (docs/modes.md), or run with --utc trusted"
+        yield Alarm(code="utc.lost", text=text)
 
 
 def _sources(facts: Facts) -> Iterator[Alarm]:

@@ -54,8 +54,8 @@ def _runs(
         return c.age_s <= LONGEST * hot.for_h * 3600.0
     if c.starting or others:
         return c.starting
-    local = context.condition.at.astimezone(ZoneInfo(context.site.timezone))
-    quiet = any(q.holds(local) for q in params.quiet)
+    now, zone = context.now, ZoneInfo(context.site.timezone)
+    quiet = any(now is None or q.holds(now.astimezone(zone)) for q in params.quiet)
     return not quiet and c.age_s >= AGAIN_S and _room_kw(context, stores, hot) >= _load_kw(params, hot)
 
 

@@ -2,11 +2,12 @@
 
 A set that has had no run like it for so long is asked to run, with its base load, until the edge has counted
 the run or it has taken twice its time. Where nobody could take that load it waits, and stays told as due.
+While nobody knows what time it is none begins; one that has its load goes on to its end.
 """
 
 from zoneinfo import ZoneInfo
 
-from dispatch.observing.duty import exercise_due
+from dispatch.observing.duty import exercise_asked
 from dispatch.protections.balance import charge_room_kw
 from dispatch.vocabulary import Context, Target, Targets
 from ems.assets import Exercise, GensetParams
@@ -36,14 +37,16 @@ def with_exercise(context: Context, wishes: Targets) -> Targets:
 
 def _runs(context: Context, params: GensetParams, exercise: Exercise) -> bool:
     """Whether the set begins its run now, or goes on with it."""
-    c, at = context.condition.gensets[params.id], context.condition.at
-    if not exercise_due(params, c.duty, at) or not c.available:
+    c, now = context.condition.gensets[params.id], context.now
+    if not exercise_asked(params, context.condition) or not c.available:
         return False
-    if c.on_load:
+    if c.on_load and (now is not None or c.duty.exercising_h > 0.0):
         return c.age_s <= LONGEST * exercise.for_h * 3600.0
+    if now is None:
+        return False
     if c.starting:
         return True
-    local = at.astimezone(ZoneInfo(context.site.timezone))
+    local = now.astimezone(ZoneInfo(context.site.timezone))
     quiet = any(q.holds(local) for q in params.quiet)
     return exercise.holds(local) and not quiet and c.age_s >= AGAIN_S and _room(context, params, exercise)
 

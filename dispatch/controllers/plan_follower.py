@@ -8,7 +8,7 @@ by a battery the battery's power is a result: the gensets are loaded so that its
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from dispatch.controllers.plan_check import stored_change_kwh
 from dispatch.controllers.rules import stores
@@ -81,9 +81,14 @@ class PlanFollower:
 
 def source_of(context: Context, plan: Plan, fresh_s: float) -> Source:
     """PLAN while it is fresh and somebody is making the next one, else LAST_PLAN."""
-    old = context.now - plan.issued_at > timedelta(seconds=fresh_s)
+    old = _now(context) - plan.issued_at > timedelta(seconds=fresh_s)
     stale = old or not context.planner_alive or plan.label is PlanLabel.SHIFTED
     return Source.LAST_PLAN if stale else Source.PLAN
+
+
+def _now(context: Context) -> datetime:
+    assert context.now is not None  # else no plan was chosen
+    return context.now
 
 
 def _as_planned(value: float, reason: str) -> Target:
@@ -93,7 +98,7 @@ def _as_planned(value: float, reason: str) -> Target:
 def _runs(context: Context, plan: Plan) -> dict[str, Target]:
     """Gensets as planned, asked for early enough to be on load when their step begins."""
     k = context.step
-    offset_s = (context.now - plan.grid.start).total_seconds()
+    offset_s = (_now(context) - plan.grid.start).total_seconds()
     next_s = float(sum(plan.grid.step_s[: k + 1])) - offset_s
     horizon_s = context.dt_s if context.dt_s <= 60.0 else 0.0
     out = {}
@@ -254,7 +259,7 @@ def _import_allowance_kw(context: Context, plan: Plan) -> tuple[float, str]:
         peak_kw = plan.import_limit_kw[context.step]
     peak_kw *= PEAK_MARGIN_RATIO
     length_s = context.site.tariff.billing_interval_s
-    into_s = context.now.timestamp() % length_s
+    into_s = _now(context).timestamp() % length_s
     left_s = length_s - into_s
     unseen_s = max(0.0, into_s - c.interval_elapsed_s)  # before the edge started
     used_kwh = c.interval_import_kwh + peak_kw * unseen_s / 3600.0
@@ -311,5 +316,5 @@ def _planned_soc(context: Context, plan: Plan, bess: str) -> float:
     else:
         before = soc[k - 1]
     begins_s = float(sum(plan.grid.step_s[:k]))
-    into = ((context.now - plan.grid.start).total_seconds() - begins_s) / plan.grid.step_s[k]
+    into = ((_now(context) - plan.grid.start).total_seconds() - begins_s) / plan.grid.step_s[k]
     return before + max(0.0, min(1.0, into)) * (soc[k] - before)

@@ -7,9 +7,10 @@ from zoneinfo import ZoneInfo
 
 from dispatch.controllers.burn_off import with_burn_off
 from dispatch.controllers.exercise import with_exercise
-from dispatch.controllers.rules import RulesParams, islanded, peak_lopping, rule, shares, stores
+from dispatch.controllers.rules import Rules, RulesParams, islanded, peak_lopping, rule, shares, stores
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
+from ems.frozen import replace
 from ems.outage import OutageNotice
 from ems.prices import DayPrices
 from ems.site import GridMode
@@ -80,16 +81,30 @@ class RulesTou:
         """Wishes for this cycle, before the protections common to all controllers."""
         match context.condition.grid_mode:
             case GridMode.GRID_TIED:
-                return self._grid_tied(context)
+                now = context.now
+                return self._without_time(context) if now is None else self._grid_tied(context, now)
             case GridMode.ISLANDED:
                 return islanded(self.params.base, context)
             case _:
                 return Targets(source=Source.RULES), context.memory
 
-    def _grid_tied(self, context: Context) -> tuple[Targets, ControlMemory]:
+    def _without_time(self, context: Context) -> tuple[Targets, ControlMemory]:
+        """Nobody knows what hour it is: plain rules, no price has a say.
+
+        Where an announced outage may be near, its reserve is their backup reserve.
+        """
+        p = base = self.params.base
+        if context.outages:
+            wanted = self.params.outage_soc
+            p = replace(
+                base, soc_floor=max(base.soc_floor, wanted), soc_recharge=max(base.soc_recharge, wanted)
+            )
+        return Rules(params=p).decide(context)
+
+    def _grid_tied(self, context: Context, now: datetime) -> tuple[Targets, ControlMemory]:
         residual_kw = context.power.net_kw - context.power.genset_kw
-        place = price_place(context.site.tariff, context.now, context.prices)
-        outage = next_outage(context.outages, context.now, self.params.outage_lead_h)
+        place = price_place(context.site.tariff, now, context.prices)
+        outage = next_outage(context.outages, now, self.params.outage_lead_h)
         bess = {}
         for b, want_kw in shares(context, residual_kw).items():
             bess[b] = self._bess(context, b, want_kw, place, outage)
@@ -108,7 +123,7 @@ class RulesTou:
         """One battery: `want_kw` is its share of what gensets and PV leave over, surplus negative."""
         c = context.condition.bess[bess]
         battery = next(b.battery for b in context.site.bess if b.id == bess)
-        shaved = self._shave(context, bess, want_kw, outage)
+        shaved = self._shave(context, bess, want_kw, place, outage)
         if shaved is not None:
             return shaved
         charge_kw, why = self._grid_charge(context, bess, place, outage)
@@ -179,7 +194,12 @@ class RulesTou:
         return min(cap_kw, max(threshold_kw, context.condition.peak_import_kw))
 
     def _shave(
-        self, context: Context, bess: str, want_kw: float, outage: tuple[OutageNotice, float] | None
+        self,
+        context: Context,
+        bess: str,
+        want_kw: float,
+        place: float | None,
+        outage: tuple[OutageNotice, float] | None,
     ) -> Target | None:
         """Discharge what would go over the peak threshold, down to `peak_soc`.
 
@@ -195,7 +215,7 @@ class RulesTou:
         if p.peak_shave_kw is None:
             low = max(low, p.base.soc_floor, 0.0 if outage is None else p.outage_soc)
         room_kw = discharge_room_kw(battery, context.condition.bess[bess], low, context.dt_s)
-        floor, _ = self._floor(price_place(context.site.tariff, context.now, context.prices), None)
+        floor, _ = self._floor(place, None)
         cover_kw = min(want_kw, discharge_room_kw(battery, context.condition.bess[bess], floor, context.dt_s))
         over_kw = want_kw * (site_kw - limit_kw) / site_kw
         p_kw = min(room_kw, max(over_kw, cover_kw))

@@ -167,7 +167,8 @@ def genset_conditions(
     out = {}
     for g, params in layout.gensets.items():
         state = state_of(snapshot, layout.state[g], GENSET_STATES)
-        states = genset_states(layout, snapshot, g, state, requests.get(g), marks)
+        stands = not seen[g].may_carry and state not in _STARTING
+        states = genset_states(layout, snapshot, g, state, requests.get(g), marks, stands=stands)
         if seen[g].doubted_since_s is not None:
             states = each_once((*states, UnitState.SUSPECT))
         p_kw = snapshot.value(layout.p[g])

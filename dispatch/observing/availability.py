@@ -6,7 +6,6 @@ blocks, and the states are what is shown and recorded.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from dispatch.layout import Layout
 from dispatch.state import GensetRequest
@@ -60,8 +59,13 @@ def genset_states(
     state: GensetState | None,
     request: GensetRequest | None,
     marks: Marks = NO_MARKS,
+    *,
+    stands: bool = True,
 ) -> tuple[UnitState, ...]:
-    """What is the matter with a genset. Fuel is no matter: a bad sensor never blocks a needed start."""
+    """What is the matter with a genset. Fuel is no matter: a bad sensor never blocks a needed start.
+
+    `stands`: it neither runs nor starts, so that somebody may be at it.
+    """
     out = [*_readings(layout, snapshot, genset), *marks.get(genset, ())]
     if state is None:
         out.append(UnitState.UNREADABLE)
@@ -71,14 +75,20 @@ def genset_states(
         out.append(UnitState.START_FAILED)
     if request is not None and request.reset_why is not None:
         out.append(UnitState.RESET_NEEDED)
-    if in_maintenance(layout, genset, snapshot.at):
+    if in_maintenance(layout, genset, snapshot, stands=stands):
         out.append(UnitState.MAINTENANCE)
     return each_once(out)
 
 
-def in_maintenance(layout: Layout, asset: str, at: datetime) -> bool:
-    """Whether somebody works on the unit: it is not started then, whatever else happens."""
-    return any(m.asset == asset and m.start <= at < m.end for m in layout.site.maintenance)
+def in_maintenance(layout: Layout, asset: str, snapshot: Snapshot, *, stands: bool) -> bool:
+    """Whether somebody works on the unit: it is not started then, whatever else happens.
+
+    Where nobody knows what time it is, somebody may: then each window holds that it may be in, for a unit
+    that `stands`. At one that runs nobody works, and it is not taken from the bus for a doubt.
+    """
+    if snapshot.calendar is None and not stands:
+        return False
+    return any(m.asset == asset and snapshot.may_be(m.start, m.end) for m in layout.site.maintenance)
 
 
 def pv_states(layout: Layout, snapshot: Snapshot, pv: str, marks: Marks = NO_MARKS) -> tuple[UnitState, ...]:

@@ -181,6 +181,7 @@ def _with_meters(
     told = replace(
         condition,
         utc=snapshot.utc,
+        relied_at=snapshot.relied_at,
         prime=prime_of(layout, condition.forming),
         pv_states={p: pv_states(layout, snapshot, p, marks) for p in layout.pv},
         grid_losses=counted.grid_losses,

@@ -146,6 +146,11 @@ def exercise_due(params: GensetParams, duty: GensetDuty, at: datetime) -> bool:
     return at.astimezone(UTC) - duty.exercised_at >= timedelta(hours=params.exercise.every_h)
 
 
+def exercise_asked(params: GensetParams, condition: PlantCondition) -> bool:
+    """The same now: by record time, as the last run was recorded."""
+    return exercise_due(params, condition.gensets[params.id].duty, condition.at)
+
+
 def low_load_h(params: GensetParams, duty: GensetDuty, at: datetime) -> float:
     """Hours at low load in the window of its budget [h]."""
     since = at.astimezone(UTC) - timedelta(hours=keep_h(params))

@@ -7,7 +7,7 @@ from datetime import datetime
 from dispatch.layout import DEFAULT_AGE_S_MAX, HeartbeatIn, Layout
 from dispatch.observing.arrivals import Arrivals
 from ems.frozen import replace
-from ems.telemetry import Quality, Reading, Snapshot, UtcState
+from ems.telemetry import UNKNOWN, Doubt, Quality, Reading, Snapshot, UtcState
 
 LARGEST = 1e30  # nothing in a plant is larger in any unit, and sums and squares of it are finite
 ANY = (-math.inf, math.inf)
@@ -54,7 +54,14 @@ class ProcessImage:
                 judged = reading.point in self._arrivals.points and checked.is_good
                 self._readings[reading.point] = self._arrivals.judged(checked) if judged else checked
 
-    def latch(self, at: datetime, monotonic_s: float, utc: UtcState = UtcState.VALID) -> Snapshot:
+    def latch(
+        self,
+        at: datetime,
+        monotonic_s: float,
+        utc: UtcState = UtcState.VALID,
+        doubt: Doubt = UNKNOWN,
+        relied_at: datetime | None = None,
+    ) -> Snapshot:
         """What one tick sees. The door has checked finite and range before; it is checked again here.
 
         Stamps ahead of `at` are refused while the edge's own time may be relied on (`utc`), and not else.
@@ -69,7 +76,9 @@ class ProcessImage:
         for heartbeat in self._heartbeats:
             if self._stands_still(heartbeat, out, monotonic_s):
                 out |= {p: _stale(out[p]) for p in heartbeat.points if p in out}
-        return Snapshot(at=at, monotonic_s=monotonic_s, readings=out, utc=utc)
+        return Snapshot(
+            at=at, monotonic_s=monotonic_s, readings=out, utc=utc, doubt=doubt, relied_at=relied_at
+        )
 
     def _refuse_ahead(self, at: datetime) -> None:
         for point in self._arrivals.stamped:

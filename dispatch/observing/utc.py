@@ -8,14 +8,17 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ems.condition import PlantCondition
 from ems.frozen import replace
-from ems.telemetry import UtcState
+from ems.telemetry import UNKNOWN, Doubt, UtcState
 
 STEP_S = 1.0  # a wall clock that moves more against the monotonic one from cycle to cycle was set
 EARLIEST, LATEST = datetime(2025, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)  # else it was never set
 AGREED_S = 10.0  # a new time that its source calls synchronised is believed after so long
 UNCALLED_S = 600.0  # and one that nobody vouches for after so long
 HOLDOVER_S = 4.0 * 3600.0  # an oscillator of 50 ppm is less than a second off by then
+NEAR = timedelta(days=1)  # a clock that was right may be so far off: set by hand, or to local time
+AWAY = timedelta(days=7)  # a machine without a clock of its own may have been without power for so long
 APART = timedelta(milliseconds=1)  # of two records at least: the historian's keys are whole milliseconds
 
 
@@ -30,6 +33,15 @@ class UtcMemory:
     believed: bool = False  # the trusted offset gives valid times
     last_at: datetime | None = None  # given out
     last_s: float = -math.inf  # edge monotonic, when it was
+    relied_at: datetime | None = None  # given out when it could last be relied on; None: never
+    relied: bool = False  # in this run
+
+
+def going_on_from(known: PlantCondition | None) -> UtcMemory:
+    """What is known of time at a start of the edge; `known`: the last condition of the run before."""
+    if known is None:
+        return UtcMemory()
+    return UtcMemory(relied_at=known.relied_at if known.calendar is None else known.calendar)
 
 
 def record_time(
@@ -65,7 +77,30 @@ def record_time(
     elif plausible and now_s - steady_s >= _patience_s(memory, synchronised):
         memory, stepped = replace(memory, trusted_s=offset_s, believed=True), False
     memory, at = _kept_over(memory, wall, offset_s, now_s)
-    return memory, at, _state(memory, stepped, now_s)
+    state = _state(memory, stepped, now_s)
+    if state is not UtcState.INVALID:
+        memory = replace(memory, relied_at=at, relied=True)
+    return memory, at, state
+
+
+def doubt_of(memory: UtcMemory, wall: datetime, at: datetime, earliest: datetime = EARLIEST) -> Doubt:
+    """Between which times it is, where record time cannot be relied on.
+
+    Record time that could be relied on in this run has been kept over since: it is that time or the wall
+    clock's, give or take a day. Else it is later than the last one that could, in an earlier run, and no
+    more than a week later than that and the wall clock. Without an earlier run nobody knows.
+
+    Parameters
+    ----------
+    at : record time as given out.
+    earliest : a wall clock before it was never set, and says nothing.
+    """
+    told = [wall] if earliest <= wall < LATEST else []
+    if memory.relied:
+        return Doubt(earliest=min([at, *told]) - NEAR, latest=max([at, *told]) + NEAR)
+    if memory.relied_at is None:
+        return UNKNOWN
+    return Doubt(earliest=memory.relied_at - NEAR, latest=max([memory.relied_at, *told]) + AWAY)
 
 
 def _patience_s(memory: UtcMemory, synchronised: bool | None) -> float:

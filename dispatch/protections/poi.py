@@ -12,6 +12,7 @@ from dispatch.observing.phases import Phases
 from dispatch.protections.balancing_memory import PoiCaps, PoiMemory
 from ems.frozen import replace
 from ems.local_time import local_time
+from ems.poi import CapWindow
 from ems.site import GridMode
 from ems.telemetry import Snapshot
 
@@ -32,8 +33,7 @@ def at_poi(
     is remembered here, so that a limit that is lifted is gone in the same cycle.
     """
     grid, c = layout.site.grid, observed.condition
-    local = local_time(snapshot.at, layout.zone)
-    windows = [w for w in grid.caps if w.holds(local, layout.site.tariff.day_type(local))]
+    windows = [w for w in grid.caps if in_force(layout, snapshot, w)]
     import_kw = _least(grid.p_import_kw_max, *(w.p_import_kw_max for w in windows))
     export_kw = _least(grid.p_export_kw_max, observed.export_kw_max, *(w.p_export_kw_max for w in windows))
     import_kw, export_kw = _on_each_phase(layout, observed.phases.get(grid.id), import_kw, export_kw)
@@ -52,6 +52,20 @@ def at_poi(
         import_kw=import_kw, export_kw=export_kw, owed_import_kw=owed_kw[0], owed_export_kw=owed_kw[1]
     )
     return PoiMemory(over=over), replace(observed, caps=caps, meter_ok=meter_ok)
+
+
+def in_force(layout: Layout, snapshot: Snapshot, window: CapWindow) -> bool:
+    """Whether lower caps hold now; where nobody knows what time it is, whether they may.
+
+    Those of local hours hold all day then, so that the tightest of each direction holds.
+    """
+    now = snapshot.calendar
+    if now is not None:
+        local = local_time(now, layout.zone)
+        return window.holds(local, layout.site.tariff.day_type(local))
+    if window.start is None or window.end is None:
+        return True
+    return snapshot.may_be(window.start, window.end)
 
 
 def _on_each_phase(

@@ -14,6 +14,7 @@ from ems.assets import GensetParams, StartsFor
 from ems.commands import Cause
 from ems.condition import PlantCondition
 from ems.frozen import replace
+from ems.local_time import local_time
 from ems.points import GensetState
 from ems.site import GridMode
 
@@ -181,7 +182,8 @@ def resolve(
     """Wishes to requests, with minimum up and down times: (requests, run targets, events).
 
     A wish with cause PROTECTION is not held off by them; quiet hours hold off rules and protections alike,
-    starts an hour plans as well.
+    starts an hour plans as well. Where nobody knows what time it is, quiet hours hold off no start that is
+    wished for here: it is for load, and a quiet night in the dark is the worse mistake.
 
     Parameters
     ----------
@@ -265,11 +267,12 @@ def _quiet(
     """A start that quiet hours or the starts of this hour hold off; a person's is not held off."""
     if wish.cause not in (Cause.RULES, Cause.PROTECTION, Cause.PLAN):
         return wish
-    local = condition.at.astimezone(layout.zone)
-    for quiet in params.quiet if wish.cause is not Cause.PLAN else ():  # a plan has paid their price already
+    now = condition.calendar
+    paid = wish.cause is Cause.PLAN  # a plan has paid their price already
+    for quiet in params.quiet if now is not None and not paid else ():
         free = quiet.starts_for is StartsFor.ANYTHING
         free = free or (critical and quiet.starts_for is StartsFor.CRITICAL_LOAD)
-        if quiet.holds(local) and not free:
+        if now is not None and quiet.holds(local_time(now, layout.zone)) and not free:
             return replace(wish, value=0.0, reason=f"{params.id} is not started in its quiet hours")
     recent = starts_in_hour(request, now_s)
     if params.starts_per_h_max is not None and recent >= params.starts_per_h_max and not critical:

@@ -83,13 +83,17 @@ def transit(
 
 
 def _order(layout: Layout, given: TickInput) -> Proposal | None:
-    """Somebody wants an island: an operator, or the site file ahead of an announced outage."""
+    """Somebody wants an island: an operator, or the site file ahead of an announced outage.
+
+    By the announcement only while it is known what time it is: what was opened for it is an island like any
+    other then, and goes back to mains that are good.
+    """
     point, now_s = f"{layout.site.grid.id}.open_request", given.snapshot.monotonic_s
     for p in given.proposals:
         if p.point == point and p.value >= 0.5 and (p.expires_s is None or p.expires_s > now_s):
             return p
-    ahead_s, at = layout.site.grid.transitions.island_before_s, given.snapshot.at
-    if ahead_s is None or not _may_open(layout):
+    ahead_s, at = layout.site.grid.transitions.island_before_s, given.snapshot.calendar
+    if ahead_s is None or at is None or not _may_open(layout):
         return None
     for n in known_outages(given.outages, at):
         if n.start - timedelta(seconds=ahead_s) <= at < n.end:
@@ -161,12 +165,15 @@ def _facts(
 
 
 def dwell_s(layout: Layout, observed: Observed) -> float:
-    """How long the mains must be good before the breaker may close: longer with each recent loss [s]."""
+    """How long the mains must be good before the breaker may close: longer with each recent loss [s].
+
+    Where nobody knows what time it is, every loss that is remembered is recent.
+    """
     grid, c = layout.site.grid, observed.condition
     if grid.flapping is None:
         return grid.reconnect_dwell_s
-    window = timedelta(hours=grid.flapping.window_h)
-    losses = sum(c.at - x < window for x in c.grid_losses)
+    now, window = c.calendar, timedelta(hours=grid.flapping.window_h)
+    losses = len(c.grid_losses) if now is None else sum(now - x < window for x in c.grid_losses)
     return max(grid.reconnect_dwell_s, grid.flapping.dwell_s(grid.reconnect_dwell_s, losses))
 
 

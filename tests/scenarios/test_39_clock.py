@@ -1,15 +1,25 @@
 """39: the wall clock steps by an hour, a day, to 1970, to 2038; its source is lost."""
 
-from datetime import UTC, datetime
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from dispatch.observing.utc import going_on_from
 from dispatch.vocabulary import Source
-from ems.site import Site
+from ems.condition import UnitState
+from ems.outage import OutageNotice
+from ems.poi import CapWindow
+from ems.points import GensetState
+from ems.site import Maintenance, Site
+from ems.tariff import LocalWindow
 from ems.telemetry import UtcState
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
-from sim.rig_scenario import MONDAY
+from sim.rig_scenario import MONDAY, Mains
+from tests.scenarios.poi import with_breaker
 from tests.unit.dispatch.plans import plan_of
 
 pytestmark = pytest.mark.scenario(39)
@@ -84,3 +94,95 @@ def test_clock_source_lost_is_held_over_and_flagged(small: Site):
     assert {states[t] for t in states if FROM_S <= t < UNTIL_S} == {UtcState.HOLDOVER}
     assert {states[t] for t in states if not FROM_S <= t < UNTIL_S} == {UtcState.VALID}
     assert rig.held(lambda r: r.decisions.source is Source.PLAN, 10.0)
+
+
+# --- nothing is done by the clock while it is not known what time it is ---
+
+DAY_S = 86400.0
+
+
+def unsynchronised(
+    site: Site, *faults: Fault, controller: str = "rules", mains: Mains = (), **options: Any
+) -> Rig:
+    """From the first tick the kernel says that its clock is not synchronised."""
+    o = RigOptions(horizon_s=1800.0, **options)
+    rig = Rig(site, load_kw=LOAD, pv_kw=30.0, mains=mains, faults=faults, controller=controller, options=o)
+    rig.runtime.synchronised = lambda: False
+    return rig
+
+
+def announced(from_s: float, until_s: float) -> OutageNotice:
+    at = [MONDAY + timedelta(seconds=s) for s in (from_s, until_s)]
+    return OutageNotice(id="work", issued_at=MONDAY - timedelta(days=2), start=at[0], end=at[1])
+
+
+def islanding(small: Site) -> Site:
+    return with_breaker(small, transitions=replace(small.grid.transitions, island_before_s=120.0))
+
+
+@pytest.mark.parametrize("controller", ["rules", "rules_tou", "plan"])
+def test_clock_a_day_ahead_at_the_start_opens_no_breaker_for_the_outage_of_tomorrow(
+    small: Site, controller: str
+):
+    """It opened after 11 s, a day early: no plan was followed, and the announcement was."""
+    ahead = Fault(kind="utc_step", from_s=0.0, until_s=math.inf, value=DAY_S)
+    notices = (announced(DAY_S + 60.0, DAY_S + 3600.0),)
+    rig = unsynchronised(islanding(small), ahead, controller=controller, notices=notices).run(300.0)
+    assert rig.held(lambda r: r.decisions.condition.utc is UtcState.INVALID)
+    assert rig.held(lambda r: r.flows.grid_closed)
+    assert not any(c.point == "grid1.open_request" and c.value > 0.5 for r in rig.rows() for c in r.commands)
+    (text,) = {a.text for a in rig.last.decisions.alarms if a.code == "utc.lost"}
+    assert "run with --utc trusted" in text
+
+
+def test_clock_set_while_islanded_ahead_of_an_outage_goes_back_to_good_mains(small: Site):
+    """Nobody can tell when the outage ends: the island is one like any other until time is valid again."""
+    notices = (announced(60.0, 5000.0),)
+    fault = Fault(kind="utc_step", from_s=200.0, until_s=1000.0, value=-DAY_S)
+    options = RigOptions(horizon_s=1800.0, notices=notices)
+    rig = Rig(islanding(small), load_kw=LOAD, pv_kw=30.0, faults=[fault], options=options).run(1200.0)
+    assert rig.held(lambda r: not r.flows.grid_closed, 100.0, 200.0)
+    back_s = rig.after(200.0, lambda r: r.flows.grid_closed)
+    assert back_s <= 10.0, "the mains had been good for the dwell"
+    steps = [r.decisions.transition for r in rig.rows(200.0, 200.0 + back_s + 1.0)]
+    assert steps[:2] == ["dwell", "closing"]
+    valid_s = 200.0 + rig.after(200.0, lambda r: r.decisions.condition.utc is UtcState.VALID)
+    assert rig.held(lambda r: r.flows.grid_closed, 200.0 + back_s, valid_s)
+    assert rig.after(valid_s, lambda r: not r.flows.grid_closed) <= 60.0
+
+
+def test_clock_set_while_the_power_is_balanced_gives_the_islanding_up(small: Site):
+    fault = Fault(kind="utc_step", from_s=5.0, until_s=100.0, value=-DAY_S)
+    options = RigOptions(horizon_s=1800.0, notices=(announced(100.0, 5000.0),), soc=0.38)
+    rig = Rig(islanding(small), load_kw=LOAD, faults=[fault], options=options).run(90.0)
+    assert rig.held(lambda r: r.flows.grid_closed)
+    (given_up,) = rig.events("transition.given_up")
+    assert given_up["why"] == "the order was withdrawn"
+
+
+def test_clock_of_a_night_caps_of_all_hours_hold(small: Site):
+    every = LocalWindow(
+        start_h=20.0, end_h=22.0, weekdays=frozenset(range(8)), months=frozenset(range(1, 13))
+    )
+    caps = (CapWindow(p_import_kw_max=60.0, p_export_kw_max=None, local=every),)
+    site = replace(small, grid=replace(small.grid, caps=caps))
+    free = Rig(site, load_kw=LOAD, options=RigOptions(soc=0.3)).run(60.0)
+    assert free.last.flows.grid_p_kw > 150.0
+    capped = unsynchronised(site, soc=0.3).run(120.0)
+    assert capped.held(lambda r: r.flows.grid_p_kw <= 62.0, 60.0)
+
+
+def test_clock_lost_before_a_maintenance_window_of_tomorrow_starts_the_other_set_alone(small: Site):
+    """Somebody may be at gen1. Without the battery the island is carried by gen2, which nobody works at."""
+    start = MONDAY + timedelta(days=1)
+    window = Maintenance(asset="gen1", start=start, end=start + timedelta(hours=8))
+    over = Maintenance(asset="gen2", start=MONDAY - timedelta(days=9), end=MONDAY - timedelta(days=8))
+    site = replace(small, maintenance=(window, over))
+    known = Rig(site, load_kw=LOAD).run(5.0).last.decisions.condition  # of the run before
+    ahead = Fault(kind="utc_step", from_s=0.0, until_s=math.inf, value=10.0 * DAY_S)
+    rig = unsynchronised(site, ahead, mains=[(30.0, 1700.0)], soc=0.12)
+    rig.runtime._utc = going_on_from(known)
+    rig.run(300.0)
+    assert rig.held(lambda r: UnitState.MAINTENANCE in r.decisions.condition.gensets["gen1"].states)
+    assert rig.held(lambda r: r.flows.genset_state["gen1"] is GensetState.STOPPED)
+    assert rig.last.flows.genset_state["gen2"] is GensetState.RUNNING

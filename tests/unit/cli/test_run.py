@@ -87,3 +87,20 @@ def test_process_that_cannot_be_started_again_is_tried_again_and_the_others_are_
         await own.stop(())
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (True, ()),
+        (False, ("chronyc tracking", "--utc trusted")),
+        (None, ("drop-in of docs/modes.md", "--utc trusted")),
+    ],
+)
+def test_run_says_why_nothing_is_done_by_the_clock_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, told: bool | None, words: tuple[str, ...]
+):
+    monkeypatch.setattr(run, "synchronised", lambda: told)
+    said = run.unsynchronised()
+    assert bool(said) is (told is not True)
+    assert all(word in said for word in words)

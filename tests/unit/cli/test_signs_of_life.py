@@ -138,3 +138,34 @@ def test_unit_limits_of_starts_stand_where_systemd_reads_them():
     assert "StartLimitIntervalSec=0" in unit
     assert "StartLimitIntervalSec" not in service
     assert {"Type=notify", "NotifyAccess=all", "WatchdogSignal=SIGKILL"} <= set(service.splitlines())
+
+
+def test_unit_asks_whether_the_clock_is_synchronised_and_may_set_none():
+    """Trusted as it is, a clock that is wrong and plausible at boot passed for the right time."""
+    lines = UNIT.read_text().splitlines()
+    (start,) = [line for line in lines if line.startswith("ExecStart=")]
+    assert start.endswith("--utc kernel")
+    assert {"ProtectClock=yes", "CapabilityBoundingSet=", "ProtectSystem=strict"} <= set(lines)
+    hidden = ("InaccessiblePaths", "TemporaryFileSystem", "RootDirectory", "RootImage")
+    assert not [line for line in lines if line.startswith(hidden)], "/run/systemd/timesync must be seen"
+
+
+def drop_in() -> str:
+    """What docs/modes.md adds to the unit where the kernel is to be asked."""
+    page = (UNIT.parents[1] / "docs" / "modes.md").read_text()
+    return page.split("```ini\n", 1)[1].split("```", 1)[0]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+def test_unit_with_the_drop_in_may_ask_the_kernel_and_still_set_no_clock(tmp_path: Path):
+    unit = tmp_path / UNIT.name
+    body, install = UNIT.read_text().split("[Install]")
+    unit.write_text(f"{body}\n{drop_in()}\n[Install]{install}")
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", unit],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-300:] + done.stderr
+    of = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith(("✓", "✗"))}
+    assert of["CapabilityBoundingSet=~CAP_SYS_TIME"].startswith("✓")
+    assert "adjtimex is allowed" in of["SystemCallFilter=~@clock"]

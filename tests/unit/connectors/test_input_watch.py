@@ -15,16 +15,16 @@ from cli.edge_records import from_elsewhere
 from connectors.inputs.keeper import Feed, Keeper
 from connectors.inputs.state import input_state
 from connectors.inputs.store import InputReader, InputStore, QuietInputs, QuietStatuses, statuses
-from connectors.inputs.watch import OVERALL, PREFIX, PriceWatch, input_row, troubles
+from connectors.inputs.watch import OVERALL, PREFIX, OutageWatch, PriceWatch, input_row, troubles
 from connectors.inputs.web import Web
 from connectors.sqlite_file import StoreError
-from ems.inputs import SILENT_S, InputLook
+from ems.inputs import SILENT_S, AnnouncedOutage, Certainty, InputKind, InputLook
 from ems.records import JsonValue, StatusRow
 from tests.builders import tariff
 from tests.unit.connectors.inputs_here import NOW, params
 from tests.unit.connectors.test_input_store import version
 
-LONG_AGO = NOW - timedelta(days=1)
+LONG_AGO, HOUR = NOW - timedelta(days=1), timedelta(hours=1)
 FINE: dict[str, JsonValue] = {"late": "", "failed": "", "refused": "", "trouble": ""}
 
 
@@ -197,3 +197,37 @@ def test_price_that_could_not_be_read_among_others_changes_nothing(tmp_path: Pat
             watch.look(known)
         assert seen is not None
         assert watch(NOW) == seen
+
+
+def test_outages_that_are_announced_are_at_hand_for_the_edge_and_stay_while_the_file_cannot_be_read(
+    tmp_path: Path,
+):
+    given = params(kind=InputKind.OUTAGES)
+    watch = OutageWatch((given, params(id="two")), tmp_path, now=lambda: NOW)
+    assert watch() == ()
+    sure = AnnouncedOutage(id="work", issued_at=NOW, start=NOW + HOUR, end=NOW + 3 * HOUR)
+    unsure = replace(sure, id="storm", certainty=Certainty.POSSIBLE)
+    with closing(InputStore(tmp_path)) as store, closing(QuietInputs(tmp_path)) as known:
+        store.take(replace(version(0.5, NOW, NOW), series={}, outages=(sure, unsure)), b"1")
+        watch.look(known)
+        assert [(n.id, n.start, n.end) for n in watch()] == [("one.work", NOW + HOUR, NOW + 3 * HOUR)]
+        gone = replace(sure, cancelled=True, issued_at=NOW)
+        other = replace(version(0.5, NOW, NOW), series={}, outages=(gone,))
+        seen = watch()
+        store.take(other, b"2")
+        watch.look(known)
+        assert watch() == ()
+        watch._outages = seen
+    (tmp_path / "inputs.sqlite").write_bytes(b"no database" * 1000)
+    with closing(QuietInputs(tmp_path)) as known:
+        watch.look(known)
+        assert known.trouble
+    assert watch() == seen
+
+
+def test_outages_nobody_announces_any_no_thread_looks(tmp_path: Path):
+    before = threading.active_count()
+    watch = OutageWatch((params(),), tmp_path, now=lambda: NOW)
+    watch.start()
+    assert threading.active_count() == before
+    assert watch() == ()

@@ -14,7 +14,7 @@ from ems.plan import Plan
 from ems.prices import DayPrices
 from ems.requests import Answer, Ask, Received, Request
 from ems.site import Site
-from ems.telemetry import Quality, Reading
+from ems.telemetry import UNKNOWN, Quality, Reading, UtcState
 from plant_models.plant import PlantFaults, PlantFlows, PlantInput, PlantState, initial_state, step
 from tests.builders import T0, site
 
@@ -56,6 +56,8 @@ class Loop:
         self.outages = outages
         self.planner_alive = True
         self.prices: DayPrices | None = None
+        self.announced: tuple[OutageNotice, ...] = ()
+        self.utc, self.doubt = UtcState.VALID, UNKNOWN
         self.asked = 0
         self.inbox: list[Received] = []  # for the next tick
         self.start, self.t = start, 0.0
@@ -96,13 +98,14 @@ class Loop:
             if p not in self.world.silent and p.partition(".")[0] not in self.world.silent
         )
         given = TickInput(
-            snapshot=image.latch(self.now, self.t),
+            snapshot=image.latch(self.now, self.t, self.utc, self.doubt),
             plan=self.plan,
             outages=self.outages,
             dt_s=dt_s,
             planner_alive=self.planner_alive,
             received=tuple(self.inbox),
             prices=self.prices,
+            announced=self.announced,
         )
         self.inbox = []
         self.edge, decisions = tick(self.setup, self.edge, given)

@@ -1,15 +1,19 @@
 """Record time is kept over, never twice the same, and says how far it may be relied on."""
 
+import os
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatch.observing.utc import AGREED_S, HOLDOVER_S, UNCALLED_S, UtcMemory, record_time
-from ems.clock import kernel_synchronised
+from ems import clock
+from ems.clock import TIMESYNC_S, kernel_synchronised, timesyncd_synchronised, vouched
 from ems.telemetry import UtcState
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
@@ -84,3 +88,29 @@ def test_record_time_whatever_the_wall_clock_does_keys_grow(moves):
 
 def test_kernel_synchronised_answers():
     assert kernel_synchronised() in (True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "told"),
+    [(0.0, True), (TIMESYNC_S - 60.0, True), (TIMESYNC_S + 60.0, False), (-5.0, True), (-3600.0, False)],
+    ids=["now", "some polls missed", "too many", "slewed meanwhile", "set back since"],
+)
+def test_timesyncd_synchronised_is_what_it_did_lately(tmp_path: Path, age_s: float, told: bool):
+    file = tmp_path / "synchronized"
+    assert timesyncd_synchronised(file) is None, "not since the machine started"
+    file.touch()
+    at_s = time.time() - age_s
+    os.utime(file, (at_s, at_s))
+    assert timesyncd_synchronised(file) is told
+
+
+@pytest.mark.parametrize("timesyncd", [True, False, None])
+@pytest.mark.parametrize("kernel", [True, False, None])
+def test_synchronised_kernel_is_asked_first_and_where_nobody_tells_nobody_vouches(
+    monkeypatch: pytest.MonkeyPatch, kernel: bool | None, timesyncd: bool | None
+):
+    monkeypatch.setattr(clock, "kernel_synchronised", lambda: kernel)
+    monkeypatch.setattr(clock, "timesyncd_synchronised", lambda: timesyncd)
+    expected = timesyncd if kernel is None else kernel
+    assert clock.synchronised() is expected
+    assert vouched() is (expected is True)
