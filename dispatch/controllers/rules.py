@@ -23,31 +23,16 @@ from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.assets import BatteryParams, GensetParams
 from ems.commands import Cause
 from ems.frozen import replace
+from ems.rules import FULL_SOC, fitted
+from ems.rules import RulesParams as RulesParams
 from ems.site import GridMode
 
 GRID_ALONE_RATIO = 0.9  # a peak-lopping genset stops when the net load is below this share of the import cap
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RulesParams:
-    """Thresholds of the rule-based controller. Grid-tied: self-consumption above a backup reserve.
-
-    Islanded ladder: the battery's own minimum < `soc_start` < `soc_stop` < the battery's own maximum.
-    """
-
-    soc_floor: float = 0.40  # grid-tied: no discharge below (backup reserve)
-    soc_recharge: float = 0.50  # once below the floor: no discharge before this is reached again
-    grid_charge_ratio: float = (
-        0.3  # grid-tied below the floor: charge from the grid at this share of the limit
-    )
-    soc_start: float = 0.25  # islanded: start a genset at or below
-    soc_stop: float = 0.65  # islanded: stop gensets at or above, when the load allows
-    load_start_ratio: float = 0.85  # islanded: start the next set above this share of what is on line
-    load_stop_ratio: float = 0.60  # islanded: stop one when the rest would stay below this share
-    genset_load_ratio: float = 0.80  # sets are chosen and loaded to this share of their rating
-    charge_with_genset: bool = True  # islanded: spare genset power charges the battery up to `soc_stop`
-    genset_prime: bool = False  # islanded: always keep a set on load, the battery is the reserve
-    confirm_s: float = 10.0  # load thresholds must hold so long
+CHARGED_SOC = 0.10  # so far above its start a battery that takes no charge counts as charged
+TAKES_NONE_RATIO = 0.02  # of its rating: a battery that takes no more takes none
+TAKES_NONE_CONFIRMS = 6.0  # times `confirm_s`, as for a set that is let go
 
 
 def rule(value: float, reason: str) -> Target:
@@ -83,8 +68,8 @@ class Rules:
         return with_burn_off(context, with_exercise(context, wishes), stores), memory
 
     def _bess(self, context: Context, memory: ControlMemory, bess: str, want_kw: float) -> Target:
-        p = self.params
         params = next(b.battery for b in context.site.bess if b.id == bess)
+        p = fitted(self.params, params)
         c = context.condition.bess[bess]
         if want_kw <= 0.0:
             charge_kw = min(-want_kw, charge_room_kw(params, c, params.soc_max, context.dt_s))
@@ -105,11 +90,12 @@ class Rules:
 def recharge_hysteresis(params: RulesParams, context: Context) -> ControlMemory:
     """Below the floor a battery must first reach `soc_recharge` before it may discharge again."""
     recharging = set(context.memory.recharging)
-    for b, c in context.condition.bess.items():
-        if c.soc <= params.soc_floor + 0.002:
-            recharging.add(b)
-        elif c.soc >= params.soc_recharge:
-            recharging.discard(b)
+    for b in context.site.bess:
+        p, soc = fitted(params, b.battery), context.condition.bess[b.id].soc
+        if soc <= p.soc_floor + 0.002:
+            recharging.add(b.id)
+        elif soc >= p.soc_recharge:
+            recharging.discard(b.id)
     return replace(context.memory, recharging=frozenset(recharging))
 
 
@@ -159,7 +145,7 @@ def peak_lopping(
     soc = min((c.bess[b.id].soc for b in up), default=0.0)
     available = [g for g in ordered_gensets(context) if c.gensets[g.id].available]
     kept = tuple(g.id for g in available if g.id in m.gensets_wanted)
-    starts = over_kw > 0.0 and (over_kw > params.load_start_ratio * battery_kw or soc <= params.soc_start)
+    starts = over_kw > 0.0 and (over_kw > params.load_start_ratio * battery_kw or _low(params, context))
     if starts and not kept:
         wanted = tuple(g.id for g in pick_sets(over_kw, available, params.genset_load_ratio))
     else:
@@ -205,10 +191,9 @@ def _wanted_sets(
     """Which sets should be on load, with hysteresis in charge and load."""
     m, now_s, c = context.memory, context.monotonic_s, context.condition
     forming_bess = any(b.pcs.can_form and c.bess[b.id].available for b in context.site.bess)
-    by_genset = c.forming in c.gensets  # then what runs is needed, whoever started it
-    kept = tuple(
-        a.id for a in available if a.id in m.gensets_wanted or (by_genset and c.gensets[a.id].on_load)
-    )
+    by_genset = c.forming in c.gensets
+    needed = by_genset or params.genset_prime  # then what runs is needed, whoever started it
+    kept = tuple(a.id for a in available if a.id in m.gensets_wanted or (needed and c.gensets[a.id].on_load))
     net_kw = max(0.0, context.power.net_kw)
     cap_kw = sum(c.p_discharge_kw_max for c in context.condition.bess.values() if c.available)
     carried_kw = sum(a.p_rated_kw * params.genset_load_ratio for a in available if a.id in kept)
@@ -218,16 +203,17 @@ def _wanted_sets(
     since_s = (m.high_load_since_s if m.high_load_since_s is not None else now_s) if high else None
     urgent = high and (not forming_bess or net_kw > carried_kw + cap_kw)
     lasting = since_s is not None and now_s - since_s + context.dt_s / 2.0 >= params.confirm_s
-    memory = replace(m, high_load_since_s=since_s)
+    charged, full_s = _charged(params, context)
+    memory = replace(m, high_load_since_s=since_s, takes_none_since_s=full_s)
     if urgent or lasting:
         picked = tuple(g.id for g in pick_sets(net_kw, available, params.genset_load_ratio))
         wanted = picked if set(kept) <= set(picked) else tuple(dict.fromkeys((*kept, *picked)))
         why = f"net load of {net_kw:.0f} kW is more than what is on line carries"
-    elif not kept and (params.genset_prime or soc <= params.soc_start or _energy_short(context, available)):
+    elif not kept and (params.genset_prime or _low(params, context) or _energy_short(context, available)):
         need_kw = max(net_kw, 1.0)
         wanted = tuple(g.id for g in pick_sets(need_kw, available, params.genset_load_ratio))
         why = "genset prime" if params.genset_prime else f"SoC {soc:.0%}: a genset takes over"
-    elif kept and not params.genset_prime and soc >= params.soc_stop:
+    elif kept and not params.genset_prime and charged:
         stop = net_kw < cap_kw * params.load_stop_ratio and forming_bess
         wanted, why = (() if stop else kept), f"SoC {soc:.0%} and a net load of {net_kw:.0f} kW"
     else:
@@ -236,6 +222,36 @@ def _wanted_sets(
     if wanted != m.gensets_wanted:
         memory = replace(memory, gensets_wanted=wanted, wanted_since_s=now_s, high_load_since_s=None)
     return wanted, memory, why
+
+
+def _low(params: RulesParams, context: Context) -> bool:
+    """A battery that is there is down at its start threshold, or none is there."""
+    c = context.condition.bess
+    up = [b for b in context.site.bess if c[b.id].available]
+    return not up or any(c[b.id].soc <= fitted(params, b.battery).soc_start for b in up)
+
+
+def _charged(params: RulesParams, context: Context) -> tuple[bool, float | None]:
+    """Whether every battery that is there is charged enough for the sets to stop, and since when [s] one of
+    them is so only because it takes no more: its BMS may call it full below what the site file says.
+
+    One near its start threshold that takes nothing is not charged: it is cold, or has a fault.
+    """
+    charged, refused, now_s = True, False, context.monotonic_s
+    up = [b for b in context.site.bess if context.condition.bess[b.id].available]
+    for b in up:
+        p, c = fitted(params, b.battery), context.condition.bess[b.id]
+        if c.soc >= min(p.soc_stop, b.battery.soc_max - FULL_SOC):
+            continue
+        takes_none = c.p_charge_kw_max <= TAKES_NONE_RATIO * b.battery.p_charge_kw_max
+        refused = refused or takes_none
+        charged = charged and takes_none and c.soc >= p.soc_start + CHARGED_SOC
+    if not (up and charged and refused):
+        return bool(up) and charged, None
+    before_s = context.memory.takes_none_since_s
+    since_s = now_s if before_s is None else before_s
+    lasting = now_s - since_s + context.dt_s / 2.0 >= TAKES_NONE_CONFIRMS * params.confirm_s
+    return lasting, since_s
 
 
 def _drop_one(
@@ -276,7 +292,7 @@ def _genset_loads(params: RulesParams, context: Context, running: list[GensetPar
     rated_kw = sum(g.p_rated_kw for g in running)
     net_kw = max(0.0, context.power.net_kw)
     room_kw = sum(
-        charge_room_kw(b.battery, context.condition.bess[b.id], params.soc_stop + 0.02, context.dt_s)
+        charge_room_kw(b.battery, context.condition.bess[b.id], _ceiling(params, b.battery), context.dt_s)
         for b in context.site.bess
     )
     target_kw = net_kw
@@ -284,6 +300,11 @@ def _genset_loads(params: RulesParams, context: Context, running: list[GensetPar
         target_kw = max(net_kw, min(rated_kw * params.genset_load_ratio, net_kw + 0.9 * room_kw))
     why = f"gensets carry {net_kw:.0f} kW net load and charge with {target_kw - net_kw:.0f} kW"
     return {g: rule(p_kw, why) for g, p_kw in share_load(target_kw, running).items()}
+
+
+def _ceiling(params: RulesParams, battery: BatteryParams) -> float:
+    """SoC up to which gensets charge a battery: a little beyond where they stop, inside its window."""
+    return min(battery.soc_max, fitted(params, battery).soc_stop + 0.02)
 
 
 def _beside_forming(context: Context) -> dict[str, Target]:
@@ -305,7 +326,7 @@ def _following_bess(params: RulesParams, context: Context, running: list[GensetP
         if share_kw > 0.0:
             p_kw = min(share_kw, discharge_room_kw(battery, c, battery.soc_min, context.dt_s))
         else:
-            p_kw = -min(-share_kw, charge_room_kw(battery, c, params.soc_stop + 0.02, context.dt_s))
+            p_kw = -min(-share_kw, charge_room_kw(battery, c, _ceiling(params, battery), context.dt_s))
         out[b] = rule(
             p_kw, f"the battery keeps the gensets at {params.genset_load_ratio:.0%} of their rating"
         )
