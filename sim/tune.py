@@ -16,6 +16,8 @@ from ems.errors import DataError
 from ems.kpi import settle
 from ems.rules import (
     ISLAND,
+    SOC_HIGH,
+    SOC_LOW,
     TIED,
     TOU,
     RulesParams,
@@ -162,7 +164,7 @@ class _Search:
         for v in values if low < high or not is_soc else ():
             tries = (v, into_window(v, low, high)) if is_soc and v is not None else (v,)
             for t in tries:
-                changed = _changed(best, name, t)
+                changed = _changed(best, name, t, high - low)
                 if self._takes(best.controller, *changed):
                     if t != _value(best, name):
                         yield changed
@@ -198,21 +200,23 @@ def _owner(trial: Trial, name: str) -> tuple[RulesParams | TouParams, str]:
     return trial.rules, name
 
 
-def _changed(trial: Trial, name: str, value: Value) -> tuple[RulesParams, TouParams]:
+def _changed(trial: Trial, name: str, value: Value, width: float) -> tuple[RulesParams, TouParams]:
+    """One value changed; `width` is that of the window of the batteries [SoC]."""
     if name.startswith("base."):
-        base = _consistent(replace(trial.tou.base, **{name.removeprefix("base."): value}))  # type: ignore[arg-type]
+        base = _consistent(replace(trial.tou.base, **{name.removeprefix("base."): value}), width)  # type: ignore[arg-type]
         return trial.rules, replace(trial.tou, base=base)
     if trial.controller == ControllerName.RULES_TOU:
         return trial.rules, replace(trial.tou, **{name: value})  # type: ignore[arg-type]
-    return _consistent(replace(trial.rules, **{name: value})), trial.tou  # type: ignore[arg-type]
+    return _consistent(replace(trial.rules, **{name: value}), width), trial.tou  # type: ignore[arg-type]
 
 
-def _consistent(rules: RulesParams) -> RulesParams:
+def _consistent(rules: RulesParams, width: float) -> RulesParams:
     """Ladders must stay ladders: what is recharged to lies above the floor, the stop above the start."""
+    narrow = min(1.0, width / (SOC_HIGH - SOC_LOW))
     return replace(
         rules,
-        soc_recharge=max(rules.soc_recharge, rules.soc_floor + 0.05),
-        soc_stop=max(rules.soc_stop, rules.soc_start + 0.1),
+        soc_recharge=max(rules.soc_recharge, rules.soc_floor + 0.05 * narrow),
+        soc_stop=max(rules.soc_stop, rules.soc_start + 0.1 * narrow),
     )
 
 

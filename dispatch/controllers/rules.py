@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatch.controllers.burn_off import with_burn_off
+from dispatch.controllers.charge_state import ceiling, has_nowhere, held_by, is_charged, is_low
 from dispatch.controllers.exercise import with_exercise
 from dispatch.protections.balance import (
     Store,
@@ -23,16 +24,11 @@ from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.assets import BatteryParams, GensetParams
 from ems.commands import Cause
 from ems.frozen import replace
-from ems.rules import FULL_SOC, fitted
 from ems.rules import RulesParams as RulesParams
+from ems.rules import fitted
 from ems.site import GridMode
 
 GRID_ALONE_RATIO = 0.9  # a peak-lopping genset stops when the net load is below this share of the import cap
-
-
-CHARGED_SOC = 0.10  # so far above its start a battery that takes no charge counts as charged
-TAKES_NONE_RATIO = 0.02  # of its rating: a battery that takes no more takes none
-TAKES_NONE_CONFIRMS = 6.0  # times `confirm_s`, as for a set that is let go
 
 
 def rule(value: float, reason: str) -> Target:
@@ -145,7 +141,7 @@ def peak_lopping(
     soc = min((c.bess[b.id].soc for b in up), default=0.0)
     available = [g for g in ordered_gensets(context) if c.gensets[g.id].available]
     kept = tuple(g.id for g in available if g.id in m.gensets_wanted)
-    starts = over_kw > 0.0 and (over_kw > params.load_start_ratio * battery_kw or _low(params, context))
+    starts = over_kw > 0.0 and (over_kw > params.load_start_ratio * battery_kw or is_low(params, context))
     if starts and not kept:
         wanted = tuple(g.id for g in pick_sets(over_kw, available, params.genset_load_ratio))
     else:
@@ -192,66 +188,43 @@ def _wanted_sets(
     m, now_s, c = context.memory, context.monotonic_s, context.condition
     forming_bess = any(b.pcs.can_form and c.bess[b.id].available for b in context.site.bess)
     by_genset = c.forming in c.gensets
-    needed = by_genset or params.genset_prime  # then what runs is needed, whoever started it
+    anew = params.genset_prime and m == ControlMemory()  # an edge that starts anew
+    needed = by_genset or anew  # then what runs is needed, whoever started it
     kept = tuple(a.id for a in available if a.id in m.gensets_wanted or (needed and c.gensets[a.id].on_load))
     net_kw = max(0.0, context.power.net_kw)
     cap_kw = sum(c.p_discharge_kw_max for c in context.condition.bess.values() if c.available)
     carried_kw = sum(a.p_rated_kw * params.genset_load_ratio for a in available if a.id in kept)
-    spare_kw = cap_kw * params.load_start_ratio if forming_bess else 0.0
+    nowhere = forming_bess and params.genset_prime and has_nowhere(params, context, available, kept)
+    by_bess = forming_bess and (nowhere or not params.genset_prime)  # batteries are counted on for the load
+    spare_kw = cap_kw * params.load_start_ratio if by_bess else 0.0
     soc = min((c.soc for c in context.condition.bess.values() if c.available), default=0.0)
     high = net_kw > carried_kw + spare_kw
     since_s = (m.high_load_since_s if m.high_load_since_s is not None else now_s) if high else None
     urgent = high and (not forming_bess or net_kw > carried_kw + cap_kw)
     lasting = since_s is not None and now_s - since_s + context.dt_s / 2.0 >= params.confirm_s
-    charged, full_s = _charged(params, context)
+    charged, full_s = is_charged(params, context)
     memory = replace(m, high_load_since_s=since_s, takes_none_since_s=full_s)
     if urgent or lasting:
         picked = tuple(g.id for g in pick_sets(net_kw, available, params.genset_load_ratio))
         wanted = picked if set(kept) <= set(picked) else tuple(dict.fromkeys((*kept, *picked)))
         why = f"net load of {net_kw:.0f} kW is more than what is on line carries"
-    elif not kept and (params.genset_prime or _low(params, context) or _energy_short(context, available)):
+    elif nowhere:
+        wanted = held_by(params, context, available)
+        why = "the minimum load of a set has nowhere to go: the battery carries the load"
+    elif not kept and (params.genset_prime or is_low(params, context) or _energy_short(context, available)):
         need_kw = max(net_kw, 1.0)
         wanted = tuple(g.id for g in pick_sets(need_kw, available, params.genset_load_ratio))
         why = "genset prime" if params.genset_prime else f"SoC {soc:.0%}: a genset takes over"
     elif kept and not params.genset_prime and charged:
         stop = net_kw < cap_kw * params.load_stop_ratio and forming_bess
-        wanted, why = (() if stop else kept), f"SoC {soc:.0%} and a net load of {net_kw:.0f} kW"
+        full = "" if full_s is None else ", and no more charge is taken,"
+        wanted, why = (() if stop else kept), f"SoC {soc:.0%}{full} and a net load of {net_kw:.0f} kW"
     else:
         wanted, memory = _drop_one(params, context, available, kept, memory)
         why = f"SoC {soc:.0%} and a net load of {net_kw:.0f} kW are between the thresholds"
     if wanted != m.gensets_wanted:
         memory = replace(memory, gensets_wanted=wanted, wanted_since_s=now_s, high_load_since_s=None)
     return wanted, memory, why
-
-
-def _low(params: RulesParams, context: Context) -> bool:
-    """A battery that is there is down at its start threshold, or none is there."""
-    c = context.condition.bess
-    up = [b for b in context.site.bess if c[b.id].available]
-    return not up or any(c[b.id].soc <= fitted(params, b.battery).soc_start for b in up)
-
-
-def _charged(params: RulesParams, context: Context) -> tuple[bool, float | None]:
-    """Whether every battery that is there is charged enough for the sets to stop, and since when [s] one of
-    them is so only because it takes no more: its BMS may call it full below what the site file says.
-
-    One near its start threshold that takes nothing is not charged: it is cold, or has a fault.
-    """
-    charged, refused, now_s = True, False, context.monotonic_s
-    up = [b for b in context.site.bess if context.condition.bess[b.id].available]
-    for b in up:
-        p, c = fitted(params, b.battery), context.condition.bess[b.id]
-        if c.soc >= min(p.soc_stop, b.battery.soc_max - FULL_SOC):
-            continue
-        takes_none = c.p_charge_kw_max <= TAKES_NONE_RATIO * b.battery.p_charge_kw_max
-        refused = refused or takes_none
-        charged = charged and takes_none and c.soc >= p.soc_start + CHARGED_SOC
-    if not (up and charged and refused):
-        return bool(up) and charged, None
-    before_s = context.memory.takes_none_since_s
-    since_s = now_s if before_s is None else before_s
-    lasting = now_s - since_s + context.dt_s / 2.0 >= TAKES_NONE_CONFIRMS * params.confirm_s
-    return lasting, since_s
 
 
 def _drop_one(
@@ -292,7 +265,7 @@ def _genset_loads(params: RulesParams, context: Context, running: list[GensetPar
     rated_kw = sum(g.p_rated_kw for g in running)
     net_kw = max(0.0, context.power.net_kw)
     room_kw = sum(
-        charge_room_kw(b.battery, context.condition.bess[b.id], _ceiling(params, b.battery), context.dt_s)
+        charge_room_kw(b.battery, context.condition.bess[b.id], ceiling(params, b.battery), context.dt_s)
         for b in context.site.bess
     )
     target_kw = net_kw
@@ -300,11 +273,6 @@ def _genset_loads(params: RulesParams, context: Context, running: list[GensetPar
         target_kw = max(net_kw, min(rated_kw * params.genset_load_ratio, net_kw + 0.9 * room_kw))
     why = f"gensets carry {net_kw:.0f} kW net load and charge with {target_kw - net_kw:.0f} kW"
     return {g: rule(p_kw, why) for g, p_kw in share_load(target_kw, running).items()}
-
-
-def _ceiling(params: RulesParams, battery: BatteryParams) -> float:
-    """SoC up to which gensets charge a battery: a little beyond where they stop, inside its window."""
-    return min(battery.soc_max, fitted(params, battery).soc_stop + 0.02)
 
 
 def _beside_forming(context: Context) -> dict[str, Target]:
@@ -326,7 +294,7 @@ def _following_bess(params: RulesParams, context: Context, running: list[GensetP
         if share_kw > 0.0:
             p_kw = min(share_kw, discharge_room_kw(battery, c, battery.soc_min, context.dt_s))
         else:
-            p_kw = -min(-share_kw, charge_room_kw(battery, c, _ceiling(params, battery), context.dt_s))
+            p_kw = -min(-share_kw, charge_room_kw(battery, c, ceiling(params, battery), context.dt_s))
         out[b] = rule(
             p_kw, f"the battery keeps the gensets at {params.genset_load_ratio:.0%} of their rating"
         )
