@@ -63,6 +63,7 @@ def summary(site: "Site") -> Iterator[str]:
     yield f"forming     tied {', '.join(site.forming.grid_tied)}; island {', '.join(site.forming.islanded)}"
     yield f"tariff      {_tariff(site)}"
     yield f"balance     {_balance(site)}"
+    yield from (f"rules       {line}" for line in _rules(site))
     points = sum(len(c.points) for c in site.connections)
     writable = len(site.authority.setpoints)
     yield f"wire        {len(site.connections)} connections, {points} points, {writable} setpoints"
@@ -72,6 +73,22 @@ def summary(site: "Site") -> Iterator[str]:
     yield f"outages     {len(site.outages)} announced"
     yield from (f"input       {line}" for line in input_words(site))
     yield from (f"utility     {line}" for line in utility_words(site))
+
+
+def _rules(site: "Site") -> Iterator[str]:
+    """What is decided by without a plan, inside the window of each battery."""
+    from dispatch.controllers.build import rules_params
+    from ems.rules import fitted_tou
+
+    params = rules_params(site)
+    said = "given" if site.rules is not None else "defaults"
+    yield f"{'genset' if params.base.genset_prime else 'battery'} prime in an island ({said})"
+    for b in site.bess:
+        p = fitted_tou(params, b.battery)
+        yield (
+            f"{b.id}: gensets start at SoC {p.base.soc_start:.2f} and stop at {p.base.soc_stop:.2f}; beside "
+            f"the grid {p.base.soc_floor:.2f} is kept, {p.outage_soc:.2f} for announced outages"
+        )
 
 
 def _balance(site: "Site") -> str:

@@ -16,7 +16,7 @@ from connectors.map_doubts import doubts, signedness
 from connectors.sqlite_file import WriterLock
 from dispatch.commissioning.rows import PointRow, Verdict
 from dispatch.commissioning.session import Session, Turn
-from dispatch.controllers.rules import Rules
+from dispatch.controllers.build import rules_of
 from dispatch.runtime import EdgeRuntime
 from dispatch.writing.last_line import Newest
 from ems.clock import Clock, SystemClock
@@ -141,7 +141,7 @@ class _Run:
             device_io=io,
             plans=_NoPlans(),
             recorder=ear,
-            controller=Rules(),
+            controller=rules_of(task.site),
             shadow=False,
             epoch=ear.boot,
             standing=Standing(plant=ControlMode.TEST),

@@ -179,7 +179,7 @@ def run_baseline(site_file: Path, seed: int, name: str, folder: Path) -> Path:
 
     site = load_site(site_file)
     scenario = demo_scenario(site, DAY, seed=seed)
-    save_result(folder, simulate(scenario, name, options=tuned_options(site_file, steps=DEMO_STEPS)))
+    save_result(folder, simulate(scenario, name, options=tuned_options(site_file, site, steps=DEMO_STEPS)))
     return folder
 
 

@@ -27,7 +27,7 @@ from connectors.stores.failing import Failing
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
 from connectors.wire_log import TapOf
-from dispatch.controllers.plan_follower import PlanFollower
+from dispatch.controllers.build import follower_of
 from dispatch.pacing import figures
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Decisions
@@ -76,7 +76,7 @@ async def serve(config: ProcessConfig) -> None:
         device_io=io,
         plans=plans,
         recorder=live,
-        controller=PlanFollower(),
+        controller=follower_of(site),
         shadow=config.shadow,
         epoch=recorder.boot,
         notices=[*site.outages, *config.notices],

@@ -85,10 +85,11 @@ def _simulate(console: Console, site: Site, site_file: Path, period: Period, arg
     from cli._runs import Job, run_jobs
     from cli.result_print import print_table
     from cli.result_table import compare
+    from cli.tuned import thresholds_text
 
     seeds = args.seeds if args.seeds is not None else (args.seed,)
     scenarios = scenarios_of(site, period, seeds, args)
-    options = options_of(site_file, period, args)
+    options = options_of(site_file, site, period, args)
     jobs = [
         Job(
             scenario=s,
@@ -100,7 +101,7 @@ def _simulate(console: Console, site: Site, site_file: Path, period: Period, arg
         for s in scenarios
         for c in args.controllers
     ]
-    _say(console, scenarios[0].labels)
+    _say(console, {**scenarios[0].labels, "rules": thresholds_text(site_file, site)})
     results = run_jobs(jobs, console, workers=args.jobs)
     if results is None:
         console.print("stopped" + (f"; go on with --resume --out {args.out}" if args.out else ""))
@@ -117,14 +118,14 @@ def _simulate(console: Console, site: Site, site_file: Path, period: Period, arg
     return 0
 
 
-def options_of(site_file: Path, period: Period, args: argparse.Namespace) -> SimulateOptions:
+def options_of(site_file: Path, site: Site, period: Period, args: argparse.Namespace) -> SimulateOptions:
     """Steps, planner and thresholds of the runs."""
     from cli.tuned import tuned_options
     from sim.harness import COARSE_PLANNER, STUDY_PLANNER
     from sim.steps import SIMULATE_STEPS
 
     steps = replace(SIMULATE_STEPS, step_s=args.step, island_step_s=min(60.0, args.step))
-    options = tuned_options(site_file, steps=steps)
+    options = tuned_options(site_file, site, steps=steps)
     traced = args.trace or period.days <= TRACE_DAYS_MAX
     planner = COARSE_PLANNER if args.coarse else STUDY_PLANNER
     planner = replace(planner, uncertainty=studied_uncertainty(args))
@@ -212,7 +213,7 @@ def _tune(console: Console, site: Site, site_file: Path, period: Period, args: a
     from contextlib import nullcontext
     from multiprocessing import get_context
 
-    from cli.tuned import tuned_file
+    from cli.tuned import site_block, tuned_file
     from sim.tune import save_tuned, tune
 
     scenario = told_scenario(scenario_of(site, period, args.seed, args), args.inputs)
@@ -226,4 +227,6 @@ def _tune(console: Console, site: Site, site_file: Path, period: Period, args: a
         f"{tuned.trials} runs; rules {tuned.rules_default_cost:.0f} -> {tuned.rules_cost:.0f}, rules_tou "
         f"{tuned.tou_default_cost:.0f} -> {tuned.tou_cost:.0f} {site.currency}; written: {path}"
     )
+    console.print("for the site file, as the rules of the edge (and then of the baselines, too):")
+    console.print(site_block(tuned.tou, site), markup=False, highlight=False, soft_wrap=True)
     return 0

@@ -108,6 +108,7 @@ class ControlMemory:
     wanted_since_s: float = 0.0  # edge monotonic
     low_load_since_s: float | None = None
     high_load_since_s: float | None = None
+    takes_none_since_s: float | None = None  # batteries below the stop threshold that take no more charge
     peak_target_kw: float | None = None  # demand peak the last plan followed reckoned with; None: none yet
 
 

@@ -33,6 +33,7 @@ from ems.northbound_ua import OpcUaServer
 from ems.outage import OutageNotice
 from ems.phases import PHASE_POINTS, PhaseParams
 from ems.points import ONLY_WHERE_MAPPED, POINTS, Access, AssetKind
+from ems.rules import TouParams
 from ems.sources import SourceSets
 from ems.tariff import Tariff
 from ems.utility import UtilityServer
@@ -198,6 +199,7 @@ class Site:
     cycle_s: float = 1.0  # of the edge
     plan_soc_tolerance: float = 0.1  # a plan whose charge of now is further off the measured one is refused
     droop: Mapping[str, DroopParams] = field(default_factory=dict)  # by source: its own P(f)
+    rules: TouParams | None = None  # None: the defaults, inside the window of each battery
     control: ControlParams = field(default_factory=ControlParams)
     telemetry: tuple["TelemetryLink", ...] = ()
     databases: tuple[DatabaseLink, ...] = ()

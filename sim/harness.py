@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from dispatch.controllers.plan_follower import PlanFollower
-from dispatch.controllers.rules import Rules, RulesParams
-from dispatch.controllers.rules_tou import RulesTou, TouParams
+from dispatch.controllers.build import follower_of, rules_of, rules_tou_of
+from dispatch.controllers.rules import Rules
+from dispatch.controllers.rules_tou import RulesTou
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Controller, Decisions
 from ems.announced import AnnouncedOutages
@@ -19,7 +19,8 @@ from ems.errors import EmsError
 from ems.outage import OutageNotice
 from ems.ports import Forecaster
 from ems.prices import DayPrices, TodaysPrices
-from ems.site import GridMode
+from ems.rules import RulesParams, TouParams
+from ems.site import GridMode, Site
 from forecasting.history import ForecastOptions
 from forecasting.inputs import InputForecaster
 from forecasting.measured import MeasuredHistory, MemorySamples, history_forecaster, quarter_hours
@@ -71,7 +72,7 @@ class SimulateOptions:
     allowance_s : plant time from the start of a solve to its publication [s].
     planner_away : times in which the planner is dead: (from, until it is back) [s after start].
     planner : grid and effort; limited by nodes, not by wall time, so that the same seed gives the same plans.
-    rules, tou : thresholds of the baselines.
+    rules, tou : thresholds of the baselines; None: those of the site.
     trace_s : length of a trace row away from events; None records no trace [s].
     checkpoint : file to write every `checkpoint_s` of plant time, and to go on from with `resume`.
     """
@@ -82,28 +83,28 @@ class SimulateOptions:
     allowance_s: float = 30.0
     planner_away: tuple[tuple[float, float], ...] = ()
     planner: PlannerOptions = STUDY_PLANNER
-    rules: RulesParams = field(default_factory=RulesParams)
-    tou: TouParams = field(default_factory=TouParams)
+    rules: RulesParams | None = None
+    tou: TouParams | None = None
     trace_s: float | None = 60.0
     checkpoint: Path | None = None
     checkpoint_s: float = 7 * 86400.0
     resume: bool = False
 
 
-def controller_of(name: ControllerName, options: SimulateOptions) -> Controller:
+def controller_of(name: ControllerName, site: Site, options: SimulateOptions) -> Controller:
     """The edge's controller of this name."""
     match name:
         case ControllerName.RULES:
-            return Rules(params=options.rules)
+            return rules_of(site) if options.rules is None else Rules(params=options.rules)
         case ControllerName.RULES_TOU:
-            return RulesTou(params=options.tou)
+            return rules_tou_of(site) if options.tou is None else RulesTou(params=options.tou)
         case (
             ControllerName.MPC
             | ControllerName.MPC_TWO_STAGE
             | ControllerName.MPC_ROBUST
             | ControllerName.PERFECT
         ):
-            return PlanFollower()  # as the edge process makes it
+            return follower_of(site)  # as the edge process makes it
 
 
 def planner_of(name: ControllerName, options: SimulateOptions) -> PlannerOptions:
@@ -183,7 +184,7 @@ class Run:
             device_io=WorldIO(self.world, self.clock),
             plans=self.plans,
             recorder=self.recorder,
-            controller=controller_of(name, options),
+            controller=controller_of(name, scenario.site, options),
             shadow=False,
             epoch=1,
             notices=scenario.notices,

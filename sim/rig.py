@@ -15,9 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from dispatch.controllers.plan_follower import PlanFollower
-from dispatch.controllers.rules import Rules
-from dispatch.controllers.rules_tou import RulesTou
+from dispatch.controllers.build import follower_of, rules_of, rules_tou_of
 from dispatch.runtime import EdgeRuntime
 from dispatch.vocabulary import Controller, Decisions
 from ems.commands import Cause, Command, Proposal
@@ -43,11 +41,11 @@ if TYPE_CHECKING:
     from sim.scenario import Scenario
     from sim.turns import PlanningTurns
 
-CONTROLLERS: Mapping[str, Callable[[], Controller]] = {
-    "rules": Rules,
-    "rules_tou": RulesTou,
-    "plan": PlanFollower,
-    "mpc": PlanFollower,
+CONTROLLERS: Mapping[str, Callable[[Site], Controller]] = {
+    "rules": rules_of,
+    "rules_tou": rules_tou_of,
+    "plan": follower_of,
+    "mpc": follower_of,
 }
 WISHES_KEPT_S = 60.0  # a wish whose time is over is still handed in: to drop it is the edge's
 RECORDER_SHARE = 0.9  # of a cycle, that a slow recorder takes at most
@@ -155,7 +153,9 @@ class Rig:
         self.io = RigIO(self.face, self.clock, self.faults, self._on_write)
         self.mind = RigMind() if mind is None else mind
         self.strangers: dict[str, str] = {}  # device -> why it is another one than was commissioned
-        self.runtime = self._edge(CONTROLLERS[controller]() if isinstance(controller, str) else controller)
+        self.runtime = self._edge(
+            CONTROLLERS[controller](site) if isinstance(controller, str) else controller
+        )
         self.turns = None if controller != "mpc" else _turns(self.scenario, self.faults)
         self.watch = Watch(site)
         self.log: deque[Row] = deque(maxlen=o.keep)

@@ -1,19 +1,35 @@
 """Thresholds of the rules baselines, searched on the month before: a weak baseline would be a lie.
 
-Coordinate search: from the defaults, one threshold after the other takes the best of a few values while the
-rest stands still, until a whole round changes nothing. Every trial is a whole run of the production edge.
+Coordinate search: from what the site has, one threshold after the other takes the best of a few values while
+the rest stands still, until a whole round changes nothing. Every trial is a whole run of the production edge,
+and every one of them could stand in the site file.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from dispatch.controllers.rules import RulesParams
-from dispatch.controllers.rules_tou import TouParams
+from dispatch.controllers.build import rules_params
 from ems.errors import DataError
 from ems.kpi import settle
+from ems.rules import (
+    ISLAND,
+    SOC_HIGH,
+    SOC_LOW,
+    TIED,
+    TOU,
+    RulesParams,
+    TouParams,
+    fitted_all,
+    into_window,
+    minimum_ratios,
+    ratio_faults,
+    shared,
+    soc_faults,
+    windows_of,
+)
 from sim.harness import ControllerName, SimulateOptions, simulate
 from sim.scenario import Scenario
 
@@ -121,21 +137,47 @@ class _Search:
         self, scenario: Scenario, executor: Executor | None, progress: Callable[[str], None]
     ) -> None:
         self._scenario, self._executor, self._progress = scenario, executor, progress
+        self._site, self._windows = scenario.site, windows_of(scenario.site.bess)
+        self._shared, self._minimum = shared(self._windows), minimum_ratios(scenario.site.gensets)
         self.trials = 0
 
     def run(self, controller: ControllerName, grid: Mapping[str, Sequence[Value]]) -> tuple[Trial, Trial]:
-        """The defaults, and the best found from them."""
-        first = best = self._costs([(controller, RulesParams(), TouParams())])[0]
+        """What the site has, and the best found from there."""
+        start = fitted_all(rules_params(self._site), self._windows)
+        first = best = self._costs([(controller, start.base, start)])[0]
         for _ in range(ROUNDS_MAX):
             before = best
             for name, values in grid.items():
-                others = [v for v in values if v != _value(best, name)]
-                found = self._costs([(controller, *_changed(best, name, v)) for v in others])
+                found = self._costs([(controller, *c) for c in self._others(best, name, values)])
                 best = min([best, *found], key=lambda t: t.cost)
                 self._progress(f"{controller}: {name} = {_value(best, name)}, cost {best.cost:.1f}")
             if best is before:
                 break
         return first, best
+
+    def _others(
+        self, best: Trial, name: str, values: Sequence[Value]
+    ) -> Iterator[tuple[RulesParams, TouParams]]:
+        """Other values that the site file takes; one outside the batteries' window is scaled into it."""
+        low, high = self._shared
+        is_soc = name.removeprefix("base.") in (*ISLAND, *TIED, *TOU)
+        for v in values if low < high or not is_soc else ():
+            tries = (v, into_window(v, low, high)) if is_soc and v is not None else (v,)
+            for t in tries:
+                changed = _changed(best, name, t, high - low)
+                if self._takes(best.controller, *changed):
+                    if t != _value(best, name):
+                        yield changed
+                    break
+
+    def _takes(self, controller: str, rules: RulesParams, tou: TouParams) -> bool:
+        """Whether the site file takes these, as far as one set of thresholds fits all batteries."""
+        by_clock = controller == ControllerName.RULES_TOU
+        tried = tou if by_clock else replace(tou, base=rules)
+        low, high = self._shared
+        names = (*ISLAND, *TIED, *TOU) if by_clock else (*ISLAND, *TIED)
+        wrong = list(soc_faults(tried, self._windows, names)) if low < high else []
+        return not wrong and not list(ratio_faults(tried, self._minimum))
 
     def _costs(self, wanted: Sequence[tuple[ControllerName, RulesParams, TouParams]]) -> list[Trial]:
         self.trials += len(wanted)
@@ -158,21 +200,23 @@ def _owner(trial: Trial, name: str) -> tuple[RulesParams | TouParams, str]:
     return trial.rules, name
 
 
-def _changed(trial: Trial, name: str, value: Value) -> tuple[RulesParams, TouParams]:
+def _changed(trial: Trial, name: str, value: Value, width: float) -> tuple[RulesParams, TouParams]:
+    """One value changed; `width` is that of the window of the batteries [SoC]."""
     if name.startswith("base."):
-        base = _consistent(replace(trial.tou.base, **{name.removeprefix("base."): value}))  # type: ignore[arg-type]
+        base = _consistent(replace(trial.tou.base, **{name.removeprefix("base."): value}), width)  # type: ignore[arg-type]
         return trial.rules, replace(trial.tou, base=base)
     if trial.controller == ControllerName.RULES_TOU:
         return trial.rules, replace(trial.tou, **{name: value})  # type: ignore[arg-type]
-    return _consistent(replace(trial.rules, **{name: value})), trial.tou  # type: ignore[arg-type]
+    return _consistent(replace(trial.rules, **{name: value}), width), trial.tou  # type: ignore[arg-type]
 
 
-def _consistent(rules: RulesParams) -> RulesParams:
+def _consistent(rules: RulesParams, width: float) -> RulesParams:
     """Ladders must stay ladders: what is recharged to lies above the floor, the stop above the start."""
+    narrow = min(1.0, width / (SOC_HIGH - SOC_LOW))
     return replace(
         rules,
-        soc_recharge=max(rules.soc_recharge, rules.soc_floor + 0.05),
-        soc_stop=max(rules.soc_stop, rules.soc_start + 0.1),
+        soc_recharge=max(rules.soc_recharge, rules.soc_floor + 0.05 * narrow),
+        soc_stop=max(rules.soc_stop, rules.soc_start + 0.1 * narrow),
     )
 
 

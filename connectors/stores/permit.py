@@ -18,7 +18,7 @@ from ems.site_schema import files_of
 FREE = (
     "tariff", "currency", "diesel_per_l", "co2_kg_per_l", "carbon_per_kg", "import_co2_kg_per_kwh", "weather",
     "outages", "maintenance", "deliveries", "deferrables", "hierarchy", "telemetry", "databases", "exports",
-    "historian", "inputs", "modbus_servers", "opcua_servers", "iec104_servers", "utilities",
+    "historian", "inputs", "modbus_servers", "opcua_servers", "iec104_servers", "utilities", "rules",
 )  # fmt: skip
 # Fields that came later: where nothing is in them, records of before still hold.
 LATER = ("tls", "dnp3", "iec104", "bacnet", "dlms", "http", "words", "pointer", "events", "buffered")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dispatch.controllers.burn_off import with_burn_off
+from dispatch.controllers.charge_state import ceiling, has_nowhere, held_by, is_charged, is_low
 from dispatch.controllers.exercise import with_exercise
 from dispatch.protections.balance import (
     Store,
@@ -23,31 +24,11 @@ from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.assets import BatteryParams, GensetParams
 from ems.commands import Cause
 from ems.frozen import replace
+from ems.rules import RulesParams as RulesParams
+from ems.rules import fitted
 from ems.site import GridMode
 
 GRID_ALONE_RATIO = 0.9  # a peak-lopping genset stops when the net load is below this share of the import cap
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RulesParams:
-    """Thresholds of the rule-based controller. Grid-tied: self-consumption above a backup reserve.
-
-    Islanded ladder: the battery's own minimum < `soc_start` < `soc_stop` < the battery's own maximum.
-    """
-
-    soc_floor: float = 0.40  # grid-tied: no discharge below (backup reserve)
-    soc_recharge: float = 0.50  # once below the floor: no discharge before this is reached again
-    grid_charge_ratio: float = (
-        0.3  # grid-tied below the floor: charge from the grid at this share of the limit
-    )
-    soc_start: float = 0.25  # islanded: start a genset at or below
-    soc_stop: float = 0.65  # islanded: stop gensets at or above, when the load allows
-    load_start_ratio: float = 0.85  # islanded: start the next set above this share of what is on line
-    load_stop_ratio: float = 0.60  # islanded: stop one when the rest would stay below this share
-    genset_load_ratio: float = 0.80  # sets are chosen and loaded to this share of their rating
-    charge_with_genset: bool = True  # islanded: spare genset power charges the battery up to `soc_stop`
-    genset_prime: bool = False  # islanded: always keep a set on load, the battery is the reserve
-    confirm_s: float = 10.0  # load thresholds must hold so long
 
 
 def rule(value: float, reason: str) -> Target:
@@ -83,8 +64,8 @@ class Rules:
         return with_burn_off(context, with_exercise(context, wishes), stores), memory
 
     def _bess(self, context: Context, memory: ControlMemory, bess: str, want_kw: float) -> Target:
-        p = self.params
         params = next(b.battery for b in context.site.bess if b.id == bess)
+        p = fitted(self.params, params)
         c = context.condition.bess[bess]
         if want_kw <= 0.0:
             charge_kw = min(-want_kw, charge_room_kw(params, c, params.soc_max, context.dt_s))
@@ -105,11 +86,12 @@ class Rules:
 def recharge_hysteresis(params: RulesParams, context: Context) -> ControlMemory:
     """Below the floor a battery must first reach `soc_recharge` before it may discharge again."""
     recharging = set(context.memory.recharging)
-    for b, c in context.condition.bess.items():
-        if c.soc <= params.soc_floor + 0.002:
-            recharging.add(b)
-        elif c.soc >= params.soc_recharge:
-            recharging.discard(b)
+    for b in context.site.bess:
+        p, soc = fitted(params, b.battery), context.condition.bess[b.id].soc
+        if soc <= p.soc_floor + 0.002:
+            recharging.add(b.id)
+        elif soc >= p.soc_recharge:
+            recharging.discard(b.id)
     return replace(context.memory, recharging=frozenset(recharging))
 
 
@@ -159,7 +141,7 @@ def peak_lopping(
     soc = min((c.bess[b.id].soc for b in up), default=0.0)
     available = [g for g in ordered_gensets(context) if c.gensets[g.id].available]
     kept = tuple(g.id for g in available if g.id in m.gensets_wanted)
-    starts = over_kw > 0.0 and (over_kw > params.load_start_ratio * battery_kw or soc <= params.soc_start)
+    starts = over_kw > 0.0 and (over_kw > params.load_start_ratio * battery_kw or is_low(params, context))
     if starts and not kept:
         wanted = tuple(g.id for g in pick_sets(over_kw, available, params.genset_load_ratio))
     else:
@@ -205,31 +187,38 @@ def _wanted_sets(
     """Which sets should be on load, with hysteresis in charge and load."""
     m, now_s, c = context.memory, context.monotonic_s, context.condition
     forming_bess = any(b.pcs.can_form and c.bess[b.id].available for b in context.site.bess)
-    by_genset = c.forming in c.gensets  # then what runs is needed, whoever started it
-    kept = tuple(
-        a.id for a in available if a.id in m.gensets_wanted or (by_genset and c.gensets[a.id].on_load)
-    )
+    by_genset = c.forming in c.gensets
+    anew = params.genset_prime and m == ControlMemory()  # an edge that starts anew
+    needed = by_genset or anew  # then what runs is needed, whoever started it
+    kept = tuple(a.id for a in available if a.id in m.gensets_wanted or (needed and c.gensets[a.id].on_load))
     net_kw = max(0.0, context.power.net_kw)
     cap_kw = sum(c.p_discharge_kw_max for c in context.condition.bess.values() if c.available)
     carried_kw = sum(a.p_rated_kw * params.genset_load_ratio for a in available if a.id in kept)
-    spare_kw = cap_kw * params.load_start_ratio if forming_bess else 0.0
+    nowhere = forming_bess and params.genset_prime and has_nowhere(params, context, available, kept)
+    by_bess = forming_bess and (nowhere or not params.genset_prime)  # batteries are counted on for the load
+    spare_kw = cap_kw * params.load_start_ratio if by_bess else 0.0
     soc = min((c.soc for c in context.condition.bess.values() if c.available), default=0.0)
     high = net_kw > carried_kw + spare_kw
     since_s = (m.high_load_since_s if m.high_load_since_s is not None else now_s) if high else None
     urgent = high and (not forming_bess or net_kw > carried_kw + cap_kw)
     lasting = since_s is not None and now_s - since_s + context.dt_s / 2.0 >= params.confirm_s
-    memory = replace(m, high_load_since_s=since_s)
+    charged, full_s = is_charged(params, context)
+    memory = replace(m, high_load_since_s=since_s, takes_none_since_s=full_s)
     if urgent or lasting:
         picked = tuple(g.id for g in pick_sets(net_kw, available, params.genset_load_ratio))
         wanted = picked if set(kept) <= set(picked) else tuple(dict.fromkeys((*kept, *picked)))
         why = f"net load of {net_kw:.0f} kW is more than what is on line carries"
-    elif not kept and (params.genset_prime or soc <= params.soc_start or _energy_short(context, available)):
+    elif nowhere:
+        wanted = held_by(params, context, available)
+        why = "the minimum load of a set has nowhere to go: the battery carries the load"
+    elif not kept and (params.genset_prime or is_low(params, context) or _energy_short(context, available)):
         need_kw = max(net_kw, 1.0)
         wanted = tuple(g.id for g in pick_sets(need_kw, available, params.genset_load_ratio))
         why = "genset prime" if params.genset_prime else f"SoC {soc:.0%}: a genset takes over"
-    elif kept and not params.genset_prime and soc >= params.soc_stop:
+    elif kept and not params.genset_prime and charged:
         stop = net_kw < cap_kw * params.load_stop_ratio and forming_bess
-        wanted, why = (() if stop else kept), f"SoC {soc:.0%} and a net load of {net_kw:.0f} kW"
+        full = "" if full_s is None else ", and no more charge is taken,"
+        wanted, why = (() if stop else kept), f"SoC {soc:.0%}{full} and a net load of {net_kw:.0f} kW"
     else:
         wanted, memory = _drop_one(params, context, available, kept, memory)
         why = f"SoC {soc:.0%} and a net load of {net_kw:.0f} kW are between the thresholds"
@@ -276,7 +265,7 @@ def _genset_loads(params: RulesParams, context: Context, running: list[GensetPar
     rated_kw = sum(g.p_rated_kw for g in running)
     net_kw = max(0.0, context.power.net_kw)
     room_kw = sum(
-        charge_room_kw(b.battery, context.condition.bess[b.id], params.soc_stop + 0.02, context.dt_s)
+        charge_room_kw(b.battery, context.condition.bess[b.id], ceiling(params, b.battery), context.dt_s)
         for b in context.site.bess
     )
     target_kw = net_kw
@@ -305,7 +294,7 @@ def _following_bess(params: RulesParams, context: Context, running: list[GensetP
         if share_kw > 0.0:
             p_kw = min(share_kw, discharge_room_kw(battery, c, battery.soc_min, context.dt_s))
         else:
-            p_kw = -min(-share_kw, charge_room_kw(battery, c, params.soc_stop + 0.02, context.dt_s))
+            p_kw = -min(-share_kw, charge_room_kw(battery, c, ceiling(params, battery), context.dt_s))
         out[b] = rule(
             p_kw, f"the battery keeps the gensets at {params.genset_load_ratio:.0%} of their rating"
         )

@@ -7,35 +7,17 @@ from zoneinfo import ZoneInfo
 
 from dispatch.controllers.burn_off import with_burn_off
 from dispatch.controllers.exercise import with_exercise
-from dispatch.controllers.rules import Rules, RulesParams, islanded, peak_lopping, rule, shares, stores
+from dispatch.controllers.rules import Rules, islanded, peak_lopping, rule, shares, stores
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.frozen import replace
 from ems.outage import OutageNotice
 from ems.prices import DayPrices
+from ems.rules import TouParams as TouParams
+from ems.rules import fitted_tou
 from ems.site import GridMode
 from ems.tariff import Tariff
 from plant_models.battery import ac_kw
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TouParams:
-    """Thresholds of the time-of-use controller; a search may tune every one of them.
-
-    A price is placed in the range of the day's prices: 0 is the cheapest, 1 the dearest of today.
-    """
-
-    base: RulesParams = field(default_factory=RulesParams)
-    charge_price_share: float = 0.25  # charge from the grid at or below this place in the day's range
-    charge_soc: float = 0.80  # up to
-    charge_power_ratio: float = 0.4  # at this share of the battery's charge limit
-    discharge_price_share: float = 0.75  # cover the load at or above this place in the day's range
-    discharge_soc: float = 0.40  # down to
-    mid_soc: float = 0.60  # between the windows: cover the load down to
-    peak_shave_kw: float | None = None  # hold the import below; None: no threshold but the contract's cap
-    peak_soc: float = 0.25  # peak shaving may use the battery down to
-    outage_soc: float = 0.90  # SoC wanted when an announced outage begins
-    outage_lead_h: float = 6.0  # from so long before, the battery charges for it and is not discharged
 
 
 def price_place(tariff: Tariff, when: datetime, told: DayPrices | None = None) -> float | None:
@@ -107,10 +89,15 @@ class RulesTou:
         outage = next_outage(context.outages, now, self.params.outage_lead_h)
         bess = {}
         for b, want_kw in shares(context, residual_kw).items():
-            bess[b] = self._bess(context, b, want_kw, place, outage)
+            bess[b] = self._of(context, b)._bess(context, b, want_kw, place, outage)
         run, load, memory = peak_lopping(self.params.base, context)
         wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load)
         return with_burn_off(context, with_exercise(context, wishes), stores), memory
+
+    def _of(self, context: Context, bess: str) -> "RulesTou":
+        """These rules with their thresholds inside the window of one battery."""
+        battery = next(b.battery for b in context.site.bess if b.id == bess)
+        return replace(self, params=fitted_tou(self.params, battery))
 
     def _bess(
         self,

@@ -34,6 +34,7 @@ from ems.site_schema.checks_opcua import check_opcua
 from ems.site_schema.checks_phases import check_phases
 from ems.site_schema.checks_plant import check_plant
 from ems.site_schema.checks_reactive import check_reactive_control
+from ems.site_schema.checks_rules import check_rules
 from ems.site_schema.checks_tariff import check_tariff
 from ems.site_schema.checks_utility import check_utility
 from ems.site_schema.checks_wire import check_wire
@@ -92,6 +93,7 @@ def load_site(path: Path | str) -> Site:
     check_inputs(draft)
     check_authority(draft)
     check_control(draft)
+    check_rules(draft)
     check_northbound(draft)
     check_utility(draft)
     check_worst_cases(draft)

@@ -50,6 +50,7 @@ from ems.site import (
 from ems.site_schema.build_control import control_params
 from ems.site_schema.build_inputs import input_params
 from ems.site_schema.build_phases import feeder, genset_phases, pcs, poi_phases, pv_plant
+from ems.site_schema.build_rules import rules_params
 from ems.site_schema.build_wire import connections, in_unit
 from ems.site_schema.checks_links import database_links, export_links
 from ems.site_schema.checks_loads import deferrable
@@ -146,6 +147,7 @@ def build_site(draft: Draft) -> Site:
         cycle_s=dispatch.cycle_s,
         plan_soc_tolerance=dispatch.plan_soc_tolerance,
         droop={i: DroopParams(**d.model_dump()) for i, d in dispatch.droop.items()},
+        rules=None if dispatch.rules is None else rules_params(dispatch.rules),
         control=control_params(draft),
         deliveries=tuple(FuelDelivery(**d.model_dump()) for d in draft.deliveries.values()),
         weather=WeatherSource(**draft.weather.model_dump()) if draft.weather is not None else None,

@@ -27,6 +27,7 @@ from ems.site_schema.forms_maps import PointChangeForm
 from ems.site_schema.forms_mqtt import BrokerForm, TelemetryForm
 from ems.site_schema.forms_northbound import NorthboundForm
 from ems.site_schema.forms_northbound_parts import TlsForm
+from ems.site_schema.forms_rules import RulesForm
 from ems.site_schema.forms_tariff import TariffForm
 from ems.site_schema.forms_utility import UtilityServerForm
 from ems.site_schema.quantity import (
@@ -283,6 +284,7 @@ class DispatchForm(Form):
     cycle_s: Annotated[float, Quantity("s", ge=0.1, le=60)] = 1.0
     plan_soc_tolerance: Annotated[float, Quantity("", ge=0.02, le=1)] = 0.1
     droop: dict[Id, DroopForm] = {}
+    rules: RulesForm | None = Field(default=None, description="what is decided by without a plan")
 
 
 class SiteForm(Form):

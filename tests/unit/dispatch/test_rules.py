@@ -12,7 +12,7 @@ from ems.outage import OutageNotice
 from ems.points import GensetState
 from ems.prices import DayPrices
 from plant_models.plant import initial_state
-from tests.builders import T0, site, tariff
+from tests.builders import T0, bess, site, tariff
 from tests.unit.dispatch.loop import Loop
 
 NIGHT = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)  # 03:00 in Nairobi
@@ -96,6 +96,27 @@ def test_rules_peak_lopping_runs_a_genset_beside_a_grid_that_is_too_small():
     assert loop.flows is not None
     assert sum(loop.flows.genset_p_kw.values()) > 150.0
     assert not loop.events("feeder.shed")
+
+
+def test_rules_peak_lopping_starts_at_the_battery_s_own_threshold():
+    """A window from 0.40 on: its start is at 0.50, and 0.25 would never be reached."""
+    plant = replace(site(), bess=(bess(soc_min=0.4, soc_taper_low=0.42),))
+    wanted = []
+    for soc in (0.6, 0.47):
+        loop = Loop(Rules(), soc=soc, plant_site=plant)
+        loop.world.demand_kw.update(critical=120.0, essential=250.0, deferrable=150.0)  # 520 kW, cap 350 kW
+        loop.run(30)
+        wanted.append(bool(loop.edge.control.gensets_wanted))
+    assert wanted == [False, True]
+
+
+@pytest.mark.parametrize("controller", [Rules(), RulesTou()], ids=["rules", "rules_tou"])
+def test_rules_backup_reserve_lies_inside_the_battery_s_window(controller):
+    """0.05 to 0.45: the recharge of 0.50 would never be reached; the floor is 0.19 there."""
+    narrow = bess(soc_min=0.05, soc_max=0.45, soc_taper_low=0.07, soc_taper_high=0.43)
+    loop = Loop(controller, soc=0.34, start=EVENING, plant_site=replace(site(), bess=(narrow,)))
+    loop.run(10)
+    assert bess_kw(loop) > 150.0
 
 
 @pytest.mark.parametrize(("hour_local", "place"), [(3, 0.0), (12, (0.16 - 0.09) / (0.28 - 0.09)), (19, 1.0)])

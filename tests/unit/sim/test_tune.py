@@ -4,11 +4,21 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.controllers.rules import RulesParams
-from dispatch.controllers.rules_tou import TouParams
 from ems.errors import DataError
+from ems.rules import (
+    ISLAND,
+    TIED,
+    TOU,
+    RulesParams,
+    TouParams,
+    minimum_ratios,
+    ratio_faults,
+    soc_faults,
+    windows_of,
+)
 from sim import tune as tuning
 from sim.tune import Trial, load_tuned, save_tuned, tune
+from tests.builders import bess, site
 from tests.unit.sim.sim_builders import scenario
 
 
@@ -46,6 +56,40 @@ def test_tune_ladders_stay_ladders(monkeypatch):
     monkeypatch.setattr(tuning, "cost_of", cost)
     tune(scenario(1.0))
     assert all(r.soc_floor < r.soc_recharge and r.soc_start < r.soc_stop for r in seen)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.95), (0.2, 0.6), (0.5, 0.56)])
+def test_tune_tries_only_what_the_site_file_takes(monkeypatch, low, high):
+    """Outside the window of the battery the candidates are scaled into it, and the search still has some."""
+    own = bess(soc_min=low, soc_max=high, soc_taper_low=low, soc_taper_high=high)
+    plant = replace(site(), bess=(own,))
+    seen: list[tuple[str, TouParams]] = []
+
+    def cost(_: object, controller: str, rules: RulesParams, tou: TouParams) -> Trial:
+        seen.append((controller, tou if controller == "rules_tou" else replace(tou, base=rules)))
+        return Trial(controller=controller, rules=rules, tou=tou, cost=rules.soc_floor + tou.outage_soc)
+
+    monkeypatch.setattr(tuning, "cost_of", cost)
+    tune(scenario(1.0, plant=plant))
+    windows, minimum = windows_of(plant.bess), minimum_ratios(plant.gensets)
+    for _, tried in seen:
+        assert not list(soc_faults(tried, windows, (*ISLAND, *TIED, *TOU)))
+        assert not list(ratio_faults(tried, minimum))
+    assert len({t.base.soc_start for _, t in seen}) > 1
+    assert len({t.outage_soc for _, t in seen}) > 1
+
+
+def test_tune_begins_at_the_rules_of_the_site(monkeypatch):
+    own = TouParams(base=RulesParams(soc_start=0.3), mid_soc=0.7)
+    seen: list[tuple[RulesParams, TouParams]] = []
+
+    def cost(_: object, controller: str, rules: RulesParams, tou: TouParams) -> Trial:
+        seen.append((rules, tou))
+        return Trial(controller=controller, rules=rules, tou=tou, cost=0.0)
+
+    monkeypatch.setattr(tuning, "cost_of", cost)
+    tune(scenario(1.0, plant=replace(site(), rules=own)))
+    assert seen[0] == (own.base, own)
 
 
 def test_save_tuned_loaded_again_is_the_same(tuned, tmp_path):
