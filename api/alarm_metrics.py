@@ -1,5 +1,6 @@
-"""Metrics of the ladder and of alarms."""
+"""Metrics of the ladder, of alarms and of the losses that may come."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -9,6 +10,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from api.readers import Readers
+from api.reserve_schemas import contingencies_of
 from ems.alarm_rates import JOURNAL
 from ems.alarms import AlarmState, Priority
 from ems.errors import EmsError
@@ -19,7 +21,7 @@ EVENTS_MAX = 10_000
 
 
 class AlarmCollector(Collector):
-    """Which rung decides, and how many alarms there are."""
+    """Which rung decides, what each loss would leave missing, and how many alarms there are."""
 
     def __init__(self, readers: Readers, rungs: Sequence[str]) -> None:
         self._readers = readers
@@ -46,6 +48,20 @@ class AlarmCollector(Collector):
             gauge.add_metric([device, str(mode)], 1.0)
         return gauge
 
+    def _contingencies(self, fields: Mapping[str, JsonValue]) -> Iterator[Metric]:
+        """Each loss that may come: there are no more of them than assets, and a few kinds."""
+        labels = ["name", "kind"]
+        lost = GaugeMetricFamily("ems_contingency_lost_kw", "What this loss takes away now", labels=labels)
+        held = GaugeMetricFamily("ems_contingency_held_kw", "What the others can give at once", labels=labels)
+        short = GaugeMetricFamily("ems_contingency_short_kw", "What is missing; 0: covered", labels=labels)
+        asked = GaugeMetricFamily("ems_contingency_required", "1 where policy asks for it", labels=labels)
+        for c in contingencies_of(fields) or ():
+            rows = ((lost, c.lost_kw), (held, c.held_kw), (short, c.short_kw), (asked, float(c.required)))
+            for gauge, value in rows:
+                if value is not None and math.isfinite(value):
+                    gauge.add_metric([c.name[:64], c.kind[:64]], value)
+        yield from (lost, held, short, asked)
+
     def _all(self) -> Iterator[Metric]:
         edge = self._readers.statuses().get("edge")
         rung = GaugeMetricFamily("ems_ladder_rung", "1 for the rung that decides", labels=["rung"])
@@ -53,6 +69,7 @@ class AlarmCollector(Collector):
             rung.add_metric([name], 1.0 if edge is not None and edge.fields.get("source") == name else 0.0)
         yield rung
         yield self._control({} if edge is None else edge.fields)
+        yield from self._contingencies({} if edge is None else edge.fields)
         book = self._readers.read(self._readers.history.alarms)
         counts = Counter((e.priority, e.shown) for e in (() if book is None else book.entries))
         alarms = GaugeMetricFamily(

@@ -14,6 +14,7 @@ from api.middleware import LOOPBACK_HOSTS, Guard
 from api.page import PAGE, content_security_policy
 from api.queries import NoParameters
 from api.readers import Limits, Readers, StatusSource
+from api.reserve_routes import reserve_routes
 from api.routes import health_routes, plan_routes, plant_routes, record_routes
 from ems.clock import Clock
 from ems.ports import HistoryReader, InputKnowledge, PlanArchive
@@ -80,7 +81,7 @@ def create_app(  # noqa: PLR0913  the composition root wires every port once
     }
     app.add_middleware(Guard, allowed_hosts=allowed_hosts, headers=headers)
     routers = (health_routes, plant_routes, input_routes, plan_routes, record_routes, alarm_routes)
-    for router in (*routers, authority_routes):
+    for router in (*routers, authority_routes, reserve_routes):
         app.include_router(router(readers))
     app.include_router(ladder_routes(readers, ladder))
     _add_page_and_metrics(app, readers, [rung["rung"] for rung in ladder])

@@ -92,6 +92,14 @@ def faulty(faults: Mapping[str, Sequence[str]]) -> tuple[Alarm, ...]:
     )
 
 
+def undriven(faults: Mapping[str, str]) -> tuple[Alarm, ...]:
+    """Devices whose driver met what it was not written for: a fault of ours that costs this device."""
+    return tuple(
+        Alarm(code="device.driver.fault", asset=connection, text=f"{connection}: {what}")
+        for connection, what in faults.items()
+    )
+
+
 def unheard(losses: Mapping[str, str], clocks: Mapping[str, str]) -> tuple[Alarm, ...]:
     """Devices that recorded more than they could hand over, and those whose clock is not believed."""
     return (

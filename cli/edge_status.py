@@ -1,9 +1,10 @@
 """The edge's one status row: what decides, why not something better, and how far everything is covered."""
 
+import math
 import os
 
 from dispatch.supervision.ladder import step_of
-from dispatch.vocabulary import Decisions
+from dispatch.vocabulary import Contingency, Decisions
 from ems.records import JsonValue, StatusRow
 from ems.requests import Standing
 
@@ -49,11 +50,30 @@ def edge_status(
             "reserve_required_kw": decisions.reserve_required_kw,
             "reserve_held_kw": decisions.reserve_held_kw,
             "reserve_short_kw": decisions.reserve_short_kw,
+            "contingencies": [_contingency(c) for c in decisions.reserve.contingencies],
             "alarms": [e.key for e in standing],
             "alarms_active": len(standing),
             **counters,
         },
     )
+
+
+def _contingency(c: Contingency) -> dict[str, JsonValue]:
+    """One loss that may come, and whether it is covered; a power that nothing bounds is null."""
+    return {
+        "name": c.name.rstrip(","),
+        "kind": c.kind,
+        "lost_kw": _kw(c.lost_kw),
+        "held_kw": _kw(c.held_kw),
+        "short_kw": _kw(c.short_kw),
+        "required": c.required,
+        "verdict": "covered" if c.covered else "short",
+        "by": list(c.by),
+    }
+
+
+def _kw(value: float) -> float | None:
+    return round(value, 3) if math.isfinite(value) else None
 
 
 def _limits(standing: Standing | None) -> dict[str, JsonValue]:

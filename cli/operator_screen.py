@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.operator_desk import Outcome, edge_row
+from cli.operator_reserve import reserve_lines
 from connectors.inputs.state import words_s
 from connectors.inputs.store import QuietStatuses
 from connectors.inputs.watch import OVERALL, PREFIX
@@ -60,7 +61,11 @@ def show_status(reader: HistoryReader, directory: Path) -> int:
     for line in _head(row, shown):
         console.print(Text(line))
     console.print(_devices(_map(shown.get("devices"))))
-    for line in (*_rest(shown, directory), *input_lines(QuietStatuses(directory)())):
+    for line in (
+        *reserve_lines(row.fields),
+        *_rest(shown, directory),
+        *input_lines(QuietStatuses(directory)()),
+    ):
         console.print(Text(line))
     return DONE
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 
+from connectors.driver_fault import DriverFault, FaultLog, guarded
 from connectors.identity import Told, unlike_before, unlike_map
 from connectors.link import DeviceLink, Diagnosing, LinkError, Refused, Untrusted, WriteReply
 from connectors.point_map import PointCodec
@@ -52,7 +53,8 @@ class Device:
     """One device and the latest reading of each of its points.
 
     A new connection is believed only after a whole poll was answered: until then nothing is written, so that
-    after a write of unknown outcome the device's own setpoints are read back first.
+    after a write of unknown outcome the device's own setpoints are read back first. What its driver raises
+    unexpectedly is the end of the connection as well, and of nothing else.
     """
 
     def __init__(
@@ -88,6 +90,9 @@ class Device:
         self._down_wall_s = 0.0
         self._untrusted = False  # it was told of this outage that somebody is not trusted
         self._ending = False
+        self._dropped = False  # a write has ended the connection: what is still read on it is not believed
+        self._faults_logged = FaultLog(connection.id)
+        self._fault, self._fault_over = "", True  # what its driver raised; a whole poll was answered since
 
     def request_poll(self) -> asyncio.Future[None] | None:
         """Start a poll if one is due. What to wait for, or None when waiting is of no use."""
@@ -132,6 +137,13 @@ class Device:
         now, now_s = self._clock.now(), self._clock.monotonic_s()
         return [reading(point, None, Quality.COMM_FAILED, now, now_s) for point in self._codecs]
 
+    def driver_fault(self) -> str:
+        """What its driver has raised unexpectedly: once at least, and until it answers a whole poll again."""
+        told = self._fault
+        if self._fault_over:
+            self._fault = ""
+        return told
+
     def _meaningless(self) -> list[Reading]:
         """Registers of a device that the map was not written for."""
         return [
@@ -157,13 +169,23 @@ class Device:
                 replies[i] = WriteReply(
                     WriteOutcome.NOT_SENT, f"{command.point} is read-only in the point map"
                 )
-        answers = await self._link.write([(c, v) for _, c, v in sent], until_s)
-        for (i, _, _), reply in zip(sent, answers, strict=True):
+        broken: DriverFault | None = None
+        try:
+            with guarded():
+                answers = await self._link.write([(c, v) for _, c, v in sent], until_s)
+                told = [(i, WriteReply(*reply)) for (i, _, _), reply in zip(sent, answers, strict=True)]
+        except DriverFault as fault:  # each of them may have been sent
+            broken, told = fault, [(i, WriteReply(WriteOutcome.UNKNOWN, str(fault))) for i, _, _ in sent]
+        for i, reply in told:
             replies[i] = reply
             self.counters.writes += reply.outcome is not WriteOutcome.NOT_SENT
             self.counters.unknown_writes += reply.outcome is WriteOutcome.UNKNOWN
-        if not self._link.connected:
+        if broken is not None:
+            self._dropped = True
+            await self._lost(broken)
+        elif not self._link.connected:
             self._fail("a write was not answered")
+        if broken is not None or not self._link.connected:
             self._wanted.set()  # let the task connect again
         return [r for r in replies if r is not None]
 
@@ -178,7 +200,9 @@ class Device:
         try:
             while not self._ending:
                 try:
-                    await self._link.connect()
+                    self._dropped = False
+                    with guarded():
+                        await self._link.connect()
                     self.counters.connects += 1
                     await self._identify()
                     while not self._ending:
@@ -188,20 +212,37 @@ class Device:
                         if self._start_s > -math.inf:
                             await self._clock.sleep_until(self._start_s)
                 except LinkError as error:
-                    self._fail(str(error), untrusted=isinstance(error, Untrusted))
+                    await self._lost(error)
                     if isinstance(error, Refused):
                         await wall_sleep(REFUSED_PAUSE_S)
                 await wall_sleep(pause_s)
                 pause_s = min(2.0 * pause_s, self._back_off_s_max)
         finally:
-            await self._link.disconnect()
+            await self._let_go()
+
+    async def _lost(self, error: LinkError) -> None:
+        """The connection is over; a driver that has raised something else has not ended it itself."""
+        self._fail(str(error), untrusted=isinstance(error, Untrusted))
+        if isinstance(error, DriverFault):
+            if self._fault_over:  # the first is told: those after it may come of it
+                self._fault, self._fault_over = str(error), False
+            self._faults_logged.told(error)
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        try:
+            with guarded():
+                await self._link.disconnect()
+        except DriverFault as fault:
+            self._faults_logged.told(fault)
 
     async def _identify(self) -> None:
         """Ask who is there, at every connection; told once when the answer changes from right to wrong."""
         fields = self.connection.identity
-        self.told = await self._link.identify() if fields else {}
-        foreign = unlike_map(fields, self.told)
-        strange = "; ".join([*foreign, *unlike_before(fields, self.told, self.commissioned)])
+        with guarded():
+            self.told = await self._link.identify() if fields else {}
+            foreign = unlike_map(fields, self.told)
+            strange = "; ".join([*foreign, *unlike_before(fields, self.told, self.commissioned)])
         if strange != self.strange:
             kind = "device.identity.wrong" if strange else "device.identity.right"
             at = self._clock.now().astimezone(UTC)
@@ -211,15 +252,20 @@ class Device:
     async def _poll(self) -> None:
         self._wanted.clear()
         self._polled_s, began_s = self._clock.monotonic_s(), wall_s()
-        values = await self._link.read()
-        self._learn(wall_s() - began_s)
-        now, now_s = self._clock.now(), self._clock.monotonic_s()
-        self._readings = {
-            point: reading(point, value, quality, now if told is None else told, now_s - age_s)
-            for point, (value, quality, told, age_s) in values.items()
-        }
+        with guarded():
+            values = await self._link.read()
+            if self._dropped:
+                raise LinkError(self.reason)
+            self._learn(wall_s() - began_s)
+            now, now_s = self._clock.now(), self._clock.monotonic_s()
+            self._readings = {
+                point: reading(point, value, quality, now if told is None else told, now_s - age_s)
+                for point, (value, quality, told, age_s) in values.items()
+            }
+            faults = self._link.faults if isinstance(self._link, Diagnosing) else None
         self.counters.polls += 1
-        self._diagnose(now)
+        self._fault_over = True
+        self._diagnose(now, faults)
         if self.health is not Health.UP:
             down_s = wall_s() - self._down_wall_s if self.health is Health.DOWN else 0.0
             self.health, self.reason = Health.UP, ""
@@ -228,11 +274,9 @@ class Device:
             )
         self._settle()
 
-    def _diagnose(self, now: datetime) -> None:
+    def _diagnose(self, now: datetime, faults: tuple[str, ...] | None) -> None:
         """Told when the active fault codes of a device become others."""
-        if self.faults is None or not isinstance(self._link, Diagnosing):
-            return
-        if (faults := self._link.faults) == self.faults:
+        if faults is None or faults == self.faults:
             return
         self.faults = faults
         self._on_event(now, "device.faults", {"device": self.connection.id, "faults": list(faults)})

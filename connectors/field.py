@@ -277,6 +277,10 @@ class FieldIO:
         """Active fault codes of each device that is connected and tells some, in words."""
         return {i: d.faults for i, d in self._devices.items() if d.faults and d.health is Health.UP}
 
+    def driver_faults(self) -> dict[str, str]:
+        """Devices whose driver raised what it should not have: told once at least, and while down by it."""
+        return {i: told for i, d in self._devices.items() if (told := d.driver_fault())}
+
     def losses(self) -> dict[str, str]:
         """Devices that lately recorded more than they handed over, and why."""
         return {i: why for i, c in self._collectors.items() if (why := c.loss)}
@@ -337,7 +341,7 @@ class FieldIO:
         return True
 
     def _raise_bugs(self) -> None:
-        """A device task ends only by being cancelled; anything else is a bug, not a silent device."""
+        """A device task ends only by being cancelled; anything else is no matter of one device alone."""
         for task in self._tasks:
             if task.done() and not task.cancelled():
                 task.result()

@@ -49,7 +49,7 @@ class Listener(Generic[T]):
         self, wire: Wire[T], take: Callable[[T, float], None], *, rate_per_s: float, burst: float
     ) -> None:
         self._wire, self._take, self._rate_per_s, self._burst = wire, take, rate_per_s, burst
-        self.error: LinkError | None = None
+        self.error: Exception | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
 
@@ -71,7 +71,7 @@ class Listener(Generic[T]):
         return self._thread.is_alive() and self.error is None
 
     def check(self) -> None:
-        """Raises LinkError where nobody listens any more."""
+        """Raises LinkError where nobody listens any more, or whatever has ended the thread unexpectedly."""
         if self.error is not None:
             raise self.error
         if not self._thread.is_alive():
@@ -90,7 +90,9 @@ class Listener(Generic[T]):
                 then_s = now_s
                 if room < 0.0:
                     self._closing.wait(-room / self._rate_per_s)
-        except LinkError as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  raised where the device is read
             self.error = error
         finally:
             self._wire.close()

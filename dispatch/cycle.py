@@ -60,6 +60,7 @@ from dispatch.writing.commands import Asked, demanded, gate_input_of, news, only
 from dispatch.writing.contention import contention_alarms, watch
 from dispatch.writing.effect import check_effect, effect_alarms, marks_of
 from dispatch.writing.outcomes import read_back
+from dispatch.writing.reactive_effect import check_reactive, reactive_alarms
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Cause, Command, Refusal
 from ems.errors import InvariantBroken
@@ -130,9 +131,8 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     facts = _facts(setup, state, observed, kept, source, choice, given)
     further = [*kept.alarms, *ruling.alarms, *given.found, *_further(layout, state, seen, snapshot)]
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
-    did = () if source is Source.RELEASED else kept.events
-    events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *let, *moved]
-    events += rang
+    did = (*(() if source is Source.RELEASED else kept.events), *let, *moved)
+    events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *rang]
     after = EdgeState(
         epoch=state.epoch,
         seq=state.seq + len(commands),
@@ -156,6 +156,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         silent_since_s=state.silent_since_s,
         contention=state.contention,
         effect=state.effect,
+        reactive_effect=state.reactive_effect,
         marks=marks_of(state.effect),
         ready=ready.seen,
         transition=moves.memory,
@@ -224,12 +225,16 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
     )
     held_safe = state.held_safe and not ruling.released
     contention, stands = state.contention, still_written(state.written, ruling)
-    effect = state.effect
+    effect, reactive_effect = state.effect, state.reactive_effect
     if not shadow:  # in shadow nothing was sent that a device could hold
         contention, stands = watch(layout, contention, read_back(layout, stands, snapshot), snapshot)
         asked = () if held_safe else ruling.asked
         effect, stands = check_effect(layout, effect, stands, snapshot, observed, asked)
-    state = replace(state, held_safe=held_safe, written=stands, contention=contention, effect=effect)
+        reactive_effect = check_reactive(layout, reactive_effect, stands, snapshot, observed, asked)
+    state = replace(
+        state, held_safe=held_safe, written=stands, contention=contention, effect=effect,
+        reactive_effect=reactive_effect,
+    )  # fmt: skip
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
     layout = narrowed(layout, ruling)
     observed = as_ruled(observed, ruling, people)
@@ -264,7 +269,8 @@ def _operated(state: EdgeState, given: TickInput, ruling: Ruling) -> set[str]:
 def _further(layout: Layout, state: EdgeState, seen: "_Seen", snapshot: Snapshot) -> tuple[Alarm, ...]:
     """What is the matter with what was written, with the balance, and with what is read."""
     budget = budget_alarms(layout, state.budget)
-    written = (*contention_alarms(state.contention), *effect_alarms(state.effect), *budget)
+    effect = (*effect_alarms(state.effect), *reactive_alarms(state.reactive_effect))
+    written = (*contention_alarms(state.contention), *effect, *budget)
     doubted = scale_alarms(layout, snapshot, seen.memory.last_good, seen.observed.condition.grid_mode)
     return (*written, *balance_alarms(layout, seen.balancing, seen.observed), *doubted)
 

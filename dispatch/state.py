@@ -14,7 +14,7 @@ from dispatch.transitions.table import TransitionMemory
 from dispatch.vocabulary import ControlMemory
 from dispatch.writing.budget_memory import BudgetMemory
 from dispatch.writing.contention_memory import ContentionMemory
-from dispatch.writing.effect_memory import EffectMemory
+from dispatch.writing.effect_memory import EffectMemory, ReactiveMemory
 from ems.condition import BessUse, ContractMeters, FeederUse, GensetDuty, UnitState
 from ems.control import ControlMode
 from ems.plan import Plan
@@ -178,4 +178,5 @@ class EdgeState:
     contention: ContentionMemory = field(default_factory=ContentionMemory)
     budget: BudgetMemory = field(default_factory=BudgetMemory)
     effect: EffectMemory = field(default_factory=EffectMemory)
+    reactive_effect: ReactiveMemory = field(default_factory=ReactiveMemory)
     marks: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)  # found out about units, by id

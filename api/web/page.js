@@ -22,7 +22,7 @@ async function get(path) {
   return body;
 }
 function pairs(fields) {
-  return Object.entries(fields).filter(([, v]) => v !== null && v !== "" && !(Array.isArray(v) ? !v.length : typeof v === "object"))
+  return Object.entries(fields).filter(([, v]) => v !== null && v !== "" && !(Array.isArray(v) ? typeof (v[0] ?? {}) === "object" : typeof v === "object"))
     .map(([k, v]) => `${k}=${typeof v === "number" ? +v.toPrecision(4) : v}`).join("  ");
 }
 const number = (v, digits = 0) => v === null || v === undefined ? "–" : v.toFixed(digits).replace("-", "−");
@@ -284,6 +284,20 @@ function drawLadder(answer) {
   chip.className = at < 0 || at > 2 ? "chip bad" : at === 0 ? "chip ok" : "chip";
 }
 
+function drawReserve(answer) {
+  const body = $("reserve"), losses = answer.contingencies; body.replaceChildren();
+  $("reserve-note").textContent = answer.required_kw === null ? "not told"
+    : `${kw(answer.held_kw)} held of ${kw(answer.required_kw)} required` + (answer.short_kw > 0 ? `, short by ${kw(answer.short_kw)}` : "");
+  for (const c of losses || []) {
+    const row = el(body, "tr"), short = c.verdict === "short";
+    el(row, "td", {}, `${c.name} (${c.kind.replaceAll("_", " ")})`); el(row, "td", { class: "n" }, kw(c.lost_kw));
+    el(row, "td", { class: "n" }, c.held_kw === null ? "no bound" : kw(c.held_kw));
+    el(row, "td", short && c.required ? { class: "bad" } : {}, short ? "SHORT by " + kw(c.short_kw) : "covered");
+    el(row, "td", {}, c.required ? "required" : "shown"); el(row, "td", {}, c.by.join(", "));
+  }
+  if (!losses || !losses.length) el(el(body, "tr"), "td", { colspan: 6 },
+    losses ? "no loss is judged now" : "the edge tells of no loss");
+}
 function drawControl(answer) {
   const chip = $("control"), others = Object.entries(answer.devices).filter(([, m]) => m !== answer.plant);
   const waiting = answer.rules ? Object.keys(answer.rules.proposals).length : 0;
@@ -340,13 +354,13 @@ async function refresh() {
   try {
     site = site || await get("/api/v1/site");
     document.title = $("site").textContent = site.name;
-    const [snapshot, condition, plan, why, commands, events, ready, alarms, ladder, authority] = await Promise.all([
+    const [snapshot, condition, plan, why, commands, events, ready, alarms, ladder, authority, reserve] = await Promise.all([
       get("/api/v1/snapshot"), get("/api/v1/condition"), get("/api/v1/plan"),
       get("/api/v1/plan/explanation?present=true"),
       get("/api/v1/commands?limit=200"), get("/api/v1/events?limit=" + ROWS), get("/ready"),
-      get("/api/v1/alarms?hidden=true"), get("/api/v1/ladder"), get("/api/v1/authority")]);
+      get("/api/v1/alarms?hidden=true"), get("/api/v1/ladder"), get("/api/v1/authority"), get("/api/v1/reserve")]);
     drawFlow(reader(snapshot)); drawPlan(plan); drawWhy(why, plan); drawCommands(commands); drawEvents(events);
-    drawReady(ready); drawAlarms(alarms); drawLadder(ladder); drawControl(authority); drawMode(condition, snapshot.at);
+    drawReady(ready); drawAlarms(alarms); drawLadder(ladder); drawControl(authority); drawReserve(reserve); drawMode(condition, snapshot.at);
     const inputs = await get("/api/v1/inputs");
     drawInputs(inputs);
     if (inputs.inputs.length && Date.now() - valuesAt > VALUES_MS) {

@@ -111,10 +111,10 @@ class Bus(asyncio.Protocol):
                 raise NotSent(f"{self.name} is not open")
             self._sent, self._received = tcp_layout(body), b""
             self._answer = asyncio.get_running_loop().create_future()
-            self._line.write(body + crc(body))
-            for tap in self.taps:
-                tap.sent(body + crc(body))
             try:
+                self._line.write(body + crc(body))
+                for tap in self.taps:
+                    tap.sent(body + crc(body))
                 async with asyncio.timeout(timeout_s):
                     got = await self._answer
             except TimeoutError:
@@ -125,7 +125,7 @@ class Bus(asyncio.Protocol):
                 self._keep_silent(timeout_s)
                 self._missed(body[0], timeout_s)
                 raise
-            except asyncio.CancelledError:
+            except BaseException:  # also what nobody expects: an answer may still come
                 self._keep_silent(timeout_s)
                 raise
             finally:
@@ -162,13 +162,16 @@ class Bus(asyncio.Protocol):
         except MalformedReply as error:
             self._fail(Damaged(str(error)))
             return
+        except Exception as error:  # noqa: BLE001  raised in the exchange: the line is that of other units too
+            self._fail(error)
+            return
         if whole is not None:
             self._answer.set_result(whole)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(f"{self.name} was lost: {exc}" if exc is not None else f"{self.name} was closed")
 
-    def _fail(self, error: LinkError) -> None:
+    def _fail(self, error: Exception) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 

@@ -25,10 +25,10 @@ class _Listener:
     """One session and the thread that drives it."""
 
     def __init__(
-        self, session: Session, topics: Sequence[str], settled: Callable[[LinkError | None], None]
+        self, session: Session, topics: Sequence[str], settled: Callable[[Exception | None], None]
     ) -> None:
         self.session = session
-        self.error: LinkError | None = None
+        self.error: Exception | None = None
         self.came = 0  # messages, in the thread
         self._topics, self._settled = topics, settled
         self._closing = threading.Event()
@@ -63,7 +63,11 @@ class _Listener:
                 at_s = now_s
                 if room < 0.0:
                     self._closing.wait(-room / RATE_PER_S)
-        except LinkError as error:
+        except MemoryError:
+            self.error = LinkError("nobody listens any more: memory has run out")
+            self._settled(self.error)
+            raise
+        except Exception as error:  # noqa: BLE001  raised where the device is connected or read
             self.error = error
             self._settled(error)
         finally:
@@ -105,9 +109,9 @@ class MqttLink:
     async def connect(self) -> None:
         await self.disconnect()
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[LinkError | None] = loop.create_future()
+        done: asyncio.Future[Exception | None] = loop.create_future()
 
-        def settled(error: LinkError | None) -> None:
+        def settled(error: Exception | None) -> None:
             def tell() -> None:
                 if not done.done():
                     done.set_result(error)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from connectors.device import Device
 from connectors.modbus.client import ModbusLink
 from ems.clock import wall_s, wall_sleep
 from ems.commands import Command, WriteOutcome
@@ -152,9 +153,27 @@ async def test_write_bug_in_a_write_left_behind_raises_in_the_next_call(loop, de
         await wall_sleep(2.0 * DT_S)
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(ModbusLink, "write", bug)
+    monkeypatch.setattr(Device, "write", bug)
     loop.io.expect_tick(loop.clock.monotonic_s() + DT_S)
     await loop.io.write([command("ill.set", 1.0)])
     await wall_sleep(4.0 * DT_S)
     with pytest.raises(ZeroDivisionError):
         await loop.io.read_all()
+
+
+async def test_write_left_behind_whose_driver_raises_is_that_device_down(loop, devices, monkeypatch):
+    async def bug(*_: object) -> None:
+        await wall_sleep(2.0 * DT_S)
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ModbusLink, "write", bug)
+        loop.io.expect_tick(loop.clock.monotonic_s() + DT_S)
+        (late,) = await loop.io.write([command("ill.set", 1.0)])
+        await wall_sleep(4.0 * DT_S)
+    assert late.outcome is WriteOutcome.UNKNOWN
+    assert loop.io.driver_faults() == {"ill_link": "ZeroDivisionError in the driver: a bug"}
+    await loop.until_good("ill")
+    assert loop.last("well").is_good
+    await loop.ticks(1, [command("ill.set", 7.0)])
+    assert loop.outcomes["ill"][-1] is WriteOutcome.CONFIRMED

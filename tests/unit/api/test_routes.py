@@ -38,6 +38,7 @@ ROUTES = (
     "/api/v1/recorded?point=grid1.p_kw",
     "/api/v1/commands",
     "/api/v1/events",
+    "/api/v1/reserve",
     "/metrics",
     "/",
     "/api/v1/openapi.json",

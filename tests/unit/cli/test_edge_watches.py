@@ -46,7 +46,9 @@ def test_a_thread_that_ends_by_a_fault_rings_and_the_others_go_on():
 
 def test_what_looks_after_the_edge_tells_the_thread_with_its_other_alarms(tmp_path: Path):
     before = threading.excepthook
-    nothing = dict.fromkeys(("failing", "expiring", "faults", "losses", "wrong_clocks"), dict)
+    nothing = dict.fromkeys(
+        ("failing", "expiring", "faults", "driver_faults", "losses", "wrong_clocks"), dict
+    )
     well: Any = SimpleNamespace(trouble=None, unwritten=False, **nothing)
     watches = Watches(
         ProcessConfig(site=tmp_path / "site.yaml", directory=tmp_path, keeper_port=1),

@@ -154,7 +154,15 @@ def test_operator_set_without_the_mode_is_refused_and_in_manual_the_device_holds
     assert edge.loop.set[P_SET] == -40.0
     assert ems("status") == 0
     text = capsys.readouterr().out
-    for part in ("plant: auto", "emergency stop: closed", "ann: -40", "cell check", "its own, chosen by ann"):
+    for part in (
+        "plant: auto",
+        "emergency stop: closed",
+        "ann: -40",
+        "cell check",
+        "its own, chosen by ann",
+        "reserve: ",
+        "if lost: ",
+    ):
         assert part in text, text
 
 
