@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from dispatch.controllers.burn_off import with_burn_off
 from dispatch.controllers.exercise import with_exercise
+from dispatch.controllers.plan_pv import no_paid_export
 from dispatch.controllers.rules import RulesParams, islanded, peak_lopping, rule, shares, stores
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
@@ -94,7 +95,8 @@ class RulesTou:
         for b, want_kw in shares(context, residual_kw).items():
             bess[b] = self._bess(context, b, want_kw, place, outage)
         run, load, memory = peak_lopping(self.params.base, context)
-        wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load)
+        pv = no_paid_export(context)
+        wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load, pv_wish=pv)
         return with_burn_off(context, with_exercise(context, wishes), stores), memory
 
     def _bess(
