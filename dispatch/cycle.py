@@ -61,6 +61,7 @@ from dispatch.writing.effect import check_effect, effect_alarms, marks_of
 from dispatch.writing.outcomes import read_back
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Cause, Command, Refusal
+from ems.condition import PlantCondition
 from ems.errors import InvariantBroken
 from ems.frozen import replace
 from ems.outage import known_outages
@@ -353,7 +354,7 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         commands=() if setup.shadow else commands,
         refusals=refusals,
         would_write=commands if setup.shadow else (),
-        condition=observed.condition,
+        condition=_told_on(setup.site, observed, after),
         mode=observed.condition.grid_mode,
         source=ladder.rung,
         ladder=ladder,
@@ -372,6 +373,14 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         bounds=kept.bounds,
         balance_watch=balance_words(setup.layout, after.observer.balance),
     )
+
+
+def _told_on(site: Site, observed: Observed, after: EdgeState) -> PlantCondition:
+    """The condition with what an edge that starts after this one takes over of the controller's memory."""
+    c, peaks = observed.condition, after.control.peaks
+    if not peaks.by_charge_kw or peaks.month != site.tariff.month(c.at):
+        return c
+    return replace(c, peak_targets_kw=peaks.by_charge_kw)
 
 
 def safe_commands(

@@ -115,6 +115,15 @@ class PowerBalance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeakTargets:
+    """Demand peaks that the last plan followed reckoned with, for the billing month it was made in."""
+
+    month: str = ""  # local, "2026-03"; "": no plan was followed yet
+    plan_id: str | None = None  # None: known from before this start
+    by_charge_kw: Mapping[str, float] = field(default_factory=dict)  # by name of the demand charge
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControlMemory:
     """What controllers remember between ticks."""
 
@@ -123,7 +132,7 @@ class ControlMemory:
     wanted_since_s: float = 0.0  # edge monotonic
     low_load_since_s: float | None = None
     high_load_since_s: float | None = None
-    peak_target_kw: float | None = None  # demand peak the last plan followed reckoned with; None: none yet
+    peaks: PeakTargets = field(default_factory=PeakTargets)  # that the last plan followed reckoned with
 
 
 @dataclass(frozen=True, kw_only=True)

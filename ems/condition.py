@@ -185,3 +185,4 @@ class PlantCondition:
     prime: Prime = Prime.NONE
     following: tuple[str, ...] = ()  # what feeds the bus beside what forms it
     pv_states: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)
+    peak_targets_kw: Mapping[str, float] = field(default_factory=dict)  # by demand charge, of the last plan

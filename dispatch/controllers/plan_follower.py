@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from dispatch.controllers.demand_peak import planned_peaks
 from dispatch.controllers.plan_pv import SPILL_KW, planned_soc, pv_wish
 from dispatch.controllers.rules import stores
 from dispatch.controllers.rules_tou import RulesTou
@@ -57,7 +58,7 @@ class PlanFollower:
         memory = replace(
             context.memory,
             gensets_wanted=plan.available_units(context.step),
-            peak_target_kw=plan.peak_import_kw,
+            peaks=planned_peaks(context.site.tariff, context.memory.peaks, plan, context.now),
         )
         run = _runs(context, plan)
         feeders, pv = _feeders(context, plan), None
