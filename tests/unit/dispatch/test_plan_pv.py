@@ -417,3 +417,21 @@ def test_rules_let_pv_go_no_faster_than_the_contracts_ramp(away: bool):
     poi = [f.grid_p_kw for _, _, f in loop.log[began - 1 :]]
     assert moves(poi) <= 5.0 + 0.5
     assert poi[-1] == pytest.approx(0.0, abs=4.0)
+
+
+def test_follow_plant_in_test_stands_where_it_stands_and_protection_still_reduces_it():
+    """A wish below what protection leaves once would have hidden that protection reduces it."""
+    plant = open_site(of=replace(two_pv(site()), control=ControlParams(users=USERS)))
+    loop = follow(curtailing(plant), plant, load_kw=300.0)
+    loop.run(5.0)
+    assert loop.ask("eve", SwitchMode(device="pv2", mode=ControlMode.TEST)).done
+    loop.run(20.0)
+    assert loop.flows is not None
+    assert loop.flows.pv_p_kw["pv2"] == pytest.approx(151.0, abs=2.0)
+    loop.world.demand_kw = demand(100.0)
+    loop.run(10.0)
+    assert loop.flows.pv_p_kw["pv2"] == pytest.approx(151.0, abs=2.0), "a wish moves nothing in test"
+    loop.world.inputs = {"grid1.p_export_kw_max": 0.0}
+    loop.run(10.0)
+    assert loop.flows.pv_p_kw["pv2"] <= 51.0
+    assert loop.flows.grid_p_kw >= 0.0
