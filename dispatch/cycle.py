@@ -63,6 +63,7 @@ from dispatch.writing.outcomes import read_back
 from dispatch.writing.reactive_effect import check_reactive, reactive_alarms
 from dispatch.writing.safe_table import safe_proposals
 from ems.commands import Cause, Command, Refusal
+from ems.condition import PlantCondition
 from ems.errors import InvariantBroken
 from ems.frozen import replace
 from ems.requests import Operate
@@ -359,7 +360,7 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         commands=() if setup.shadow else commands,
         refusals=refusals,
         would_write=commands if setup.shadow else (),
-        condition=observed.condition,
+        condition=_told_on(setup.site, observed, after),
         mode=observed.condition.grid_mode,
         source=ladder.rung,
         ladder=ladder,
@@ -378,6 +379,14 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         bounds=kept.bounds,
         balance_watch=balance_words(setup.layout, after.observer.balance),
     )
+
+
+def _told_on(site: Site, observed: Observed, after: EdgeState) -> PlantCondition:
+    """The condition with what an edge that starts after this one takes over of the controller's memory."""
+    c, peaks = observed.condition, after.control.peaks
+    if not peaks.by_charge_kw or peaks.month != site.tariff.month(c.at):
+        return c
+    return replace(c, peak_targets_kw=peaks.by_charge_kw)
 
 
 def safe_commands(

@@ -7,6 +7,7 @@ from dispatch.layout import Layout
 from dispatch.observing.bess_use import of_today
 from dispatch.observing.deferrables import work_known
 from dispatch.state import GensetRequest, GensetSeen, ObserverMemory
+from dispatch.vocabulary import ControlMemory, PeakTargets
 from ems.condition import PlantCondition
 from ems.frozen import replace
 
@@ -40,6 +41,15 @@ def remembered(layout: Layout, known: PlantCondition | None, now: datetime, now_
             month_import_kvarh=known.month_import_kvarh,
         )
     return replace(out, feeder_use=known.feeder_use) if _same_day(known, now, zone) else out
+
+
+def control_known(layout: Layout, known: PlantCondition | None, now: datetime) -> ControlMemory:
+    """The demand peaks that the last plan reckoned with, in the same billing month."""
+    tariff = layout.site.tariff
+    if known is None or not known.peak_targets_kw or tariff.month(known.at) != tariff.month(now):
+        return ControlMemory()
+    peaks = PeakTargets(month=tariff.month(now), by_charge_kw=dict(known.peak_targets_kw))
+    return ControlMemory(peaks=peaks)
 
 
 def requests_known(known: PlantCondition | None, now: datetime, now_s: float) -> dict[str, GensetRequest]:

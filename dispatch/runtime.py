@@ -14,7 +14,7 @@ from dispatch.cycle import EdgeSetup, safe_commands
 from dispatch.observing.process_image import ProcessImage
 from dispatch.observing.utc import EARLIEST, doubt_of, going_on_from, record_time
 from dispatch.pacing import Pace
-from dispatch.restart import remembered, requests_known
+from dispatch.restart import control_known, remembered, requests_known
 from dispatch.state import EdgeState, Written
 from dispatch.supervision.invariants_now import Cycle, InvariantsNow
 from dispatch.supervision.mind import CORE, Mind
@@ -110,6 +110,7 @@ class EdgeRuntime:
             epoch=epoch,
             held_safe=held_safe or (standing is not None and standing.held_safe),
             observer=remembered(self.setup.layout, known, now, now_s),
+            control=control_known(self.setup.layout, known, now),
             requests=requests_known(known, now, now_s),
             alarms=alarms_known(known_alarms, now, now_s),
             authority=restored(site.control, standing, now_s),

@@ -64,6 +64,20 @@ REACTIVE = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class PvWish:
+    """What PV is let give beside the grid, as a controller wants it: what measured load and batteries take.
+
+    A wish of its cause: it narrows what the protections leave, binds no person, and loosens nothing.
+    """
+
+    export_kw: float  # at the POI, at most; negative: import that is meant
+    bess_kw: Mapping[str, float]  # what each battery gives beside it, charging negative; its live limits hold
+    cause: Cause
+    reason: str
+    not_ours: frozenset[str] = frozenset()  # plants in other hands: they give what they give
+
+
+@dataclass(frozen=True, kw_only=True)
 class Targets:
     """Wishes per asset id. A setpoint nobody names is left alone (its device keeps or times out).
 
@@ -76,6 +90,7 @@ class Targets:
     genset_run: Wanted = field(default_factory=dict)
     genset_p_kw: Wanted = field(default_factory=dict)
     pv_limit_kw: Wanted = field(default_factory=dict)
+    pv_wish: PvWish | None = None  # what becomes of it is in `pv_limit_kw`
     feeder_close: Wanted = field(default_factory=dict)
     q_kvar: Wanted = field(default_factory=dict)  # of converters, given into the bus
     power_factor: Wanted = field(default_factory=dict)  # of converters that take one instead
@@ -100,6 +115,15 @@ class PowerBalance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeakTargets:
+    """Demand peaks that the last plan followed reckoned with, for the billing month it was made in."""
+
+    month: str = ""  # local, "2026-03"; "": no plan was followed yet
+    plan_id: str | None = None  # None: known from before this start
+    by_charge_kw: Mapping[str, float] = field(default_factory=dict)  # by name of the demand charge
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControlMemory:
     """What controllers remember between ticks."""
 
@@ -109,7 +133,7 @@ class ControlMemory:
     low_load_since_s: float | None = None
     high_load_since_s: float | None = None
     takes_none_since_s: float | None = None  # batteries below the stop threshold that take no more charge
-    peak_target_kw: float | None = None  # demand peak the last plan followed reckoned with; None: none yet
+    peaks: PeakTargets = field(default_factory=PeakTargets)  # that the last plan followed reckoned with
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,6 +185,7 @@ class PlantCondition:
     prime: Prime = Prime.NONE
     following: tuple[str, ...] = ()  # what feeds the bus beside what forms it
     pv_states: Mapping[str, tuple[UnitState, ...]] = field(default_factory=dict)
+    peak_targets_kw: Mapping[str, float] = field(default_factory=dict)  # by demand charge, of the last plan
     relied_at: datetime | None = None  # record time when it could last be relied on; None: never
 
     @property

@@ -17,6 +17,7 @@ from ems.invariants import clamp
 from ems.points import AssetKind, is_binary
 
 RANK = {cause: i for i, cause in enumerate(Cause)}  # the enum is written in order of precedence
+UNHURRIED = (Cause.PLAN, Cause.RULES)  # what they wish of PV is a matter of money
 FORCED = (Cause.EMERGENCY_STOP, Cause.SAFE_TABLE, Cause.PROTECTION)  # never refused for hold-offs
 
 
@@ -206,12 +207,14 @@ def _setpoint(p: Proposal, limits: Limits, last: Written | None, identity: str) 
 def _protective(p: Proposal, value: float, last: Written | None, limits: Limits) -> bool:
     """Free of ramp and deadband: forced, or less than before in the direction that can do harm.
 
-    To raise a PV limit is to loosen it, even if a protection says how far.
+    To raise a PV limit is to loosen it, even if a protection says how far. What a plan or a rule wishes of PV
+    inside its limits protects nothing either: it waits for the deadband, and costs of the budget.
     """
     if p.cause in (Cause.SAFE_TABLE, Cause.EMERGENCY_STOP):
         return True
     if p.point.endswith(".p_limit_kw"):
-        return last is None or value < last.value
+        within = last is not None and limits.low <= last.value <= limits.high
+        return last is None or (value < last.value and not (within and p.cause in UNHURRIED))
     if p.cause is Cause.PROTECTION:
         return True
     if last is None:

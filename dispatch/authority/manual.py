@@ -62,6 +62,9 @@ def _wanted(
 
 def with_people(layout: Layout, wishes: Targets, wanted: Mapping[str, Target | None]) -> Targets:
     """The controller's wishes with people's in their place, before the protections."""
+    if wishes.pv_wish is not None:
+        held = frozenset(p for p in layout.pv if layout.setpoint_of.get((p, "p_limit_kw")) in wanted)
+        wishes = replace(wishes, pv_wish=replace(wishes.pv_wish, not_ours=held))
     return _replaced(layout, wishes, wanted, lambda group, asset, now, want: want)
 
 

@@ -1,16 +1,18 @@
 """Makes a plan real: follows it and corrects inside the interval; rules when there is none to follow.
 
-Grid-tied, what deviates from the forecast goes to whoever was marginal in the plan: where the plan imports,
-the grid; where it neither imports nor exports, the battery. In both cases the battery holds the import under
-the demand peak the plan reckons with, and gensets that run anyway carry what it may not. In an island formed
-by a battery the battery's power is a result: the gensets are loaded so that its charge follows the plan.
+Grid-tied, what deviates from the forecast goes to whoever was marginal in the plan: where it curtails PV, PV
+as far as there is sun; where it imports, the grid; where it neither imports nor exports, the battery. In all
+cases the battery holds the import under the demand peak the plan reckons with, and gensets that run anyway
+carry what it may not. In an island formed by a battery the battery's power is a result: the gensets are
+loaded so that its charge follows the plan.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from dispatch.controllers.plan_check import stored_change_kwh
+from dispatch.controllers.demand_peak import planned_peaks
+from dispatch.controllers.plan_pv import SPILL_KW, planned_now, planned_soc, pv_wish
 from dispatch.controllers.rules import stores
 from dispatch.controllers.rules_tou import RulesTou
 from dispatch.protections.balance import (
@@ -34,7 +36,6 @@ SHAVE_TOLERANCE_SOC = 0.05  # holding the planned demand peak may use so much mo
 PATH_TAU_H = 0.5  # island: a deviation from the charge path is worked off in this time
 START_MARGIN_S = 15.0  # a planned genset is asked for so much before its start delay
 SPILL_STEPS = 12  # 3 h of quarter-hours
-SPILL_KW = 5.0
 PEAK_MARGIN_RATIO = 0.995  # of the planned demand peak
 
 
@@ -57,12 +58,13 @@ class PlanFollower:
         memory = replace(
             context.memory,
             gensets_wanted=plan.available_units(context.step),
-            peak_target_kw=plan.peak_import_kw,
+            peaks=planned_peaks(context.site.tariff, context.memory.peaks, plan, planned_now(context)),
         )
         run = _runs(context, plan)
-        feeders = _feeders(context, plan)
+        feeders, pv = _feeders(context, plan), None
         if context.condition.grid_mode is GridMode.GRID_TIED:
             bess, gensets = _grid_tied_bess(context, plan), _planned_loads(context, plan)
+            pv = pv_wish(context, plan, _import_allowance_kw(context, plan)[0])
         elif context.condition.forming in context.condition.bess:
             bess, gensets = _beside_forming(context, plan), _island_loads(context, plan)
         else:
@@ -73,6 +75,7 @@ class PlanFollower:
             bess_p_kw=bess,
             genset_run=run,
             genset_p_kw=gensets,
+            pv_wish=pv,
             feeder_close=feeders,
             q_kvar=_reactive(context, plan),
         )
@@ -81,14 +84,9 @@ class PlanFollower:
 
 def source_of(context: Context, plan: Plan, fresh_s: float) -> Source:
     """PLAN while it is fresh and somebody is making the next one, else LAST_PLAN."""
-    old = _now(context) - plan.issued_at > timedelta(seconds=fresh_s)
+    old = planned_now(context) - plan.issued_at > timedelta(seconds=fresh_s)
     stale = old or not context.planner_alive or plan.label is PlanLabel.SHIFTED
     return Source.LAST_PLAN if stale else Source.PLAN
-
-
-def _now(context: Context) -> datetime:
-    assert context.now is not None  # else no plan was chosen
-    return context.now
 
 
 def _as_planned(value: float, reason: str) -> Target:
@@ -98,7 +96,7 @@ def _as_planned(value: float, reason: str) -> Target:
 def _runs(context: Context, plan: Plan) -> dict[str, Target]:
     """Gensets as planned, asked for early enough to be on load when their step begins."""
     k = context.step
-    offset_s = (_now(context) - plan.grid.start).total_seconds()
+    offset_s = (planned_now(context) - plan.grid.start).total_seconds()
     next_s = float(sum(plan.grid.step_s[: k + 1])) - offset_s
     horizon_s = context.dt_s if context.dt_s <= 60.0 else 0.0
     out = {}
@@ -259,7 +257,7 @@ def _import_allowance_kw(context: Context, plan: Plan) -> tuple[float, str]:
         peak_kw = plan.import_limit_kw[context.step]
     peak_kw *= PEAK_MARGIN_RATIO
     length_s = context.site.tariff.billing_interval_s
-    into_s = _now(context).timestamp() % length_s
+    into_s = planned_now(context).timestamp() % length_s
     left_s = length_s - into_s
     unseen_s = max(0.0, into_s - c.interval_elapsed_s)  # before the edge started
     used_kwh = c.interval_import_kwh + peak_kw * unseen_s / 3600.0
@@ -289,7 +287,7 @@ def _island_loads(context: Context, plan: Plan) -> dict[str, Target]:
     wanted_kw = 0.0
     for b in context.site.bess:
         c = context.condition.bess[b.id]
-        ahead_kwh = (c.soc - _planned_soc(context, plan, b.id)) * b.battery.energy_kwh
+        ahead_kwh = (c.soc - planned_soc(context, plan, b.id)) * b.battery.energy_kwh
         wish_kw = plan.bess_p_kw[b.id][context.step] + ahead_kwh / PATH_TAU_H
         wanted_kw += max(-0.9 * c.p_charge_kw_max, min(0.9 * c.p_discharge_kw_max, wish_kw))
     rest_kw = context.power.net_kw - unheard_kw(context.condition) - wanted_kw
@@ -302,19 +300,3 @@ def _by_plan(running: list[GensetParams], plan: Plan, step: int) -> list[GensetP
     """Sets the plan wants on load; all that run when it wants none of them."""
     meant = [g for g in running if plan.genset_on[g.id][step] > 0.5]
     return meant if meant else running
-
-
-def _planned_soc(context: Context, plan: Plan, bess: str) -> float:
-    """Charge the plan has at this moment, linear inside the step."""
-    k, soc = context.step, plan.bess_soc_end[bess]
-    if k == 0:
-        battery = next(b.battery for b in context.site.bess if b.id == bess)
-        hours = plan.grid.step_s[0] / 3600.0
-        before = (
-            soc[0] - stored_change_kwh(battery, plan.bess_p_kw[bess][0], soc[0], hours) / battery.energy_kwh
-        )
-    else:
-        before = soc[k - 1]
-    begins_s = float(sum(plan.grid.step_s[:k]))
-    into = ((_now(context) - plan.grid.start).total_seconds() - begins_s) / plan.grid.step_s[k]
-    return before + max(0.0, min(1.0, into)) * (soc[k] - before)

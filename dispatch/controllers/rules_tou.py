@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from dispatch.controllers.burn_off import with_burn_off
+from dispatch.controllers.demand_peak import held_peak_kw
 from dispatch.controllers.exercise import with_exercise
+from dispatch.controllers.plan_pv import no_paid_export
 from dispatch.controllers.rules import Rules, islanded, peak_lopping, rule, shares, stores
 from dispatch.protections.balance import charge_room_kw, discharge_room_kw
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
@@ -91,7 +93,8 @@ class RulesTou:
         for b, want_kw in shares(context, residual_kw).items():
             bess[b] = self._of(context, b)._bess(context, b, want_kw, place, outage)
         run, load, memory = peak_lopping(self.params.base, context)
-        wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load)
+        pv = no_paid_export(context)
+        wishes = Targets(source=Source.RULES, bess_p_kw=bess, genset_run=run, genset_p_kw=load, pv_wish=pv)
         return with_burn_off(context, with_exercise(context, wishes), stores), memory
 
     def _of(self, context: Context, bess: str) -> "RulesTou":
@@ -166,19 +169,19 @@ class RulesTou:
     def _threshold_kw(self, context: Context) -> float | None:
         """What the import is held below [kW]: the parameter, else what the last plan reckoned with.
 
-        Where demand is not charged, or no plan was ever followed, None: the peak of a month that has only
-        begun is no threshold, and would empty the battery for nothing.
+        Where demand is not charged now, or no plan of this billing month was followed, None: the peak of a
+        month that has only begun is no threshold, and would empty the battery for nothing.
         """
         if self.params.peak_shave_kw is not None:
-            return self.params.peak_shave_kw
-        return context.memory.peak_target_kw if context.site.tariff.demand_charge_per_kw > 0.0 else None
+            return max(self.params.peak_shave_kw, context.condition.peak_import_kw)
+        return held_peak_kw(context)
 
     def _import_limit_kw(self, context: Context) -> float:
         """Peak threshold, or the month's peak so far where that is higher; never above the contract."""
         cap_kw, threshold_kw = context.site.grid.p_import_kw_max, self._threshold_kw(context)
         if threshold_kw is None:
             return cap_kw
-        return min(cap_kw, max(threshold_kw, context.condition.peak_import_kw))
+        return min(cap_kw, threshold_kw)
 
     def _shave(
         self,

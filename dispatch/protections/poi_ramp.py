@@ -1,14 +1,16 @@
 """The contract's ramp at the POI: its power moves no faster than `grid.ramp_kw_s`, as far as batteries reach.
 
 What is expected at the POI follows what the controllers want at the allowed pace. Batteries take what PV and
-load do beyond it; PV that would come faster than they can take it is let in slower. Caps come first: towards
-them the power may move as fast as it can.
+load do beyond it; PV that would come faster than they can take it is let in slower, and PV that a controller
+wishes less of leaves slower. Caps come first: towards them the power may move as fast as it can.
 """
 
 from collections.abc import Mapping
 
+from dispatch.authority.layers import UNHURRIED
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
+from dispatch.protections.balance import split
 from dispatch.protections.power_parts import bess_rooms, genset_span_kw, genset_targets, move_bess
 from dispatch.protections.protect import Protected
 from dispatch.vocabulary import Target
@@ -34,12 +36,14 @@ def ramped(layout: Layout, observed: Observed, kept: Protected, dt_s: float) -> 
     from_kw = observed.power.grid_kw if kept.memory.poi_kw is None else kept.memory.poi_kw
     low_kw, high_kw = _inside_caps(layout, kept, from_kw, rate_kw_s * dt_s)
     over_kw = max(0.0, coming_kw - high_kw) - max(0.0, low_kw - coming_kw)
-    if abs(over_kw) < 1e-6 or not values:
+    if abs(over_kw) < 1e-6:
         return replace(kept, memory=replace(kept.memory, poi_kw=coming_kw))
     move_bess(values, rooms, over_kw)
     left_kw = max(0.0, low_kw - (rest_kw - sum(values.values())))
     pv = _slower(kept.targets.pv_limit_kw, pv_kw, observed.condition.pv_kw, left_kw)
-    coming_kw = rest_kw - sum(values.values()) + left_kw
+    more_kw = max(0.0, rest_kw - sum(values.values()) - high_kw)
+    pv, stays_kw = _later(pv, pv_kw, observed.condition.pv_kw, more_kw)
+    coming_kw = rest_kw - sum(values.values()) + left_kw - stays_kw
     bess = {b: Target(value=v, cause=Cause.PROTECTION, reason=WHY) for b, v in values.items()}
     points = {layout.setpoint_of.get((b, "p_set_kw")) for b in values}
     bounds = {p: [x for x in b if p not in points or x.layer != "poi"] for p, b in kept.bounds.items()}
@@ -81,3 +85,17 @@ def _slower(
             value = coming_kw[p] - share * rise_kw
             out[p] = Target(value=value, cause=Cause.PROTECTION, reason=WHY)
     return out
+
+
+def _later(
+    limits: Mapping[str, Target], coming_kw: Mapping[str, float], now_kw: Mapping[str, float], more_kw: float
+) -> tuple[dict[str, Target], float]:
+    """(limits with `more_kw` of what a wish takes of PV given back for now, what that is [kW])."""
+    out = dict(limits)
+    wished = {p for p, t in limits.items() if t.cause in UNHURRIED}
+    falls = {p: max(0.0, now_kw[p] - coming_kw[p]) for p in wished}
+    parts = split(more_kw, falls)
+    for p, kw in parts.items():
+        if kw > 0.0:
+            out[p] = replace(limits[p], value=coming_kw[p] + kw, reason=WHY)
+    return out, sum(parts.values())

@@ -1,5 +1,6 @@
 """What the power stages of all grid modes share: outcome, targets of sets, rooms of batteries, limits."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from dispatch.protections.balance import (
 )
 from dispatch.protections.bus import SHORT_S, Bus
 from dispatch.protections.silent_sets import silent_span_kw
-from dispatch.vocabulary import Target, Targets
+from dispatch.vocabulary import PvWish, Target, Targets
 from ems.commands import Bound, Cause
 from ems.frozen import replace
 
@@ -132,6 +133,54 @@ def limit_pv(layout: Layout, out: Power, bus: Bus, total_kw: float, reason: str)
         value = rest_kw * params.p_ac_kw / whole_kw
         out.pv[p] = Target(value=value, cause=Cause.PROTECTION, reason=reason)
         out.bound(layout.setpoint_of.get((p, "p_limit_kw")), 0.0, value, "protection", reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WishedPv:
+    """What a controller wishes of PV: what all PV is expected to give then [kW], and the limits for that."""
+
+    total_kw: float = math.inf
+    limits: Mapping[str, Target] = field(default_factory=dict)
+
+    def narrow(self, out: Power) -> None:
+        """Narrow the limits of `out`, no bounds: a wish binds no person."""
+        for p, wanted in self.limits.items():
+            if wanted.value < out.pv[p].value:
+                out.pv[p] = wanted
+
+
+def wish_pv(layout: Layout, observed: Observed, bus: Bus, wish: PvWish | None, total_kw: float) -> WishedPv:
+    """`total_kw` shared by rating among the plants whose limit the edge writes and that obey it.
+
+    What the others give is taken off first.
+    """
+    if wish is None:
+        return WishedPv()
+    barred = wish.not_ours.union(bus.lost_pv_kw)
+    free = {
+        p: params.p_ac_kw
+        for p, params in layout.pv.items()
+        if (p, "p_limit_kw") in layout.setpoint_of and p not in barred
+    }
+    others_kw = sum(max(0.0, kw) for p, kw in observed.condition.pv_kw.items() if p not in free)
+    left_kw, rated_kw = max(0.0, total_kw - others_kw), sum(free.values())
+    if left_kw >= rated_kw:
+        return WishedPv()
+    limits = {
+        p: Target(value=left_kw * kw / rated_kw, cause=wish.cause, reason=wish.reason)
+        for p, kw in free.items()
+    }
+    return WishedPv(total_kw=others_kw + left_kw, limits=limits)
+
+
+def coming_pv_kw(layout: Layout, observed: Observed, total_kw: float, dt_s: float) -> float:
+    """What PV that is let give `total_kw` gives in `dt_s`: its limits rise by the ramps of the site [kW]."""
+    most_kw = 0.0
+    for p, kw in observed.condition.pv_kw.items():
+        authority = layout.setpoints.get(layout.setpoint_of.get((p, "p_limit_kw"), ""))
+        ramp_kw_s = None if authority is None else authority.ramp_per_s
+        most_kw += max(0.0, kw) + (math.inf if ramp_kw_s is None else ramp_kw_s * dt_s)
+    return min(total_kw, most_kw)
 
 
 def let_in(layout: Layout, observed: Observed, out: Power) -> None:

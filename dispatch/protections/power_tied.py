@@ -1,5 +1,6 @@
 """Tied to the grid: import and export inside the caps at the POI."""
 
+import math
 from collections.abc import Mapping
 
 from dispatch.layout import Layout
@@ -8,6 +9,7 @@ from dispatch.protections.bus import Bus
 from dispatch.protections.power_parts import (
     Power,
     bess_rooms,
+    coming_pv_kw,
     genset_span_kw,
     genset_targets,
     limit_pv,
@@ -17,9 +19,10 @@ from dispatch.protections.power_parts import (
     raise_gensets,
     relief_kw,
     set_gensets,
+    wish_pv,
     wished_bess,
 )
-from dispatch.vocabulary import Target, Targets
+from dispatch.vocabulary import PvWish, Target, Targets
 
 HELP_S = 60.0  # a genset comes within so long
 EASY_BIASES = 1.5  # biases more that charging from the grid keeps from the import cap
@@ -53,9 +56,12 @@ def tied(
         lower_gensets(layout, targets, lost_kw - absorb_kw)
         least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
         absorb_kw = bus.load_kw - most_kw + charge_kw - bottom_kw - bus.surge_kw
-    pv_kw = max(lost_kw, min(bus.pv_potential_kw, absorb_kw))
+    span_kw = bottom_kw, max(bottom_kw, top_kw)
+    wish_kw, room_kw, follow_kw = _wished_kw(observed, bus, wishes.pv_wish, rooms, span_kw)
+    wished = wish_pv(layout, observed, bus, wishes.pv_wish, wish_kw - most_kw)
+    pv_kw = max(lost_kw, min(bus.pv_potential_kw, absorb_kw, wished.total_kw))
     highest_kw, lowest_kw = bus.load_kw - least_kw - pv_kw, bus.load_kw - most_kw - pv_kw
-    why = ""
+    why = _spared(bess, rooms, room_kw - most_kw - coming_pv_kw(layout, observed, pv_kw, dt_s), follow_kw)
     easy_kw = cap_kw - EASY_BIASES * layout.poi_bias_kw
     charging_kw = -sum(bess.values())
     if charging_kw > 0.0 and highest_kw + charging_kw > easy_kw:  # charging can wait: it keeps more distance
@@ -86,7 +92,52 @@ def tied(
     limit_pv(
         layout, out, bus, limit_kw, f"more than {max(0.0, limit_kw):.0f} kW of PV would break the export cap"
     )
+    wish_pv(layout, observed, bus, wishes.pv_wish, wish_kw - most_kw).narrow(out)
     out.shortage_kw = max(0.0, import_kw - bus.import_cap_kw - relief_kw(layout, observed, targets))
     out.headroom_kw = cap_kw - import_kw
     out.why = f"import of {import_kw:.0f} kW is over the contract's cap of {bus.import_cap_kw:.0f} kW"
     return out
+
+
+def _wished_kw(
+    observed: Observed,
+    bus: Bus,
+    wish: PvWish | None,
+    rooms: Mapping[str, tuple[float, float]],
+    poi_kw: tuple[float, float],
+) -> tuple[float, float, float]:
+    """What a controller's wish, which loosens no cap, lets PV and gensets give; what these and the batteries
+    that follow; and what it wants of those batteries [kW]. Without a wish all is let.
+
+    Parameters
+    ----------
+    rooms : (charge, discharge) of the batteries that follow.
+    poi_kw : lowest and highest power at the POI that the caps leave.
+    """
+    if wish is None:
+        return math.inf, math.inf, -math.inf
+    c = observed.condition
+    follow_kw = sum(min(rooms[b][1], max(-rooms[b][0], p)) for b, p in wish.bess_kw.items() if b in rooms)
+    others_kw = sum(x.p_kw for b, x in c.bess.items() if b not in rooms)
+    room_kw = bus.load_kw - others_kw - max(poi_kw[0], min(poi_kw[1], -wish.export_kw))
+    return room_kw - follow_kw, room_kw, follow_kw
+
+
+def _spared(
+    bess: dict[str, float], rooms: Mapping[str, tuple[float, float]], left_kw: float, wanted_kw: float
+) -> str:
+    """Batteries leave to PV what it will do in this cycle, up or down, and go no further than that; why.
+
+    Else both would answer the same load.
+
+    Parameters
+    ----------
+    left_kw : what PV leaves them.
+    wanted_kw : what is wished of them beside it.
+    """
+    given_kw = sum(bess.values())
+    meant_kw = min(max(given_kw, min(left_kw, wanted_kw)), max(left_kw, wanted_kw))
+    if abs(meant_kw - given_kw) < 1e-9:
+        return ""
+    move_bess(bess, rooms, meant_kw - given_kw)
+    return f"PV gives way or comes up: it leaves the batteries {left_kw:+.0f} kW"

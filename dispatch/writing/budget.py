@@ -3,7 +3,8 @@
 Where a point map says `writes_per_day`, writes of a local day are counted. Once they are spent nothing is
 written to the point until midnight but what protects, the safe table and the emergency stop: the budget never
 refuses those, and counts them all the same. A restart goes on with what the audit trail holds of this day, so
-that an edge that dies and comes back again and again wears nothing out.
+that an edge that dies and comes back again and again wears nothing out. What a plan or a rule wishes of PV
+follows the load: it lowers a limit only while half of the budget is left, so that it can come up again.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,14 +20,17 @@ from ems.frozen import replace
 from ems.local_time import local_time
 from ems.telemetry import Snapshot
 
+PV_WISH_SHARE = 0.5  # of the budget, after which a wish lowers a PV limit no more
 Count = Callable[[str, datetime, datetime, int], int]
 
 
-def spent_points(layout: Layout, memory: BudgetMemory, snapshot: Snapshot) -> frozenset[str]:
-    """Points whose budget of this day is spent."""
+def spent_points(
+    layout: Layout, memory: BudgetMemory, snapshot: Snapshot, share: float = 1.0
+) -> frozenset[str]:
+    """Points whose budget of this day is spent, or `share` of it."""
     if memory.day != local_time(snapshot.at, layout.zone).date():
         return frozenset()
-    return frozenset(p for p, n in memory.spent.items() if n >= layout.writes_per_day[p])
+    return frozenset(p for p, n in memory.spent.items() if n >= share * layout.writes_per_day[p])
 
 
 def over_budget(spent: frozenset[str], s: Setpoint) -> bool:

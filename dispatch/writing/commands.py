@@ -14,7 +14,7 @@ from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.state import NEVER_S, EdgeState, Written
 from dispatch.vocabulary import REACTIVE, Target, Targets, TickInput
-from dispatch.writing.budget import spent_points
+from dispatch.writing.budget import PV_WISH_SHARE, spent_points
 from dispatch.writing.capability import within_capability
 from dispatch.writing.contention import ours_of, yields
 from dispatch.writing.gate import GateInput, gate
@@ -61,6 +61,9 @@ def only_numbers(owner: str, wishes: Targets, now: datetime) -> tuple[Targets, l
                         decided_at=now,
                     )
                 )
+    pv = wishes.pv_wish
+    if pv is not None and not all(map(_is_number, (pv.export_kw, *pv.bess_kw.values()))):
+        changed["pv_wish"] = None  # it narrows only, and has no point of its own to refuse
     return (replace(wishes, **changed) if changed else wishes), refusals
 
 
@@ -151,6 +154,7 @@ def gate_input_of(
         dt_s=dt_s,
         state_hash=_state_hash(layout, observed),
         spent=spent_points(layout, state.budget, snapshot),
+        half_spent=spent_points(layout, state.budget, snapshot, PV_WISH_SHARE),
         ours=ours_of(layout, state.contention, snapshot.monotonic_s),
         held=state.contention.held,
     )

@@ -34,6 +34,7 @@ class GateInput:
     dt_s: float
     state_hash: Mapping[str, str] = field(default_factory=dict)  # asset -> what discrete actions hang on
     spent: frozenset[str] = frozenset()  # points whose budget of writes is spent
+    half_spent: frozenset[str] = frozenset()  # ... so far that no wish lowers a PV limit any more
     ours: Mapping[str, float] = field(default_factory=dict)  # PV limits read back otherwise -> what we sent
     held: Mapping[str, float] = field(default_factory=dict)  # read back: an older value of ours
 
@@ -75,7 +76,7 @@ def gate(
     value = inside(value, low, high, layout.step_of.get(s.point), protective=s.protective)
     if not _due(value, s, last, authority.deadband, authority.refresh_s, given):
         return None
-    if over_budget(given.spent, s):
+    if over_budget(given.half_spent if _wishes_less(s, last) else given.spent, s):
         why = f"the writes of today to {s.point} are spent"
         return Refusal(
             point=s.point, value=value, cause=s.cause, code="budget_spent", reason=why, decided_at=given.now
@@ -103,6 +104,12 @@ def _switches(point: str, value: float) -> bool:
     return point.endswith("_request") or (is_binary(point) and value >= 0.5)
 
 
+def _wishes_less(s: Setpoint, last: Written | None) -> bool:
+    """Whether a plan or a rule wishes less of PV than it may give now, which protects nothing."""
+    lowers = last is not None and s.value < last.value
+    return lowers and not s.protective and s.point.endswith(".p_limit_kw")
+
+
 def _may_hold(point: str, given: GateInput) -> float | None:
     """The lower limit a PV plant may hold where its read-back contradicts what it was sent."""
     ours, held = given.ours.get(point), given.held.get(point) if point.endswith(".p_limit_kw") else None
@@ -114,6 +121,8 @@ def _ramp_start(s: Setpoint, last: Written) -> float | None:
 
     What stands outside its bounds comes back to the nearest of them at once, and from there by its ramp.
     """
+    if _wishes_less(s, last):
+        return None  # as whatever lowers a PV limit
     if not s.protective:
         return last.value
     if s.cause in FORCED or s.low <= last.value <= s.high:

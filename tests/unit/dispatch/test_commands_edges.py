@@ -1,5 +1,6 @@
 """From targets to commands at the edges: who is heard, what the gate is told, where ramps start."""
 
+import math
 import sys
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from dispatch.authority.state import Lease
 from dispatch.layout import layout_of
 from dispatch.observing.condition import observe
 from dispatch.state import NEVER_S, EdgeState, ObserverMemory, Written
-from dispatch.vocabulary import Source, Target, Targets, TickInput
+from dispatch.vocabulary import PvWish, Source, Target, Targets, TickInput
 from dispatch.writing import commands as module
 from dispatch.writing.budget_memory import BudgetMemory
 from dispatch.writing.commands import (
@@ -40,6 +41,15 @@ LARGEST = sys.float_info.max
 @pytest.mark.parametrize("value", [LARGEST, -LARGEST, 0, 1, True])
 def test_largest_number_is_a_number(value: float):
     assert _is_number(value)
+
+
+@pytest.mark.parametrize(("export_kw", "bess_kw"), [(math.nan, 0.0), (0.0, math.inf), (0.0, math.nan)])
+def test_wish_for_pv_that_is_no_number_is_no_wish(export_kw: float, bess_kw: float):
+    wish = PvWish(export_kw=0.0, bess_kw={"bess1": -50.0}, cause=Cause.PLAN, reason="r")
+    good = Targets(source=Source.PLAN, pv_wish=wish)
+    assert only_numbers("plan", good, T0) == (good, [])
+    bad = replace(wish, export_kw=export_kw, bess_kw={"bess1": bess_kw})
+    assert only_numbers("plan", replace(good, pv_wish=bad), T0) == (replace(good, pv_wish=None), [])
 
 
 def test_every_kind_of_wish_is_refused_by_the_name_of_its_setpoint():
@@ -147,12 +157,13 @@ def test_gate_is_told_that_a_battery_forms_where_nobody_knows_about_the_mains():
 
 
 def test_gate_is_told_what_is_spent_and_what_others_hold():
-    layout = replace(LAYOUT, writes_per_day={BESS: 3, PV: 3})
-    budget = BudgetMemory(day=T0.astimezone(LAYOUT.zone).date(), spent={BESS: 3, PV: 2})
+    layout = replace(LAYOUT, writes_per_day={BESS: 3, PV: 3, GEN: 3})
+    budget = BudgetMemory(day=T0.astimezone(LAYOUT.zone).date(), spent={BESS: 3, PV: 2, GEN: 1})
     sent = {PV: ((0.0, 10.0), (95.0, 20.0), (99.0, 30.0))}
     contested = ContentionMemory(sent=sent, contests={PV: Contest(value=90.0, rewritten_s=99.0)})
     given = told(EdgeState(epoch=1, budget=budget, contention=contested), layout)
     assert given.spent == frozenset({BESS})
+    assert given.half_spent == frozenset({BESS, PV})
     assert given.ours == {PV: 30.0}
 
 

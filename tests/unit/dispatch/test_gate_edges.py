@@ -437,3 +437,44 @@ def test_gate_command_to_the_poi_breaker_hangs_on_the_state(name: str, value: fl
     s = replace(setpoint(GEN, value), point=f"grid1.{name}")
     c = sent(layout, s, None, state_hash={"grid1": "abc"})
     assert c.state_hash == carried
+
+
+@pytest.mark.parametrize(
+    ("cause", "value", "stands", "protective", "refused"),
+    [
+        (Cause.PLAN, 100.0, 300.0, False, True),
+        (Cause.RULES, 100.0, 300.0, False, True),
+        (Cause.PLAN, 300.0, 100.0, False, False),  # it comes up again
+        (Cause.REFRESH, 600.0, 100.0, False, False),
+        (Cause.PROTECTION, 100.0, 300.0, True, False),
+        (Cause.OPERATOR, 100.0, 300.0, True, False),
+        (Cause.PLAN, 100.0, None, False, False),
+    ],
+)
+def test_budget_half_spent_lets_no_wish_lower_a_pv_limit(
+    cause: Cause, value: float, stands: float | None, protective: bool, refused: bool
+):
+    """Else a limit that follows the load spends it all, and what is left of the sun that day is lost."""
+    s = setpoint(PV, value, cause=cause, protective=protective, low=0.0, high=600.0)
+    given = replace(gate_input(), half_spent=frozenset({PV}))
+    out = gate(LAYOUT, s, None if stands is None else stood(stands, 0.0), given, 1)
+    assert isinstance(out, Refusal) is refused
+    if isinstance(out, Refusal):
+        assert out.code == "budget_spent"
+    bess = gate(
+        LAYOUT, setpoint(BESS, 30.0), stood(50.0, 0.0), replace(given, half_spent=frozenset({BESS})), 1
+    )
+    assert isinstance(bess, Command)
+
+
+@pytest.mark.parametrize(("value", "becomes"), [(100.0, 100.0), (400.0, 307.0)])
+def test_ramp_of_a_wish_for_less_pv_is_free(value: float, becomes: float):
+    s = setpoint(PV, value, cause=Cause.PLAN, low=0.0, high=600.0)
+    assert sent(with_setpoint(PV, ramp_per_s=7.0), s, stood(300.0, 0.0)).value == becomes
+
+
+@pytest.mark.parametrize(("value", "due"), [(299.7, False), (299.3, True)])
+def test_wish_for_less_pv_waits_for_the_deadband(value: float, due: bool):
+    s = setpoint(PV, value, cause=Cause.PLAN, low=0.0, high=600.0)
+    out = gate(LAYOUT, s, stood(300.0), gate_input(), 1)
+    assert isinstance(out, Command) is due

@@ -255,12 +255,30 @@ def test_protective_is_less_than_before_in_the_direction_that_can_do_harm(
     point: str, value: float, stands: float | None, protects: bool
 ):
     last = None if stands is None else stood(stands)
-    for cause in (Cause.PLAN, Cause.OPERATOR, Cause.RULES, Cause.REFRESH):
+    for cause in (Cause.OPERATOR, Cause.REFRESH, *(() if point == PV else (Cause.PLAN, Cause.RULES))):
         assert _protective(wish(point, value, cause), value, last, WIDE) is protects
     for cause in STRICT:
         assert _protective(wish(point, value, cause), value, last, WIDE) is True
     by_protection = _protective(wish(point, value, Cause.PROTECTION), value, last, WIDE)
     assert by_protection is (protects if point == PV else True)
+
+
+@pytest.mark.parametrize("cause", [Cause.PLAN, Cause.RULES])
+@pytest.mark.parametrize(
+    ("value", "stands", "protects"),
+    [
+        (30.0, 50.0, False),  # a wish inside the limits: it has time
+        (60.0, 50.0, False),
+        (30.0, 100.0, False),  # on the bound is inside
+        (30.0, 100.1, True),
+        (30.0, None, True),
+    ],
+)
+def test_protective_is_no_wish_for_less_pv_inside_its_limits(
+    cause: Cause, value: float, stands: float | None, protects: bool
+):
+    last = None if stands is None else stood(stands)
+    assert _protective(wish(PV, value, cause), value, last, WIDE) is protects
 
 
 # ---- interlocks ------------------------------------------------------------------------------------------
