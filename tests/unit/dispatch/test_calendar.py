@@ -441,7 +441,7 @@ def test_edge_knows_by_its_last_condition_what_time_it_may_be():
 
 
 def test_edge_what_inputs_announced_before_time_was_lost_still_counts():
-    announced = (told(HOUR, 2 * HOUR),)
+    announced: tuple[OutageNotice, ...] = (told(HOUR, 2 * HOUR),)
     answers = [announced]
     bench, mind = edge(lambda: answers[0])
     bench.edge.synchronised = lambda: True
