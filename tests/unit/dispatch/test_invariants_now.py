@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from ems.errors import InvariantBroken
 from ems.points import GensetState
 from ems.site import GridMode, Site
 from ems.site_schema import load_site
-from ems.telemetry import Quality, Reading, Snapshot, UtcState
+from ems.telemetry import Quality, Reading, Snapshot
 from sim.drive import drive
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import MONDAY
@@ -235,8 +236,8 @@ def test_reading_that_passed_for_good_is_taken_out_and_told(demo: Site, monkeypa
     """I6: an image that forgets ages. The cycle does not use the value, and tells of it."""
     latch = ProcessImage.latch
 
-    def forgets(self: ProcessImage, at: datetime, now_s: float, utc: UtcState) -> Snapshot:
-        seen = latch(self, at, now_s, utc)
+    def forgets(self: ProcessImage, at: datetime, now_s: float, *of_time: Any) -> Snapshot:
+        seen = latch(self, at, now_s, *of_time)
         if now_s < AT_S:
             return seen
         old = replace(seen.readings["bess1.soc"], arrived_s=now_s - 900.0, quality=Quality.GOOD)
