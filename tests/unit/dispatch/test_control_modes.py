@@ -5,6 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from dispatch.authority.manual import with_people
+from dispatch.layout import layout_of
+from dispatch.vocabulary import PvWish, Source, Targets
 from ems.commands import Cause
 from ems.control import ControlMode
 from ems.requests import (
@@ -14,6 +17,7 @@ from ems.requests import (
     SetSetpoint,
     SwitchMode,
 )
+from tests.builders import site
 from tests.unit.dispatch.controlled import (
     P_LIMIT,
     P_SET,
@@ -230,3 +234,13 @@ def test_test_mode_lets_an_engineer_probe_one_setpoint_for_a_minute():
     assert not sent.commands or not writes(sent, "bess1")
     for _ in range(10):
         assert not writes(one.run(1.0), "bess1"), "no rules and no protection write in test"
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_wish_for_pv_is_not_for_a_plant_that_people_hold(held: bool):
+    layout = layout_of(site())
+    wish = PvWish(export_kw=0.0, bess_kw={}, cause=Cause.PLAN, reason="r")
+    wanted = {P_LIMIT: None} if held else {P_SET: None}
+    told = with_people(layout, Targets(source=Source.PLAN, pv_wish=wish), wanted).pv_wish
+    assert told == replace(wish, not_ours=frozenset({"pv1"} if held else ()))
+    assert with_people(layout, Targets(source=Source.PLAN), wanted).pv_wish is None
