@@ -47,7 +47,7 @@ def test_flicker_of_a_dead_bus_without_forming_battery_starts_nothing(
 ):
     """A transfer switch without dwell: the bus is dead for 2 s each time, and back.
 
-    A converter that needs longer to come back than the mains stay is off all the time: that is told too, once.
+    A converter that needs longer to come back than the mains stay is off all the time: that is told too.
     """
     following = tuple(replace(b, pcs=replace(b.pcs, can_form=False, restart_s=restart_s)) for b in small.bess)
     site = replace(small, bess=following, grid=replace(small.grid, reconnect_dwell_s=0.0))

@@ -35,7 +35,7 @@ def black_start(small: Site, *faults: Fault, back_s: float = 3600.0, until_s: fl
 
 
 def returned(small: Site, *again: tuple[float, float] | Excursion, until_s: float, **grid: Any) -> Rig:
-    """As `black_start`; the mains are back while the first set cranks, and then `again` not what they were."""
+    """As `black_start`; the mains are back while the first set cranks, and after that away `again`."""
     away: Mains = [(AT_S, 40.0), *again]
     site = with_breaker(following_only(small), **grid)
     rig = Rig(site, load_kw=LOAD, pv_kw=200.0, mains=away, options=RigOptions(horizon_s=3600.0))
@@ -149,7 +149,9 @@ def test_black_start_breaker_that_is_not_let_close_leaves_the_island_as_it_is(sm
     """The mains are back at 50.4 Hz: good enough to be used, too far away to close onto."""
     assert_safe(calm)
     closing_s = begins_s(calm, "closing")
-    rig = returned(small, Excursion(40.0, closing_s + 140.0, f_hz=50.4, relay=False), until_s=closing_s + 160.0)
+    rig = returned(
+        small, Excursion(40.0, closing_s + 140.0, f_hz=50.4, relay=False), until_s=closing_s + 160.0
+    )
     assert_safe(rig)
     assert begins_s(rig, "closing") == pytest.approx(closing_s, abs=1.0)
     assert rig.held(lambda r: not r.flows.grid_closed, AT_S + 1.0, closing_s + 140.0)
