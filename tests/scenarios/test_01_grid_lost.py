@@ -89,3 +89,19 @@ def test_grid_lost_nothing_unserved_but_the_transfer(run: Rig):
     assert run.held(lambda r: r.decisions.reserve.covered, AT_S - 10.0, AT_S)
     assert run.unserved_kwh(AT_S, AT_S + 3.0) <= sum(LOAD.values()) * run.site.grid.transfer_s / 3600.0 + 1e-6
     assert run.unserved_kwh(AT_S + 3.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_grid_lost_while_exporting_through_registers_and_with_heartbeats(demo: Site):
+    """The demonstration plant: what its maps cannot carry (I3) and a heartbeat that stops (I8) are judged."""
+    site = replace(demo, grid=replace(demo.grid, p_export_kw_max=300.0))
+    load = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
+    rig = Rig(site, pv_kw=600.0, load_kw=load, mains=[(AT_S, 400.0)], options=RigOptions(soc=0.93))
+    rig.run(AT_S + 60.0)
+    before = rig.first(AT_S - 1.0, lambda r: True)
+    assert before.flows.grid_p_kw < -20.0
+    assert before.held["pv1.p_limit_kw"] > room_kw(before)  # beside the grid it may give more
+    assert rig.after(AT_S, lambda r: r.decisions.mode is GridMode.ISLANDED) <= 1.0
+    assert max(r.held["pv1.p_limit_kw"] - room_kw(r) for r in rig.rows(AT_S + 2.0)) <= 1.0
+    beats = [r.wrote("bess1.heartbeat") for r in rig.rows(AT_S)]
+    assert sum(b is not None for b in beats) > 20
+    assert rig.unserved_kwh(AT_S + 3.0) == pytest.approx(0.0, abs=1e-9)
