@@ -91,8 +91,9 @@ def test_black_start_without_fault_goes_step_by_step(alone: Rig):
 def test_black_start_set_that_does_not_start_is_followed_by_the_next(small: Site):
     rig = black_start(small, no_start(FIRST), until_s=300.0)
     assert_safe(rig)
-    asked = [rig.after(AT_S, lambda r, g=g: r.wrote(f"{g}.run_request") == 1.0) for g in (FIRST, NEXT)]
-    assert asked[0] < asked[1] < 60.0
+    first_s = rig.after(AT_S, lambda r: r.wrote(f"{FIRST}.run_request") == 1.0)
+    next_s = rig.after(AT_S, lambda r: r.wrote(f"{NEXT}.run_request") == 1.0)
+    assert first_s < next_s < 60.0
     assert rig.last.decisions.condition.forming == NEXT
     assert rig.last.decisions.transition in CARRIED
 
