@@ -1,4 +1,4 @@
-"""The small plant with two PV plants whose devices drop their limits, or with two batteries."""
+"""The small plant with ramps, with two PV plants whose devices drop their limits, or with two batteries."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,6 +14,15 @@ def _named(site: Site, *ids: str) -> Hierarchy:
 
 def _like(site: Site, point: str, own: str, **changes: Any) -> SetpointAuthority:
     return replace(site.authority.setpoints[own], point=point, **changes)
+
+
+def ramped(site: Site, bess_kw_s: float = 100.0, pv_kw_s: float = 60.0, genset_kw_s: float = 40.0) -> Site:
+    """The plant whose powers ramp, so that the oracle of ramps (I4) has something to judge."""
+    per_s = dict.fromkeys((f"{b.id}.p_set_kw" for b in site.bess), bess_kw_s)
+    per_s |= dict.fromkeys((f"{p.id}.p_limit_kw" for p in site.pv), pv_kw_s)
+    per_s |= dict.fromkeys((f"{g.id}.p_set_kw" for g in site.gensets), genset_kw_s)
+    setpoints = {p: replace(s, ramp_per_s=per_s.get(p)) for p, s in site.authority.setpoints.items()}
+    return replace(site, authority=Authority(setpoints=setpoints))
 
 
 def two_pv(site: Site, first_kw: float = 300.0, second_kw: float = 300.0) -> Site:

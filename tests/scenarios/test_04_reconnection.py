@@ -10,6 +10,7 @@ from ems.poi import FlappingPolicy
 from ems.points import GensetState
 from ems.site import GridMode, Site
 from sim.rig import Rig, RigOptions
+from tests.scenarios.plants import ramped
 from tests.scenarios.poi import with_breaker
 
 pytestmark = pytest.mark.scenario(4)
@@ -25,7 +26,7 @@ def closed_s(rig: Rig, from_s: float) -> float:
 @pytest.fixture(scope="module")
 def run(small: Site) -> Rig:
     """A low battery, so that a genset runs in the island and the rules charge at once when it is over."""
-    site = with_breaker(small, ramp_kw_s=RAMP_KW_S)
+    site = ramped(with_breaker(small, ramp_kw_s=RAMP_KW_S))
     site = replace(site, gensets=tuple(replace(g, min_up_s=60.0) for g in site.gensets))
     rig = Rig(site, load_kw=LOAD, mains=[(LOST_S, BACK_S)], options=RigOptions(soc=0.24, noise_ratio=0.0))
     return rig.run(BACK_S + 500.0)
@@ -83,7 +84,7 @@ def test_reconnection_breaker_that_does_not_close_is_told(small: Site):
 def flapping(small: Site) -> Rig:
     """Lost six times; each time the mains are back for 100 s only, the last time for good."""
     policy = FlappingPolicy(window_h=6.0, growth_ratio=2.0, dwell_s_max=600.0)
-    site = with_breaker(small, flapping=policy)
+    site = ramped(with_breaker(small, flapping=policy))
     away = [(30.0 + 200.0 * i, 130.0 + 200.0 * i) for i in range(6)]
     rig = Rig(site, load_kw=LOAD, mains=away, options=RigOptions(horizon_s=1600.0))
     return rig.run(1500.0)

@@ -1,5 +1,6 @@
 """5: planned islanding: next to no power at the POI for 10 s before it opens; given up after 60 s."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +12,7 @@ from ems.control_site import ControlParams
 from ems.outage import OutageNotice
 from ems.requests import Operate, Select, SwitchMode
 from ems.site import GridMode, Site
-from sim.rig import Rig, RigOptions
+from sim.rig import Rig, RigOptions, Row
 from sim.rig_scenario import MONDAY, Power
 from tests.scenarios.poi import with_breaker
 
@@ -40,6 +41,17 @@ def ordered(rig: Rig) -> Rig:
     """She takes the breaker in manual and orders it to be opened at AT_S."""
     rig.at(AT_S - 5.0, lambda r: r.ask("ann", SwitchMode(device="grid1", mode=ControlMode.MANUAL)))
     return operated(rig, AT_S, OPEN, 1.0)
+
+
+def pairs(rig: Rig, twin: Rig, from_s: float) -> Iterator[tuple[Row, Row]]:
+    """The same ticks of two runs."""
+    return zip(rig.rows(from_s), twin.rows(from_s), strict=True)
+
+
+def powers_kw(row: Row) -> list[float]:
+    """Every power of the plant, by the truth."""
+    f = row.flows
+    return [f.grid_p_kw, *f.bess_p_kw.values(), *f.genset_p_kw.values(), *f.pv_p_kw.values()]
 
 
 def opened_s(rig: Rig) -> float:
@@ -103,9 +115,16 @@ def test_planned_islanding_in_manual_nobody_reconnects_before_a_person_permits(s
 
 
 def test_planned_islanding_that_cannot_balance_is_given_up(small: Site):
-    """Load that jumps by 80 kW in every cycle: connected before, connected after, asked to open never."""
-    jumping: dict[str, Power] = {**LOAD, "critical": lambda t: 40.0 + 80.0 * (int(t) % 2)}
-    rig = ordered(Rig(site_of(small), load_kw=jumping, options=RigOptions(horizon_s=300.0))).run(240.0)
+    """Load that jumps by 80 kW in every cycle: connected before, connected after, asked to open never.
+
+    What it is after, once the load is calm again, is judged by a twin that nobody orders anything.
+    """
+    jumping: dict[str, Power] = {**LOAD, "critical": lambda t: 40.0 + 80.0 * (int(t) % 2) * (t < 150.0)}
+
+    def plant() -> Rig:
+        return Rig(site_of(small), load_kw=jumping, pv_kw=30.0, options=RigOptions(soc=0.5, horizon_s=300.0))
+
+    rig, twin = ordered(plant()).run(240.0), plant().run(240.0)
     (given_up,) = rig.events("transition.given_up")
     assert (given_up["transition"], given_up["why"]) == ("T1", "not done in time")
     ended_s = AT_S + rig.after(AT_S, lambda r: r.alarmed("islanding.given_up"))
@@ -114,6 +133,13 @@ def test_planned_islanding_that_cannot_balance_is_given_up(small: Site):
     assert rig.held(lambda r: r.decisions.transition == "steady", ended_s)
     calm = {e["now"] for e in rig.events("transition.step")}
     assert calm == {"balancing"}
+    moved_kw = [a.flows.bess_p_kw["bess1"] - b.flows.bess_p_kw["bess1"] for a, b in pairs(rig, twin, AT_S)]
+    assert max(abs(kw) for kw in moved_kw) > 50.0  # there was something to take back
+    for after, without in pairs(rig, twin, 210.0):
+        for mine, other in zip(powers_kw(after), powers_kw(without), strict=True):
+            assert mine == pytest.approx(other, abs=5.0), f"{after.t_s}"
+        assert set(after.held) - set(without.held) <= {OPEN}
+        assert after.held["pv1.p_limit_kw"] == pytest.approx(without.held["pv1.p_limit_kw"], abs=5.0)
 
 
 def test_planned_islanding_that_nobody_could_carry_is_not_begun(small: Site):

@@ -1,19 +1,24 @@
 """6: black start, with a fault at each step: every step ends in a defined, safe state."""
 
 from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from ems.points import GensetState
 from ems.site import GridMode, Site
+from plant_models.grid import SYNC_F_HZ
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
+from sim.rig_scenario import Excursion, Mains
 from tests.scenarios.poi import following_only, with_breaker
 
 pytestmark = pytest.mark.scenario(6)
 AT_S = 30.0
 LOAD: Mapping[str, float] = {"critical": 100.0, "essential": 80.0, "deferrable": 40.0}
 CARRIED = ("energised", "restoring", "steady")
+FIRST, NEXT = "gen2", "gen1"  # the smallest that carries the critical load comes first
 
 
 def black_start(small: Site, *faults: Fault, back_s: float = 3600.0, until_s: float = 700.0) -> Rig:
@@ -26,6 +31,14 @@ def black_start(small: Site, *faults: Fault, back_s: float = 3600.0, until_s: fl
         faults=faults,
         options=RigOptions(horizon_s=3600.0),
     )
+    return rig.run(until_s)
+
+
+def returned(small: Site, *again: tuple[float, float] | Excursion, until_s: float, **grid: Any) -> Rig:
+    """As `black_start`; the mains are back while the first set cranks, and after that away `again`."""
+    away: Mains = [(AT_S, 40.0), *again]
+    site = with_breaker(following_only(small), **grid)
+    rig = Rig(site, load_kw=LOAD, pv_kw=200.0, mains=away, options=RigOptions(horizon_s=3600.0))
     return rig.run(until_s)
 
 
@@ -55,10 +68,20 @@ def assert_safe(rig: Rig) -> None:
         if r.decisions.mode is GridMode.BLACK:
             waiting = [s for s in r.flows.genset_state.values() if s is GensetState.RUNNING]
             assert len(waiting) <= 1, f"{r.t_s}: two sets on a dead bus"
+    for before, at in pairwise(rig.rows()):
+        if at.flows.grid_closed and not before.flows.grid_closed and before.flows.forming is not None:
+            apart_hz = abs(at.flows.mains_f_hz - at.flows.nominal_f_hz)
+            assert apart_hz <= SYNC_F_HZ, f"{at.t_s}: closed {apart_hz:g} Hz apart"  # by the truth
 
 
-def test_black_start_without_fault_goes_step_by_step(small: Site):
-    rig = black_start(small)
+@pytest.fixture(scope="module")
+def alone(small: Site) -> Rig:
+    """Nothing fails, and the mains stay away."""
+    return black_start(small, until_s=260.0)
+
+
+def test_black_start_without_fault_goes_step_by_step(alone: Rig):
+    rig = alone
     assert_safe(rig)
     assert steps(rig)[:5] == ["dead", "starting", "energised", "restoring", "steady"]
     assert rig.last.decisions.condition.forming in ("gen1", "gen2")
@@ -66,19 +89,21 @@ def test_black_start_without_fault_goes_step_by_step(small: Site):
 
 
 def test_black_start_set_that_does_not_start_is_followed_by_the_next(small: Site):
-    rig = black_start(small, no_start("gen1"), no_start("gen2", until_s=0.0))
+    rig = black_start(small, no_start(FIRST), until_s=300.0)
     assert_safe(rig)
-    assert rig.last.decisions.condition.forming == "gen2"
+    first_s = rig.after(AT_S, lambda r: r.wrote(f"{FIRST}.run_request") == 1.0)
+    next_s = rig.after(AT_S, lambda r: r.wrote(f"{NEXT}.run_request") == 1.0)
+    assert first_s < next_s < 60.0
+    assert rig.last.decisions.condition.forming == NEXT
     assert rig.last.decisions.transition in CARRIED
 
 
 @pytest.mark.parametrize("step", ["energised", "restoring"])
-def test_black_start_set_that_trips_later_is_begun_anew(small: Site, step: str):
-    calm = black_start(small, until_s=200.0)
-    first = calm.first(AT_S, lambda r: r.decisions.transition == step)
-    genset = calm.first(first.t_s + 3.0, lambda r: True).decisions.condition.forming
+def test_black_start_set_that_trips_later_is_begun_anew(small: Site, alone: Rig, step: str):
+    first = alone.first(AT_S, lambda r: r.decisions.transition == step)
+    genset = alone.first(first.t_s + 3.0, lambda r: True).decisions.condition.forming
     assert genset is not None
-    rig = black_start(small, trip(genset, first.t_s + 3.0))
+    rig = black_start(small, trip(genset, first.t_s + 3.0), until_s=first.t_s + 150.0)
     assert_safe(rig)
     at = steps(rig)
     assert at[at.index(step) + 1] == "dead"  # given up
@@ -109,3 +134,75 @@ def test_black_start_mains_back_while_a_set_starts_are_synchronised_to(small: Si
     at = steps(rig)
     assert at.index("energised") < at.index("closing") < at.index("ramping")
     assert rig.last.decisions.mode is GridMode.GRID_TIED
+
+
+@pytest.fixture(scope="module")
+def calm(small: Site) -> Rig:
+    """The mains are back and stay; what is taken over from the set is ramped."""
+    return returned(small, until_s=320.0, ramp_kw_s=5.0)
+
+
+def begins_s(rig: Rig, step: str) -> float:
+    return rig.first(AT_S, lambda r: r.decisions.transition == step).t_s
+
+
+def test_black_start_breaker_that_is_not_let_close_leaves_the_island_as_it_is(small: Site, calm: Rig):
+    """The mains are back at 50.4 Hz: good enough to be used, too far away to close onto."""
+    assert_safe(calm)
+    closing_s = begins_s(calm, "closing")
+    rig = returned(
+        small, Excursion(40.0, closing_s + 140.0, f_hz=50.4, relay=False), until_s=closing_s + 160.0
+    )
+    assert_safe(rig)
+    assert begins_s(rig, "closing") == pytest.approx(closing_s, abs=1.0)
+    assert rig.held(lambda r: not r.flows.grid_closed, AT_S + 1.0, closing_s + 140.0)
+    assert rig.held(lambda r: r.flows.forming == FIRST, begins_s(rig, "energised"), closing_s + 140.0)
+    assert rig.after(closing_s, lambda r: r.alarmed("reconnection.late")) <= 122.0
+    assert rig.last.decisions.mode is GridMode.GRID_TIED  # once they are in step
+
+
+@pytest.mark.parametrize("step", ["closing", "ramping"])
+def test_black_start_mains_lost_again_while_they_are_taken_over(small: Site, calm: Rig, step: str):
+    """Before the breaker has closed nothing happens; after it, the island that stands by goes on."""
+    at_s = begins_s(calm, step)
+    early = (Excursion(40.0, at_s + 5.0, f_hz=50.4, relay=False),) if step == "closing" else ()
+    rig = returned(small, *early, (at_s + 5.0, 3600.0), until_s=at_s + 60.0, ramp_kw_s=5.0)
+    assert_safe(rig)
+    lost_s = at_s + 5.0
+    assert rig.first(lost_s - 1.0, lambda r: True).decisions.transition == step
+    assert rig.after(lost_s, lambda r: r.decisions.transition != step) <= 2.0
+    assert rig.held(lambda r: r.held["grid1.close_permit"] == 0.0 and not r.flows.grid_closed, lost_s + 2.0)
+    assert rig.held(lambda r: r.flows.forming in ("gen1", "gen2"), lost_s)
+    assert rig.last.decisions.mode is GridMode.ISLANDED
+    assert rig.last.decisions.transition == "steady"
+    assert rig.unserved_kwh(lost_s + 1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def battery_alone(small: Site, *trips_s: float, until_s: float) -> Rig:
+    """A battery forms, both sets are locked out: it trips, and is the one that brings the bus back."""
+    faults = [trip(g, 20.0) for g in ("gen1", "gen2")]
+    faults += [Fault(kind="bess_trips", target="bess1", from_s=t, until_s=t + 5.0) for t in trips_s]
+    options = RigOptions(horizon_s=3600.0)
+    site = with_breaker(small)
+    rig = Rig(site, load_kw=LOAD, pv_kw=200.0, mains=[(AT_S, 3600.0)], faults=faults, options=options)
+    return rig.run(until_s)
+
+
+def test_black_start_by_a_battery_goes_step_by_step(small: Site):
+    rig = battery_alone(small, 40.0, until_s=220.0)
+    assert_safe(rig)
+    at = steps(rig)
+    assert at[at.index("dead") :] == ["dead", "starting", "energised", "restoring", "steady"]
+    assert rig.last.flows.forming == "bess1"
+    assert sum(rig.last.flows.unserved_kw().values()) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("step", "again_s"), [("energised", 110.0), ("restoring", 130.0)])
+def test_black_start_by_a_battery_that_trips_again_is_begun_anew(small: Site, step: str, again_s: float):
+    rig = battery_alone(small, 40.0, again_s, until_s=again_s + 110.0)
+    assert_safe(rig)
+    assert rig.first(again_s - 1.0, lambda r: True).decisions.transition == step
+    at = steps(rig)
+    assert at[at.index(step) + 1] == "dead"
+    assert rig.last.flows.forming == "bess1"
+    assert rig.last.decisions.transition in CARRIED

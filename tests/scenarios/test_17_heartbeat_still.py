@@ -4,14 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from ems.commands import Cause
 from ems.site import PointMap, Site
 from ems.telemetry import Quality
 from sim.rig import Rig, Row
 
 BEAT = "bess1.device_heartbeat"
 STILL_FROM_S = 60.0
-FORCED = (Cause.PROTECTION, Cause.SAFE_TABLE, Cause.REFRESH)
 
 
 def with_heartbeat(site: Site, address: str = "120") -> Site:
@@ -42,8 +40,12 @@ def test_heartbeat_stands_still_device_is_stale_within_4_s_and_dependent_writes_
     fell_s = rig.after(STILL_FROM_S, stale)
     assert fell_s <= 4.0
     assert rig.held(stale, STILL_FROM_S + fell_s, STILL_FROM_S + 60.0)
+    before = rig.first(STILL_FROM_S - 1.0, lambda r: True)
+    assert before.held["bess1.p_set_kw"] > 100.0  # there is something to stop
     while_still = [c for r in rig.rows(STILL_FROM_S + fell_s, STILL_FROM_S + 60.0) for c in r.commands]
-    assert [c for c in while_still if c.point == "bess1.p_set_kw" and c.cause not in FORCED] == []
+    sent = {c.value for c in while_still if c.point == "bess1.p_set_kw"}
+    assert sent == {0.0}  # its safe value, whoever asks for it, and nothing that depends on its readings
+    assert rig.held(lambda r: r.held["bess1.p_set_kw"] == 0.0, STILL_FROM_S + fell_s, STILL_FROM_S + 60.0)
     others = {"gen1_controller", "gen2_controller", "pv_controller", "grid_meter", "plant_controller"}
     told = {a.asset for r in rig.rows(STILL_FROM_S, STILL_FROM_S + 60.0) for a in r.decisions.alarms}
     assert "pcs" in told
