@@ -8,11 +8,22 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from connectors.identity import Told, unlike_before, unlike_map
-from connectors.link import DeviceLink, Diagnosing, LinkError, Refused, Untrusted, WriteReply
+from connectors.link import (
+    DeviceLink,
+    Diagnosing,
+    Latest,
+    LinkError,
+    NotSent,
+    Refused,
+    Untrusted,
+    WriteReply,
+    as_decided,
+)
 from connectors.point_map import PointCodec
 from connectors.readings import reading
 from ems.clock import Clock, wall_s, wall_sleep
 from ems.commands import Command, WriteOutcome
+from ems.ports import LastWord
 from ems.records import JsonValue
 from ems.site import Connection
 from ems.telemetry import Quality, Reading
@@ -139,8 +150,13 @@ class Device:
             for r in self._readings.values()
         ]
 
-    async def write(self, commands: Sequence[Command], until_s: float = math.inf) -> list[WriteReply]:
-        """Send each command once, in order; none any more from `until_s` on [s wall]."""
+    async def write(
+        self, commands: Sequence[Command], until_s: float = math.inf, last_word: LastWord | None = None
+    ) -> list[WriteReply]:
+        """Send each command once, in order; none any more from `until_s` on [s wall].
+
+        `last_word` is asked when the wire is held; None: each is sent as it is.
+        """
         if self.health is not Health.UP:
             detail = f"{self.connection.id} is not connected: {self.reason or 'connecting'}"
             return [WriteReply(WriteOutcome.NOT_SENT, detail)] * len(commands)
@@ -157,7 +173,8 @@ class Device:
                 replies[i] = WriteReply(
                     WriteOutcome.NOT_SENT, f"{command.point} is read-only in the point map"
                 )
-        answers = await self._link.write([(c, v) for _, c, v in sent], until_s)
+        latest = as_decided if last_word is None else latest_of(commands, last_word)
+        answers = await self._link.write([(c, v) for _, c, v in sent], until_s, latest)
         for (i, _, _), reply in zip(sent, answers, strict=True):
             replies[i] = reply
             self.counters.writes += reply.outcome is not WriteOutcome.NOT_SENT
@@ -262,3 +279,16 @@ class Device:
         self._polling = False
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
+
+
+def latest_of(commands: Sequence[Command], last_word: LastWord) -> Latest:
+    """What a link asks right before its bytes: the value of a command as it may be sent now, else NotSent."""
+    known = {(c.point, c.value): c for c in commands}
+
+    def latest(codec: PointCodec, value: float) -> float:
+        word = last_word(known[codec.point.point, value])
+        if word is None:
+            raise NotSent("what it was decided on has changed while it waited for its turn")
+        return word.value
+
+    return latest

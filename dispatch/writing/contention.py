@@ -13,6 +13,7 @@ from dispatch.layout import Layout
 from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from dispatch.writing.contention_memory import ContentionMemory, Contest
+from dispatch.writing.gate import SAFE
 from dispatch.writing.outcomes import nearer, slack_of
 from ems.commands import Cause, Setpoint
 from ems.frozen import replace
@@ -23,7 +24,6 @@ AGAIN_S = 60.0  # between two rewrites against the other master
 LAG_S = 5.0  # a read-back may be so much older than what was written
 KEPT = 16  # values of ours that are remembered: a device that keeps an old one is deaf, not contended
 BEFORE_S = -1e9
-SAFE = (Cause.SAFE_TABLE, Cause.EMERGENCY_STOP)
 
 
 def yields(layout: Layout, memory: ContentionMemory, s: Setpoint, now_s: float) -> bool:
