@@ -202,8 +202,8 @@ def _discrete_moved(line: Line, command: Command, asset: str, name: str) -> bool
 def _toward_lowered(line: Line, command: Command, name: str, last: Written | None, limits: Limits) -> bool:
     """Whether it moves the power at the POI toward a cap that has been lowered since the decision.
 
-    What it may be under the new cap only another decision knows. What the device itself cannot give any more
-    comes first, and so does what a protection wants of a battery or a genset.
+    What it may be under the new cap only another decision knows. What stands outside its limits comes back
+    first, and so does what a protection wants of a battery or a genset.
     """
     if not line.lowered or command.cause in SAFE or line.given.mode is not GridMode.GRID_TIED:
         return False
