@@ -152,7 +152,7 @@ def test_command_toward_a_cap_that_was_lowered_waits_for_the_next_decision(
     here = line(lowered=frozenset(lowered), ruling=ruling)
     out = last_line(here, sent, last)
     assert isinstance(out, Refusal) is refused, out
-    if refused:
+    if isinstance(out, Refusal):
         assert out.code == "cap_lowered"
         assert "lower than the one decided on" in out.reason
     island = replace(here, decided_in=GridMode.ISLANDED, given=replace(here.given, mode=GridMode.ISLANDED))

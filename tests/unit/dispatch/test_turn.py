@@ -46,7 +46,6 @@ def said(*answers: Command | Refusal | Exception) -> tuple[Turn, list[Command]]:
 @pytest.mark.parametrize("now", [WANTED, LESS])
 def test_turn_what_the_last_line_makes_of_it_is_recorded_and_sent(now: Command):
     turn, intents = said(now)
-    assert turn.said is None
     assert turn.last_word(WANTED) == now
     assert (turn.said, intents, turn.raised) == (now, [now], None)
 
@@ -172,7 +171,7 @@ def test_sending_in_turn_is_what_is_allowed_when_the_turn_has_come():
     assert log == ["intent 1 30", "write 1", "outcome 1 30 confirmed"]
     assert [c.value for c in io.sent] == [30.0]
     assert sent.written[BESS] == Written(value=30.0, at_s=WANTED.decided_s, known=True)
-    assert sent.broken == sent.unconfirmed == ()
+    assert (sent.broken, sent.unconfirmed) == ((), ())
 
 
 def test_sending_in_turn_what_is_not_allowed_any_more_is_refused_and_stands_as_it_stood():
@@ -250,6 +249,10 @@ def test_sending_in_turn_driver_that_raises_is_unknown_and_its_turn_is_over(monk
 # ---- the invariants at the port ----------------------------------------------------------------------
 
 
+def always(word: Command | None) -> LastWord:
+    return lambda _: word
+
+
 def test_port_judges_what_is_sent_when_its_turn_has_come():
     layout = layout_of(site())
     io, invariants = HeldIO(VirtualClock(T0), [], asks=2), InvariantsNow(layout, shadow=False)
@@ -258,12 +261,12 @@ def test_port_judges_what_is_sent_when_its_turn_has_come():
     assert type(watched_io(FakeIO(io.clock, []), layout, invariants)) is WatchedIO
     for word in (LESS, replace(WANTED, seq=2)):
         invariants.intended(word)
-        (result,) = drive(port.write_in_turn([replace(word, value=100.0)], lambda c, word=word: word))
+        (result,) = drive(port.write_in_turn([replace(word, value=100.0)], always(word)))
         assert result.outcome is WriteOutcome.CONFIRMED, "judged once, however often it is asked"
         invariants.recorded(replace(result, command=word))
     assert [c.value for c in io.sent] == [30.0, 100.0]
     invariants.sent()
-    (result,) = drive(port.write_in_turn([replace(WANTED, seq=3)], lambda c: None))
+    (result,) = drive(port.write_in_turn([replace(WANTED, seq=3)], always(None)))
     assert result.outcome is WriteOutcome.NOT_SENT
     invariants.recorded(result)
     invariants.sent()  # what never came to the wire needs no write
@@ -276,7 +279,7 @@ def test_port_what_must_not_go_on_the_wire_does_not_and_is_raised_behind_the_lin
     io, invariants = HeldIO(VirtualClock(T0), []), InvariantsNow(layout, shadow=False)
     invariants.intended(WANTED)
     with pytest.raises(InvariantBroken, match="I3" if word.seq == 1 else "I5"):
-        drive(watched_io(io, layout, invariants).write_in_turn([WANTED], lambda c: word))  # type: ignore[attr-defined]
+        drive(WatchedTurnIO(io, io, layout, invariants).write_in_turn([WANTED], always(word)))
     assert io.sent == []
 
 
