@@ -56,8 +56,8 @@ AUTHORITY_TESTS := $(addprefix tests/unit/dispatch/test_,capability.py control.p
 	control_stops.py authority_gate.py authority_edges.py authority_layers.py commands_edges.py \
 	contention.py desk_edges.py desk_limits_edges.py desk_rights.py droop.py effect.py effect_edges.py \
 	gate_edges.py last_line.py last_line_edges.py layers_edges.py leases.py limits_edges.py modes_edges.py \
-	plan_check.py plan_check_edges.py plan_moves.py plan_moves_edges.py reactive_effect.py rounding.py ruling_edges.py \
-	safe_stop.py stage_edges.py standing.py write_budget.py write_outcomes.py writing_edges.py) \
+	plan_check.py plan_check_edges.py plan_moves.py plan_moves_edges.py reactive_effect.py rounding.py \
+	ruling_edges.py safe_stop.py stage_edges.py standing.py turn.py write_budget.py write_outcomes.py writing_edges.py) \
 	tests/scenarios/test_67_select_before_operate.py
 RANDOM := hostile or intersect_a or skipped_authority or never_exceeds
 

@@ -9,11 +9,22 @@ from enum import Enum
 
 from connectors.driver_fault import DriverFault, FaultLog, guarded
 from connectors.identity import Told, unlike_before, unlike_map
-from connectors.link import DeviceLink, Diagnosing, LinkError, Refused, Untrusted, WriteReply
+from connectors.link import (
+    DeviceLink,
+    Diagnosing,
+    Latest,
+    LinkError,
+    NotSent,
+    Refused,
+    Untrusted,
+    WriteReply,
+    as_decided,
+)
 from connectors.point_map import PointCodec
 from connectors.readings import reading
 from ems.clock import Clock, wall_s, wall_sleep
 from ems.commands import Command, WriteOutcome
+from ems.ports import LastWord
 from ems.records import JsonValue
 from ems.site import Connection
 from ems.telemetry import Quality, Reading
@@ -151,8 +162,13 @@ class Device:
             for r in self._readings.values()
         ]
 
-    async def write(self, commands: Sequence[Command], until_s: float = math.inf) -> list[WriteReply]:
-        """Send each command once, in order; none any more from `until_s` on [s wall]."""
+    async def write(
+        self, commands: Sequence[Command], until_s: float = math.inf, last_word: LastWord | None = None
+    ) -> list[WriteReply]:
+        """Send each command once, in order; none any more from `until_s` on [s wall].
+
+        `last_word` is asked when the wire is held; None: each is sent as it is.
+        """
         if self.health is not Health.UP:
             detail = f"{self.connection.id} is not connected: {self.reason or 'connecting'}"
             return [WriteReply(WriteOutcome.NOT_SENT, detail)] * len(commands)
@@ -170,9 +186,11 @@ class Device:
                     WriteOutcome.NOT_SENT, f"{command.point} is read-only in the point map"
                 )
         broken: DriverFault | None = None
+        failed: list[Exception] = []
+        latest = as_decided if last_word is None else latest_of(commands, last_word, failed)
         try:
             with guarded():
-                answers = await self._link.write([(c, v) for _, c, v in sent], until_s)
+                answers = await self._link.write([(c, v) for _, c, v in sent], until_s, latest)
                 told = [(i, WriteReply(*reply)) for (i, _, _), reply in zip(sent, answers, strict=True)]
         except DriverFault as fault:  # each of them may have been sent
             broken, told = fault, [(i, WriteReply(WriteOutcome.UNKNOWN, str(fault))) for i, _, _ in sent]
@@ -187,6 +205,8 @@ class Device:
             self._fail("a write was not answered")
         if broken is not None or not self._link.connected:
             self._wanted.set()  # let the task connect again
+        if failed:
+            raise failed[0]
         return [r for r in replies if r is not None]
 
     def end(self, task: "asyncio.Task[None]") -> None:
@@ -306,3 +326,23 @@ class Device:
         self._polling = False
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
+
+
+def latest_of(commands: Sequence[Command], last_word: LastWord, failed: list[Exception]) -> Latest:
+    """What a link asks right before its bytes: the value of a command as it may be sent now, else NotSent.
+
+    What `last_word` itself raises is kept in `failed`: it is no fault of a driver's.
+    """
+    known = {(c.point, c.value): c for c in commands}
+
+    def latest(codec: PointCodec, value: float) -> float:
+        try:
+            word = last_word(known[codec.point.point, value])
+        except Exception as error:
+            failed.append(error)
+            raise NotSent("the last look before it failed") from error
+        if word is None:
+            raise NotSent("what it was decided on has changed while it waited for its turn")
+        return word.value
+
+    return latest

@@ -37,6 +37,7 @@ from connectors.wire_log import TapOf, quiet
 from ems.clock import Clock, wall_s
 from ems.commands import Command, WriteOutcome, WriteResult
 from ems.errors import ConfigError
+from ems.ports import LastWord
 from ems.records import JsonValue
 from ems.site import Connection, Devices, Protocol, Site
 from ems.telemetry import Reading
@@ -198,6 +199,13 @@ class FieldIO:
         When phased it comes back before the next tick is due. What a device has not answered by then is
         unknown, and what it was not sent by then is never sent. It gets nothing more before it has answered.
         """
+        return await self._write(commands, None)
+
+    async def write_in_turn(self, commands: Sequence[Command], last_word: LastWord) -> Sequence[WriteResult]:
+        """The same; each link asks `last_word` when it holds the wire, right before the bytes."""
+        return await self._write(commands, last_word)
+
+    async def _write(self, commands: Sequence[Command], last_word: LastWord | None) -> Sequence[WriteResult]:
         self._start()
         groups: dict[str, list[int]] = {}
         replies = [WriteReply(WriteOutcome.NOT_SENT, "no device has this point")] * len(commands)
@@ -212,7 +220,7 @@ class FieldIO:
             if before is not None:
                 await asyncio.wait([before])
             begun.add(device_id)
-            answers = await self._devices[device_id].write([commands[i] for i in rows], until_s)
+            answers = await self._devices[device_id].write([commands[i] for i in rows], until_s, last_word)
             for i, answer in zip(rows, answers, strict=True):
                 replies[i], finished[i] = answer, self._clock.now()
 

@@ -47,6 +47,15 @@ class WriteReply(NamedTuple):
     detail: str
 
 
+Latest = Callable[[PointCodec, float], float]
+Late = Callable[[], bytes]  # a request as it may be sent now; raises NotSent or BadValue
+
+
+def as_decided(codec: PointCodec, value: float) -> float:
+    """The value as it was handed in: nothing is asked again."""
+    return value
+
+
 async def in_turn(
     values: Sequence[tuple[PointCodec, float]], write: Callable[[PointCodec, float], Awaitable[WriteReply]]
 ) -> list[WriteReply]:
@@ -80,10 +89,14 @@ class DeviceLink(Protocol):
         """Read every mapped point. Raises LinkError when the link can no longer be trusted."""
         ...
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         """Send each value once, in order; stop sending after the first without an answer, and at `until_s`.
 
-        `until_s` is wall time (`ems.clock.wall_s`): a value of an old cycle is not sent late. Never raises.
+        `until_s` is wall time (`ems.clock.wall_s`): a value of an old cycle is not sent late. `latest` gives
+        the value as it may be sent now, and raises NotSent where it may not: it is asked when the wire is
+        held, with no wait left before the bytes. Never raises.
         """
         ...
 

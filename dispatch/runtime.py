@@ -25,7 +25,7 @@ from dispatch.supervision.safe_stop import (
     bare_snapshot,
     tried,
 )
-from dispatch.supervision.watched import WatchedIO, WatchedRecorder
+from dispatch.supervision.watched import WatchedRecorder, watched_io
 from dispatch.vocabulary import Alarm, Controller, Decisions, TickInput
 from dispatch.writing.last_line import Newest
 from dispatch.writing.sending import Decided, Sender, Sent, has_loop
@@ -127,7 +127,7 @@ class EdgeRuntime:
         self.pace, layout = Pace(due_s=clock.monotonic_s()), self.setup.layout
         self._image = ProcessImage.of(layout)
         self.invariants = InvariantsNow(layout, shadow=shadow)
-        watched = WatchedIO(device_io, layout, self.invariants)
+        watched = watched_io(device_io, layout, self.invariants)
         record = WatchedRecorder(recorder, self.invariants)
         self._sender = Sender(layout, clock=clock, io=watched, recorder=record, newest=newest, line=mind.line)
         self._expecting, self._strangers, self._beside = expecting, strangers, beside

@@ -1,8 +1,8 @@
 """Ports: what the siblings ask of each other. Adapters are wired in `cli`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ems.alarms import AlarmBook
 from ems.commands import Command, Refusal, WriteResult
@@ -38,6 +38,22 @@ class DeviceIO(Protocol):
 
     async def close(self) -> None:
         """Release every connection."""
+        ...
+
+
+LastWord = Callable[[Command], Command | None]  # as it may be sent at this moment; None: it may not
+
+
+@runtime_checkable
+class TurnIO(Protocol):
+    """Devices with waits between the call of a write and its bytes: another request, a pause, a selection."""
+
+    async def write_in_turn(self, commands: Sequence[Command], last_word: LastWord) -> Sequence[WriteResult]:
+        """As `DeviceIO.write`; `last_word` is asked when a command's turn has come, right before its bytes.
+
+        What it gives is sent; where it gives nothing, nothing is, and the outcome is not_sent. It never
+        raises. A command of several requests asks before each of them.
+        """
         ...
 
 

@@ -26,7 +26,7 @@ from connectors.bacnet.tags import (
     number_of,
     text_of,
 )
-from connectors.link import LinkError, NotSent, PointValue, WriteReply, in_turn
+from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided, in_turn
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind, Raw
 from connectors.wire_log import QUIET
@@ -227,13 +227,19 @@ class BacnetLink:
         self.refused[point] = why
         return PointValue(None, quality, None)
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
-        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s))
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
+        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s, latest))
 
-    async def _write(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
+    async def _write(self, codec: PointCodec, value: float, until_s: float, latest: Latest) -> WriteReply:
+        def now() -> Raw:
+            return codec.to_raw(latest(codec, value))
+
         try:
             raw, (session, _) = codec.to_raw(value), self._usable()
-            return await write(session, self._commanded[codec.point.point], raw, until_s=until_s)
+            to = self._commanded[codec.point.point]
+            return await write(session, to, raw, until_s=until_s, latest=now)
         except (BadValue, NotSent) as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
         except LinkError as error:

@@ -4,7 +4,7 @@ Source: ANSI/ASHRAE 135-2020, clauses 15.9 (WriteProperty) and 19.2 (command pri
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from connectors.bacnet import names
@@ -30,6 +30,7 @@ from connectors.raw_types import Raw
 from ems.bacnet import PRESENT_VALUE, PRIORITIES, Place
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
+from ems.errors import BadValue
 
 TAG_OF = {
     "bit": ENUMERATED, "unsigned": UNSIGNED, "signed": SIGNED, "enumerated": ENUMERATED, "real": REAL,
@@ -112,25 +113,33 @@ def _shown(tag: Tag) -> str:
     return "a structure" if number is None else _plain(number)
 
 
-async def write(session: Session, to: Commanded, raw: Raw, *, until_s: float) -> WriteReply:
+async def write(
+    session: Session, to: Commanded, raw: Raw, *, until_s: float, latest: Callable[[], Raw]
+) -> WriteReply:
     """Write a value at its priority; says in words why not.
+
+    Parameters
+    ----------
+    latest : the value as it may be sent when its turn has come; raises NotSent or BadValue.
 
     Raises
     ------
-    NotSent, LinkError : there is no connection; it is unknown whether it was carried out.
+    NotSent, LinkError : it was not sent; it is unknown whether it was carried out.
     """
     if wall_s() >= until_s:
         return TOO_LATE
-    try:
-        value = value_bytes(TAG_OF[to.type_name], raw)
-    except (OverflowError, struct.error):
-        return WriteReply(WriteOutcome.NOT_SENT, f"{raw} does not fit {to.type_name}")
+    sent = [raw]
+
+    def late() -> bytes:
+        if wall_s() >= until_s:
+            raise NotSent(TOO_LATE.detail)
+        sent[0] = latest()
+        return _request(to, sent[0])
+
     before, to.is_sure = to.is_sure, False
     try:
-        data = await session.ask(
-            WRITE_PROPERTY, write_one((to.key, PRESENT_VALUE, None), value, to.priority), once=True
-        )
-    except NotSent:
+        data = await session.ask(WRITE_PROPERTY, _request(to, raw), once=True, late=late)
+    except (NotSent, BadValue):
         to.is_sure = before
         raise
     except Denied as why:
@@ -142,5 +151,14 @@ async def write(session: Session, to: Commanded, raw: Raw, *, until_s: float) ->
     if data:
         session.drop("bytes behind an acknowledgement")
         raise LinkError(session.broken)
-    to.written, to.is_sure = raw, True
+    to.written, to.is_sure = sent[0], True
     return CONFIRMED
+
+
+def _request(to: Commanded, raw: Raw) -> bytes:
+    """Raises BadValue where the value does not fit."""
+    try:
+        value = value_bytes(TAG_OF[to.type_name], raw)
+    except (OverflowError, struct.error):
+        raise BadValue(f"{raw} does not fit {to.type_name}") from None
+    return write_one((to.key, PRESENT_VALUE, None), value, to.priority)

@@ -13,7 +13,7 @@ from typing import cast
 from connectors.bacnet import apdu
 from connectors.bacnet.apdu import Denied, MalformedMessage, Message, Route
 from connectors.bacnet.tags import MalformedTags
-from connectors.link import LinkError, NotSent
+from connectors.link import Late, LinkError, NotSent
 from connectors.wire_log import QUIET, Tap
 from ems.clock import wall_s, wall_sleep
 
@@ -73,8 +73,10 @@ class Session(asyncio.DatagramProtocol):
             lambda: self, local_addr=ours, remote_addr=(host, port), family=socket.AF_INET
         )
 
-    async def ask(self, service: int, data: bytes, *, once: bool = False) -> bytes:
+    async def ask(self, service: int, data: bytes, *, once: bool = False, late: Late | None = None) -> bytes:
         """Send a request and wait for its answer: what is acknowledged, empty where nothing is told.
+
+        `late` gives the data as they may be sent when its turn has come; it may raise, and nothing is sent.
 
         Raises
         ------
@@ -84,6 +86,7 @@ class Session(asyncio.DatagramProtocol):
         async with self._turn:
             if (left_s := self._free_s - wall_s()) > 0.0:
                 await wall_sleep(left_s)
+            data = data if late is None else late()
             try:
                 return self._acknowledged(await self._exchange(service, data, once), service)
             except MalformedTags as error:

@@ -13,7 +13,7 @@ from connectors.dlms.instants import Instant, instant_of
 from connectors.dlms.requests import Asked
 from connectors.dlms.scalers import Scaler, scaler_of
 from connectors.endpoint import Endpoint
-from connectors.link import LinkError, NotSent, PointValue, WriteReply
+from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind
 from connectors.wire_log import QUIET
@@ -213,7 +213,9 @@ class DlmsLink:
         if instant.at is not None:
             self._ahead_s = (instant.at - self._now()).total_seconds()
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         return [READ_ONLY] * len(values)
 
     async def disconnect(self) -> None:

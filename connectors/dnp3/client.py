@@ -13,7 +13,7 @@ from connectors.dnp3.events import EPOCH, EventLog, meaning, time_of, timed_even
 from connectors.dnp3.objects import MalformedObjects, Told, all_of, attribute_of, ranges
 from connectors.dnp3.session import Session
 from connectors.endpoint import Endpoint
-from connectors.link import LinkError, NotSent, PointValue, WriteReply, in_turn
+from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided, in_turn
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
 from connectors.recorded import Receipt, no_collector
@@ -317,15 +317,21 @@ class Dnp3Link:
         self.refused[point] = why
         return PointValue(None, quality, None)
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
-        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s))
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
+        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s, latest))
 
-    async def _write(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
+    async def _write(self, codec: PointCodec, value: float, until_s: float, latest: Latest) -> WriteReply:
+        def now() -> Raw:
+            return codec.to_raw(latest(codec, value))
+
         try:
-            raw, session = codec.to_raw(value), self._usable()
+            codec.to_raw(value)
+            session = self._usable()
             place: Place = self._places[codec.point.point]
             select = self._settings.operate == "select"
-            reply = await operate(session, place, raw, select=select, until_s=until_s)
+            reply = await operate(session, place, now, select=select, until_s=until_s)
         except (BadValue, NotSent) as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
         except LinkError as error:

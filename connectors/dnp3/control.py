@@ -4,6 +4,7 @@ Source: IEEE 1815-2012, clause 4 (select, operate, direct operate), annex A (g12
 """
 
 import struct
+from collections.abc import Callable
 
 from connectors.dnp3.session import DIRECT_OPERATE, OPERATE, SELECT, Answer, Ask, Session, refusal
 from connectors.link import LinkError, NotSent, WriteReply
@@ -41,15 +42,19 @@ def command(place: Place, raw: Raw) -> bytes:
     return head + struct.pack("<BHH", 0x28, 1, place.output) + body
 
 
-async def operate(session: Session, place: Place, raw: Raw, *, select: bool, until_s: float) -> WriteReply:
+async def operate(
+    session: Session, place: Place, latest: Callable[[], Raw], *, select: bool, until_s: float
+) -> WriteReply:
     """Carry a command out; says in words why not. Raises LinkError where it is unknown whether it was.
 
-    From `until_s` on nothing is operated any more, though it was selected [s wall].
+    From `until_s` on nothing is operated any more, though it was selected [s wall]. `latest` gives the value
+    as it may be sent now, and raises NotSent or BadValue; what has changed since it was selected is not
+    operated.
     """
-    objects = command(place, raw)
     async with session.alone() as ask:
         if wall_s() >= until_s:
             return TOO_LATE
+        objects = command(place, latest())
         if not select:
             return await _operated(session, ask, DIRECT_OPERATE, objects)
         try:
@@ -63,6 +68,8 @@ async def operate(session: Session, place: Place, raw: Raw, *, select: bool, unt
             return WriteReply(
                 WriteOutcome.NOT_SENT, "selected, and the cycle was over before it was operated"
             )
+        if command(place, latest()) != objects:
+            return WriteReply(WriteOutcome.NOT_SENT, "selected, and another value is allowed now")
         return await _operated(session, ask, OPERATE, objects)
 
 

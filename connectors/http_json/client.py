@@ -16,7 +16,7 @@ from connectors.http_json.answer import Answer
 from connectors.http_json.secure import Credentials, peer_expiry, read_credentials, unlike_pinned
 from connectors.http_json.session import Gone, Oversized, Request, Session
 from connectors.json_document import Malformed, at_pointer, is_good, parsed, raw_value, stamp
-from connectors.link import LinkError, PointValue, Refused, Untrusted, WriteReply
+from connectors.link import Latest, LinkError, PointValue, Refused, Untrusted, WriteReply, as_decided
 from connectors.opcua.certificates import CertificateError
 from connectors.plain_text import plain
 from connectors.point_map import PointCodec
@@ -308,7 +308,9 @@ class HttpJsonLink:
         self.refused[codec.point.point] = why
         return PointValue(None, Quality.DEVICE_BAD, told)
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         return [READ_ONLY] * len(values)
 
     async def disconnect(self) -> None:

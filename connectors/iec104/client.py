@@ -12,7 +12,7 @@ from connectors.expiry import Expiry
 from connectors.iec104.asdu import Asdu, Cause, Type
 from connectors.iec104.monitored import judged, told_by
 from connectors.iec104.session import Session
-from connectors.link import LinkError, NotSent, PointValue, WriteReply
+from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind
 from connectors.wire_log import QUIET
@@ -190,7 +190,9 @@ class Iec104Link:
         self.refused[point] = why
         return PointValue(None, Quality.DEVICE_BAD, None)
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         return [READ_ONLY] * len(values)
 
     async def disconnect(self) -> None:

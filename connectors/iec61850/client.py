@@ -18,7 +18,7 @@ from connectors.iec61850.places import Place, Surveyor, Unlike, object_name
 from connectors.iec61850.reports import Book, enable, heard
 from connectors.iec61850.transport import Transport
 from connectors.iec61850.values import AccessFault, data_of, text_of
-from connectors.link import LinkError, NotSent, PointValue, WriteReply, in_turn
+from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided, in_turn
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
 from connectors.recorded import no_collector
@@ -252,12 +252,18 @@ class Iec61850Link:
             self.refused[codec.point.point] = meant.why
         return meant.value
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
-        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s))
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
+        return await in_turn(values, lambda codec, value: self._write(codec, value, until_s, latest))
 
-    async def _write(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
+    async def _write(self, codec: PointCodec, value: float, until_s: float, latest: Latest) -> WriteReply:
+        def now() -> Raw:
+            return codec.to_raw(latest(codec, value))
+
         try:
-            raw, mms = codec.to_raw(value), self._usable()
+            codec.to_raw(value)
+            mms = self._usable()
         except (BadValue, NotSent) as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
         try:
@@ -266,8 +272,8 @@ class Iec61850Link:
                     return TOO_LATE
                 if mms is not self._mms:
                     raise NotSent("the connection was lost before it could be sent")
-                reply = await self._send(mms, codec, raw, until_s)
-        except NotSent as error:
+                reply = await self._send(mms, codec, now, until_s)
+        except (BadValue, NotSent) as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
         except ServiceFault as error:
             reply = WriteReply(WriteOutcome.REJECTED, str(error))
@@ -278,18 +284,21 @@ class Iec61850Link:
             self._drop()
         return reply
 
-    async def _send(self, mms: Mms, codec: PointCodec, raw: Raw, until_s: float) -> WriteReply:
-        """Raises NotSent, ServiceFault, and LinkError where it is unknown what became of it."""
+    async def _send(
+        self, mms: Mms, codec: PointCodec, latest: Callable[[], Raw], until_s: float
+    ) -> WriteReply:
+        """Raises BadValue, NotSent, ServiceFault, and LinkError where it is unknown what became of it."""
         place, kind = self._places.get(codec.point.point), codec.raw.name
         if place is None:
             raise NotSent(self._unlike.get(codec.point.point, "not there"))
+        raw = latest()
         if place.control is not None:
             self._number = (self._number + 1) & 0xFF
             one = order(
                 place.control, raw, kind,
                 unsigned=place.unsigned, origin=self._origin, number=self._number, at=self._now(),
             )  # fmt: skip
-            return await operate(mms, one, self._timeout_s, until_s)
+            return await operate(mms, one, self._timeout_s, until_s, lambda: latest() == raw)
         assert place.write is not None, "a codec of a point that is read is never written"
         (refused,) = await mms.write([place.write], [data_of(raw, kind, unsigned=place.unsigned)])
         return WriteReply(WriteOutcome.REJECTED if refused else WriteOutcome.CONFIRMED, refused)

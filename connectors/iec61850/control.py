@@ -3,7 +3,7 @@
 Source: IEC 61850-7-2 (2010), clause 20 (control models, AddCause); IEC 61850-8-1 (2011), clause 20.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,10 +16,11 @@ from open61850.mms.types import PrimitiveType
 from connectors.iec61850.mms import FAULTS, Mms, ServiceFault
 from connectors.iec61850.places import Control
 from connectors.iec61850.values import AccessFault, data_of
-from connectors.link import LinkError, WriteReply
+from connectors.link import LinkError, NotSent, WriteReply
 from connectors.raw_types import Raw
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
+from ems.errors import BadValue
 
 SBO_NORMAL, DIRECT_ENHANCED, SBO_ENHANCED = 2, 3, 4
 WHO = b"ems"
@@ -74,11 +75,13 @@ def _is_binary_time(control: Control, member: str) -> bool:
     return isinstance(held, PrimitiveType) and held.kind == "binary-time"
 
 
-async def operate(mms: Mms, it: Order, timeout_s: float, until_s: float) -> WriteReply:
+async def operate(
+    mms: Mms, it: Order, timeout_s: float, until_s: float, stands: Callable[[], bool]
+) -> WriteReply:
     """Carry a command out; says in words why not. Raises LinkError where it is unknown whether it was.
 
     `timeout_s` is how long the end of a command with enhanced security is waited for; from `until_s` on
-    nothing is operated any more, though it was selected [s wall].
+    nothing is operated any more, though it was selected [s wall], and nothing that does not stand any more.
     """
     model = it.control.model
     if model in (SBO_NORMAL, SBO_ENHANCED):
@@ -94,6 +97,9 @@ async def operate(mms: Mms, it: Order, timeout_s: float, until_s: float) -> Writ
             return WriteReply(
                 WriteOutcome.NOT_SENT, "selected, and the cycle was over before it was operated"
             )
+        if not _stands(stands):
+            await _cancel(mms, it)
+            return WriteReply(WriteOutcome.NOT_SENT, "selected, and another value is allowed now")
     refused = await _write(mms, it, "Oper")
     if refused:
         if model in (SBO_NORMAL, SBO_ENHANCED):
@@ -102,6 +108,13 @@ async def operate(mms: Mms, it: Order, timeout_s: float, until_s: float) -> Writ
     if model in (DIRECT_ENHANCED, SBO_ENHANCED):
         return await _end(mms, it, timeout_s)
     return CONFIRMED
+
+
+def _stands(asked: Callable[[], bool]) -> bool:
+    try:
+        return asked()
+    except (NotSent, BadValue):
+        return False
 
 
 async def _select(mms: Mms, it: Order) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from connectors.iec61850.goose_frame import Malformed, header_of, message_of
 from connectors.iec61850.goose_stream import Stream
 from connectors.iec61850.goose_wire import Wire
-from connectors.link import LinkError, PointValue, WriteReply
+from connectors.link import Latest, LinkError, PointValue, WriteReply, as_decided
 from connectors.listening import STEP_S, Listener
 from connectors.point_map import PointCodec
 from ems.clock import wall_s, wall_sleep
@@ -129,7 +129,9 @@ class GooseLink:
                     self.refused[point] = why
         return out
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         return [READ_ONLY] * len(values)
 
     async def disconnect(self) -> None:

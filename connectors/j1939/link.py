@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from connectors.j1939.engine import Engine
 from connectors.j1939.wire import Frame, Slcan, SocketCan, wire_of
-from connectors.link import LinkError, PointValue, WriteReply
+from connectors.link import Latest, LinkError, PointValue, WriteReply, as_decided
 from connectors.listening import STEP_S, Listener
 from connectors.point_map import PointCodec
 from ems.clock import wall_s, wall_sleep
@@ -81,7 +81,9 @@ class J1939Link:
         self.refused = {point: why for point, (_, why) in told.items() if why}
         return {point: value for point, (value, _) in told.items()}
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         return [READ_ONLY] * len(values)
 
     async def disconnect(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from connectors.link import LinkError, NotSent
+from connectors.link import Late, LinkError, NotSent
 from connectors.modbus.frames import MalformedReply
 from connectors.modbus.rtu import answer, crc, tcp_layout
 from connectors.wire_log import Tap
@@ -96,8 +96,12 @@ class Bus(asyncio.Protocol):
                 tap.noted("connected")
             self._keep_silent(timeout_s)  # an answer to what was asked before may still come
 
-    async def exchange(self, body: bytes, timeout_s: float, until_s: float = math.inf) -> bytes:
+    async def exchange(
+        self, body: bytes, timeout_s: float, until_s: float = math.inf, late: Late | None = None
+    ) -> bytes:
         """Send unit id and PDU, give the whole checked answer in the layout of Modbus TCP.
+
+        `late` gives the body as it may be sent when its turn has come; it may raise, and nothing is sent.
 
         Raises
         ------
@@ -109,6 +113,7 @@ class Bus(asyncio.Protocol):
             await self._be_silent(timeout_s, until_s)
             if self._line is None:
                 raise NotSent(f"{self.name} is not open")
+            body = body if late is None else late()
             self._sent, self._received = tcp_layout(body), b""
             self._answer = asyncio.get_running_loop().create_future()
             try:

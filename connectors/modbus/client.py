@@ -8,7 +8,7 @@ from datetime import datetime
 
 from connectors.endpoint import Endpoint
 from connectors.expiry import Expiry
-from connectors.link import LinkError
+from connectors.link import Late, LinkError
 from connectors.modbus.registers import RegisterLink
 from connectors.modbus.wire import Wire
 from connectors.point_map import PointCodec
@@ -81,5 +81,5 @@ class ModbusLink(RegisterLink):
     async def disconnect(self) -> None:
         self._wire.drop("closed")
 
-    def _exchange(self, body: bytes, until_s: float = math.inf) -> Awaitable[bytes]:
-        return self._wire.exchange(body, until_s)
+    def _exchange(self, body: bytes, until_s: float = math.inf, late: Late | None = None) -> Awaitable[bytes]:
+        return self._wire.exchange(body, until_s, late)

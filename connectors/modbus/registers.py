@@ -3,10 +3,10 @@
 import math
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from connectors.identity import from_registers, registers_of
-from connectors.link import LinkError, NotSent, PointValue, WriteReply
+from connectors.link import Late, Latest, LinkError, NotSent, PointValue, WriteReply, as_decided
 from connectors.modbus.blocks import REGISTERS_MAX, ReadBlock, bit_of, read_blocks
 from connectors.modbus.frames import (
     DATA_AT,
@@ -63,7 +63,7 @@ class RegisterLink(ABC):
         self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
 
     @abstractmethod
-    def _exchange(self, body: bytes, until_s: float = math.inf) -> Awaitable[bytes]:
+    def _exchange(self, body: bytes, until_s: float = math.inf, late: Late | None = None) -> Awaitable[bytes]:
         """Send unit id and PDU, give the whole checked answer laid out as on Modbus TCP.
 
         Raises NotSent or LinkError, as `Wire.exchange` does.
@@ -118,8 +118,10 @@ class RegisterLink(ABC):
                     return struct.unpack_from(f">{codec.registers}H", received, DATA_AT + at)
         return ()
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
-        return [await self._write_one(codec, value, until_s) for codec, value in values]
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
+        return [await self._write_one(codec, value, until_s, latest) for codec, value in values]
 
     async def ask(self, address: int, count: int) -> bytes | int:
         """Holding registers as they came, or the code of the exception that was answered.
@@ -130,35 +132,51 @@ class RegisterLink(ABC):
         code = exception_code(received)
         return received[DATA_AT:] if code is None else code
 
-    async def put(self, address: int, words: Sequence[int], until_s: float) -> WriteReply:
-        """Send registers once, in one request of function 16. Never raises."""
-        n = len(words)
-        body = _BODY.pack(self._unit, WRITE_MANY, address, n) + struct.pack(f">B{n}H", 2 * n, *words)
-        return await self._send(body, until_s)
+    async def put(
+        self,
+        address: int,
+        words: Sequence[int],
+        until_s: float,
+        latest: Callable[[], Sequence[int]] | None = None,
+    ) -> WriteReply:
+        """Send registers once, in one request of function 16. Never raises.
+
+        `latest` gives them as they may be sent when the wire is held; it may raise NotSent and BadValue.
+        """
+
+        def body(now: Sequence[int]) -> bytes:
+            n = len(now)
+            return _BODY.pack(self._unit, WRITE_MANY, address, n) + struct.pack(f">B{n}H", 2 * n, *now)
+
+        return await self._send(body(words), until_s, None if latest is None else lambda: body(latest()))
 
     def _plan_reads(self, blocks: Sequence[ReadBlock]) -> list[tuple[ReadBlock, bytes]]:
         return [(b, _BODY.pack(self._unit, READ_OF[b.table], b.address, b.count)) for b in blocks]
 
-    async def _write_one(self, codec: PointCodec, value: float, until_s: float) -> WriteReply:
+    async def _write_one(self, codec: PointCodec, value: float, until_s: float, latest: Latest) -> WriteReply:
         try:
-            if codec.point.table in BIT_TABLES:
-                state = COIL_ON if codec.to_raw(value) else COIL_OFF
-                return await self._send(_BODY.pack(self._unit, WRITE_COIL, codec.address, state), until_s)
-            registers = codec.encode(value)
+            body = self._write_body(codec, value)
         except BadValue as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
+        return await self._send(body, until_s, lambda: self._write_body(codec, latest(codec, value)))
+
+    def _write_body(self, codec: PointCodec, value: float) -> bytes:
+        """The request that writes a value; raises BadValue."""
+        if codec.point.table in BIT_TABLES:
+            state = COIL_ON if codec.to_raw(value) else COIL_OFF
+            return _BODY.pack(self._unit, WRITE_COIL, codec.address, state)
+        registers = codec.encode(value)
         n = len(registers)
         if n == 1:
-            body = _BODY.pack(self._unit, WRITE_ONE, codec.address, registers[0])
-        else:
-            body = _BODY.pack(self._unit, WRITE_MANY, codec.address, n)
-            body += struct.pack(f">B{n}H", 2 * n, *registers)
-        return await self._send(body, until_s)
+            return _BODY.pack(self._unit, WRITE_ONE, codec.address, registers[0])
+        return _BODY.pack(self._unit, WRITE_MANY, codec.address, n) + struct.pack(
+            f">B{n}H", 2 * n, *registers
+        )
 
-    async def _send(self, body: bytes, until_s: float) -> WriteReply:
+    async def _send(self, body: bytes, until_s: float, late: Late | None) -> WriteReply:
         try:
-            code = exception_code(await self._exchange(body, until_s))
-        except NotSent as error:
+            code = exception_code(await self._exchange(body, until_s, late))
+        except (NotSent, BadValue) as error:
             return WriteReply(WriteOutcome.NOT_SENT, str(error))
         except LinkError as error:
             return WriteReply(WriteOutcome.UNKNOWN, str(error))

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from connectors.link import LinkError, NotSent, PointValue
+from connectors.link import Late, LinkError, NotSent, PointValue
 from connectors.modbus.blocks import REGISTERS_MAX
 from connectors.modbus.bus import Bus, Damaged, Line, OpenLine
 from connectors.modbus.frames import READ_HOLDING, READ_INPUT
@@ -58,14 +58,14 @@ class RtuLink(RegisterLink):
         self._in_doubt = False
         return values
 
-    async def _exchange(self, body: bytes, until_s: float = math.inf) -> bytes:
+    async def _exchange(self, body: bytes, until_s: float = math.inf, late: Late | None = None) -> bytes:
         is_read = body[1] in (READ_HOLDING, READ_INPUT)
         if not self.connected:
             raise NotSent(f"{self._bus.name} is not open")
         if self._in_doubt and not is_read:
             raise NotSent("an earlier write may still be carried out: the device is read first")
         try:
-            return await self._bus.exchange(body, self._timeout_s, until_s)
+            return await self._bus.exchange(body, self._timeout_s, until_s, late)
         except Damaged:
             if not is_read:
                 self._in_doubt = True

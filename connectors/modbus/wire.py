@@ -7,7 +7,7 @@ import asyncio
 import math
 import struct
 
-from connectors.link import LinkError, NotSent
+from connectors.link import Late, LinkError, NotSent
 from connectors.modbus.frames import MalformedReply, is_complete
 from connectors.wire_log import QUIET, Tap
 from ems.clock import wall_s
@@ -43,10 +43,11 @@ class Wire(asyncio.Protocol):
         """Whether requests may be sent."""
         return self._transport is not None
 
-    async def exchange(self, body: bytes, until_s: float = math.inf) -> bytes:
+    async def exchange(self, body: bytes, until_s: float = math.inf, late: Late | None = None) -> bytes:
         """Send unit id and PDU, give the whole checked answer.
 
         Requests wait for each other in order of their calls. At `until_s` [s wall] it is too late to send.
+        `late` gives the body as it may be sent when its turn has come; it may raise, and nothing is sent.
 
         Raises
         ------
@@ -59,6 +60,7 @@ class Wire(asyncio.Protocol):
             now_s = wall_s()
             if now_s >= until_s:
                 raise NotSent("the cycle was over before it could be sent")
+            body = body if late is None else late()
             self.transaction = self.transaction % TRANSACTIONS + 1
             self._sent = _HEAD.pack(self.transaction, 0, len(body)) + body
             self._received = b""

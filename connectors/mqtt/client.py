@@ -8,7 +8,7 @@ from datetime import datetime
 from paho.mqtt.client import MQTTMessage
 
 from connectors.expiry import Expiry
-from connectors.link import LinkError, PointValue, WriteReply
+from connectors.link import Latest, LinkError, PointValue, WriteReply, as_decided
 from connectors.mqtt.book import Book, Message
 from connectors.mqtt.session import STEP_S, Session
 from connectors.point_map import PointCodec
@@ -158,7 +158,9 @@ class MqttLink:
             raise listener.error
         return self._book.values(self._now(), wall_s())
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         return [READ_ONLY] * len(values)
 
     async def disconnect(self) -> None:

@@ -13,7 +13,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 
 from connectors.expiry import Expiry
-from connectors.link import LinkError, PointValue, WriteReply
+from connectors.link import Latest, LinkError, PointValue, WriteReply, as_decided
 from connectors.opcua.nodes import resolve
 from connectors.opcua.security import SafeClient, explained, protect, url_of
 from connectors.opcua.subscription import Book, subscribe
@@ -261,14 +261,16 @@ class OpcUaLink:
     def _value(self, codec: PointCodec, result: ua.DataValue, served: datetime | None) -> PointValue:
         return sampled_value(codec, result, served) if self._sampled else point_value(codec, result)
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         if wall_s() >= until_s:
             return [TOO_LATE] * len(values)
         replies: list[WriteReply | None] = []
         wanted: list[ua.WriteValue] = []
         for codec, value in values:
             try:
-                wanted.append(self._write_value(codec, value))
+                wanted.append(self._write_value(codec, latest(codec, value)))
                 replies.append(None)
             except (BadValue, LinkError) as error:
                 replies.append(WriteReply(WriteOutcome.NOT_SENT, str(error)))

@@ -1,10 +1,10 @@
 """SunSpec link: one device whose registers are found by its own chain of models, on any Modbus wire."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from connectors.link import DeviceLink, LinkError, PointValue, WriteReply
+from connectors.link import DeviceLink, Latest, LinkError, NotSent, PointValue, WriteReply, as_decided
 from connectors.modbus.registers import EXCEPTIONS, GATEWAY_CODES, PASSING_CODES
 from connectors.point_map import PointCodec
 from connectors.sunspec.chain import BASES, COMMON, Chain, ChainError, find_base, walk
@@ -33,7 +33,13 @@ class RegisterWire(DeviceLink, Protocol):
         """Registers, or the code of an exception; see `RegisterLink`."""
         ...
 
-    async def put(self, address: int, words: Sequence[int], until_s: float) -> WriteReply:
+    async def put(
+        self,
+        address: int,
+        words: Sequence[int],
+        until_s: float,
+        latest: Callable[[], Sequence[int]] | None = None,
+    ) -> WriteReply:
         """Send registers once; see `RegisterLink`."""
         ...
 
@@ -100,8 +106,10 @@ class SunSpecLink:
             point: PointValue(*row.decode(images, self._rollovers), None) for point, row in self._rows.items()
         }
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
-        return [await self._write_one(self._rows[c.point.point], v, until_s) for c, v in values]
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
+        return [await self._write_one(self._rows[c.point.point], v, until_s, latest) for c, v in values]
 
     async def _discover(self) -> Chain:
         order = BASES[self._first :] + BASES[: self._first]
@@ -144,7 +152,7 @@ class SunSpecLink:
             compare(image, request, words)
         return image
 
-    async def _write_one(self, row: Row, value: float, until_s: float) -> WriteReply:
+    async def _write_one(self, row: Row, value: float, until_s: float, latest: Latest) -> WriteReply:
         """Look at the model first: that it is still there, its scale factors, what is enabled."""
         keys = {s.key for s in row.spots()}
         if missing := [self._faults[k] for k in sorted(keys) if k in self._faults]:
@@ -159,7 +167,15 @@ class SunSpecLink:
             return WriteReply(WriteOutcome.NOT_SENT, f"nothing was written: {error}")
         reply = WriteReply(WriteOutcome.NOT_SENT, "")
         for done, (address, words) in enumerate(requests):
-            reply = await self._wire.put(address, words, until_s)
+
+            def again(done: int = done, address: int = address) -> tuple[int, ...]:
+                """Words of this request for the value as it may be sent now."""
+                now = self._steps(row, latest(row.codec, value), images)
+                if len(now) != len(requests) or now[done][0] != address:
+                    raise NotSent("another value takes other requests")
+                return now[done][1]
+
+            reply = await self._wire.put(address, words, until_s, again)
             if reply.outcome is not WriteOutcome.CONFIRMED:
                 if done and reply.outcome is not WriteOutcome.UNKNOWN:
                     detail = f"{done} of {len(requests)} requests were taken, then: {reply.detail}"

@@ -348,8 +348,8 @@ class InvariantsNow:
         self._last[device] = (command.epoch, command.seq)
 
     def recorded(self, result: WriteResult) -> None:
-        """An outcome has been handed to the recorder."""
-        self._sent.outcomes += result.command.cause not in FREE
+        """An outcome has been handed to the recorder; one that never came to the wire has no write."""
+        self._sent.outcomes += _identity(result.command) in self._sent.written
 
     def sent(self) -> None:
         """I5 after the writes of a cycle: each has one outcome on record.

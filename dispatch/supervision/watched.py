@@ -8,7 +8,8 @@ from dispatch.supervision.invariants_now import InvariantsNow
 from ems.alarms import AlarmBook
 from ems.commands import Command, Refusal, WriteResult
 from ems.condition import PlantCondition
-from ems.ports import DeviceIO, Recorder
+from ems.errors import InvariantBroken
+from ems.ports import DeviceIO, LastWord, Recorder, TurnIO
 from ems.records import JsonValue, StatusRow
 from ems.telemetry import Reading, Snapshot
 
@@ -37,6 +38,48 @@ class WatchedIO:
     async def close(self) -> None:
         """Release what is held."""
         await self._inner.close()
+
+
+class WatchedTurnIO(WatchedIO):
+    """The same over devices that wait for their turn: judged when it has come, as it is sent."""
+
+    def __init__(self, inner: DeviceIO, turns: TurnIO, layout: Layout, invariants: InvariantsNow) -> None:
+        super().__init__(inner, layout, invariants)
+        self._turns = turns
+
+    async def write_in_turn(self, commands: Sequence[Command], last_word: LastWord) -> Sequence[WriteResult]:
+        """Judge what `last_word` lets pass, then let it be sent.
+
+        Raises
+        ------
+        InvariantBroken : one must not go on the wire; it did not.
+        """
+        judged: dict[str, Command] = {}
+        broken: list[InvariantBroken] = []
+
+        def judge(command: Command) -> Command | None:
+            word = last_word(command)
+            if word is None or judged.get(word.command_id) == word:  # of a command with several requests
+                return word
+            try:
+                self._invariants.writing(word, self._layout.device(word.point))
+            except InvariantBroken as what:
+                broken.append(what)
+                return None
+            judged[word.command_id] = word
+            return word
+
+        results = await self._turns.write_in_turn(commands, judge)
+        if broken:
+            raise broken[0]
+        return results
+
+
+def watched_io(inner: DeviceIO, layout: Layout, invariants: InvariantsNow) -> WatchedIO:
+    """The devices of an edge with its invariants at them, whichever way they are written to."""
+    if isinstance(inner, TurnIO):
+        return WatchedTurnIO(inner, inner, layout, invariants)
+    return WatchedIO(inner, layout, invariants)
 
 
 class WatchedRecorder:

@@ -202,7 +202,7 @@ def write(
         passed = gate(layout, s, last.get(s.point), given, state.seq + 1 + len(commands))
         if isinstance(passed, Refusal):
             refusals.append(passed)
-        elif passed is not None and yields(state.contention, s, given.now_s):
+        elif passed is not None and yields(layout, state.contention, s, given.now_s):
             refusals.append(_contended(passed))
         elif passed is not None:
             _assert_safe(layout, passed, s.low, s.high)

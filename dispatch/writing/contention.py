@@ -1,19 +1,21 @@
 """Another master at our setpoints: seen in the read-back, told, and yielded to.
 
-A device that holds a value this edge never wrote has been written to by somebody else. Writes that follow a
-plan, rules or a person then wait, and try again once a minute: two masters that write in turns wear out
-registers and shake the plant. What protects is written all the same. Ramps start from what the device holds.
+A device that holds a value this edge never wrote has been written to by somebody else. Writes then wait, and
+try again once a minute: two masters that write in turns wear out registers and shake the plant. What moves in
+the protective direction is written all the same, in each cycle, and so are the safe table and the emergency
+stop. A PV limit that is raised again protects nothing, also where a protection says how far. Ramps start from
+what the device holds.
 """
 
 from collections.abc import Iterator, Mapping
 
-from dispatch.authority.layers import FORCED
 from dispatch.layout import Layout
 from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from dispatch.writing.contention_memory import ContentionMemory, Contest
+from dispatch.writing.gate import SAFE
 from dispatch.writing.outcomes import nearer, slack_of
-from ems.commands import Setpoint
+from ems.commands import Cause, Setpoint
 from ems.frozen import replace
 from ems.silence import when_silent
 from ems.telemetry import Snapshot
@@ -24,12 +26,26 @@ KEPT = 16  # values of ours that are remembered: a device that keeps an old one 
 BEFORE_S = -1e9
 
 
-def yields(memory: ContentionMemory, s: Setpoint, now_s: float) -> bool:
+def yields(layout: Layout, memory: ContentionMemory, s: Setpoint, now_s: float) -> bool:
     """Whether a write of this setpoint waits for the other master."""
     contest = memory.contests.get(s.point)
-    if contest is None or s.protective or s.cause in FORCED:
+    if contest is None or s.protective or s.cause in SAFE:
+        return False
+    if s.cause is Cause.PROTECTION and _may_exceed(layout, memory, s, now_s):
         return False
     return now_s - contest.rewritten_s < AGAIN_S
+
+
+def _may_exceed(layout: Layout, memory: ContentionMemory, s: Setpoint, now_s: float) -> bool:
+    """Whether a device may give more than a protection allows, although what it tells is less.
+
+    A read-back that stands still looks like another master: then it holds what was sent, and goes in silence
+    to what the site file says.
+    """
+    at_s, sent = memory.sent[s.point][-1]
+    silent, timeout_s = when_silent(layout.setpoints[s.point], sent)
+    soon_silent = now_s - at_s >= max(0.5 * timeout_s, timeout_s - LAG_S)
+    return s.value < sent or (soon_silent and s.value < silent)
 
 
 def watch(
@@ -51,13 +67,15 @@ def watch(
         sent[point] = known
         if not w.known:
             continue
-        if _ours(layout, point, known, told, arrived_s):
+        before = memory.contests.get(point)
+        stays = before is not None and abs(told - before.value) <= slack_of(layout, point)
+        comes = not stays and _on_its_way(layout, point, known, told, arrived_s)
+        if comes or _one_of(layout, point, known, told):
             if _is_old(layout, point, known, told, arrived_s):
                 held[point] = told
-            if point in memory.contests:  # it is over: what the other wrote does not stand any more
+            if before is not None:  # it is over: what the other wrote does not stand any more
                 stand[point] = replace(w, value=nearer(known[-1][1], told))
             continue
-        before = memory.contests.get(point)
         rewritten_s = snapshot.monotonic_s if before is None else max(before.rewritten_s, known[-1][0])
         contests[point] = Contest(value=told, rewritten_s=rewritten_s)
         stand[point] = replace(w, value=told)
@@ -118,19 +136,21 @@ def _is_old(
     return abs(had[-1] - value) > slack and any(abs(v - value) <= slack for v in had) if had else False
 
 
-def _ours(
-    layout: Layout,
-    point: str,
-    sent: tuple[tuple[float, float], ...],
-    value: float,
-    arrived_s: float,
-) -> bool:
-    """Whether a value read back is one of ours, or on its way from one to the next."""
+def _one_of(layout: Layout, point: str, sent: tuple[tuple[float, float], ...], value: float) -> bool:
+    """Whether a value read back is one of those that were sent."""
     slack = slack_of(layout, point)
-    newest = sent[-1][1]
-    if newest - slack <= value <= newest + slack:
-        return True
+    return any(abs(v - value) <= slack for _, v in sent)
+
+
+def _on_its_way(
+    layout: Layout, point: str, sent: tuple[tuple[float, float], ...], value: float, arrived_s: float
+) -> bool:
+    """Whether a value read back is between one of ours and the next, soon after that was sent.
+
+    Not asked of the value that another master held before our last rewrite: it is still that one's.
+    """
+    slack = slack_of(layout, point)
     recent = [v for at_s, v in sent if at_s >= arrived_s - LAG_S]
     older = [v for at_s, v in sent if at_s < arrived_s - LAG_S]
     hull = recent + older[-1:]
-    return min(hull) - slack <= value <= max(hull) + slack or any(abs(v - value) <= slack for v in older)
+    return min(hull) - slack <= value <= max(hull) + slack

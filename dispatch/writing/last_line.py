@@ -5,6 +5,7 @@ tightened in any of them. Here the same rules of authority and gate are asked ag
 command comes out as it was, narrower, or as a Refusal. It never comes out wider.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,15 +13,18 @@ from dispatch.authority.layers import Limits, intersect, layers_of, limits_hash
 from dispatch.authority.ruling import Ruling
 from dispatch.authority.stage import Given as AuthorityInput
 from dispatch.authority.stage import rule, rule_safe
+from dispatch.authority.told_limits import LAYER as UTILITY
+from dispatch.authority.told_limits import caps_now
 from dispatch.layout import Layout
 from dispatch.observing.condition import observe
 from dispatch.state import EdgeState, Written
 from dispatch.writing.commands import gate_input_of, taken_over
-from dispatch.writing.gate import GateInput, forbidden
+from dispatch.writing.gate import SAFE, GateInput, forbidden
 from dispatch.writing.rounding import inside
 from ems.commands import Bound, Cause, Command, Refusal, Setpoint
 from ems.condition import PlantCondition
 from ems.control import ControlMode, may_write
+from ems.control_site import LimitKind
 from ems.frozen import replace
 from ems.invariants import clamp
 from ems.site import GridMode
@@ -37,6 +41,7 @@ class Newest:
 NOTHING_NEW = Newest()
 MOMENT_S = 1e-3  # a decision that stands for no time: nothing is confirmed by it that was not before
 LINE_AGE_S = 0.1  # by then a reading may have grown too old
+AT_POI = (LimitKind.IMPORT, LimitKind.EXPORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,7 @@ class Line:
     ruling: Ruling  # newest: selectors, emergency stop, interlocks, limits told by others
     bounds: Mapping[str, Sequence[Bound]]  # protections' bounds of the decision
     snapshot: Snapshot  # newest
+    lowered: frozenset[LimitKind] = frozenset()  # caps at the POI that are lower than those decided on
 
     def stood(self, point: str, before: Mapping[str, Written]) -> Written | None:
         """What a setpoint stood at before a command: what was written, else what is taken over."""
@@ -81,15 +87,32 @@ def line_now(
     decided_in, bounds : grid mode and protections' bounds of the decision.
     """
     _, observed = observe(layout, state.observer, snapshot, state.requests, MOMENT_S, state.marks)
+    ruling = _ruled_again(layout, state, snapshot, observed.condition)
     return Line(
         layout=layout,
         decided_in=decided_in,
         condition=observed.condition,
         given=gate_input_of(layout, state, observed, snapshot, MOMENT_S),
-        ruling=_ruled_again(layout, state, snapshot, observed.condition),
+        ruling=ruling,
         bounds={} if state.held_safe else bounds,  # the safe table is bound by no protection
         snapshot=snapshot,
+        lowered=_lowered(layout, state, ruling, snapshot.monotonic_s),
     )
+
+
+def _lowered(layout: Layout, state: EdgeState, ruling: Ruling, now_s: float) -> frozenset[LimitKind]:
+    """Caps at the POI that others have told to be lower than the decision knew."""
+    memory = state.authority
+    first_s = now_s if memory.first_s is None else memory.first_s
+    told, _ = caps_now(layout.control, memory.told, first_s, now_s)
+    people = (c for c in ruling.caps if c.layer != UTILITY)
+    decided = replace(ruling, caps=(*told, *people))
+    return frozenset(k for k in AT_POI if _cap_kw(ruling, k) < _cap_kw(decided, k))
+
+
+def _cap_kw(ruling: Ruling, kind: LimitKind) -> float:
+    cap_kw = ruling.cap_kw(kind)
+    return math.inf if cap_kw is None else cap_kw
 
 
 def _ruled_again(layout: Layout, state: EdgeState, snapshot: Snapshot, condition: PlantCondition) -> Ruling:
@@ -115,7 +138,8 @@ def last_line(line: Line, command: Command, last: Written | None) -> Command | R
     ----------
     last : what was written to the point before this command.
 
-    Codes beside those of authority and gate: stopped, local, mode_changed, state_changed, forming.
+    Codes beside those of authority and gate: stopped, local, mode_changed, state_changed, forming,
+    cap_lowered.
     """
     asset, _, name = command.point.partition(".")
     if command.point not in line.layout.setpoints:
@@ -137,6 +161,8 @@ def last_line(line: Line, command: Command, last: Written | None) -> Command | R
         why = f"{asset} or the bus is no longer in the state this was decided on"
         return _refused(line, command, "state_changed", why)
     limits = intersect(layers_of(line.layout, line.condition, command.point, line.bounds, line.ruling))
+    if _toward_lowered(line, command, name, last, limits):
+        return _refused(line, command, "cap_lowered", "a cap at the POI is lower than the one decided on")
     now = _narrowed(command, limits, line.layout.step_of.get(command.point))
     code, why = forbidden(line.layout, _setpoint(now, limits), last, line.given)
     return now if code is None else _refused(line, command, code, why)
@@ -155,7 +181,7 @@ def _beat(line: Line, command: Command, asset: str) -> Command | Refusal:
 
 def _protects(command: Command, last: Written | None) -> bool:
     """Right in every grid mode: the safe table, and what protection does other than raise a PV limit."""
-    if command.cause in (Cause.SAFE_TABLE, Cause.EMERGENCY_STOP):
+    if command.cause in SAFE:
         return True
     if command.point.endswith(".p_limit_kw"):
         return last is not None and command.value <= last.value
@@ -167,10 +193,29 @@ def _discrete_moved(line: Line, command: Command, asset: str, name: str) -> bool
 
     Opening a breaker to protect the bus does not wait for another decision.
     """
-    if command.state_hash == "" or command.cause in (Cause.SAFE_TABLE, Cause.EMERGENCY_STOP):
+    if command.state_hash == "" or command.cause in SAFE:
         return False
     opens = name == "close_request" and command.value < 0.5 and command.cause is Cause.PROTECTION
     return not opens and command.state_hash != line.given.state_hash.get(asset, "")
+
+
+def _toward_lowered(line: Line, command: Command, name: str, last: Written | None, limits: Limits) -> bool:
+    """Whether it moves the power at the POI toward a cap that has been lowered since the decision.
+
+    What it may be under the new cap only another decision knows. What stands outside its limits comes back
+    first, and so does what a protection wants of a battery or a genset.
+    """
+    if not line.lowered or command.cause in SAFE or line.given.mode is not GridMode.GRID_TIED:
+        return False
+    if name == "p_limit_kw":
+        return LimitKind.EXPORT in line.lowered and last is not None and command.value > last.value
+    if name != "p_set_kw" or command.cause is Cause.PROTECTION:
+        return False
+    stands_kw = 0.0 if last is None else last.value
+    if not limits.low <= stands_kw <= limits.high:
+        return False
+    more, less = LimitKind.EXPORT in line.lowered, LimitKind.IMPORT in line.lowered
+    return (more and command.value > stands_kw) or (less and command.value < stands_kw)
 
 
 def _narrowed(command: Command, limits: Limits, step: float | None) -> Command:

@@ -1,17 +1,21 @@
-"""Sending what was decided: the last line, the intent, the write and its outcome, command by command."""
+"""Sending what was decided: the last line, the intent, the write and its outcome, command by command.
+
+Devices that wait for their turn on a wire ask the last line again when it has come (`dispatch.writing.turn`).
+"""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dispatch.layout import Layout
 from dispatch.state import NEVER_S, EdgeState, Written
 from dispatch.writing.last_line import NOTHING_NEW, Line, Newest, last_line, line_now
 from dispatch.writing.outcomes import after_write
+from dispatch.writing.turn import Turn
 from ems.clock import Clock
 from ems.commands import Bound, Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.frozen import replace
-from ems.ports import DeviceIO, Recorder
+from ems.ports import DeviceIO, Recorder, TurnIO
 from ems.site import GridMode
 from ems.telemetry import Reading, Snapshot
 
@@ -90,7 +94,11 @@ class Sender:
                 before = decided.before.get(command.point)
                 try:
                     passed, before = self._passed(command, decided, state(), arrived, broken)
-                    sent[command.point] = await self._send_one(passed, before, broken)
+
+                    def again(command: Command) -> Command | Refusal:
+                        return self._passed(command, decided, state(), arrived, broken)[0]
+
+                    sent[command.point] = await self._send_one(passed, before, again, broken)
                 except Exception as what:  # noqa: BLE001  raised again when every device has its commands
                     broken.append(what)
                     sent[command.point] = after_write(command, WriteOutcome.UNKNOWN, before)
@@ -125,23 +133,64 @@ class Sender:
             return command, decided.before.get(command.point)
 
     async def _send_one(
-        self, passed: Command | Refusal, last: Written | None, broken: list[Exception]
+        self,
+        passed: Command | Refusal,
+        last: Written | None,
+        again: Callable[[Command], Command | Refusal],
+        broken: list[Exception],
     ) -> Written | None:
-        """Intent, write, outcome: what is written to the point from now on."""
+        """Intent, write, outcome: what is written to the point from now on.
+
+        Where devices wait for their turn, `again` is asked then, and the intent follows it.
+        """
         if isinstance(passed, Refusal):
-            self._recorder.refusal(passed)
-            return None if last is None or last.at_s <= NEVER_S else replace(last, known=False)
-        self._note(lambda: self._recorder.intent(passed), passed, broken)
+            return self._refused(passed, last)
+        if not isinstance(self._io, TurnIO):
+            self._note(lambda: self._recorder.intent(passed), passed, broken)
+            return self._sent(
+                passed, await self._written(self._io.write([passed]), passed, broken), last, broken
+            )
+        turn = Turn(
+            lambda: again(passed),
+            lambda now: self._note(lambda: self._recorder.intent(now), now, broken),
+        )
         try:
-            (result,) = await self._io.write([passed])
+            result = await self._written(self._io.write_in_turn([passed], turn.last_word), passed, broken)
+        finally:
+            turn.end()
+        if turn.raised is not None:
+            raise turn.raised
+        if isinstance(turn.said, Refusal):
+            return self._refused(turn.said, last)
+        if turn.said is None:  # its turn has not come, and none comes any more
+            self._note(lambda: self._recorder.intent(passed), passed, broken)
+        return self._sent(passed if turn.said is None else turn.said, result, last, broken)
+
+    async def _written(
+        self, writing: Awaitable[Sequence[WriteResult]], command: Command, broken: list[Exception]
+    ) -> WriteResult:
+        """What became of a write; unknown where it raised."""
+        try:
+            (result,) = await writing
         except Exception as what:  # noqa: BLE001  raised again when every device has its commands
             broken.append(what)
             detail = f"{type(what).__name__}: {what}"
-            result = WriteResult(
-                command=passed, outcome=WriteOutcome.UNKNOWN, detail=detail, finished_at=self._clock.now()
+            return WriteResult(
+                command=command, outcome=WriteOutcome.UNKNOWN, detail=detail, finished_at=self._clock.now()
             )
-        self._note(lambda: self._recorder.outcome(result), passed, broken)
-        return after_write(passed, result.outcome, last)
+        return result
+
+    def _refused(self, refusal: Refusal, last: Written | None) -> Written | None:
+        self._recorder.refusal(refusal)
+        return None if last is None or last.at_s <= NEVER_S else replace(last, known=False)
+
+    def _sent(
+        self, command: Command, result: WriteResult, last: Written | None, broken: list[Exception]
+    ) -> Written:
+        """Record the outcome of a command, as it was sent."""
+        told = replace(result, command=command)
+        self._note(lambda: self._recorder.outcome(told), command, broken)
+        return after_write(command, told.outcome, last)
 
     def _note(self, record: Callable[[], None], command: Command, broken: list[Exception]) -> None:
         """Record; a recorder that raises keeps the safe table from nobody."""

@@ -13,9 +13,10 @@ import pytest_asyncio
 from connectors.bacnet import session as wire
 from connectors.bacnet.browse import browse
 from connectors.bacnet.client import BacnetLink
+from connectors.bacnet.control import TOO_LATE
 from connectors.field import FieldIO
-from connectors.link import LinkError, PointValue
-from connectors.point_map import point_codecs
+from connectors.link import LinkError, NotSent, PointValue
+from connectors.point_map import PointCodec, point_codecs
 from ems.bacnet import Bacnet
 from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
@@ -272,6 +273,48 @@ async def test_command_of_an_old_cycle_is_not_sent(rig):
     outcome, detail = await rig.write(5.0, until_s=wall_s() - 1.0)
     assert (outcome, rig.commands) == (WriteOutcome.NOT_SENT, 0)
     assert "over" in detail
+
+
+@pytest.mark.scenario(66)
+async def test_command_is_that_of_the_moment_its_turn_has_come(rig):
+    """A poll is under way and a pause due: the value is asked for behind both."""
+    rig = Rig(rig.device, pause_s=0.05)
+    await rig.link.connect()
+    kw, asked = [5.0], list[float]()
+
+    def latest(codec: PointCodec, value: float) -> float:
+        asked.append(kw[0])
+        return kw[0]
+
+    poll = asyncio.create_task(rig.link.read())
+    await asyncio.sleep(0)
+    write = asyncio.create_task(rig.link.write([(rig.codecs["dev.set"], 5.0)], FOREVER, latest))
+    await asyncio.sleep(0)
+    kw[0] = 3.0
+    await poll
+    (reply,) = await write
+    assert (reply.outcome, asked) == (WriteOutcome.CONFIRMED, [3.0])
+    await rig.link.disconnect()
+
+
+@pytest.mark.scenario(66)
+@pytest.mark.parametrize("until_s", [FOREVER, 0.03])
+async def test_command_that_is_not_allowed_any_more_or_too_late_by_its_turn_is_not_sent(rig, until_s: float):
+    """A pause is due before it, and the end of the cycle falls into the pause."""
+    rig = Rig(rig.device, pause_s=0.1)
+    await rig.link.connect()
+    await rig.link.read()
+    before = rig.commands
+
+    def latest(codec: PointCodec, value: float) -> float:
+        raise NotSent("lowered meanwhile")
+
+    (reply,) = await rig.link.write([(rig.codecs["dev.set"], 5.0)], wall_s() + until_s, latest)
+    assert reply.outcome is WriteOutcome.NOT_SENT
+    assert reply.detail == ("lowered meanwhile" if until_s == FOREVER else TOO_LATE.detail)
+    assert rig.commands == before
+    assert rig.link.connected
+    await rig.link.disconnect()
 
 
 @pytest.mark.scenario(27)

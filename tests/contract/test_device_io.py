@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest_asyncio
 from connectors.field import FieldIO
 from connectors.wire_log import TapOf, WireLog, ask, ask_no_more, quiet
 from ems.clock import VirtualClock, wall_s, wall_sleep
-from ems.commands import WriteOutcome
+from ems.commands import Command, WriteOutcome
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
 from tests.contract.bacnet_plant import BacnetPlant
@@ -286,3 +287,46 @@ async def test_close_twice_and_before_use_harmless():
     assert not any(r.is_good for r in readings)
     await rig.io.close()
     await rig.io.close()
+
+
+async def test_write_in_turn_sends_the_last_word_and_nothing_where_there_is_none(rig):
+    await rig.read()
+    asked: list[float] = []
+
+    def lower(c: Command) -> Command:
+        asked.append(c.value)
+        return replace(c, value=30.0)
+
+    (result,) = await rig.io.write_in_turn([command("dev.p_set_kw", 120.0)], lower)
+    assert (result.outcome, result.command.value) == (WriteOutcome.CONFIRMED, 120.0)
+    assert set(asked) == {120.0}
+    assert await rig.plants[0].get("p_set_kw") == pytest.approx(30.0)
+    (result,) = await rig.io.write_in_turn([command("dev.p_set_kw", 50.0)], lambda c: None)
+    assert result.outcome is WriteOutcome.NOT_SENT
+    assert "has changed while it waited for its turn" in result.detail
+    (result,) = await rig.io.write_in_turn([command("dev.p_set_kw", 50.0)], lambda c: replace(c, value=501.0))
+    assert result.outcome is WriteOutcome.NOT_SENT
+    assert await rig.plants[0].get("p_set_kw") == pytest.approx(30.0)
+    assert (await rig.write("dev.p_set_kw", 6.0))[0] is WriteOutcome.CONFIRMED, "the link stays"
+
+
+async def test_write_in_turn_limit_tightened_behind_a_held_turn_holds_for_its_bytes(rig):
+    """Another request is on the wire; what tightens until its answer comes is not sent as it was."""
+    await rig.read()
+    limit_kw, said = [120.0], list[float]()
+
+    def inside(c: Command) -> Command:
+        said.append(min(c.value, limit_kw[0]))
+        return replace(c, value=said[-1])
+
+    first = asyncio.create_task(rig.io.write([command("dev.p_limit_kw", 100.0, 1)]))
+    second = asyncio.create_task(rig.io.write_in_turn([command("dev.p_set_kw", 120.0, 2)], inside))
+    while not first.done():
+        if not said:
+            limit_kw[0] = 30.0
+        await asyncio.sleep(0)
+    (result,) = await second
+    assert result.outcome is WriteOutcome.CONFIRMED
+    assert await rig.plants[0].get("p_set_kw") == pytest.approx(said[-1])
+    if not isinstance(rig.plants[0], OpcUaPlant | NodeUaPlant):  # there requests do not wait
+        assert said[-1] == 30.0

@@ -17,7 +17,7 @@ from connectors.dnp3 import session as dnp
 from connectors.dnp3.browse import browse
 from connectors.dnp3.client import CLEAR_RESTART, Dnp3Link
 from connectors.field import FieldIO
-from connectors.link import LinkError, PointValue
+from connectors.link import LinkError, NotSent, PointValue
 from connectors.point_map import PointCodec, point_codecs
 from connectors.recorded import Collector
 from ems.clock import VirtualClock, wall_s, wall_sleep
@@ -785,6 +785,38 @@ async def test_command_after_the_cycle_is_not_sent_and_a_selection_not_operated(
     (reply,) = await rig.link.write([(rig.codec("set"), 9.0)], 1.0)
     assert (reply.outcome, "selected, and the cycle was over" in reply.detail) == (NOT_SENT, True)
     assert rig.outstation.commanded == [(dnp.SELECT, SET_9)]
+    await rig.link.disconnect()
+
+
+@pytest.mark.scenario(66)
+@pytest.mark.parametrize("now", [5.0, None, 2e6])
+async def test_value_that_changes_while_it_is_selected_is_not_operated(rig, now: float | None):
+    """Limits were tightened between selection and operation."""
+    rig = also(rig, operate="select")
+    await rig.link.connect()
+
+    def latest(codec: PointCodec, value: float) -> float:
+        if not rig.outstation.commanded:
+            return value
+        if now is None:
+            raise NotSent("nothing of it is allowed any more")
+        return now
+
+    (reply,) = await rig.link.write([(rig.codec("set"), 9.0)], FOREVER, latest)
+    assert reply.outcome is NOT_SENT
+    assert rig.outstation.commanded == [(dnp.SELECT, SET_9)]
+    assert rig.link.connected
+    await rig.link.disconnect()
+
+
+@pytest.mark.scenario(66)
+@pytest.mark.parametrize("operate", ["select", "direct"])
+async def test_value_is_that_of_the_moment_when_nobody_else_is_asking(rig, operate: str):
+    rig = also(rig, operate=operate)
+    await rig.link.connect()
+    (reply,) = await rig.link.write([(rig.codec("set"), 100.0)], FOREVER, lambda codec, value: 9.0)
+    assert reply.outcome is WriteOutcome.CONFIRMED
+    assert {objects for _, objects in rig.outstation.commanded} == {SET_9}
     await rig.link.disconnect()
 
 

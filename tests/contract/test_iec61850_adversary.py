@@ -17,7 +17,8 @@ from open61850.server import protocol as served
 
 from connectors.field import FieldIO
 from connectors.iec61850.client import Iec61850Link
-from connectors.link import LinkError, PointValue
+from connectors.iec61850.control import SBO_ENHANCED
+from connectors.link import LinkError, NotSent, PointValue
 from connectors.point_map import PointCodec, point_codecs
 from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
@@ -353,6 +354,51 @@ async def test_write_after_the_cycle_is_not_sent(rig):
     (reply,) = await rig.link.write([(rig.codec("set"), 1.0)], wall_s() - 1.0)
     assert reply.outcome is WriteOutcome.NOT_SENT
     assert rig.ied.written == []
+
+
+@pytest.mark.scenario(66)
+async def test_write_is_that_of_the_moment_when_nobody_else_is_asking(rig):
+    """A poll is on the association: the value is asked for behind it, and it may be none."""
+    await rig.link.connect()
+    kw = [9.0]
+    poll = asyncio.create_task(rig.link.read())
+    await asyncio.sleep(0)
+    write = asyncio.create_task(
+        rig.link.write([(rig.codec("set"), 9.0)], FOREVER, lambda codec, value: kw[0])
+    )
+    await asyncio.sleep(0)
+    kw[0] = 4.0
+    await poll
+    assert [r.outcome for r in await write] == [WriteOutcome.CONFIRMED]
+    assert [v.value for _, v in rig.ied.written] == [4.0]
+
+    def none(codec: PointCodec, value: float) -> float:
+        raise NotSent("nothing of it is allowed any more")
+
+    for latest in (none, lambda codec, value: float("inf")):
+        (reply,) = await rig.link.write([(rig.codec("set"), 9.0)], FOREVER, latest)
+        assert reply.outcome is WriteOutcome.NOT_SENT
+    assert len(rig.ied.written) == 1
+    assert rig.link.connected
+
+
+@pytest.mark.scenario(66)
+@pytest.mark.parametrize("now", [0.0, None])
+async def test_command_that_changes_while_it_is_selected_is_not_operated(rig, now: float | None):
+    """Limits were tightened between selection and operation: it is given back."""
+    rig.ied.objects["GGIO1$CF$SPCSO1$ctlModel"] = iec.IntData(SBO_ENHANCED)
+    await rig.link.connect()
+
+    def latest(codec: PointCodec, value: float) -> float:
+        if not rig.ied.written:
+            return value
+        if now is None:
+            raise NotSent("nothing of it is allowed any more")
+        return now
+
+    (reply,) = await rig.link.write([(rig.codec("run"), 1.0)], FOREVER, latest)
+    assert reply == (WriteOutcome.NOT_SENT, "selected, and another value is allowed now")
+    assert [name.rpartition("$")[2] for name, _ in rig.ied.written] == ["SBOw", "Cancel"]
 
 
 async def test_device_that_hung_up_meanwhile_is_not_written_to(rig):

@@ -1,22 +1,24 @@
 """Scenario 46: the plan store hands the edge garbage. None of it is followed, and the good plan goes on."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 
+from dispatch.controllers.plan_check import check_plan
 from dispatch.vocabulary import Source
 from ems.plan import Plan
 from ems.site import Site
 from sim.faults import Fault
-from sim.rig import Rig
+from sim.rig import Rig, RigOptions
 from sim.rig_scenario import MONDAY
 from tests.unit.dispatch.garbage import broken, garbage
 from tests.unit.dispatch.plans import plan_of
 
 LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
 FROM_S, UNTIL_S = 10.0, 240.0
+MUTANTS, STEP_S = 50, 6.0
 
 
 def following(small: Site, *faults: Fault) -> Rig:
@@ -84,3 +86,44 @@ def test_plan_issued_a_moment_ahead_of_the_edge_is_followed(small: Site, ahead_s
     rig.publish(plan)
     rig.run(FROM_S + 90.0)
     assert rig.held(lambda row: row.decisions.plan_id == "plan-2", FROM_S + 1.0)
+
+
+def accepted(small: Site, now: datetime, rng: np.random.Generator, seq: int) -> Plan:
+    """Garbage that passes the edge's check at this moment: what was changed breaks nothing."""
+    for _ in range(500):
+        plan, what = garbage(small, now, rng)
+        plan = replace(plan, plan_id=f"mutant-{seq}", seq=seq)
+        if what and not check_plan(small, plan, now, seq - 1):
+            return plan
+    raise AssertionError("no garbage that is accepted in five hundred tries")
+
+
+@pytest.mark.scenario(46)
+@pytest.mark.parametrize(
+    ("seed", "options", "pv_kw"),
+    [(1, RigOptions(), 150.0), (2, RigOptions(soc=0.92), 400.0), (3, RigOptions(soc=0.12), 0.0)],
+)
+def test_garbage_plans_that_are_accepted_are_followed_and_every_oracle_holds(
+    small: Site, seed: int, options: RigOptions, pv_kw: float
+):
+    """None of them breaks a limit, and none suits the plant: each oracle judges each write and tick.
+
+    A plan may count on any charge of the battery here, so that the others are followed too.
+    """
+    small = replace(small, plan_soc_tolerance=1.0)
+    rng, published = np.random.default_rng(seed), list[str]()
+
+    def publish(rig: Rig) -> None:
+        plan = accepted(small, rig.scenario.at(rig.t_s), rng, len(published) + 1)
+        published.append(plan.plan_id)
+        rig.publish(plan)
+
+    rig = Rig(small, load_kw=LOAD, pv_kw=pv_kw, controller="plan", options=options)
+    for k in range(MUTANTS):
+        rig.at(FROM_S + STEP_S * k, publish)
+    rig.run(FROM_S + STEP_S * MUTANTS)  # raises what the oracles found
+    assert len(published) == MUTANTS
+    followed = {r.decisions.plan_id for r in rig.rows(FROM_S)} - {None}
+    assert len(followed) >= 0.8 * MUTANTS, len(followed)
+    moved = {r.held["bess1.p_set_kw"] for r in rig.rows(FROM_S)}
+    assert len(moved) > MUTANTS

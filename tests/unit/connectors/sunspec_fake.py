@@ -5,10 +5,11 @@ import struct
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from connectors.link import LinkError, PointValue, WriteReply
+from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided
 from connectors.point_map import PointCodec, point_codecs
 from connectors.sunspec.link import SunSpecLink
 from ems.commands import WriteOutcome
+from ems.errors import BadValue
 from ems.site import Connection, PointMap, Protocol, SetpointAuthority, SunSpecRow
 
 Memory = dict[int, int]
@@ -36,7 +37,9 @@ class FakeWire:
     async def read(self) -> dict[str, PointValue]:
         return {}
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         raise AssertionError("the wire has no points")
 
     async def ask(self, address: int, count: int) -> bytes | int:
@@ -51,9 +54,19 @@ class FakeWire:
         words = [self.memory.get(a) for a in range(address, address + count)]
         return 2 if None in words else struct.pack(f">{count}H", *words)
 
-    async def put(self, address: int, words: Sequence[int], until_s: float) -> WriteReply:
+    async def put(
+        self,
+        address: int,
+        words: Sequence[int],
+        until_s: float,
+        latest: Callable[[], Sequence[int]] | None = None,
+    ) -> WriteReply:
         if not self.connected:
             return WriteReply(WriteOutcome.NOT_SENT, "not connected")
+        try:
+            words = words if latest is None else latest()
+        except (NotSent, BadValue) as error:
+            return WriteReply(WriteOutcome.NOT_SENT, str(error))
         if any(address + i not in self.memory for i in range(len(words))):
             return WriteReply(WriteOutcome.REJECTED, "exception 2: illegal data address")
         self.written.append((address, tuple(words)))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from connectors.device import DEVIATIONS, LEAD_RATIO_MAX, MARGIN_S, Device
-from connectors.link import PointValue, WriteReply
+from connectors.link import Latest, PointValue, WriteReply, as_decided
 from connectors.point_map import PointCodec, point_codecs
 from ems.clock import wall_sleep
 from ems.site import Protocol
@@ -69,7 +69,9 @@ class QuickLink:
         self.polls += 1
         return {"dev.soc": PointValue(0.5, Quality.GOOD, None)}
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> list[WriteReply]:
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> list[WriteReply]:
         raise AssertionError("nobody writes")
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from cli.check import run as check
 from connectors.field import FieldIO
-from connectors.link import LinkError
+from connectors.link import LinkError, NotSent
+from connectors.point_map import PointCodec
 from connectors.sunspec import definitions
 from connectors.sunspec.chain import MODELS_MAX, Chain, ChainError, walk
 from connectors.sunspec.control import control_of
@@ -401,6 +402,30 @@ async def test_storage_limits_that_leave_room_are_no_setpoint():
     assert (await it.read())["set"].value == 0.0
 
 
+@pytest.mark.scenario(66)
+@pytest.mark.parametrize(
+    ("gone", "outcome", "done"), [(9, WriteOutcome.CONFIRMED, 4), (0, WriteOutcome.NOT_SENT, 0), (1, None, 1)]
+)
+async def test_write_is_that_of_the_moment_of_each_of_its_requests(gone: int, outcome, done: int):
+    """Nine watts were decided, five are allowed when the wire is held; and after some requests none."""
+    wire = FakeWire(device(MODEL_704))
+    it = link(wire, row("set", "704.WSet", writable=True), authority=authority("set", OnSilence.STOP))
+    await it.connect()
+    await it.read()
+
+    def latest(codec: PointCodec, value: float) -> float:
+        assert value == 9.0
+        if len(wire.written) >= gone:
+            raise NotSent("lowered meanwhile")
+        return 5.0
+
+    (reply,) = await it.write([(it._rows["set"].codec, 9.0)], DAY, latest)
+    assert reply.outcome is (WriteOutcome.UNKNOWN if outcome is None else outcome)
+    assert "lowered meanwhile" in reply.detail or outcome is WriteOutcome.CONFIRMED
+    whole = [(40100, (1, 0, 30)), (40094, (0, 5, 0, 0)), (40093, (1,)), (40092, (1,))]
+    assert wire.written == whole[:done]
+
+
 @pytest.mark.parametrize("failing", [0, 1, 2])
 async def test_write_taken_in_part_is_unknown(failing, monkeypatch):
     wire = FakeWire(device(MODEL_704))
@@ -409,10 +434,10 @@ async def test_write_taken_in_part_is_unknown(failing, monkeypatch):
     await it.read()
     put, count = wire.put, 0
 
-    async def refusing(address, words, until_s):
+    async def refusing(address, words, until_s, latest):
         nonlocal count
         count += 1
-        return await put(70000 if count == failing + 1 else address, words, until_s)
+        return await put(70000 if count == failing + 1 else address, words, until_s, latest)
 
     monkeypatch.setattr(wire, "put", refusing)
     (reply,) = await it.write([(it._rows["set"].codec, 9.0)], DAY)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dispatch.layout import layout_of
+from dispatch.layout import Layout, layout_of
 from dispatch.state import Written
 from dispatch.writing.contention import (
     AGAIN_S,
@@ -244,23 +244,84 @@ def test_watch_other_master_gone_ends_the_contest():
     assert stands == wrote(40.0, 0.0)
 
 
-CONTESTED = ContentionMemory(contests={BESS: Contest(value=-100.0, rewritten_s=100.0)})
+CONTESTED = ContentionMemory(
+    sent={BESS: ((5.0, 99.0), (95.0, 40.0))}, contests={BESS: Contest(value=-100.0, rewritten_s=100.0)}
+)
 
 
 @pytest.mark.parametrize(
     ("now_s", "waits"), [(100.0, True), (100.0 + AGAIN_S - 0.1, True), (100.0 + AGAIN_S, False)]
 )
-def test_yields_for_a_minute_and_then_tries_again(now_s: float, waits: bool):
-    assert yields(CONTESTED, setpoint(BESS, 40.0), now_s) is waits
-    assert yields(ContentionMemory(), setpoint(BESS, 40.0), now_s) is False
-    assert yields(CONTESTED, setpoint(PV, 40.0), now_s) is False
+@pytest.mark.parametrize("cause", [Cause.OPERATOR, Cause.PLAN, Cause.RULES, Cause.REFRESH, Cause.PROTECTION])
+def test_yields_for_a_minute_and_then_tries_again(cause: Cause, now_s: float, waits: bool):
+    assert yields(LAYOUT, CONTESTED, setpoint(BESS, 40.0, cause=cause), now_s) is waits
+    assert yields(LAYOUT, ContentionMemory(), setpoint(BESS, 40.0, cause=cause), now_s) is False
+    assert yields(LAYOUT, CONTESTED, setpoint(PV, 40.0, cause=cause), now_s) is False
 
 
 @pytest.mark.parametrize("cause", Cause)
 def test_yields_never_with_what_protects(cause: Cause):
-    forced = cause in (Cause.EMERGENCY_STOP, Cause.SAFE_TABLE, Cause.PROTECTION)
-    assert yields(CONTESTED, setpoint(BESS, 40.0, cause=cause), 101.0) is not forced
-    assert yields(CONTESTED, setpoint(BESS, 40.0, cause=cause, protective=True), 101.0) is False
+    safe = cause in (Cause.EMERGENCY_STOP, Cause.SAFE_TABLE)
+    assert yields(LAYOUT, CONTESTED, setpoint(BESS, 40.0, cause=cause), 101.0) is not safe
+    assert yields(LAYOUT, CONTESTED, setpoint(BESS, 40.0, cause=cause, protective=True), 101.0) is False
+
+
+def falls_to(value: float | None, timeout_s: float) -> Layout:
+    """A PV plant that goes to a limit of its own in silence; None: it holds its last one."""
+    does = OnSilence.HOLD if value is None else OnSilence.VALUE
+    behaviour = DeviceBehaviour(timeout_s=timeout_s, on_silence=does, value=value)
+    authority = LAYOUT.setpoints[PV]
+    authority = replace(authority, safety=replace(authority.safety, behaviour=behaviour))
+    return replace(LAYOUT, setpoints={**LAYOUT.setpoints, PV: authority})
+
+
+HELD = ContentionMemory(
+    sent={PV: ((0.0, 400.0), (10.0, 300.0))}, contests={PV: Contest(value=100.0, rewritten_s=10.0)}
+)
+
+
+@pytest.mark.parametrize("value", [100.1, 299.9])
+def test_yields_not_where_a_protection_goes_below_what_was_sent_and_the_read_back_may_stand_still(value):
+    """What it tells is less; where it does not tell the truth it gives 300."""
+    lower, as_sent = setpoint(PV, value, cause=Cause.PROTECTION), setpoint(PV, 300.0, cause=Cause.PROTECTION)
+    assert yields(LAYOUT, HELD, lower, 11.0) is False
+    assert yields(LAYOUT, HELD, as_sent, 11.0) is True
+    assert yields(LAYOUT, HELD, replace(lower, cause=Cause.RULES), 11.0) is True, "a wish can wait"
+
+
+@pytest.mark.parametrize(
+    ("silent_kw", "timeout_s", "now_s", "waits"),
+    [
+        (320.0, 45.0, 49.9, True),
+        (320.0, 45.0, 50.0, False),  # 5 s before it would give more by itself
+        (310.1, 45.0, 50.0, False),
+        (310.0, 45.0, 50.0, True),  # its own limit is no more than what protection allows
+        (None, 45.0, 69.9, True),
+        (320.0, 6.0, 12.9, True),  # half of a short time-out: no fight
+        (320.0, 6.0, 13.0, False),
+        (320.0, 10.0, 14.9, True),
+        (320.0, 10.0, 15.0, False),
+    ],
+)
+def test_yields_not_so_long_that_the_device_gives_more_by_itself(silent_kw, timeout_s, now_s, waits):
+    s = setpoint(PV, 310.0, cause=Cause.PROTECTION)
+    assert yields(falls_to(silent_kw, timeout_s), HELD, s, now_s) is waits
+
+
+def test_watch_value_of_another_master_between_two_of_ours_stays_his():
+    """Rewritten from 300, which is still read, to 147: 300 was no value between our 395 and our 147."""
+    steps = [
+        (wrote(395.0, 0.0), told(395.0, 1.0, point=PV)),
+        (wrote(395.0, 0.0), told(300.0, 10.0, point=PV)),
+        (wrote(147.0, 70.0), told(300.0, 71.0, point=PV)),
+    ]
+    memory, stands = seen(*steps, point=PV)
+    assert memory.contests == {PV: Contest(value=300.0, rewritten_s=70.0)}
+    assert stands == wrote(300.0, 70.0)
+    slack_kw = 0.005 * LAYOUT.setpoints[PV].high
+    for value, contested in ((300.0 - slack_kw, True), (300.0 + slack_kw, True), (299.9 - slack_kw, False)):
+        memory, _ = seen(*steps[:2], (steps[2][0], told(value, 71.0, point=PV)), point=PV)
+        assert bool(memory.contests) is contested, value
 
 
 def test_ours_of_pv_limits_alone_and_as_they_were_sent_last():
@@ -280,11 +341,7 @@ def test_ours_of_a_device_that_was_yielded_to_until_it_acts_by_itself(
     silent_kw: float | None, now_s: float, ours_kw: float
 ):
     """Found by soak, seed 95: a frozen read-back was yielded to for a minute; after 45 s PV fell to 140."""
-    does = OnSilence.HOLD if silent_kw is None else OnSilence.VALUE
-    behaviour = DeviceBehaviour(timeout_s=45.0, on_silence=does, value=silent_kw)
-    authority = LAYOUT.setpoints[PV]
-    authority = replace(authority, safety=replace(authority.safety, behaviour=behaviour))
-    layout = replace(LAYOUT, setpoints={**LAYOUT.setpoints, PV: authority})
+    layout = falls_to(silent_kw, 45.0)
     contested = ContentionMemory(
         sent={PV: ((5.0, 300.0),)}, contests={PV: Contest(value=276.5, rewritten_s=5.0)}
     )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from dispatch.authority.layers import intersect, layers_of
 from dispatch.authority.ruling import Ruling
-from dispatch.layout import Watchdog
+from dispatch.layout import Layout, Watchdog, layout_of
 from dispatch.runtime import EdgeRuntime
 from dispatch.state import Written
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
@@ -20,6 +21,8 @@ from ems.commands import Cause, Command, Refusal, WriteOutcome, WriteResult
 from ems.control import ControlMode
 from ems.control_site import ControlParams, LimitKind, UtilityLimit
 from ems.points import BessState, GensetState
+from ems.ports import LastWord
+from ems.requests import StandingLimit
 from ems.site import GridMode, Site
 from ems.telemetry import Quality, Reading, Snapshot
 from sim.rig import Rig, RigOptions
@@ -29,6 +32,7 @@ from tests.unit.dispatch.test_condition import BASE
 from tests.unit.dispatch.test_runtime import FakeRecorder, NoPlans
 
 BESS, PV, GEN, FEEDER = "bess1.p_set_kw", "pv1.p_limit_kw", "gen1.run_request", "essential.close_request"
+GEN_KW = "gen1.p_set_kw"
 
 
 CALM = {
@@ -36,6 +40,8 @@ CALM = {
     "grid1.p_discharge_kw_max": 250.0,
     "bus.remote": 1.0,
     "bus.emergency_stop": 1.0,
+    "grid1.p_import_kw_max": 500.0,
+    "grid1.p_export_kw_max": 500.0,
 }
 TOLD = UtilityLimit(
     id="dso",
@@ -46,9 +52,26 @@ TOLD = UtilityLimit(
 )
 
 
+AT_POI = tuple(
+    UtilityLimit(
+        id=f"tso {kind.value}",
+        kind=kind,
+        point=f"grid1.p_{kind.value}_kw_max",
+        watchdog_s=10.0,
+        on_loss_kw=0.0,
+    )
+    for kind in (LimitKind.IMPORT, LimitKind.EXPORT)
+)
+
+
 def bounded_site() -> Site:
-    """A utility may tell how much the battery discharges."""
-    return replace(site(), control=ControlParams(limits=(TOLD,)))
+    """A utility may tell how much the battery discharges, and what passes the POI."""
+    return replace(site(), control=ControlParams(limits=(TOLD, *AT_POI)))
+
+
+def with_live_limits(plant: Site) -> Layout:
+    """The layout of a site whose genset controller and converter tell a live limit of theirs."""
+    return replace(layout_of(plant), live_limits=("gen1.p_kw_max", "bess1.p_pcs_kw_max"))
 
 
 class Fixed:
@@ -64,6 +87,7 @@ class Fixed:
             source=Source.PLAN,
             bess_p_kw={"bess1": want(120.0)},
             genset_run={"gen1": want(1.0)},
+            genset_p_kw={"gen1": want(180.0)},
             pv_limit_kw={"pv1": want(300.0)},
             feeder_close={"essential": want(1.0)},
         ), context.memory
@@ -116,6 +140,23 @@ class Racing:
         pass
 
 
+class Turning(Racing):
+    """The same over a wire that is held: a command waits for its turn, and is then asked again."""
+
+    async def write_in_turn(self, commands: Sequence[Command], last_word: LastWord) -> Sequence[WriteResult]:
+        out: list[WriteResult] = []
+        for command in commands:
+            await self._moment()
+            word = last_word(command)
+            if word is not None:
+                out += await self.write([word])
+                assert last_word(command) in (word, None), "of a command with several requests"
+                continue
+            refused = WriteOutcome.NOT_SENT
+            out.append(WriteResult(command=command, outcome=refused, detail="", finished_at=self.clock.now()))
+        return out
+
+
 def bms(io: Racing) -> None:
     io.values |= {"bess1.p_discharge_kw_max": 30.0, "bess1.p_charge_kw_max": 10.0}
 
@@ -150,6 +191,44 @@ def cranks(io: Racing) -> None:
     io.values["gen1.state"] = float(GensetState.LOCKED_OUT.code)
 
 
+def converter(io: Racing) -> None:
+    io.values["bess1.p_pcs_kw_max"] = 25.0
+
+
+def derated(io: Racing) -> None:
+    io.values["gen1.p_kw_max"] = 90.0
+
+
+def limited_by(io: Racing, subject: str, value: float) -> None:
+    """As a request that an operator's limit is set would leave it."""
+    assert io.edge is not None
+    limit = StandingLimit(subject=subject, value=value, user="ann", reason="test")
+    authority = replace(io.edge.state.authority, limits={subject: limit})
+    io.edge.state = replace(io.edge.state, authority=authority)
+
+
+def operator(io: Racing) -> None:
+    limited_by(io, f"{BESS}.high", 20.0)
+
+
+def operator_pv(io: Racing) -> None:
+    limited_by(io, "pv", 60.0)
+
+
+def export_cap(io: Racing) -> None:
+    io.values["grid1.p_export_kw_max"] = 0.0
+
+
+def import_cap(io: Racing) -> None:
+    io.values["grid1.p_import_kw_max"] = 0.0
+
+
+RUNNING = {"gen1.state": float(GensetState.RUNNING.code), "gen1.p_kw": 160.0}
+STOOD: dict[Callable[[Racing], None], dict[str, float]] = {  # what was there before, beside the rest
+    derated: RUNNING,
+    export_cap: {BESS: 40.0},
+    import_cap: {BESS: 125.0},
+}
 # what may arrive at a device after the change
 ALLOWED: Mapping[Callable[[Racing], None], Callable[[Command], bool]] = {
     bms: lambda c: c.point != BESS or -10.0 <= c.value <= 30.0,
@@ -160,37 +239,49 @@ ALLOWED: Mapping[Callable[[Racing], None], Callable[[Command], bool]] = {
     emergency_stop: lambda c: c.cause is Cause.EMERGENCY_STOP,
     held: lambda c: c.cause is Cause.SAFE_TABLE,
     cranks: lambda c: not (c.point == GEN and c.cause is not Cause.SAFE_TABLE),
+    converter: lambda c: c.point != BESS or -25.0 <= c.value <= 25.0,
+    derated: lambda c: c.point != GEN_KW or c.value <= 90.0,
+    operator: lambda c: c.point != BESS or c.value <= 20.0,
+    operator_pv: lambda c: c.point != PV or c.value <= 60.0,
+    export_cap: lambda c: c.point != BESS or c.value <= 40.0,
+    import_cap: lambda c: c.point != BESS or c.value >= 125.0,
 }
 
 
-async def race(change: Callable[[Racing], None], at: int) -> Racing:
+async def race(change: Callable[[Racing], None], at: int, kind: type[Racing]) -> Racing:
     clock = VirtualClock(T0)
-    io = Racing(clock, at, change)
-    io.edge = EdgeRuntime(
-        bounded_site(),
-        clock=clock,
-        device_io=io,
-        plans=NoPlans(),
-        recorder=FakeRecorder([]),
-        controller=Fixed(),
-        shadow=False,
-        epoch=1,
-        newest=io.newest,
-    )
+    io = kind(clock, at, change)
+    io.values |= STOOD.get(change, {})
+    with patch("dispatch.cycle.layout_of", with_live_limits):
+        io.edge = EdgeRuntime(
+            bounded_site(),
+            clock=clock,
+            device_io=io,
+            plans=NoPlans(),
+            recorder=FakeRecorder([]),
+            controller=Fixed(),
+            shadow=False,
+            epoch=1,
+            newest=io.newest,
+        )
     await io.edge.cycle(1.0)
     return io
 
 
 @pytest.mark.scenario(65)
 @pytest.mark.scenario(66)
+@pytest.mark.parametrize("kind", [Racing, Turning])
 @pytest.mark.parametrize("change", ALLOWED, ids=lambda f: f.__name__)
-async def test_limits_tightened_in_any_await_hold_for_every_later_write(change):
-    calm = await race(change, -1)
-    assert {c.point for c, _ in calm.arrived} >= {BESS, PV, GEN}
-    assert next(c.value for c, _ in calm.arrived if c.point == BESS) == pytest.approx(120.0, abs=1.0)
+async def test_limits_tightened_in_any_await_hold_for_every_later_write(change, kind):
+    calm = await race(change, -1, kind)
+    assert {c.point for c, _ in calm.arrived} >= {BESS, PV}
+    if change not in STOOD:
+        assert GEN in {c.point for c, _ in calm.arrived}
+        assert next(c.value for c, _ in calm.arrived if c.point == BESS) == pytest.approx(120.0, abs=1.0)
+    assert not all(ALLOWED[change](c) for c, _ in calm.arrived), "it would have been sent as it was"
     later = 0
     for at in range(calm.awaits):
-        io = await race(change, at)
+        io = await race(change, at, kind)
         assert io.changed
         for command, after in io.arrived:
             later += after

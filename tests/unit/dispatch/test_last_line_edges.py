@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 
 from dispatch.authority.layers import Limits
-from dispatch.layout import Watchdog
+from dispatch.authority.state import AuthorityMemory, Told, memory_of
+from dispatch.layout import Watchdog, layout_of
 from dispatch.state import NEVER_S, EdgeState, ObserverMemory, Written
 from dispatch.writing.last_line import Newest, _discrete_moved, _narrowed, last_line, line_now
 from ems.commands import Bound, Cause, Command, Refusal
 from ems.control import ControlMode
+from ems.control_site import ControlParams, LimitKind, UtilityLimit
+from ems.requests import StandingLimit
 from ems.site import GridMode
-from tests.builders import T0
+from tests.builders import T0, site
 from tests.unit.dispatch.test_authority_gate import LAYOUT, condition, gate_input
 from tests.unit.dispatch.test_condition import snapshot
 from tests.unit.dispatch.test_last_line import RULING, command, line
@@ -46,6 +49,114 @@ def test_line_is_old_after_a_tenth_of_a_second_to_the_point():
     assert here.holds(Newest(), calm, 0.0)
     assert here.holds(Newest(), calm, 0.0999)
     assert not here.holds(Newest(), calm, 0.1)
+
+
+IMPORT, EXPORT = LimitKind.IMPORT, LimitKind.EXPORT
+CAPS = tuple(
+    UtilityLimit(id=k, kind=k, point=f"grid1.p_{k}_kw_max", watchdog_s=10.0, on_loss_kw=0.0)
+    for k in LimitKind
+)
+CAPPED = layout_of(replace(site(), control=ControlParams(limits=CAPS)))
+
+
+def told(**kw: float) -> AuthorityMemory:
+    """An edge that has heard these caps, and began to look long ago."""
+    heard = {k: Told(value_kw=v, valid_s=100.0) for k, v in kw.items()}
+    return replace(memory_of(ControlMode.AUTO), first_s=0.0, told=heard)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "lowered"),
+    [
+        ({"import": 50.0, "export": 50.0}, {"import": 50.0, "export": 50.0}, set()),
+        ({"import": 50.0, "export": 50.0}, {"import": 49.9, "export": 50.0}, {IMPORT}),
+        ({"import": 50.0, "export": 50.0}, {"import": 50.0, "export": 49.9}, {EXPORT}),
+        ({"import": 50.0, "export": 50.0}, {"import": 0.0, "export": 0.0}, {IMPORT, EXPORT}),
+        ({"import": 50.0, "export": 50.0}, {"import": 51.0, "export": 50.0}, set()),
+        ({"pv": 50.0, "import": 1.0, "export": 1.0}, {"pv": 10.0, "import": 1.0, "export": 1.0}, set()),
+    ],
+)
+@pytest.mark.parametrize("held_safe", [False, True])
+def test_line_knows_which_caps_at_the_poi_were_lowered(before, now, lowered, held_safe: bool):
+    state = EdgeState(
+        epoch=1,
+        held_safe=held_safe,
+        observer=ObserverMemory(mode=GridMode.GRID_TIED),
+        authority=told(**before),
+    )
+    shot = snapshot(T0, 101.0, **{f"grid1__p_{k}_kw_max": v for k, v in now.items()})
+    here = line_now(CAPPED, state, shot, GridMode.GRID_TIED, {})
+    assert here.lowered == lowered
+
+
+def test_line_cap_of_people_that_is_lower_still_is_not_lowered_by_others():
+    limit = StandingLimit(subject="export", value=10.0, user="ann", reason="test")
+    authority = replace(told(**{"import": 50.0, "export": 50.0}), limits={"export": limit})
+    state = EdgeState(epoch=1, observer=ObserverMemory(mode=GridMode.GRID_TIED), authority=authority)
+    for now_kw, lowered in ((20.0, set()), (10.0, set()), (5.0, {EXPORT})):
+        shot = snapshot(T0, 101.0, grid1__p_import_kw_max=50.0, grid1__p_export_kw_max=now_kw)
+        assert line_now(CAPPED, state, shot, GridMode.GRID_TIED, {}).lowered == lowered
+
+
+def test_line_of_an_edge_that_has_not_looked_yet_knows_of_no_lowered_cap():
+    state = EdgeState(epoch=1, observer=ObserverMemory(mode=GridMode.GRID_TIED))
+    shot = snapshot(T0, 101.0)
+    assert line_now(CAPPED, state, shot, GridMode.GRID_TIED, {}).lowered == frozenset()
+    first = line_now(CAPPED, state, snapshot(T0, 101.0, grid1__p_export_kw_max=5.0), GridMode.GRID_TIED, {})
+    assert first.lowered == frozenset(), "until a cap is heard its value on loss holds, which is 0"
+
+
+GEN_KW = "gen1.p_set_kw"
+
+
+@pytest.mark.parametrize(
+    ("point", "value", "stood", "cause", "lowered", "refused"),
+    [
+        (BESS, 40.1, 40.0, Cause.PLAN, {EXPORT}, True),
+        (BESS, 40.0, 40.0, Cause.PLAN, {EXPORT}, False),  # as it stands
+        (BESS, 39.9, 40.0, Cause.PLAN, {EXPORT}, False),
+        (BESS, 39.9, 40.0, Cause.PLAN, {IMPORT}, True),
+        (BESS, 40.0, 40.0, Cause.PLAN, {IMPORT}, False),
+        (BESS, 40.1, 40.0, Cause.PLAN, {IMPORT}, False),
+        (BESS, 40.1, 40.0, Cause.PLAN, {IMPORT, EXPORT}, True),
+        (BESS, 39.9, 40.0, Cause.RULES, {IMPORT, EXPORT}, True),
+        (BESS, 40.1, 40.0, Cause.PLAN, set(), False),
+        (BESS, 0.1, None, Cause.RULES, {EXPORT}, True),
+        (BESS, -0.1, None, Cause.RULES, {IMPORT}, True),
+        (BESS, -0.1, None, Cause.RULES, {EXPORT}, False),
+        (BESS, 90.0, 40.0, Cause.PROTECTION, {EXPORT}, False),  # it answers what was measured
+        (BESS, 0.0, 40.0, Cause.SAFE_TABLE, {IMPORT}, False),
+        (BESS, 0.0, 40.0, Cause.EMERGENCY_STOP, {IMPORT}, False),
+        (BESS, 240.0, 260.0, Cause.PLAN, {IMPORT}, False),  # from above what the BMS gives
+        (BESS, -290.0, -310.0, Cause.PLAN, {EXPORT}, False),
+        (BESS, 240.0, 250.0, Cause.PLAN, {IMPORT}, True),
+        (BESS, -290.0, -300.0, Cause.PLAN, {EXPORT}, True),
+        (GEN_KW, 200.0, 150.0, Cause.PLAN, {EXPORT}, True),
+        (GEN_KW, 150.0, 200.0, Cause.PLAN, {IMPORT}, True),
+        (PV, 100.1, 100.0, Cause.PROTECTION, {EXPORT}, True),  # raised: it protects nothing
+        (PV, 100.0, 100.0, Cause.PLAN, {EXPORT}, False),
+        (PV, 50.0, 100.0, Cause.PLAN, {IMPORT, EXPORT}, False),
+        (PV, 150.0, 100.0, Cause.PLAN, {IMPORT}, False),
+        (PV, 150.0, None, Cause.PLAN, {EXPORT}, False),  # any limit is less than none
+        (PV, 150.0, 100.0, Cause.SAFE_TABLE, {EXPORT}, False),
+        (GEN, 1.0, 0.0, Cause.PLAN, {IMPORT, EXPORT}, False),
+    ],
+)
+def test_command_toward_a_cap_that_was_lowered_waits_for_the_next_decision(
+    point: str, value: float, stood: float | None, cause: Cause, lowered, refused: bool
+):
+    last = None if stood is None else Written(value=stood, at_s=1.0, known=True)
+    modes = dict.fromkeys(RULING.modes, ControlMode.OFF if cause is Cause.SAFE_TABLE else ControlMode.AUTO)
+    ruling = replace(RULING, modes=modes, stopping=cause is Cause.EMERGENCY_STOP)
+    sent = command(point, value, cause=cause)
+    here = line(lowered=frozenset(lowered), ruling=ruling)
+    out = last_line(here, sent, last)
+    assert isinstance(out, Refusal) is refused, out
+    if isinstance(out, Refusal):
+        assert out.code == "cap_lowered"
+        assert "lower than the one decided on" in out.reason
+    island = replace(here, decided_in=GridMode.ISLANDED, given=replace(here.given, mode=GridMode.ISLANDED))
+    assert isinstance(last_line(island, sent, last), Command), "in an island nothing passes the POI"
 
 
 def test_setpoint_stood_at_what_was_written_else_at_what_is_taken_over():
