@@ -32,6 +32,7 @@ from dispatch.observing.scales import scale_alarms
 from dispatch.observing.soc_guard import guarded
 from dispatch.protections.balancing_memory import BalancingMemory
 from dispatch.protections.protect import Protected, protect
+from dispatch.protections.pv_trip import found_open, withdrawn
 from dispatch.protections.second_look import balance_alarms, second_look
 from dispatch.state import EdgeState, GensetRequest, ObserverMemory, Written
 from dispatch.supervision.ladder import rung_now
@@ -219,8 +220,9 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
             withheld=withheld(layout, given),
         ),
     )
+    operated = _operated(state, given, ruling)
     requests, truth = reconcile(
-        layout, state.requests, state.observer.gensets, memory.gensets, now_s, _operated(state, given, ruling)
+        layout, state.requests, state.observer.gensets, memory.gensets, now_s, operated
     )
     held_safe = state.held_safe and not ruling.released
     contention, stands = state.contention, still_written(state.written, ruling)
@@ -229,7 +231,10 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
         contention, stands = watch(layout, contention, read_back(layout, stands, snapshot), snapshot)
         asked = () if held_safe else ruling.asked
         effect, stands = check_effect(layout, effect, stands, snapshot, observed, asked)
-    state = replace(state, held_safe=held_safe, written=stands, contention=contention, effect=effect)
+    trips = withdrawn(layout, state.protection, operated, ruling.held, now_s)
+    state = replace(
+        state, held_safe=held_safe, written=stands, contention=contention, effect=effect, protection=trips
+    )
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
     layout = narrowed(layout, ruling)
     observed = as_ruled(observed, ruling, people)
@@ -266,7 +271,8 @@ def _further(layout: Layout, state: EdgeState, seen: "_Seen", snapshot: Snapshot
     budget = budget_alarms(layout, state.budget)
     written = (*contention_alarms(state.contention), *effect_alarms(state.effect), *budget)
     doubted = scale_alarms(layout, snapshot, seen.memory.last_good, seen.observed.condition.grid_mode)
-    return (*written, *balance_alarms(layout, seen.balancing, seen.observed), *doubted)
+    open_pv = found_open(layout, state.protection, snapshot)
+    return (*written, *open_pv, *balance_alarms(layout, seen.balancing, seen.observed), *doubted)
 
 
 def _facts(

@@ -45,7 +45,7 @@ def second_look(
     fuel, observed = fuelled(layout, before.fuel, observed, state.observer.passed_s(snapshot))
     unsure_s = unsure_since(layout, before.pv_unsure_s, state.written, snapshot.monotonic_s)
     told_kw = told_most_kw(layout, before.pv_told_kw, state.written)
-    observed = with_lost(layout, unsure_s, told_kw, snapshot, observed, dt_s)
+    observed = with_lost(layout, unsure_s, told_kw, state.written, snapshot, observed, dt_s)
     ceiling_kw = ceilings_kw(layout, before.pv_ceiling_kw, observed, dt_s)
     observed = with_ceilings(observed, ceiling_kw)
     phases = phases_now(layout, before.phases, snapshot) if layout.phased else {}
