@@ -1,5 +1,6 @@
 """The small plant with two PV plants whose devices drop their limits, or with two batteries."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,14 @@ def two_pv(site: Site, first_kw: float = 300.0, second_kw: float = 300.0) -> Sit
     return replace(
         site, pv=tuple(plants), hierarchy=_named(site, "pv2"), authority=Authority(setpoints=setpoints)
     )
+
+
+def with_ramps(site: Site, ramps: Mapping[str, float]) -> Site:
+    """With the ramps of these setpoints [unit of the setpoint per s]: without any, no ramp can be broken."""
+    setpoints = dict(site.authority.setpoints)
+    for point, ramp in ramps.items():
+        setpoints[point] = replace(setpoints[point], ramp_per_s=ramp)
+    return replace(site, authority=Authority(setpoints=setpoints))
 
 
 def tripping(site: Site, *plants: str) -> Site:

@@ -1,6 +1,5 @@
 """18: the converter is derated to 40 %, and to nothing with its contactor open."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -11,6 +10,7 @@ from ems.points import BessState
 from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
+from tests.scenarios.plants import with_ramps
 
 pytestmark = pytest.mark.scenario(18)
 AT_S, BACK_S = 60.0, 90.0
@@ -39,9 +39,7 @@ def test_converter_derated_next_write_is_inside_the_new_limit(small: Site, pv_kw
 @pytest.mark.parametrize("limits", [True, False], ids=["limits at zero too", "limits as before"])
 def test_contactor_open_the_state_alone_is_enough_and_it_comes_back_from_zero(small: Site, limits: bool):
     """The converter says that it is off: nothing is asked of it in the next cycle, whatever it tells."""
-    setpoints = dict(small.authority.setpoints)
-    setpoints["bess1.p_set_kw"] = replace(setpoints["bess1.p_set_kw"], ramp_per_s=RAMP_KW_S)
-    site = replace(small, authority=replace(small.authority, setpoints=setpoints))
+    site = with_ramps(small, {"bess1.p_set_kw": RAMP_KW_S})
     faults = (
         [Fault(kind="bess_contactor_open", target="bess1", from_s=AT_S, until_s=BACK_S)] if limits else []
     )

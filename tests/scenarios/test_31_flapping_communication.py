@@ -1,7 +1,6 @@
 """31: the meter at the POI answers for 3 s and is silent for 3 s, 100 times."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions, Row
+from tests.scenarios.plants import with_ramps
 
 pytestmark = pytest.mark.scenario(31)
 TIMES = 100
@@ -33,10 +33,7 @@ RAMPS = {"bess1.p_set_kw": 5.0, "pv1.p_limit_kw": 6.0}  # kW/s: one per cent of 
 @pytest.fixture(scope="module")
 def ramped(small: Site) -> Site:
     """With a ramp for each setpoint; the plant of the tests has none."""
-    setpoints = dict(small.authority.setpoints)
-    for point, ramp in RAMPS.items():
-        setpoints[point] = replace(setpoints[point], ramp_per_s=ramp)
-    return replace(small, authority=replace(small.authority, setpoints=setpoints))
+    return with_ramps(small, RAMPS)
 
 
 OPTIONS = RigOptions(horizon_s=END_S + 120.0, noise_ratio=0.0)
