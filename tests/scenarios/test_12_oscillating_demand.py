@@ -14,7 +14,7 @@ from ems.site import Site
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import Power
 
-pytestmark = pytest.mark.scenario(12)
+pytestmark = pytest.mark.scenario(12, left="24 h run in `make soak` alone; 3 h here")
 MOST = 2  # starts an hour
 
 
