@@ -33,6 +33,7 @@ from dispatch.observing.scales import scale_alarms
 from dispatch.observing.soc_guard import guarded
 from dispatch.protections.balancing_memory import BalancingMemory
 from dispatch.protections.protect import Protected, protect
+from dispatch.protections.pv_trip import found_open, withdrawn
 from dispatch.protections.second_look import balance_alarms, second_look
 from dispatch.state import EdgeState, GensetRequest, ObserverMemory, Written
 from dispatch.supervision.ladder import rung_now
@@ -221,8 +222,9 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
             withheld=withheld(layout, given),
         ),
     )
+    operated = _operated(state, given, ruling)
     requests, truth = reconcile(
-        layout, state.requests, state.observer.gensets, memory.gensets, now_s, _operated(state, given, ruling)
+        layout, state.requests, state.observer.gensets, memory.gensets, now_s, operated
     )
     held_safe = state.held_safe and not ruling.released
     contention, stands = state.contention, still_written(state.written, ruling)
@@ -232,8 +234,9 @@ def _look(layout: Layout, state: EdgeState, given: TickInput, shadow: bool) -> _
         asked = () if held_safe else ruling.asked
         effect, stands = check_effect(layout, effect, stands, snapshot, observed, asked)
         reactive_effect = check_reactive(layout, reactive_effect, stands, snapshot, observed, asked)
+    trips = withdrawn(layout, state.protection, operated, ruling.held, now_s)
     state = replace(
-        state, held_safe=held_safe, written=stands, contention=contention, effect=effect,
+        state, held_safe=held_safe, written=stands, contention=contention, effect=effect, protection=trips,
         reactive_effect=reactive_effect,
     )  # fmt: skip
     people = in_hand(layout, ruling, observed.condition.grid_mode, state.written)
@@ -273,7 +276,8 @@ def _further(layout: Layout, state: EdgeState, seen: "_Seen", snapshot: Snapshot
     effect = (*effect_alarms(state.effect), *reactive_alarms(state.reactive_effect))
     written = (*contention_alarms(state.contention), *effect, *budget)
     doubted = scale_alarms(layout, snapshot, seen.memory.last_good, seen.observed.condition.grid_mode)
-    return (*written, *balance_alarms(layout, seen.balancing, seen.observed), *doubted)
+    open_pv = found_open(layout, state.protection, snapshot)
+    return (*written, *open_pv, *balance_alarms(layout, seen.balancing, seen.observed), *doubted)
 
 
 def _facts(

@@ -117,6 +117,23 @@ class FeederShed:
     closing: bool = False  # asked to close again
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PvTrip:
+    """A PV plant whose breaker the edge has asked to open. Times are edge monotonic [s]."""
+
+    since_s: float
+    why: str
+    times: int = 1  # shortly after one another
+    well_since_s: float | None = None  # it is heard and obeys
+    letting_in: bool = False  # the request is being withdrawn
+    ended_s: float | None = None  # it was withdrawn
+
+    @property
+    def stands(self) -> bool:
+        """Whether something is still asked of the breaker."""
+        return self.ended_s is None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProtectionMemory:
     """Timers of the common protections [s, edge monotonic]; None while the cause is absent."""
@@ -128,6 +145,8 @@ class ProtectionMemory:
     black_since_s: float | None = None
     unbalance_since_s: float | None = None  # phases of gensets too far apart
     reverse_since_s: float | None = None  # a genset is driven backwards
+    pv_trips: Mapping[str, PvTrip] = field(default_factory=dict)  # asked for, and those of the last hour
+    pv_heeded_s: Mapping[str, float] = field(default_factory=dict)  # when plants last took a limit
     poi_kw: float | None = None  # expected at the POI by the last decisions, where its ramp is limited
     last_restore_s: float = -1e9
     reactive: Mapping[str, ReactivePace] = field(default_factory=dict)  # by converter

@@ -81,7 +81,8 @@ class PvWish:
 class Targets:
     """Wishes per asset id. A setpoint nobody names is left alone (its device keeps or times out).
 
-    Units: kW and kvar for powers, 1 run / 0 stop for gensets, 1 close / 0 open for feeders.
+    Units: kW and kvar for powers, 1 run / 0 stop for gensets, 1 close / 0 open for feeders, 1 open for
+    the breakers of PV plants.
     """
 
     source: Source
@@ -91,6 +92,7 @@ class Targets:
     genset_p_kw: Wanted = field(default_factory=dict)
     pv_limit_kw: Wanted = field(default_factory=dict)
     pv_wish: PvWish | None = None  # what becomes of it is in `pv_limit_kw`
+    pv_trip: Wanted = field(default_factory=dict)
     feeder_close: Wanted = field(default_factory=dict)
     q_kvar: Wanted = field(default_factory=dict)  # of converters, given into the bus
     power_factor: Wanted = field(default_factory=dict)  # of converters that take one instead

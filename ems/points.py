@@ -68,6 +68,7 @@ _METER = (
     _r("pf", "", "power factor at the POI, as the meter tells it", required=False),
 )
 METER_POINTS = frozenset(s.name for s in _METER)  # of the POI: read where they are mapped, and only told
+TRIP_REQUEST = "trip_request"  # of a PV plant: its breaker is a device of its own
 _SET_LIVE = _r("p_kw_max", "kW", "what the controller of the set lets it give now", required=False)
 _PCS_LIVE = _r("p_pcs_kw_max", "kW", "live limit of the converter, in either direction", required=False)
 POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
@@ -105,6 +106,9 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
         _r("state", "", "0 off or waiting to reconnect, 1 producing"),
         _REMOTE,
         _w("p_limit_kw", "kW", "active power limit"),
+        _w(
+            TRIP_REQUEST, "", "1 requests the plant's breaker open and kept open, 0 withdraws", required=False
+        ),
         _r("q_kvar", "kvar", "measured reactive power", required=False),
         _w("q_set_kvar", "kvar", "reactive setpoint, positive: given into the bus", required=False),
         _w("pf_set", "", "power factor, its sign that of the kvar given into the bus", required=False),

@@ -78,7 +78,7 @@ class Work:
 
     __slots__ = (
         "bess", "closed", "dip_s", "failed", "feeders", "forming", "gensets", "good_s", "inputs", "pv",
-        "starts", "t", "usable", "violations",
+        "pv_open", "starts", "t", "usable", "violations",
     )  # fmt: skip
 
     def __init__(self, t: Tables, state: PlantState, inputs: PlantInput) -> None:
@@ -92,6 +92,7 @@ class Work:
         self.good_s = state.mains_good_s
         self.dip_s = state.transfer_left_s
         self.forming = state.forming
+        self.pv_open = inputs.faults.pv_tripped | inputs.pv_trip_request
         self.usable = usable(t.site.grid, inputs.mains_present, inputs.mains_v_pu, inputs.mains_f_hz)
         self.begin()
 
@@ -129,6 +130,8 @@ def switch(w: Work) -> None:
     faults = w.inputs.faults
     if faults.genset_tripped or faults.genset_reset or faults.bess_tripped or faults.pv_tripped:
         _faults(w)
+    for i in w.inputs.pv_trip_request:
+        w.pv[i] = pv.TRIPPED
     _reverse_relays(w)
     if w.closed:
         tolerated = w.inputs.mains_present and not w.inputs.poi_relay
@@ -353,7 +356,7 @@ def horizon_s(w: Work, left_s: float) -> float:
         h = min(h, _bess_horizon_s(w, i, b, h))
     if alive:
         for i, p in w.pv.items():
-            if not p.producing and i not in w.inputs.faults.pv_tripped:
+            if not p.producing and i not in w.pv_open:
                 h = min(h, w.t.pv[i].reconnect_s - p.healthy_s)
         for i, f in w.feeders.items():
             if not f.closed and w.inputs.feeder_close.get(i, True):

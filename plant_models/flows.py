@@ -40,10 +40,9 @@ def pass_time(w: Work, pw: Powers, h: float) -> Ledger:
         led.island_s = h
     _pass_bess(w, pw, h, led)
     _pass_gensets(w, pw, h, led)
-    tripped = w.inputs.faults.pv_tripped
     for i, u in w.pv.items():
         if not u.producing and w.dip_s <= 0.0:
-            w.pv[i] = pv.step(w.t.pv[i], u, live and i not in tripped, h)
+            w.pv[i] = pv.step(w.t.pv[i], u, live and i not in w.pv_open, h)
     if live:
         _pass_feeders(w, pw, h)
     w.dip_s = max(0.0, w.dip_s - h)

@@ -72,6 +72,7 @@ class PlantInput:
     genset_run_request: Mapping[str, bool] = field(default_factory=dict)
     genset_p_set_kw: Mapping[str, float] = field(default_factory=dict)
     pv_limit_kw: Mapping[str, float] = field(default_factory=dict)
+    pv_trip_request: frozenset[str] = frozenset()  # plants whose breaker is asked to be open
     feeder_close: Mapping[str, bool] = field(default_factory=dict)
     q_set_kvar: Mapping[str, float] = field(default_factory=dict)  # of converters, given into the bus
     poi_open_request: bool = False  # open the POI breaker in a planned way and keep it open

@@ -10,7 +10,7 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from ems.kpi import EnergyCounters
-from ems.points import AssetKind, GensetState, is_binary, split_point_id
+from ems.points import TRIP_REQUEST, AssetKind, GensetState, is_binary, split_point_id
 from ems.reactive import ReactiveControl
 from ems.site import Site
 from plant_models.grid import usable
@@ -233,6 +233,7 @@ class World:
         for point, value in self._acting.items():
             asset, name = split_point_id(point)
             by_name.setdefault((kinds[asset], name), {})[asset] = value
+        trip = by_name.get((AssetKind.PV, TRIP_REQUEST), {})
         run = by_name.get((AssetKind.GENSET, "run_request"), {})
         close = by_name.get((AssetKind.FEEDER, "close_request"), {})
         grid = self.site.grid.id
@@ -258,6 +259,7 @@ class World:
                     else {}
                 ),
             },
+            pv_trip_request=frozenset(p for p, v in trip.items() if v >= 0.5),
             feeder_close={f: v >= 0.5 for f, v in close.items()},
             poi_open_request=opened.get(grid, 0.0) >= 0.5,
             poi_close_permit=permit.get(grid, 1.0) >= 0.5,
@@ -316,7 +318,7 @@ class World:
             out |= self._told_silence
             silent = self.silent_assets()
             if silent:
-                out = {p: v for p, v in out.items() if split_point_id(p)[0] not in silent}
+                out = {p: v for p, v in out.items() if not _of_device(p, silent)}
             self._readings = out
         return self._readings
 
@@ -326,8 +328,7 @@ class World:
 
     def write(self, point: str, value: float) -> WriteVerdict:
         """One write as it arrives at a device."""
-        asset, _ = split_point_id(point)
-        if asset in self.silent_assets():
+        if _of_device(point, self.silent_assets()):
             return WriteVerdict.SILENT
         if point in self.heartbeats:
             self.heartbeats[point] = value
@@ -405,6 +406,12 @@ class World:
         return world
 
 
+def _of_device(point: str, assets: frozenset[str]) -> bool:
+    """Whether a point is at the device of one of these assets; the breaker of a PV plant has its own."""
+    asset, name = split_point_id(point)
+    return asset in assets and name != TRIP_REQUEST
+
+
 def local_midnights_s(scenario: Scenario) -> tuple[float, ...]:
     """Local midnights inside a run, ascending [s after start]."""
     zone = ZoneInfo(scenario.site.timezone)
@@ -429,6 +436,7 @@ def setpoints_at_rest(site: Site) -> dict[str, float]:
         out |= {f"{g.id}.run_request": 0.0, f"{g.id}.p_set_kw": g.p_min_kw}
     out |= {f"{p.id}.p_limit_kw": p.p_ac_kw for p in site.pv}
     out |= {f"{b.id}.q_set_kvar": 0.0 for b in site.bess} | {f"{p.id}.q_set_kvar": 0.0 for p in site.pv}
+    out |= {f"{p.id}.{TRIP_REQUEST}": 0.0 for p in site.pv}
     out |= at_rest(site)
     out |= {f"{f.id}.close_request": 1.0 for f in site.feeders if f.has_breaker}
     out |= {f"{site.grid.id}.open_request": 0.0, f"{site.grid.id}.open_permit": 0.0}

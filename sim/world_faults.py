@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ems.points import GensetState, split_point_id
+from ems.points import TRIP_REQUEST, GensetState, split_point_id
 from plant_models.plant import NO_FAULTS, PlantFaults
 from plant_models.state import PlantState
 from sim.scenario import FaultKind
@@ -49,7 +49,7 @@ def acted_on(held: Mapping[str, float], before: Mapping[str, float], cell: Cell)
     out: dict[str, float] = {}
     for point, value in held.items():
         asset, name = split_point_id(point)
-        if asset in ignoring:
+        if asset in ignoring and name != TRIP_REQUEST:  # the breaker of a PV plant is another device
             out |= {point: before[point]} if point in before else {}
         elif not (name == "p_limit_kw" and asset in uncapped):
             out[point] = value

@@ -16,9 +16,11 @@ from dispatch.writing.safe_table import safe_value
 from ems.commands import Cause
 from ems.control import ControlMode
 from ems.frozen import replace
+from ems.points import TRIP_REQUEST
 from ems.site import GridMode
 
 AS_IT_STANDS = "in test: as it stands"
+BREAKERS = ("feeder_close", "pv_trip")
 SWITCHED = ("genset_run", "feeder_close")
 LESS = ("bess_p_kw", "genset_p_kw", "q_kvar", *SWITCHED)  # fields of Targets that can be less than wanted
 CHANGED = 0.5  # kW, kvar: less is the same
@@ -83,7 +85,7 @@ def with_people_after(
                 return replace(now, cause=Cause.PROTECTION)
             return None if want is None or want.reason == AS_IT_STANDS else want
         forced = now is not None and now.cause is Cause.PROTECTION
-        return want if group == "pv_limit_kw" or (group == "feeder_close" and not forced) else now
+        return want if group == "pv_limit_kw" or (group in BREAKERS and not forced) else now
 
     return _replaced(layout, targets, wanted, settled)
 
@@ -92,6 +94,8 @@ def _reduces(group: str, now: Target, want: Target | None) -> bool:
     """Whether a target of the protections is less than what people want, and not the other way round."""
     if group == "pv_limit_kw":
         return now.cause is Cause.PROTECTION and (want is None or now.value < want.value - CHANGED)
+    if group == "pv_trip":
+        return now.cause is Cause.PROTECTION
     if want is None or group not in LESS:
         return False
     if group in SWITCHED:
@@ -130,6 +134,7 @@ def _groups(layout: Layout) -> tuple[tuple[str, str, Mapping[str, object]], ...]
         ("genset_run", "run_request", layout.gensets),
         ("genset_p_kw", "p_set_kw", layout.gensets),
         ("pv_limit_kw", "p_limit_kw", layout.pv),
+        ("pv_trip", TRIP_REQUEST, layout.pv),
         ("feeder_close", "close_request", layout.feeders),
         *((group, takes, layout.reactive) for group, takes in REACTIVE),
     )

@@ -15,6 +15,7 @@ from dispatch.state import Written
 from dispatch.vocabulary import Alarm
 from ems.condition import UnitState
 from ems.frozen import replace
+from ems.points import TRIP_REQUEST
 from ems.silence import silent_value
 from ems.site import GridMode
 from ems.telemetry import Snapshot, UtcState
@@ -22,6 +23,7 @@ from ems.telemetry import Snapshot, UtcState
 SILENT_S = 3.0  # readings older than that are none
 SILENT_CYCLES = 2.5  # ... unless cycles or polls are longer
 UNSURE_S = 3.0  # writes without a known outcome for so long
+GIVES_RATIO = 0.02  # of its rating: less is noise, and a plant behind an open breaker gives no more
 DEAF = frozenset((UnitState.FROZEN, UnitState.NOT_EFFECTIVE))  # it does not do as it was told
 LOST = frozenset((UnitState.OFFLINE, *DEAF))
 
@@ -61,6 +63,7 @@ def with_lost(
     layout: Layout,
     unsure_s: Mapping[str, float],
     told_kw: Mapping[str, float],
+    written: Mapping[str, Written],
     snapshot: Snapshot,
     observed: Observed,
     dt_s: float,
@@ -71,6 +74,7 @@ def with_lost(
     ----------
     unsure_s : since when writes have been without a known outcome, by plant [s, edge monotonic].
     told_kw : highest limit each plant may stand at.
+    written : what was written until now: a plant whose breaker was opened gives nothing.
     """
     silent = {p for p in layout.pv if _silent(layout, snapshot, p, dt_s)}
     now_s, states = snapshot.monotonic_s, observed.condition.pv_states
@@ -87,9 +91,17 @@ def with_lost(
     night = snapshot.utc is UtcState.VALID and dark(snapshot.at, site.latitude_deg, site.longitude_deg)
     deaf = {p for p in lost if not DEAF.isdisjoint(states.get(p, ()))}
     by_itself = {p: told_kw.get(p) if p in silent - deaf else None for p in lost}
-    most_kw = {p: 0.0 if night else _most_kw(layout, p, by_itself[p]) for p in layout.pv if p in lost}
-    observed = replace(observed, pv_uncapped_kw=most_kw)
-    return _estimated(layout, observed, [p for p in layout.pv if p in silent])
+    observed = _estimated(layout, observed, [p for p in layout.pv if p in silent])
+    off = {p for p in lost if night or opened(layout, p, written, observed.condition.pv_kw[p])}
+    most_kw = {p: 0.0 if p in off else _most_kw(layout, p, by_itself[p]) for p in layout.pv if p in lost}
+    return replace(observed, pv_uncapped_kw=most_kw)
+
+
+def opened(layout: Layout, pv: str, written: Mapping[str, Written], p_kw: float) -> bool:
+    """Whether a plant's breaker was told to open, its device said so, and the plant gives nothing [kW]."""
+    last = written.get(layout.setpoint_of.get((pv, TRIP_REQUEST), ""))
+    told = last is not None and last.known and last.value >= 0.5
+    return told and p_kw <= GIVES_RATIO * layout.pv[pv].p_ac_kw
 
 
 def _most_kw(layout: Layout, pv: str, told_kw: float | None) -> float:

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
+from dispatch.state import Written
 from ems.condition import UnitState
 from ems.frozen import replace
+from ems.telemetry import Snapshot
 
 RELEASE_S = 30.0  # in which all PV of the site is let in
 
@@ -48,3 +50,21 @@ def with_ceilings(observed: Observed, ceiling_kw: Mapping[str, float]) -> Observ
         for p, kw in observed.pv_available_kw.items()
     }
     return replace(observed, pv_ceiling_kw=ceiling_kw, pv_available_kw=available_kw)
+
+
+def within_ramps(
+    layout: Layout, written: Mapping[str, Written], snapshot: Snapshot, observed: Observed, dt_s: float
+) -> Observed:
+    """The observation that reckons with no more PV than its limits can rise to at their own ramps by then.
+
+    Else batteries charge at once with sun that the limits let in much later, and the grid gives it meanwhile.
+    """
+    available_kw = dict(observed.pv_available_kw)
+    for p, kw in observed.pv_available_kw.items():
+        point = layout.setpoint_of.get((p, "p_limit_kw"), "")
+        authority, last = layout.setpoints.get(point), written.get(point)
+        stands_kw = snapshot.value(point) if last is None else last.value
+        if kw is not None and authority is not None and authority.ramp_per_s is not None:
+            most_kw = kw if stands_kw is None else stands_kw + authority.ramp_per_s * dt_s
+            available_kw[p] = min(kw, most_kw)
+    return replace(observed, pv_available_kw=available_kw)

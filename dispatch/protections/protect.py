@@ -10,6 +10,7 @@ from dispatch.protections.emergency import critical_at_risk, emergency, lasting
 from dispatch.protections.feeders import LadderInput, adopt, dropped_out, ladder, pickup_kw
 from dispatch.protections.power import power_stage
 from dispatch.protections.power_parts import Power
+from dispatch.protections.pv_trip import trip_stage
 from dispatch.protections.reactive import reactive
 from dispatch.protections.reserve import hold_s, reserve_now
 from dispatch.protections.reverse_power import relieve, reverse_s
@@ -65,6 +66,7 @@ def protect(
     next_kw = _next_kw(layout, observed, bus, shed, wishes.feeder_close)
     power = power_stage(layout, observed, bus, wishes, runs, next_kw, dt_s)
     driven = relieve(layout, observed, bus, runs, power, reverse_s(forced.memory, now_s))
+    trip = trip_stage(layout, forced.memory, state.written, observed, bus, runs, now_s, dt_s)
     deficit_kw, why = _deficit(layout, observed, bus, power, forced.memory, requests, now_s, dt_s)
     given = LadderInput(
         demand_kw=observed.demand_kw,
@@ -92,6 +94,7 @@ def protect(
         genset_run=runs,
         genset_p_kw=power.genset,
         pv_limit_kw=power.pv,
+        pv_trip={**wishes.pv_trip, **trip.targets},
         feeder_close=_quiet(steps.targets, bus),
     )
     return Protected(
@@ -101,9 +104,15 @@ def protect(
         reserve=reserve,
         requests=requests,
         shed=steps.shed,
-        memory=replace(forced.memory, last_restore_s=steps.last_restore_s, reactive=paces),
-        events=(*events, *steps.events),
-        alarms=driven,
+        memory=replace(
+            forced.memory,
+            last_restore_s=steps.last_restore_s,
+            reactive=paces,
+            pv_trips=trip.trips,
+            pv_heeded_s=trip.heeded_s,
+        ),
+        events=(*events, *steps.events, *trip.events),
+        alarms=(*driven, *trip.alarms),
     )
 
 

@@ -74,7 +74,7 @@ def relieve(
     charging_kw = sum(c.bess[b].p_kw - t.value for b, t in power.bess.items() if b in bus.following_bess)
     pv_kw = max(0.0, observed.power.pv_kw)
     left_kw = min(pv_kw, pv_kw - missing_kw + max(0.0, charging_kw))
-    if for_s >= min(_delay_s(layout.gensets[g]) for g in driven):
+    if for_s >= min(relay_half_s(layout.gensets[g]) for g in driven):
         left_kw = 0.0
     names, lost = " and ".join(driven), bus.lost_pv_kw
     left_kw = max(0.0, left_kw - sum(lost.values()))
@@ -90,7 +90,8 @@ def relieve(
     return tuple(_alarm(g, c.gensets[g].p_kw) for g in driven)
 
 
-def _delay_s(params: GensetParams) -> float:
+def relay_half_s(params: GensetParams) -> float:
+    """Half of the time of its relay [s]: by then all PV goes."""
     relay = params.reverse_power
     return MARGIN_RATIO * (UNKNOWN_DELAY_S if relay is None else relay.delay_s)
 

@@ -8,7 +8,7 @@ from dispatch.observing.duty import duty_alarms
 from dispatch.observing.fuel_watch import fuel_alarms, fuelled
 from dispatch.observing.phases import phase_alarms, phases_now
 from dispatch.observing.pv_lost import pv_alarms, told_most_kw, unsure_since, with_lost
-from dispatch.observing.pv_return import ceilings_kw, with_ceilings
+from dispatch.observing.pv_return import ceilings_kw, with_ceilings, within_ramps
 from dispatch.observing.soc_guard import soc_alarms
 from dispatch.protections.balance import FULL_BAND_SOC
 from dispatch.protections.balancing_memory import BalancingMemory, SocWatch
@@ -45,9 +45,10 @@ def second_look(
     fuel, observed = fuelled(layout, before.fuel, observed, state.observer.passed_s(snapshot))
     unsure_s = unsure_since(layout, before.pv_unsure_s, state.written, snapshot.monotonic_s)
     told_kw = told_most_kw(layout, before.pv_told_kw, state.written)
-    observed = with_lost(layout, unsure_s, told_kw, snapshot, observed, dt_s)
+    observed = with_lost(layout, unsure_s, told_kw, state.written, snapshot, observed, dt_s)
     ceiling_kw = ceilings_kw(layout, before.pv_ceiling_kw, observed, dt_s)
     observed = with_ceilings(observed, ceiling_kw)
+    observed = within_ramps(layout, state.written, snapshot, observed, dt_s)
     phases = phases_now(layout, before.phases, snapshot) if layout.phased else {}
     observed = replace(observed, phases=phases) if layout.phased else observed
     full = full_now(layout, before.full, observed)

@@ -15,6 +15,7 @@ from dispatch.supervision.release_memory import ReleaseMemory
 from dispatch.supervision.silence_told import differing
 from dispatch.vocabulary import Event, event
 from ems.frozen import replace
+from ems.points import TRIP_REQUEST
 from ems.release import ReleaseWish
 from ems.silence import when_silent
 from ems.site import GridMode
@@ -184,6 +185,7 @@ def _inputs(
         genset_run_request={g: v >= 0.5 for g, v in of("run_request", layout.gensets).items()},
         genset_p_set_kw=of("p_set_kw", layout.gensets),
         pv_limit_kw=of("p_limit_kw", layout.pv),
+        pv_trip_request=frozenset(p for p, v in of(TRIP_REQUEST, layout.pv).items() if v >= 0.5),
         feeder_close={f: v >= 0.5 for f, v in of("close_request", layout.feeders).items()},
         faults=PlantFaults(
             bess_tripped=frozenset(b for b, x in c.bess.items() if not x.available),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dispatch.layout import Layout
 from dispatch.state import EdgeState, Written
 from ems.frozen import replace
+from ems.points import TRIP_REQUEST
 from ems.silence import when_silent
 from ems.site import SetpointAuthority
 from ems.telemetry import Snapshot
@@ -14,7 +15,8 @@ def know_fallen_back(layout: Layout, state: EdgeState, snapshot: Snapshot) -> Ed
     """Take it that a device that was silent for as long as it waits for us holds its value of silence.
 
     When it answers again, what was sent is forgotten: the next write starts from what the device reports or
-    what is measured, at the allowed ramp, and not from what was sent before.
+    what is measured, at the allowed ramp, and not from what was sent before. The breaker of a PV plant is a
+    device of its own, and in silence it stays open: the silence of the plant is not its.
     """
     now_s = snapshot.monotonic_s
     silent_since_s = _silent(layout, state.silent_since_s, snapshot)
@@ -25,7 +27,8 @@ def know_fallen_back(layout: Layout, state: EdgeState, snapshot: Snapshot) -> Ed
         asset = point.partition(".")[0]
         since_s = silent_since_s.get(asset, state.silent_since_s.get(asset))
         authority = layout.setpoints.get(point)
-        if authority is None or since_s is None or not _fallen_back(authority, since_s, now_s):
+        apart = point.endswith(f".{TRIP_REQUEST}")
+        if authority is None or since_s is None or apart or not _fallen_back(authority, since_s, now_s):
             written[point] = w
         elif asset in silent_since_s:
             value, _ = when_silent(authority, w.value)

@@ -24,7 +24,7 @@ from ems.condition import PlantCondition
 from ems.control import ControlMode, may_write
 from ems.errors import InvariantBroken
 from ems.frozen import replace
-from ems.points import AssetKind, BessState
+from ems.points import TRIP_REQUEST, AssetKind, BessState
 from ems.telemetry import Snapshot
 
 LARGEST = sys.float_info.max
@@ -35,6 +35,7 @@ _FIELDS = (
     ("genset_run", "run_request"),
     ("genset_p_kw", "p_set_kw"),
     ("pv_limit_kw", "p_limit_kw"),
+    ("pv_trip", TRIP_REQUEST),
     ("feeder_close", "close_request"),
     *REACTIVE,
 )

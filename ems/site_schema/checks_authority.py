@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ems.assets import OnSilence
 from ems.errors import BadValue
-from ems.points import POINTS, Access, AssetKind, PointSpec, is_binary, point_id, split_point_id
+from ems.points import POINTS, TRIP_REQUEST, Access, AssetKind, PointSpec, is_binary, point_id, split_point_id
 from ems.reactive import ReactiveTakes
 from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_capability import MODES, check_safe_pairs, q_range_kvar
@@ -91,6 +91,7 @@ def _setpoint(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str
         )
     _silence(draft, point, form, numbers)
     _island(draft, point, form, numbers)
+    _trip(draft, point, form, numbers)
 
 
 def _droop(draft: Draft) -> None:
@@ -169,6 +170,23 @@ def _island(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str, 
             "a stop on silence",
             "hold",
             f"{asset!r} may be forming the island when the EMS falls silent",
+        )
+
+
+def _trip(draft: Draft, point: str, form: SetpointForm, numbers: Mapping[str, float]) -> None:
+    """What was opened to protect the gensets is closed by nobody's silence and by no safe table."""
+    loc: Loc = ("authority", point)
+    if split_point_id(point)[1] != TRIP_REQUEST:
+        return
+    for mode in MODES:
+        if numbers.get(mode, 1.0) < 0.5:
+            draft.add((*loc, "safe", mode), f"{numbers[mode]:g}", "hold or 1", "0 lets the plant in again")
+    if form.silence.action is OnSilence.STOP or numbers.get("value", 1.0) < 0.5:
+        draft.add(
+            (*loc, "silence", "action"),
+            "0 on silence",
+            "hold",
+            "the plant would come back when the EMS falls silent",
         )
 
 

@@ -24,6 +24,7 @@ class Adversary:
         self.mode = "ok"
         self.registers = {100: 11, 101: 22, 102: 33, 103: 44}
         self.requests: list[tuple[int, int]] = []
+        self.asked_s: list[float] = []  # when each of them came, by the clock of the loop
         self.connections = 0
         self.delay_s = 0.0  # of "slow"
         self.drip_s = 0.05
@@ -87,6 +88,7 @@ class Adversary:
                 tid, _, length, unit = struct.unpack(">HHHB", await reader.readexactly(7))
                 pdu = await reader.readexactly(length - 1)
                 self.requests.append((pdu[0], int.from_bytes(pdu[1:3], "big")))
+                self.asked_s.append(asyncio.get_running_loop().time())
                 if self.mode == "hang_up":
                     break
                 if self.mode == "reset":

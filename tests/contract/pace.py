@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.field import FieldIO
-from ems.clock import SystemClock
+from ems.clock import Clock, SystemClock
 from ems.commands import Command, WriteOutcome
 from ems.site import Protocol as Wire
 from ems.site import SerialLine
@@ -32,8 +32,9 @@ class Loop:
         dt_s: float,
         timeout_s: float,
         back_off_s_max: float = 2.0,
+        clock: Clock | None = None,
     ) -> None:
-        self.clock, self.dt_s = SystemClock(), dt_s
+        self.clock, self.dt_s = SystemClock() if clock is None else clock, dt_s
         connections = []
         for name, device in devices.items():
             if isinstance(device, BusUnit):

@@ -7,10 +7,12 @@ process and one loop, over real sockets, where what one has written the other ca
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+BEGAN = datetime(2026, 3, 2, tzinfo=UTC)
 EIGHTH = 125_000  # of a million
 SETTLE_S = 0.0005  # what was written is with the other end by then
 
@@ -46,6 +48,22 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
     """`asyncio.run` on such a loop."""
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         return runner.run(main)
+
+
+class LoopClock:
+    """The clock of the running event loop."""
+
+    def now(self) -> datetime:
+        """Aware UTC, by the loop's seconds."""
+        return BEGAN + timedelta(seconds=self.monotonic_s())
+
+    def monotonic_s(self) -> float:
+        """As the loop counts [s]."""
+        return asyncio.get_running_loop().time()
+
+    async def sleep_until(self, monotonic_s: float) -> None:
+        """Wait [s]."""
+        await asyncio.sleep(max(0.0, monotonic_s - self.monotonic_s()))
 
 
 class Spoilt:

@@ -26,7 +26,11 @@ from ems.site import TelemetryLink
 from tests.contract.mosquitto import Mosquitto, make_pki
 from tests.unit.connectors.histories import at, command, recorded, snapshot
 
-pytestmark = [pytest.mark.needs_server, pytest.mark.scenario(33), pytest.mark.scenario(49)]
+pytestmark = [
+    pytest.mark.needs_server,
+    pytest.mark.scenario(33, left="how fast 72 h of seconds are sent is measured in `make soak` alone"),
+    pytest.mark.scenario(49),
+]
 MINUTES_72_H = 4320
 POINTS = {f"a{i}__p_kw": 0.125 * i for i in range(20)}
 GOOD = Path(__file__).parents[1] / "unit" / "ems" / "broken_sites"

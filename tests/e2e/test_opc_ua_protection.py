@@ -30,7 +30,11 @@ from tests.contract.plants import START, OpcUaPlant, command, site_of
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.scenario(29),
+    pytest.mark.scenario(
+        29,
+        left="a certificate that ends during a session: it is told thirty days before, "
+        "and asked for at the next connection",
+    ),
 ]
 URI = "urn:test:server"
 GOOD = Path(__file__).parents[1] / "unit" / "ems" / "broken_sites"

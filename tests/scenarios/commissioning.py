@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from connectors.stores.commissioning import Record, appended
 from connectors.stores.permit import binds, device_of, sections
@@ -84,8 +85,8 @@ def commission(
     return Commissioned(rig, rows, widest_kw)
 
 
-def whole_record(site: Site) -> Record:
-    """A record in which every point of a site has passed."""
+def whole_record(site: Site, rows: Mapping[str, PointRow] = MappingProxyType({})) -> Record:
+    """A record in which every point of a site has passed, but for `rows` that say what was found."""
     record: Record = ()
     head: dict[str, JsonValue] = {"name": site.name, "sections": {**sections(site)}, "files": {}}
     record = appended(record, at=AT, user="eve", kind="site", data=head)
@@ -96,13 +97,14 @@ def whole_record(site: Site) -> Record:
     for c in site.connections:
         for m in c.points:
             assert device_of(site, m.point) == c.id
+            found = rows.get(m.point)
             row: dict[str, JsonValue] = {
                 "point": m.point,
                 "binds": binds(site, m.point, sections(site)),
-                "verdict": "pass",
+                "verdict": "pass" if found is None else found.verdict.value,
                 "device": {f.name: "x" for f in c.identity},
-                "shown": "read",
-                "text": "",
+                "shown": "read" if found is None else found.shown,
+                "text": "" if found is None else found.text,
             }
             record = appended(record, at=AT, user="eve", kind="row", data=row)
     return record

@@ -1,9 +1,10 @@
 """The small plant with ramps, with two PV plants whose devices drop their limits, or with two batteries."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ems.assets import DeviceBehaviour, OnSilence
+from ems.assets import ActuatorSafety, DeviceBehaviour, OnSilence
 from ems.site import Authority, Hierarchy, SetpointAuthority, Site
 
 
@@ -37,6 +38,26 @@ def two_pv(site: Site, first_kw: float = 300.0, second_kw: float = 300.0) -> Sit
     return replace(
         site, pv=tuple(plants), hierarchy=_named(site, "pv2"), authority=Authority(setpoints=setpoints)
     )
+
+
+def with_ramps(site: Site, ramps: Mapping[str, float]) -> Site:
+    """With the ramps of these setpoints [unit of the setpoint per s]: without any, no ramp can be broken."""
+    setpoints = dict(site.authority.setpoints)
+    for point, ramp in ramps.items():
+        setpoints[point] = replace(setpoints[point], ramp_per_s=ramp)
+    return replace(site, authority=Authority(setpoints=setpoints))
+
+
+def tripping(site: Site, *plants: str) -> Site:
+    """With a request for the breaker of these PV plants, at a relay of its own."""
+    setpoints = dict(site.authority.setpoints)
+    for name in plants:
+        point = f"{name}.trip_request"
+        setpoints[point] = SetpointAuthority(
+            point=point, low=0.0, high=1.0, ramp_per_s=None, deadband=0.0, refresh_s=5.0,
+            safety=ActuatorSafety(grid_tied=None, islanded=None, black=None),
+        )  # fmt: skip
+    return replace(site, authority=Authority(setpoints=setpoints))
 
 
 def two_batteries(site: Site, second: float = 0.5, *, second_forms: bool = False) -> Site:

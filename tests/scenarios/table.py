@@ -16,9 +16,20 @@ COUNT = 68
 HEAD = """# Scenarios
 
 The acceptance scenarios of the dispatch loop: what is inflicted on a simulated plant, and where the test is.
-Each test asserts the scenario's threshold in virtual time, on the production edge, with every oracle of
-[soak.md](soak.md) evaluated at each write and after each tick. A test carries its number
-(`@pytest.mark.scenario(14)`); this page is made from the markers by `python -m tests.scenarios.table`.
+Each test asserts the scenario's threshold. Most run the production edge in virtual time, with every oracle of
+[soak.md](soak.md) evaluated at each write and after each tick. These do not:
+
+- 25 to 30 and the links of 33 and 49 run the connectors against devices and servers, without an edge: 25 in
+  the clock of its event loop, 26 and 27 at the door of the transport, the others in wall time.
+- 20, 36, 37 and 52 are about what is found and permitted before anything is written; 33, 41 to 44 and 47 also
+  about the planner and its inputs alone.
+- 45, 48 to 51 and 64 run processes, files and sockets of this machine, in wall time where they need it.
+- 46, 65 to 67 also run single functions of the edge, without a plant.
+- `test_alarm_counts.py` and single tests of 12, 19, 22, 23, 35, 36 and 53 run the edge without oracles: the
+  plant is dead, in shadow, or what is told of it is not true.
+
+A test carries its number (`@pytest.mark.scenario(14)`); this page is made from the markers by
+`python -m tests.scenarios.table`.
 
 *Run*: there is a test, and it passes. *In part*: the test leaves out what the last column says.
 

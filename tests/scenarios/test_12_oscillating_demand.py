@@ -14,7 +14,7 @@ from ems.site import Site
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import Power
 
-pytestmark = pytest.mark.scenario(12, left="24 h in `make soak` alone, three of them in every run")
+pytestmark = pytest.mark.scenario(12, left="24 h run in `make soak` alone; 3 h here")
 MOST = 2  # starts an hour
 
 

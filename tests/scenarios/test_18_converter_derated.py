@@ -1,16 +1,21 @@
 """18: the converter is derated to 40 %, and to nothing with its contactor open."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
 from dispatch.vocabulary import Source
+from ems.points import BessState
 from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
+from tests.scenarios.plants import with_ramps
 
 pytestmark = pytest.mark.scenario(18)
-AT_S = 60.0
+AT_S, BACK_S = 60.0, 90.0
+RAMP_KW_S = 10.0
+UNDER_THE_CAP = {"critical": 100.0, "essential": 150.0, "deferrable": 50.0}  # what the grid may give
 LOAD = {"critical": 120.0, "essential": 220.0, "deferrable": 120.0}
 
 
@@ -25,7 +30,30 @@ def test_converter_derated_next_write_is_inside_the_new_limit(small: Site, pv_kw
     rows = list(rig.rows(AT_S + 1.0))
     assert abs(rows[0].held["bess1.p_set_kw"]) <= limit_kw + 1e-6
     assert max(abs(r.held["bess1.p_set_kw"]) for r in rows) <= 1.02 * limit_kw + 1e-6
-    assert abs(rig.first(AT_S - 1.0, lambda r: True).held["bess1.p_set_kw"]) > 400.0
+    assert max(abs(r.flows.bess_p_kw["bess1"]) for r in rows) <= 1.02 * limit_kw + 1e-6
+    before = rig.first(AT_S - 1.0, lambda r: True)
+    assert abs(before.held["bess1.p_set_kw"]) > 400.0
+    assert abs(before.flows.bess_p_kw["bess1"]) > 400.0
+
+
+@pytest.mark.parametrize("limits", [True, False], ids=["limits at zero too", "limits as before"])
+def test_contactor_open_the_state_alone_is_enough_and_it_comes_back_from_zero(small: Site, limits: bool):
+    """The converter says that it is off: nothing is asked of it in the next cycle, whatever it tells."""
+    site = with_ramps(small, {"bess1.p_set_kw": RAMP_KW_S})
+    faults = (
+        [Fault(kind="bess_contactor_open", target="bess1", from_s=AT_S, until_s=BACK_S)] if limits else []
+    )
+    rig = Rig(site, load_kw=UNDER_THE_CAP, faults=faults, options=RigOptions(soc=0.6))
+    rig.at(AT_S, lambda r: r.tell("bess1.state", float(BessState.OFF.code)))
+    rig.at(BACK_S, lambda r: r.tell_truth("bess1.state")).run(BACK_S + 90.0)
+    assert rig.first(AT_S - 1.0, lambda r: True).held["bess1.p_set_kw"] > 250.0
+    off = list(rig.rows(AT_S + 1.0, BACK_S))
+    assert all(r.held["bess1.p_set_kw"] == 0.0 for r in off)
+    assert not any(r.decisions.condition.bess["bess1"].available for r in off)
+    assert rig.raised("bess.unavailable") == 1
+    back = [abs(r.held["bess1.p_set_kw"]) for r in rig.rows(BACK_S - 1.0)]
+    assert max(b - a for a, b in pairwise(back)) <= RAMP_KW_S + 1e-6
+    assert back[-1] > 250.0
 
 
 @pytest.mark.parametrize("name", ["p_charge_kw_max", "p_discharge_kw_max"])

@@ -9,7 +9,7 @@ import pytest
 
 from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
 from ems.commands import Cause
-from ems.condition import UnitState
+from ems.condition import UnitState, usable
 from ems.control import ControlMode, Role
 from ems.control_site import ControlParams
 from ems.plan import Plan
@@ -24,7 +24,7 @@ from tests.unit.dispatch.plans import plan_of
 pytestmark = pytest.mark.scenario(19)
 AT_S = 60.0
 LOAD = {"critical": 120.0, "essential": 220.0, "deferrable": 120.0}
-BESS = "bess1.p_set_kw"
+BESS, LIMIT = "bess1.p_set_kw", "pv1.p_limit_kw"
 
 
 def off_kw(row: Row) -> float:
@@ -81,7 +81,19 @@ def test_limit_that_a_pv_plant_does_not_keep_is_told(small: Site, f_hz: float | 
     rated_kw = small.pv[0].p_ac_kw
     over = [r for r in rig.rows(AT_S) if r.flows.pv_p_kw["pv1"] > r.held["pv1.p_limit_kw"] + 0.06 * rated_kw]
     assert over
-    assert rig.after(over[0].t_s, lambda r: r.alarmed("setpoint.not_effective")) <= 20.0
+    began_s = over[0].t_s
+    assert rig.after(began_s, lambda r: r.alarmed("setpoint.not_effective")) <= 20.0
+    left_s = rig.after(began_s, lambda r: UnitState.NOT_EFFECTIVE in r.decisions.condition.pv_states["pv1"])
+    assert left_s <= 20.0
+    rows = list(rig.rows(began_s, began_s + left_s))
+    again = [b for a, b in pairwise(rows) if b.wrote(LIMIT) is not None and b.wrote(LIMIT) == a.held[LIMIT]]
+    assert len(again) <= 3
+    assert rig.runtime.state.effect.following[LIMIT].retries == 3
+    lost = rig.first(began_s + left_s, lambda r: True)
+    assert not usable(lost.decisions.condition.pv_states["pv1"])
+    assert lost.alarmed("pv.limit.lost"), (
+        "it is reckoned with all it may give, and not counted on to give way"
+    )
 
 
 def test_healthy_plant_with_moving_load_is_never_marked(small: Site):

@@ -2,17 +2,28 @@
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
+from connectors.stores.permit import require_commissioned
 from dispatch.commissioning.rows import Verdict
 from dispatch.commissioning.session import Session
+from ems.errors import ConfigError
 from ems.site import Site
 from sim.rig import Rig, RigOptions
-from tests.scenarios.commissioning import Commissioned, changed, commission, scaled, with_engineer
+from tests.scenarios.commissioning import (
+    Commissioned,
+    changed,
+    commission,
+    scaled,
+    whole_record,
+    with_engineer,
+)
 
 pytestmark = pytest.mark.scenario(20)
 BESS, PV, P = "bess1.p_set_kw", "pv1.p_limit_kw", "bess1.p_kw"
+GEN, GEN_P = "gen1.p_set_kw", "gen1.p_kw"
 STEP_KW = 27.5  # 5 % of the battery
 NUDGE_KW = 10.0 * 2.75  # the first nudge, done ten times too much
 
@@ -77,12 +88,67 @@ def test_wrong_map_is_found_named_and_ended_at_once(right: Site, mistake: str):
     assert named in row.text, row.text
     assert c.widest_kw <= 1.5 * most_kw, row.text
     assert math.isclose(c.rig.world.setpoints.values[BESS], 0.0, abs_tol=0.05)
+    assert withheld(spoil(right), c) == [BESS]
+
+
+def withheld(site: Site, c: Commissioned) -> list[str]:
+    """The points that AUTO is refused for by the record of a commissioning; all others have passed."""
+    try:
+        require_commissioned(Path("commissioning.json"), whole_record(site, c.rows), site)
+    except ConfigError as refused:
+        return [p.key for p in refused.problems]
+    return []
+
+
+def test_auto_is_permitted_by_a_record_of_what_passed(right: Site):
+    assert withheld(right, commission(right, right, [BESS])) == []
+
+
+def of_genset(right: Site, spoil: Callable[[Site], Site]) -> Commissioned:
+    """The genset's setpoint, probed beside the grid on a set that somebody has started."""
+    load = {"critical": 110.0, "essential": 160.0, "deferrable": 100.0}
+    options = RigOptions(soc=0.5, gensets_on_kw={"gen1": 180.0})
+    start = {GEN: 180.0, "gen1.run_request": 1.0, BESS: 0.0}
+    return commission(right, spoil(right), [GEN], start=start, load_kw=load, pv_kw=20.0, options=options)
+
+
+def test_right_map_running_genset_passes_and_stands_as_before(right: Site):
+    c = of_genset(right, lambda s: s)
+    assert c.rows[GEN].verdict is Verdict.PASS, c.rows[GEN]
+    assert c.rig.world.setpoints.values[GEN] == 180.0
+    assert c.widest_kw <= 1.5 * 25.0
+    assert not c.rig.violations, c.rig.report()
+    assert withheld(right, c) == []
+
+
+WRONG_GENSET: Mapping[str, tuple[Callable[[Site], Site], str, set[str]]] = {
+    "sign of the setpoint": (lambda s: changed(s, GEN, sign=-1), "not read back", {GEN}),
+    "ten times the scale": (lambda s: scaled(s, GEN, 10.0), "not read back", {GEN}),
+    "a tenth of the scale": (lambda s: scaled(s, GEN, 0.1), "ten times too much is done", {GEN}),
+    "sign of the reading": (lambda s: changed(s, GEN_P, sign=-1), "out_of_range", {GEN, GEN_P}),
+    "both signs": (
+        lambda s: changed(changed(s, GEN_P, sign=-1), GEN, sign=-1), "out_of_range", {GEN, GEN_P},
+    ),
+    "reading ten times": (lambda s: scaled(s, GEN_P, 10.0), "out_of_range", {GEN, GEN_P}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", WRONG_GENSET)
+def test_wrong_map_of_a_running_genset_is_found_and_auto_withheld(right: Site, mistake: str):
+    spoil, named, points = WRONG_GENSET[mistake]
+    c = of_genset(right, spoil)
+    assert c.rows[GEN].verdict is not Verdict.PASS, c.rows[GEN]
+    assert named in c.rows[GEN].text
+    assert points <= set(withheld(spoil(right), c))
+    assert math.isclose(c.rig.world.setpoints.values[GEN], 180.0, abs_tol=0.05)
+    assert c.widest_kw <= 1.5 * 25.0
 
 
 @pytest.mark.parametrize("factor", [0.1, 10.0])
 def test_wrong_scale_of_a_pv_limit_is_found(right: Site, factor: float):
     c = commission(right, scaled(right, PV, factor), [PV], start={PV: 110.0, BESS: 0.0})
     assert c.rows[PV].verdict is not Verdict.PASS, c.rows[PV]
+    assert PV in withheld(scaled(right, PV, factor), c)
 
 
 # ---- conditions that no consent takes away -----------------------------------------------------

@@ -9,7 +9,7 @@ from ems.site import Site
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions
 from sim.rig_scenario import Power
-from tests.scenarios.plants import two_pv
+from tests.scenarios.plants import two_pv, with_ramps
 
 pytestmark = pytest.mark.scenario(24)
 AT_S = 30.0
@@ -29,17 +29,17 @@ def pv_kw(rig: Rig, from_s: float) -> list[float]:
 
 @pytest.mark.parametrize("soc", [0.6, 0.94], ids=["battery", "battery nearly full"])
 def test_all_return_the_ramp_at_the_poi_is_kept(small: Site, soc: float):
-    """500 kW come back beside 200 kW of load; the grid takes 300."""
-    site = two_pv(small)
+    """500 kW come back beside 200 kW of load; the grid takes 300. Without noise the ramp is kept exactly."""
+    site = with_ramps(two_pv(small), {"bess1.p_set_kw": 50.0, "pv1.p_limit_kw": 10.0, "pv2.p_limit_kw": 10.0})
     site = replace(site, grid=replace(site.grid, ramp_kw_s=RAMP_KW_S, p_export_kw_max=300.0))
-    rig = Rig(site, load_kw=LOAD, pv_kw=250.0, faults=dip("pv1", "pv2"), options=RigOptions(soc=soc))
+    options = RigOptions(soc=soc, noise_ratio=0.0)
+    rig = Rig(site, load_kw=LOAD, pv_kw=250.0, faults=dip("pv1", "pv2"), options=options)
     rig.run(RETURN_S + 240.0)
     before_kw = pv_kw(rig, AT_S - 1.0)[0]
     assert before_kw > 190.0
     poi = [r.flows.grid_p_kw for r in rig.rows(RETURN_S - 5.0)]
-    assert max(abs(b - a) for a, b in pairwise(poi)) <= RAMP_KW_S + 8.0  # noise of readings: 0.2 % of ratings
-    minutes = [sum(poi[i : i + 10]) / 10.0 for i in range(len(poi) - 10)]
-    assert max(abs(b - a) for a, b in zip(minutes, minutes[60:], strict=False)) <= 60.0 * RAMP_KW_S + 7.0
+    assert max(abs(b - a) for a, b in pairwise(poi)) <= RAMP_KW_S + 0.01
+    assert max(abs(b - a) for a, b in zip(poi, poi[60:], strict=False)) <= 60.0 * RAMP_KW_S + 0.01
     assert rig.last.flows.pv_p_kw["pv1"] + rig.last.flows.pv_p_kw["pv2"] >= before_kw - 10.0
 
 

@@ -10,7 +10,9 @@ from connectors.link import LinkError
 from connectors.modbus.wire import Wire
 from tests.contract.mute import MuteTransport
 
-pytestmark = pytest.mark.scenario(27)
+pytestmark = pytest.mark.scenario(
+    27, left="a hundred thousand trials run in `make soak` alone; a thousand here"
+)
 OLD, NEW = 666, 11
 
 

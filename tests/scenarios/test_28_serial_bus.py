@@ -14,6 +14,7 @@ from tests.contract.plants import command
 pytestmark = pytest.mark.scenario(28)
 DT_S, TIMEOUT_S = 0.5, 0.2
 REGISTERS = {100: 11, 101: 22, 102: 33, 103: 44}
+SEED = 563  # of the cable: the fourth and the thirteenth answer
 UP_DOWN = ["device.link.up", "device.link.down"]
 
 
@@ -60,12 +61,26 @@ async def test_damaged_answers_are_never_values_and_raise_nothing(cable, loop):
     assert loop.outcomes["ill"].count(WriteOutcome.CONFIRMED) > 2
 
 
+async def test_one_damaged_answer_in_a_hundred_is_no_loss(cable, loop):
+    """The ratio of the scenario, with draws among which some fall into these seconds."""
+    cable._random.seed(SEED)
+    cable.spoil_ratio = 0.01
+    while cable.spoilt < 2:
+        await loop.ticks(1)
+    await loop.ticks(2)
+    values = {r.value for _, seen in loop.seen for p, r in seen.items() if not p.endswith(".set")}
+    assert values == {11.0, 22.0, 33.0}
+    assert told(loop, "well") == told(loop, "ill") == ["device.link.up"]
+
+
 @pytest.mark.parametrize(
     ("mode", "quality"), [("busy", Quality.DEVICE_BAD), ("gateway", Quality.COMM_FAILED)]
 )
 async def test_busy_or_gateway_exception_bad_value_refused_write_and_bus_kept(cable, loop, mode, quality):
     cable.mode[2] = mode
+    before = reads(cable, 2)
     await loop.ticks(4, [command("ill.set", 5.0)])
+    assert reads(cable, 2) - before <= 5, "asked again in its next cycle, and not before"
     assert set(loop.qualities("ill")[3:]) == {quality}
     assert set(loop.outcomes["ill"]) == {WriteOutcome.REJECTED}
     assert set(loop.qualities("well")) == {Quality.GOOD}

@@ -60,6 +60,8 @@ async def test_busy_or_gateway_exception_bad_value_refused_write_and_connection_
     assert set(loop.qualities("ill")[3:]) == {quality}
     assert set(loop.outcomes["ill"]) == {WriteOutcome.REJECTED}
     assert len([r for r in ill.requests if r[0] == 6]) == 6  # each command once, none repeated
+    assert len([r for r in ill.requests if r[0] == 3]) <= 7, "asked again in its next cycle, and not before"
+    assert [k for k, d in loop.events if d == "ill_link"] == ["device.link.up"]
     assert ill.connections == before
     ill.mode = "ok"
     await loop.until_good("ill")

@@ -75,3 +75,21 @@ def test_device_flapping_a_hundred_times_is_one_alarm_that_counts(demo, target, 
     assert rang(rig) == [key]
     (entry,) = [e for e in rig.last.decisions.alarm_book.entries if e.key == key]
     assert entry.activations == 100
+
+
+@pytest.mark.scenario(28)
+@pytest.mark.parametrize("kind", ["device_silent", "reading_bad"], ids=["gateway alone answers", "busy"])
+@pytest.mark.parametrize(
+    ("target", "keys"),
+    [
+        ("gen1", {"device.silent.gen1_controller"}),
+        ("pv1", {"device.silent.pv_controller"}),
+        ("grid1", {"grid.device.silent.grid_meter"}),
+        ("bess1", {"device.silent.pcs", "reserve.short"}),  # what the plant lacks by it is another matter
+    ],
+)
+def test_device_behind_a_gateway_or_busy_is_one_alarm(demo, kind, target, keys):
+    fault = Fault(kind=kind, target=target, from_s=AT_S, until_s=AT_S + 60.0)
+    rig = Rig(demo, load_kw=LOAD_KW, pv_kw=100.0, faults=[fault], options=RigOptions(judge=False, keep=10))
+    rig.run(AT_S + 90.0)
+    assert sorted(rang(rig)) == sorted(keys)

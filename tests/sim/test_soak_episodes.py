@@ -42,7 +42,7 @@ def test_episode_of_the_sample_holds_every_oracle(seed: int):
 
 
 @pytest.mark.soak
-@pytest.mark.scenario(68)
+@pytest.mark.scenario(68, left="it runs in `make soak` alone")
 def test_thousand_episodes_hold_every_oracle_and_try_every_fault():
     done = soak(range(EPISODES), EpisodeOptions())
     for k in range(BATCHES_MAX):
@@ -55,7 +55,7 @@ def test_thousand_episodes_hold_every_oracle_and_try_every_fault():
 
 
 @pytest.mark.soak
-@pytest.mark.scenario(68)
+@pytest.mark.scenario(68, left="it runs in `make soak` alone")
 def test_thirty_days_hold_every_oracle_and_grow_by_nothing():
     """In one process, so that what leaks is seen: memory after each day, and open files."""
     base = load_site(SITE)

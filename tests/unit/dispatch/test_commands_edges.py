@@ -60,6 +60,7 @@ def test_every_kind_of_wish_is_refused_by_the_name_of_its_setpoint():
         "genset_p_kw": "x.p_set_kw",
         "pv_limit_kw": "x.p_limit_kw",
         "feeder_close": "x.close_request",
+        "pv_trip": "x.trip_request",
         "q_kvar": "x.q_set_kvar",
     }
     for group, point in names.items():

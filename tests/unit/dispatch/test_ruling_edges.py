@@ -30,6 +30,7 @@ from ems.requests import PLANT, Standing
 from ems.site import GridMode
 from tests import builders
 from tests.builders import T0
+from tests.scenarios.plants import tripping
 from tests.scenarios.poi import with_breaker
 from tests.unit.dispatch.controlled import P_LIMIT, P_SET, RUN
 from tests.unit.dispatch.test_condition import snapshot
@@ -550,3 +551,24 @@ def test_standing_keeps_what_people_and_others_set():
         plant=ControlMode.MANUAL, limits=memory.limits, told_kw={"dso": 7.0}, held_safe=True, stopped=True,
         lost=True, chosen_by={PLANT: "ann"}, held_until_s={P_SET: 500.0},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", [ControlMode.MANUAL, ControlMode.TEST])
+@pytest.mark.parametrize(
+    ("protected", "people", "got"),
+    [
+        (target(1.0, Cause.PROTECTION), 0.0, 1.0),  # what protects is not held back by whoever has it in hand
+        (target(0.0, Cause.RULES), 1.0, 1.0),  # and is not withdrawn for them
+        (None, 1.0, 1.0),
+        (None, 0.0, 0.0),
+    ],
+)
+def test_breaker_of_pv_people_have_it_unless_protection_opens_it(
+    mode: ControlMode, protected: Target | None, people: float, got: float
+):
+    layout = layout_of(tripping(builders.site(), "pv1"))
+    targets = replace(WISHES, pv_trip={} if protected is None else {"pv1": protected})
+    wanted = {"pv1.trip_request": target(people, Cause.OPERATOR)}
+    after = with_people_after(layout, in_mode(mode), targets, wanted)
+    assert after.pv_trip["pv1"].value == got
+    assert with_people(layout, WISHES, wanted).pv_trip["pv1"].value == people

@@ -86,12 +86,14 @@ def test_step_feeder_opened_by_request_is_unserved_and_needs_its_dwell_to_close(
     assert [f.feeder_p_kw["essential"] for f in flows] == [0.0] * 60 + [100.0] * 2
 
 
-def test_step_pv_fault_trips_and_reconnects():
+@pytest.mark.parametrize(
+    "off", [{"faults": PlantFaults(pv_tripped=frozenset({"pv1"}))}, {"pv_trip_request": frozenset({"pv1"})}]
+)
+def test_step_pv_fault_or_opened_breaker_takes_it_off_and_it_reconnects(off):
     sun = inputs(pv_potential_kw={"pv1": 100.0})
-    state, flows = run(
-        SITE, initial_state(SITE), replace(sun, faults=PlantFaults(pv_tripped=frozenset({"pv1"}))), 5
-    )
-    assert flows[0].pv_p_kw["pv1"] == 0.0
+    state, flows = run(SITE, initial_state(SITE), replace(sun, **off), 65)
+    assert {f.pv_p_kw["pv1"] for f in flows} == {0.0}
+    assert not state.pv["pv1"].producing
     _, flows = run(SITE, state, sun, 62)
     assert [f.pv_p_kw["pv1"] for f in flows] == [0.0] * 60 + [100.0] * 2
 
