@@ -76,8 +76,8 @@ def record_time(
         memory = replace(memory, trusted_s=offset_s, believed=believed)
     elif plausible and now_s - steady_s >= _patience_s(memory, synchronised):
         memory, stepped = replace(memory, trusted_s=offset_s, believed=True), False
-    memory, at = _kept_over(memory, wall, offset_s, now_s)
-    state = _state(memory, stepped, now_s)
+    memory, at, waits = _kept_over(memory, wall, offset_s, now_s)
+    state = _state(memory, stepped or waits, now_s)
     if state is not UtcState.INVALID:
         memory = replace(memory, relied_at=at, relied=True)
     return memory, at, state
@@ -111,20 +111,21 @@ def _patience_s(memory: UtcMemory, synchronised: bool | None) -> float:
 
 def _kept_over(
     memory: UtcMemory, wall: datetime, offset_s: float, now_s: float
-) -> tuple[UtcMemory, datetime]:
+) -> tuple[UtcMemory, datetime, bool]:
     """Record time by the trusted offset, later than the one before: set back, it waits nearly still.
 
-    While the wall clock is trusted its time is given out as it is, to the microsecond.
+    While the wall clock is trusted its time is given out as it is, to the microsecond. Last: whether it
+    waits, and so is wrong.
     """
     assert memory.trusted_s is not None
-    at = wall + timedelta(milliseconds=round((memory.trusted_s - offset_s) * 1000.0))
+    at = true = wall + timedelta(milliseconds=round((memory.trusted_s - offset_s) * 1000.0))
     if memory.last_at is not None and at < memory.last_at + APART and now_s > memory.last_s:
         at = memory.last_at + APART
-    return replace(memory, last_at=at, last_s=now_s), at
+    return replace(memory, last_at=at, last_s=now_s), at, (at - true).total_seconds() > STEP_S
 
 
-def _state(memory: UtcMemory, stepped: bool, now_s: float) -> UtcState:
+def _state(memory: UtcMemory, wrong: bool, now_s: float) -> UtcState:
     lost_s = 0.0 if memory.lost_since_s is None else now_s - memory.lost_since_s
-    if stepped or not memory.believed or lost_s > HOLDOVER_S:
+    if wrong or not memory.believed or lost_s > HOLDOVER_S:
         return UtcState.INVALID
     return UtcState.VALID if memory.lost_since_s is None else UtcState.HOLDOVER

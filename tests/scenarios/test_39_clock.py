@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -86,6 +87,22 @@ def test_clock_records_are_flagged_and_told(run: Rig):
     assert run.raised("utc.lost") == 1
 
 
+@pytest.mark.parametrize(
+    ("by_s", "valid"), [(3600.0, True), (86400.0, True), (-3600.0, False), (-86400.0, False)]
+)
+def test_clock_that_is_set_for_good_follows_no_plan_by_a_wrong_time(small: Site, by_s: float, valid: bool):
+    """Its source vouches for it, so it is believed; set back, record time waits for it and is flagged."""
+    rig = follow(small, Fault(kind="utc_step", from_s=FROM_S, until_s=math.inf, value=by_s))
+    rig.runtime.synchronised = lambda: True
+    rig.run(END_S)
+    times = [r.decisions.at for r in rig.log]
+    assert all(b - a >= timedelta(milliseconds=1) for a, b in pairwise(times))
+    states = [r.snapshot.utc for r in rig.rows(FROM_S + 20.0)]
+    assert set(states) == {UtcState.VALID if valid else UtcState.INVALID}
+    followed = [r for r in rig.rows(FROM_S + 1.0) if r.decisions.source is Source.PLAN]
+    assert all(r.snapshot.utc is UtcState.VALID for r in followed)
+
+
 def test_clock_source_lost_is_held_over_and_flagged(small: Site):
     rig = follow(small)
     rig.at(FROM_S, lambda r: setattr(r.runtime, "synchronised", lambda: False))
@@ -138,7 +155,7 @@ def test_clock_a_day_ahead_at_the_start_opens_no_breaker_for_the_outage_of_tomor
 def test_clock_set_while_islanded_ahead_of_an_outage_goes_back_to_good_mains(small: Site):
     """Nobody can tell when the outage ends: the island is one like any other until time is valid again."""
     notices = (announced(60.0, 5000.0),)
-    fault = Fault(kind="utc_step", from_s=200.0, until_s=1000.0, value=-DAY_S)
+    fault = Fault(kind="utc_step", from_s=200.0, until_s=700.0, value=-DAY_S)
     options = RigOptions(horizon_s=1800.0, notices=notices)
     rig = Rig(islanding(small), load_kw=LOAD, pv_kw=30.0, faults=[fault], options=options).run(1200.0)
     assert rig.held(lambda r: not r.flows.grid_closed, 100.0, 200.0)

@@ -47,6 +47,21 @@ def test_record_time_set_back_goes_on_without_a_key_twice():
     assert all(b - a >= timedelta(milliseconds=1) for a, b in pairwise(told))
 
 
+def test_record_time_set_back_is_invalid_until_the_clock_has_caught_up():
+    """Believed after ten seconds; then record time stands nearly still, and is wrong, until they meet."""
+    back_s = 100.0
+    told = run([(float(t), at(T0, t if t < 10 else t - back_s), True) for t in range(130)])
+    states = [s for _, s in told]
+    assert states[9] is UtcState.VALID
+    late_s = [(told[t][0] - at(T0, t - back_s)).total_seconds() for t in range(130)]
+    assert all(states[t] is UtcState.INVALID for t in range(10, 130) if late_s[t] > 1.01)
+    believed = 10 + int(AGREED_S)
+    assert late_s[believed] > 80.0
+    caught_up = states.index(UtcState.VALID, believed)
+    assert caught_up - believed == pytest.approx(late_s[believed], abs=2.0)
+    assert all(s is UtcState.VALID for s in states[caught_up:])
+
+
 def test_record_time_never_set_is_invalid_until_it_is():
     walls = [(float(t), at(OLD if t < 20 else T0, t), t >= 20) for t in range(60)]
     states = [s for _, s in run(walls)]
