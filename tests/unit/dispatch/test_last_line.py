@@ -143,13 +143,17 @@ class Racing:
 class Turning(Racing):
     """The same over a wire that is held: a command waits for its turn, and is then asked again."""
 
+    async def write(self, commands: Sequence[Command]) -> Sequence[WriteResult]:
+        await self._moment()
+        return await super().write(commands)
+
     async def write_in_turn(self, commands: Sequence[Command], last_word: LastWord) -> Sequence[WriteResult]:
         out: list[WriteResult] = []
         for command in commands:
             await self._moment()
             word = last_word(command)
             if word is not None:
-                out += await self.write([word])
+                out += await super().write([word])
                 assert last_word(command) in (word, None), "of a command with several requests"
                 continue
             refused = WriteOutcome.NOT_SENT
