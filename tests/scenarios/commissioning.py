@@ -84,14 +84,15 @@ def commission(
     return Commissioned(rig, rows, widest_kw)
 
 
-def whole_record(site: Site) -> Record:
-    """A record in which every point of a site has passed."""
+def whole_record(site: Site, identities: Mapping[str, Mapping[str, str]] | None = None) -> Record:
+    """A record in which every point of a site has passed; `identities`: what devices said of themselves."""
+    known = {c.id: {f.name: "x" for f in c.identity} for c in site.connections}
+    known |= {c: dict(told) for c, told in (identities or {}).items()}
     record: Record = ()
     head: dict[str, JsonValue] = {"name": site.name, "sections": {**sections(site)}, "files": {}}
     record = appended(record, at=AT, user="eve", kind="site", data=head)
     for c in site.connections:
-        told = {f.name: "x" for f in c.identity}
-        data: dict[str, JsonValue] = {"connection": c.id, "told": {**told}}
+        data: dict[str, JsonValue] = {"connection": c.id, "told": {**known[c.id]}}
         record = appended(record, at=AT, user="eve", kind="identity", data=data)
     for c in site.connections:
         for m in c.points:
@@ -100,7 +101,7 @@ def whole_record(site: Site) -> Record:
                 "point": m.point,
                 "binds": binds(site, m.point, sections(site)),
                 "verdict": "pass",
-                "device": {f.name: "x" for f in c.identity},
+                "device": {**known[c.id]},
                 "shown": "read",
                 "text": "",
             }

@@ -46,8 +46,9 @@ def snapshot(at_s: float = 0.0, **changes: float | None) -> Snapshot:
     return Snapshot(at=T0, monotonic_s=at_s, readings=readings)
 
 
-def row(point: str, layout: Layout = LAYOUT, **changes: float | None) -> PointRow:
+def row(point: str, layout: Layout | None = None, /, **changes: float | None) -> PointRow:
     looks = [snapshot(float(s), **changes) for s in range(5)]
+    layout = LAYOUT if layout is None else layout
     return next(r for r in read_rows(layout, looks) if r.point == point)
 
 
