@@ -209,8 +209,19 @@ class _Run:
         return out
 
     def _found(self, row: PointRow) -> None:
-        """Write a row down, with which mistake in the map would explain it."""
+        """Write a row down, with which mistake in the map would explain it.
+
+        What nothing bears out now, and was shown or taken over before, stands as it was: nothing speaks
+        against it.
+        """
         row = self._explained(row)
+        if row.verdict is Verdict.NOT_SHOWN and row.shown == "nothing":
+            held = self._book.held().get(row.point)
+            if held is not None:
+                self._task.tell(
+                    f"{row.point}: shown or taken over before, and nothing speaks against it: {held}"
+                )
+                return
         self._book.row(row)
         if row.verdict is not Verdict.PASS:
             self.failed.add(row.point)

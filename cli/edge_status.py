@@ -47,6 +47,7 @@ def edge_status(
             "cycle_s": dt_s,
             "heartbeat": decisions.heartbeat,
             "balance_watch": decisions.balance_watch,
+            "substituted": list(decisions.substituted),
             "reserve_required_kw": decisions.reserve_required_kw,
             "reserve_held_kw": decisions.reserve_held_kw,
             "reserve_short_kw": decisions.reserve_short_kw,

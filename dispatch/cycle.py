@@ -31,6 +31,7 @@ from dispatch.observing.live_limits import with_live_limits
 from dispatch.observing.plausibility import balance_words
 from dispatch.observing.scales import scale_alarms
 from dispatch.observing.soc_guard import guarded
+from dispatch.observing.substitutes import substitutes, substitution_news
 from dispatch.protections.balancing_memory import BalancingMemory
 from dispatch.protections.protect import Protected, protect
 from dispatch.protections.pv_trip import found_open, withdrawn
@@ -133,8 +134,10 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     facts = _facts(setup, state, observed, kept, source, choice, given)
     further = [*kept.alarms, *ruling.alarms, *given.found, *_further(layout, state, seen, snapshot)]
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
+    substituted, declared = substitution_news(layout, observed, state.substituted, snapshot)
     did = (*(() if source is Source.RELEASED else kept.events), *let, *moved)
-    events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *rang]
+    changed = _mode_change(state, observed)
+    events = [*ruling.events, *seen.truth, *choice.events, *changed, *did, *rang, *declared]
     after = EdgeState(
         epoch=state.epoch,
         seq=state.seq + len(commands),
@@ -156,6 +159,7 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         source=source.value,
         source_since=ladder.since,
         silent_since_s=state.silent_since_s,
+        substituted=substituted,
         contention=state.contention,
         effect=state.effect,
         reactive_effect=state.reactive_effect,
@@ -165,11 +169,9 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
         authority=seen.authority,
     )
     after = let_go(after, state) if source is Source.RELEASED else after
-    decisions = _decisions(
-        setup, observed, kept, choice, given, commands, told, events, conditions, ladder, after
-    )
-    after = counted(layout, after, state.budget, decisions)
-    return after, ruled(decisions, ruling, standing_of(seen.authority, state.held_safe))
+    out = _decisions(setup, observed, kept, choice, given, commands, told, events, conditions, ladder, after)
+    after = counted(layout, after, state.budget, out)
+    return after, ruled(out, ruling, standing_of(seen.authority, state.held_safe))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +384,7 @@ def _decisions(  # noqa: PLR0913  gathers what every stage of the tick produced
         transition=after.transition.step.value,
         bounds=kept.bounds,
         balance_watch=balance_words(setup.layout, after.observer.balance),
+        substituted=substitutes(setup.layout, observed, given.snapshot),
     )
 
 

@@ -191,6 +191,7 @@ class EdgeState:
     source: str | None = None
     source_since: datetime | None = None
     silent_since_s: Mapping[str, float] = field(default_factory=dict)  # assets that give no good reading
+    substituted: Mapping[str, float] = field(default_factory=dict)  # points, when something last stood in
     transition: TransitionMemory = field(default_factory=TransitionMemory)
     authority: AuthorityMemory = field(default_factory=lambda: memory_of(ControlMode.AUTO))
     ready: frozenset[str] = frozenset()  # what has been seen whole since the start

@@ -294,6 +294,7 @@ class Decisions:
     standing: Standing | None = None  # what must outlive a restart of the edge
     bounds: Mapping[str, Sequence[Bound]] = field(default_factory=dict)  # of the protections, by point
     balance_watch: str = ""  # whether it is watched that the powers add up; why not
+    substituted: tuple[str, ...] = ()  # points without a good value, for which something else stands in
 
     @property
     def reserve_required_kw(self) -> float:

@@ -19,7 +19,7 @@ from ems.inputs import (
 from ems.site import Site
 
 OVER_RATING_RATIO = 1.2  # of a PV plant: more is another unit, not a sunny day
-OVER_PEAK_RATIO = 20.0  # of a feeder's peak: more is another unit
+OVER_PEAK_RATIO = 2.0  # of a feeder's peak: more is another unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from forecasting.price import TariffPrices
 PRICE = "import_per_kwh"
 _DAY_S = 86400.0
 _OVER_RATING_RATIO = 1.2  # more than that is another unit, not a sunny day
-_OVER_PEAK_RATIO = 20.0  # of a feeder's peak: more is another unit
+_OVER_PEAK_RATIO = 2.0  # of a feeder's peak: more is another unit
 
 
 class CsvForecaster:

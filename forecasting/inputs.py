@@ -32,10 +32,12 @@ from ems.series import UniformSeries
 from ems.site import Site
 from ems.timegrid import FloatArray, TimeGrid
 from forecasting.from_weather import Place, clearness, pv_kw
-from forecasting.slots import onto_grid, slot_range, to_slots
+from forecasting.slots import SLOT_S, onto_grid, slot_range, to_slots
 
 VERSIONS_MAX = 100  # of a series, newest first: what is older fills hardly anything
 _TINY = 1e-9
+DAY_SLOTS = 96  # of nothing but 0 make a series that tells nothing
+SOME_RATIO = 0.05  # of a peak or rating that we expect ourselves from what was measured
 OWN_H = 6.0  # so far ahead what is measured of the sky now has a say (benchmarks/weather_blend.py)
 
 Paths = Mapping[str, FloatArray]
@@ -48,6 +50,7 @@ class _Told:
     lo: int
     hi: int
     grid: TimeGrid
+    guessed: frozenset[str] = frozenset()  # assets of whose past nothing is known
     uses: dict[int, tuple[InputVersion, set[str]]] = field(default_factory=dict)
     versions: dict[str, list[InputVersion]] = field(default_factory=dict)  # by input, asked for once
     notes: list[str] = field(default_factory=list)
@@ -90,7 +93,8 @@ class InputForecaster:
         """As `base`, with what had arrived and been issued by `issued_at` laid over it."""
         base = self._base.forecast(grid, issued_at)
         lo, hi = slot_range(grid)
-        told = _Told(lo=lo, hi=hi, grid=grid)
+        guessed = frozenset(r.partition(":")[0] for r in base.repairs if _is_guess(r))
+        told = _Told(lo=lo, hi=hi, grid=grid, guessed=guessed)
         prices = self._prices(told, base, issued_at)
         air = self._air(told, base, issued_at)
         load = self._loads(told, base.load_kw, issued_at)
@@ -184,7 +188,7 @@ class InputForecaster:
     def _loads(self, told: _Told, own: Paths, at: datetime) -> dict[str, FloatArray]:
         out = {}
         for feeder, kw in own.items():
-            values = self._asset(told, f"load.{feeder}", at)
+            values = self._asset(told, f"load.{feeder}", at, self._expected(told, feeder, kw))
             out[feeder] = self._over(told, f"load.{feeder}", values, kw)
         return out
 
@@ -195,7 +199,7 @@ class InputForecaster:
         )
         out = {}
         for plant, kw in own.items():
-            values = self._asset(told, f"pv.{plant}", at)
+            values = self._asset(told, f"pv.{plant}", at, self._expected(told, plant, kw))
             weather = self._by_weather(told, plant, at)
             sunny = told.on_grid(weather, np.full(len(kw), np.nan))[0]
             blend = own_share * kw + (1.0 - own_share) * sunny
@@ -206,13 +210,30 @@ class InputForecaster:
             out[plant] = np.minimum(told_kw, self._rating_kw(plant))
         return out
 
-    def _asset(self, told: _Told, name: str, at: datetime) -> FloatArray:
+    def _asset(self, told: _Told, name: str, at: datetime, expected_kw: float = 0.0) -> FloatArray:
+        """What is told of one series; `expected_kw`: the most that we expect from what was measured."""
         values = told.nothing()
         for params in self._of(InputKind.FORECAST):
             for version in self._versions(params, told, at):
-                if (series := version.series.get(name)) is not None:
-                    told.lay(values, _slots(name, series, told), version, name)
+                if (series := version.series.get(name)) is None:
+                    continue
+                slots = _slots(name, series, told)
+                good = np.isfinite(slots)
+                if expected_kw and good.sum() >= DAY_SLOTS and not slots[good].any():
+                    hours = int(good.sum()) * SLOT_S // 3600
+                    told.notes.append(
+                        f"input {params.id}: {name} is nothing but 0 in {hours} h, where up to "
+                        f"{expected_kw:.0f} kW are expected from what was measured: not used"
+                    )
+                    continue
+                told.lay(values, slots, version, name)
         return values
+
+    def _expected(self, told: _Told, asset: str, own_kw: FloatArray) -> float:
+        """The most of our own forecast [kW]; 0 where nothing was measured or it is next to nothing."""
+        sizes_kw = {f.id: f.p_peak_kw for f in self._site.feeders} | {p.id: p.p_ac_kw for p in self._site.pv}
+        most_kw = float(own_kw.max())
+        return most_kw if asset not in told.guessed and most_kw > SOME_RATIO * sizes_kw[asset] else 0.0
 
     def _by_weather(self, told: _Told, asset: str, at: datetime) -> FloatArray:
         values = told.nothing()
@@ -275,6 +296,11 @@ class InputForecaster:
                     told.uses.setdefault(version.id, (version, set()))[1].add(notice.id)
                     out.append(notice)
         return out
+
+
+def _is_guess(repair: str) -> bool:
+    """Whether a forecast says that it rests on nothing measured."""
+    return ": no history;" in repair or "nameplate and sun height used" in repair
 
 
 def _priced(

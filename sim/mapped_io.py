@@ -1,7 +1,7 @@
 """Devices whose registers are laid out by one point map and read by another: what a wrong map does.
 
 In virtual time and without a socket: values of the world become the registers a device has, and those are
-decoded by the site's own map; writes go the other way. For maps of Modbus devices.
+decoded by the site's own map; writes go the other way. Readings of OPC UA nodes likewise, by their names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,17 @@ class MappedIO:
         self._true = {c.id: point_codecs(c) for c in true.connections if c.protocol is Protocol.MODBUS_TCP}
         self._used = {c.id: point_codecs(c) for c in used.connections if c.protocol is Protocol.MODBUS_TCP}
         self._device = {p: c for c, codecs in self._used.items() for p in codecs}
+        nodes = [point_codecs(c) for c in true.connections if c.protocol is Protocol.OPC_UA]
+        self._nodes = {codec.point.address: codec for codecs in nodes for codec in codecs.values()}
+        asked = [point_codecs(c) for c in used.connections if c.protocol is Protocol.OPC_UA]
+        self._asked = {point: codec for codecs in asked for point, codec in codecs.items()}
 
     async def read_all(self) -> Sequence[Reading]:
-        """Every point, those of Modbus devices through both maps."""
-        out = [r for r in await self._inner.read_all() if r.point not in self._device]
+        """Every point through both maps."""
+        mapped = {*self._device, *self._asked}
+        out = [r for r in await self._inner.read_all() if r.point not in mapped]
         told = self._face.readings()
+        out += [self._node(point, codec, told) for point, codec in self._asked.items()]
         for device, codecs in self._used.items():
             registers = self._registers(device, told)
             for point, codec in codecs.items():
@@ -63,6 +69,16 @@ class MappedIO:
         value, quality = None, Quality.DEVICE_BAD
         if len(known) == len(words):
             value, quality = codec.decode(known)
+        return self._reading(point, value, quality)
+
+    def _node(self, point: str, codec: PointCodec, told: Mapping[str, float]) -> Reading:
+        """What the node of a name is read as."""
+        node = self._nodes.get(codec.point.address)
+        if node is None:
+            return self._reading(point, None, Quality.DEVICE_BAD)
+        return self._reading(point, *codec.from_raw(node.raw_reported(told.get(node.point.point))))
+
+    def _reading(self, point: str, value: float | None, quality: Quality) -> Reading:
         now = self._clock.now()
         return Reading(
             point=point, value=value, quality=quality, source_time=now, arrived_s=self._clock.monotonic_s()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from dispatch.commissioning.borne_out import BOOLEANS, nameplate_kw, unproven
 from dispatch.commissioning.rows import PointRow, Verdict
 from dispatch.layout import Layout
 from dispatch.observing.plausibility import BalanceSeen, check_balance
@@ -10,8 +11,12 @@ from ems.telemetry import Snapshot
 
 V_PU = (0.8, 1.2)
 F_HZ = (45.0, 65.0)
-NOTHING_FLOWS = "nothing flows, which shows neither sign nor scale nor word order"
 BREAKER_OPEN_RATIO = 0.02  # of a feeder's peak may be read while it is open
+DENORMAL = 1e-9  # no device tells so little and not nothing: two words of a float in the wrong order do
+TANK_RATIO = 1.05  # of a tank may be read in it
+EXCHANGED_RATIO = 0.1  # a limit so near to the rating of the other direction, and not to its own
+LESS_RATIO = 0.8  # of what a PV plant gives must be available at least
+LOADED = (GensetState.RUNNING.code, GensetState.COOLING_DOWN.code)
 
 
 def read_rows(layout: Layout, looks: Sequence[Snapshot]) -> list[PointRow]:
@@ -20,19 +25,21 @@ def read_rows(layout: Layout, looks: Sequence[Snapshot]) -> list[PointRow]:
     unbalanced = _unbalanced(layout, looks)
     rows = []
     for m in mapped:
-        wrong = _quality(m.point, looks) or _implausible(layout, m.point, looks[-1])
-        doubted = unbalanced.get(m.point, "")
-        verdict = Verdict.FAIL if wrong else Verdict.NOT_SHOWN if doubted else Verdict.PASS
-        value = looks[-1].value(m.point)
-        text = wrong if wrong else doubted if doubted else f"{value:g} {m.unit}".rstrip()
-        if (
-            verdict is Verdict.PASS
-            and m.point in layout.p.values()
-            and not any(x.value(m.point) for x in looks)
-        ):
-            text = f"{text}; {NOTHING_FLOWS}"
-        rows.append(PointRow(point=m.point, verdict=verdict, shown="read", text=text))
+        rows.append(_row(layout, m.point, m.unit, looks, unbalanced.get(m.point, "")))
     return rows
+
+
+def _row(layout: Layout, point: str, unit: str, looks: Sequence[Snapshot], doubted: str) -> PointRow:
+    """Wrong, contradicted by others, borne out by nothing, or right."""
+    wrong = _quality(point, looks) or _implausible(layout, point, looks[-1])
+    if wrong:
+        return PointRow(point=point, verdict=Verdict.FAIL, shown="read", text=wrong)
+    if doubted:
+        return PointRow(point=point, verdict=Verdict.NOT_SHOWN, shown="read", text=doubted)
+    text = f"{looks[-1].value(point):g} {unit}".rstrip()
+    if why := unproven(layout, point, looks):
+        return PointRow(point=point, verdict=Verdict.NOT_SHOWN, shown="nothing", text=f"{text}: {why}")
+    return PointRow(point=point, verdict=Verdict.PASS, shown="read", text=text)
 
 
 def _quality(point: str, looks: Sequence[Snapshot]) -> str:
@@ -51,6 +58,8 @@ def _implausible(layout: Layout, point: str, snapshot: Snapshot) -> str:
     value, kind = snapshot.value(point), layout.kinds.get(asset)
     if value is None or kind is None:
         return ""
+    if 0.0 < abs(value) < DENORMAL:
+        return f"{value:g}, which no device tells: word order or type?"
     if name.startswith("v") and name.endswith("_pu") and not V_PU[0] <= value <= V_PU[1]:
         return f"{value:g} pu on the grid; allowed {V_PU[0]} to {V_PU[1]}"
     if name == "f_hz" and not F_HZ[0] <= value <= F_HZ[1]:
@@ -58,7 +67,8 @@ def _implausible(layout: Layout, point: str, snapshot: Snapshot) -> str:
     most = _most(layout, asset, kind, name)
     if most is not None and abs(value) > most:
         return f"{value:g} is more than the {most:g} of {asset}"
-    return _odd_state(layout, asset, kind, name, value, snapshot)
+    odd = _contradicted(layout, asset, kind, name, value, snapshot)
+    return odd or _odd_state(layout, asset, kind, name, value, snapshot)
 
 
 def _most(layout: Layout, asset: str, kind: AssetKind, name: str) -> float | None:
@@ -70,6 +80,8 @@ def _most(layout: Layout, asset: str, kind: AssetKind, name: str) -> float | Non
             return 1.2 * layout.bess[asset].pcs.s_kva
         case AssetKind.GENSET, "p_kw" | "p_kw_max":
             return 1.2 * layout.gensets[asset].p_rated_kw
+        case AssetKind.GENSET, "fuel_l":
+            return TANK_RATIO * layout.gensets[asset].tank_l
         case AssetKind.PV, "p_kw":
             return 1.1 * layout.pv[asset].p_ac_kw
         case AssetKind.PV, "p_available_kw":
@@ -78,6 +90,33 @@ def _most(layout: Layout, asset: str, kind: AssetKind, name: str) -> float | Non
             return 1.5 * layout.feeders[asset].p_peak_kw
         case _:
             return None
+
+
+def _contradicted(
+    layout: Layout, asset: str, kind: AssetKind, name: str, value: float, snapshot: Snapshot
+) -> str:
+    """What another reading or the nameplate says against it; empty: nothing."""
+    p_kw = snapshot.value(layout.p.get(asset, ""))
+    p_kw = 0.0 if p_kw is None else p_kw
+    rated_kw = nameplate_kw(layout, asset, name)
+    if rated_kw is not None:
+        given_kw = -p_kw if name == "p_charge_kw_max" else abs(p_kw)
+        own_way = name in ("p_charge_kw_max", "p_pcs_kw_max") or p_kw > 0.0
+        if own_way and given_kw > 1.1 * value + 0.02 * rated_kw:
+            return f"a limit of {value:g} kW, and {given_kw:g} kW flow"
+        other = {"p_charge_kw_max": "p_discharge_kw_max", "p_discharge_kw_max": "p_charge_kw_max"}.get(name)
+        other_kw = None if other is None else nameplate_kw(layout, asset, other)
+        if other_kw is not None and _near(value, other_kw) and not _near(value, rated_kw, 2.0):
+            return f"{value:g} kW is the {other} of the site file, not {rated_kw:g}: exchanged?"
+    if kind is AssetKind.PV and name == "p_available_kw":
+        least_kw = LESS_RATIO * p_kw - 0.02 * layout.pv[asset].p_ac_kw
+        if value < least_kw:
+            return f"{value:g} kW are available, and {p_kw:g} kW flow"
+    return ""
+
+
+def _near(value: float, rated: float, times: float = 1.0) -> bool:
+    return abs(value - rated) <= times * EXCHANGED_RATIO * rated
 
 
 def _odd_state(
@@ -89,9 +128,12 @@ def _odd_state(
     if name == "state" and kind is AssetKind.GENSET:
         if value not in range(len(GensetState)):
             return f"{value:g} is no state of a genset"
-        still = value == GensetState.STOPPED.code
-        if still and p_kw is not None and abs(p_kw) > 0.05 * layout.gensets[asset].p_rated_kw:
-            return f"the set is off and gives {p_kw:g} kW"
+        rated_kw = layout.gensets[asset].p_rated_kw
+        if value not in LOADED and p_kw is not None and abs(p_kw) > 0.05 * rated_kw:
+            how = "off" if value == GensetState.STOPPED.code else f"in state {value:g}"
+            return f"the set is {how} and gives {p_kw:g} kW"
+    if (kind, name) in BOOLEANS and value not in (0.0, 1.0):
+        return f"{value:g}; allowed: 0 or 1"
     is_open = name == "closed" and kind is AssetKind.FEEDER and value < 0.5
     if is_open and p_kw is not None and abs(p_kw) > BREAKER_OPEN_RATIO * layout.feeders[asset].p_peak_kw:
         return f"open, and {p_kw:g} kW flow"

@@ -339,7 +339,9 @@ class Probe:
             return False
         if self._is_nudge(m):
             return True
-        near_kw = max(NEAR_RATIO * abs(expected_kw), 3.0 * m.seen.noise_kw)
+        still = expected_kw == 0.0  # a limit that does not bite: noise may not pass for a step
+        moved_kw = STEP_RATIO * self._rated_kw if still else abs(expected_kw)
+        near_kw = max(NEAR_RATIO * moved_kw, 3.0 * m.seen.noise_kw)
         own = [x.own_kw for x in m.looks[-REST_LOOKS:]]
         if not all(x is not None and abs(x - m.seen.own_kw - expected_kw) <= near_kw for x in own):
             return False

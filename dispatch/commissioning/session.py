@@ -11,6 +11,7 @@ from dispatch.commissioning.plausible import read_rows
 from dispatch.commissioning.probe import Probe
 from dispatch.commissioning.rows import PointRow, Verdict
 from dispatch.commissioning.verdict import judge
+from dispatch.commissioning.witness import Witness, shown_by
 from dispatch.layout import Layout
 from dispatch.vocabulary import Decisions
 from ems.requests import Ask
@@ -47,6 +48,8 @@ class Session:
         self._looks: list[Snapshot] = []
         self._since_s: float | None = None
         self._stopped = False
+        self._held: dict[str, PointRow] = {}  # readings that nothing bears out yet, and a step may
+        self._witness = Witness()
 
     @property
     def untouched(self) -> frozenset[str]:
@@ -74,14 +77,24 @@ class Session:
         if self.probe is None:  # from the next cycle on it may be written to
             rows += self._next()
             self.done = self.probe is None
-            return Turn(rows=rows)
+            return Turn(rows=[*rows, *self._left()])
         asks = self.probe.step(decisions, snapshot, outcomes.get(self.probe.point, ""))
+        self._witness.look(snapshot, outcomes)
         if self.probe.done:
-            rows.append(judge(self.probe))
+            row = judge(self.probe)
+            seen = self._witness.rows(self._layout, row, self._held)
+            self._held = {p: x for p, x in self._held.items() if p not in {s.point for s in seen}}
+            rows += [row, *seen]
             self.astray = not self.probe.home(snapshot)
             self.probe = None
             self.done = self.astray or not self._waiting
-        return Turn(asks=asks, rows=rows)
+        return Turn(asks=asks, rows=[*rows, *self._left()])
+
+    def _left(self) -> list[PointRow]:
+        """At the end: readings that no step has shown."""
+        left = list(self._held.values()) if self.done else []
+        self._held = {} if self.done else self._held
+        return left
 
     def _look(self, snapshot: Snapshot) -> Turn:
         """Wait for every device, for a while; then judge what is read."""
@@ -95,8 +108,10 @@ class Session:
             self._looks.append(snapshot)
         if len(self._looks) < LOOKS or not self._read:
             return Turn()
-        rows = read_rows(self._layout, self._looks)
-        return Turn(rows=[r for r in rows if r.point not in self._layout.setpoints])
+        rows = [r for r in read_rows(self._layout, self._looks) if r.point not in self._layout.setpoints]
+        moved = [p for p in self._waiting if never_probed(p) is None]
+        self._held = {r.point: r for r in rows if shown_by(self._layout, r, moved)}
+        return Turn(rows=[r for r in rows if r.point not in self._held])
 
     def _next(self) -> list[PointRow]:
         """Begin with the next setpoint; those that are never probed have their row at once."""
@@ -105,7 +120,7 @@ class Session:
             point = self._waiting.pop(0)
             why = never_probed(point)
             if why is None:
-                self.probe = Probe(self._layout, point)
+                self.probe, self._witness = Probe(self._layout, point), Witness()
             else:
                 rows.append(PointRow(point=point, verdict=Verdict.NOT_SHOWN, shown="nothing", text=why))
         return rows

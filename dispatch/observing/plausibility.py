@@ -63,7 +63,7 @@ def check_balance(layout: Layout, before: BalanceSeen, snapshot: Snapshot) -> Ba
             before, closed_since_s=None, open_since_s=None, at_s=now_s, powers_kw=powers_kw, scaled={}
         )
     open_kw = residual_kw(layout, powers_kw)
-    tolerance_kw = layout.site.grid.balance_tolerance_ratio * _through_kw(layout, powers_kw)
+    tolerance_kw = balance_tolerance_kw(layout, powers_kw)
     scaled = _scaled(layout, before.scaled, powers_kw, open_kw, tolerance_kw, now_s)
     named = tuple(key for key, s in scaled.items() if s.proof(now_s, tolerance_kw))
     seen = replace(before, at_s=now_s, powers_kw=powers_kw, scaled=scaled)
@@ -86,6 +86,11 @@ def check_balance(layout: Layout, before: BalanceSeen, snapshot: Snapshot) -> Ba
     since_s = now_s if before.open_since_s is None else before.open_since_s
     late = before.armed and now_s - since_s >= SUSPECT_AFTER_S
     return replace(seen, closed_since_s=None, open_since_s=since_s, suspect=seen.suspect or late)
+
+
+def balance_tolerance_kw(layout: Layout, powers_kw: Mapping[str, float]) -> float:
+    """Within what the powers of a site add up [kW]; `powers_kw` by point."""
+    return layout.site.grid.balance_tolerance_ratio * _through_kw(layout, powers_kw)
 
 
 def balance_words(layout: Layout, seen: BalanceSeen) -> str:

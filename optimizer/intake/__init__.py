@@ -14,7 +14,15 @@ from optimizer.intake.checks import check_condition
 from optimizer.intake.contracts import contract_numbers
 from optimizer.intake.deferrable import deferrable_starts, without_devices
 from optimizer.intake.genset import genset_start, scheduled
-from optimizer.intake.series import asset_series, check_time, finite_series, refuse_other_unit
+from optimizer.intake.measured import held_against_now
+from optimizer.intake.series import (
+    PEAK_RATIO,
+    SUN_RATIO,
+    asset_series,
+    check_time,
+    finite_series,
+    refuse_other_unit,
+)
 from optimizer.intake.tariff import history_kwh, tariff_numbers
 from optimizer.intake.voltage import source_voltage
 from optimizer.options import PlannerOptions
@@ -36,8 +44,9 @@ def planning_problem(
 
     Raises
     ------
-    DataError : an array of the forecast is missing, has the wrong length or is not finite; the grid does not
-        start where the condition is; a condition is not finite.
+    DataError : an array of the forecast is missing, has the wrong length, is not finite, is more than its
+        asset can be, or contradicts what is measured now; the grid does not start where the condition is; a
+        condition is not finite.
     """
     notes: list[str] = [*forecast.repairs, *tariff_notes(site.tariff)]
     grid = forecast.grid
@@ -45,10 +54,13 @@ def planning_problem(
     loads = {f.id: math.inf for f in site.feeders}
     solar = {p.id: p.p_ac_kw for p in site.pv}
     load = asset_series(forecast.load_kw, loads, grid, "load_kw", notes)
-    load = without_devices(site, load, notes)
     pv = asset_series(forecast.pv_kw, solar, grid, "pv_kw", notes)
-    refuse_other_unit(forecast.load_kw, {f.id: f.p_peak_kw for f in site.feeders}, grid, "load_kw")
-    refuse_other_unit(forecast.pv_kw, {p.id: p.p_dc_kwp for p in site.pv}, grid, "pv_kw")
+    peaks_kw = {f.id: max(f.p_peak_kw, condition.feeder_kw.get(f.id, 0.0)) for f in site.feeders}
+    refuse_other_unit(forecast.load_kw, peaks_kw, PEAK_RATIO, grid, "load_kw")
+    modules_kw = {p.id: max(p.p_ac_kw, p.p_dc_kwp) for p in site.pv}
+    refuse_other_unit(forecast.pv_kw, modules_kw, SUN_RATIO, grid, "pv_kw")
+    load = held_against_now(site, condition, load, pv, notes)
+    load = without_devices(site, load, notes)
     check_condition(site, condition, notes)
     available = grid_availability(site, condition, forecast, notes)
     import_price = finite_series(forecast.import_per_kwh, grid, "import_per_kwh")

@@ -9,20 +9,21 @@ from ems.errors import DataError
 from ems.timegrid import FloatArray, TimeGrid
 
 DUST_KW = 1e-6
-OTHER_UNIT_RATIO = 20.0  # of a rating or peak: more is no forecast but watts
+PEAK_RATIO = 2.0  # of a feeder's peak, or of what it takes now if that is more: more is another unit
+SUN_RATIO = 1.2  # of what a PV plant's modules or inverters can give
 
 
 def refuse_other_unit(
-    given: Mapping[str, FloatArray], largest_kw: Mapping[str, float], grid: TimeGrid, what: str
+    given: Mapping[str, FloatArray], largest_kw: Mapping[str, float], ratio: float, grid: TimeGrid, what: str
 ) -> None:
-    """Refuse values that no asset of this size can have."""
+    """Refuse values that no asset of this size can have: more than `ratio` times the largest [kW]."""
     for asset, top in largest_kw.items():
         row = np.asarray(given[asset], dtype=np.float64)
         t = int(np.argmax(row))
-        if row[t] > OTHER_UNIT_RATIO * top:
+        if row[t] > ratio * top:
             raise DataError(
                 f"forecast {what}[{asset}] is {row[t]:g} in the step of {grid.starts()[t]}; allowed: up to "
-                f"{OTHER_UNIT_RATIO:g} times its {top:g} kW (is it in W?)"
+                f"{ratio:g} times its {top:g} kW (is it in W, or ten times too much?)"
             )
 
 
@@ -57,8 +58,7 @@ def asset_series(
 
     Raises
     ------
-    DataError : a series is missing, is of no asset of the site, is not finite, or so far above what the asset
-        can be (`OTHER_UNIT_RATIO`) that it must be in another unit.
+    DataError : a series is missing, is of no asset of the site, or is not finite.
     """
     rows = []
     if unknown := sorted(set(given) - set(highest)):

@@ -85,14 +85,22 @@ def commission(
     return Commissioned(rig, rows, widest_kw)
 
 
-def whole_record(site: Site, rows: Mapping[str, PointRow] = MappingProxyType({})) -> Record:
-    """A record in which every point of a site has passed, but for `rows` that say what was found."""
+def whole_record(
+    site: Site,
+    rows: Mapping[str, PointRow] = MappingProxyType({}),
+    identities: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> Record:
+    """A record in which every point of a site has passed, but for `rows` that say what was found.
+
+    `identities`: what devices said of themselves.
+    """
+    known = {c.id: {f.name: "x" for f in c.identity} for c in site.connections}
+    known |= {c: dict(told) for c, told in identities.items()}
     record: Record = ()
     head: dict[str, JsonValue] = {"name": site.name, "sections": {**sections(site)}, "files": {}}
     record = appended(record, at=AT, user="eve", kind="site", data=head)
     for c in site.connections:
-        told = {f.name: "x" for f in c.identity}
-        data: dict[str, JsonValue] = {"connection": c.id, "told": {**told}}
+        data: dict[str, JsonValue] = {"connection": c.id, "told": {**known[c.id]}}
         record = appended(record, at=AT, user="eve", kind="identity", data=data)
     for c in site.connections:
         for m in c.points:
@@ -102,7 +110,7 @@ def whole_record(site: Site, rows: Mapping[str, PointRow] = MappingProxyType({})
                 "point": m.point,
                 "binds": binds(site, m.point, sections(site)),
                 "verdict": "pass" if found is None else found.verdict.value,
-                "device": {f.name: "x" for f in c.identity},
+                "device": {**known[c.id]},
                 "shown": "read" if found is None else found.shown,
                 "text": "" if found is None else found.text,
             }

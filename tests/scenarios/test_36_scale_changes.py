@@ -22,10 +22,11 @@ def text_of(row: Row, code: str) -> str:
     return "; ".join(a.text for a in row.decisions.alarm_book.standing() if a.code == code)
 
 
-def run(site: Site, point: str, factor: float, until_s: float) -> Rig:
+def run(site: Site, point: str, factor: float, until_s: float, soc: float = 0.6) -> Rig:
+    """Every oracle holds all the while."""
     fault = Fault(kind="value_scaled", target=point, from_s=FROM_S, until_s=until_s, value=factor)
-    options = RigOptions(horizon_s=600.0)
-    return Rig(site, load_kw=LOAD, pv_kw=150.0, faults=[fault], options=options).run(until_s, judge=False)
+    options = RigOptions(horizon_s=600.0, soc=soc)
+    return Rig(site, load_kw=LOAD, pv_kw=150.0, faults=[fault], options=options).run(until_s)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,60 @@ def test_scale_that_changes_while_the_edge_runs_is_told_and_named(
     assert not any(text_of(r, code) for r in rig.rows(0.0, FROM_S))
     assert rig.after(FROM_S, lambda r: bool(text_of(r, code))) <= TOLD_S
     assert named in text_of(rig.first(FROM_S, lambda r: bool(text_of(r, code))), code)
+
+
+@pytest.mark.parametrize(
+    ("soc", "until_s", "told_s", "most_kw"),
+    [
+        (0.1, UNTIL_S, TOLD_S, 400.0),  # the battery is empty, and the POI carries the load: within its cap
+        (0.6, 150.0, 45.0, 45.0),  # the battery carries it: the POI's 10 kW hide in the balance, and creep up
+    ],
+)
+def test_poi_that_tells_a_tenth_is_told_once_it_carries_more_than_the_balance_overlooks(
+    demo: Site, soc: float, until_s: float, told_s: float, most_kw: float
+):
+    """20 kW of 400: what the edge regulates by it drifts no further than that before it is known."""
+    rig = run(demo, "grid1.p_kw", 0.1, until_s, soc)
+    assert not any(text_of(r, SUSPECT) for r in rig.rows(0.0, FROM_S))
+    told = rig.first(FROM_S, lambda r: bool(text_of(r, SUSPECT)))
+    assert told.t_s - FROM_S <= told_s
+    assert "grid1.p_kw swung as if it were scaled (its scale 0.1 times?)" in text_of(told, SUSPECT)
+    assert max(r.flows.grid_p_kw for r in rig.rows(FROM_S, told.t_s - 1.0)) <= most_kw
+
+
+def test_poi_that_tells_ten_times_is_lost_and_regulated_by_no_more(demo: Site):
+    rig = run(demo, "grid1.p_kw", 10.0, UNTIL_S)
+    assert rig.after(FROM_S, lambda r: r.alarmed("grid.meter.lost")) <= 6.0
+    assert "grid1.p_kw reads 1" in text_of(rig.last, DOUBTED)
+    assert all(abs(r.flows.bess_p_kw["bess1"]) < 5.0 for r in rig.rows(FROM_S + 5.0, UNTIL_S))
+
+
+REST = (
+    "bess1.soc", "bess1.p_charge_kw_max", "bess1.p_discharge_kw_max", "bess1.q_kvar", "grid1.q_kvar",
+    "grid1.v_pu", "gen1.fuel_l", "pv1.p_available_kw",
+)  # fmt: skip
+# Read as less than it is, which only binds more; kvar are regulated by nobody here.
+UNTOLD = {
+    ("bess1.p_charge_kw_max", 0.1), ("bess1.p_charge_kw_max", -1.0), ("gen1.fuel_l", 0.1),
+    ("pv1.p_available_kw", 0.1), ("pv1.p_available_kw", -1.0),
+    *((p, f) for p in ("bess1.q_kvar", "grid1.q_kvar") for f in (10.0, 0.1, -1.0)),
+}  # fmt: skip
+
+
+@pytest.mark.scenario(
+    36,
+    left="at run time a charge limit, fuel or available PV that becomes less, and kvar, are not told",
+)
+@pytest.mark.parametrize("point", REST)
+def test_what_is_no_power_rings_too_but_for_what_only_binds_more(demo: Site, point: str):
+    silent = set()
+    for factor in (10.0, 0.1, -1.0):
+        rig = run(demo, point, factor, UNTIL_S)
+        before = {(a.code, a.asset) for a in list(rig.rows(0.0, FROM_S))[-1].decisions.alarm_book.standing()}
+        after = {(a.code, a.asset) for r in rig.rows(FROM_S) for a in r.decisions.alarm_book.standing()}
+        if not after - before:
+            silent.add((point, factor))
+    assert silent == {x for x in UNTOLD if x[0] == point}
 
 
 @pytest.mark.parametrize("factor", [0.1, -1.0])

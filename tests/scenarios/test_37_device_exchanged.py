@@ -3,15 +3,23 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cli.commission_record import RecordBook
 from cli.free_ports import free_ports
+from cli.main import main
+from cli.process_config import ProcessConfig
+from cli.writing_permit import permit
 from connectors.field import FieldIO
 from connectors.identity import from_registers, to_registers, unlike_map
+from dispatch.commissioning.rows import PointRow, Verdict
 from ems.clock import SystemClock, VirtualClock, wall_sleep
 from ems.commands import WriteOutcome
+from ems.errors import ConfigError
 from ems.site import IdentityField, Protocol, Site
+from ems.site_schema import load_site
 from ems.telemetry import Reading
 from sim.rig import Rig
 from sim.rig_scenario import rig_scenario
@@ -19,6 +27,7 @@ from sim.servers import PlantServers
 from sim.world import World
 from tests.builders import T0
 from tests.contract.plants import command
+from tests.scenarios.signed_place import placed
 
 pytestmark = pytest.mark.scenario(37)
 LOAD = {"critical": 110.0, "essential": 160.0, "deferrable": 80.0}
@@ -95,6 +104,59 @@ async def test_device_as_commissioned_is_written(demo: Site):
         assert io.strangers() == {}
         assert await write_zero(io) == (WriteOutcome.CONFIRMED, "")
         assert "device.identity.wrong" not in events
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"firmware": "2.5"}, "firmware is '2.5', '2.1' was commissioned"),  # inside the range of the map
+        ({"firmware": "2.1 "}, ""),
+    ],
+)
+async def test_firmware_that_the_map_allows_is_read_and_written_only_as_commissioned(
+    demo: Site, told: Mapping[str, str], why: str
+):
+    async with on_the_wire(demo, {"serial": "A-1", **told}, BEFORE) as (io, readings, _):
+        assert all(r.is_good for r in readings.values())
+        assert io.strangers() == ({"pcs": why} if why else {})
+        assert (await write_zero(io))[0] is (WriteOutcome.NOT_SENT if why else WriteOutcome.CONFIRMED)
+
+
+async def test_firmware_renewed_is_released_by_a_new_record_that_is_signed_and_by_nothing_less(
+    demo: Site, tmp_path: Path
+):
+    """Its new identity alone voids the rows of its points; new rows count once they are signed."""
+    now = {**BEFORE, "firmware": "2.5"}
+    place = placed(tmp_path, {"pcs": BEFORE})
+    site = load_site(place.site)
+    config = ProcessConfig(
+        site=place.site, directory=tmp_path, shadow=False, record=place.record, trust=place.trust
+    )
+    before = permit(config, site).identities
+    assert before is not None
+    async with on_the_wire(demo, now, before["pcs"]) as (io, _, _):
+        assert (await write_zero(io))[0] is WriteOutcome.NOT_SENT
+        told = io.identities()
+    book = RecordBook(place.record, site, place.site, user="eve", clock=VirtualClock(T0))
+    book.identities(told)
+    points = {m.point for c in site.connections if c.id == "pcs" for m in c.points}
+    with pytest.raises(ConfigError) as refused:
+        permit(config, site)
+    assert {p.key for p in refused.value.problems} == points
+    for point in sorted(points):
+        book.row(PointRow(point=point, verdict=Verdict.PASS, shown="read", text=""))
+    with pytest.raises(ConfigError, match=r"found other contents; allowed: as signed by eve"):
+        permit(config, site)
+    assert main(["sign", "record", str(place.record), "--key", place.key("mallory")]) == 0
+    with pytest.raises(ConfigError, match="allowed: eve"):
+        permit(config, site)
+    place.sign()
+    after = permit(config, site).identities
+    assert after is not None
+    async with on_the_wire(demo, now, after["pcs"]) as (io, readings, _):
+        assert all(r.is_good for r in readings.values())
+        assert io.strangers() == {}
+        assert await write_zero(io) == (WriteOutcome.CONFIRMED, "")
 
 
 async def test_other_serial_is_read_and_not_written(demo: Site):

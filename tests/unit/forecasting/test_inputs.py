@@ -90,6 +90,37 @@ def test_export_credited_at_the_import_price_is_planned_at_the_told_one():
     assert found.export_per_kwh[:8].tolist() == [0.3] * 4 + [-0.1] * 4, "unless it is told itself"
 
 
+DAYS = TimeGrid.blocks(AT, ((900.0, 8), (3600.0, 22)))  # 24 h
+NOT_USED = "is nothing but 0 in 24 h, where up to"
+
+
+@pytest.mark.parametrize("name", ["load.critical", "pv.pv1"])
+def test_whole_day_of_nothing_is_not_used_where_something_was_measured(name: str):
+    known, group, asset = Known(), *name.split(".")
+    known.add("forecast", AT - HOUR, AT, {name: [0.0] * 24, "load.essential": [70.0] * 24})
+    found, base = seen(known, one("forecast"), grid=DAYS), own(site()).forecast(DAYS, AT)
+    mine = {"load": (found.load_kw, base.load_kw), "pv": (found.pv_kw, base.pv_kw)}[group]
+    np.testing.assert_allclose(mine[0][asset], mine[1][asset])
+    assert any(f"input forecast: {name} {NOT_USED}" in r for r in found.repairs), found.repairs
+    np.testing.assert_allclose(found.load_kw["essential"], 70.0)
+    (use,) = found.inputs
+    assert use.series == ("load.essential",), "what is not used is not named"
+
+
+def test_nothing_told_for_less_than_a_day_or_where_nothing_was_measured_is_believed():
+    known = Known()
+    known.add("forecast", AT - HOUR, AT, {"load.critical": [0.0] * 12, "pv.pv1": [0.0] * 12})
+    found = seen(known, one("forecast"))
+    assert not found.load_kw["critical"].any()
+    assert not found.pv_kw["pv1"].any()
+    known = Known()
+    known.add("forecast", AT - HOUR, AT, {"load.critical": [0.0] * 24, "pv.pv1": [0.0] * 24})
+    plant = of(one("forecast"))
+    found = InputForecaster(plant, HistoryForecaster(plant, {}, {}), known).forecast(DAYS, AT)
+    assert not found.load_kw["critical"].any()
+    assert not found.pv_kw["pv1"].any()
+
+
 def test_step_that_is_told_in_part_is_our_own():
     known = Known()
     known.add("price", AT - HOUR, AT, {"import_per_kwh": [0.5] * 5}, step_s=1800.0)

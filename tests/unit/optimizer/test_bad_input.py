@@ -39,6 +39,10 @@ def load(**changes: Any) -> Change:
     return lambda c, f: (c, replace(f, load_kw={**f.load_kw, **changes}))
 
 
+def now(**feeder_kw: float) -> Change:
+    return lambda c, f: (replace(c, feeder_kw=feeder_kw), f)
+
+
 def condition(**changes: Any) -> Change:
     return lambda c, f: (replace(c, **changes), f)
 
@@ -71,8 +75,19 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "another step length": (forecast(pv_kw={"pv1": np.full(16, 1.0)}), r"pv1.*shape \(16,\).*4 steps"),
     "no series of a feeder": (forecast(load_kw={}), "load_kw has no series for critical"),
     "a feeder that is not there": (load(lighting=np.full(4, 9.0)), "series for lighting; allowed: critical"),
-    "load in W": (load(critical=np.full(4, 60000.0)), r"load_kw\[critical\] is 60000 .*\(is it in W\?\)"),
+    "load in W": (load(critical=np.full(4, 60000.0)), r"load_kw\[critical\] is 60000 .*\(is it in W,"),
     "PV in W": (forecast(pv_kw={"pv1": np.full(4, 3e5)}), r"pv_kw\[pv1\] is 300000 .*in W"),
+    "PV ten times": (
+        forecast(pv_kw={"pv1": np.full(4, 1000.0)}),
+        r"pv_kw\[pv1\] is 1000 .*allowed: up to 1.2",
+    ),
+    "a load ten times": (load(critical=np.full(4, 600.0)), r"critical\] is 600 .*up to 2 times its 120 kW"),
+    "loads ten times, within the peaks": (now(critical=6.0, essential=12.5), "at ten times what is measured"),
+    "loads a tenth": (now(critical=600.0, essential=1000.0), "at a tenth of what is measured"),
+    "no sun where some is measured": (
+        lambda c, f: (replace(c, pv_kw={"pv1": 50.0}), replace(f, pv_kw={"pv1": np.zeros(4)})),
+        r"pv_kw\[pv1\] is 0 in all 4 steps, 50 kW are given now; allowed: some sun",
+    ),
     "local time for UTC": (shifted(3.0), "wrong time or zone"),
     "yesterday's forecast": (shifted(-24.0), "wrong time or zone"),
     "NaN for SoC": (bess(soc=NAN), "bess1: state of charge is nan"),
@@ -96,7 +111,15 @@ REFUSED: dict[str, tuple[Change, str]] = {
 REPAIRED: dict[str, tuple[Change, str]] = {
     "a negative load": (load(critical=np.array([-3.0, 60.0, 60.0, 60.0])), "critical: 1 negative values"),
     "negative PV at night": (forecast(pv_kw={"pv1": np.full(4, -2.0)}), "pv1: 4 negative values"),
-    "PV above its rating": (forecast(pv_kw={"pv1": np.full(4, 900.0)}), "pv1: 4 values .* above the rating"),
+    "PV above its rating": (forecast(pv_kw={"pv1": np.full(4, 710.0)}), "pv1: 4 values .* above the rating"),
+    "no load where some is measured": (
+        lambda c, f: load(critical=np.zeros(4))(*now(critical=40.0)(c, f)),
+        "critical: no load at all is foreseen, 40 kW are measured now: taken as measured",
+    ),
+    "one load ten times what is measured": (
+        now(critical=6.0, essential=95.0),
+        "critical: ten times what is measured now is foreseen: another unit",
+    ),
     "SoC below its window": (bess(soc=0.05), "bess1: SoC 0.050 lies outside its window 0.1..0.95"),
     "SoC above its window": (bess(soc=0.99), "bess1: SoC 0.990 lies outside its window"),
     "SoC a little over 1": (bess(soc=1.02), "bess1: SoC 1.020 is impossible, taken as 1"),

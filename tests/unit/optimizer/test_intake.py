@@ -70,7 +70,7 @@ def test_intake_wrong_length_missing_series_and_wrong_time_are_refused() -> None
 
 
 def test_intake_negative_and_impossible_values_are_repaired_with_a_note() -> None:
-    p = problem(pose(load_kw={"critical": [-3.0, *[60.0] * 7]}, pv_kw={"pv1": [900.0] * 8}, soc=0.05))
+    p = problem(pose(load_kw={"critical": [-3.0, *[60.0] * 7]}, pv_kw={"pv1": [710.0] * 8}, soc=0.05))
     assert p.load_kw[0, 0] == 0.0
     assert p.pv_kw[0].max() == 600.0
     assert p.bess[0].stored_kwh == pytest.approx(50.0), "energy that is not there is not made up"
