@@ -19,7 +19,7 @@ from connectors.iec104.client import Iec104Link
 from connectors.iec61850.client import Iec61850Link
 from connectors.iec61850.goose_link import GooseLink
 from connectors.j1939.link import J1939Link
-from connectors.link import LinkError, NotSent, PointValue, WriteReply
+from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided
 from connectors.listening import Listener
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
@@ -30,7 +30,7 @@ from connectors.opcua.client import OpcUaLink
 from connectors.point_map import PointCodec
 from connectors.sunspec.link import SunSpecLink
 from ems.clock import VirtualClock, wall_sleep
-from ems.commands import WriteOutcome
+from ems.commands import Command, WriteOutcome
 from ems.site import Protocol
 from ems.telemetry import Quality, Reading
 from tests.builders import T0
@@ -76,10 +76,19 @@ class Stand:
         self.reads += 1
         return self.answer({p: PointValue(self.value, Quality.GOOD, None) for p in self.points})
 
-    async def write(self, values: Sequence[tuple[PointCodec, float]], until_s: float) -> Any:
-        self.written += [v for _, v in values]
+    async def write(
+        self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
+    ) -> Any:
+        replies = []
+        for codec, value in values:
+            try:
+                self.written.append(latest(codec, value))
+            except NotSent as why:
+                replies.append(WriteReply(WriteOutcome.NOT_SENT, str(why)))
+            else:
+                replies.append(WriteReply(WriteOutcome.CONFIRMED, ""))
         self.meet("write")
-        return self.replied([WriteReply(WriteOutcome.CONFIRMED, "")] * len(values))
+        return self.replied(replies)
 
     async def disconnect(self) -> None:
         self.disconnects += 1
@@ -396,3 +405,17 @@ def test_mqtt_thread_that_met_the_unexpected_ends_the_wait_for_the_broker():
     listener.join(5.0)
     assert [type(e) for e in settled] == [KeyError]
     assert (listener.alive, session.closed) == (False, True)
+
+
+async def test_last_look_that_raises_is_no_fault_of_a_driver_and_sends_nothing(one: Field):
+    """It belongs to the decision: the cycle breaks, and no device is taken for down."""
+
+    def last_word(_: Command) -> Command | None:
+        raise KeyError("a bug of ours")
+
+    with pytest.raises(KeyError, match="a bug of ours"):
+        await one.io.write_in_turn([command("ill.p_set_kw", 7.0)], last_word)
+    assert one.ill.written == []
+    assert one.ill.up
+    assert all(r.is_good for r in (await one.read()).values())
+    assert (await one.write(8.0))[0][0] is WriteOutcome.CONFIRMED
