@@ -47,8 +47,8 @@ AUTHORITY_TESTS = (
 )  # fmt: skip
 WRITING_TESTS = (
     "authority_gate", "capability", "commands_edges", "contention", "droop", "effect", "effect_edges",
-    "gate_edges", "last_line", "last_line_edges", "rounding", "safe_stop", "write_budget", "write_outcomes",
-    "writing_edges",
+    "gate_edges", "last_line", "last_line_edges", "rounding", "safe_stop", "turn", "write_budget",
+    "write_outcomes", "writing_edges",
 )  # fmt: skip
 GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "authority": (
