@@ -1,22 +1,35 @@
 """53: the edge starts while its devices are slow to answer, or half of them are missing."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from cli.edge_records import before, tell_site, unproven
+from cli.day import choose_ports
+from cli.edge_process import serve
+from cli.edge_records import before, tell_site
 from cli.process_config import ProcessConfig
 from cli.writing_permit import Permit, permit
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
 from connectors.sqlite_file import EPOCH
 from connectors.stores.commissioning import write_record
-from ems.clock import VirtualClock
+from ems.clock import SystemClock, VirtualClock, wall_s, wall_sleep
+from ems.errors import ConfigError
 from ems.site import GridMode, Site
+from ems.site_schema import load_site
 from sim.faults import Fault
-from sim.rig import Rig, RigOptions
-from sim.rig_scenario import MONDAY
+from sim.rig import Rig
+from sim.rig_scenario import MONDAY, rig_scenario
+from sim.servers import PlantServers, serve_plant
+from sim.world import World
+from sim.writes import WriteVerdict
 from tests.scenarios.commissioning import scaled, whole_record
+from tests.scenarios.signed_place import Place, placed
 
 pytestmark = pytest.mark.scenario(53)
 LOAD = {"critical": 60.0, "essential": 100.0, "deferrable": 40.0}
@@ -39,6 +52,19 @@ def test_cold_boot_slow_witnesses_nothing_is_written_before_the_mode_is_known(sm
     assert known_s >= 20.0
     assert written(rig, known_s) == set()
     assert {"bess1", "pv1"} <= written(rig, 90.0, known_s)
+
+
+def test_cold_boot_until_the_mode_is_known_the_heartbeat_is_all_that_is_written(demo: Site):
+    """It counts completed cycles, in which the decision was to wait; no setpoint, no breaker goes with it."""
+    faults = (silent("grid1", 20.0), silent("bus", 25.0))
+    rig = Rig(demo, load_kw=LOAD, pv_kw=150.0, faults=faults)
+    rig.tell("bess1.state", None)
+    rig.at(30.0, lambda r: r.tell_truth("bess1.state")).run(60.0)
+    known_s = rig.first(0.0, lambda r: r.decisions.mode is not GridMode.UNKNOWN).t_s
+    assert known_s >= 20.0
+    early = [[c.point for c in r.commands] for r in rig.rows(0.0, known_s - 1.0)]
+    assert all(points == ["bess1.heartbeat"] for points in early)
+    assert {"bess1", "pv1"} <= written(rig, 60.0, known_s)
 
 
 def test_cold_boot_half_of_the_devices_missing_only_the_others_are_written(small: Site):
@@ -68,19 +94,18 @@ def test_cold_boot_first_writes_take_over_without_a_step(small: Site):
     assert rig.held(lambda r: r.flows.grid_closed and r.flows.grid_p_kw > -8.0, 3.0)
 
 
-def test_cold_boot_in_shadow_a_changed_map_is_told(demo: Site, tmp_path: Path):
-    """Commissioned, then somebody changed a scale: the edge reads on, writes nothing, and rings."""
+def test_cold_boot_a_changed_map_is_refused_and_in_shadow_told(demo: Site, tmp_path: Path):
+    """Commissioned, then somebody changed a scale: an edge that shall write does not begin, by name."""
     write_record(tmp_path / "commissioning.json", whole_record(demo))
     config = ProcessConfig(site=tmp_path / "site.yaml", directory=tmp_path)
     assert permit(config, demo) == Permit()
     other = scaled(demo, "bess1.p_set_kw", 10.0)
     doubts = permit(config, other).doubts
     assert ["connections.pcs: found changed since commissioning" in d for d in doubts] == [True]
-    rig = Rig(other, load_kw=LOAD, pv_kw=150.0, options=RigOptions(shadow=True))
-    rig.runtime._beside = lambda: unproven(doubts)
-    rig.run(10.0, judge=False)  # no heartbeat is written either
-    assert rig.after(0.0, lambda row: row.alarmed("edge.site.unproven")) <= 2.0
-    assert not any(row.commands for row in rig.rows())
+    writing = replace(config, shadow=False, record=tmp_path / "commissioning.json")
+    assert permit(writing, demo).doubts == ()
+    with pytest.raises(ConfigError, match=r"connections\.pcs: found changed since commissioning"):
+        permit(writing, other)
     config.directory.joinpath("commissioning.json").write_text("{}")
     assert "found other keys" in permit(config, demo).doubts[0]
 
@@ -99,3 +124,75 @@ def test_cold_boot_what_changed_since_the_last_start_is_in_the_audit(demo: Site,
         start(site)
     told = SqliteHistoryReader(file).events(EPOCH, datetime.max.replace(tzinfo=UTC), "edge.site.changed", 10)
     assert [e.fields["changed"] for e in told] == [["connections.pcs"]]
+
+
+@asynccontextmanager
+async def plant_on_the_wire(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[ProcessConfig, list[str]]]:
+    """The plant of a site file behind real servers, and every point that anybody writes."""
+    site = load_site(place.site)
+    ports, _ = choose_ports(site, 0, free=True)
+    config = ProcessConfig(site=place.site, directory=place.home, ports=ports, cycle_s=0.2)
+    start = rig_scenario(site, load_kw=LOAD, pv_kw=150.0, mains=(), faults=(), start=MONDAY, horizon_s=3600.0)
+    world, written = World(start), []
+    write = world.write
+
+    def noted(point: str, value: float) -> WriteVerdict:
+        written.append(point)
+        return write(point, value)
+
+    monkeypatch.setattr(world, "write", noted)
+    addresses = {c: ("127.0.0.1", port) for c, port in ports.items()}
+    async with PlantServers(world, site.connections, addresses=addresses) as servers:
+        loop = asyncio.create_task(serve_plant(world, SystemClock(), servers, period_s=lambda _: 0.05))
+        yield config, written
+        loop.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loop
+
+
+@pytest.mark.timeout(120)
+async def test_cold_boot_the_edge_of_a_changed_map_writes_nothing_no_heartbeat_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The edge process as it is started: in shadow it reads and rings, else it refuses before it reads.
+
+    The same edge where nothing is in its way writes setpoints and heartbeat within seconds.
+    """
+    place = placed(tmp_path)
+    path = tmp_path / "maps" / "bess_pcs.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("type: s32, scale: 100, sign: -1, unit: W, range: [-600 kW", "type: s32, "
+                                 "scale: 10, sign: -1, unit: W, range: [-600 kW"))  # fmt: skip
+    assert path.read_text() != text
+    async with plant_on_the_wire(place, monkeypatch) as (config, written):
+        with pytest.raises(ConfigError, match=r"connections\.pcs: found changed since commissioning"):
+            await serve(replace(config, shadow=False, record=place.record, trust=place.trust))
+        assert written == []
+        rung = await until(config, lambda: "edge.site.unproven" in alarms_told(config))
+        assert rung
+        assert written == []
+        assert await until(
+            replace(config, shadow=False),
+            lambda: {"bess1.heartbeat", "bess1.p_set_kw", "pv1.p_limit_kw"} <= set(written),
+        )
+
+
+async def until(config: ProcessConfig, holds: Callable[[], bool]) -> bool:
+    """Run the edge until something holds, for 30 s at most; it is stopped as a service is."""
+    edge = asyncio.create_task(serve(config))
+    until_s = wall_s() + 30.0
+    while not (done := holds()) and wall_s() < until_s and not edge.done():
+        await wall_sleep(0.2)
+    edge.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await edge
+    return done
+
+
+def alarms_told(config: ProcessConfig) -> str:
+    """What rings by the newest status of the edge, once it has decided some cycles."""
+    row = SqliteHistoryReader(config.history).statuses().get("edge")
+    beat = None if row is None else row.fields.get("heartbeat")
+    return str(row.fields["alarms"]) if row is not None and isinstance(beat, int) and beat >= 20 else ""
