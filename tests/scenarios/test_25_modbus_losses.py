@@ -59,7 +59,7 @@ async def inflict(ill: Adversary, how: str) -> None:
 
 
 def asked_in_each_cycle(device: Adversary, cycles: int) -> bool:
-    """Whether it was polled a cycle apart each time, within a tenth of one. A poll is due right before its tick."""
+    """Whether it was polled a cycle apart each time, within a tenth. A poll is due right before its tick."""
     apart_s = [b - a for a, b in pairwise(device.asked_s)]
     return abs(len(device.asked_s) - cycles) <= 1 and all(abs(s - DT_S) <= SPACING * DT_S for s in apart_s)
 
