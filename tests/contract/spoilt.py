@@ -20,23 +20,23 @@ SETTLE_S = 0.0005  # what was written is with the other end by then
 class _JumpingSelector(selectors.DefaultSelector):
     """Waits for what is on the wire and not for time."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle_s: float) -> None:
         super().__init__()
-        self.skipped_s = 0.0
+        self.skipped_s, self._settle_s = 0.0, settle_s
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready; with a time-out, the clock is put forward by it instead."""
-        ready = super().select(timeout if timeout is None else min(timeout, SETTLE_S))
-        if not ready and timeout is not None and timeout > SETTLE_S:
-            self.skipped_s += timeout - SETTLE_S
+        ready = super().select(timeout if timeout is None else min(timeout, self._settle_s))
+        if not ready and timeout is not None and timeout > self._settle_s:
+            self.skipped_s += timeout - self._settle_s
         return list(ready)
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
     """Its `time()` is the clock and all that was skipped."""
 
-    def __init__(self) -> None:
-        self._jumps = _JumpingSelector()
+    def __init__(self, settle_s: float = SETTLE_S) -> None:
+        self._jumps = _JumpingSelector(settle_s)
         super().__init__(self._jumps)
 
     def time(self) -> float:
@@ -44,9 +44,9 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return super().time() + self._jumps.skipped_s
 
 
-def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """`asyncio.run` on such a loop."""
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+def run(main: Coroutine[Any, Any, _T], settle_s: float = SETTLE_S) -> _T:
+    """`asyncio.run` on such a loop; `settle_s`: what was written is with the other end by then."""
+    with asyncio.Runner(loop_factory=lambda: JumpingLoop(settle_s)) as runner:
         return runner.run(main)
 
 

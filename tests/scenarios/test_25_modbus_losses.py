@@ -17,9 +17,10 @@ from tests.contract.pace import Loop, open_files
 from tests.contract.spoilt import LoopClock, run
 
 pytestmark = pytest.mark.scenario(25)
-DT_S, TIMEOUT_S = 10.0, 17.5  # a loss is known in three cycles
+DT_S, TIMEOUT_S = 20.0, 35.0  # a loss is known in three cycles
 TICKS = 10
 SPACING = 0.1  # of a cycle
+SETTLE_S = 0.02  # of the machine: what is on the wire comes before any clock is put forward
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ async def polled() -> AsyncIterator[tuple[Loop, Adversary, Adversary]]:
     well, ill = Adversary(), Adversary()
     for device in (well, ill):
         await device.start()
-    loop = Loop({"well": well, "ill": ill}, DT_S, TIMEOUT_S, back_off_s_max=10.0, clock=LoopClock())
+    loop = Loop({"well": well, "ill": ill}, DT_S, TIMEOUT_S, back_off_s_max=20.0, clock=LoopClock())
     await loop.ticks(4)
     loop.seen.clear()
     well.asked_s.clear()
@@ -58,11 +59,9 @@ async def inflict(ill: Adversary, how: str) -> None:
 
 
 def asked_in_each_cycle(device: Adversary, cycles: int) -> bool:
-    """Whether it was polled a cycle apart each time, within a tenth of one; the last may be to come."""
+    """Whether it was polled a cycle apart each time, within a tenth. A poll is due right before its tick."""
     apart_s = [b - a for a, b in pairwise(device.asked_s)]
-    return cycles - 1 <= len(device.asked_s) <= cycles and all(
-        abs(s - DT_S) <= SPACING * DT_S for s in apart_s
-    )
+    return abs(len(device.asked_s) - cycles) <= 1 and all(abs(s - DT_S) <= SPACING * DT_S for s in apart_s)
 
 
 @pytest.mark.parametrize("how", ["cable pulled", "black hole", "reset", "hang_up", "silent"])
@@ -89,7 +88,7 @@ def test_device_lost_known_in_three_cycles_others_read_in_each_and_no_socket_lea
             gc.collect()
             assert open_files() <= before
 
-    run(lose())
+    run(lose(), SETTLE_S)
 
 
 @pytest.mark.parametrize(("ratio", "answered"), [(0.9, True), (1.1, False)])
@@ -102,4 +101,4 @@ def test_latency_around_the_time_out_taken_below_it_and_lost_above(ratio: float,
             assert all(q is Quality.GOOD for q in later) if answered else Quality.GOOD not in later
             assert asked_in_each_cycle(well, 2 * TICKS), well.asked_s
 
-    run(dawdle())
+    run(dawdle(), SETTLE_S)
