@@ -30,6 +30,8 @@ def know_fallen_back(layout: Layout, state: EdgeState, snapshot: Snapshot) -> Ed
         apart = point.endswith(f".{TRIP_REQUEST}")
         if authority is None or since_s is None or apart or not _fallen_back(authority, since_s, now_s):
             written[point] = w
+        elif w.known and _fallen_back(authority, since_s, w.at_s):
+            written[point] = w  # it took a value since, though nothing it tells is good: not each second anew
         elif asset in silent_since_s:
             value, _ = when_silent(authority, w.value)
             written[point] = Written(value=value, at_s=w.at_s, known=False)

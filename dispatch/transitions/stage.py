@@ -28,6 +28,7 @@ from ems.frozen import replace
 from ems.outage import known_outages
 from ems.site import GridMode
 
+HELPS_SOC = 0.01  # above its minimum, before a battery that was at it counts again as one that may form
 RESTORED_S = 600.0  # feeders that are not back by then stay open for other reasons
 STEER_SHARE = 0.25  # of what counts as no power: aimed at, as import, so that noise exports nothing
 OWNER = "edge"
@@ -158,7 +159,7 @@ def _facts(
         near=near_s is not None,
         confirmed=dead_s is not None and dead_s + dt_s / 2.0 >= grid.supervision.start_confirm_s,
         ramped=in_step_s >= steered_s,
-        helpless=_helpless(layout, observed),
+        helpless=_helpless(layout, observed, memory.step),
         restored=not shed or in_step_s >= RESTORED_S,
         policy=policy,
     )
@@ -187,13 +188,18 @@ def _able(layout: Layout, observed: Observed) -> bool:
     return enough_kw > 0.0 and enough_kw >= observed.power.load_kw - observed.power.pv_kw
 
 
-def _helpless(layout: Layout, observed: Observed) -> bool:
-    """Whether neither a genset nor a battery that forms is left to bring a dead bus back."""
-    c = observed.condition
+def _helpless(layout: Layout, observed: Observed, step: Step) -> bool:
+    """Whether neither a genset nor a battery that forms is left to bring a dead bus back.
+
+    A battery at its minimum is none, and comes to be one again only with some charge: its reading has noise.
+    """
+    c, above = observed.condition, 0.0 if step is Step.STARTING else HELPS_SOC
     sets = any(x.available or x.starting or x.on_load for x in c.gensets.values())
     coming = (UnitState.OFF, UnitState.TRIPPED, UnitState.DERATED)
     batteries = any(
-        p.pcs.can_form and c.bess[b].soc > p.battery.soc_min and all(s in coming for s in c.bess[b].states)
+        p.pcs.can_form
+        and c.bess[b].soc > p.battery.soc_min + above
+        and all(s in coming for s in c.bess[b].states)
         for b, p in layout.bess.items()
     )
     return not sets and not batteries

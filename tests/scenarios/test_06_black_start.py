@@ -206,3 +206,19 @@ def test_black_start_by_a_battery_that_trips_again_is_begun_anew(small: Site, st
     assert at[at.index(step) + 1] == "dead"
     assert rig.last.flows.forming == "bess1"
     assert rig.last.decisions.transition in CARRIED
+
+
+def test_black_start_battery_at_its_minimum_is_help_or_none_and_not_by_turns(small: Site):
+    """Its charge is read with noise around the minimum, and both sets have tripped: it is told once."""
+    faults = [
+        Fault(kind="genset_trips", target="gen1", from_s=20.0, until_s=600.0),
+        Fault(kind="genset_trips", target="gen2", from_s=20.0, until_s=600.0),
+        Fault(kind="bess_trips", target="bess1", from_s=40.0, until_s=600.0),
+    ]
+    options = RigOptions(horizon_s=3600.0, soc=small.bess[0].battery.soc_min)
+    rig = Rig(small, load_kw=LOAD, mains=[(AT_S, 3600.0)], faults=faults, options=options)
+    rig.run(600.0, judge=False)
+    steps = [r.decisions.transition for r in rig.rows(60.0)]
+    assert set(steps) <= {"dead", "starting"}
+    assert sum(a != b for a, b in pairwise(steps)) <= 4
+    assert rig.raised("black_start.helpless") == 1

@@ -53,6 +53,19 @@ def test_heartbeat_stands_still_device_is_stale_within_4_s_and_dependent_writes_
 
 
 @pytest.mark.scenario(17)
+def test_heartbeat_stands_still_for_long_safe_value_is_refreshed_and_not_sent_each_second(demo):
+    """Its own time-out is over, so nobody knows what it holds; what it took since stands for a while."""
+    site = with_heartbeat(demo)
+    rig = Rig(site, load_kw={"critical": 120.0, "essential": 150.0}, pv_kw=0.0)
+    rig.at(STILL_FROM_S, lambda r: r.tell(BEAT, 59.0)).run(STILL_FROM_S + 240.0)
+    authority = site.authority.setpoints["bess1.p_set_kw"]
+    late = rig.rows(STILL_FROM_S + authority.safety.behaviour.timeout_s + 10.0)
+    writes = [r.wrote("bess1.p_set_kw") for r in late]
+    assert {w for w in writes if w is not None} == {0.0}
+    assert 0 < sum(w is not None for w in writes) <= len(writes) / authority.refresh_s + 1
+
+
+@pytest.mark.scenario(17)
 def test_heartbeat_moves_again_device_is_used_again_and_what_it_explains_stayed_silent(rig):
     assert rig.after(STILL_FROM_S + 60.0, lambda r: not stale(r)) <= 1.0
     assert rig.after(STILL_FROM_S + 60.0, lambda r: r.wrote("bess1.p_set_kw") is not None) <= 15.0
