@@ -125,6 +125,11 @@ class Pose:
     feeders_open: tuple[str, ...] = ()
     at: datetime = T0
 
+    def _above_peak(self) -> dict[str, float]:
+        """Feeders posed with more than twice their peak take it now: it is no mistake."""
+        most = {f.id: float(np.nanmax(self.load_kw.get(f.id, [0.0]))) for f in self.site.feeders}
+        return {f.id: most[f.id] for f in self.site.feeders if most[f.id] > 2.0 * f.p_peak_kw}
+
     def condition(self) -> PlantCondition:
         gensets = {}
         for g in self.site.gensets:
@@ -141,7 +146,7 @@ class Pose:
             bess={b.id: self._bess(b) for b in self.site.bess},
             gensets=gensets,
             pv_kw={},
-            feeder_kw={},
+            feeder_kw=self._above_peak(),
             feeder_closed={f.id: f.id not in self.feeders_open for f in self.site.feeders},
             grid_p_kw=self.grid_p_kw,
             grid_q_kvar=self.grid_q_kvar,
