@@ -134,10 +134,9 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     facts = _facts(setup, state, observed, kept, source, choice, given)
     further = [*kept.alarms, *ruling.alarms, *given.found, *_further(layout, state, seen, snapshot)]
     alarms, conditions, rang = alarm_stage(state.alarms, facts, given, further)
-    substituted, declared = substitution_news(layout, observed, state.substituted, snapshot)
+    substituted, said = substitution_news(layout, observed, state.substituted, snapshot)
     did = (*(() if source is Source.RELEASED else kept.events), *let, *moved)
-    changed = _mode_change(state, observed)
-    events = [*ruling.events, *seen.truth, *choice.events, *changed, *did, *rang, *declared]
+    events = [*ruling.events, *seen.truth, *choice.events, *_mode_change(state, observed), *did, *rang, *said]
     after = EdgeState(
         epoch=state.epoch,
         seq=state.seq + len(commands),
