@@ -20,7 +20,7 @@ from dispatch.protections.balance import (
     share_load,
     usable_kwh,
 )
-from dispatch.vocabulary import Context, ControlMemory, Source, Target, Targets
+from dispatch.vocabulary import Context, ControlMemory, PeakTargets, Source, Target, Targets
 from ems.assets import BatteryParams, GensetParams
 from ems.commands import Cause
 from ems.frozen import replace
@@ -188,7 +188,8 @@ def _wanted_sets(
     m, now_s, c = context.memory, context.monotonic_s, context.condition
     forming_bess = any(b.pcs.can_form and c.bess[b.id].available for b in context.site.bess)
     by_genset = c.forming in c.gensets
-    anew = params.genset_prime and m == ControlMemory()  # an edge that starts anew
+    first = replace(m, peaks=PeakTargets()) == ControlMemory()  # an edge that starts anew knows no more
+    anew = params.genset_prime and first
     needed = by_genset or anew  # then what runs is needed, whoever started it
     kept = tuple(a.id for a in available if a.id in m.gensets_wanted or (needed and c.gensets[a.id].on_load))
     net_kw = max(0.0, context.power.net_kw)

@@ -95,8 +95,8 @@ def observe(
     bess_state = {b: state_of(snapshot, layout.state[b], BESS_STATES) for b in layout.bess}
     genset_state = {g: state_of(snapshot, layout.state[g], GENSET_STATES) for g in layout.gensets}
     evidence = evidence_of(layout, snapshot, bess_state, genset_state)
-    mode = _mode(layout, memory, evidence, now_s, dt_s)
-    gensets = gensets_seen(layout, memory, snapshot, genset_state, mode.mode, evidence.carried)
+    mode, bus_mode = _mode(layout, memory, evidence, now_s, dt_s)
+    gensets = gensets_seen(layout, memory, snapshot, genset_state, bus_mode, evidence.carried)
     last_good, substituted, power = powers(layout, memory, snapshot, gensets)
     closed, feeder_kw = _fed(layout, memory, snapshot, last_good)
     demand_kw = feeder_demand(layout, memory, feeder_kw, closed, evidence.bus_alive, now_s)
@@ -104,7 +104,7 @@ def observe(
     last_good |= (limits := live_limits(layout, last_good, snapshot))
     duty = duties(layout, memory, snapshot, last_good, gensets)
     kvar = drawn_kvar(layout, snapshot, mode.mode, feeder_kw)
-    known = mains_seen(followed(layout, memory, snapshot), snapshot, mode.mode, evidence.mains_ok)
+    known = mains_seen(followed(layout, memory, snapshot), snapshot, bus_mode, evidence.mains_ok)
     demand = count_import(layout, known, snapshot, power.grid_kw, kvar)
     demand = contracts_after(layout, memory, snapshot, demand, power.grid_kw, last_good, prices)
     use, work = loads_seen(layout, memory, snapshot, feeder_kw, closed)
@@ -163,14 +163,19 @@ def _fed(
     return closed, {f: last_good.get(layout.p[f], 0.0) if closed[f] else 0.0 for f in layout.feeders}
 
 
-def _mode(layout: Layout, memory: ObserverMemory, evidence: Evidence, now_s: float, dt_s: float) -> ModeState:
+def _mode(
+    layout: Layout, memory: ObserverMemory, evidence: Evidence, now_s: float, dt_s: float
+) -> tuple[ModeState, GridMode]:
+    """The mode believed, and that of the bus: dead while a source may be about to take it over."""
     first = memory.last_s is None
     seen, grid = judge(evidence), layout.site.grid
     if memory.mode is GridMode.ISLANDED and still_islanded(evidence):
         seen = GridMode.ISLANDED
     transfer_s = grid.transfer_s if evidence.carries_on and not first else 0.0
     at_once = first or unanimous(evidence)
-    return confirm(grid.supervision, believed_mode(memory), seen, now_s, dt_s, at_once, transfer_s)
+    mode = confirm(grid.supervision, believed_mode(memory), seen, now_s, dt_s, at_once, transfer_s)
+    dead = evidence.bus_alive is False and mode.mode is GridMode.UNKNOWN
+    return mode, GridMode.BLACK if dead else mode.mode
 
 
 def _with_meters(

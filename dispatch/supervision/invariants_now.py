@@ -35,6 +35,7 @@ ON_LOAD = float(GensetState.RUNNING.code)
 RESTING = tuple(
     float(x.code) for x in (GensetState.STOPPED, GensetState.COOLING_DOWN, GensetState.LOCKED_OUT)
 )
+ON_LOAD_RATIO = 0.05  # of its rating: a set that gives more is on the bus, whatever its state says
 START_S = 60.0  # without a genset: stored energy counts as reserve that lasts so long
 
 
@@ -276,7 +277,9 @@ class InvariantsNow:
         for g in self._starts_s:
             state = c.snapshot.value(f"{g}.state")
             on_load, before = state == ON_LOAD, self._on_load.get(g)
-            if state is None or on_load is before:
+            p_kw = c.snapshot.value(f"{g}.p_kw")
+            gives = p_kw is not None and p_kw > ON_LOAD_RATIO * self._layout.gensets[g].p_rated_kw
+            if state is None or on_load is before or (gives and not on_load):  # a wrong reading is no stop
                 continue
             self._on_load[g] = on_load
             if before is not None:

@@ -30,7 +30,7 @@ def know_fallen_back(layout: Layout, state: EdgeState, snapshot: Snapshot) -> Ed
         apart = point.endswith(f".{TRIP_REQUEST}")
         if authority is None or since_s is None or apart or not _fallen_back(authority, since_s, now_s):
             written[point] = w
-        elif w.known and _fallen_back(authority, since_s, w.at_s):
+        elif w.known and _fallen_back(authority, since_s, w.at_s) and not _left_alone(authority, w, now_s):
             written[point] = w  # it took a value since, though nothing it tells is good: not each second anew
         elif asset in silent_since_s:
             value, _ = when_silent(authority, w.value)
@@ -51,3 +51,8 @@ def _silent(layout: Layout, since_s: Mapping[str, float], snapshot: Snapshot) ->
 def _fallen_back(authority: SetpointAuthority, silent_since_s: float, now_s: float) -> bool:
     """Whether the device's time-out is over; its last write may be one refresh older than the silence."""
     return now_s - silent_since_s + authority.refresh_s >= authority.safety.behaviour.timeout_s
+
+
+def _left_alone(authority: SetpointAuthority, written: Written, now_s: float) -> bool:
+    """Whether nothing was sent for as long as the device waits for us, so that it has fallen back again."""
+    return now_s - written.at_s >= authority.safety.behaviour.timeout_s

@@ -76,7 +76,14 @@ def gate(
     value = inside(value, low, high, layout.step_of.get(s.point), protective=s.protective)
     if not _due(value, s, last, authority.deadband, authority.refresh_s, given):
         return None
-    if over_budget(given.half_spent if _wishes_less(s, last) else given.spent, s):
+    spent = given.spent
+    if last is not None and _wishes_less(s, last) and over_budget(given.half_spent, s):
+        stands = clamp(last.value, low, high)
+        if _due(stands, s, last, authority.deadband, authority.refresh_s, given):  # its watchdog must be fed
+            value, reason = stands, f"{s.point} stays: half of today's writes to it are spent"
+        else:
+            spent = given.half_spent
+    if over_budget(spent, s):
         why = f"the writes of today to {s.point} are spent"
         return Refusal(
             point=s.point, value=value, cause=s.cause, code="budget_spent", reason=why, decided_at=given.now

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from dispatch.vocabulary import ControlMemory, PeakTargets
 from ems.points import BessState
 from ems.rules import RulesParams, TouParams
 from ems.site import Site
@@ -173,9 +174,13 @@ def test_genset_prime_the_battery_carries_until_the_next_set_when_one_trips():
     assert rig.unserved_kwh() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_genset_prime_an_edge_that_starts_anew_keeps_the_set_that_runs():
+@pytest.mark.parametrize("peaks", [PeakTargets(), PeakTargets(by_charge_kw={"main": 300.0})])
+def test_genset_prime_an_edge_that_starts_anew_keeps_the_set_that_runs(peaks: PeakTargets):
+    """Also one that knows the demand peaks of the edge before it."""
     options = RigOptions(soc=0.6, islanded_by="bess1", gensets_on_kw={"gen1": 140.0})
-    rig = island(plant(rules=PRIME), 0.6, options=options).run(300.0)
+    rig = island(plant(rules=PRIME), 0.6, options=options)
+    rig.runtime.state = replace(rig.runtime.state, control=ControlMemory(peaks=peaks))
+    rig.run(300.0)
     assert rig.held(lambda r: on_load(r, "gen1") and not on_load(r, "gen2"), 10.0)
 
 

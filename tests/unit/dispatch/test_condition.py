@@ -408,6 +408,23 @@ def test_losses_of_the_mains_are_remembered_for_two_days():
     assert seen.condition.grid_losses == ()
 
 
+def test_bus_that_was_dead_for_a_moment_is_a_loss_and_a_silent_set_is_off():
+    """Nobody reads the mains then, and the battery takes over in the next cycle: the mode was never black."""
+    silent = {"gen1__state": None, "gen1__p_kw": None}
+    memory, _ = observe(
+        LAYOUT, ObserverMemory(), snapshot(T0, 0.0, gen1__state=4.0, gen1__p_kw=200.0), {}, 1.0
+    )
+    at = T0 + timedelta(seconds=1.0)
+    dead = {"grid1__v_pu": None, "bus__alive": 0.0, **silent}
+    memory, seen = observe(LAYOUT, memory, snapshot(at, 1.0, **dead), {}, 1.0)
+    assert seen.condition.grid_mode is GridMode.UNKNOWN
+    assert len(seen.condition.grid_losses) == 1
+    alive = {"grid1__v_pu": None, "grid1__breaker_closed": 0.0, "bess1__state": 2.0, **silent}
+    _, seen = observe(LAYOUT, memory, snapshot(at + timedelta(seconds=1.0), 2.0, **alive), {}, 1.0)
+    assert seen.condition.grid_mode is GridMode.ISLANDED
+    assert not seen.condition.gensets["gen1"].on_load
+
+
 @pytest.mark.parametrize(("v_pu", "losses"), [(0.0, 1), (1.0, 0)])
 def test_losses_count_from_an_unknown_mode_where_the_mains_are_not_usable(v_pu: float, losses: int):
     """A cycle in the transfer is an unknown mode; so is a contact that opens on good mains, and no loss."""

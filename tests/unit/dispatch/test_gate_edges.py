@@ -457,7 +457,7 @@ def test_budget_half_spent_lets_no_wish_lower_a_pv_limit(
     """Else a limit that follows the load spends it all, and what is left of the sun that day is lost."""
     s = setpoint(PV, value, cause=cause, protective=protective, low=0.0, high=600.0)
     given = replace(gate_input(), half_spent=frozenset({PV}))
-    out = gate(LAYOUT, s, None if stands is None else stood(stands, 0.0), given, 1)
+    out = gate(LAYOUT, s, None if stands is None else stood(stands), given, 1)
     assert isinstance(out, Refusal) is refused
     if isinstance(out, Refusal):
         assert out.code == "budget_spent"
@@ -465,6 +465,32 @@ def test_budget_half_spent_lets_no_wish_lower_a_pv_limit(
         LAYOUT, setpoint(BESS, 30.0), stood(50.0, 0.0), replace(given, half_spent=frozenset({BESS})), 1
     )
     assert isinstance(bess, Command)
+
+
+@pytest.mark.parametrize(
+    ("value", "stands", "high", "becomes"),
+    [
+        (299.9, 300.0, 600.0, 300.0),
+        (100.0, 300.0, 600.0, 300.0),
+        (100.0, 300.0, 250.0, 250.0),  # inside what holds now
+    ],
+)
+def test_budget_half_spent_feeds_the_watchdog_with_what_stands(
+    value: float, stands: float, high: float, becomes: float
+):
+    """The wish is withheld, and the refresh is not: a device that hears nothing would drop its limit."""
+    s = setpoint(PV, value, cause=Cause.PLAN, low=0.0, high=high)
+    given = replace(gate_input(), half_spent=frozenset({PV}))
+    out = gate(LAYOUT, s, stood(stands, 0.0), given, 1)
+    assert isinstance(out, Command)
+    assert out.value == becomes
+    assert "half of today's writes" in out.reason
+    unsaid = replace(stood(stands, 0.0), known=False)  # a write that was not confirmed is repeated
+    again = gate(LAYOUT, s, unsaid, given, 1)
+    assert isinstance(again, Command)
+    assert again.value == becomes
+    all_spent = gate(LAYOUT, s, stood(stands, 0.0), replace(given, spent=frozenset({PV})), 1)
+    assert isinstance(all_spent, Refusal)
 
 
 @pytest.mark.parametrize(("value", "becomes"), [(100.0, 100.0), (400.0, 307.0)])

@@ -286,7 +286,12 @@ class Asked:
         self.rig, self.t_s = rig, AT_S
 
     def cycle(
-        self, state: str | None, run: float | None, cause: Cause = Cause.RULES, dt_s: float = 1.0
+        self,
+        state: str | None,
+        run: float | None,
+        cause: Cause = Cause.RULES,
+        dt_s: float = 1.0,
+        p_kw: float = 0.0,
     ) -> str:
         """Seconds go by, and then this; what is told."""
         self.t_s += dt_s
@@ -296,7 +301,8 @@ class Asked:
         reading = replace(
             row.snapshot.readings["gen1.state"], value=value, quality=quality, arrived_s=self.t_s
         )
-        readings = {**row.snapshot.readings, "gen1.state": reading}
+        power = replace(row.snapshot.readings["gen1.p_kw"], value=p_kw, arrived_s=self.t_s)
+        readings = {**row.snapshot.readings, "gen1.state": reading, "gen1.p_kw": power}
         one = () if run is None else (command("gen1.run_request", run, cause),)
         self.invariants.decided(
             Cycle(
@@ -352,6 +358,15 @@ def test_start_inside_the_minimum_down_time_is_told(after_s: float, state: str |
     assert asked.cycle("cools", 0.0, Cause.PROTECTION, 300.0) == ""
     found = asked.cycle(state, 1.0, dt_s=after_s)
     assert found.startswith(told) if told else found == ""
+
+
+def test_minimum_up_time_does_not_begin_anew_by_one_wrong_state():
+    """A reading says stopped while the set gives 200 kW: it never left the bus."""
+    asked = Asked().came_on()
+    assert asked.cycle("on", None, dt_s=3000.0, p_kw=200.0) == ""
+    assert asked.cycle("off", None, p_kw=200.0) == ""
+    assert asked.cycle("on", None, p_kw=200.0) == ""
+    assert asked.cycle("on", 0.0, dt_s=40.0, p_kw=200.0) == ""
 
 
 def test_minimum_times_of_a_set_that_was_not_seen_to_change_are_not_known():
