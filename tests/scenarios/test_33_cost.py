@@ -18,7 +18,7 @@ from tests.unit.forecasting.knowing import Known
 from tests.unit.forecasting.test_inputs import one
 from tests.unit.sim.sim_builders import scenario
 
-pytestmark = pytest.mark.scenario(33)
+pytestmark = pytest.mark.scenario(33, left="what 72 h without the line cost is asked by `make soak` alone")
 HOUR, DAYS = timedelta(hours=1), 3
 LOCAL_H = 3.0  # of the site, before UTC
 OPTIONS = SimulateOptions(planner=COARSE_PLANNER, replan_s=7200.0, trace_s=900.0)
@@ -58,6 +58,7 @@ def cost(result: RunResult) -> float:
     return settle(site(), result.counters, start=T0).total_cost
 
 
+@pytest.mark.soak
 def test_72_h_without_the_line_cost_no_more_than_a_hundredth():
     online, lost = run("mpc", T0 + timedelta(days=30)), run("mpc", T0)
     assert lost.plans.count >= online.plans.count >= 30

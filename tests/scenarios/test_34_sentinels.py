@@ -82,7 +82,7 @@ def nothing_reached_a_setpoint(site: Site, rig: Rig) -> None:
                 assert authority[c.point].low <= c.value <= authority[c.point].high
 
 
-@pytest.mark.parametrize("value", [math.inf, 1e38])
+@pytest.mark.parametrize("value", [math.inf, pytest.param(1e38, marks=pytest.mark.soak)])
 def test_sentinel_that_stays_for_a_minute_on_every_point_of_the_demonstration_site(demo: Site, value: float):
     """Read-backs and counters too: longer than any hold, so that what was known before no longer helps."""
     rig = Rig(demo, load_kw=LOAD, pv_kw=80.0).run(5.0)

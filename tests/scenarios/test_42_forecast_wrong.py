@@ -192,6 +192,7 @@ def test_forecast_that_is_not_true_is_refused_or_repaired_and_harms_nothing(demo
     assert rig.unserved_kwh(2065.0) == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.soak
 def test_forecast_that_is_true_is_never_refused_while_load_and_sun_step(demo: Site):
     """All loads go to a sixth and back, foreseen, with an outage between; nothing is doubted."""
 

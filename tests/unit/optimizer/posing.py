@@ -127,7 +127,8 @@ class Pose:
 
     def _above_peak(self) -> dict[str, float]:
         """Feeders posed with more than twice their peak take it now: it is no mistake."""
-        most = {f.id: float(np.nanmax(self.load_kw.get(f.id, [0.0]))) for f in self.site.feeders}
+        posed = {f.id: np.nan_to_num(self.load_kw.get(f.id, [0.0])) for f in self.site.feeders}
+        most = {f: float(np.max(kw)) for f, kw in posed.items()}
         return {f.id: most[f.id] for f in self.site.feeders if most[f.id] > 2.0 * f.p_peak_kw}
 
     def condition(self) -> PlantCondition:
