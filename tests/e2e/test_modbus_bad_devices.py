@@ -165,16 +165,19 @@ async def test_read_device_refuses_unmapped_registers_read_without_holes_from_th
     await rig.io.close()
 
 
-async def test_read_all_bug_in_a_device_task_raises(rig, monkeypatch):
-    """A broken invariant must stop the edge, not look like a silent device."""
-    await rig.settle()
+async def test_read_all_bug_in_a_driver_is_that_device_down_and_it_comes_back(rig, monkeypatch):
+    """It is told as a bug; the edge goes on with what the other devices say."""
+    good = await rig.settle()
 
     async def bug(self: ModbusLink) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(ModbusLink, "read", bug)
-    with pytest.raises(ZeroDivisionError):
-        await rig.read()
+    with monkeypatch.context() as broken:
+        broken.setattr(ModbusLink, "read", bug)
+        readings = await rig.read()
+        assert {r.quality for r in readings.values()} == {Quality.COMM_FAILED}
+        assert list(rig.io.driver_faults().values()) == ["ZeroDivisionError in the driver: a bug"]
+    assert (await rig.settle()).keys() == good.keys()
 
 
 async def test_close_while_a_request_hangs_ends_at_once(adversary):
