@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from connectors.expiry import Expiry
 from connectors.point_map import PointCodec
+from connectors.raw_types import Raw
 from connectors.wire_log import Tap
 from ems.commands import WriteOutcome
 from ems.telemetry import Quality
@@ -54,6 +55,11 @@ Late = Callable[[], bytes]  # a request as it may be sent now; raises NotSent or
 def as_decided(codec: PointCodec, value: float) -> float:
     """The value as it was handed in: nothing is asked again."""
     return value
+
+
+def raw_now(codec: PointCodec, value: float, latest: Latest) -> Callable[[], Raw]:
+    """What goes on the wire, asked for when it is held; it may raise NotSent or BadValue."""
+    return lambda: codec.to_raw(latest(codec, value))
 
 
 async def in_turn(

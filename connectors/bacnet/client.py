@@ -26,7 +26,16 @@ from connectors.bacnet.tags import (
     number_of,
     text_of,
 )
-from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided, in_turn
+from connectors.link import (
+    Latest,
+    LinkError,
+    NotSent,
+    PointValue,
+    WriteReply,
+    as_decided,
+    in_turn,
+    raw_now,
+)
 from connectors.point_map import PointCodec
 from connectors.raw_types import Kind, Raw
 from connectors.wire_log import QUIET
@@ -233,9 +242,7 @@ class BacnetLink:
         return await in_turn(values, lambda codec, value: self._write(codec, value, until_s, latest))
 
     async def _write(self, codec: PointCodec, value: float, until_s: float, latest: Latest) -> WriteReply:
-        def now() -> Raw:
-            return codec.to_raw(latest(codec, value))
-
+        now = raw_now(codec, value, latest)
         try:
             raw, (session, _) = codec.to_raw(value), self._usable()
             to = self._commanded[codec.point.point]

@@ -13,7 +13,16 @@ from connectors.dnp3.events import EPOCH, EventLog, meaning, time_of, timed_even
 from connectors.dnp3.objects import MalformedObjects, Told, all_of, attribute_of, ranges
 from connectors.dnp3.session import Session
 from connectors.endpoint import Endpoint
-from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided, in_turn
+from connectors.link import (
+    Latest,
+    LinkError,
+    NotSent,
+    PointValue,
+    WriteReply,
+    as_decided,
+    in_turn,
+    raw_now,
+)
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
 from connectors.recorded import Receipt, no_collector
@@ -323,9 +332,7 @@ class Dnp3Link:
         return await in_turn(values, lambda codec, value: self._write(codec, value, until_s, latest))
 
     async def _write(self, codec: PointCodec, value: float, until_s: float, latest: Latest) -> WriteReply:
-        def now() -> Raw:
-            return codec.to_raw(latest(codec, value))
-
+        now = raw_now(codec, value, latest)
         try:
             codec.to_raw(value)
             session = self._usable()

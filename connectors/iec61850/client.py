@@ -18,7 +18,16 @@ from connectors.iec61850.places import Place, Surveyor, Unlike, object_name
 from connectors.iec61850.reports import Book, enable, heard
 from connectors.iec61850.transport import Transport
 from connectors.iec61850.values import AccessFault, data_of, text_of
-from connectors.link import Latest, LinkError, NotSent, PointValue, WriteReply, as_decided, in_turn
+from connectors.link import (
+    Latest,
+    LinkError,
+    NotSent,
+    PointValue,
+    WriteReply,
+    as_decided,
+    in_turn,
+    raw_now,
+)
 from connectors.point_map import PointCodec
 from connectors.raw_types import Raw
 from connectors.recorded import no_collector
@@ -258,9 +267,7 @@ class Iec61850Link:
         return await in_turn(values, lambda codec, value: self._write(codec, value, until_s, latest))
 
     async def _write(self, codec: PointCodec, value: float, until_s: float, latest: Latest) -> WriteReply:
-        def now() -> Raw:
-            return codec.to_raw(latest(codec, value))
-
+        now = raw_now(codec, value, latest)
         try:
             codec.to_raw(value)
             mms = self._usable()

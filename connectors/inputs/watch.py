@@ -1,7 +1,8 @@
 """How the inputs do, as the edge sees it: looked at by a thread, so that a slow disk costs no cycle."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -86,7 +87,34 @@ class InputWatch:
             self._told = troubles(self._inputs, rows, self._now(), self._began)
 
 
-class PriceWatch:
+class _StoreWatch(ABC):
+    """Looks into the file of the inputs now and then, in a thread of its own; without inputs never."""
+
+    def __init__(self, name: str, inputs: Iterable[InputParams], directory: Path) -> None:
+        self._name, self._inputs, self._directory = name, tuple(inputs), directory
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look, in a thread."""
+        if self._inputs:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        with closing(QuietInputs(self._directory)) as known:
+            while not self._closing.is_set():
+                self.look(known)
+                self._closing.wait(LOOK_S if known.trouble else PRICES_S)
+
+    @abstractmethod
+    def look(self, known: QuietInputs) -> None:
+        """Once; what was known stays known while the file cannot be read."""
+
+
+class PriceWatch(_StoreWatch):
     """Keeps the prices of the local day at hand for the edge's rules; a file that hangs costs no cycle.
 
     Parameters
@@ -99,29 +127,13 @@ class PriceWatch:
     def __init__(
         self, inputs: Sequence[InputParams], tariff: Tariff, directory: Path, *, now: Callable[[], datetime]
     ) -> None:
-        self._inputs = tuple(p for p in inputs if p.kind is InputKind.PRICE)
-        self._tariff, self._directory, self._now = tariff, directory, now
+        super().__init__("price watch", (p for p in inputs if p.kind is InputKind.PRICE), directory)
+        self._tariff, self._now = tariff, now
         self._prices: list[DayPrices] = []  # of today, and at its end of the next day
-        self._closing = threading.Event()
-
-    def start(self) -> None:
-        """Begin to look, in a thread."""
-        if self._inputs:
-            threading.Thread(target=self._run, name="price watch", daemon=True).start()
 
     def __call__(self, now: datetime) -> DayPrices | None:
         """Those of the day that holds `now`, as known at the last look; None: the tariff's alone."""
         return next((p for p in self._prices if p.quarter(now) is not None), None)
-
-    def close(self) -> None:
-        """Look no more."""
-        self._closing.set()
-
-    def _run(self) -> None:
-        with closing(QuietInputs(self._directory)) as known:
-            while not self._closing.is_set():
-                self.look(known)
-                self._closing.wait(LOOK_S if known.trouble else PRICES_S)
 
     def look(self, known: QuietInputs) -> None:
         """Once; what was known stays known while the file cannot be read."""
@@ -135,7 +147,7 @@ class PriceWatch:
             self._prices = list(found.values())
 
 
-class OutageWatch:
+class OutageWatch(_StoreWatch):
     """Keeps the announced outages of inputs at hand for the edge's rules; a file that hangs costs no cycle.
 
     Parameters
@@ -148,29 +160,13 @@ class OutageWatch:
     def __init__(
         self, inputs: Sequence[InputParams], directory: Path, *, now: Callable[[], datetime]
     ) -> None:
-        self._inputs = tuple(p for p in inputs if p.kind is InputKind.OUTAGES)
-        self._directory, self._now = directory, now
+        super().__init__("outage watch", (p for p in inputs if p.kind is InputKind.OUTAGES), directory)
+        self._now = now
         self._outages: tuple[OutageNotice, ...] = ()
-        self._closing = threading.Event()
-
-    def start(self) -> None:
-        """Begin to look, in a thread."""
-        if self._inputs:
-            threading.Thread(target=self._run, name="outage watch", daemon=True).start()
 
     def __call__(self) -> tuple[OutageNotice, ...]:
         """Those that are planned with, as known at the last look."""
         return self._outages
-
-    def close(self) -> None:
-        """Look no more."""
-        self._closing.set()
-
-    def _run(self) -> None:
-        with closing(QuietInputs(self._directory)) as known:
-            while not self._closing.is_set():
-                self.look(known)
-                self._closing.wait(LOOK_S if known.trouble else PRICES_S)
 
     def look(self, known: QuietInputs) -> None:
         """Once; what was known stays known while the file cannot be read."""
