@@ -63,7 +63,9 @@ RANDOM := hostile or intersect_a or skipped_authority or never_exceeds
 
 coverage: $(VENV)/.dev ## every branch of authority, plan check and the gate before the wire is taken, or it fails
 	@mkdir -p build
-	@$(BIN)/coverage run -m pytest -q -k "not ($(RANDOM))" $(AUTHORITY_TESTS)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q -n 2 --dist loadscope -k "not ($(RANDOM))" $(AUTHORITY_TESTS)
+	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
 mutate: $(VENV)/.dev ## plant faults in authority and plan check: which does no test find (MUTATE_ARGS="--list")

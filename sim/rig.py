@@ -435,9 +435,15 @@ class Rig:
             beats=self.world.heartbeats,
             flows=self.world.flows,
             strangers=(*self.strangers, *self._untouched()),
+            quiet_s=self._quiet_s(t_s),
         )
         blind = {o for f, e in self.faults if e.blinds and f.holds(t_s) for o, _ in e.blinds}
         self.watch.tick(seen, blind)
+
+    def _quiet_s(self, t_s: float) -> float:
+        """Since the last fault [s]; what people have asked for may stand after they are gone."""
+        ends_s = [math.inf if e.asks else f.until_s for f, e in self.faults if f.from_s <= t_s]
+        return max(0.0, t_s - max(ends_s, default=-math.inf))
 
     def _untouched(self) -> list[str]:
         """Devices that nobody has agreed to being written."""

@@ -29,9 +29,12 @@ class Readiness:
         """
         if held_safe:
             return list(proposals)
-        seen = self.seen if PLANT in self.seen else frozenset()
         stop = Cause.EMERGENCY_STOP
-        return [p for p in proposals if p.cause is stop or p.point.partition(".")[0] in seen]
+        return [p for p in proposals if p.cause is stop or self.knows(p.point.partition(".")[0])]
+
+    def knows(self, asset: str) -> bool:
+        """Whether enough has been seen to write to an asset: its own values, and what the plant is."""
+        return PLANT in self.seen and asset in self.seen
 
 
 def readiness(layout: Layout, seen: frozenset[str], observed: Observed, snapshot: Snapshot) -> Readiness:

@@ -26,7 +26,8 @@ def heartbeat_commands(
 ) -> list[Command]:
     """One command per connection with a watchdog point; none while held safe, so that devices notice.
 
-    `silent(device)`: nothing at all is written to it, because it is in local or off.
+    `silent(device)`: nothing at all is written to it: it is in local or off, or nobody knows it yet after a
+    start.
     """
     if given.held_safe:
         return []

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ems.assets import BessParams, GensetParams, PvParams
+from ems.assets import BessParams, FeederParams, GensetParams, PvParams
 from ems.points import split_point_id
 from ems.site import Authority, Connection, FormingOrder, PointMap, SetpointAuthority, Site
 from sim.faults.people import USERS
@@ -14,6 +14,9 @@ from sim.faults.people import USERS
 BESS_COUNTS = (0, 1, 1, 1, 2)
 GENSET_COUNTS = (0, 1, 2, 2, 3)
 PV_RATIO = 0.85  # of the plants have PV
+INRUSH_RATIO = 0.3  # of the plants have feeders with an inrush
+INRUSH_OF_PEAK = (0.5, 2.5)  # kVA per kW of peak load
+LIVE_RATIO = 0.5  # of the plants have sets and converters that tell what they can give now
 FREE_ADDRESS = 60_000  # a register that no map uses
 Limits = Mapping[str, tuple[float, float]]  # by setpoint, in its own unit
 
@@ -35,6 +38,10 @@ def random_site(base: Site, rng: np.random.Generator) -> Site:
     changeable = {*by_id, *sets_by_id, *(p.id for p in base.pv)}
     like |= {a: a for a in base.asset_kinds() if a not in changeable}
     subsystem = base.hierarchy.subsystem_of
+    told = dict.fromkeys(like_sets, ("p_kw", "p_kw_max"))
+    told |= dict.fromkeys(like_bess, ("p_discharge_kw_max", "p_pcs_kw_max"))
+    told = told if rng.random() < LIVE_RATIO else {}
+    sudden = rng.random() < INRUSH_RATIO
     grid = replace(
         base.grid,
         p_import_kw_max=float(round(base.grid.p_import_kw_max * rng.uniform(0.6, 1.2))),
@@ -46,16 +53,22 @@ def random_site(base: Site, rng: np.random.Generator) -> Site:
         bess=bess,
         gensets=gensets,
         pv=pv,
+        feeders=tuple(_feeder(f, rng) if sudden and f.has_breaker else f for f in base.feeders),
         forming=FormingOrder(grid_tied=base.forming.grid_tied, islanded=(*like_bess, *like_sets)),
         hierarchy=replace(base.hierarchy, subsystem_of={new: subsystem[old] for new, old in like.items()}),
         authority=Authority(setpoints=_authority(base, like, _limits(bess, gensets, pv))),
-        connections=tuple(_with_more(c, base.grid.id) for c in _connections(base, like)),
+        connections=tuple(_with_more(c, base.grid.id, told) for c in _connections(base, like)),
         control=replace(base.control, users={**USERS, **base.control.users}),
     )
 
 
-def _with_more(connection: Connection, grid: str) -> Connection:
-    """The same device with the selector it may have, and the phases at the POI."""
+def _with_more(connection: Connection, grid: str, told: Mapping[str, tuple[str, str]]) -> Connection:
+    """The same device with the selector it may have, the phases at the POI, and live limits.
+
+    Parameters
+    ----------
+    told : asset -> the point its live limit is read like, and the live limit, by their names.
+    """
     of = {m.point: m for m in connection.points}
     more = [
         _beside(m, f"{asset}.remote", 1.0)
@@ -66,6 +79,10 @@ def _with_more(connection: Connection, grid: str) -> Connection:
     volts = of.get(f"{grid}.v_pu")
     if volts is not None and f"{grid}.v1_pu" not in of:
         more += [_beside(volts, f"{grid}.v{n}_pu", volts.high) for n in (1, 2, 3)]
+    for asset, (name, live) in told.items():
+        like = of.get(f"{asset}.{name}")
+        if like is not None and f"{asset}.{live}" not in of:
+            more.append(_beside(like, f"{asset}.{live}", like.high))
     return replace(connection, points=(*connection.points, *more))
 
 
@@ -113,6 +130,10 @@ def _genset(g: GensetParams, rng: np.random.Generator) -> GensetParams:
 def _pv(p: PvParams, rng: np.random.Generator) -> PvParams:
     k = float(rng.uniform(0.3, 1.0))
     return replace(p, p_dc_kwp=k * p.p_dc_kwp, p_ac_kw=k * p.p_ac_kw)
+
+
+def _feeder(f: FeederParams, rng: np.random.Generator) -> FeederParams:
+    return replace(f, inrush_kva=float(round(rng.uniform(*INRUSH_OF_PEAK) * f.p_peak_kw)))
 
 
 def _limits(bess: Sequence[BessParams], gensets: Sequence[GensetParams], pv: Sequence[PvParams]) -> Limits:

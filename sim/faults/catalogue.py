@@ -107,6 +107,11 @@ PLANT = (
         does="the device answers neither reads nor writes; what it controls runs on",
         blinds=(("I7", UNSEEN),),
     ),
+    Entry(
+        name="poi_silent", weight=RARE, layer=Layer.PLANT, kinds=(GRID,), modes=ALIVE,
+        shape=plant.event(FaultKind.DEVICE_SILENT), lasts_s=(60.0, 600.0), blinds=(("I7", UNSEEN),),
+        does="the meter at the POI and its breaker answer nothing",
+    ),
 )  # fmt: skip
 
 FACE = (
@@ -151,6 +156,14 @@ FACE = (
     Entry(
         name="poi_contradiction", modes=ALIVE, layer=Layer.FACE, kinds=(GRID,), tell=face.contradiction,
         blinds=(("I7", UNSEEN),), does="the POI breaker reads closed and the mains voltage zero",
+    ),
+    Entry(
+        name="genset_derated", modes=ALIVE, weight=RARE, layer=Layer.FACE, kinds=(GENSET,), tell=face.scaled,
+        point="p_kw_max", value=0.5, unit="ratio", does="its controller lets it give half of its rating",
+    ),
+    Entry(
+        name="pcs_derated", modes=ALIVE, layer=Layer.FACE, kinds=(BESS,), tell=face.scaled,
+        point="p_pcs_kw_max", value=0.4, unit="ratio", does="its converter tells a share of its rating",
     ),
     Entry(
         name="soc_jump", layer=Layer.FACE, kinds=(BESS,), tell=face.offset, point="soc", value=0.4,
@@ -276,6 +289,10 @@ INPUTS = (
     Entry(
         name="utc_step", layer=Layer.CLOCK, utc=inputs.utc_step, value=3600.0, unit="s",
         does="record time is off by an hour, a day, ...",
+    ),
+    Entry(
+        name="utc_back", layer=Layer.CLOCK, utc=inputs.utc_step, value=-900.0, unit="s",
+        does="record time is set back by a quarter of an hour",
     ),
     Entry(
         name="utc_1970", layer=Layer.CLOCK, utc=inputs.utc_1970,

@@ -70,6 +70,7 @@ class TickSeen:
     beats : heartbeat registers as the devices hold them.
     flows : truth from this tick to the next.
     strangers : connections whose device is another one than was commissioned: nothing is written there.
+    quiet_s : since the last fault, or anything people asked in one; 0 while one holds [s].
     """
 
     t_s: float
@@ -86,6 +87,7 @@ class TickSeen:
     beats: Mapping[str, float]
     flows: PlantFlows
     strangers: Collection[str] = ()
+    quiet_s: float = 0.0
 
     def untouched(self, asset: str) -> bool:
         """Nothing may be written to it: its selector is not in remote, or a person has switched it off."""

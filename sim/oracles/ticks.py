@@ -6,7 +6,7 @@ from dispatch.vocabulary import Decisions
 from ems.commands import Cause, WriteOutcome
 from ems.control import ControlMode
 from ems.points import GensetState, split_point_id
-from ems.site import Site
+from ems.site import GridMode, Site
 from ems.telemetry import Quality
 from plant_models.state import PlantFlows
 from sim.oracles.base import Oracle, TickSeen
@@ -116,6 +116,8 @@ class HeartbeatOfTheLoop(Oracle):
         highs = {m.point: m.high for c in site.connections for m in c.points}
         self._wrap = {p: int(min(highs.get(p, WRAP - 1.0), WRAP - 1.0)) + 1 for p in self._points}
         self._cycles: int | None = None
+        self._reads = {p: _read_beside(site, p) for p in self._points}
+        self._known: set[str] = set()  # points whose asset was seen whole, in a grid mode that was known
         self._tried_s: dict[str, float] = {}
         self._beat: dict[str, float] = {}
 
@@ -155,11 +157,28 @@ class HeartbeatOfTheLoop(Oracle):
             self._tried_s.pop(point, None)
             off = t.decisions is not None and t.decisions.control.get(asset) is ControlMode.OFF
             return f"{point} written while {asset} is switched off" if tried and off else None
+        if not tried and not self._whole(t, point):
+            return None  # before it is known what is there, nothing is written, and no heartbeat either
         since_s = self._tried_s.setdefault(point, t.t_s)
         if tried:
             self._tried_s[point] = t.t_s
         gap_s, allowed_s = t.t_s - since_s, 2.0 * max(t.dt_s, self._period_s[point])
         return f"{point} not written for {gap_s:g} s" if gap_s > allowed_s + 1e-6 else None
+
+    def _whole(self, t: TickSeen, point: str) -> bool:
+        """Whether every value of its asset has come at least once since the start."""
+        told = (t.told.get(p) for p in self._reads[point])
+        mode_known = t.decisions is not None and t.decisions.mode is not GridMode.UNKNOWN
+        if point not in self._known and mode_known and all(r is not None and r.is_good for r in told):
+            self._known.add(point)
+        return point in self._known
+
+
+def _read_beside(site: Site, watchdog: str) -> list[str]:
+    """What is read of the asset a watchdog point belongs to."""
+    asset = split_point_id(watchdog)[0]
+    maps = [m for c in site.connections for m in c.points if split_point_id(m.point)[0] == asset]
+    return [m.point for m in maps if not m.writable]
 
 
 class TrueSoc(Oracle):

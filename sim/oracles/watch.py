@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from ems.site import Site
 from sim.oracles.base import Oracle, TickSeen, Violation, WriteSeen
+from sim.oracles.served import LoadIsServed
 from sim.oracles.ticks import (
     DecisionsOnFreshValues,
     EnergyBalance,
@@ -35,6 +36,7 @@ ORACLES: tuple[type[Oracle], ...] = (
     TrueSoc,
     GensetTimes,
     EnergyBalance,
+    LoadIsServed,
 )
 KEPT_MAX = 1000
 

@@ -272,7 +272,21 @@ class RampKept(Oracle):
             return True
         low, high = self._limits.of(c.point, w.told, w.t_s)
         narrowed = not low - 1e-6 <= held <= high + 1e-6
-        return narrowed or (abs(c.value) <= abs(held) and c.value * held >= 0.0)
+        return narrowed or (abs(c.value) <= abs(held) and c.value * held >= 0.0) or self._holds_cap(w, held)
+
+    def _holds_cap(self, w: WriteSeen, held: float) -> bool:
+        """A battery that takes what is over a cap off the POI at once, and no more than that."""
+        grid = self.site.grid
+        told = w.told.get(f"{grid.id}.p_kw")
+        if told is None or told.value is None or split_point_id(w.command.point)[1] != "p_set_kw":
+            return False
+        moved_kw, at_poi_kw = w.command.value - held, told.value
+        over_kw = at_poi_kw - grid.p_import_kw_max, -at_poi_kw - grid.p_export_kw_max
+        room_kw = grid.poi_bias_kw + grid.meter_error_kw
+        return any(
+            over > 0.0 and 0.0 < move <= over + room_kw
+            for over, move in zip(over_kw, (moved_kw, -moved_kw), strict=True)
+        )
 
 
 class IntentAndOutcome(Oracle):

@@ -110,11 +110,19 @@ def island_at_its_limit() -> Rig:
     return Rig(demo(), load_kw=load, options=RigOptions(islanded_by="bess1")).run(30.0, judge=False)
 
 
+def back_from_black() -> Rig:
+    """The battery trips with the mains; sets bring the bus back, and then the feeders."""
+    load = {"critical": 100.0, "essential": 150.0, "deferrable": 80.0}
+    trips = Fault(kind="bess_trips", target="bess1", from_s=60.0, until_s=120.0)
+    return Rig(demo(), load_kw=load, mains=[(60.0, 2000.0)], faults=[trips]).run(900.0, judge=False)
+
+
 PROBES: Mapping[str, Callable[[], Rig]] = {
     p.__name__: p
     for p in (
         infinity_arrives, nothing_new_arrives, two_wishes, limit_falls, limit_falls_a_little, held_safe,
         quiet, pv_limit_raised, mains_lost_under_a_plan, restless_controller, island_at_its_limit,
+        back_from_black,
     )
 }  # fmt: skip
 

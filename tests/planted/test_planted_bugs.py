@@ -44,6 +44,7 @@ BUGS = (
     Bug("intent_after_the_write", "I5", "quiet", own="I5"),
     Bug("minimum_down_time_forgotten", "I11", "restless_controller", own="I11"),
     Bug("reserve_alarm_lost", "I7", "island_at_its_limit", own="I7"),
+    Bug("shed_feeder_forgotten", "I13", "back_from_black"),
 )
 
 

@@ -54,17 +54,30 @@ def test_cold_boot_slow_witnesses_nothing_is_written_before_the_mode_is_known(sm
     assert {"bess1", "pv1"} <= written(rig, 90.0, known_s)
 
 
-def test_cold_boot_until_the_mode_is_known_the_heartbeat_is_all_that_is_written(demo: Site):
-    """It counts completed cycles, in which the decision was to wait; no setpoint, no breaker goes with it."""
+def test_cold_boot_until_the_mode_is_known_no_heartbeat_is_written_either(demo: Site):
+    """It would tell a device that somebody is in command, who knows nothing yet."""
     faults = (silent("grid1", 20.0), silent("bus", 25.0))
     rig = Rig(demo, load_kw=LOAD, pv_kw=150.0, faults=faults)
     rig.tell("bess1.state", None)
     rig.at(30.0, lambda r: r.tell_truth("bess1.state")).run(60.0)
     known_s = rig.first(0.0, lambda r: r.decisions.mode is not GridMode.UNKNOWN).t_s
     assert known_s >= 20.0
-    early = [[c.point for c in r.commands] for r in rig.rows(0.0, known_s - 1.0)]
-    assert all(points == ["bess1.heartbeat"] for points in early)
+    assert written(rig, known_s) == set()
+    assert rig.first(0.0, lambda r: r.wrote("bess1.heartbeat") is not None).t_s <= 31.0
     assert {"bess1", "pv1"} <= written(rig, 60.0, known_s)
+
+
+def test_cold_boot_heartbeat_to_a_device_begins_when_it_has_been_seen_whole(demo: Site):
+    """The mode is known at once; of the battery everything but its charge limit comes."""
+    rig = Rig(demo, load_kw=LOAD, pv_kw=150.0)
+    rig.tell("bess1.p_charge_kw_max", None)
+    rig.at(20.0, lambda r: r.tell_truth("bess1.p_charge_kw_max"))
+    rig.at(40.0, lambda r: r.tell("bess1.p_charge_kw_max", None)).run(60.0)
+    beats_s = [r.t_s for r in rig.rows() if r.wrote("bess1.heartbeat") is not None]
+    assert beats_s[0] == 20.0
+    assert (
+        beats_s[-1] == 59.0
+    )  # what is lost later is told, and the device still hears from us
 
 
 def test_cold_boot_half_of_the_devices_missing_only_the_others_are_written(small: Site):
