@@ -32,8 +32,8 @@ class Bug:
 BUGS = (
     Bug("missing_finite_check", "I6", "infinity_arrives", quick=True, own="I6"),
     Bug("stale_reading_used", "I6", "nothing_new_arrives", own="I6"),
-    Bug("shared_lease_timer", "I2", "two_wishes", quick=True, own="I2"),
-    Bug("limit_read_too_early", "I1", "limit_falls", quick=True),
+    Bug("shared_lease_timer", "I2", "two_wishes", own="I2"),
+    Bug("limit_read_too_early", "I1", "limit_falls"),
     Bug("swapped_word_order", "test", "tests/unit/connectors/test_point_map.py"),
     Bug("heartbeat_while_held_safe", "I8", "held_safe", own="I8"),
     Bug("heartbeat_beside_the_loop", "I8", "quiet", own="I8"),
@@ -72,7 +72,16 @@ def test_planted_bug_is_caught(bug: Bug, tmp_path: Path):
     assert catches(bug, tree), f"{bug.patch} went by unseen: {bug.by} in {bug.where}"
 
 
-@pytest.mark.parametrize("probe", sorted({b.where for b in BUGS if b.by != "test"}))
+LONG = ("restless_controller", "back_from_black")
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        pytest.param(p, marks=[pytest.mark.soak] if p in LONG else [])
+        for p in sorted({b.where for b in BUGS if b.by != "test"})
+    ],
+)
 def test_probe_finds_nothing_in_the_tree_as_it_is(probe: str):
     assert found(probe) == []
 

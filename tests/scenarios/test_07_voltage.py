@@ -142,7 +142,10 @@ def clouds(t_s: float) -> float:
     return 250.0 + 150.0 * math.sin(t_s / 7.0)
 
 
-@pytest.mark.parametrize("sun", [400.0, clouds], ids=["steady", "fast clouds"])
+SUN = [pytest.param(400.0, marks=pytest.mark.soak, id="steady"), pytest.param(clouds, id="fast clouds")]
+
+
+@pytest.mark.parametrize("sun", SUN)
 def test_reactive_setpoint_moves_once_a_minute_and_lowers_the_voltage(
     small: Site, sun: float | Callable[[float], float]
 ):
@@ -206,7 +209,7 @@ def minutes_apart(rig: Rig, point: str) -> bool:
     return len(at_s) >= 2 and all(b - a >= 59.0 for a, b in pairwise(at_s))
 
 
-@pytest.mark.parametrize("sun", [400.0, clouds], ids=["steady", "fast clouds"])
+@pytest.mark.parametrize("sun", SUN)
 @pytest.mark.parametrize(
     ("control", "safe", "wanted"),
     [(FACTOR, 1.0, lambda v: -1.0 <= v <= -0.9), (CURVES, 2.0, lambda v: v == 5.0)],

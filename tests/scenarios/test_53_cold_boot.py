@@ -75,9 +75,7 @@ def test_cold_boot_heartbeat_to_a_device_begins_when_it_has_been_seen_whole(demo
     rig.at(40.0, lambda r: r.tell("bess1.p_charge_kw_max", None)).run(60.0)
     beats_s = [r.t_s for r in rig.rows() if r.wrote("bess1.heartbeat") is not None]
     assert beats_s[0] == 20.0
-    assert (
-        beats_s[-1] == 59.0
-    )  # what is lost later is told, and the device still hears from us
+    assert beats_s[-1] == 59.0  # what is lost later is told, and the device still hears from us
 
 
 def test_cold_boot_half_of_the_devices_missing_only_the_others_are_written(small: Site):

@@ -81,7 +81,12 @@ def checked(day: int, hour: float, plain: bool) -> Checked:
     return done
 
 
-@pytest.mark.parametrize(("day", "hour"), [(0, 0.0), (1, 8.0), (2, 16.0)])
+LONG = pytest.mark.soak
+
+
+@pytest.mark.parametrize(
+    ("day", "hour"), [pytest.param(0, 0.0, marks=LONG), (1, 8.0), pytest.param(2, 16.0, marks=LONG)]
+)
 def test_explain_a_day_of_the_demo_no_sentence_is_false(day: int, hour: float):
     done = checked(day, hour, plain=True)
     assert sum(done.held.values()) > 1000
