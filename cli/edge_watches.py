@@ -48,7 +48,7 @@ class Watches:
         self.prices.start()
         self.outages = OutageWatch(site.inputs if live else (), config.directory, now=clock.now)
         self.outages.start()
-        names = [c.id for c in site.connections if not c.protocol.is_told]
+        names = [c.id for c in site.connections]
         self._wires = WireLog(config.directory / FOLDER, names, now=clock.now) if live else None
         self.tap_of: TapOf = quiet if self._wires is None else self._wires.tap
         if self._wires is not None:

@@ -11,9 +11,8 @@ from ems.errors import BadValue, EmsError
 
 HELP = """Ask a running edge to keep every byte that a connection sends and is sent, in
 DIR/wire/CONNECTION.log, for some minutes; without a connection: show which are asked for. The log is text,
-and "text2pcap -D -t ISO" makes of it what Wireshark opens. What is asked and written does not change, and no
-cycle waits for the file. Modbus, SunSpec, OPC UA, IEC 61850, IEC 60870-5-104, DNP3, BACnet, DLMS, HTTP;
-"ems listen" is for GOOSE and J1939."""
+and "text2pcap -D -t ISO" makes of it what Wireshark opens ("-l 1" for GOOSE, "-l 227" for J1939). What is
+asked and written does not change, and no cycle waits for the file."""
 LONGEST_S = 86400.0
 
 

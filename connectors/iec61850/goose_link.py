@@ -11,6 +11,7 @@ from connectors.iec61850.goose_wire import Wire
 from connectors.link import Latest, LinkError, PointValue, WriteReply, as_decided
 from connectors.listening import STEP_S, Listener
 from connectors.point_map import PointCodec
+from connectors.wire_log import QUIET
 from ems.clock import wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.goose import Goose
@@ -78,6 +79,7 @@ class GooseLink:
         self._streams = [Stream(block, codecs) for block in goose.blocks]
         self._ear = Ear(self._streams)
         self._dropped = 0  # by sockets before
+        self.tap = QUIET
         self.refused: dict[str, str] = {}
 
     @property
@@ -95,13 +97,19 @@ class GooseLink:
             )
             wire.open()
             self._wire = wire
-            self._listener = Listener(wire, self._ear.take, rate_per_s=RATE_PER_S, burst=BURST)
+            self.tap.noted(f"listening on {self._goose.interface}")
+            self._listener = Listener(wire, self._heard, rate_per_s=RATE_PER_S, burst=BURST)
             self._listener.start()
         until_s = wall_s() + self._timeout_s
         while (silence := self._silence()) and wall_s() < until_s:
             await wall_sleep(LOOK_S)
         if silence:
             raise LinkError(silence)
+
+    def _heard(self, frame: bytes, at_s: float) -> None:
+        """In the thread that listens: whole Ethernet frames, as the kernel passes them on."""
+        self.tap.received(frame)
+        self._ear.take(frame, at_s)
 
     def _silence(self) -> str:
         """Why nothing at all is known; "": something is. Raises LinkError."""

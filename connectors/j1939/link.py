@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 from connectors.j1939.engine import Engine
-from connectors.j1939.wire import Frame, Slcan, SocketCan, wire_of
+from connectors.j1939.wire import Frame, Slcan, SocketCan, captured, wire_of
 from connectors.link import Latest, LinkError, PointValue, WriteReply, as_decided
 from connectors.listening import STEP_S, Listener
 from connectors.point_map import PointCodec
+from connectors.wire_log import QUIET
 from ems.clock import wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.j1939 import Can
@@ -33,6 +34,7 @@ class J1939Link:
         self._wire: Slcan | SocketCan | None = None
         self._listener: Listener[Frame] | None = None
         self._malformed = self._dropped = 0  # of wires before
+        self.tap = QUIET
         self.refused: dict[str, str] = {}
 
     @property
@@ -50,13 +52,20 @@ class J1939Link:
             wire = wire_of(self._can)
             wire.open()
             self._wire = wire
-            self._listener = Listener(wire, self._engine.take, rate_per_s=RATE_PER_S, burst=BURST)
+            self.tap.noted(f"listening on {self._can.where}")
+            self._listener = Listener(wire, self._heard, rate_per_s=RATE_PER_S, burst=BURST)
             self._listener.start()
         until_s = wall_s() + self._timeout_s
         while (silence := self._silence()) and wall_s() < until_s:
             await wall_sleep(LOOK_S)
         if silence:
             raise LinkError(silence)
+
+    def _heard(self, frame: Frame, at_s: float) -> None:
+        """In the thread that listens. On the tap a frame is as SocketCAN frames stand in captures."""
+        if self.tap.on:
+            self.tap.received(captured(frame))
+        self._engine.take(frame, at_s)
 
     def _silence(self) -> str:
         """Why nothing at all is known; "": something is. Raises LinkError."""

@@ -63,6 +63,12 @@ def _frame(line: bytes) -> Frame | None:
     return number, bytes.fromhex(line[10 : 10 + 2 * length].decode())
 
 
+def captured(frame: Frame) -> bytes:
+    """A frame as captures of link type 227 (CAN_SOCKETCAN) have it: identifier and flags, length, data."""
+    number, data = frame
+    return struct.pack(">IB3x", EXTENDED | number, len(data)) + data
+
+
 class Slcan:
     """A serial adapter, for this process alone."""
 

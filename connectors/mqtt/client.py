@@ -12,6 +12,7 @@ from connectors.link import Latest, LinkError, PointValue, WriteReply, as_decide
 from connectors.mqtt.book import Book, Message
 from connectors.mqtt.session import STEP_S, Session
 from connectors.point_map import PointCodec
+from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.site import Connection, MqttBroker
@@ -69,6 +70,7 @@ class _Listener:
             raise
         except Exception as error:  # noqa: BLE001  raised where the device is connected or read
             self.error = error
+            self.session.tap.noted(str(error))
             self._settled(error)
         finally:
             self.session.close()
@@ -101,6 +103,7 @@ class MqttLink:
         self._book = Book(codecs, broker.payload_bytes_max)
         self._listener: _Listener | None = None
         self.expiries: tuple[Expiry, ...] = ()
+        self.tap = QUIET
 
     @property
     def connected(self) -> bool:
@@ -127,6 +130,7 @@ class MqttLink:
             now=self._now,
             on_message=self._take,
         )
+        session.tap = self.tap
         listener = _Listener(session, self._book.topics, settled)
         self._listener = listener
         listener.start()

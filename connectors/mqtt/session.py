@@ -24,6 +24,7 @@ from connectors.expiry import Expiry
 from connectors.link import LinkError, Refused, Untrusted
 from connectors.opcua.certificates import CertificateError, out_of_date, read_certificate, read_secret
 from connectors.passwords import password_of
+from connectors.wire_log import QUIET
 from ems.clock import wall_s
 from ems.site import MqttBroker
 
@@ -42,12 +43,29 @@ class _Client(paho.Client):
     """paho, which otherwise makes room for whatever length a packet claims, up to 256 MB."""
 
     packet_bytes_max = RECV_BYTES
+    tap = QUIET
+    secret = b""  # shown as stars
+    is_let_in = False  # until then what is sent may hold a part of the secret
 
     def _sock_recv(self, bufsize: int) -> bytes:
         length = self._in_packet["remaining_length"]
         if length > self.packet_bytes_max:
             raise ValueError(f"the broker sends a packet of {length} bytes")
-        return super()._sock_recv(min(bufsize, RECV_BYTES))
+        data = super()._sock_recv(min(bufsize, RECV_BYTES))
+        self.tap.received(data)
+        return data
+
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        sent = super()._sock_send(buf)
+        if self.tap.on:
+            self.tap.sent(self._shown(bytes(buf[:sent])))
+        return sent
+
+    def _shown(self, data: bytes) -> bytes:
+        if not self.secret or self.is_let_in:
+            return data
+        told = data.replace(self.secret, b"*" * len(self.secret))
+        return told if told != data else b"*" * len(data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +119,10 @@ class Session:
     on_message : called with each message, in `pump`.
     on_ack : called with the id of a published message and why it was refused ("" where it was taken).
     will : instead of that of the status topic.
+
+    Attributes
+    ----------
+    tap : told every byte inside TLS, a password as stars; from the next `open` on.
     """
 
     def __init__(
@@ -116,6 +138,7 @@ class Session:
         will: Will | None = None,
     ) -> None:
         self._broker, self._host, self._port = broker, host, port
+        self.tap = QUIET
         self._will = will
         if will is None and broker.status_topic is not None:
             self._will = Will(topic=broker.status_topic, payload=OFFLINE.encode(), retained=True)
@@ -157,6 +180,7 @@ class Session:
         except HOSTILE as error:
             raise LinkError(f"cannot connect to {self.where}: {_words(error)}") from None
         self.has_greeted = True
+        self.tap.noted("connected")
         self._note_peer(client)
         self._until(lambda: self._said is not None, "it does not let us in")
         if self._said is not None and self._said.value >= REFUSED_FROM:
@@ -223,15 +247,16 @@ class Session:
             reconnect_on_failure=False,
         )
         client.packet_bytes_max = broker.payload_bytes_max + HEADER_BYTES_MAX
+        client.tap = self.tap
         client.connect_timeout = self._timeout_s
         try:
             if broker.is_protected:
                 self._tls = self._context()
                 client.tls_set_context(self._tls)
             if broker.user is not None:
-                client.username_pw_set(
-                    broker.user, password_of(broker.user, broker.password_env, broker.password_file)
-                )
+                password = password_of(broker.user, broker.password_env, broker.password_file)
+                client.username_pw_set(broker.user, password)
+                client.secret = (password or "").encode()
         except CertificateError as error:
             raise Untrusted(str(error)) from None
         if (will := self._will) is not None:
@@ -249,6 +274,8 @@ class Session:
 
     def _heard(self, client: paho.Client, data: Any, flags: Any, code: ReasonCode, *_: Any) -> None:
         self._said = code
+        if self._client is not None:
+            self._client.is_let_in = True  # CONNECT is answered: nothing after it tells who we are
 
     def _over(self, client: paho.Client, data: Any, flags: Any, code: ReasonCode, *_: Any) -> None:
         if flags.is_disconnect_packet_from_server:

@@ -26,6 +26,7 @@ from tests.builders import T0
 from tests.contract.goose_frames import BLOCK, MEMBERS, RIGHT, connection, frame, places, spoilt
 from tests.contract.goose_peer import OURS, LibIecPublisher, network, sender
 from tests.contract.plants import command, site_of
+from tests.contract.wire_kept import Kept
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.needs_server]
 VALUES: list[Any] = [
@@ -161,6 +162,24 @@ async def test_what_libiec61850_marks_is_not_taken(peer, told, undone, text):
         await publishing.stop()
     finally:
         await io.close()
+
+
+async def test_wire_is_kept_as_whole_frames(peer, tmp_path, require_program):
+    await opened(peer)
+    publishing, kept = Repeating(peer), Kept(tmp_path, "dev")
+    io = FieldIO(site_of(connection(OURS)), clock=io_clock, back_off_s_max=0.1, tap_of=kept.tap_of)
+    try:
+        await until(io, lambda r: good(r) == RIGHT)
+        await publishing.stop()
+    finally:
+        await io.close()
+    heard = kept.said("I")
+    assert kept.said("O") == []
+    assert heard
+    assert all(f[:6].hex("-") == BLOCK.destination.replace(":", "-").lower() for f in heard)
+    assert all(b"\x88\xb8\x10\x01" in f for f in heard)  # EtherType, APPID
+    capture = kept.captured(require_program("text2pcap"), "-l", "1")
+    assert all(frame in capture for frame in heard)
 
 
 async def test_libiec61850_that_starts_anew_is_believed_after_its_time_to_live(peer):

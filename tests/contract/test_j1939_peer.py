@@ -26,6 +26,7 @@ from tests.builders import T0
 from tests.contract.can_engine import GROUPS, NONE, RIGHT, SOURCE, connection, line
 from tests.contract.can_peer import CanPeer, SerialCable
 from tests.contract.plants import command, site_of
+from tests.contract.wire_kept import Kept
 
 FAULTS = ("SPN 100 FMI 1, 5 times", "SPN 520192 FMI 31, 2 times")
 NEEDS_PEER = pytest.mark.needs_server
@@ -111,6 +112,26 @@ async def test_can_j1939_is_heard_its_faults_are_events_and_its_silence_ends_eve
         await io.close()
     await wall_sleep(0.05)
     assert cable.sent_by_us == b"C\rS5\rL\rC\r"
+
+
+@NEEDS_PEER
+async def test_wire_is_kept_as_captures_of_socketcan_are(cable, peer, tmp_path, require_program):
+    kept, clock = Kept(tmp_path, "dev"), VirtualClock(T0)
+    io = FieldIO(site_of(connection(cable.ours, timeout_s=0.5)), clock=clock, tap_of=kept.tap_of)
+    try:
+        await io.read_all()
+        await claimed(peer, SOURCE)
+        await peer.ask("repeat", groups=GROUPS)
+        await until(io, clock, lambda r: good(r) == pytest.approx(RIGHT))
+    finally:
+        await io.close()
+    assert kept.lines()[0].endswith(f"listening on {cable.ours}")
+    heard = kept.said("I")
+    assert kept.said("O") == []
+    number, speed = 0x8CF00400 | SOURCE, GROUPS[61444]  # extended, priority 3, electronic engine controller 1
+    assert number.to_bytes(4, "big") + b"\x08\0\0\0" + bytes(speed) in heard
+    capture = kept.captured(require_program("text2pcap"), "-l", "227")
+    assert all(frame in capture for frame in heard)
 
 
 @NEEDS_PEER

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt import client as paho
 
 from connectors.field import FieldIO
 from connectors.link import LinkError, Refused
 from connectors.mqtt import session as mqtt
+from connectors.wire_log import TapOf, quiet
 from ems.clock import VirtualClock, wall_s, wall_sleep
 from ems.commands import WriteOutcome
 from ems.json_place import JsonPlace
@@ -25,6 +27,7 @@ from ems.telemetry import Quality, Reading
 from tests.contract.mosquitto import Mosquitto, make_pki
 from tests.contract.pki import NOW
 from tests.contract.plants import command, free_port, site_of
+from tests.contract.wire_kept import Kept
 
 AT = NOW + timedelta(minutes=5)  # the certificates are made meanwhile
 BAD = (None, Quality.DEVICE_BAD)
@@ -67,7 +70,9 @@ STAMPED = point("dev.q_kvar", "plant/doc", value="/q", time="/t")
 class Rig:
     """One connection, read as the edge reads it."""
 
-    def __init__(self, broker: MqttBroker, port: int, *points: PointMap, timeout_s: float = 2.0) -> None:
+    def __init__(
+        self, broker: MqttBroker, port: int, *points: PointMap, timeout_s: float = 2.0, tap_of: TapOf = quiet
+    ) -> None:
         self.clock = VirtualClock(AT)
         self.reasons: list[str] = []
         connection = Connection(
@@ -75,7 +80,9 @@ class Rig:
             poll_s=1.0, timeout_s=timeout_s, watchdog_point=None, mqtt=broker,
             points=points or (PLAIN, STAMPED),
         )  # fmt: skip
-        self.io = FieldIO(site_of(connection), clock=self.clock, on_event=self._event, back_off_s_max=0.05)
+        self.io = FieldIO(
+            site_of(connection), clock=self.clock, on_event=self._event, back_off_s_max=0.05, tap_of=tap_of
+        )
 
     def _event(self, at: object, kind: str, fields: dict[str, Any]) -> None:
         self.reasons.append(str(fields.get("reason", "up")))
@@ -262,6 +269,33 @@ async def test_user_with_password_is_let_in_where_the_site_file_says_so(mosquitt
     rigs.append(rig)
     await rig.up()
     assert rig.counts()["connects"] == 1
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "torn"])
+async def test_wire_is_kept_as_it_is_inside_tls_and_the_password_as_stars(
+    mosquitto: Mosquitto, tmp_path, rigs, monkeypatch, cut: bool
+):
+    """Torn: the network takes three bytes at a time, and no piece holds the whole password."""
+    (tmp_path / "pw").write_text("secret\n")
+    (tmp_path / "pw").chmod(0o600)
+    if cut:
+        send = paho.Client._sock_send
+        monkeypatch.setattr(paho.Client, "_sock_send", lambda self, buf: send(self, buf[:3]))
+    broker = mosquitto.broker("ems-pw", protection="password", user="ems", password_file=str(tmp_path / "pw"))
+    kept = Kept(tmp_path / "wire", "dev_link")
+    rig = Rig(broker, mosquitto.password, tap_of=kept.tap_of)
+    rigs.append(rig)
+    await rig.up()
+    await told(mosquitto, "plant/p", "12.5")
+    await rig.until("dev.p_kw", 12.5, Quality.GOOD)
+    sent, heard = b"".join(kept.said("O")), b"".join(kept.said("I"))
+    assert kept.lines()[0].endswith(" connected")
+    assert b"secret" not in sent
+    assert b"******" in sent
+    assert b"plant/p" in sent  # what we asked for
+    assert b"plant/p" in heard
+    assert heard.endswith(b"12.5")
+    assert (b"MQTT" in sent) is not cut
 
 
 async def test_certificates_that_end_are_noted(mosquitto: Mosquitto, rigs):
