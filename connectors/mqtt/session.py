@@ -166,6 +166,7 @@ class Session:
         properties.SessionExpiryInterval = self._broker.session_expiry_s
         properties.MaximumPacketSize = client.packet_bytes_max
         properties.ReceiveMaximum = RECEIVE_MAX
+        self.tap.noted(f"connecting to {self.where}")
         try:
             client.connect(
                 self._host,
@@ -180,7 +181,6 @@ class Session:
         except HOSTILE as error:
             raise LinkError(f"cannot connect to {self.where}: {_words(error)}") from None
         self.has_greeted = True
-        self.tap.noted("connected")
         self._note_peer(client)
         self._until(lambda: self._said is not None, "it does not let us in")
         if self._said is not None and self._said.value >= REFUSED_FROM:

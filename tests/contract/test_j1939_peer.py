@@ -128,7 +128,7 @@ async def test_wire_is_kept_as_captures_of_socketcan_are(cable, peer, tmp_path, 
     assert kept.lines()[0].endswith(f"listening on {cable.ours}")
     heard = kept.said("I")
     assert kept.said("O") == []
-    number, speed = 0x8CF00400 | SOURCE, GROUPS[61444]  # extended, priority 3, electronic engine controller 1
+    number, speed = 0x98F00400 | SOURCE, GROUPS[61444]  # extended, priority 6, electronic engine controller 1
     assert number.to_bytes(4, "big") + b"\x08\0\0\0" + bytes(speed) in heard
     capture = kept.captured(require_program("text2pcap"), "-l", "227")
     assert all(frame in capture for frame in heard)

@@ -289,7 +289,7 @@ async def test_wire_is_kept_as_it_is_inside_tls_and_the_password_as_stars(
     await told(mosquitto, "plant/p", "12.5")
     await rig.until("dev.p_kw", 12.5, Quality.GOOD)
     sent, heard = b"".join(kept.said("O")), b"".join(kept.said("I"))
-    assert kept.lines()[0].endswith(" connected")
+    assert kept.lines()[0].endswith(f" connecting to 127.0.0.1:{mosquitto.password}")
     assert b"secret" not in sent
     assert b"******" in sent
     assert b"plant/p" in sent  # what we asked for
