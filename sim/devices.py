@@ -87,7 +87,8 @@ class ModbusDevice:
         return [SimData(min(places), values=values, datatype=DataType.BITS)]
 
     def _blocks(self, table: str) -> list[SimData]:
-        spans = [(c.address, [0] * c.registers, not c.point.writable) for c in self._codecs[table]]
+        shared = {c.address: c for c in self._codecs[table]}  # several bits may be of one register
+        spans = [(c.address, [0] * c.registers, not c.point.writable) for c in shared.values()]
         spans += [(address, words, True) for address, words in self._identity[table]]
         if not spans:
             return [SimData(0, count=1, datatype=DataType.INVALID)]
@@ -121,7 +122,7 @@ class ModbusDevice:
             refused = self._write(touched, address, [int(v) for v in values])
             if refused is not None:
                 return refused
-        readings = self._world.readings()
+        readings, told = self._world.readings(), set[int]()
         for codec in touched:
             value = readings.get(codec.point.point)
             if table in BIT_TABLES:
@@ -129,7 +130,11 @@ class ModbusDevice:
                 registers[at] = registers[at] | mask if codec.raw_reported(value) else registers[at] & ~mask
                 continue
             at = codec.address - start
-            registers[at : at + codec.registers] = codec.encode_reported(value)
+            words = codec.encode_reported(value)
+            if codec.point.bit is not None and codec.address in told:
+                words = [a | b for a, b in zip(words, registers[at : at + codec.registers], strict=True)]
+            registers[at : at + codec.registers] = words
+            told.add(codec.address)
         return None
 
     def _write(self, touched: list[PointCodec], address: int, values: list[int]) -> ExcCodes | None:

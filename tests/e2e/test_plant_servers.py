@@ -250,3 +250,31 @@ async def test_simulated_device_puts_points_where_their_browse_paths_are(project
         await io.close()
     assert readings.keys() == {p.point for p in points}
     assert None not in readings.values()
+
+
+async def test_bits_of_one_register_are_each_what_is_true(project_root):
+    """A word of states, as breakers and gensets tell them: one point a bit."""
+    run = demo_run(project_root)
+    pcs = next(c for c in run.site.connections if any(m.point == "bess1.state" for m in c.points))
+    like = next(m for m in pcs.points if m.point == "bess1.state")
+    names = {"essential.closed": 0, "deferrable.closed": 3, "pv1.state": 14}
+    bits = tuple(
+        replace(like, point=p, address="900", data_type="u16", bit=b, scale=1.0, offset=0.0, codes=())
+        for p, b in names.items()
+    )
+    assert not like.writable
+    site = replace(run.site, connections=(replace(pcs, points=bits, watchdog_point=None, identity=()),))
+    world, clock = World(run, options=NOISELESS), VirtualClock(T0)
+    addresses = {pcs.id: ("127.0.0.1", free_port())}
+    async with PlantServers(world, site.connections, addresses=addresses) as servers:
+        io = FieldIO(site, clock=clock, addresses=addresses, timeout_s=5.0)
+        told: dict[str, float | None] = {}
+        for feeder, closed in (("essential", 1.0), ("essential", 0.0), ("deferrable", 0.0)):
+            world.write(f"{feeder}.close_request", closed)
+            world.advance(world.now_s + 10.0)
+            await servers.publish()
+            clock.advance(10.0)
+            told = {r.point: r.value for r in await io.read_all()}
+            assert told == {p: world.readings()[p] for p in names}
+        assert told == {"essential.closed": 0.0, "deferrable.closed": 0.0, "pv1.state": 1.0}
+        await io.close()
