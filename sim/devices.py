@@ -87,8 +87,11 @@ class ModbusDevice:
         return [SimData(min(places), values=values, datatype=DataType.BITS)]
 
     def _blocks(self, table: str) -> list[SimData]:
-        shared = {c.address: c for c in self._codecs[table]}  # several bits may be of one register
-        spans = [(c.address, [0] * c.registers, not c.point.writable) for c in shared.values()]
+        bits = {(c.address, c.registers): c for c in self._codecs[table] if c.point.bit is not None}
+        spans = [
+            (c.address, [0] * c.registers, not c.point.writable)
+            for c in (*bits.values(), *(c for c in self._codecs[table] if c.point.bit is None))
+        ]
         spans += [(address, words, True) for address, words in self._identity[table]]
         if not spans:
             return [SimData(0, count=1, datatype=DataType.INVALID)]
@@ -130,8 +133,9 @@ class ModbusDevice:
                 registers[at] = registers[at] | mask if codec.raw_reported(value) else registers[at] & ~mask
                 continue
             at = codec.address - start
-            words = codec.encode_reported(value)
-            if codec.point.bit is not None and codec.address in told:
+            of_many = codec.point.bit is not None
+            words = codec.encode_reported(0.0 if of_many and value is None else value)
+            if of_many and codec.address in told:
                 words = [a | b for a, b in zip(words, registers[at : at + codec.registers], strict=True)]
             registers[at : at + codec.registers] = words
             told.add(codec.address)

@@ -441,8 +441,8 @@ class Rig:
         self.watch.tick(seen, blind)
 
     def _quiet_s(self, t_s: float) -> float:
-        """Since the last fault [s]; what people have asked for may stand after they are gone."""
-        ends_s = [math.inf if e.asks else f.until_s for f, e in self.faults if f.from_s <= t_s]
+        """Since the last fault [s]."""
+        ends_s = [f.until_s for f, _ in self.faults if f.from_s <= t_s]
         return max(0.0, t_s - max(ends_s, default=-math.inf))
 
     def _untouched(self) -> list[str]:

@@ -145,6 +145,7 @@ class GooseLink:
     async def disconnect(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
+            self.tap.noted("listening no more" if listener.error is None else str(listener.error))
             self._dropped += 0 if self._wire is None else self._wire.dropped
             self._wire = None
             listener.close()

@@ -99,6 +99,7 @@ class J1939Link:
         listener, self._listener = self._listener, None
         wire, self._wire = self._wire, None
         if listener is not None and wire is not None:
+            self.tap.noted("listening no more" if listener.error is None else str(listener.error))
             self._malformed, self._dropped = self._malformed + wire.malformed, self._dropped + wire.dropped
             listener.close()
             await asyncio.to_thread(listener.join, self._timeout_s + STEP_S)

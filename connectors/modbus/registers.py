@@ -18,6 +18,7 @@ from connectors.modbus.frames import (
     exception_code,
 )
 from connectors.point_map import BIT_TABLES, PointCodec
+from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import Connection
@@ -27,6 +28,7 @@ ILLEGAL_ADDRESS = 2
 COIL_ON, COIL_OFF = 0xFF00, 0x0000
 PASSING_CODES = (4, 5, 6, 10, 11)  # of a device that may answer a little later
 GATEWAY_CODES = (10, 11)  # the gateway answers for a device it cannot reach
+MAYBE_CODES = (5, 11)  # to a write: taken and not done yet; sent on, and nothing came back
 EXCEPTIONS = {
     1: "illegal function",
     2: "illegal data address",
@@ -58,6 +60,7 @@ class RegisterLink(ABC):
         self._codecs = tuple(codecs)
         self._identity = connection.identity
         self.registers_max = registers_max
+        self.asked_s = 0.0  # when the last read was sent [s wall]
         self._answers: list[tuple[ReadBlock, bytes]] = []  # to the requests of the last read
         self.refused: dict[str, str] = {}  # points whose request was answered by an exception, and by which
         self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
@@ -90,11 +93,12 @@ class RegisterLink(ABC):
         refused: dict[str, str] = {}
         answers: list[tuple[ReadBlock, bytes]] = []
         self._answers = []  # those of a device that does not answer now are over
+        begun_s = wall_s()
         for block, body in self._requests:
-            received = await self._exchange(body)
+            received = await self._ask(body)
             code = exception_code(received)
             if code is None:
-                block.decode_into(out, received)
+                block.decode_into(out, received, begun_s - self.asked_s)
                 answers.append((block, received))
                 continue
             quality = Quality.COMM_FAILED if code in GATEWAY_CODES else Quality.DEVICE_BAD
@@ -107,6 +111,15 @@ class RegisterLink(ABC):
                 )
         self.refused, self._answers = refused, answers
         return out
+
+    async def _ask(self, body: bytes) -> bytes:
+        """Exchange a read; `asked_s` is when its turn came: what is answered was measured after that."""
+
+        def noted() -> bytes:
+            self.asked_s = wall_s()
+            return body
+
+        return await self._exchange(body, late=noted)
 
     def words(self, point: str) -> tuple[int, ...]:
         """Registers or bit of a point as they came with the last answer; empty: it was not among them."""
@@ -128,7 +141,7 @@ class RegisterLink(ABC):
 
         Raises LinkError as `read` does. For links that find their registers themselves.
         """
-        received = await self._exchange(_BODY.pack(self._unit, READ_HOLDING, address, count))
+        received = await self._ask(_BODY.pack(self._unit, READ_HOLDING, address, count))
         code = exception_code(received)
         return received[DATA_AT:] if code is None else code
 
@@ -182,7 +195,8 @@ class RegisterLink(ABC):
             return WriteReply(WriteOutcome.UNKNOWN, str(error))
         if code is None:
             return WriteReply(WriteOutcome.CONFIRMED, "")
-        return WriteReply(WriteOutcome.REJECTED, f"exception {code}: {EXCEPTIONS.get(code, 'unknown code')}")
+        outcome = WriteOutcome.UNKNOWN if code in MAYBE_CODES else WriteOutcome.REJECTED
+        return WriteReply(outcome, f"exception {code}: {EXCEPTIONS.get(code, 'unknown code')}")
 
 
 def _refusal(block: ReadBlock, code: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from connectors.link import Late, LinkError, NotSent, PointValue
 from connectors.modbus.blocks import REGISTERS_MAX
 from connectors.modbus.bus import Bus, Damaged, Line, OpenLine
-from connectors.modbus.frames import READ_HOLDING, READ_INPUT
+from connectors.modbus.frames import READ_OF
 from connectors.modbus.registers import RegisterLink
 from connectors.modbus.rtu import BITS_PER_CHARACTER, gap_s
 from connectors.modbus.serial_port import open_serial
@@ -17,6 +17,7 @@ from ems.site import Connection, SerialLine
 
 OVERHEAD_BYTES = 13  # of a read request and its answer, registers not counted
 WIRE_RATIO = 0.5  # of the time-out may be spent on the wire by one read
+READS = frozenset(READ_OF.values())
 REGISTERS_LEAST = 4.0  # a value of 64 bits is never split
 
 
@@ -37,6 +38,7 @@ class RtuLink(RegisterLink):
         super().__init__(connection, codecs, registers_max(connection.serial, timeout_s))
         self._bus, self._timeout_s = bus, timeout_s
         self._epoch: int | None = None  # of the bus when it was last believed in
+        self._doubts = 0  # so many writes of which it was not known
         self._in_doubt = False  # a write may or may not have been carried out: it is read back first
 
     @property
@@ -54,12 +56,14 @@ class RtuLink(RegisterLink):
         self._bus.leave(self._unit)
 
     async def read(self) -> dict[str, PointValue]:
+        doubts = self._doubts
         values = await super().read()
-        self._in_doubt = False
+        if self._doubts == doubts:  # of a write meanwhile, what was read before it says nothing
+            self._in_doubt = False
         return values
 
     async def _exchange(self, body: bytes, until_s: float = math.inf, late: Late | None = None) -> bytes:
-        is_read = body[1] in (READ_HOLDING, READ_INPUT)
+        is_read = body[1] in READS
         if not self.connected:
             raise NotSent(f"{self._bus.name} is not open")
         if self._in_doubt and not is_read:
@@ -68,7 +72,7 @@ class RtuLink(RegisterLink):
             return await self._bus.exchange(body, self._timeout_s, until_s, late)
         except Damaged:
             if not is_read:
-                self._in_doubt = True
+                self._in_doubt, self._doubts = True, self._doubts + 1
                 raise
         except NotSent:
             if is_read:

@@ -44,8 +44,8 @@ class _Client(paho.Client):
 
     packet_bytes_max = RECV_BYTES
     tap = QUIET
-    secret = b""  # shown as stars
-    is_let_in = False  # until then what is sent may hold a part of the secret
+    has_secret = False  # CONNECT holds a password
+    is_let_in = False  # CONNECT is answered
 
     def _sock_recv(self, bufsize: int) -> bytes:
         length = self._in_packet["remaining_length"]
@@ -62,10 +62,8 @@ class _Client(paho.Client):
         return sent
 
     def _shown(self, data: bytes) -> bytes:
-        if not self.secret or self.is_let_in:
-            return data
-        told = data.replace(self.secret, b"*" * len(self.secret))
-        return told if told != data else b"*" * len(data)
+        """Nothing of CONNECT where it holds a password: what looks like it may stand in other fields too."""
+        return b"*" * len(data) if self.has_secret and not self.is_let_in else data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +254,7 @@ class Session:
             if broker.user is not None:
                 password = password_of(broker.user, broker.password_env, broker.password_file)
                 client.username_pw_set(broker.user, password)
-                client.secret = (password or "").encode()
+                client.has_secret = password is not None
         except CertificateError as error:
             raise Untrusted(str(error)) from None
         if (will := self._will) is not None:
@@ -275,7 +273,7 @@ class Session:
     def _heard(self, client: paho.Client, data: Any, flags: Any, code: ReasonCode, *_: Any) -> None:
         self._said = code
         if self._client is not None:
-            self._client.is_let_in = True  # CONNECT is answered: nothing after it tells who we are
+            self._client.is_let_in = True
 
     def _over(self, client: paho.Client, data: Any, flags: Any, code: ReasonCode, *_: Any) -> None:
         if flags.is_disconnect_packet_from_server:

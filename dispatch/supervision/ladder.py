@@ -66,7 +66,7 @@ LADDER: tuple[Rung, ...] = (
         within_s=2.0,
         lasts_s_max=None,
         writes="safe values, protections",
-        heartbeat="counts; latched: stands still",
+        heartbeat="counts; latched, or nothing known yet after a start: stands still",
     ),
     Rung(
         source=Source.RELEASED,

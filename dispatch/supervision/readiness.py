@@ -4,7 +4,7 @@ The gate refuses what is stale from cycle to cycle; this holds back the very fir
 well: before anything is known, there is nothing to protect with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dispatch.layout import Layout
@@ -30,11 +30,11 @@ class Readiness:
         if held_safe:
             return list(proposals)
         stop = Cause.EMERGENCY_STOP
-        return [p for p in proposals if p.cause is stop or self.knows(p.point.partition(".")[0])]
+        return [p for p in proposals if p.cause is stop or self.knows((p.point.partition(".")[0],))]
 
-    def knows(self, asset: str) -> bool:
-        """Whether enough has been seen to write to an asset: its own values, and what the plant is."""
-        return PLANT in self.seen and asset in self.seen
+    def knows(self, assets: Iterable[str]) -> bool:
+        """Whether enough has been seen to write to one of these: its own values, and what the plant is."""
+        return PLANT in self.seen and not self.seen.isdisjoint(assets)
 
 
 def readiness(layout: Layout, seen: frozenset[str], observed: Observed, snapshot: Snapshot) -> Readiness:

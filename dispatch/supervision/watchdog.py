@@ -1,6 +1,6 @@
 """The heartbeat: it counts completed, safe decision cycles and nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from dispatch.layout import Layout
 from dispatch.state import Written
@@ -23,17 +23,21 @@ def heartbeat_commands(
     given: GateInput,
     seq: int,
     silent: Callable[[str], bool] = lambda device: False,
+    known: Callable[[Iterable[str]], bool] = lambda assets: True,
 ) -> list[Command]:
     """One command per connection with a watchdog point; none while held safe, so that devices notice.
 
-    `silent(device)`: nothing at all is written to it: it is in local or off, or nobody knows it yet after a
-    start.
+    Parameters
+    ----------
+    silent : nothing at all is written to it: it is in local or off.
+    known : enough has been seen since the start to write to one of these, which the same device serves.
     """
     if given.held_safe:
         return []
     out: list[Command] = []
     for point, watchdog in layout.watchdogs.items():
-        if silent(point.partition(".")[0]):
+        asset = point.partition(".")[0]
+        if silent(asset) or not known(layout.served.get(layout.device(point), (asset,))):
             continue
         last = written.get(point)
         if last is not None and given.now_s - last.at_s < DUE_RATIO * watchdog.period_s:

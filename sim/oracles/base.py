@@ -70,7 +70,7 @@ class TickSeen:
     beats : heartbeat registers as the devices hold them.
     flows : truth from this tick to the next.
     strangers : connections whose device is another one than was commissioned: nothing is written there.
-    quiet_s : since the last fault, or anything people asked in one; 0 while one holds [s].
+    quiet_s : since the last fault; 0 while one holds [s].
     """
 
     t_s: float

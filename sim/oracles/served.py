@@ -10,8 +10,8 @@ from ems.site import Site
 from plant_models.state import PlantFlows
 from sim.oracles.base import Oracle, TickSeen
 
-QUIET_S = 60.0  # since the last fault
-PATIENCE_S = 120.0  # beside the times of sets, breakers and mains
+QUIET_S = 30.0  # since the last fault
+PATIENCE_S = 90.0  # beside the times of sets, breakers and mains
 DARK_KW = 1.0
 ENOUGH_RATIO = 1.4  # of load and its reserve that sources must carry, before they count as enough
 AUTONOMY_H = 4.0  # of all load, that batteries alone must store
@@ -30,7 +30,7 @@ class LoadIsServed(Oracle):
         super().__init__(site)
         starts_s = [g.start_delay_s for g in site.gensets]
         dwells_s = [f.restore_dwell_s for f in site.feeders]
-        self._patience_s = PATIENCE_S + max(starts_s, default=0.0) + sum(dwells_s)
+        self._patience_s = PATIENCE_S + max(starts_s, default=0.0) + max(dwells_s, default=0.0)
         self._sudden = any(f.inrush_kva > 0.0 for f in site.feeders)
         self._dark_s = self._mains_s = 0.0
 

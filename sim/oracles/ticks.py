@@ -1,11 +1,12 @@
 """Oracles after every tick: I6 ages, I7 reserve, I8 heartbeat, I10 SoC, I11 genset times, I12 energy."""
 
 import math
+from collections import defaultdict
 
 from dispatch.vocabulary import Decisions
 from ems.commands import Cause, WriteOutcome
 from ems.control import ControlMode
-from ems.points import GensetState, split_point_id
+from ems.points import AssetKind, GensetState, split_point_id
 from ems.site import GridMode, Site
 from ems.telemetry import Quality
 from plant_models.state import PlantFlows
@@ -17,6 +18,10 @@ SOC_SLACK = 0.005
 BALANCE_RATIO = 0.001
 WRAP = 65536
 RESTING = (GensetState.STOPPED, GensetState.COOLING_DOWN, GensetState.LOCKED_OUT)
+READY = {
+    AssetKind.BESS: ("soc", "state", "p_charge_kw_max", "p_discharge_kw_max"),
+    AssetKind.GENSET: ("state",),
+}
 HUNTING = 8  # starts of one set in an hour that no protection can need
 
 
@@ -116,8 +121,9 @@ class HeartbeatOfTheLoop(Oracle):
         highs = {m.point: m.high for c in site.connections for m in c.points}
         self._wrap = {p: int(min(highs.get(p, WRAP - 1.0), WRAP - 1.0)) + 1 for p in self._points}
         self._cycles: int | None = None
-        self._reads = {p: _read_beside(site, p) for p in self._points}
-        self._known: set[str] = set()  # points whose asset was seen whole, in a grid mode that was known
+        self._needed = {p: _needed(site, p) for p in self._points}
+        self._known: set[str] = set()  # watchdogs of devices of which enough has been seen
+        self._mode_known = False
         self._tried_s: dict[str, float] = {}
         self._beat: dict[str, float] = {}
 
@@ -157,7 +163,10 @@ class HeartbeatOfTheLoop(Oracle):
             self._tried_s.pop(point, None)
             off = t.decisions is not None and t.decisions.control.get(asset) is ControlMode.OFF
             return f"{point} written while {asset} is switched off" if tried and off else None
-        if not tried and not self._whole(t, point):
+        ready = self._ready(t, point)
+        if tried and t.decisions.mode is GridMode.UNKNOWN and not self._mode_known:
+            return f"{point} written before the grid mode was known"
+        if not tried and not ready and point not in self._tried_s:
             return None  # before it is known what is there, nothing is written, and no heartbeat either
         since_s = self._tried_s.setdefault(point, t.t_s)
         if tried:
@@ -165,20 +174,26 @@ class HeartbeatOfTheLoop(Oracle):
         gap_s, allowed_s = t.t_s - since_s, 2.0 * max(t.dt_s, self._period_s[point])
         return f"{point} not written for {gap_s:g} s" if gap_s > allowed_s + 1e-6 else None
 
-    def _whole(self, t: TickSeen, point: str) -> bool:
-        """Whether every value of its asset has come at least once since the start."""
-        told = (t.told.get(p) for p in self._reads[point])
-        mode_known = t.decisions is not None and t.decisions.mode is not GridMode.UNKNOWN
-        if point not in self._known and mode_known and all(r is not None and r.is_good for r in told):
-            self._known.add(point)
-        return point in self._known
+    def _ready(self, t: TickSeen, point: str) -> bool:
+        """Whether what is needed of an asset on the same device has come at once, and the mode is known."""
+        self._mode_known |= t.decisions is not None and t.decisions.mode is not GridMode.UNKNOWN
+        if point not in self._known:
+            told = [[t.told.get(p) for p in needed] for needed in self._needed[point]]
+            if any(all(r is not None and r.is_good for r in readings) for readings in told):
+                self._known.add(point)
+        return self._mode_known and point in self._known
 
 
-def _read_beside(site: Site, watchdog: str) -> list[str]:
-    """What is read of the asset a watchdog point belongs to."""
-    asset = split_point_id(watchdog)[0]
-    maps = [m for c in site.connections for m in c.points if split_point_id(m.point)[0] == asset]
-    return [m.point for m in maps if not m.writable]
+def _needed(site: Site, watchdog: str) -> list[list[str]]:
+    """By asset with readings on the same device: what must be known of it before anything is written."""
+    (device,) = (c for c in site.connections if c.watchdog_point == watchdog)
+    kinds, of = site.asset_kinds(), defaultdict[str, list[str]](list)
+    for m in device.points:
+        asset, name = split_point_id(m.point)
+        kind = kinds.get(asset)
+        if kind is not None and not m.writable and name in READY.get(kind, ()):
+            of[asset].append(m.point)
+    return list(of.values())
 
 
 class TrueSoc(Oracle):

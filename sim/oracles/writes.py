@@ -42,18 +42,18 @@ class Limits:
         if asset in self._bess and name == "p_set_kw":
             charge = self._live(f"{asset}.p_charge_kw_max", told, t_s)
             discharge = self._live(f"{asset}.p_discharge_kw_max", told, t_s)
-            battery, pcs = self._bess[asset], self._told(f"{asset}.p_pcs_kw_max", told, t_s)
+            battery, pcs = self._bess[asset], self.told(f"{asset}.p_pcs_kw_max", told, t_s)
             return (
                 max(low, -battery.p_charge_kw_max, -charge, -pcs),
                 min(high, battery.p_discharge_kw_max, discharge, pcs),
             )
         if point in self._high:
-            most = self._told(f"{asset}.p_kw_max", told, t_s) if name == "p_set_kw" else math.inf
+            most = self.told(f"{asset}.p_kw_max", told, t_s) if name == "p_set_kw" else math.inf
             high = min(high, self._high[point], most)
             return min(max(low, 0.0), high), high
         return low, high
 
-    def _told(self, point: str, told: Mapping[str, Reading], t_s: float) -> float:
+    def told(self, point: str, told: Mapping[str, Reading], t_s: float) -> float:
         """A limit that a device may tell and need not [kW]; what it does not tell now limits nothing here."""
         return self._live(point, told, t_s) if point in told and told[point].is_good else math.inf
 
@@ -235,6 +235,11 @@ class RampKept(Oracle):
         self._limits = Limits(site)
         self._resolution = resolutions(site)
         self._written: dict[str, float] = {}
+        self._batteries = {(b.id, "p_set_kw") for b in site.bess}
+        self._relieved = (
+            -math.inf,
+            0.0,
+        )  # when, and how far beyond their ramps batteries went for a cap [kW]
 
     def on_write(self, w: WriteSeen) -> str | None:
         """Not further from what the device holds than the ramp allows in a cycle.
@@ -275,18 +280,27 @@ class RampKept(Oracle):
         return narrowed or (abs(c.value) <= abs(held) and c.value * held >= 0.0) or self._holds_cap(w, held)
 
     def _holds_cap(self, w: WriteSeen, held: float) -> bool:
-        """A battery that takes what is over a cap off the POI at once, and no more than that."""
-        grid = self.site.grid
+        """A battery that takes what is over a cap off the POI at once, and all of them no more than that."""
+        grid, (asset, name) = self.site.grid, split_point_id(w.command.point)
         told = w.told.get(f"{grid.id}.p_kw")
-        if told is None or told.value is None or split_point_id(w.command.point)[1] != "p_set_kw":
+        if told is None or not told.is_good or told.value is None or (asset, name) not in self._batteries:
             return False
-        moved_kw, at_poi_kw = w.command.value - held, told.value
-        over_kw = at_poi_kw - grid.p_import_kw_max, -at_poi_kw - grid.p_export_kw_max
-        room_kw = grid.poi_bias_kw + grid.meter_error_kw
-        return any(
-            over > 0.0 and 0.0 < move <= over + room_kw
-            for over, move in zip(over_kw, (moved_kw, -moved_kw), strict=True)
+        import_kw, export_kw = (
+            min(most, self._limits.told(f"{grid.id}.{cap}", w.told, w.t_s))
+            for cap, most in (
+                ("p_import_kw_max", grid.p_import_kw_max),
+                ("p_export_kw_max", grid.p_export_kw_max),
+            )
         )
+        moved_kw, at_poi_kw = w.command.value - held, told.value
+        if self._relieved[0] != w.t_s:
+            self._relieved = (w.t_s, 0.0)
+        moved_kw += self._relieved[1]  # by all batteries in this tick
+        over_kw = at_poi_kw - import_kw if moved_kw > 0.0 else -at_poi_kw - export_kw
+        holds = over_kw > 0.0 and abs(moved_kw) <= over_kw + grid.poi_bias_kw + grid.meter_error_kw
+        if holds:
+            self._relieved = (w.t_s, moved_kw)
+        return holds
 
 
 class IntentAndOutcome(Oracle):

@@ -110,6 +110,14 @@ def island_at_its_limit() -> Rig:
     return Rig(demo(), load_kw=load, options=RigOptions(islanded_by="bess1")).run(30.0, judge=False)
 
 
+def nobody_answers_yet() -> Rig:
+    """What tells the grid mode is silent at the start."""
+    silent = [Fault(kind="device_silent", target=a, until_s=10.0) for a in ("grid1", "bus")]
+    rig = Rig(demo(), faults=silent)
+    rig.tell("bess1.state", None)
+    return rig.at(10.0, lambda r: r.tell_truth("bess1.state")).run(20.0, judge=False)
+
+
 def back_from_black() -> Rig:
     """The battery trips with the mains; sets bring the bus back, and then the feeders."""
     load = {"critical": 100.0, "essential": 150.0, "deferrable": 80.0}
@@ -122,7 +130,7 @@ PROBES: Mapping[str, Callable[[], Rig]] = {
     for p in (
         infinity_arrives, nothing_new_arrives, two_wishes, limit_falls, limit_falls_a_little, held_safe,
         quiet, pv_limit_raised, mains_lost_under_a_plan, restless_controller, island_at_its_limit,
-        back_from_black,
+        nobody_answers_yet, back_from_black,
     )
 }  # fmt: skip
 

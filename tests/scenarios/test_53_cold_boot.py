@@ -78,6 +78,23 @@ def test_cold_boot_heartbeat_to_a_device_begins_when_it_has_been_seen_whole(demo
     assert beats_s[-1] == 59.0  # what is lost later is told, and the device still hears from us
 
 
+def test_cold_boot_controller_of_two_sets_is_fed_while_one_of_them_is_written(demo: Site):
+    """It falls back as a whole when the heartbeat stays away; of one set nobody hears its state."""
+    one = next(c for c in demo.connections if c.id == "gen1_controller")
+    two = next(c for c in demo.connections if c.id == "gen2_controller")
+    like = next(m for m in one.points if m.point == "gen1.run_request")
+    beat = replace(like, point="gen1.heartbeat", address="60000", low=0.0, high=65535.0)
+    moved = tuple(replace(m, address=str(10_000 + int(m.address))) for m in two.points)
+    both = replace(one, points=(*one.points, *moved, beat), watchdog_point="gen1.heartbeat")
+    others = tuple(c for c in demo.connections if c not in (one, two))
+    rig = Rig(replace(demo, connections=(*others, both)), load_kw=LOAD)
+    rig.tell("gen1.state", None)
+    rig.run(60.0)
+    asked = {c.point for r in rig.rows() for c in r.commands if c.point.startswith("gen")}
+    assert "gen1.run_request" not in asked
+    assert {"gen2.run_request", "gen1.heartbeat"} <= asked
+
+
 def test_cold_boot_half_of_the_devices_missing_only_the_others_are_written(small: Site):
     rig = Rig(small, load_kw=LOAD, pv_kw=150.0, faults=(silent("bess1", 60.0), silent("gen2", 1e4)))
     rig.run(120.0)

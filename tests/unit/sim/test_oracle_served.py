@@ -85,7 +85,7 @@ def test_load_in_the_dark_beside_a_source_that_could_is_told(changed: dict[str, 
     "changed",
     [
         {"dark_kw": 0.5},
-        {"quiet_s": 59.0},
+        {"quiet_s": 29.0},
         {"held": True},
         {"rung": Source.HOLD_SAFE},
         {"control": ControlMode.MANUAL},
