@@ -70,6 +70,7 @@ def summary(site: "Site") -> Iterator[str]:
     used = [c for c in site.connections if c.family]
     yield from (f"family      {c.id}: {c.family} (`ems families {c.family} --site FILE`)" for c in used)
     yield from (f"protection  {line}" for line in protection(site))
+    yield from (f"{kind:<11} {line}" for kind, line in open_wires(site))
     yield f"outages     {len(site.outages)} announced"
     yield from (f"input       {line}" for line in input_words(site))
     yield from (f"utility     {line}" for line in utility_words(site))
@@ -170,6 +171,18 @@ def protection(site: "Site") -> Iterator[str]:
         who = security.user if security.user is not None else "no user"
         who = who if security.user_certificate is None else "a user certificate"
         yield f"{c.id}: {security.policy}, {security.mode}, {who}"
+
+
+def open_wires(site: "Site") -> Iterator[tuple[str, str]]:
+    """(kind, words) of what nobody would notice if a wire of a dry contact were cut."""
+    from ems.open_wires import blind_interlocks, good_word, unsafe_rows
+
+    for row in unsafe_rows(site):
+        word = (good_word(row.point) or "").upper()
+        yield "contact", f"{row.point}: A CUT WIRE READS AS {word}, as `open_wire_unsafe` of its row says"
+    for lock, value in blind_interlocks(site):
+        why = f"an open {lock.point} reads {value:g}, and only a closed one trips"
+        yield "interlock", f"{lock.id}: a cut wire would never trip it: {why}"
 
 
 def _of_modbus(site: "Site") -> Iterator[str]:

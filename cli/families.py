@@ -126,6 +126,8 @@ def _row(form: "FamilyForm", row: "FamilyPointForm") -> str:
     parts = [f"{at}, {row.type}{order}"]
     if row.bit is not None:
         parts.append(f"bit {row.bit}{', inverted' if row.inverted else ''}")
+    if row.open_wire_unsafe:
+        parts.append("A CUT WIRE READS WELL")
     if row.codes:
         parts.append(f"{len(row.codes)} codes")
     if row.scale != 1.0 or row.sign != 1 or row.times or row.per:

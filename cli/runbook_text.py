@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from cli.check import asset_lines
+from cli.check import asset_lines, open_wires
 from cli.markdown import table
 from cli.runbook_wire import map_sections, wire_section
 from dispatch.supervision.ladder import ladder_table
@@ -132,6 +132,8 @@ def _failing(site: Site) -> Iterator[str]:
     yield from ("", "### Gensets")
     head = ("genset", "on load after", "attempts", "by itself when the mains fail")
     yield from table(head, starts)
+    if cut := [f"- {kind} {line}" for kind, line in open_wires(site)]:
+        yield from ("", "### Cut wires that nobody would notice", "", *cut)
 
 
 def _by_itself(site: Site, authority: SetpointAuthority) -> str:

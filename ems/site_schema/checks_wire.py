@@ -14,6 +14,7 @@ from ems.site import PointMap, Protocol
 from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_bacnet import bacnet_row
 from ems.site_schema.checks_codes import check_codes, no_codes
+from ems.site_schema.checks_contacts import check_open_wire, check_place_of_open_wire
 from ems.site_schema.checks_devices import check_devices
 from ems.site_schema.checks_dlms import dlms_row
 from ems.site_schema.checks_dnp3 import dnp3_row
@@ -134,6 +135,7 @@ def check_row(placed: PlacedPoint) -> None:
         doc.add((*loc, "type"), found, f"one of {', '.join(known)}", hint(form.type, known))
     _as_its_protocol(placed)
     _access(placed)
+    check_place_of_open_wire(placed)
     if form.writes_per_day is not None and not form.writable:
         doc.add((*loc, "writes_per_day"), str(form.writes_per_day), "nothing: this point is not writable")
     if form.age_s_max <= placed.connection.poll_s:
@@ -165,7 +167,9 @@ def check_row(placed: PlacedPoint) -> None:
             "a register in percent has `scale: 0.01`",
         )
     elif form.type in known and check_codes(placed, low, high):
-        _representable(placed, point_map(placed))
+        row = point_map(placed)
+        _representable(placed, row)
+        check_open_wire(placed, row)
 
 
 def _as_its_protocol(placed: PlacedPoint) -> None:

@@ -90,6 +90,9 @@ def _check_form(document: Document, form: FamilyForm, stem: str) -> None:
     for section, rows in (("points", form.points), ("channels", form.channels)):
         for name, row in rows.items():
             _check_parts(document, (section, name), row, form)
+            if section == "channels" and row.open_wire_unsafe:
+                where = "nothing: the site file says it of the point that is wired to it"
+                document.add((section, name, "open_wire_unsafe"), "true", where)
 
 
 def _check_parts(document: Document, loc: Loc, row: FamilyPointForm, form: FamilyForm) -> None:

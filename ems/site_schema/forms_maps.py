@@ -30,6 +30,9 @@ class PointForm(Form):
         default=None, description="this bit of the raw count alone, 0 the least significant"
     )
     inverted: bool = Field(default=False, description="a contact that reads 0 while what it tells is so")
+    open_wire_unsafe: bool = Field(
+        default=False, description="somebody has looked at it: a cut wire reads as healthy, as remote"
+    )
     codes: dict[str, float | str] = Field(
         default={}, description="raw count to value, or to the name of a state; other counts are bad"
     )
@@ -93,6 +96,7 @@ class PointChangeForm(Form):
     writes_per_day: Annotated[int, Field(ge=1)] | None = None
     bit: Annotated[int, Field(ge=0, le=63)] | None = None
     inverted: bool | None = None
+    open_wire_unsafe: bool | None = None
     codes: dict[str, float | str] | None = None
     byte_order: Literal["big", "little"] | None = None
     word_order: Literal["big", "little"] | None = None

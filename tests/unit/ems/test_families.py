@@ -76,7 +76,7 @@ def test_family_of_the_documents_is_one_yaml_file_and_reads_as_it_says(tmp_path)
     assert [row.low, row.high] == pytest.approx([-35.0, 770.0])
     assert [codecs["pv1.state"].decode([n]).value for n in (0, 1, 2, 3)] == [0.0, 0.0, 1.0, 1.0]
     assert codecs["pv1.state"].decode([4]) == (None, Quality.DEVICE_BAD)
-    assert [codecs["pv1.remote"].decode([n]).value for n in (0x10, 0xFFEF)] == [0.0, 1.0]
+    assert [codecs["pv1.remote"].decode([n]).value for n in (0x10, 0xFFEF)] == [1.0, 0.0]
     assert connection(site, "pv_controller").family == "acme_px"
     assert "families/acme_px.yaml" in files_of(path)
 
@@ -188,7 +188,12 @@ WRONG_FAMILY = [
     (("codes: {0: waiting", "codes: {0: 7"), "points.state.codes", "values inside the range"),
     (("codes: {0: waiting", "codes: {0x1: waiting"), "points.state.codes", "each count once"),
     (("bit: 4", "bit: 16"), "points.remote.bit", "0 to 15 in u16"),
-    (("inverted: true", "inverted: true, scale: 2"), "points.remote.inverted", "without them"),
+    (("bit: 4", "bit: 4, inverted: true, scale: 2"), "points.remote.inverted", "without them"),
+    (("bit: 4", "bit: 4, inverted: true"), "points.remote.inverted", "a cut wire (raw 0) reads 1, remote"),
+    (("bit: 4", "bit: 4, sign: -1, offset: 1"), "points.remote.offset", "`open_wire_unsafe: true`"),
+    (("bit: 4", "bit: 4, open_wire_unsafe: true"), "points.remote.open_wire_unsafe", "nothing, or false"),
+    (("bit: 4", "open_wire_unsafe: true"), "points.remote.open_wire_unsafe", "only with bus.emergency_stop"),
+    (("codes: {0", "open_wire_unsafe: true, codes: {0"), "points.state.open_wire_unsafe", "only with bus.em"),
     (("scale: 0.001, times: p_rated_kw", "bit: 1"), "points.p_limit_kw.bit", "only points that are read"),
     (("type: s32, unit: W", "type: s33, unit: W"), "points.p_kw.type", "'s33'"),
     (("starts: PX-", "starts: PX-, expect: PX-7"), "identity.model", "one of them"),
@@ -208,6 +213,45 @@ def test_wrong_family_refused_alone_and_in_a_site_by_its_own_file_line_and_key(t
     for found in ([str(p) for p in check_family_file(family)], refused(path)):
         mine = [f for f in found if f": {key}: " in f and f.startswith(f"{family}:")]
         assert any(said in f for f in mine), found
+
+
+def test_cut_wire_of_a_family_allowed_by_its_row_is_told_and_the_site_may_turn_it_back(tmp_path, capsys):
+    unsafe = ACME.replace("bit: 4", "bit: 4, inverted: true, open_wire_unsafe: true")
+    path = site_folder(tmp_path, acme=unsafe)
+    assert check_family_file(tmp_path / "families" / "acme_px.yaml") == []
+    assert main(["check", str(path)]) == 0
+    assert "contact     pv1.remote: A CUT WIRE READS AS REMOTE" in capsys.readouterr().out
+    assert main(["families", "acme_px", "--site", str(path)]) == 0
+    assert "bit 4, inverted, A CUT WIRE READS WELL" in capsys.readouterr().out
+    text = path.read_text()
+    turned = "    points: {remote: {inverted: false}}\n"
+    path.write_text(text.replace(USE, USE + turned))
+    (found,) = refused(path)
+    assert "points.remote.open_wire_unsafe: " in found
+    assert "`open_wire_unsafe: false`" in found
+    path.write_text(text.replace(USE, USE + turned.replace("false", "false, open_wire_unsafe: false")))
+    assert main(["check", str(path)]) == 0
+    assert "CUT WIRE" not in capsys.readouterr().out
+
+
+def test_cut_wire_of_a_channel_is_judged_where_the_site_file_wires_it(tmp_path):
+    path = site_folder(tmp_path)
+    text = path.read_text() + (
+        "  contacts:\n    {protocol: modbus_tcp, host: 127.0.0.1, port: 15030, poll_s: 1, timeout_s: 0.5,\n"
+        "     family: advantech_adam4150,\n     points: {bus.emergency_stop: {from: di_1, inverted: true}}}\n"
+    )
+    path.write_text(text)
+    (found,) = refused(path)
+    assert found.startswith(f"{path}:{len(text.splitlines())}: ")
+    assert "connections.contacts.points.bus.emergency_stop.inverted: found true: a cut wire" in found
+    path.write_text(text.replace("inverted: true", "inverted: true, open_wire_unsafe: true"))
+    load_site(path)
+    shipped = (shipped_folder() / "advantech_adam4150.yaml").read_text()
+    told = shipped.replace("bit: 1, range", "bit: 1, inverted: true, open_wire_unsafe: true, range")
+    own = tmp_path / "families" / "advantech_adam4150.yaml"
+    own.write_text(told)
+    assert any("channels.di_1.open_wire_unsafe" in str(p) for p in check_family_file(own))
+    assert any("channels.di_1.open_wire_unsafe" in f for f in refused(path))
 
 
 def test_time_out_that_a_device_tells_has_no_unit_alone_and_in_a_site(tmp_path):
