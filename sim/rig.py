@@ -341,7 +341,9 @@ class Rig:
         self.io.results.clear()
         self._held_safe = self.runtime.state.held_safe
         self._at = self.clock.now()
+        self.plans.decided = False
         decisions = self._decide()
+        self.plans.decided = True
         self._held = dict(self.world.setpoints.values)
         if self.turns is not None and decisions is not None:
             self.turns.turn(t_s, decisions, self.plans)

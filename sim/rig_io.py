@@ -84,6 +84,9 @@ class RigIO:
                 m.update(memory)
 
 
+AFTER_S = 0.001  # from a tick to what is published behind its decision
+
+
 class RigPlans:
     """`PlanSource` of a rig: what was published, as the faults let it be found."""
 
@@ -94,6 +97,7 @@ class RigPlans:
         self._delays = [(f, e) for f, e in faults if e.found_until_s is not None]
         self.published: list[tuple[float, Plan]] = []  # when [s], oldest first
         self.alive = True
+        self.decided = False  # the edge has had its turn in this tick: what is published now is for the next
         self.offered: dict[str, Plan] = {}  # everything the edge was ever given, by id
 
     @property
@@ -102,14 +106,14 @@ class RigPlans:
         return self.published[-1][1] if self.published else None
 
     def publish(self, plan: Plan) -> None:
-        """Make it current."""
-        self.published.append((self._clock.monotonic_s(), plan))
+        """Make it current; a twin steps after its original, and must not find it a tick earlier."""
+        self.published.append((self._clock.monotonic_s() + (AFTER_S if self.decided else 0.0), plan))
 
     def current(self) -> Plan | None:
         """The newest plan, or what a fault makes of it."""
         t_s = self._clock.monotonic_s()
         until_s = [e.found_until_s(f, t_s) for f, e in self._delays if f.holds(t_s) and e.found_until_s]
-        found = [p for at_s, p in self.published if all(at_s <= s + EPSILON_S for s in until_s)]
+        found = [p for at_s, p in self.published if all(at_s <= s + EPSILON_S for s in (t_s, *until_s))]
         plan = found[-1] if found else None
         for fault, entry in self._offers:
             if entry.offer is not None and fault.holds(t_s):

@@ -144,13 +144,14 @@ def _slot(
     out = [] if aimed is None else [aimed]
     first_s = window_s[0] if aimed is None else aimed.from_s
     last_s = min(end_s, first_s + 60.0) if aimed is None else max(first_s, aimed.until_s - 1.0)
+    meets_s = first_s if aimed is not None else last_s  # each lasts beyond the begin of all others
     others = [e for e in entries if e is not entry and targets_of(e, site)]
     wanted, tries = len(out) + (beside if aimed is not None else beside + 1), 10
     while len(out) < wanted and tries > 0:
         tries -= 1
         fault = draw(rng, others, site, from_s=(max(begin_s, first_s - 60.0), last_s), end_s=end_s)
         if fault is not None and all((f.kind, f.target) != (fault.kind, fault.target) for f in out):
-            out.append(replace(fault, until_s=max(fault.until_s, min(end_s, first_s + 10.0))))
+            out.append(replace(fault, until_s=max(fault.until_s, min(end_s, meets_s + 10.0))))
     return out
 
 

@@ -19,7 +19,11 @@ def targets_of(entry: Entry, site: Site) -> tuple[str, ...]:
     assets = [a for a, kind in kinds.items() if kind in entry.kinds]
     if entry.sets:
         return tuple(point_id(a, SETPOINT[kinds[a]]) for a in assets)
-    return tuple(assets if entry.point is None else [point_id(a, entry.point) for a in assets])
+    if entry.point is None:
+        return tuple(assets)
+    mapped = {m.point for c in site.connections for m in c.points}
+    points = (point_id(a, entry.point) for a in assets)
+    return tuple(p for p in points if p in mapped or not mapped)
 
 
 def draw(
