@@ -23,9 +23,9 @@ PATIENCE_S = 180.0  # with a service on a busy machine
 # Commands that nobody runs here, and why.
 NOT_RUN = {
     # They take minutes and hours: tests/unit/cli/test_soak.py runs such lines.
-    "ems soak demo --again 20 --out docs/soak/two_hours": "takes minutes",
-    "ems soak demo --days --episodes 30 --jobs 2 --mattered 30 --counting docs/soak/two_hours"
-    " --out docs/soak/days --resume": "takes an hour",
+    "ems soak demo --episodes 1000 --jobs 2 --mattered 30 --out soak/two_hours --resume": "takes hours",
+    "ems soak demo --days --episodes 30 --jobs 2 --mattered 30 --counting soak/two_hours"
+    " --out soak/days --resume": "the same",
     # Letting go of a plant needs one that is held: tests/unit/cli/test_alarms.py runs these lines.
     'ems release --why "firmware of the plant controller"': "needs a running plant",
     "ems release --take-back": "the same",
