@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +14,7 @@ from cli.commission_plant import Task, commission, engineer
 from cli.run import cycle_length, refuse_without_connections
 from dispatch.commissioning.conditions import SOC_HIGH, SOC_LOW, never_probed
 from dispatch.commissioning.rows import PointRow, Verdict
+from dispatch.layout import layout_of
 from ems.errors import EmsError
 from ems.site import Site
 from ems.site_schema import load_site
@@ -29,6 +30,8 @@ def commission_plant(args: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     user = engineer(site)
     accepted = _accepted(site, args.accept)
+    for line in _by_hand(site, accepted):
+        console.print(line, markup=False)
     agreed = _agreed(site, args.consent) if args.consent or not sys.stdin.isatty() else _ask(console, site)
     record: Path = args.dir / "commissioning.json" if args.record is None else args.record
     for line in protection(site):
@@ -77,11 +80,30 @@ def _conclude(console: Console, site: Site, record: Path) -> bool:
     return not left
 
 
+def _never(site: Site) -> dict[str, str]:
+    """Setpoints that are never moved here, each with why."""
+    layout = layout_of(site)
+    return {p: why for p in site.authority.setpoints if (why := never_probed(layout, p)) is not None}
+
+
+def _by_hand(site: Site, accepted: Container[str]) -> list[str]:
+    """What is never moved and nobody has vouched for now, by why."""
+    points: dict[str, list[str]] = {}
+    for point, why in _never(site).items():
+        if point not in accepted:
+            points.setdefault(why, []).append(point)
+    return [
+        f"not moved ({why}): {', '.join(found)}; check by hand, then --accept POINT=how"
+        for why, found in points.items()
+    ]
+
+
 def _agreed(site: Site, consents: Sequence[str]) -> list[str]:
-    allowed = [p for p in site.authority.setpoints if never_probed(p) is None]
+    never = _never(site)
+    allowed = [p for p in site.authority.setpoints if p not in never]
     for point in consents:
-        if point in site.authority.setpoints and (why := never_probed(point)) is not None:
-            raise EmsError(f"--consent: found {point}; allowed: {', '.join(allowed)} ({why})")
+        if point in never:
+            raise EmsError(f"--consent: found {point}; allowed: {', '.join(allowed)} ({never[point]})")
         if point not in allowed:
             raise EmsError(f"--consent: found {point}; allowed: {', '.join(allowed)}")
     return list(dict.fromkeys(consents))
@@ -102,9 +124,9 @@ def _accepted(site: Site, texts: Sequence[str]) -> dict[str, str]:
 
 def _ask(console: Console, site: Site) -> list[str]:
     """One question a setpoint; anything but y is no."""
-    out = []
+    out, never = [], _never(site)
     for point, a in site.authority.setpoints.items():
-        if never_probed(point) is None:
+        if point not in never:
             said = console.input(
                 f"move {point} ({a.low:g} to {a.high:g}) by 5 % of its rating and back? y/N "
             )

@@ -12,11 +12,13 @@ PROBED = ("p_set_kw", "p_limit_kw")  # never a breaker, a start of an engine, or
 ROOM_RATIO = 0.02  # of the POI's rating is left to its caps beside a step
 
 
-def never_probed(point: str) -> str | None:
+def never_probed(layout: Layout, point: str) -> str | None:
     """Why this setpoint is not probed under any conditions; None: it may be."""
-    if point.partition(".")[2] in PROBED:
-        return None
-    return "breakers, engine starts and the like are never probed"
+    if point.partition(".")[2] not in PROBED:
+        return "breakers, engine starts and the like are never probed"
+    if point in layout.writes_per_day:
+        return f"its register wears out, writes_per_day {layout.writes_per_day[point]}: never probed"
+    return None
 
 
 def unmet(layout: Layout, point: str, decisions: Decisions, snapshot: Snapshot) -> str | None:

@@ -1,7 +1,8 @@
 """One setpoint, moved by small steps and back, and what was seen meanwhile.
 
 A probe is a dialogue with the edge: each cycle it looks at what was decided and read, and says what to ask
-next. It never moves a setpoint by more than 5 % of the rating at once and ends where it began.
+next. It never moves a setpoint by more than 5 % of the rating at once and ends where it began. A PV limit
+takes away no more than that in all, and for no longer than `BITE_S`.
 """
 
 import math
@@ -24,6 +25,9 @@ MOVE_S, HOME_S = 20.0, 10.0  # a step that has not arrived by then does not arri
 ANSWER_S = 5.0  # for select and operate
 FAR_RATIO = 0.02  # of the rating beyond what was asked: at once back
 HOPS_MAX = 60
+CLEAR_RATIO = 0.2  # of a step: so far above the output a limit takes nothing away, whatever noise does
+BITE_RATIO = 0.5  # of a step: less taken away shows nothing
+BITE_S = 60.0  # so long after a limit first bit it is home
 NEAR_RATIO = 0.25  # of a step: it has arrived
 
 
@@ -110,7 +114,9 @@ class Probe:
         self._kind = layout.kinds[self._asset]
         self._rated_kw = rated_kw(layout, point)
         self._room_kw = (0.0, 0.0)
-        self._free_kw = 0.0  # what a PV plant gave before its limit was moved
+        self._free_kw = 0.0  # what a PV plant gave, newest, before its limit bit
+        self._most_kw = -math.inf  # the most of it
+        self._bit_s: float | None = None  # when its limit first bit
         self._looks: list[_Look] = []
         self._moving: _Moving | None = None
         self._asked_s: float | None = None
@@ -151,7 +157,7 @@ class Probe:
         """Select the next step, or end."""
         stands = self._looks[-1].read_back
         if self.start is None:
-            self.start, self._free_kw = stands, self._seen().own_kw
+            self.start = stands
             self._room_kw = room_kw(self._layout, snapshot)
         if stands is None:
             self.refused = (
@@ -161,6 +167,8 @@ class Probe:
             )
             self.done = True
             return []
+        if self._bit_s is None and not self._homing:
+            self._gives(stands)
         value = self._target(stands, snapshot)
         if value is None or len(self.hops) >= HOPS_MAX:
             self.done = True
@@ -215,6 +223,8 @@ class Probe:
         """What was written in this cycle, and shows in the next one."""
         m.value = next((c.value for c in decisions.commands if c.point == self.point), m.value)
         m.commanded.append(m.value)
+        if self._bit_s is None and self._expected_kw(m) < 0.0:
+            self._bit_s = m.since_s
         for refusal in decisions.refusals:
             if refusal.point == self.point:
                 m.why = f"{refusal.code}: {refusal.reason}"
@@ -231,7 +241,7 @@ class Probe:
                 return None
             return clamp(self.start, stands - step_kw, stands + step_kw)
         if self._kind is AssetKind.PV:
-            return self._next_limit(stands, snapshot, step_kw)
+            return self._next_limit(stands, snapshot)
         for change_kw in self._changes_kw():
             if not any(abs(h.asked - (self.start + change_kw)) <= resolution for h in self.hops):
                 away = abs(stands - self.start) > resolution
@@ -256,16 +266,47 @@ class Probe:
             return low, high
         return max(low, self._layout.gensets[self._asset].p_min_kw), high
 
-    def _next_limit(self, stands: float, snapshot: Snapshot, step_kw: float) -> float | None:
-        """Down a step at a time until the limit bites, then back up."""
-        bitten = [h for h in self.hops if h.expected_kw < -0.5 * step_kw]
-        p_kw = snapshot.value(self._layout.p[self._asset])
+    def _next_limit(self, stands: float, snapshot: Snapshot) -> float | None:
+        """Down a step at a time to just above what the plant gives, one step that bites, then back up."""
+        step_kw = STEP_RATIO * self._rated_kw
+        bitten = any(h.expected_kw < -BITE_RATIO * step_kw for h in self.hops)
+        target = self._lower(stands, step_kw)
         fall_kw = room_kw(self._layout, snapshot)[0]
         low = self._layout.setpoints[self.point].low
-        if bitten or p_kw is None or fall_kw < step_kw or stands - step_kw < low:
+        if self._most_kw - self._free_kw > (1.0 - BITE_RATIO) * step_kw and not bitten:
+            fell_kw = self._most_kw - self._free_kw
+            self.stop(
+                f"the power fell by {fell_kw:.1f} kW before the limit bit: another time, by a steady sun"
+            )
+        elif self._time_is_up(snapshot.monotonic_s) and not bitten:
+            self.stop(f"{BITE_S:.0f} s would not do for a step that shows and the way back")
+        if self._homing or bitten or fall_kw < step_kw or target < low:
             self._homing = True
             return self._target(stands, snapshot)
-        return stands - (step_kw if self.hops else NUDGE_RATIO * self._rated_kw)
+        return target
+
+    def _lower(self, stands: float, step_kw: float) -> float:
+        """The next lower limit; all that it takes away is at most one step of what was given at first."""
+        clear_kw = CLEAR_RATIO * step_kw
+        least = self._most_kw - step_kw
+        if not self.hops:
+            return max(stands - NUDGE_RATIO * self._rated_kw, least)
+        above_kw = stands - self._free_kw - clear_kw
+        if above_kw >= clear_kw:  # it can be brought nearer without a bite
+            return stands - min(step_kw, above_kw)
+        return max(stands - step_kw, least)
+
+    def _gives(self, stands: float) -> None:
+        """What the plant gives before its limit bites. A limit that may bite from the start counts for it."""
+        self._free_kw = min(self._seen().own_kw, stands)
+        near = not self.hops and stands - self._free_kw <= CLEAR_RATIO * STEP_RATIO * self._rated_kw
+        self._most_kw = max(self._most_kw, stands if near else self._free_kw)
+
+    def _time_is_up(self, now_s: float) -> bool:
+        """After a first bite another step and the way back might take more than `BITE_S`."""
+        ramp = self._layout.setpoints[self.point].ramp_per_s
+        way_s = HOME_S + (STEP_RATIO * self._rated_kw / ramp if ramp else 0.0)
+        return self._bit_s is not None and now_s - self._bit_s + MOVE_S + way_s > BITE_S
 
     def _stuck(self, stands: float) -> bool:
         """It was asked twice to go home and did not move."""

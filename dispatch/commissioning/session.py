@@ -109,7 +109,7 @@ class Session:
         if len(self._looks) < LOOKS or not self._read:
             return Turn()
         rows = [r for r in read_rows(self._layout, self._looks) if r.point not in self._layout.setpoints]
-        moved = [p for p in self._waiting if never_probed(p) is None]
+        moved = [p for p in self._waiting if never_probed(self._layout, p) is None]
         self._held = {r.point: r for r in rows if shown_by(self._layout, r, moved)}
         return Turn(rows=[r for r in rows if r.point not in self._held])
 
@@ -118,7 +118,7 @@ class Session:
         rows = []
         while self._waiting and self.probe is None:
             point = self._waiting.pop(0)
-            why = never_probed(point)
+            why = never_probed(self._layout, point)
             if why is None:
                 self.probe, self._witness = Probe(self._layout, point), Witness()
             else:
