@@ -1,9 +1,12 @@
-"""OPC UA link: asyncua underneath, all points in one read or told by a subscription, nothing retried."""
+"""OPC UA link: asyncua underneath, all points read at once or told by a subscription, nothing retried.
+
+At once is one request, or as many as the server's limits make of it, one after the other.
+"""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from asyncua import ua
@@ -14,6 +17,7 @@ from asyncua.ua.status_codes import StatusCodes
 
 from connectors.expiry import Expiry
 from connectors.link import Latest, LinkError, PointValue, WriteReply, as_decided
+from connectors.opcua import limits
 from connectors.opcua.nodes import resolve
 from connectors.opcua.security import SafeClient, explained, protect, url_of
 from connectors.opcua.subscription import Book, subscribe
@@ -38,6 +42,7 @@ DISCOVERY_ROUND_TRIPS = 4  # where the server is asked for its certificate first
 LOOK_AGAIN_S = 10.0  # for the node of a browse path that leads nowhere, or whose node is gone
 NAMESPACES = ua.NodeId.from_string("i=2255")  # Server.NamespaceArray
 ABSENT = PointValue(None, Quality.DEVICE_BAD, None)  # of a browse path that leads nowhere
+CUT_OFF = WriteReply(WriteOutcome.NOT_SENT, "the writes before it took too long, or the connection was lost")
 TOO_LATE = WriteReply(WriteOutcome.NOT_SENT, "the cycle was over before it could be sent")
 
 
@@ -79,7 +84,8 @@ class OpcUaLink:
         self._nodes: dict[str, ua.NodeId] = {}
         self._paths = {c.point.point: a for c in codecs if is_path(a := c.point.address)}
         self._looked_s = 0.0
-        self._request = ua.ReadParameters()
+        self._limits = limits.NONE_TOLD
+        self._questions: list[ua.ReadValueId] = []
         self._asked = connection.subscription
         self._read: tuple[PointCodec, ...] = self._codecs  # read at each poll; the others are told
         self._book: Book | None = None
@@ -100,6 +106,11 @@ class OpcUaLink:
         """URIs of the server's namespaces by index, as read when the session was made."""
         return tuple(self._namespaces)
 
+    @property
+    def operation_limits(self) -> limits.Limits:
+        """How many nodes the server takes in one request, as told when the session was made."""
+        return self._limits
+
     async def connect(self) -> None:
         await self.disconnect()
         client = SafeClient(self._url, timeout=self._timeout_s, watchdog_intervall=NEVER_S)
@@ -108,11 +119,13 @@ class OpcUaLink:
         client.session_timeout = int(1000.0 * self._session_s)
         try:
             await self._protect(client)
-            async with asyncio.timeout(CONNECT_ROUND_TRIPS * self._timeout_s):
+            async with asyncio.timeout((CONNECT_ROUND_TRIPS + limits.ROUND_TRIPS) * self._timeout_s):
                 await client.connect()
                 self._namespaces = list(await client.get_namespace_array())
-                addresses = {c.point.point: c.point.address for c in self._codecs}
-                self._nodes = await resolve(client.uaclient.session, addresses, self._namespaces)
+                self._limits = await limits.told(client.uaclient.session)
+                self._nodes = await self._resolved(
+                    client, {c.point.point: c.point.address for c in self._codecs}
+                )
                 self._looked_s = wall_s()
             await self._subscribe(client)
         except FAULTS as error:
@@ -128,13 +141,14 @@ class OpcUaLink:
             self._tear_down(client)
             raise
         self._read = tuple(c for c in self._read if c.point.point in self._nodes)
-        nodes = [NAMESPACES, *(self._nodes[c.point.point] for c in self._read)]
-        self._request = ua.ReadParameters(
-            NodesToRead=[ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes],
-            TimestampsToReturn=ua.TimestampsToReturn.Both,
-            MaxAge=0,
-        )
+        # The namespaces last: where they are the known ones, so were they in the requests before.
+        nodes = [*(self._nodes[c.point.point] for c in self._read), NAMESPACES]
+        self._questions = [limits.value_of(n) for n in nodes]
         self._client = client
+
+    async def _resolved(self, client: Client, addresses: Mapping[str, str]) -> dict[str, ua.NodeId]:
+        session = client.uaclient.session
+        return await resolve(session, addresses, self._namespaces, paths_max=self._limits.paths_max)
 
     async def _subscribe(self, client: SafeClient) -> None:
         """Have the points that are only read told; what the server does not tell well is read.
@@ -151,7 +165,13 @@ class OpcUaLink:
         within_s = CONNECT_ROUND_TRIPS * self._timeout_s + 2.0 * self._asked.keep_alive_s
         async with asyncio.timeout(within_s):
             self._book = await subscribe(
-                client, self._asked, nodes, sampled=self._sampled, timeout_s=self._timeout_s, now_s=wall_s
+                client,
+                self._asked,
+                nodes,
+                items_max=self._limits.items_max,
+                sampled=self._sampled,
+                timeout_s=self._timeout_s,
+                now_s=wall_s,
             )
         self._read = tuple(c for c in self._codecs if c.point.point not in self._book.values)
 
@@ -175,17 +195,12 @@ class OpcUaLink:
         client = self._usable()
         try:
             async with asyncio.timeout(self._timeout_s):
-                addresses = {f.name: f.address for f in self._identity}
-                nodes = await resolve(client.uaclient.session, addresses, self._namespaces)
-                wanted = [ua.ReadValueId(NodeId=n, AttributeId=AttributeIds.Value) for n in nodes.values()]
-                asked = ua.ReadParameters(NodesToRead=wanted)
-                results = await client.uaclient.session.read(asked) if wanted else []
+                nodes = await self._resolved(client, {f.name: f.address for f in self._identity})
+                wanted = [limits.value_of(n) for n in nodes.values()]
+                results = await limits.read(client.uaclient.session, wanted, self._limits.reads_max)
         except FAULTS as error:
             self._drop()
             raise LinkError(f"identity: {words(error)}") from None
-        if len(results) != len(nodes):
-            self._drop()
-            raise LinkError(f"identity: {len(results)} results for {len(nodes)} nodes")
         told = dict(zip(nodes, results, strict=True))
         return {f.name: text_of(told[f.name]) if f.name in told else None for f in self._identity}
 
@@ -193,14 +208,11 @@ class OpcUaLink:
         client = self._usable()
         try:
             async with asyncio.timeout(self._timeout_s):
-                results = await client.uaclient.session.read(self._request)
+                results = await limits.read(client.uaclient.session, self._questions, self._limits.reads_max)
         except FAULTS as error:
             self._drop()
             raise LinkError(f"read: {words(error)}") from None
-        if len(results) != len(self._read) + 1:
-            self._drop()
-            raise LinkError(f"read: {len(results) - 1} results for {len(self._read)} nodes")
-        namespaces, *values = results
+        *values, namespaces = results
         if namespaces.Value is None or namespaces.Value.Value != self._namespaces:
             self._drop()  # the indices our node ids were made with may mean others now
             raise LinkError("the namespaces of the server have changed")
@@ -224,7 +236,7 @@ class OpcUaLink:
         self._looked_s = wall_s()
         try:
             async with asyncio.timeout(self._timeout_s):
-                found = await resolve(client.uaclient.session, self._paths, self._namespaces)
+                found = await self._resolved(client, self._paths)
         except FAULTS as error:
             self._drop()
             raise LinkError(f"browse paths: {words(error)}") from None
@@ -264,8 +276,21 @@ class OpcUaLink:
     async def write(
         self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided
     ) -> list[WriteReply]:
-        if wall_s() >= until_s:
-            return [TOO_LATE] * len(values)
+        ends_s = wall_s() + self._timeout_s  # of all requests together
+        client = self._client
+        replies: list[WriteReply] = []
+        for some in limits.portions(values, self._limits.writes_max):
+            if wall_s() >= until_s:
+                replies += [TOO_LATE] * len(some)
+            elif self._client is not client or wall_s() >= ends_s:
+                replies += [CUT_OFF] * len(some)
+            else:
+                replies += await self._write_some(some, latest, ends_s)
+        return replies
+
+    async def _write_some(
+        self, values: Sequence[tuple[PointCodec, float]], latest: Latest, ends_s: float
+    ) -> list[WriteReply]:
         replies: list[WriteReply | None] = []
         wanted: list[ua.WriteValue] = []
         for codec, value in values:
@@ -274,7 +299,7 @@ class OpcUaLink:
                 replies.append(None)
             except (BadValue, LinkError) as error:
                 replies.append(WriteReply(WriteOutcome.NOT_SENT, str(error)))
-        sent = iter(await self._send(wanted)) if wanted else iter(())
+        sent = iter(await self._send(wanted, ends_s)) if wanted else iter(())
         return [reply if reply is not None else next(sent) for reply in replies]
 
     async def disconnect(self) -> None:
@@ -282,21 +307,19 @@ class OpcUaLink:
         if self._closing:
             await asyncio.wait(self._closing, timeout=self._timeout_s)
 
-    async def _send(self, wanted: list[ua.WriteValue]) -> list[WriteReply]:
+    async def _send(self, wanted: list[ua.WriteValue], ends_s: float) -> list[WriteReply]:
         try:
             client = self._usable()
         except LinkError as error:
             return [WriteReply(WriteOutcome.NOT_SENT, str(error))] * len(wanted)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                codes = await client.uaclient.session.write(ua.WriteParameters(NodesToWrite=wanted))
+            async with asyncio.timeout(ends_s - wall_s()):
+                codes = await limits.write(client.uaclient.session, wanted, self._limits.writes_max)
+        except limits.TooManyOperations as error:  # an answer, and none of them was carried out
+            return [WriteReply(WriteOutcome.REJECTED, str(error))] * len(wanted)
         except FAULTS as error:
             self._drop()
             return [WriteReply(WriteOutcome.UNKNOWN, f"write: {words(error)}")] * len(wanted)
-        if len(codes) != len(wanted):
-            self._drop()
-            detail = f"write: {len(codes)} results for {len(wanted)} values"
-            return [WriteReply(WriteOutcome.UNKNOWN, detail)] * len(wanted)
         return [
             WriteReply(WriteOutcome.CONFIRMED, "")
             if code.is_good()

@@ -41,7 +41,8 @@ async def find(link: OpcUaLink, tags: list[str], timeout_s: float) -> dict[str, 
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await resolve(link.session, {t: t for t in tags}, link.namespaces)
+            most = link.operation_limits.paths_max
+            return await resolve(link.session, {t: t for t in tags}, link.namespaces, paths_max=most)
     except FAULTS as error:
         raise LinkError(words(error)) from None
 

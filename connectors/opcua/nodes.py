@@ -7,6 +7,7 @@ from asyncua.client.ua_session import UaSession
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError
 
+from connectors.opcua.limits import follow
 from connectors.opcua.values import node_id
 from ems.ua_path import browse_path, is_path
 
@@ -17,7 +18,7 @@ _NONE_THERE = frozenset({StatusCodes.BadNoMatch, StatusCodes.BadNodeIdUnknown})
 
 
 async def resolve(
-    session: UaSession, addresses: Mapping[str, str], namespaces: Sequence[str]
+    session: UaSession, addresses: Mapping[str, str], namespaces: Sequence[str], *, paths_max: int
 ) -> dict[str, ua.NodeId]:
     """Node ids of addresses that are node ids or browse paths; a path that leads nowhere is left out.
 
@@ -25,6 +26,7 @@ async def resolve(
     ----------
     addresses : by any name; the keys of the result.
     namespaces : of the server, by index, as read in this session.
+    paths_max : how many paths the server takes in one request; 0: as many as there are.
 
     Raises
     ------
@@ -32,12 +34,8 @@ async def resolve(
     """
     out = {k: node_id(a, namespaces) for k, a in addresses.items() if not is_path(a)}
     paths = {k: a for k, a in addresses.items() if is_path(a)}
-    if not paths:
-        return out
     asked = [_browse_path(a, namespaces) for a in paths.values()]
-    results = await session.translate_browsepaths_to_nodeids(asked)
-    if len(results) != len(asked):
-        raise UaError(f"{len(results)} results for {len(asked)} browse paths")
+    results = await follow(session, asked, paths_max)
     for (key, address), result in zip(paths.items(), results, strict=True):
         found = _target(address, result)
         if found is not None:

@@ -16,6 +16,7 @@ from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
 
 from connectors.link import LinkError
+from connectors.opcua.limits import monitor
 from connectors.opcua.values import FAULTS, aware, words
 from connectors.point_map import PointCodec
 from ems.site import UaSubscription
@@ -142,6 +143,7 @@ async def subscribe(
     asked: UaSubscription,
     nodes: Sequence[tuple[PointCodec, ua.NodeId]],
     *,
+    items_max: int,
     sampled: bool,
     timeout_s: float,
     now_s: Callable[[], float],
@@ -151,6 +153,7 @@ async def subscribe(
     Parameters
     ----------
     nodes : points and where they are; what the server does not tell often enough is left out of the book.
+    items_max : how many the server takes in one request; 0: as many as there are.
     sampled : the server stamps each sample, so that a new stamp alone is worth a message.
     timeout_s : deadline of a request [s wall]; the first values and keep-alives may take so much longer.
     now_s : wall time [s].
@@ -185,15 +188,8 @@ async def subscribe(
         raise LinkError(f"subscription: {proved}, an age_s_max is {shortest_s:g} s")
     book = Book(handles, silence_s=longest_s + timeout_s, at_s=now_s())
     book.open(int(made.SubscriptionId))
-    results = await session.create_monitored_items(
-        ua.CreateMonitoredItemsParameters(
-            SubscriptionId=made.SubscriptionId,
-            TimestampsToReturn=ua.TimestampsToReturn.Both,
-            ItemsToCreate=list(_items(nodes, asked, SAMPLES if sampled else CHANGES)),
-        )
-    )
-    if len(results) != len(nodes):
-        raise LinkError(f"subscription: {len(results)} results for {len(nodes)} items")
+    items = list(_items(nodes, asked, SAMPLES if sampled else CHANGES))
+    results = await monitor(session, int(made.SubscriptionId), items, items_max)
     for handle, ((codec, _), result) in enumerate(zip(nodes, results, strict=True), 1):
         slow = result.RevisedSamplingInterval / 1000.0 + publishing_s >= codec.point.age_s_max
         if not result.StatusCode.is_good() or slow:

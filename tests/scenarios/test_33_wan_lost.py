@@ -46,6 +46,7 @@ WIRE = {
     "connectors/opcua/tapped.py": "the same: what is said to them, for the log that was asked for",
     "connectors/imports/ua_rows.py": "the server whose history `ems import` is told to read",
     "connectors/opcua/history.py": "the same",
+    "connectors/opcua/limits.py": "the same: how much may be asked of them at once",
     "connectors/opcua/nodes.py": "the same, to find nodes by their paths",
     "connectors/opcua/values.py": "nobody: values as OPC UA has them",
     "connectors/bacnet/session.py": "the devices of the site file, and of whoever browses",
