@@ -35,35 +35,48 @@ class People:
     told : told of events beside the cycle.
     control : who may ask, and the mode of a first start.
     ran_before : whether an edge has recorded something in this folder before.
+    beside : files are written in threads, so that no cycle waits for the disk; in virtual time none does.
     """
 
     def __init__(
-        self, config: ProcessConfig, clock: Clock, told: Told, control: ControlParams, *, ran_before: bool
+        self,
+        config: ProcessConfig,
+        clock: Clock,
+        told: Told,
+        control: ControlParams,
+        *,
+        ran_before: bool,
+        beside: bool = False,
     ) -> None:
         self._clock = clock
         self._users = Failing("users", told)
         names = OwnerNames(self._users)
         names.learn(control.users)
         self._names = names
-        self._alarms = AlarmDesk(config.alarm_desk, told, name_of=names)
+        self._alarms = AlarmDesk(config.alarm_desk, told, name_of=names, beside=beside)
         # in lock-step the clock begins anew with each run of its keeper
         self._store = StandingStore(
-            config.directory, clock=clock, epoch_of_clock=str(config.keeper_port), told=told
+            config.directory, clock=clock, epoch_of_clock=str(config.keeper_port), told=told, beside=beside
         )
         ran_before = ran_before or stood_before(config.directory)
         self.standing: Standing | None = self._store.load(ran_before=ran_before)
         if self.standing is None:  # from now on a file that is gone was taken away
             self._store.keep(Standing(plant=control.start_mode))
-        self._desk = RequestDesk(config.directory, clock=clock, told=told, name_of=names)
+        self._desk = RequestDesk(config.directory, clock=clock, told=told, name_of=names, beside=beside)
 
     def keep(self, standing: Standing) -> None:
-        """What must outlive a restart, whenever it changes."""
+        """What must outlive a restart; asked in each cycle, and waits for no disk."""
         self._store.keep(standing)
 
     @property
     def unwritten(self) -> bool:
-        """Whether a restart would find other orders than stand now."""
-        return self._store.unwritten
+        """Whether a restart would find other orders than stand now, and more than a moment long."""
+        return self._store.overdue
+
+    def close(self) -> None:
+        """Have the last of everything on the disk, as far as it answers in time; orders first."""
+        for one in (self._store, self._desk, self._alarms):
+            one.close()
 
     def serve(self, runtime: EdgeRuntime) -> None:
         """Before the first cycle: what stood before the restart."""
@@ -100,7 +113,8 @@ class People:
                 "epoch": state.epoch,
                 "held_safe": state.held_safe,
                 "requests_refused": self._desk.wrong or self._desk.failing.now,
-                "standing_unwritten": self._store.unwritten,
+                "standing_unwritten": self._store.overdue,
+                "standing_waits": self._store.unwritten,
                 **counts(state.authority),
             },
         )

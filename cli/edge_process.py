@@ -23,7 +23,7 @@ from connectors.field import FieldIO
 from connectors.historian.archive.confirmed import Trimmer
 from connectors.historian.live import LiveFile, LiveRecorder
 from connectors.historian.sqlite import SqliteHistoryReader, SqliteRecorder
-from connectors.stores.failing import Failing
+from connectors.stores.failing import Failing, Told
 from connectors.stores.plans import PlanReader
 from connectors.systemd import Notifier
 from connectors.wire_log import TapOf
@@ -69,7 +69,7 @@ async def serve(config: ProcessConfig) -> None:
 
     watches = Watches(config, site, clock, event)
     io = _field(config, site, clock, recorder, permitted.identities, watches.tap_of)
-    people = People(config, clock, event, site.control, ran_before=recorder.boot > 1 or not past.readable)
+    people = _people(config, clock, event, site, ran_before=recorder.boot > 1 or not past.readable)
     runtime = EdgeRuntime(
         site,
         clock=clock,
@@ -113,11 +113,17 @@ async def serve(config: ProcessConfig) -> None:
     finally:
         signs.close()
         await io.close()
+        people.close()
         with Failing("figures", event).trying("keep what the report looks at"):
             pacer.close()
-        recorder.close()
-        for other in (live, plans, watches):
+        for other in (recorder, live, plans, watches):
             other.close()
+
+
+def _people(config: ProcessConfig, clock: Clock, event: Told, site: Site, *, ran_before: bool) -> People:
+    """What people ask and order. In lock-step a wait for the disk costs no time of the plant."""
+    beside = config.keeper_port is None
+    return People(config, clock, event, site.control, ran_before=ran_before, beside=beside)
 
 
 def _recorder(config: ProcessConfig, clock: Clock) -> SqliteRecorder:

@@ -66,7 +66,7 @@ class EdgeRuntime:
         infinity: there is none, and the writes that follow have all the time they need.
     known_alarms : the alarms of the edge before: acknowledgements and shelves outlive a restart.
     standing : what authority kept from before: modes, limits, held safe; never comes up looser.
-    keep : told what must outlive a restart, in each cycle before its answers are recorded.
+    keep : told what must outlive a restart, in each cycle before its writes; must not wait for a disk.
     newest : what has arrived since the last cycle, asked for just before each write; None: nothing arrives
         between two cycles.
     strangers : connections whose device is not the one that may be written to, and why.

@@ -20,6 +20,7 @@ from connectors.json_codec import dumps, loads
 from connectors.stores.drop_folder import drop_file, owner_name, read_plain
 from connectors.stores.failing import Failing, Told
 from connectors.stores.kept_file import put_whole
+from connectors.stores.kept_later import KeptLater
 from ems.alarms import AlarmAction, AlarmRequest
 from ems.clock import SystemClock
 from ems.errors import BadValue, EmsError
@@ -36,6 +37,7 @@ SUFFIX = ".json"
 OF_RELEASE = ".release.json"
 RELEASED = "released.json"  # the wish that stands; the edge's own file
 KEEP, MAKE = "keep for a restart who let go", "make its folders"
+KEEP_S_MAX = 1.0  # wall, at the end
 
 
 class DeskError(EmsError):
@@ -57,10 +59,16 @@ class AlarmDesk:
     folder : made if it is not there, with a folder for each role.
     told : told of files that are not requests, and of what fails at the disk, as events.
     name_of : user of an owner's number; None: not known yet, the file is left for the next cycle.
+    beside : who let go is kept by a thread, so that no cycle waits for the disk.
     """
 
     def __init__(
-        self, folder: Path, told: Told, *, name_of: Callable[[int], str | None] = owner_name
+        self,
+        folder: Path,
+        told: Told,
+        *,
+        name_of: Callable[[int], str | None] = owner_name,
+        beside: bool = False,
     ) -> None:
         self._folder = folder
         self._folders = {folder / name: role for name, role in ROLES.items()}
@@ -70,7 +78,7 @@ class AlarmDesk:
         self.failing = Failing("alarm-desk", told)
         self._standing = folder / RELEASED
         self.release = self._wish()  # outlives a restart
-        self._unkept = False
+        self._wishes = KeptLater("letting go", self._keep, beside=beside)
         self._make()
         for each in self._folders:
             for name in self._names(each):
@@ -78,8 +86,8 @@ class AlarmDesk:
 
     def collect(self) -> list[AlarmAction]:
         """What was handed in since the last call, oldest first, at most 32. Never waits for anybody."""
-        if self._unkept:
-            self._keep()
+        self._wishes.again()
+        self._tell_wishes()
         if self.failing.on(MAKE):
             self._make()
         for file in tuple(self._stuck)[:LISTED_MAX]:
@@ -88,6 +96,11 @@ class AlarmDesk:
         taken = sorted(found, key=lambda one: (one.turn, one.arrived_ns, one.file.name))[:PER_CYCLE]
         actions = (self._take(one.file, self._folders[one.file.parent]) for one in taken)
         return [a for a in actions if a is not None]
+
+    def close(self) -> None:
+        """Keep the last wish, waiting for a second at most."""
+        self._wishes.close(KEEP_S_MAX)
+        self._tell_wishes()
 
     def _take(self, file: Path, role: str) -> AlarmAction | None:
         request: AlarmRequest | ReleaseRequest
@@ -125,16 +138,22 @@ class AlarmDesk:
             self._told("edge.release.refused", {"who": who, "against": ["an engineer may"]})
             return
         self.release = ReleaseWish(who=who, why=request.why) if request.let_go else None
-        self._keep()
+        self._wishes.put(self.release)
+        self._tell_wishes()
 
-    def _keep(self) -> None:
+    def _keep(self, wish: ReleaseWish | None) -> None:
         """Keep the wish, or that there is none, where a restart finds it."""
-        with self.failing.trying(KEEP):
-            if self.release is None:
-                self._standing.unlink(missing_ok=True)
-            else:
-                put_whole(self._standing, dumps(self.release).encode())
-        self._unkept = self.failing.on(KEEP)
+        if wish is None:
+            self._standing.unlink(missing_ok=True)
+        else:
+            put_whole(self._standing, dumps(wish).encode())
+
+    def _tell_wishes(self) -> None:
+        why = self._wishes.trouble
+        if why is None:
+            self.failing.done(KEEP)
+        else:
+            self.failing.failed(KEEP, why)
 
     def _wish(self) -> ReleaseWish | None:
         """What a person wanted before the restart. Not readable: somebody may be at work on the devices."""

@@ -3,7 +3,9 @@
 Who asks is the owner of the file as the kernel tells it, whatever the file says; what they may is in the site
 file (`control.users`). The folder is the edge's own, writable for one group, with the sticky bit. The edge
 opens no listener. Each file is taken away before it is done, and its id is remembered over a restart, so that
-nothing is done twice; what lay there before the edge started, or is older than 30 s, is refused.
+nothing is done twice; what lay there before the edge started, or is older than 30 s, is refused. No cycle
+waits until an id is on the disk: handed in once more after a crash, such a request names the epoch of the
+edge before, by which only what makes things safer is done.
 """
 
 import contextlib
@@ -19,6 +21,7 @@ from pathlib import Path
 from connectors.stores.drop_folder import insecure, owner_name, read_plain
 from connectors.stores.failing import Failing, Told
 from connectors.stores.kept_file import keep, kept
+from connectors.stores.kept_later import KeptLater
 from connectors.stores.request_text import ID, request_of
 from ems.clock import Clock, SystemClock
 from ems.errors import BadValue
@@ -37,7 +40,8 @@ ASIDE_BYTES_MAX = 65536
 ASIDE_MAX = 32  # files set aside; the next ones take the place of the oldest
 SUFFIX = ".json"
 FOLDER, ASIDE, IDS = "requests", "requests-aside", "request-ids.json"
-MAKE, EMPTY = "make its folder", "take files out of its folder"
+MAKE, EMPTY, NOTE = "make its folder", "take files out of its folder", f"write {IDS}"
+NOTE_S_MAX = 1.0  # wall, at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,7 @@ class RequestDesk:
     clock : the edge's own, by which a request's time to live counts.
     told : told of what is no request, and of what is wrong with the folder, as events.
     name_of : user of an owner's number; None: not known yet, the file is left for the next cycle.
+    beside : ids are noted in a thread, so that no cycle waits for the disk.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class RequestDesk:
         clock: Clock,
         told: Told,
         name_of: Callable[[int], str | None] = owner_name,
+        beside: bool = False,
     ) -> None:
         self._folder, self._ids = directory / FOLDER, directory / IDS
         self._aside = directory / ASIDE
@@ -78,6 +84,7 @@ class RequestDesk:
         self._wall = SystemClock()  # the kernel's stamps are in wall time, whatever time the edge lives in
         self.failing = Failing("requests", told)
         self._known = self._remembered()
+        self._notes = KeptLater("request ids", self._note, beside=beside)
         self._stuck: set[str] = set()
         self._wrong: str | None = None  # what is wrong with the folder, told once
         self._set_aside = self._n = 0
@@ -91,6 +98,8 @@ class RequestDesk:
 
     def collect(self) -> list[Received]:
         """What was handed in since the last call, in the order it came, at most 32. Waits for nobody."""
+        self._notes.again()
+        self._tell_notes()
         if len(self._stuck) > STUCK_MAX:
             self._renew()
         if self.failing.on(MAKE):
@@ -115,6 +124,11 @@ class RequestDesk:
         if out:
             self._remember()
         return out
+
+    def close(self) -> None:
+        """Note the last ids, waiting for a second at most."""
+        self._notes.close(NOTE_S_MAX)
+        self._tell_notes()
 
     # ---- the folder ---------------------------------------------------------------------------------
 
@@ -295,11 +309,21 @@ class RequestDesk:
         return {(str(p[0]), str(p[1])): 0 for p in pairs if isinstance(p, list) and len(p) == 2}
 
     def _remember(self) -> None:
-        """Before anything is done. Where it cannot be written, what is asked is done all the same."""
+        """Before anything is done, which waits for no disk."""
         newest = list(self._known)[-REMEMBERED:]
         self._known = {k: self._known[k] for k in newest}
-        with self.failing.trying(f"write {IDS}"):
-            keep(self._ids, {"asked": [list(k) for k in newest]})
+        self._notes.put(newest)
+        self._tell_notes()
+
+    def _note(self, asked: list[tuple[str, str]]) -> None:
+        keep(self._ids, {"asked": [list(k) for k in asked]})
+
+    def _tell_notes(self) -> None:
+        why = self._notes.trouble
+        if why is None:
+            self.failing.done(NOTE)
+        else:
+            self.failing.failed(NOTE, why)
 
 
 def stood_before(directory: Path) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from connectors.json_codec import dumps, loads
 from connectors.stores.kept_file import keep, kept
+from connectors.stores.kept_later import KeptLater
 from ems.clock import Clock
 from ems.control import ControlMode
 from ems.errors import BadValue
@@ -33,15 +34,29 @@ class StandingStore:
     clock : the edge's own.
     epoch_of_clock : says which start of that clock this is: expiries of another one mean nothing.
     told : told of what cannot be read or written, as events.
+    beside : written in a thread, so that no cycle waits for the disk. False: `keep` waits, in virtual time.
     """
 
-    def __init__(self, directory: Path, *, clock: Clock, epoch_of_clock: str, told: Told) -> None:
+    def __init__(
+        self, directory: Path, *, clock: Clock, epoch_of_clock: str, told: Told, beside: bool = False
+    ) -> None:
         self._file, self._unreadable = directory / FILE, directory / UNREADABLE
         self._clock, self._told = clock, told
         self._start = f"{_boot()} {epoch_of_clock}"
         self._last: Standing | None = None
         self._at_s = 0.0
-        self.unwritten = False  # what holds now is not what a restart would find
+        self._writer = KeptLater("standing", self._write, beside=beside)
+        self._failing = False  # it was told that the file cannot be written
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether what holds now is not what a restart would find."""
+        return self._writer.unwritten
+
+    @property
+    def overdue(self) -> bool:
+        """The same, where it could not be written or has waited for seconds: people must hear of it."""
+        return self._writer.trouble is not None
 
     def load(self, *, ran_before: bool) -> Standing | None:
         """What was kept; None: no edge ever ran here. Unreadable, or gone: off until a person chooses.
@@ -65,23 +80,35 @@ class StandingStore:
         return standing
 
     def keep(self, standing: Standing) -> None:
-        """Write it if it differs; a full disk stops nobody, and is told."""
-        if standing == self._last and not self.unwritten:
-            return
+        """Have it written if it differs; a full or hanging disk stops nobody, and is told.
+
+        Asked in each cycle: what could not be written is tried again.
+        """
         now_s = self._clock.monotonic_s()
-        recent = not self.unwritten and now_s - self._at_s < TOLD_EVERY_S
-        if recent and self._last is not None and _only_wider(self._last, standing):
-            return
-        try:
-            keep(self._file, {"start": self._start, "standing": json.loads(dumps(standing))})
-        except (OSError, BadValue) as error:
-            if not self.unwritten:
-                self._told("standing.file.unwritten", {"file": FILE, "why": str(error)})
-            self.unwritten = True
-            return
-        if self.unwritten:
+        recent = not self.overdue and now_s - self._at_s < TOLD_EVERY_S
+        if standing == self._last:
+            self._writer.again()
+        elif not (recent and self._last is not None and _only_wider(self._last, standing)):
+            self._writer.put(standing)
+            self._last, self._at_s = standing, now_s
+        self._tell()
+
+    def close(self) -> None:
+        """Write the last one, waiting for seconds at most."""
+        self._writer.close()
+        self._tell()
+
+    def _write(self, standing: Standing) -> None:
+        keep(self._file, {"start": self._start, "standing": json.loads(dumps(standing))})
+
+    def _tell(self) -> None:
+        """Once when it cannot be written, and once when it is."""
+        why = self._writer.trouble
+        if why is not None and not self._failing:
+            self._told("standing.file.unwritten", {"file": FILE, "why": why})
+        if why is None and self._failing:
             self._told("standing.file.written", {"file": FILE})
-        self._last, self._at_s, self.unwritten = standing, now_s, False
+        self._failing = why is not None
 
     def _lost(self, why: str) -> Standing:
         self._told("standing.file.lost", {"file": FILE, "why": why})
