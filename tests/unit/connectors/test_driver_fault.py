@@ -29,6 +29,7 @@ from connectors.mqtt.client import MqttLink
 from connectors.opcua.client import OpcUaLink
 from connectors.point_map import PointCodec
 from connectors.sunspec.link import SunSpecLink
+from connectors.wire_log import QUIET
 from ems.clock import VirtualClock, wall_sleep
 from ems.commands import Command, WriteOutcome
 from ems.site import Protocol
@@ -390,6 +391,8 @@ def test_mqtt_thread_that_met_the_unexpected_ends_the_wait_for_the_broker():
     """It used to be waited for without end: the device never came back."""
 
     class Session:
+        tap = QUIET
+
         closed = False
 
         def open(self) -> None:

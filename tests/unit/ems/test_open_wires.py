@@ -8,8 +8,9 @@ import pytest
 
 from cli.main import main
 from ems.errors import ConfigError, Problem
+from ems.json_place import JsonPlace
 from ems.open_wires import blind_interlocks, good_word, open_value, unsafe_rows
-from ems.site import JsonPlace, SunSpecRow
+from ems.site import SunSpecRow
 from ems.site_schema import load_site
 
 HERE = Path(__file__).parent / "broken_sites"
