@@ -62,6 +62,7 @@ class People:
         self.standing: Standing | None = self._store.load(ran_before=ran_before)
         if self.standing is None:  # from now on a file that is gone was taken away
             self._store.keep(Standing(plant=control.start_mode))
+            self._store.settle()
         self._desk = RequestDesk(config.directory, clock=clock, told=told, name_of=names, beside=beside)
 
     def keep(self, standing: Standing) -> None:

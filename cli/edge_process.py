@@ -112,8 +112,8 @@ async def serve(config: ProcessConfig) -> None:
         await runtime.run(period_s, lambda: False, told)
     finally:
         signs.close()
+        people.close()  # before anything that a second signal may interrupt
         await io.close()
-        people.close()
         with Failing("figures", event).trying("keep what the report looks at"):
             pacer.close()
         for other in (recorder, live, plans, watches):

@@ -272,17 +272,14 @@ class Device:
     async def _poll(self) -> None:
         self._wanted.clear()
         self._polled_s, began_s = self._clock.monotonic_s(), wall_s()
-        asked_s = self._polled_s
         with guarded():
             values = await self._link.read()
             if self._dropped:
                 raise LinkError(self.reason)
             self._learn(wall_s() - began_s)
             now, now_s = self._clock.now(), self._clock.monotonic_s()
-            self._readings = {  # as old as the request they answer: an answer may take long
-                point: reading(
-                    point, value, quality, now if told is None else told, min(now_s, asked_s - age_s)
-                )
+            self._readings = {
+                point: reading(point, value, quality, now if told is None else told, now_s - age_s)
                 for point, (value, quality, told, age_s) in values.items()
             }
             faults = self._link.faults if isinstance(self._link, Diagnosing) else None

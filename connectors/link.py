@@ -31,8 +31,8 @@ class NotSent(LinkError):
 class PointValue(NamedTuple):
     """What one point was read as.
 
-    `source_time` is the device's own time where it tells one; `age_s` is how long before the read began the
-    device proved that it is still so [s wall]: 0 where it was asked then, less where it was asked later.
+    `source_time` is the device's own time where it tells one; `age_s` is how long ago the device proved that
+    it is still so [s wall]: 0 where it was asked just now.
     """
 
     value: float | None

@@ -18,7 +18,6 @@ from connectors.modbus.frames import (
     exception_code,
 )
 from connectors.point_map import BIT_TABLES, PointCodec
-from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import Connection
@@ -40,6 +39,9 @@ EXCEPTIONS = {
     10: "gateway path unavailable",
     11: "gateway target failed to respond",
 }
+DOUBTED = WriteReply(
+    WriteOutcome.NOT_SENT, "an earlier write may still be carried out: the device is read first"
+)
 _BODY = struct.Struct(">BBHH")  # unit id, function code, address, count or value
 
 
@@ -60,7 +62,8 @@ class RegisterLink(ABC):
         self._codecs = tuple(codecs)
         self._identity = connection.identity
         self.registers_max = registers_max
-        self.asked_s = 0.0  # when the last read was sent [s wall]
+        self.doubts = 0  # so many writes of which it was not known what became of them
+        self._in_doubt = False  # one may still be carried out: the device is read first
         self._answers: list[tuple[ReadBlock, bytes]] = []  # to the requests of the last read
         self.refused: dict[str, str] = {}  # points whose request was answered by an exception, and by which
         self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
@@ -93,14 +96,15 @@ class RegisterLink(ABC):
         refused: dict[str, str] = {}
         answers: list[tuple[ReadBlock, bytes]] = []
         self._answers = []  # those of a device that does not answer now are over
-        begun_s = wall_s()
+        doubts, is_whole = self.doubts, True
         for block, body in self._requests:
-            received = await self._ask(body)
+            received = await self._exchange(body)
             code = exception_code(received)
             if code is None:
-                block.decode_into(out, received, begun_s - self.asked_s)
+                block.decode_into(out, received)
                 answers.append((block, received))
                 continue
+            is_whole &= code not in PASSING_CODES
             quality = Quality.COMM_FAILED if code in GATEWAY_CODES else Quality.DEVICE_BAD
             out |= {codec.point.point: PointValue(None, quality, None) for codec, _ in block.points}
             refused |= dict.fromkeys((codec.point.point for codec, _ in block.points), _refusal(block, code))
@@ -110,16 +114,9 @@ class RegisterLink(ABC):
                     read_blocks(self._codecs, hole_max=0, registers_max=self.registers_max)
                 )
         self.refused, self._answers = refused, answers
+        if is_whole and self.doubts == doubts:  # of a write meanwhile, what was read before it says nothing
+            self._in_doubt = False
         return out
-
-    async def _ask(self, body: bytes) -> bytes:
-        """Exchange a read; `asked_s` is when its turn came: what is answered was measured after that."""
-
-        def noted() -> bytes:
-            self.asked_s = wall_s()
-            return body
-
-        return await self._exchange(body, late=noted)
 
     def words(self, point: str) -> tuple[int, ...]:
         """Registers or bit of a point as they came with the last answer; empty: it was not among them."""
@@ -141,7 +138,7 @@ class RegisterLink(ABC):
 
         Raises LinkError as `read` does. For links that find their registers themselves.
         """
-        received = await self._ask(_BODY.pack(self._unit, READ_HOLDING, address, count))
+        received = await self._exchange(_BODY.pack(self._unit, READ_HOLDING, address, count))
         code = exception_code(received)
         return received[DATA_AT:] if code is None else code
 
@@ -186,7 +183,13 @@ class RegisterLink(ABC):
             f">B{n}H", 2 * n, *registers
         )
 
+    def doubt(self) -> None:
+        """A write may still be carried out: nothing is written before the device is read."""
+        self.doubts, self._in_doubt = self.doubts + 1, True
+
     async def _send(self, body: bytes, until_s: float, late: Late | None) -> WriteReply:
+        if self._in_doubt:
+            return DOUBTED
         try:
             code = exception_code(await self._exchange(body, until_s, late))
         except (NotSent, BadValue) as error:
@@ -195,8 +198,11 @@ class RegisterLink(ABC):
             return WriteReply(WriteOutcome.UNKNOWN, str(error))
         if code is None:
             return WriteReply(WriteOutcome.CONFIRMED, "")
-        outcome = WriteOutcome.UNKNOWN if code in MAYBE_CODES else WriteOutcome.REJECTED
-        return WriteReply(outcome, f"exception {code}: {EXCEPTIONS.get(code, 'unknown code')}")
+        said = f"exception {code}: {EXCEPTIONS.get(code, 'unknown code')}"
+        if code not in MAYBE_CODES:
+            return WriteReply(WriteOutcome.REJECTED, said)
+        self.doubt()
+        return WriteReply(WriteOutcome.UNKNOWN, said)
 
 
 def _refusal(block: ReadBlock, code: int) -> str:

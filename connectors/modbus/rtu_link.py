@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from connectors.link import Late, LinkError, NotSent, PointValue
+from connectors.link import Late, LinkError, NotSent
 from connectors.modbus.blocks import REGISTERS_MAX
 from connectors.modbus.bus import Bus, Damaged, Line, OpenLine
 from connectors.modbus.frames import READ_OF
@@ -38,8 +38,6 @@ class RtuLink(RegisterLink):
         super().__init__(connection, codecs, registers_max(connection.serial, timeout_s))
         self._bus, self._timeout_s = bus, timeout_s
         self._epoch: int | None = None  # of the bus when it was last believed in
-        self._doubts = 0  # so many writes of which it was not known
-        self._in_doubt = False  # a write may or may not have been carried out: it is read back first
 
     @property
     def connected(self) -> bool:
@@ -55,24 +53,15 @@ class RtuLink(RegisterLink):
         self._epoch = None
         self._bus.leave(self._unit)
 
-    async def read(self) -> dict[str, PointValue]:
-        doubts = self._doubts
-        values = await super().read()
-        if self._doubts == doubts:  # of a write meanwhile, what was read before it says nothing
-            self._in_doubt = False
-        return values
-
     async def _exchange(self, body: bytes, until_s: float = math.inf, late: Late | None = None) -> bytes:
         is_read = body[1] in READS
         if not self.connected:
             raise NotSent(f"{self._bus.name} is not open")
-        if self._in_doubt and not is_read:
-            raise NotSent("an earlier write may still be carried out: the device is read first")
         try:
             return await self._bus.exchange(body, self._timeout_s, until_s, late)
         except Damaged:
             if not is_read:
-                self._in_doubt, self._doubts = True, self._doubts + 1
+                self.doubt()
                 raise
         except NotSent:
             if is_read:

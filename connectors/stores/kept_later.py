@@ -31,6 +31,7 @@ class KeptLater(Generic[T]):
         self._write = write
         self._turn = threading.Condition()
         self._slot: tuple[T, ...] = ()  # the newest, until it is taken to the disk
+        self._put_s = 0.0  # when it was put
         self._failed: tuple[T, ...] = ()  # the newest, where the last try failed
         self._busy = self._closing = False
         self._why: str | None = None  # why the last try failed
@@ -56,8 +57,9 @@ class KeptLater(Generic[T]):
     def put(self, value: T) -> None:
         """Have it written. What still waits is not needed any more."""
         with self._turn:
+            self._put_s = time.monotonic()
             if self._since_s is None:
-                self._since_s = time.monotonic()
+                self._since_s = self._put_s
             self._slot, self._failed = (value,), ()
             self._turn.notify_all()
         if not self._beside:
@@ -76,6 +78,11 @@ class KeptLater(Generic[T]):
         with self._turn:
             self._closing = True
             self._turn.notify_all()
+        return self.settle(timeout_s)
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait for the disk, where a wait delays nothing; False: the newest value is not on it in time."""
+        with self._turn:
             self._turn.wait_for(lambda: not (self._slot or self._busy), timeout_s)
         return not self.unwritten
 
@@ -99,9 +106,14 @@ class KeptLater(Generic[T]):
             why = error.strerror if error.strerror else type(error).__name__
         except (BadValue, MemoryError) as error:  # the thread must outlive them
             why = str(error) or type(error).__name__
+        self._done(taken, why)
+
+    def _done(self, taken: tuple[T, ...], why: str | None) -> None:
         with self._turn:
             self._why, self._busy = why, False
             if not self._slot:
                 self._failed = () if why is None else taken
                 self._since_s = self._since_s if self._failed else None
+            elif why is None:  # the disk is one value behind, and no more
+                self._since_s = self._put_s
             self._turn.notify_all()

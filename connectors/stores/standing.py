@@ -11,7 +11,7 @@ from pathlib import Path
 
 from connectors.json_codec import dumps, loads
 from connectors.stores.kept_file import keep, kept
-from connectors.stores.kept_later import KeptLater
+from connectors.stores.kept_later import CLOSE_S_MAX, KeptLater
 from ems.clock import Clock
 from ems.control import ControlMode
 from ems.errors import BadValue
@@ -91,6 +91,11 @@ class StandingStore:
         elif not (recent and self._last is not None and _only_wider(self._last, standing)):
             self._writer.put(standing)
             self._last, self._at_s = standing, now_s
+        self._tell()
+
+    def settle(self) -> None:
+        """Wait for the disk for seconds at most: before the first cycle, when that delays nothing yet."""
+        self._writer.settle(CLOSE_S_MAX)
         self._tell()
 
     def close(self) -> None:

@@ -1,6 +1,5 @@
 """SunSpec link: one device whose registers are found by its own chain of models, on any Modbus wire."""
 
-import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -15,7 +14,6 @@ from connectors.sunspec.numbers import Rollover
 from connectors.sunspec.places import Key
 from connectors.sunspec.reading import Image, Images, ModelPlan, compare, image_of, plan_models
 from connectors.sunspec.rows import Row, row_of
-from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import SetpointAuthority
@@ -30,7 +28,7 @@ class RegisterWire(DeviceLink, Protocol):
     """A Modbus link of any kind, with no points of its own."""
 
     registers_max: int  # of one read
-    asked_s: float  # when the last read was sent [s wall]
+    doubts: int  # so many writes of which it was not known what became of them
 
     async def ask(self, address: int, count: int) -> bytes | int:
         """Registers, or the code of an exception; see `RegisterLink`."""
@@ -75,7 +73,6 @@ class SunSpecLink:
         self._chain: Chain | None = None
         self._plans: dict[Key, ModelPlan] = {}
         self._faults: dict[Key, str] = {}
-        self._asked_s = math.inf  # when the first request of a read was sent [s wall]
         self._first = 0  # of `BASES` that is tried first: where one was not answered, the next
 
     @property
@@ -104,12 +101,12 @@ class SunSpecLink:
         return told
 
     async def read(self) -> dict[str, PointValue]:
-        begun_s, self._asked_s = wall_s(), math.inf
+        doubts = self._wire.doubts
         images = await self._images(list(self._plans) if self._chain is not None else None)
-        await self._wire.read()  # it has no points: a write in doubt is read back now
+        if self._wire.doubts == doubts:
+            await self._wire.read()  # it has no points: a write in doubt is read back now
         return {
-            point: PointValue(*row.decode(images, self._rollovers), None, begun_s - self._asked_s)
-            for point, row in self._rows.items()
+            point: PointValue(*row.decode(images, self._rollovers), None) for point, row in self._rows.items()
         }
 
     async def write(
@@ -139,9 +136,9 @@ class SunSpecLink:
 
     async def _image(self, plan: ModelPlan) -> Image:
         image, model = image_of(plan.model), plan.model
-        before = [(r, await self._ask(model.address + r[0], r[1])) for r in plan.before]
+        before = [(r, await self._wire.ask(model.address + r[0], r[1])) for r in plan.before]
         for start, count in plan.requests:
-            got = await self._ask(model.address + start, count)
+            got = await self._wire.ask(model.address + start, count)
             if isinstance(got, int):
                 image.fault = Quality.COMM_FAILED if got in GATEWAY_CODES else Quality.DEVICE_BAD
                 if start == 0:
@@ -153,15 +150,10 @@ class SunSpecLink:
                 self._chain = None
                 await self._wire.disconnect()  # also a write that is on its way is not sent to such registers
                 raise LinkError(f"model {model.key} is not at register {model.address} any more")
-        behind = [(r, await self._ask(model.address + r[0], r[1])) for r in plan.behind]
+        behind = [(r, await self._wire.ask(model.address + r[0], r[1])) for r in plan.behind]
         for request, words in (*before, *behind):
             compare(image, request, words)
         return image
-
-    async def _ask(self, address: int, count: int) -> bytes | int:
-        got = await self._wire.ask(address, count)
-        self._asked_s = min(self._asked_s, self._wire.asked_s)
-        return got
 
     async def _write_one(self, row: Row, value: float, until_s: float, latest: Latest) -> WriteReply:
         """Look at the model first: that it is still there, its scale factors, what is enabled."""
@@ -226,7 +218,7 @@ class SunSpecLink:
 
     async def _words(self, address: int, count: int) -> tuple[int, ...] | None:
         """Registers, or None where the device says that there are none; raises LinkError as `read` does."""
-        got = await self._ask(address, count)
+        got = await self._wire.ask(address, count)
         if isinstance(got, bytes):
             return struct.unpack(f">{count}H", got)
         if got in PASSING_CODES:

@@ -19,7 +19,7 @@ class FakeWire:
     """Registers that answer, refuse, or fail on request; `before` is called in front of each read."""
 
     def __init__(self, memory: Memory, registers_max: int = 125) -> None:
-        self.memory, self.registers_max, self.asked_s = memory, registers_max, 0.0
+        self.memory, self.registers_max, self.doubts = memory, registers_max, 0
         self.connected = False
         self.asked: list[tuple[int, int]] = []
         self.written: list[tuple[int, tuple[int, ...]]] = []

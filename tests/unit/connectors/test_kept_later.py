@@ -106,6 +106,30 @@ def test_slot_is_unwritten_at_once_and_in_trouble_only_after_seconds(disk, later
     assert later.trouble is None
 
 
+def test_slot_of_a_slow_disk_that_is_one_value_behind_is_in_no_trouble(later, disk, monkeypatch):
+    """Each value is on the disk before the next one has waited long, and something always waits."""
+    monkeypatch.setattr(kept_later, "LATE_S", 0.5)
+    ends_s, value = time.monotonic() + 1.5, 0
+    while time.monotonic() < ends_s:
+        disk.free.clear()
+        value += 1
+        later.put(value)
+        until(lambda: disk.tries > len(disk.has))
+        value += 1
+        later.put(value)  # waits behind the one that is written
+        disk.free.set()
+        assert later.trouble is None
+
+
+def test_slot_settles_when_the_newest_is_on_the_disk(later, disk):
+    disk.free.clear()
+    later.put(1)
+    assert not later.settle(0.05)
+    disk.free.set()
+    assert later.settle(5.0)
+    assert disk.has == [1]
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BadValue("x"), MemoryError()])
 def test_slot_that_cannot_be_written_is_tried_again_when_asked_and_recovers(disk, later, error):
     disk.error = error
