@@ -31,7 +31,9 @@ class LoadIsServed(Oracle):
         starts_s = [g.start_delay_s for g in site.gensets]
         dwells_s = [f.restore_dwell_s for f in site.feeders]
         self._patience_s = PATIENCE_S + max(starts_s, default=0.0) + max(dwells_s, default=0.0)
-        self._sudden = any(f.inrush_kva > 0.0 for f in site.feeders)
+        phases = [*(b.pcs.phases for b in site.bess), *(g.phases for g in site.gensets)]
+        by_phase = any(p is not None for p in phases)
+        self._subtle = by_phase or any(f.inrush_kva > 0.0 for f in site.feeders)
         self._dark_s = self._mains_s = 0.0
 
     def on_tick(self, t: TickSeen) -> str | None:
@@ -56,8 +58,8 @@ class LoadIsServed(Oracle):
             least_kw = min(x for x in (grid.p_import_kw_max, d.condition.import_cap_kw) if x is not None)
             return "the mains carry it" if ENOUGH_RATIO * demand_kw <= least_kw else None
         if (
-            self._sudden or f.mains_present
-        ):  # what stands an inrush, and when mains are good, is not asked here
+            self._subtle or f.mains_present
+        ):  # inrush, single phases, and when mains are good, are not judged here
             return None
         policy = self.site.reserve
         pv_kw = sum(f.pv_p_kw.values())

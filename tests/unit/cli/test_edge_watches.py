@@ -63,8 +63,7 @@ def test_what_looks_after_the_edge_tells_the_thread_with_its_other_alarms(tmp_pa
     assert threading.excepthook is before
 
 
-def test_the_wire_of_a_device_that_is_only_listened_to_cannot_be_asked_for(tmp_path: Path):
-    """Nothing would come of it: it is refused by name instead of kept empty."""
+def test_the_wire_of_a_device_that_is_only_listened_to_can_be_asked_for_too(tmp_path: Path):
     site = load_site(find_site("demo"))
     asked, *others = site.connections
     told = replace(asked, id="broker", protocol=Protocol.MQTT)
@@ -74,4 +73,4 @@ def test_the_wire_of_a_device_that_is_only_listened_to_cannot_be_asked_for(tmp_p
         lambda kind, fields: None,
     )  # fmt: skip
     watches.close()
-    assert connections(tmp_path / "wire") == tuple(sorted(c.id for c in (asked, *others)))
+    assert connections(tmp_path / "wire") == tuple(sorted(c.id for c in (asked, *others, told)))
