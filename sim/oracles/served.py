@@ -57,9 +57,7 @@ class LoadIsServed(Oracle):
         if self._mains_s > 0.0 and self._mains_s >= grid.reconnect_dwell_s:
             least_kw = min(x for x in (grid.p_import_kw_max, d.condition.import_cap_kw) if x is not None)
             return "the mains carry it" if ENOUGH_RATIO * demand_kw <= least_kw else None
-        if (
-            self._subtle or f.mains_present
-        ):  # inrush, single phases, and when mains are good, are not judged here
+        if self._subtle or f.mains_present:  # mains that are good for too short a time yet, too
             return None
         policy = self.site.reserve
         pv_kw = sum(f.pv_p_kw.values())
