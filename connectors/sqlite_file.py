@@ -111,11 +111,15 @@ def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> int | 
     A file of an earlier version is readable when every version since then only added to it.
     """
     try:
+        connection.execute("BEGIN")  # one look: another process may be making the file, in one transaction
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (kind,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
         raise _store_error(f"{path}: not a readable {schema.name} file ({error})", error) from None
+    finally:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
     if (version, kind, tables) == (0, 0, 0):
         return None
     if kind != schema.application_id:

@@ -138,11 +138,22 @@ async def test_write_without_a_right_answer_unknown_once_sent_then_read_back_fir
     assert [function for function, _ in adversary.requests].count(6) == 2
 
 
-@pytest.mark.parametrize("mode", ["busy", "gateway"])
-async def test_write_exception_reply_rejected_and_connection_kept(rig, adversary, mode):
+async def test_write_exception_reply_rejected_and_connection_kept(rig, adversary):
     await rig.settle()
-    adversary.mode, before = mode, adversary.connections
+    adversary.mode, before = "busy", adversary.connections
     assert await rig.write(55.0) is WriteOutcome.REJECTED
+    assert adversary.connections == before
+
+
+async def test_write_that_a_gateway_may_have_passed_on_is_unknown_until_the_device_is_read(rig, adversary):
+    await rig.settle()
+    adversary.mode, before = "gateway", adversary.connections
+    assert await rig.write(55.0) is WriteOutcome.UNKNOWN
+    assert await rig.write(56.0) is WriteOutcome.NOT_SENT
+    adversary.mode = "ok"
+    assert await rig.write(56.0) is WriteOutcome.NOT_SENT
+    await rig.settle()
+    assert await rig.write(56.0) is WriteOutcome.CONFIRMED
     assert adversary.connections == before
 
 
