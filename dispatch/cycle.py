@@ -124,9 +124,9 @@ def tick(setup: EdgeSetup, state: EdgeState, given: TickInput) -> tuple[EdgeStat
     asked = Asked(proposals=proposals, bounds=kept.bounds, ruling=ruling)
     written, commands, refusals = write(layout, state, observed, snapshot, asked, gate_input)
     silent = state.held_safe or source is Source.RELEASED
-    beat = state.heartbeat if silent else next_beat(state.heartbeat)
-    fed = (layout, beat, written, gate_input, state.seq + 1 + len(commands), ruling.silent, ready.knows)
-    beats = [] if silent else heartbeat_commands(*fed)
+    beat, seq = state.heartbeat if silent else next_beat(state.heartbeat), state.seq + 1 + len(commands)
+    fed = heartbeat_commands(layout, beat, written, gate_input, seq, ruling.silent, ready.knows)
+    beats = [] if silent else fed
     written |= {c.point: Written(value=c.value, at_s=now_s, known=True) for c in beats}
     commands = (*commands, *beats)
     told, refused = news(state.refused, [*bad, *refusals], now_s)

@@ -96,7 +96,7 @@ class RegisterLink(ABC):
         refused: dict[str, str] = {}
         answers: list[tuple[ReadBlock, bytes]] = []
         self._answers = []  # those of a device that does not answer now are over
-        doubts, is_whole = self.doubts, True
+        doubts, heard = self.doubts, True
         for block, body in self._requests:
             received = await self._exchange(body)
             code = exception_code(received)
@@ -104,7 +104,7 @@ class RegisterLink(ABC):
                 block.decode_into(out, received)
                 answers.append((block, received))
                 continue
-            is_whole &= code not in PASSING_CODES
+            heard &= code not in GATEWAY_CODES
             quality = Quality.COMM_FAILED if code in GATEWAY_CODES else Quality.DEVICE_BAD
             out |= {codec.point.point: PointValue(None, quality, None) for codec, _ in block.points}
             refused |= dict.fromkeys((codec.point.point for codec, _ in block.points), _refusal(block, code))
@@ -114,7 +114,7 @@ class RegisterLink(ABC):
                     read_blocks(self._codecs, hole_max=0, registers_max=self.registers_max)
                 )
         self.refused, self._answers = refused, answers
-        if is_whole and self.doubts == doubts:  # of a write meanwhile, what was read before it says nothing
+        if heard and self.doubts == doubts:  # of a write meanwhile, what was read before it says nothing
             self._in_doubt = False
         return out
 

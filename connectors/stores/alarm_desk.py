@@ -87,7 +87,7 @@ class AlarmDesk:
     def collect(self) -> list[AlarmAction]:
         """What was handed in since the last call, oldest first, at most 32. Never waits for anybody."""
         self._wishes.again()
-        self._tell_wishes()
+        self.failing.found(KEEP, self._wishes.trouble)
         if self.failing.on(MAKE):
             self._make()
         for file in tuple(self._stuck)[:LISTED_MAX]:
@@ -100,7 +100,7 @@ class AlarmDesk:
     def close(self) -> None:
         """Keep the last wish, waiting for a second at most."""
         self._wishes.close(KEEP_S_MAX)
-        self._tell_wishes()
+        self.failing.found(KEEP, self._wishes.trouble)
 
     def _take(self, file: Path, role: str) -> AlarmAction | None:
         request: AlarmRequest | ReleaseRequest
@@ -139,7 +139,7 @@ class AlarmDesk:
             return
         self.release = ReleaseWish(who=who, why=request.why) if request.let_go else None
         self._wishes.put(self.release)
-        self._tell_wishes()
+        self.failing.found(KEEP, self._wishes.trouble)
 
     def _keep(self, wish: ReleaseWish | None) -> None:
         """Keep the wish, or that there is none, where a restart finds it."""
@@ -147,13 +147,6 @@ class AlarmDesk:
             self._standing.unlink(missing_ok=True)
         else:
             put_whole(self._standing, dumps(wish).encode())
-
-    def _tell_wishes(self) -> None:
-        why = self._wishes.trouble
-        if why is None:
-            self.failing.done(KEEP)
-        else:
-            self.failing.failed(KEEP, why)
 
     def _wish(self) -> ReleaseWish | None:
         """What a person wanted before the restart. Not readable: somebody may be at work on the devices."""

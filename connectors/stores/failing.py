@@ -44,6 +44,13 @@ class Failing:
         else:
             self.done(what)
 
+    def found(self, what: str, why: str | None) -> None:
+        """Somebody else tried: it can be done, or why it cannot."""
+        if why is None:
+            self.done(what)
+        else:
+            self.failed(what, why)
+
     def failed(self, what: str, why: str) -> None:
         """It cannot be done."""
         if what not in self._faults:

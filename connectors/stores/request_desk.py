@@ -99,7 +99,7 @@ class RequestDesk:
     def collect(self) -> list[Received]:
         """What was handed in since the last call, in the order it came, at most 32. Waits for nobody."""
         self._notes.again()
-        self._tell_notes()
+        self.failing.found(NOTE, self._notes.trouble)
         if len(self._stuck) > STUCK_MAX:
             self._renew()
         if self.failing.on(MAKE):
@@ -128,7 +128,7 @@ class RequestDesk:
     def close(self) -> None:
         """Note the last ids, waiting for a second at most."""
         self._notes.close(NOTE_S_MAX)
-        self._tell_notes()
+        self.failing.found(NOTE, self._notes.trouble)
 
     # ---- the folder ---------------------------------------------------------------------------------
 
@@ -313,17 +313,10 @@ class RequestDesk:
         newest = list(self._known)[-REMEMBERED:]
         self._known = {k: self._known[k] for k in newest}
         self._notes.put(newest)
-        self._tell_notes()
+        self.failing.found(NOTE, self._notes.trouble)
 
     def _note(self, asked: list[tuple[str, str]]) -> None:
         keep(self._ids, {"asked": [list(k) for k in asked]})
-
-    def _tell_notes(self) -> None:
-        why = self._notes.trouble
-        if why is None:
-            self.failing.done(NOTE)
-        else:
-            self.failing.failed(NOTE, why)
 
 
 def stood_before(directory: Path) -> bool:

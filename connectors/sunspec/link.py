@@ -103,7 +103,8 @@ class SunSpecLink:
     async def read(self) -> dict[str, PointValue]:
         doubts = self._wire.doubts
         images = await self._images(list(self._plans) if self._chain is not None else None)
-        if self._wire.doubts == doubts:
+        heard = all(i.fault is not Quality.COMM_FAILED for i in images.values())
+        if heard and self._wire.doubts == doubts:
             await self._wire.read()  # it has no points: a write in doubt is read back now
         return {
             point: PointValue(*row.decode(images, self._rollovers), None) for point, row in self._rows.items()

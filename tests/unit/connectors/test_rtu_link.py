@@ -139,3 +139,18 @@ async def test_exception_in_doubt_is_read_back_before_anything_else_is_written()
         (reply,) = await link.write([(codecs["dev.p_set_kw"], 8.0)], math.inf)
         outcomes.append(reply.outcome.value)
     assert outcomes == ["unknown", "not_sent", "confirmed"]
+
+
+async def test_exception_in_doubt_stays_while_the_gateway_answers_and_ends_when_the_device_does():
+    """A block that the device always refuses is heard of it, and keeps no write back for ever."""
+    far = {"point": "dev.p_kw", "address": "500", "table": "holding", "data_type": "u16"}
+    gateway, broken = HEAD + b"\x83\x0b", HEAD + b"\x83\x04"
+    line = Line(HEAD + b"\x86\x0b", words(1), gateway, words(1), broken, HEAD + b"\x06\0\x0a\0\x08")
+    link, codecs = await link_on(line, SETPOINT, far)
+    outcomes = []
+    for _ in range(3):
+        (reply,) = await link.write([(codecs["dev.p_set_kw"], 8.0)], math.inf)
+        outcomes.append(reply.outcome.value)
+        if outcomes[-1] != "confirmed":
+            await link.read()
+    assert outcomes == ["unknown", "not_sent", "confirmed"]
