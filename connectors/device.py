@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from connectors.driver_fault import DriverFault, FaultLog, guarded
@@ -15,6 +15,7 @@ from connectors.link import (
     Latest,
     LinkError,
     NotSent,
+    PointValue,
     Refused,
     Untrusted,
     WriteReply,
@@ -92,6 +93,7 @@ class Device:
         self._start_s = -math.inf  # control time before which the poll that is wanted does not start
         self._took_s = self._spread_s = 0.0  # smoothed length of a poll, and its mean deviation [s wall]
         self._readings: dict[str, Reading] = {}
+        self._lost_s = clock.monotonic_s()  # control time since which nothing of before is known
         self.told: Told = {}  # what the device said it is, when it was connected last
         self.strange = ""  # why it is not the device that may be written to
         self._foreign = False  # not even the map is right: its values mean nothing
@@ -145,8 +147,8 @@ class Device:
         """Latest reading of each point; COMM_FAILED without a value while the device is not answering."""
         if self.health is Health.UP:
             return list(self._readings.values()) if not self._foreign else self._meaningless()
-        now, now_s = self._clock.now(), self._clock.monotonic_s()
-        return [reading(point, None, Quality.COMM_FAILED, now, now_s) for point in self._codecs]
+        now, lost_s = self._clock.now(), self._lost_s
+        return [reading(point, None, Quality.COMM_FAILED, now, lost_s) for point in self._codecs]
 
     def driver_fault(self) -> str:
         """What its driver has raised unexpectedly: once at least, and until it answers a whole poll again."""
@@ -276,12 +278,10 @@ class Device:
             values = await self._link.read()
             if self._dropped:
                 raise LinkError(self.reason)
-            self._learn(wall_s() - began_s)
-            now, now_s = self._clock.now(), self._clock.monotonic_s()
-            self._readings = {
-                point: reading(point, value, quality, now if told is None else told, now_s - age_s)
-                for point, (value, quality, told, age_s) in values.items()
-            }
+            took_s = wall_s() - began_s
+            self._learn(took_s)
+            now = self._clock.now()
+            self._readings = self._stamped(values, now, took_s)
             faults = self._link.faults if isinstance(self._link, Diagnosing) else None
         self.counters.polls += 1
         self._fault_over = True
@@ -293,6 +293,24 @@ class Device:
                 now, "device.link.up", {"device": self.connection.id, "down_wall_s": round(down_s, 3)}
             )
         self._settle()
+
+    def _stamped(self, values: Mapping[str, PointValue], now: datetime, took_s: float) -> dict[str, Reading]:
+        """What a read of `took_s` [s wall] told, each value as old as it is since its device was asked.
+
+        Of a read the time counts that it took on the edge's own clock: none where that waits for it.
+        """
+        now_s = self._clock.monotonic_s()
+        read_s = now_s - self._polled_s
+        known: dict[float | None, tuple[datetime, float]] = {}  # by age; all values of a request have one
+        out: dict[str, Reading] = {}
+        for point, (value, quality, told, age_s) in values.items():
+            if age_s not in known:
+                is_old = age_s is not None and age_s > took_s  # told by itself, before this read
+                old_s = age_s if age_s is not None and (is_old or age_s < read_s) else read_s
+                known[age_s] = now - timedelta(seconds=old_s), now_s - old_s
+            at, arrived_s = known[age_s]
+            out[point] = reading(point, value, quality, at if told is None else told, arrived_s)
+        return out
 
     def _diagnose(self, now: datetime, faults: tuple[str, ...] | None) -> None:
         """Told when the active fault codes of a device become others."""
@@ -312,7 +330,7 @@ class Device:
         """Told when it goes down, and once more where it stays down because somebody is not trusted."""
         self.counters.failures += 1
         at, fields = self._clock.now().astimezone(UTC), {"device": self.connection.id, "reason": reason}
-        self.reason = reason
+        self.reason, self._lost_s = reason, self._clock.monotonic_s()
         if self.health is not Health.DOWN:
             self.health, self._untrusted = Health.DOWN, untrusted
             self._down_wall_s = wall_s()

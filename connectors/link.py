@@ -31,14 +31,14 @@ class NotSent(LinkError):
 class PointValue(NamedTuple):
     """What one point was read as.
 
-    `source_time` is the device's own time where it tells one; `age_s` is how long ago the device proved that
-    it is still so [s wall]: 0 where it was asked just now.
+    `source_time` is the device's own time where it tells one; `age_s` is how long ago the device was asked,
+    or proved by itself that it is still so [s wall]; None: it was asked when this read began, or later.
     """
 
     value: float | None
     quality: Quality
     source_time: datetime | None
-    age_s: float = 0.0
+    age_s: float | None = None
 
 
 class WriteReply(NamedTuple):

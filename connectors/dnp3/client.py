@@ -315,7 +315,7 @@ class Dnp3Link:
         if held is None:
             why = f"g{place.group}/{place.index} is not told{': ' if self._why_not else ''}{self._why_not}"
             return self._refuse(point, why, Quality.DEVICE_BAD)
-        age_s = now_s - held.told_s if self._settings.integrity_s is not None else 0.0
+        age_s = now_s - held.told_s
         meant = meaning(codec, place.group, held.raw, held.flags)
         self._counts.forced_values += meant.is_forced
         if meant.reason:

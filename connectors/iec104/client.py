@@ -173,7 +173,7 @@ class Iec104Link:
             return self._refuse(point, f"object {codec.point.address} is not told")
         if held.kind != codec.point.data_type:
             return self._refuse(point, f"it is told as {held.kind}, not {codec.point.data_type}")
-        age_s = now_s - held.told_s if self._station.interrogate_s is not None else 0.0
+        age_s = now_s - held.told_s
         found = judged(held.kind, held.quality)
         self._counts.substituted_values += found.is_substituted
         if found.reason:

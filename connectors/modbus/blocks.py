@@ -32,23 +32,23 @@ class ReadBlock:
         """Coils or discrete inputs."""
         return self.table in BIT_TABLES
 
-    def decode_into(self, out: dict[str, PointValue], received: bytes) -> None:
-        """Add value and quality of each point in the whole reply `received`."""
+    def decode_into(self, out: dict[str, PointValue], received: bytes, age_s: float | None = None) -> None:
+        """Add value and quality of each point in the whole reply `received` to a request of `age_s` ago."""
         if self.of_bits:
             for codec, at in self.points:
-                out[codec.point.point] = PointValue(*codec.from_raw(bit_of(received, at)), None)
+                out[codec.point.point] = PointValue(*codec.from_raw(bit_of(received, at)), None, age_s)
             return
         if self.odd:
             for codec, at in self.points:
-                out[codec.point.point] = PointValue(*codec.decode_at(received, DATA_AT + at), None)
+                out[codec.point.point] = PointValue(*codec.decode_at(received, DATA_AT + at), None, age_s)
             return
         raws = self.plain.unpack_from(received, DATA_AT)
         for (codec, point, missing, factor, offset, low, high), raw in zip(self.usual, raws, strict=True):
             value: float = raw * factor + offset
             if low <= value <= high and raw != missing:  # nearly always; NaN is in no range
-                out[point] = _pack(PointValue, (value, Quality.GOOD, None, 0.0))
+                out[point] = _pack(PointValue, (value, Quality.GOOD, None, age_s))
             else:
-                out[point] = PointValue(*codec.from_raw(raw), None)
+                out[point] = PointValue(*codec.from_raw(raw), None, age_s)
 
 
 def bit_of(received: bytes, at: int) -> bool:

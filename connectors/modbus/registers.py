@@ -18,6 +18,7 @@ from connectors.modbus.frames import (
     exception_code,
 )
 from connectors.point_map import BIT_TABLES, PointCodec
+from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import Connection
@@ -43,6 +44,17 @@ DOUBTED = WriteReply(
     WriteOutcome.NOT_SENT, "an earlier write may still be carried out: the device is read first"
 )
 _BODY = struct.Struct(">BBHH")  # unit id, function code, address, count or value
+
+
+class Asked:
+    """A read request, and when it went on the wire [s wall]: many units share one."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body, self.at_s = body, math.inf
+
+    def __call__(self) -> bytes:
+        self.at_s = wall_s()
+        return self._body
 
 
 class RegisterLink(ABC):
@@ -95,13 +107,15 @@ class RegisterLink(ABC):
         out: dict[str, PointValue] = {}
         refused: dict[str, str] = {}
         answers: list[tuple[ReadBlock, bytes]] = []
+        asked_s: list[float] = []  # when the requests of these went on the wire, wall time
         self._answers = []  # those of a device that does not answer now are over
         doubts, heard = self.doubts, True
         for block, body in self._requests:
-            received = await self._exchange(body)
+            asked = Asked(body)
+            received = await self._exchange(body, late=asked)
             code = exception_code(received)
             if code is None:
-                block.decode_into(out, received)
+                asked_s.append(asked.at_s)
                 answers.append((block, received))
                 continue
             heard &= code not in GATEWAY_CODES
@@ -113,6 +127,9 @@ class RegisterLink(ABC):
                 self._requests = self._plan_reads(
                     read_blocks(self._codecs, hole_max=0, registers_max=self.registers_max)
                 )
+        now_s = wall_s()
+        for (block, received), then_s in zip(answers, asked_s, strict=True):
+            block.decode_into(out, received, now_s - then_s)
         self.refused, self._answers = refused, answers
         if heard and self.doubts == doubts:  # of a write meanwhile, what was read before it says nothing
             self._in_doubt = False

@@ -14,6 +14,7 @@ from connectors.sunspec.numbers import Rollover
 from connectors.sunspec.places import Key
 from connectors.sunspec.reading import Image, Images, ModelPlan, compare, image_of, plan_models
 from connectors.sunspec.rows import Row, row_of
+from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
 from ems.site import SetpointAuthority
@@ -106,9 +107,11 @@ class SunSpecLink:
         heard = all(i.fault is not Quality.COMM_FAILED for i in images.values())
         if heard and self._wire.doubts == doubts:
             await self._wire.read()  # it has no points: a write in doubt is read back now
-        return {
-            point: PointValue(*row.decode(images, self._rollovers), None) for point, row in self._rows.items()
-        }
+        now_s, out = wall_s(), {}
+        for point, row in self._rows.items():
+            asked_s = min((images[s.key].asked_s for s in row.spots() if s.key in images), default=now_s)
+            out[point] = PointValue(*row.decode(images, self._rollovers), None, now_s - asked_s)
+        return out
 
     async def write(
         self, values: Sequence[tuple[PointCodec, float]], until_s: float, latest: Latest = as_decided

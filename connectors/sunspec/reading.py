@@ -12,6 +12,7 @@ from connectors.sunspec.chain import Chain, Model
 from connectors.sunspec.definitions import HEADER, model_def
 from connectors.sunspec.numbers import EXPONENT_MAX, SCALE, scaled
 from connectors.sunspec.places import Key, Spot
+from ems.clock import wall_s
 from ems.telemetry import Quality
 
 
@@ -30,6 +31,7 @@ class Image:
     read: list[tuple[int, int]] = field(default_factory=list)  # [from, to) in registers from the model's id
     fault: Quality = Quality.DEVICE_BAD  # of what was not read
     torn: set[int] = field(default_factory=set)  # exponents that changed while their values were read
+    asked_s: float = field(default_factory=wall_s)  # wall time, before its first request
 
     def has(self, start: int, end: int) -> bool:
         """Whether these registers came in one answer."""

@@ -33,7 +33,7 @@ def power_stage(
     ----------
     wishes : the controller's targets.
     runs : run targets of the gensets after minimum times and emergencies.
-    step_kw : load step to expect from feeders that come back; gensets that form leave room for it.
+    step_kw : load step to expect from feeders that come back; sources that form leave room for it.
     """
     out = _by_mode(layout, observed, bus, wishes, runs, step_kw, dt_s)
     for b, c in observed.condition.bess.items():
@@ -59,7 +59,7 @@ def _by_mode(
         case GridMode.GRID_TIED:
             return blind_meter(layout, observed, bus, wishes, runs)
         case GridMode.ISLANDED if bus.forming_bess:
-            return battery_island(layout, observed, bus, wishes, runs, dt_s)
+            return battery_island(layout, observed, bus, wishes, runs, step_kw, dt_s)
         case GridMode.ISLANDED if not bus.running:  # no feeder opens because a device is not readable
             return blind(layout, observed, bus, wishes, runs, "nobody is known to form the island")
         case GridMode.ISLANDED:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
 from dispatch.protections.balance import FULL_BAND_SOC, share_load
-from dispatch.protections.bus import Bus
+from dispatch.protections.bus import Bus, more_kw
 from dispatch.protections.emergency import HEADROOM_RATIO
 from dispatch.protections.power_parts import (
     Power,
@@ -32,6 +32,7 @@ CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
 TRIP_ROOM_RATIO = 0.3  # of its discharge: so far the forming battery is pushed up to make room for a trip
 HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
+HEADROOM_MADE_RATIO = 0.8  # what others carry for its sake: the load's noise does not take it back
 STEP_RATIO = 0.5  # of the step of load a set survives: so much of it a battery may put on the sets in a cycle
 
 
@@ -41,15 +42,23 @@ def battery_island(
     bus: Bus,
     wishes: Targets,
     runs: Mapping[str, Target],
+    step_kw: float,
     dt_s: float,
 ) -> Power:
-    """The forming battery's power is a result: gensets, other batteries and PV leave it headroom."""
+    """The forming battery's power is a result: gensets, other batteries and PV leave it headroom.
+
+    A feeder that waits is room they make as well, where they can.
+    """
     out = Power()
     top_kw, bottom_kw = HEADROOM_RATIO * bus.up_kw, _lowest_kw(layout, bus)
     targets = genset_targets(layout, bus, wishes, runs)
     rooms = bess_rooms(layout, observed, bus.following_bess, dt_s)
     bess = wished_bess(wishes, rooms)
     rest_kw = bus.load_kw - bus.pv_potential_kw
+    most_kw = sum(layout.gensets[g].p_rated_kw - more_kw(observed, g) for g, t in targets.items() if t > 0.0)
+    most_kw += sum(discharge_kw for _, discharge_kw in rooms.values())
+    if step_kw > 0.0 and max(bottom_kw, rest_kw - most_kw) <= HEADROOM_RESTORE_RATIO * bus.up_kw - step_kw:
+        top_kw = max(bottom_kw, HEADROOM_MADE_RATIO * bus.up_kw - step_kw)
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     over_kw = rest_kw - least_kw - sum(bess.values()) - top_kw
     # it has room for all that plants may give whose limit is lost, as far as the load lets it
@@ -78,7 +87,7 @@ def battery_island(
     set_gensets(out, wishes, targets, why)
     out.shortage_kw = max(0.0, forming_kw - bus.up_kw - relief_kw(layout, observed, targets))
     if out.shortage_kw > 0.0:
-        out.shortage_kw += bus.up_kw - top_kw
+        out.shortage_kw += (1.0 - HEADROOM_RATIO) * bus.up_kw
     out.headroom_kw = HEADROOM_RESTORE_RATIO * bus.up_kw - forming_kw
     out.why = f"the forming battery would give {forming_kw:.0f} of {bus.up_kw:.0f} kW"
     return out

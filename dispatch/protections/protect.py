@@ -148,7 +148,7 @@ def _next_kw(
     steps = [max(closing)] if closing else [pickup_kw(layout, demand_kw, f) for f in waiting]
     next_kw = next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
     comes = bus.inrush.waits  # the sources carry so little until it is in that they stand its inrush
-    if comes is None:
+    if comes is None or bus.forming_bess:  # sets that are raised beside a forming battery carry no less
         return next_kw
     return max(next_kw, bus.genset_rated_kw - bus.inrush.p_kw_max(layout, comes))
 

@@ -198,6 +198,18 @@ def test_forming_converter_worst_phase_counts_for_its_rating(small: Site, read: 
     assert (rig.raised("feeder.shed") > 0) is read
 
 
+def test_beside_a_forming_converter_a_set_makes_room_for_the_feeder_that_waits(small: Site):
+    """At its least load it left the converter 5 kW short of what the last feeder takes, and stayed there."""
+    pcs = replace(small.bess[0].pcs, phases=PhaseParams(margin_kw=50.0))
+    site = replace(uneven(small, None, critical=ONE), bess=(replace(small.bess[0], pcs=pcs),))
+    load_kw = {"critical": 110.0, "essential": 180.0, "deferrable": 90.0}
+    rig = Rig(site, load_kw=load_kw, options=RigOptions(islanded_by="bess1", soc=0.8)).run(300.0)
+    gave_kw = [r.flows.genset_p_kw["gen1"] for r in rig.rows(60.0)]
+    assert min(gave_kw) == site.gensets[0].p_min_kw < max(gave_kw)
+    assert rig.held(lambda r: all(r.decisions.condition.feeder_closed.values()), 240.0)
+    assert rig.last.flows.genset_p_kw["gen1"] == site.gensets[0].p_min_kw  # and no longer than for that
+
+
 def test_phases_lost_beside_a_silent_meter_are_one_alarm(small: Site):
     site = uneven(small, PhaseParams(margin_kw=80.0))
     silent = Fault(kind="device_silent", target="grid1", from_s=AT_S, until_s=math.inf)
