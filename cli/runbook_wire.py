@@ -7,7 +7,8 @@ from cli.input_words import known_by, read_as
 from cli.markdown import table
 from cli.utility_words import known_by as utility_known_by
 from cli.utility_words import told_as
-from connectors.modbus.blocks import REGISTERS_MAX, read_blocks
+from connectors.modbus.blocks import read_blocks
+from connectors.modbus.registers import terms_of
 from connectors.modbus.rtu_link import registers_max
 from connectors.point_map import PointCodec, point_codecs
 from connectors.sunspec.control import control_of
@@ -17,6 +18,7 @@ from ems.dlms import Dlms
 from ems.goose import GooseBlock
 from ems.http_json import HttpJson
 from ems.links import DatabaseLink
+from ems.modbus import REGISTERS_MAX
 from ems.northbound import ModbusServer
 from ems.northbound_iec104 import Iec104Server
 from ems.site import Connection, IdentityField, MqttBroker, PointMap, Protocol, Site
@@ -150,12 +152,15 @@ def map_sections(site: Site) -> Iterator[str]:
             yield from ("", _sunspec_poll(c))
         if not c.protocol.is_modbus:
             continue
-        most = registers_max(c.serial, c.timeout_s) if c.protocol.is_rtu else REGISTERS_MAX
+        terms = terms_of(c)
+        on_line = registers_max(c.serial, c.timeout_s) if c.protocol.is_rtu else REGISTERS_MAX
+        most = min(on_line, terms.registers_max)
         asked = [
             f"function {FUNCTION[b.table]}, {b.count} from {b.address}"
-            for b in read_blocks(codecs.values(), registers_max=most)
+            for b in read_blocks(codecs.values(), terms.holes_max, most)
         ]
-        yield from ("", f"One poll, unit {c.unit_id}: {'; '.join(asked)}.")
+        pause = f", {terms.pause_s:g} s apart" if terms.pause_s > 0.0 else ""
+        yield from ("", f"One poll, unit {c.unit_id}{pause}: {'; '.join(asked)}.")
 
 
 def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
@@ -176,7 +181,7 @@ def _row(c: Connection, p: PointMap, codec: PointCodec) -> tuple[str, ...]:
     if c.protocol.is_modbus:
         at = f"{p.table} {p.address} ({REFERENCE[p.table] + codec.address})"
         order = f", {p.byte_order}/{p.word_order}" if (p.byte_order, p.word_order) != ("big", "big") else ""
-        one = 5 if p.table == "coil" else 6
+        one = 5 if p.table == "coil" else terms_of(c).write_with
         how = f"function {one if codec.registers == 1 else 16}"
     return (
         f"`{p.point}`",

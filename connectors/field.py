@@ -23,7 +23,7 @@ from connectors.j1939.link import J1939Link
 from connectors.link import Certified, Counting, DeviceLink, Explaining, Tapped, WriteReply
 from connectors.modbus.bus import Bus
 from connectors.modbus.client import ModbusLink
-from connectors.modbus.registers import RegisterLink
+from connectors.modbus.registers import RegisterLink, terms_of
 from connectors.modbus.rtu_link import RtuLink, bus_key, make_bus
 from connectors.mqtt import session as mqtt
 from connectors.mqtt.client import MqttLink
@@ -115,6 +115,7 @@ class FieldIO:
                 bus = buses.setdefault(key, make_bus(connection, host, port))
                 shares.setdefault(key, [wait_s]).append(wait_s)
                 bus.taps.append(tap_of(connection.id))
+                bus.keep_apart(terms_of(connection).pause_s)
                 link, wire = _over_bus(connection, codecs, bus, wait_s, site)
             else:
                 connection = _with_whole_paths(connection, folder)

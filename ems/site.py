@@ -26,6 +26,7 @@ from ems.inputs import InputParams
 from ems.j1939 import Can
 from ems.json_place import JsonPlace
 from ems.links import DatabaseLink, ExportLink, SparkplugNode
+from ems.modbus import ModbusTerms
 from ems.mqtt_broker import MqttBroker as MqttBroker
 from ems.northbound import ModbusServer, TlsFiles
 from ems.northbound_iec104 import Iec104Server
@@ -479,4 +480,5 @@ class Connection:
     bacnet: Bacnet | None = None
     dlms: Dlms | None = None
     http: HttpJson | None = None
+    modbus: ModbusTerms | None = None  # of all that speak it; None: as the protocol allows
     family: str = ""  # device family that its map is of; empty: a map of the site's own

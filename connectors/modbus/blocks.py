@@ -7,11 +7,10 @@ from struct import Struct
 from connectors.link import PointValue
 from connectors.modbus.frames import DATA_AT
 from connectors.point_map import BIT_TABLES, PointCodec
+from ems.modbus import HOLES_MAX, REGISTERS_MAX
 from ems.telemetry import Quality
 
-REGISTERS_MAX = 125  # of one read request
 _pack = tuple.__new__  # a named tuple without the call of its own constructor
-HOLE_MAX = 8  # unmapped registers read along to save a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def bit_of(received: bytes, at: int) -> bool:
 
 
 def read_blocks(
-    codecs: Iterable[PointCodec], hole_max: int = HOLE_MAX, registers_max: int = REGISTERS_MAX
+    codecs: Iterable[PointCodec], hole_max: int = HOLES_MAX, registers_max: int = REGISTERS_MAX
 ) -> tuple[ReadBlock, ...]:
     """Group points of one device into the fewest requests.
 
@@ -84,7 +83,16 @@ def read_blocks(
     return tuple(blocks)
 
 
-def _block(group: list[PointCodec]) -> ReadBlock:
+def halves(block: ReadBlock) -> tuple[ReadBlock, ...]:
+    """The same points in two requests; the block itself where it has one point alone."""
+    group = [codec for codec, _ in block.points]
+    if len(group) == 1:
+        return (block,)
+    middle = len(group) // 2
+    return _block(group[:middle]), _block(group[middle:])
+
+
+def _block(group: Sequence[PointCodec]) -> ReadBlock:
     start = group[0].address
     end = max(c.address + c.registers for c in group)
     width = 1 if group[0].point.table in BIT_TABLES else 2

@@ -71,6 +71,10 @@ class Bus(asyncio.Protocol):
         self._silence_s = gap_s  # that is asked of the line before the next request
         self._free_s = -math.inf  # wall time at which it will have been silent for so long
 
+    def keep_apart(self, pause_s: float) -> None:
+        """One of its units needs so long between two requests on the line, whoever they are to [s wall]."""
+        self._gap_s = max(self._gap_s, pause_s)
+
     @property
     def is_open(self) -> bool:
         """Whether requests may be sent."""

@@ -42,7 +42,7 @@ class ModbusLink(RegisterLink):
         super().__init__(connection, codecs)
         self._timeout_s = timeout_s
         self.tap = QUIET
-        self._wire = Wire(timeout_s)
+        self._wire = Wire(timeout_s, pause_s=self._terms.pause_s)
         now = SystemClock().now if now is None else now
         self._endpoint = Endpoint(host, port, connection.tls, timeout_s=timeout_s, now=now)
 
@@ -57,7 +57,8 @@ class ModbusLink(RegisterLink):
 
     async def connect(self) -> None:
         await self.disconnect()
-        wire = self._wire = Wire(self._timeout_s, self._wire.transaction, self.tap)
+        before, pause_s = self._wire.transaction, self._terms.pause_s
+        wire = self._wire = Wire(self._timeout_s, before, self.tap, pause_s)
         there = self._endpoint
         context, name = await there.protection()
         with there.opening():

@@ -3,11 +3,11 @@
 import math
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from connectors.identity import from_registers, registers_of
 from connectors.link import Late, Latest, LinkError, NotSent, PointValue, WriteReply, as_decided
-from connectors.modbus.blocks import REGISTERS_MAX, ReadBlock, bit_of, read_blocks
+from connectors.modbus.blocks import ReadBlock, bit_of, halves, read_blocks
 from connectors.modbus.frames import (
     DATA_AT,
     READ_HOLDING,
@@ -21,10 +21,12 @@ from connectors.point_map import BIT_TABLES, PointCodec
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
 from ems.errors import BadValue
+from ems.modbus import REGISTERS_MAX, ModbusTerms
 from ems.site import Connection
 from ems.telemetry import Quality
 
-ILLEGAL_ADDRESS = 2
+ILLEGAL_ADDRESS, ILLEGAL_VALUE = 2, 3
+REQUESTS_MORE = 16  # than the fewest, for the sake of registers that are refused
 COIL_ON, COIL_OFF = 0xFF00, 0x0000
 PASSING_CODES = (4, 5, 6, 10, 11)  # of a device that may answer a little later
 GATEWAY_CODES = (10, 11)  # the gateway answers for a device it cannot reach
@@ -46,6 +48,11 @@ DOUBTED = WriteReply(
 _BODY = struct.Struct(">BBHH")  # unit id, function code, address, count or value
 
 
+def terms_of(connection: Connection) -> ModbusTerms:
+    """What a device takes; where nothing is said, what the protocol allows."""
+    return ModbusTerms() if connection.modbus is None else connection.modbus
+
+
 class Asked:
     """A read request, and when it went on the wire [s wall]: many units share one."""
 
@@ -64,7 +71,7 @@ class RegisterLink(ABC):
     ----------
     connection : unit id of the device.
     codecs : its points.
-    registers_max : of one read request.
+    registers_max : of one read request on this wire; the device's own limit counts as well.
     """
 
     def __init__(
@@ -73,12 +80,14 @@ class RegisterLink(ABC):
         self._unit = connection.unit_id
         self._codecs = tuple(codecs)
         self._identity = connection.identity
-        self.registers_max = registers_max
+        self._terms = terms_of(connection)
+        self.registers_max = min(registers_max, self._terms.registers_max)
         self.doubts = 0  # so many writes of which it was not known what became of them
         self._in_doubt = False  # one may still be carried out: the device is read first
         self._answers: list[tuple[ReadBlock, bytes]] = []  # to the requests of the last read
         self.refused: dict[str, str] = {}  # points whose request was answered by an exception, and by which
-        self._requests = self._plan_reads(read_blocks(self._codecs, registers_max=registers_max))
+        self._requests = self._plan_reads(self._blocks(self._terms.holes_max))
+        self._requests_max = len(self._requests) + REQUESTS_MORE
 
     @abstractmethod
     def _exchange(self, body: bytes, until_s: float = math.inf, late: Late | None = None) -> Awaitable[bytes]:
@@ -107,6 +116,7 @@ class RegisterLink(ABC):
         out: dict[str, PointValue] = {}
         refused: dict[str, str] = {}
         answers: list[tuple[ReadBlock, bytes]] = []
+        too_much: dict[ReadBlock, int] = {}
         asked_s: list[float] = []  # when the requests of these went on the wire, wall time
         self._answers = []  # those of a device that does not answer now are over
         doubts, heard = self.doubts, True
@@ -122,11 +132,10 @@ class RegisterLink(ABC):
             quality = Quality.COMM_FAILED if code in GATEWAY_CODES else Quality.DEVICE_BAD
             out |= {codec.point.point: PointValue(None, quality, None) for codec, _ in block.points}
             refused |= dict.fromkeys((codec.point.point for codec, _ in block.points), _refusal(block, code))
-            if code == ILLEGAL_ADDRESS and block.has_holes:
-                # it may be the holes it refuses
-                self._requests = self._plan_reads(
-                    read_blocks(self._codecs, hole_max=0, registers_max=self.registers_max)
-                )
+            if code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE):
+                too_much[block] = code
+        if too_much:
+            self._ask_for_less(too_much)
         now_s = wall_s()
         for (block, received), then_s in zip(answers, asked_s, strict=True):
             block.decode_into(out, received, now_s - then_s)
@@ -177,6 +186,21 @@ class RegisterLink(ABC):
 
         return await self._send(body(words), until_s, None if latest is None else lambda: body(latest()))
 
+    def _blocks(self, holes_max: int) -> tuple[ReadBlock, ...]:
+        return read_blocks(self._codecs, holes_max, self.registers_max)
+
+    def _ask_for_less(self, refused: Mapping[ReadBlock, int]) -> None:
+        """Plan reads anew: it may be the holes that are refused, the length, or one point among many.
+
+        So a register that is not there costs the others of its request a few polls, and not their values.
+        """
+        if any(code == ILLEGAL_ADDRESS and block.has_holes for block, code in refused.items()):
+            self._requests = self._plan_reads(self._blocks(0))
+            return
+        blocks = [b for block, _ in self._requests for b in (halves(block) if block in refused else (block,))]
+        if len(blocks) <= self._requests_max:
+            self._requests = self._plan_reads(blocks)
+
     def _plan_reads(self, blocks: Sequence[ReadBlock]) -> list[tuple[ReadBlock, bytes]]:
         return [(b, _BODY.pack(self._unit, READ_OF[b.table], b.address, b.count)) for b in blocks]
 
@@ -194,7 +218,7 @@ class RegisterLink(ABC):
             return _BODY.pack(self._unit, WRITE_COIL, codec.address, state)
         registers = codec.encode(value)
         n = len(registers)
-        if n == 1:
+        if n == 1 and self._terms.write_with == WRITE_ONE:
             return _BODY.pack(self._unit, WRITE_ONE, codec.address, registers[0])
         return _BODY.pack(self._unit, WRITE_MANY, codec.address, n) + struct.pack(
             f">B{n}H", 2 * n, *registers

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 
 from connectors.link import Late, LinkError, NotSent
-from connectors.modbus.blocks import REGISTERS_MAX
 from connectors.modbus.bus import Bus, Damaged, Line, OpenLine
 from connectors.modbus.frames import READ_OF
 from connectors.modbus.registers import RegisterLink
@@ -13,6 +12,7 @@ from connectors.modbus.rtu import BITS_PER_CHARACTER, gap_s
 from connectors.modbus.serial_port import open_serial
 from connectors.point_map import PointCodec
 from ems.invariants import clamp
+from ems.modbus import REGISTERS_MAX
 from ems.site import Connection, SerialLine
 
 OVERHEAD_BYTES = 13  # of a read request and its answer, registers not counted

@@ -10,7 +10,7 @@ import struct
 from connectors.link import Late, LinkError, NotSent
 from connectors.modbus.frames import MalformedReply, is_complete
 from connectors.wire_log import QUIET, Tap
-from ems.clock import wall_s
+from ems.clock import wall_s, wall_sleep
 
 _HEAD = struct.Struct(">HHH")  # transaction id, protocol id 0, length
 TRANSACTIONS = 65535
@@ -25,10 +25,14 @@ class Wire(asyncio.Protocol):
     transaction : last transaction id of the connection before, whose late answers may still come through a
         gateway.
     tap : told every byte.
+    pause_s : from the end of an answer to the next request, wall time [s].
     """
 
-    def __init__(self, timeout_s: float, transaction: int = 0, tap: Tap = QUIET) -> None:
-        self._timeout_s, self._tap = timeout_s, tap
+    def __init__(
+        self, timeout_s: float, transaction: int = 0, tap: Tap = QUIET, pause_s: float = 0.0
+    ) -> None:
+        self._timeout_s, self._tap, self._pause_s = timeout_s, tap, pause_s
+        self._free_s = -math.inf  # wall time before which nothing is sent
         self._transport: asyncio.Transport | None = None
         self._turn = asyncio.Lock()
         self.transaction = transaction  # of the last request
@@ -55,9 +59,12 @@ class Wire(asyncio.Protocol):
         LinkError : it was sent, and what became of it is not known; the connection is dropped.
         """
         async with self._turn:
+            now_s = wall_s()
+            if now_s < min(self._free_s, until_s):
+                await wall_sleep(min(self._free_s, until_s) - now_s)
+                now_s = wall_s()
             if self._transport is None:
                 raise NotSent("not connected")
-            now_s = wall_s()
             if now_s >= until_s:
                 raise NotSent("the cycle was over before it could be sent")
             body = body if late is None else late()
@@ -77,6 +84,8 @@ class Wire(asyncio.Protocol):
                 raise
             finally:
                 self._answer = None
+                if self._pause_s > 0.0:
+                    self._free_s = wall_s() + self._pause_s
 
     def drop(self, reason: str) -> None:
         """End the connection now, unsent bytes included; a request in flight ends with `reason`."""

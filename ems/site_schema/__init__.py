@@ -28,6 +28,7 @@ from ems.site_schema.checks_inputs import check_inputs
 from ems.site_schema.checks_j1939 import check_j1939
 from ems.site_schema.checks_links import check_links
 from ems.site_schema.checks_loads import check_deferrables
+from ems.site_schema.checks_modbus import check_modbus
 from ems.site_schema.checks_mqtt import check_mqtt
 from ems.site_schema.checks_northbound import check_northbound
 from ems.site_schema.checks_opcua import check_opcua
@@ -79,6 +80,7 @@ def load_site(path: Path | str) -> Site:
     check_reactive_control(draft)
     check_identity(draft)
     check_silence(draft)
+    check_modbus(draft)
     check_opcua(draft)
     check_iec61850(draft)
     check_dnp3(draft)
@@ -127,7 +129,7 @@ def load_devices(path: Path | str, wanted: Sequence[str] = ()) -> Devices:
         draft.add(("connections",), "no connection", "at least one device")
     check_wire(draft, whole=False)
     wires = (check_opcua, check_iec61850, check_dnp3, check_iec104, check_bacnet, check_dlms, check_goose)
-    for check in (check_identity, *wires, check_j1939, check_mqtt, check_http):
+    for check in (check_identity, check_modbus, *wires, check_j1939, check_mqtt, check_http):
         check(draft)
     theirs = re.compile("|".join(rf"connections\.{re.escape(name)}(\..*)?" for name in mine))
     draft.points = [p for p in draft.points if p.connection_id in mine]

@@ -13,6 +13,7 @@ from ems.site_schema.checks_iec104 import iec104_of
 from ems.site_schema.checks_iec61850 import mms_reports, port_of
 from ems.site_schema.checks_j1939 import can_of
 from ems.site_schema.checks_json import TEXT, is_stamped, json_place
+from ems.site_schema.checks_modbus import modbus_of
 from ems.site_schema.checks_mqtt import broker
 from ems.site_schema.checks_northbound_door import tls_files
 from ems.site_schema.checks_opcua import ua_security, ua_subscription
@@ -102,7 +103,7 @@ def coded(placed: PlacedPoint) -> tuple[tuple[int, float], ...]:
 _BUILT = {
     "asset", "map", "port", "serial", "serial_number", "security", "updates", "subscription", "mqtt",
     "stamps_sampled", "tls", "reports", "goose", "can", "dnp3", "iec104", "bacnet", "dlms", "family",
-    "settings", "http", "points", "leave_out",
+    "settings", "http", "modbus", "points", "leave_out",
 }  # fmt: skip
 
 
@@ -126,6 +127,7 @@ def connections(draft: Draft) -> tuple[Connection, ...]:
             bacnet=bacnet_of(form),
             dlms=dlms_of(form),
             http=http_of(form),
+            modbus=modbus_of(draft, connection_id, form),
             mqtt=None if form.protocol is not Protocol.MQTT else broker(draft, connection_id, form.mqtt),
             family="" if form.family is None else form.family,
             stamps_sampled=form.stamps_sampled or is_stamped(draft, connection_id),

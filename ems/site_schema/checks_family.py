@@ -6,6 +6,7 @@ from ems.errors import ConfigError, Problem
 from ems.family import Family
 from ems.points import AssetKind
 from ems.site_schema.checks_identity import built_identity, check_field
+from ems.site_schema.checks_modbus import check_block
 from ems.site_schema.checks_wire import check_registers, check_row
 from ems.site_schema.draft import Draft, PlacedPoint
 from ems.site_schema.families import FOLDER, read_family, resolve, shipped_folder
@@ -99,6 +100,8 @@ def _check_rows(
     for placed in draft.points:
         check_row(placed)
     check_registers(draft)
+    if form.modbus is not None:
+        check_block(document, ("modbus",), form.modbus, form.protocol)
     for name, field in form.identity.items() if draft.points else ():
         check_field(draft.points[0], name, field)
 

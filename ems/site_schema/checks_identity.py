@@ -31,7 +31,7 @@ def check_identity(draft: Draft) -> None:
     """Each identity block of each map, and the serial number of each connection."""
     checked: set[str] = set()
     for connection_id, form in draft.connections.items():
-        placed = _first(draft, connection_id)
+        placed = first_of(draft, connection_id)
         if placed is None:
             continue
         is_sunspec = form.protocol.family == "sunspec"
@@ -51,7 +51,7 @@ def check_identity(draft: Draft) -> None:
 
 def identity_fields(draft: Draft, connection_id: str, form: ConnectionForm) -> tuple[IdentityField, ...]:
     """The identity block of a connection's map; the serial number is that of the connection."""
-    placed = _first(draft, connection_id)
+    placed = first_of(draft, connection_id)
     if placed is None:
         return ()
     if form.protocol.family == "sunspec":
@@ -81,7 +81,8 @@ def built_identity(form: MapForm, protocol: Protocol, serial_number: str | None)
         )
 
 
-def _first(draft: Draft, connection_id: str) -> PlacedPoint | None:
+def first_of(draft: Draft, connection_id: str) -> PlacedPoint | None:
+    """A point of a connection, for the map that it has; None where it has none."""
     return next((p for p in draft.points if p.connection_id == connection_id), None)
 
 

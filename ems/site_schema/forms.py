@@ -24,6 +24,7 @@ from ems.site_schema.forms_j1939 import CanForm
 from ems.site_schema.forms_links import DatabaseForm, ExportForm
 from ems.site_schema.forms_loads import DeferrableForm
 from ems.site_schema.forms_maps import PointChangeForm
+from ems.site_schema.forms_modbus import ModbusForm
 from ems.site_schema.forms_mqtt import BrokerForm, TelemetryForm
 from ems.site_schema.forms_northbound import NorthboundForm
 from ems.site_schema.forms_northbound_parts import TlsForm
@@ -255,6 +256,7 @@ class ConnectionForm(Form):
     goose: GooseForm | None = Field(default=None, description="of goose, instead of host and port")
     dlms: DlmsForm | None = Field(default=None, description="of dlms; left out: its public client")
     dnp3: Dnp3Form | None = Field(default=None, description="of dnp3: the outstation and how it is read")
+    modbus: ModbusForm | None = Field(default=None, description="what this device takes, before its map")
     iec104: Iec104Form | None = Field(default=None, description="of iec104: the station, and how it is read")
     bacnet: BacnetForm | None = Field(default=None, description="of bacnet: the device and our priority")
     http: HttpForm | None = Field(

@@ -8,6 +8,7 @@ from ems.assets import OnSilence
 from ems.points import AssetKind
 from ems.site import Protocol
 from ems.site_schema.forms_base import Form, Id, Text
+from ems.site_schema.forms_modbus import ModbusForm
 from ems.site_schema.quantity import PointQuantity, Quantity, SecondsPositive
 
 
@@ -76,6 +77,9 @@ class MapForm(Form):
     byte_order: Literal["big", "little"] = "big"
     word_order: Literal["big", "little"] = "big"
     identity: dict[Literal["manufacturer", "model", "firmware", "serial"], IdentityForm] = {}
+    modbus: ModbusForm | None = Field(
+        default=None, description="what the device takes, of modbus and sunspec"
+    )
     points: dict[str, PointForm] = Field(min_length=1)
 
 

@@ -71,14 +71,11 @@ def _place_map(draft: Draft, folder: Path, connection_id: str) -> None:
         draft.unread_connections.add(connection_id)
         return
     bad_points = {b[1] for b in bad if len(b) > 1 and b[0] == "points"}
-    form = MapForm.model_validate(
-        {**document.data, "points": {k: v for k, v in raw.items() if k not in bad_points}}
-        if len(bad_points) < len(raw)
-        else {
-            **document.data,
-            "points": {"x": {"address": 0, "type": "u16", "range": [0, 1], "age_s_max": 1}},
-        }
-    )
+    good = {k: v for k, v in raw.items() if k not in bad_points}
+    stand_in = {"x": {"address": 0, "type": "u16", "range": [0, 1], "age_s_max": 1}}
+    blocks = {b[0] for b in bad}  # those with a problem inside are left out whole
+    rest = {k: v for k, v in document.data.items() if k not in blocks}
+    form = MapForm.model_validate({**rest, "points": good or stand_in})
     for key in raw:
         if key in bad_points:
             draft.broken_points.add(".".join(_full_name(str(key), connection)))

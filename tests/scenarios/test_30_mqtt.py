@@ -63,7 +63,13 @@ class Told:
                 self.book.take(message, now, now_s)
         told = self.book.values(now, now_s)
         mine = [
-            reading(p, v.value, v.quality, now if v.source_time is None else v.source_time, now_s - v.age_s)
+            reading(
+                p,
+                v.value,
+                v.quality,
+                now if v.source_time is None else v.source_time,
+                now_s - (v.age_s or 0.0),
+            )
             for p, v in told.items()
         ]
         return [*others, *mine]
