@@ -113,7 +113,8 @@ async def test_c104_tells_changes_between_interrogations_with_quality_and_time(r
     await station.ask("set", address=11, value=2.5, at=NOW + 60.0, tell=True)
     found = await until(link, lambda f: f[11].value == 2.5)
     assert found[11].source_time == datetime.fromtimestamp(NOW + 60.0, UTC)
-    assert found[11].age_s is not None and 0.0 <= found[11].age_s < 30.0
+    assert found[11].age_s is not None
+    assert 0.0 <= found[11].age_s < 30.0
     for names, quality, value in (
         (["Invalid"], BAD, None), (["NonTopical"], Quality.STALE, 3.5), (["Blocked"], Quality.STALE, 3.5),
         (["Overflow"], Quality.OUT_OF_RANGE, 3.5), (["Substituted"], GOOD, 3.5),
