@@ -11,6 +11,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaError
 
 from connectors.link import LinkError
+from connectors.opcua import limits
 from connectors.opcua.client import OpcUaLink
 from connectors.opcua.nodes import HIERARCHICAL, OBJECTS
 from connectors.opcua.values import FAULTS, words
@@ -48,6 +49,11 @@ class _Closed(NamedTuple):
     why: str
 
 
+class _Asker(NamedTuple):
+    session: UaSession
+    limits: limits.Limits
+
+
 async def browse(connection: Connection, host: str, port: int) -> AsyncIterator[Line]:
     """Every variable, folder by folder, each once; the server's own diagnostics are left out.
 
@@ -60,7 +66,8 @@ async def browse(connection: Connection, host: str, port: int) -> AsyncIterator[
     )
     await link.connect()
     try:
-        async for line in _walk(link.session, link.namespaces, connection.timeout_s):
+        asker = _Asker(link.session, link.operation_limits)
+        async for line in _walk(asker, link.namespaces, connection.timeout_s):
             yield line
     except FAULTS as error:
         raise LinkError(f"it cannot be browsed: {words(error)}") from None
@@ -68,14 +75,14 @@ async def browse(connection: Connection, host: str, port: int) -> AsyncIterator[
         await link.disconnect()
 
 
-async def _walk(session: UaSession, namespaces: Sequence[str], timeout_s: float) -> AsyncIterator[Line]:
+async def _walk(asker: _Asker, namespaces: Sequence[str], timeout_s: float) -> AsyncIterator[Line]:
     known = {OBJECTS, SERVER}
     level = [_Found(OBJECTS, (), is_variable=False)]
     for _ in range(DEPTH_MAX):
         below: list[_Found] = []
-        for some in _batches(level):
+        for some in _batches(level, asker.limits.browses_max):
             async with asyncio.timeout(timeout_s):
-                told, faults = await _children(session, some)
+                told, faults = await _children(asker, some)
             for fault in faults:
                 yield Line(plain(_address(fault.node, namespaces), PLACE_MAX), "-", fault.why)
             found = [f for f in told if f.node not in known]
@@ -83,9 +90,9 @@ async def _walk(session: UaSession, namespaces: Sequence[str], timeout_s: float)
             known |= {f.node for f in found}
             if len(known) > NODES_MAX:
                 raise LinkError(f"it tells more than {NODES_MAX} nodes")
-            for few in _batches([f for f in found if f.is_variable]):
+            for few in _batches([f for f in found if f.is_variable], asker.limits.reads_max // len(_TOLD)):
                 async with asyncio.timeout(timeout_s):
-                    lines = await _lines(session, few, namespaces)
+                    lines = await _lines(asker, few, namespaces)
                 for line in lines:
                     yield line
             below += found
@@ -95,29 +102,24 @@ async def _walk(session: UaSession, namespaces: Sequence[str], timeout_s: float)
     raise LinkError(f"its nodes go on below the {DEPTH_MAX}th")
 
 
-def _batches(found: Sequence[_Found]) -> Iterator[Sequence[_Found]]:
-    return (found[i : i + AT_ONCE] for i in range(0, len(found), AT_ONCE))
+def _batches(found: Sequence[_Found], most: int) -> Iterator[Sequence[_Found]]:
+    """So many that one request asks for them, within its time; 0: the server has said nothing."""
+    return limits.portions(found, min(most, AT_ONCE) if most > 0 else AT_ONCE)
 
 
-async def _children(session: UaSession, parents: Sequence[_Found]) -> tuple[list[_Found], list[_Closed]]:
+async def _children(asker: _Asker, parents: Sequence[_Found]) -> tuple[list[_Found], list[_Closed]]:
     """What the nodes refer to on this server, in their order, and those of which it is not told."""
-    question = ua.BrowseParameters(
-        View=ua.ViewDescription(),
-        RequestedMaxReferencesPerNode=ua.UInt32(REFERENCES),
-        NodesToBrowse=[
-            ua.BrowseDescription(
-                NodeId=p.node,
-                BrowseDirection=ua.BrowseDirection.Forward,
-                ReferenceTypeId=HIERARCHICAL,
-                NodeClassMask=ua.UInt32(ua.NodeClass.Object | ua.NodeClass.Variable),
-                ResultMask=ua.UInt32(ua.BrowseResultMask.All),
-            )
-            for p in parents
-        ],
-    )
-    results = await session.browse(question)
-    if len(results) != len(parents):
-        raise UaError(f"{len(results)} results for {len(parents)} nodes")
+    asked = [
+        ua.BrowseDescription(
+            NodeId=p.node,
+            BrowseDirection=ua.BrowseDirection.Forward,
+            ReferenceTypeId=HIERARCHICAL,
+            NodeClassMask=ua.UInt32(ua.NodeClass.Object | ua.NodeClass.Variable),
+            ResultMask=ua.UInt32(ua.BrowseResultMask.All),
+        )
+        for p in parents
+    ]
+    results = await limits.browse(asker.session, asked, REFERENCES, asker.limits.browses_max)
     out: list[_Found] = []
     closed: list[_Closed] = []
     for parent, result in zip(parents, results, strict=True):
@@ -125,10 +127,10 @@ async def _children(session: UaSession, parents: Sequence[_Found]) -> tuple[list
             if len(parents) == 1:
                 closed.append(_Closed(parent.node, f"cannot be browsed: {result.StatusCode.name}"))
                 continue
-            found, more = await _children(session, [parent])  # alone: too many at once may be its reason
+            found, more = await _children(asker, [parent])  # alone: too many at once may be its reason
             out, closed = out + found, closed + more
             continue
-        for reference in await _whole(session, result):
+        for reference in await _whole(asker.session, result):
             name, target = reference.BrowseName, reference.NodeId
             if isinstance(target, ua.ExpandedNodeId) and (target.ServerIndex or target.NamespaceUri):
                 continue  # of another server
@@ -153,11 +155,9 @@ async def _whole(session: UaSession, result: ua.BrowseResult) -> list[ua.Referen
     return found
 
 
-async def _lines(session: UaSession, variables: Sequence[_Found], namespaces: Sequence[str]) -> list[Line]:
+async def _lines(asker: _Asker, variables: Sequence[_Found], namespaces: Sequence[str]) -> list[Line]:
     asked = [ua.ReadValueId(NodeId=f.node, AttributeId=a) for f in variables for a in _TOLD]
-    told = await session.read(ua.ReadParameters(NodesToRead=asked))
-    if len(told) != len(asked):
-        raise UaError(f"{len(told)} values for {len(asked)} attributes")
+    told = await limits.read(asker.session, asked, asker.limits.reads_max)
     return [_line(f, told[2 * i], told[2 * i + 1], namespaces) for i, f in enumerate(variables)]
 
 

@@ -16,12 +16,14 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 # OperationLimits in ServerCapabilities of the Server object
-READS, WRITES, ITEMS, PATHS = (ua.NodeId.from_string(f"i={i}") for i in (11705, 11707, 11714, 11712))
+_IDS = (11705, 11707, 11714, 11712, 11710)
+READS, WRITES, ITEMS, PATHS, BROWSES = (ua.NodeId.from_string(f"i={i}") for i in _IDS)
 NAMES = {
     READS: ("Read", "MaxNodesPerRead"),
     WRITES: ("Write", "MaxNodesPerWrite"),
     ITEMS: ("CreateMonitoredItems", "MaxMonitoredItemsPerCall"),
     PATHS: ("TranslateBrowsePathsToNodeIds", "MaxNodesPerTranslateBrowsePathsToNodeIds"),
+    BROWSES: ("Browse", "MaxNodesPerBrowse"),
 }
 ROUND_TRIPS = 2  # to be told them
 
@@ -38,6 +40,7 @@ class Limits:
     writes_max: int = 0
     items_max: int = 0
     paths_max: int = 0
+    browses_max: int = 0
 
 
 NONE_TOLD = Limits()
@@ -51,8 +54,8 @@ async def told(session: UaSession) -> Limits:
     UaError : the answer is not one to what was asked.
     """
     (reads,) = await _numbers(session, [READS], 0)
-    writes, items, paths = await _numbers(session, [WRITES, ITEMS, PATHS], reads)
-    return Limits(reads_max=reads, writes_max=writes, items_max=items, paths_max=paths)
+    writes, items, paths, browses = await _numbers(session, [WRITES, ITEMS, PATHS, BROWSES], reads)
+    return Limits(reads_max=reads, writes_max=writes, items_max=items, paths_max=paths, browses_max=browses)
 
 
 async def _numbers(session: UaSession, nodes: Sequence[ua.NodeId], most: int) -> list[int]:
@@ -135,6 +138,28 @@ async def follow(session: UaSession, paths: Sequence[ua.BrowsePath], most: int) 
         return await session.translate_browsepaths_to_nodeids(list(some))
 
     return await _answers(PATHS, ask, paths, most)
+
+
+async def browse(
+    session: UaSession, nodes: Sequence[ua.BrowseDescription], references: int, most: int
+) -> list[ua.BrowseResult]:
+    """What nodes refer to. As `read`.
+
+    Parameters
+    ----------
+    references : of one node in one answer; for the rest there is a continuation point.
+    """
+
+    async def ask(some: Sequence[ua.BrowseDescription]) -> list[ua.BrowseResult]:
+        return await session.browse(
+            ua.BrowseParameters(
+                View=ua.ViewDescription(),
+                RequestedMaxReferencesPerNode=ua.UInt32(references),
+                NodesToBrowse=list(some),
+            )
+        )
+
+    return await _answers(BROWSES, ask, nodes, most)
 
 
 async def _answers(

@@ -10,7 +10,7 @@ from asyncua.ua.uaerrors import BadTooManyOperations
 
 from tests.contract.plants import OpcUaPlant
 
-NODES = {"read": 11705, "write": 11707, "items": 11714, "paths": 11712}
+NODES = {"read": 11705, "write": 11707, "items": 11714, "paths": 11712, "browse": 11710}
 
 
 class LimitedPlant(OpcUaPlant):
@@ -37,6 +37,7 @@ class LimitedPlant(OpcUaPlant):
             "write": ("write", lambda p: p.NodesToWrite),
             "items": ("create_monitored_items", lambda p: p.ItemsToCreate),
             "paths": ("translate_browsepaths_to_nodeids", lambda p: p),
+            "browse": ("browse", lambda p: p.NodesToBrowse),
         }
         for kind, (name, nodes) in ways.items():
             setattr(session, name, self._guarded(kind, getattr(session, name), nodes))

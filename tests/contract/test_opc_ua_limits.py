@@ -10,6 +10,7 @@ from asyncua import ua
 
 from connectors.field import FieldIO
 from connectors.link import LinkError
+from connectors.opcua.browse import browse
 from connectors.opcua.client import OpcUaLink
 from connectors.point_map import point_codecs
 from ems.clock import SystemClock, VirtualClock, wall_s, wall_sleep
@@ -107,6 +108,22 @@ async def test_limits_told_every_point_subscribed_to_in_portions(plant, most):
         assert wall_s() < until_s
         await wall_sleep(0.05)
     await link.disconnect()
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+async def test_limits_told_every_point_is_browsed_in_portions(plant, most):
+    plant.enforced = dict.fromkeys(NODES, most)
+    plant.tell(**plant.enforced)
+    lines = [line async for line in browse(plant.connection, "127.0.0.1", plant.connection.port)]
+    assert {p.address for p in plant.connection.points} <= {line.place for line in lines}
+    assert sum(plant.sizes["browse"]) > max(plant.sizes["browse"])
+    assert max(max(sizes) for sizes in plant.sizes.values()) <= most
+
+
+async def test_server_that_takes_few_and_does_not_say_so_is_told_by_its_answer(plant):
+    plant.enforced = {"browse": 1}
+    with pytest.raises(LinkError, match="to a Browse of . nodes; it tells no MaxNodesPerBrowse"):
+        [line async for line in browse(plant.connection, "127.0.0.1", plant.connection.port)]
 
 
 async def test_limits_told_device_comes_up_and_takes_its_commands(plant):
