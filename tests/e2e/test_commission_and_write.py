@@ -49,8 +49,12 @@ def copied_site(folder: Path) -> Path:
     ports, _ = choose_ports(site, 0, free=True)
     free = {str(c.port): str(ports[c.id]) for c in site.connections}
     text = re.sub(r"(?<=port: )\d+$", lambda port: free[port[0]], text, flags=re.MULTILINE)  # all at once
-    for price in ("0.16", "0.28"):  # so dear by day that a battery has something to do at any hour
-        text = text.replace(f"import_per_kwh: {price}", "import_per_kwh: 0.7")
+    # It is noon where the plant stands, whenever this runs, and power is cheap there at noon alone.
+    text = text.replace("timezone: America/New_York", f"timezone: Etc/GMT{SystemClock().now().hour - 12:+d}")
+    prices = "windows: [{name: noon, from: 11:00, to: 15:00, import_per_kwh: 0.09}]\n"
+    text = re.sub(r"windows:\n(    - .*\n)+", prices, text, count=1)
+    text = text.replace("default_import_per_kwh: 0.16", "default_import_per_kwh: 0.7")
+    text = text.replace("demand_charge_per_kw: 9.00 USD/kW", "demand_charge_per_kw: 0")
     text = text.replace("poll_s: 1\n", f"poll_s: {PERIOD_S}\n")
     users = f"control:\n  transfer_ramp_s: 5\n  users: {{{getpass.getuser()}: [engineer]}}\n"
     text = text.replace("connections:\n", f"{users}dispatch:\n  cycle_s: {PERIOD_S}\nconnections:\n", 1)
