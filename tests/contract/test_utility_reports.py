@@ -105,6 +105,7 @@ async def test_meter_is_mirrored_at_the_rate_of_the_server(tmp_path, server, our
 
         await period_ends()  # the one in which it was read at first
         await live.until(lambda: mirrored.means == {}, "it is read no more")
+        await period_ends()  # before which the last mean was told
         count = len(server.readings)
         await period_ends()
         assert len(server.readings) == count
