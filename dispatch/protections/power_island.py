@@ -32,7 +32,8 @@ CHARGE_BIAS_RATIO = 0.01  # of the forming battery's power, and
 LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for load that goes away
 TRIP_ROOM_RATIO = 0.3  # of its discharge: so far the forming battery is pushed up to make room for a trip
 HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
-HEADROOM_MADE_RATIO = 0.8  # what others carry for its sake: the load's noise does not take it back
+HEADROOM_MADE_RATIO = 0.8  # what sets make for its sake: the load's noise does not take it back
+BEGUN_KW = 1.0  # sets that give so much more than they would for themselves make room already
 STEP_RATIO = 0.5  # of the step of load a set survives: so much of it a battery may put on the sets in a cycle
 
 
@@ -47,27 +48,27 @@ def battery_island(
 ) -> Power:
     """The forming battery's power is a result: gensets, other batteries and PV leave it headroom.
 
-    A feeder that waits is room they make as well, where they can.
+    Sets on load make room for a feeder that waits as well, where they can.
     """
     out = Power()
     top_kw, bottom_kw = HEADROOM_RATIO * bus.up_kw, _lowest_kw(layout, bus)
     targets = genset_targets(layout, bus, wishes, runs)
     rooms = bess_rooms(layout, observed, bus.following_bess, dt_s)
     bess = wished_bess(wishes, rooms)
+    silent_kw, _ = genset_span_kw(layout, observed, {}, dt_s)
     rest_kw = bus.load_kw - bus.pv_potential_kw
-    most_kw = sum(layout.gensets[g].p_rated_kw - more_kw(observed, g) for g, t in targets.items() if t > 0.0)
-    most_kw += sum(discharge_kw for _, discharge_kw in rooms.values())
-    if step_kw > 0.0 and max(bottom_kw, rest_kw - most_kw) <= HEADROOM_RESTORE_RATIO * bus.up_kw - step_kw:
-        top_kw = max(bottom_kw, HEADROOM_MADE_RATIO * bus.up_kw - step_kw)
+    carried_kw = rest_kw - silent_kw - sum(bess.values())  # by the forming battery and sets that are heard
+    room_kw = _for_feeder_kw(layout, observed, bus, targets, carried_kw, step_kw)
+    raise_gensets(layout, targets, room_kw)
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     over_kw = rest_kw - least_kw - sum(bess.values()) - top_kw
     # it has room for all that plants may give whose limit is lost, as far as the load lets it
     under_kw = bottom_kw - (rest_kw - most_kw - sum(bess.values())) + bus.surge_kw
     under_kw = min(under_kw, max(-over_kw, under_kw - bus.surge_kw))
-    why = ""
+    why = f"room is made for a feeder of {step_kw:.0f} kW" if room_kw > 0.0 else ""
     if over_kw > 0.0:
         why = f"the forming battery would give {top_kw + over_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
-        raise_gensets(layout, targets, over_kw)
+        raise_gensets(layout, targets, max(0.0, carried_kw - sum(targets.values()) - top_kw))
         least_kw, _ = genset_span_kw(layout, observed, targets, dt_s)
         move_bess(bess, rooms, max(0.0, rest_kw - least_kw - sum(bess.values()) - top_kw))
     elif under_kw > 0.0:
@@ -91,6 +92,34 @@ def battery_island(
     out.headroom_kw = HEADROOM_RESTORE_RATIO * bus.up_kw - forming_kw
     out.why = f"the forming battery would give {forming_kw:.0f} of {bus.up_kw:.0f} kW"
     return out
+
+
+def _for_feeder_kw(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    targets: Mapping[str, float],
+    carried_kw: float,
+    step_kw: float,
+) -> float:
+    """What sets on load give more so that a feeder of `step_kw` may come back; 0 where it could not [kW].
+
+    It is begun where noise on the load will not undo it, and gone on with for as long as it is of use.
+    """
+    stay = [g for g, target in targets.items() if target > 0.0]
+    if step_kw <= 0.0 or not stay:
+        return 0.0
+    most_kw = sum(max(targets[g], layout.gensets[g].p_rated_kw - more_kw(observed, g)) for g in stay)
+    now_kw, then_kw = (
+        sum(kw) for kw in ([observed.condition.gensets[g].p_kw for g in stay], targets.values())
+    )
+    begun = now_kw > then_kw + BEGUN_KW
+    ratio = HEADROOM_RESTORE_RATIO if begun else HEADROOM_MADE_RATIO
+    floor_kw = _lowest_kw(layout, bus) + bus.surge_kw
+    if not max(floor_kw, carried_kw - most_kw) <= ratio * bus.up_kw - step_kw:
+        return 0.0
+    forming_kw = max(floor_kw, HEADROOM_MADE_RATIO * bus.up_kw - step_kw)
+    return max(0.0, min(most_kw, carried_kw - forming_kw) - sum(targets.values()))
 
 
 def _ready_to_follow(layout: Layout, observed: Observed, bus: Bus, out: Power) -> None:

@@ -145,10 +145,13 @@ def _next_kw(
     demand_kw = observed.demand_kw
     closing = [pickup_kw(layout, demand_kw, f) for f, s in shed.items() if s.closing]
     waiting = [f for f in reversed(layout.shed_order) if f in shed and f not in open_on]
+    if bus.mode is GridMode.ISLANDED and bus.forming_bess:  # no set works more for one that stays out
+        waiting = [f for f in waiting if layout.feeders[f].inrush_kva <= 0.0 or bus.inrush.accepts(layout, f)]
+        return max(closing) if closing else next((pickup_kw(layout, demand_kw, f) for f in waiting), 0.0)
     steps = [max(closing)] if closing else [pickup_kw(layout, demand_kw, f) for f in waiting]
     next_kw = next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
     comes = bus.inrush.waits  # the sources carry so little until it is in that they stand its inrush
-    if comes is None or bus.forming_bess:  # sets that are raised beside a forming battery carry no less
+    if comes is None:
         return next_kw
     return max(next_kw, bus.genset_rated_kw - bus.inrush.p_kw_max(layout, comes))
 

@@ -14,6 +14,7 @@ from ems.site import Site
 from plant_models.phases import phase_readings
 from sim.faults import Fault
 from sim.rig import Rig, RigOptions, Row
+from tests import builders
 
 pytestmark = pytest.mark.scenario(7)
 AT_S = 60.0
@@ -198,16 +199,53 @@ def test_forming_converter_worst_phase_counts_for_its_rating(small: Site, read: 
     assert (rig.raised("feeder.shed") > 0) is read
 
 
+def beside_a_set(site: Site, inrush_kva: float = 0.0, **load_kw: float) -> Rig:
+    """An island on a battery whose worst phase is near its rating, and sets that stand by."""
+    pcs = replace(site.bess[0].pcs, phases=PhaseParams(margin_kw=50.0))
+    site = replace(uneven(site, None, critical=ONE), bess=(replace(site.bess[0], pcs=pcs),))
+    last = replace(site.feeders[-1], inrush_kva=inrush_kva)
+    site = replace(site, feeders=(*site.feeders[:-1], last))
+    return Rig(site, load_kw=load_kw, options=RigOptions(islanded_by="bess1", soc=0.8))
+
+
 def test_beside_a_forming_converter_a_set_makes_room_for_the_feeder_that_waits(small: Site):
     """At its least load it left the converter 5 kW short of what the last feeder takes, and stayed there."""
-    pcs = replace(small.bess[0].pcs, phases=PhaseParams(margin_kw=50.0))
-    site = replace(uneven(small, None, critical=ONE), bess=(replace(small.bess[0], pcs=pcs),))
-    load_kw = {"critical": 110.0, "essential": 180.0, "deferrable": 90.0}
-    rig = Rig(site, load_kw=load_kw, options=RigOptions(islanded_by="bess1", soc=0.8)).run(300.0)
+    rig = beside_a_set(small, critical=110.0, essential=180.0, deferrable=90.0).run(300.0)
     gave_kw = [r.flows.genset_p_kw["gen1"] for r in rig.rows(60.0)]
-    assert min(gave_kw) == site.gensets[0].p_min_kw < max(gave_kw)
+    assert min(gave_kw) == small.gensets[0].p_min_kw < max(gave_kw)
     assert rig.held(lambda r: all(r.decisions.condition.feeder_closed.values()), 240.0)
-    assert rig.last.flows.genset_p_kw["gen1"] == site.gensets[0].p_min_kw  # and no longer than for that
+    assert rig.last.flows.genset_p_kw["gen1"] == small.gensets[0].p_min_kw  # and no longer than for that
+
+
+@pytest.mark.parametrize(("critical", "deferrable"), [(110.0, 140.0), (120.0, 120.0), (130.0, 130.0)])
+def test_room_of_many_steps_of_its_ramp_is_made_whole(small: Site, critical: float, deferrable: float):
+    """The set stood half way to what was asked of it: what it was on the way was taken off its target."""
+    rig = beside_a_set(small, critical=critical, essential=180.0, deferrable=deferrable).run(600.0)
+    assert rig.held(lambda r: all(r.decisions.condition.feeder_closed.values()), 500.0)
+    up_kw = 0.95 * small.bess[0].pcs.s_kva - 2.0 * critical
+    assert rig.held(lambda r: r.flows.bess_p_kw["bess1"] <= 0.92 * up_kw, 500.0)
+
+
+def test_no_set_works_more_for_a_feeder_that_stays_out(small: Site):
+    """Its inrush is more than all sources stand, so that it does not come back whatever a set gives."""
+    load_kw = {"critical": 110.0, "essential": 180.0, "deferrable": 90.0}
+    rig = beside_a_set(small, inrush_kva=5000.0, **load_kw).run(600.0)
+    assert not rig.last.decisions.condition.feeder_closed["deferrable"]
+    assert rig.held(lambda r: r.flows.genset_p_kw["gen1"] == small.gensets[0].p_min_kw, 200.0)
+
+
+@pytest.mark.parametrize("deferrable", [300.0, 303.0, 305.0, 308.0])
+def test_room_that_can_hardly_be_made_is_made_or_not_and_no_set_swings(small: Site, deferrable: float):
+    one = replace(
+        small,
+        gensets=small.gensets[:1],
+        forming=replace(small.forming, islanded=("bess1", "gen1")),
+        authority=builders.authority(small.gensets[:1]),
+    )
+    rig = beside_a_set(one, critical=110.0, essential=180.0, deferrable=deferrable).run(600.0)
+    set_kw = [r.held["gen1.p_set_kw"] for r in rig.rows(200.0)]
+    steps_kw = [b - a for a, b in pairwise(set_kw) if abs(b - a) > 10.0]
+    assert sum(a * b < 0.0 for a, b in pairwise(steps_kw)) <= 4
 
 
 def test_phases_lost_beside_a_silent_meter_are_one_alarm(small: Site):
