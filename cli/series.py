@@ -19,12 +19,12 @@ from ems.errors import EmsError
 from ems.points import POINTS, Access, PointSpec, point_id
 from ems.ports import HistoryReader
 from ems.records import Sample
-from ems.site import PointMap, Site
+from ems.site import Site
 from ems.site_schema import load_site
 
-HELP = """Show what was recorded of a plant's points over some days: how many readings there are, how many of them do
-not count, and why, and for how many something stands in. With --csv each reading is written with what stands for
-it; what was recorded is not changed."""
+HELP = """Show what was recorded of a plant's points over some days: how many readings there are, how many of
+them do not count, and why, and for how many something stands in. With --csv each reading is written with
+what stands for it; what was recorded is not changed."""
 PAGE = 10_000
 HEAD = ("at", "point", "value", "mark", "substituted", "raw", "quality")
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     found = 0
     with _written(args.csv) as write:
         for point in wanted:
-            rules = rules_of(known[point], _row(site, point))
+            rules = rules_of(known[point], site.row_of(point))
             told = dict[str, int]()
             for sample in cleaned_long(_samples(reader, point, start, end), rules):
                 told[sample.mark] = told.get(sample.mark, 0) + 1
@@ -85,10 +85,6 @@ def _points(site: Site) -> dict[str, PointSpec]:
         for spec in POINTS[kind]
         if spec.access is Access.READ
     }
-
-
-def _row(site: Site, point: str) -> PointMap | None:
-    return next((p for c in site.connections for p in c.points if p.point == point), None)
 
 
 def _samples(reader: HistoryReader, point: str, start: datetime, end: datetime) -> Iterator[Sample]:

@@ -93,7 +93,7 @@ class Device:
         self._start_s = -math.inf  # control time before which the poll that is wanted does not start
         self._took_s = self._spread_s = 0.0  # smoothed length of a poll, and its mean deviation [s wall]
         self._readings: dict[str, Reading] = {}
-        self._lost_s = clock.monotonic_s()  # control time since which nothing of before is known
+        self._gone = clock.now(), clock.monotonic_s()  # since then nothing of before is known
         self.told: Told = {}  # what the device said it is, when it was connected last
         self.strange = ""  # why it is not the device that may be written to
         self._foreign = False  # not even the map is right: its values mean nothing
@@ -147,8 +147,7 @@ class Device:
         """Latest reading of each point; COMM_FAILED without a value while the device is not answering."""
         if self.health is Health.UP:
             return list(self._readings.values()) if not self._foreign else self._meaningless()
-        now, lost_s = self._clock.now(), self._lost_s
-        return [reading(point, None, Quality.COMM_FAILED, now, lost_s) for point in self._codecs]
+        return [reading(point, None, Quality.COMM_FAILED, *self._gone) for point in self._codecs]
 
     def driver_fault(self) -> str:
         """What its driver has raised unexpectedly: once at least, and until it answers a whole poll again."""
@@ -330,7 +329,7 @@ class Device:
         """Told when it goes down, and once more where it stays down because somebody is not trusted."""
         self.counters.failures += 1
         at, fields = self._clock.now().astimezone(UTC), {"device": self.connection.id, "reason": reason}
-        self.reason, self._lost_s = reason, self._clock.monotonic_s()
+        self.reason, self._gone = reason, (self._clock.now(), self._clock.monotonic_s())
         if self.health is not Health.DOWN:
             self.health, self._untrusted = Health.DOWN, untrusted
             self._down_wall_s = wall_s()

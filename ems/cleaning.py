@@ -83,7 +83,7 @@ def rules_of(spec: PointSpec, row: PointMap | None) -> CleanRules:
     if spec.name in COUNTED:
         bits = None if row is None else BITS.get(row.data_type)
         to = None if row is None or bits is None else row.scale * 2.0**bits
-        return CleanRules(low=low, high=high, counts=True, counts_to=to, fill_s=FILL_S)
+        return CleanRules(low=max(0.0, low), high=high, counts=True, counts_to=to, fill_s=FILL_S)
     if spec.name not in MEASURED:
         return CleanRules(low=low, high=high)
     return CleanRules(
@@ -132,7 +132,7 @@ def cleaned(samples: Sequence[Sample], rules: CleanRules) -> list[CleanSample]:
 
 
 def cleaned_long(samples: Iterable[Sample], rules: CleanRules) -> Iterator[CleanSample]:
-    """The same of a series that is too long to be held: each reading is judged beside an hour before and after."""
+    """The same of a series too long to be held: each reading is judged beside an hour before and after."""
     kept, before = list[Sample](), list[CleanSample]()  # what is held, and of it what was told already
     for sample in samples:
         kept.append(sample)

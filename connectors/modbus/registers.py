@@ -3,11 +3,11 @@
 import math
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from connectors.identity import from_registers, registers_of
 from connectors.link import Late, Latest, LinkError, NotSent, PointValue, WriteReply, as_decided
-from connectors.modbus.blocks import ReadBlock, bit_of, halves, read_blocks
+from connectors.modbus.blocks import ReadBlock, bit_of
 from connectors.modbus.frames import (
     DATA_AT,
     READ_HOLDING,
@@ -17,6 +17,7 @@ from connectors.modbus.frames import (
     WRITE_ONE,
     exception_code,
 )
+from connectors.modbus.requests import Requests
 from connectors.point_map import BIT_TABLES, PointCodec
 from ems.clock import wall_s
 from ems.commands import WriteOutcome
@@ -26,7 +27,7 @@ from ems.site import Connection
 from ems.telemetry import Quality
 
 ILLEGAL_ADDRESS, ILLEGAL_VALUE = 2, 3
-REQUESTS_MORE = 16  # than the fewest, for the sake of registers that are refused
+TOO_MUCH_CODES = (ILLEGAL_ADDRESS, ILLEGAL_VALUE)  # to a read: of its registers, or of their number
 COIL_ON, COIL_OFF = 0xFF00, 0x0000
 PASSING_CODES = (4, 5, 6, 10, 11)  # of a device that may answer a little later
 GATEWAY_CODES = (10, 11)  # the gateway answers for a device it cannot reach
@@ -86,8 +87,9 @@ class RegisterLink(ABC):
         self._in_doubt = False  # one may still be carried out: the device is read first
         self._answers: list[tuple[ReadBlock, bytes]] = []  # to the requests of the last read
         self.refused: dict[str, str] = {}  # points whose request was answered by an exception, and by which
-        self._requests = self._plan_reads(self._blocks(self._terms.holes_max))
-        self._requests_max = len(self._requests) + REQUESTS_MORE
+        self._requests = Requests(
+            self._codecs, self._unit, holes_max=self._terms.holes_max, registers_max=self.registers_max
+        )
 
     @abstractmethod
     def _exchange(self, body: bytes, until_s: float = math.inf, late: Late | None = None) -> Awaitable[bytes]:
@@ -115,31 +117,28 @@ class RegisterLink(ABC):
     async def read(self) -> dict[str, PointValue]:
         out: dict[str, PointValue] = {}
         refused: dict[str, str] = {}
-        answers: list[tuple[ReadBlock, bytes]] = []
-        too_much: dict[ReadBlock, int] = {}
-        asked_s: list[float] = []  # when the requests of these went on the wire, wall time
+        answers: list[tuple[ReadBlock, bytes, float]] = []  # with when the request went on the wire [s wall]
         self._answers = []  # those of a device that does not answer now are over
         doubts, heard = self.doubts, True
+        self._requests.begin(wall_s())
         for block, body in self._requests:
             asked = Asked(body)
             received = await self._exchange(body, late=asked)
             code = exception_code(received)
             if code is None:
-                asked_s.append(asked.at_s)
-                answers.append((block, received))
+                self._requests.was_answered()
+                answers.append((block, received, asked.at_s))
                 continue
             heard &= code not in GATEWAY_CODES
+            if code in TOO_MUCH_CODES and self._requests.ask_for_less(holes=code == ILLEGAL_ADDRESS):
+                continue
             quality = Quality.COMM_FAILED if code in GATEWAY_CODES else Quality.DEVICE_BAD
             out |= {codec.point.point: PointValue(None, quality, None) for codec, _ in block.points}
             refused |= dict.fromkeys((codec.point.point for codec, _ in block.points), _refusal(block, code))
-            if code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE):
-                too_much[block] = code
-        if too_much:
-            self._ask_for_less(too_much)
         now_s = wall_s()
-        for (block, received), then_s in zip(answers, asked_s, strict=True):
+        for block, received, then_s in answers:
             block.decode_into(out, received, now_s - then_s)
-        self.refused, self._answers = refused, answers
+        self.refused, self._answers = refused, [(block, received) for block, received, _ in answers]
         if heard and self.doubts == doubts:  # of a write meanwhile, what was read before it says nothing
             self._in_doubt = False
         return out
@@ -185,24 +184,6 @@ class RegisterLink(ABC):
             return _BODY.pack(self._unit, WRITE_MANY, address, n) + struct.pack(f">B{n}H", 2 * n, *now)
 
         return await self._send(body(words), until_s, None if latest is None else lambda: body(latest()))
-
-    def _blocks(self, holes_max: int) -> tuple[ReadBlock, ...]:
-        return read_blocks(self._codecs, holes_max, self.registers_max)
-
-    def _ask_for_less(self, refused: Mapping[ReadBlock, int]) -> None:
-        """Plan reads anew: it may be the holes that are refused, the length, or one point among many.
-
-        So a register that is not there costs the others of its request a few polls, and not their values.
-        """
-        if any(code == ILLEGAL_ADDRESS and block.has_holes for block, code in refused.items()):
-            self._requests = self._plan_reads(self._blocks(0))
-            return
-        blocks = [b for block, _ in self._requests for b in (halves(block) if block in refused else (block,))]
-        if len(blocks) <= self._requests_max:
-            self._requests = self._plan_reads(blocks)
-
-    def _plan_reads(self, blocks: Sequence[ReadBlock]) -> list[tuple[ReadBlock, bytes]]:
-        return [(b, _BODY.pack(self._unit, READ_OF[b.table], b.address, b.count)) for b in blocks]
 
     async def _write_one(self, codec: PointCodec, value: float, until_s: float, latest: Latest) -> WriteReply:
         try:

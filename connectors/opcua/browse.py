@@ -53,6 +53,12 @@ class _Asker(NamedTuple):
     session: UaSession
     limits: limits.Limits
 
+    @property
+    def variables_max(self) -> int:
+        """Of which one request reads all that is told of them; 0: the server has said nothing."""
+        most = self.limits.reads_max
+        return max(1, most // len(_TOLD)) if most > 0 else 0
+
 
 async def browse(connection: Connection, host: str, port: int) -> AsyncIterator[Line]:
     """Every variable, folder by folder, each once; the server's own diagnostics are left out.
@@ -90,7 +96,7 @@ async def _walk(asker: _Asker, namespaces: Sequence[str], timeout_s: float) -> A
             known |= {f.node for f in found}
             if len(known) > NODES_MAX:
                 raise LinkError(f"it tells more than {NODES_MAX} nodes")
-            for few in _batches([f for f in found if f.is_variable], asker.limits.reads_max // len(_TOLD)):
+            for few in _batches([f for f in found if f.is_variable], asker.variables_max):
                 async with asyncio.timeout(timeout_s):
                     lines = await _lines(asker, few, namespaces)
                 for line in lines:

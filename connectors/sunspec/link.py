@@ -97,8 +97,7 @@ class SunSpecLink:
             assert point is not None, "and has these points"
             if point.offset + point.size > HEADER + common.length:
                 continue
-            words = await self._words(common.address + point.offset, point.size)
-            told[name] = "" if words is None else _text(words)
+            told[name] = await self._long_text(common.address + point.offset, point.size)
         return told
 
     async def read(self) -> dict[str, PointValue]:
@@ -219,6 +218,16 @@ class SunSpecLink:
             what = f"{row.percent_of.text}, which the device says is {rating:g}"
             raise BadValue(f"{row.codec.point.point}: {value:g} is {percent:.4g} % of {what}")
         return percent
+
+    async def _long_text(self, address: int, count: int) -> str:
+        """A text in as many requests as it takes; empty where one of them is refused."""
+        words = list[int]()
+        for start in range(address, address + count, self._wire.registers_max):
+            some = await self._words(start, min(self._wire.registers_max, address + count - start))
+            if some is None:
+                return ""
+            words += some
+        return _text(words)
 
     async def _words(self, address: int, count: int) -> tuple[int, ...] | None:
         """Registers, or None where the device says that there are none; raises LinkError as `read` does."""

@@ -18,7 +18,7 @@ class ModbusForm(Form):
     holes_max: Annotated[int, Field(ge=0, le=REGISTERS_MAX)] | None = Field(
         default=None, description="unmapped registers read along to save a request: 8"
     )
-    pause_s: Annotated[float, Quantity("s", ge=0, le=5)] | None = Field(
+    pause_s: Annotated[float, Quantity("s", ge=0, le=1)] | None = Field(
         default=None, description="from an answer to the next request: 0"
     )
     write_with: Literal[6, 16] | None = Field(

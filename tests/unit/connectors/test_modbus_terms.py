@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.link import Late, PointValue
+from connectors.modbus import registers
+from connectors.modbus.pauses import pause_problems
 from connectors.modbus.registers import RegisterLink
+from connectors.modbus.requests import AGAIN_S, AT_ONCE_MAX, SILENT_S
 from connectors.modbus.wire import Wire
 from connectors.point_map import point_codecs
 from ems.clock import wall_s
@@ -18,7 +21,7 @@ from ems.commands import WriteOutcome
 from ems.modbus import ModbusTerms
 from ems.site import Connection, Protocol
 from ems.telemetry import Quality
-from tests.contract.plants import connection, point_map
+from tests.contract.plants import connection, point_map, site_of
 
 
 def device(*addresses: int, terms: ModbusTerms | None = None) -> Connection:
@@ -94,35 +97,68 @@ async def test_one_register_is_written_with_the_function_that_the_device_knows(t
     assert link.asked[0][-2:] == struct.pack(">H", 5)
 
 
-async def test_register_that_is_not_there_costs_the_others_a_few_polls_and_no_more():
+async def test_register_that_is_not_there_costs_the_others_nothing():
     link = Memory(device(*range(60)), missing=frozenset({17}))
-    assert good(await link.polls(1)) == set()
-    assert "dev.r17" in link.refused
-    assert good(await link.polls(6)) == set(range(60)) - {17}
+    assert good(await link.polls(1)) == set(range(60)) - {17}
     assert list(link.refused) == ["dev.r17"]
-    assert len(link.asked) <= 1 + 6
+    again = len(link.asked)
+    assert good(await link.polls(1)) == set(range(60)) - {17}
+    assert len(link.asked) < again, "what was found out is kept"
 
 
-async def test_reads_that_are_too_long_become_shorter():
+async def test_reads_that_are_too_long_become_shorter_at_once():
     link = Memory(device(*range(100)), most=32)
-    assert good(await link.polls(3)) == set(range(100))
+    assert good(await link.polls(1)) == set(range(100))
+    assert good(await link.polls(1)) == set(range(100))
     assert max(count for _, count in link.spans()) <= 32
 
 
-async def test_device_that_refuses_everything_is_not_asked_for_each_register():
+async def test_holes_that_are_refused_are_left_out_whatever_else_is_missing():
+    """Pairs of registers with one between them that is not there: forty requests, of which one fails."""
+    pairs = [a for n in range(40) for a in (3 * n, 3 * n + 1)]
+    holes = frozenset(3 * n + 2 for n in range(40))
+    link = Memory(device(*pairs), missing=holes | {31})
+    assert good(await link.polls(4)) == set(pairs) - {31}
+
+
+async def test_device_that_refuses_everything_is_tried_once_a_minute(monkeypatch):
+    now_s = wall_s()
+    monkeypatch.setattr(registers, "wall_s", lambda: now_s)
     link = Memory(device(*range(120)), missing=frozenset(range(120)))
+    await link.polls(1)
+    assert len(link.asked) == 1 + 2 * AT_ONCE_MAX
     await link.polls(20)
-    assert len(link.asked) <= 1 + 16
+    assert len(link.asked) == 1
+    now_s += SILENT_S
+    await link.polls(1)
+    assert len(link.asked) == 1 + 2 * AT_ONCE_MAX
+
+
+async def test_device_that_refused_while_it_started_is_asked_in_one_request_again(monkeypatch):
+    now_s = wall_s()
+    monkeypatch.setattr(registers, "wall_s", lambda: now_s)
+    link = Memory(device(*range(100)), missing=frozenset(range(100)))
+    await link.polls(6)
+    link.missing = frozenset({3})
+    now_s += SILENT_S
+    assert good(await link.polls(1)) == set(range(100)) - {3}
+    link.missing = frozenset()
+    assert good(await link.polls(1)) == set(range(100))
+    now_s += AGAIN_S
+    assert good(await link.polls(1)) == set(range(100))
+    assert len(link.asked) == 1
 
 
 @given(
-    missing=st.frozensets(st.integers(0, 79), max_size=3),
+    missing=st.frozensets(st.integers(0, 79), max_size=4),
     most=st.integers(20, 125),
     addresses=st.frozensets(st.integers(0, 79), min_size=1),
 )
 async def test_whatever_is_refused_every_register_that_is_there_is_told_in_the_end(missing, most, addresses):
     link = Memory(device(*sorted(addresses)), missing=missing, most=most)
-    assert good(await link.polls(12)) == addresses - missing
+    there = addresses - missing
+    assert good(await link.polls(12)) == there
+    assert good(await link.polls(1)) == there, "and in every poll from then on"
 
 
 class Transport:
@@ -149,3 +185,30 @@ async def test_next_request_waits_for_as_long_as_the_device_needs():
     gaps_s = [b - a for a, b in zip(transport.sent_s, transport.sent_s[1:], strict=False)]
     assert len(gaps_s) == 2
     assert min(gaps_s) >= 0.049
+
+
+@pytest.mark.parametrize(
+    ("protocol", "pause_s", "poll_s", "units", "allowed"),
+    [
+        (Protocol.MODBUS_TCP, 0.1, 1.0, 1, ""),
+        (Protocol.MODBUS_TCP, 0.3, 1.0, 1, "0.25 s or less: 2 requests a second"),
+        (Protocol.MODBUS_TCP, 0.3, 2.0, 1, ""),
+        (Protocol.MODBUS_RTU_TCP, 0.1, 1.0, 2, ""),
+        (Protocol.MODBUS_RTU_TCP, 0.1, 1.0, 3, "0.0833 s or less: 6 requests a second"),
+    ],
+)
+def test_pauses_that_leave_no_time_for_writes_are_refused(protocol, pause_s, poll_s, units, allowed):
+    one = replace(device(0, 100, terms=ModbusTerms(pause_s=pause_s)), protocol=protocol, poll_s=poll_s)
+    made = [replace(one, id=f"link{n}", unit_id=n + 1) for n in range(units)]
+    made[1:] = [replace(c, modbus=ModbusTerms()) for c in made[1:]]
+    site = site_of(*made)
+    problems = pause_problems(site)
+    assert [allowed in p.allowed for p in problems] == ([True] if allowed else [])
+    assert {p.key for p in problems} <= {"connections.link0.modbus.pause_s"}
+
+
+def test_pauses_of_models_are_short():
+    """A write of one setpoint is several requests, which a cycle has to hold."""
+    one = replace(device(terms=ModbusTerms(pause_s=0.2)), protocol=Protocol.SUNSPEC)
+    (told,) = pause_problems(site_of(one))
+    assert "0.1 s or less with sunspec" in told.allowed

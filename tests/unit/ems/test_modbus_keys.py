@@ -68,7 +68,7 @@ def test_site_says_what_is_different_on_its_device(tmp_path):
         ("modbus: {registers_max: 3}", "modbus.registers_max", "4"),
         ("modbus: {registers_max: 126}", "modbus.registers_max", "125"),
         ("modbus: {holes_max: -1}", "modbus.holes_max", "0"),
-        ("modbus: {pause_s: 6}", "modbus.pause_s", "5"),
+        ("modbus: {pause_s: 2}", "modbus.pause_s", "1"),
         ("modbus: {write_with: 15}", "modbus.write_with", "6"),
         ("modbus: {function: 16}", "modbus.function", "write_with"),
     ],
