@@ -253,6 +253,16 @@ async def test_chain_that_changes_while_it_is_walked_is_none():
 # ---- reading --------------------------------------------------------------------------------------
 
 
+async def test_who_it_is_is_read_in_pieces_where_the_device_takes_no_more():
+    memory = device(model(701, 153, {10: [100], 116: [0]}))
+    name = b"Acme Power Conversion AG".ljust(32, b"\0")
+    memory |= {40004 + i: int.from_bytes(name[2 * i : 2 * i + 2], "big") for i in range(16)}
+    for registers_max in (5, 8, 125):
+        it = link(FakeWire(memory, registers_max), row("p", "701.W"))
+        await it.connect()
+        assert (await it.identify())["manufacturer"] == "Acme Power Conversion AG"
+
+
 async def test_value_and_scale_factor_come_in_one_request():
     wire = FakeWire(device(model(701, 153, {10: [100], 116: [0]})))
     it = link(wire, row("p", "701.W"))
