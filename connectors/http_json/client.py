@@ -174,7 +174,9 @@ class HttpJsonLink:
     async def read(self) -> dict[str, PointValue]:
         self.refused = {}
         out: dict[str, PointValue] = {}
+        asked_s: dict[str, float] = {}  # by point, when its document was asked for, wall time
         for path, codecs in self._of_path.items():
+            asked_s |= dict.fromkeys((c.point.point for c in codecs), wall_s())
             try:
                 document = await self._document(path)
             except _NoValue as error:
@@ -182,7 +184,8 @@ class HttpJsonLink:
                 continue
             out |= {c.point.point: self._value(c, document) for c in codecs}
         await self._same_device()
-        return out
+        now_s = wall_s()
+        return {point: value._replace(age_s=now_s - asked_s[point]) for point, value in out.items()}
 
     async def _same_device(self) -> None:
         """Who is there, where the connection was made again since that was asked. Raises LinkError."""

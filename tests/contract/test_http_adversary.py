@@ -116,6 +116,19 @@ async def test_points_of_a_path_are_one_get_and_the_connection_is_kept(rig):
     assert rig.link.counts["answers"] == 10
 
 
+async def test_values_are_as_old_as_the_question_for_their_own_document(rig, monkeypatch):
+    own = rig.link._document
+
+    async def slow(path: str) -> Any:
+        await wall_sleep(0.1)
+        return await own(path)
+
+    monkeypatch.setattr(rig.link, "_document", slow)
+    told = await rig.read()
+    assert told["p"].age_s - told["other"].age_s >= 0.09
+    assert told["other"].age_s >= 0.09
+
+
 async def test_device_that_closes_each_connection_is_asked_on_a_new_one(rig):
     rig.device.usual = http(GOOD, "200 OK", "Connection: close")
     for _ in range(2):
