@@ -40,9 +40,6 @@ class HistoryQuery(WindowQuery):
         le=LIMIT_MAX,
         description="buckets of the shortest length that makes so few of them, a day at most",
     )
-    clean: bool = Field(
-        False, description="true: with each reading whether it counts, why not, and what stands for it"
-    )
 
 
 class RecordedQuery(WindowQuery):
@@ -124,8 +121,6 @@ def every_of(query: HistoryQuery, window: Window) -> int | None:
     ------
     QueryRefusedError : a length that there is not, or two ways of saying it.
     """
-    if query.clean and (query.every_s is not None or query.max_points is not None):
-        raise QueryRefusedError("query.clean", "beside every_s or max_points; expected readings, not buckets")
     if query.every_s is not None and query.max_points is not None:
         raise QueryRefusedError("query.max_points", "beside every_s; expected one of them")
     if query.every_s is not None:

@@ -26,7 +26,6 @@ from api.queries import (
 from api.readers import Readers, present_part, readiness
 from api.schemas import (
     BucketOut,
-    CleanOut,
     CommandsOut,
     EventOut,
     EventsOut,
@@ -42,9 +41,7 @@ from api.schemas import (
     SiteOut,
     SnapshotOut,
 )
-from ems.cleaning import cleaned, rules_of
 from ems.condition import PlantCondition
-from ems.points import PointSpec
 from ems.telemetry import Reading
 
 T = TypeVar("T")
@@ -195,14 +192,6 @@ def _samples(readers: Readers, point: str, w: Window) -> tuple[list[SampleOut], 
     return samples, [], truncated
 
 
-def _cleaned(readers: Readers, point: str, spec: PointSpec, w: Window) -> tuple[list[CleanOut], bool]:
-    rows, truncated = page_of(
-        readers.read(lambda: readers.history.series(point, w.start, w.end, w.limit + 1)), w
-    )
-    told = cleaned(rows, rules_of(spec, readers.site.row_of(point)))
-    return [CleanOut(**{k: getattr(s, k) for k in CleanOut.model_fields}) for s in told], truncated
-
-
 def _buckets(
     readers: Readers, point: str, w: Window, every_s: int
 ) -> tuple[list[SampleOut], list[BucketOut], bool]:
@@ -225,11 +214,7 @@ def record_routes(readers: Readers) -> APIRouter:
             raise HTTPException(404, "the site has no such point; /api/v1/site lists them")
         w = window_of(query, readers.clock.now())
         every_s = every_of(query, w)
-        clean: list[CleanOut] = []
-        if query.clean:
-            samples, buckets = list[SampleOut](), list[BucketOut]()
-            clean, truncated = _cleaned(readers, query.point, spec, w)
-        elif every_s is None:
+        if every_s is None:
             samples, buckets, truncated = _samples(readers, query.point, w)
         else:
             most = w.limit if query.max_points is None else query.max_points
@@ -244,7 +229,6 @@ def record_routes(readers: Readers) -> APIRouter:
                 every_s=every_s,
                 samples=samples,
                 buckets=buckets,
-                cleaned=clean,
             )
         )
 

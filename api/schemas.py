@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from ems.assets import BessParams, FeederParams, GensetParams, GridParams, PvParams
-from ems.cleaning import Mark
 from ems.explanation import Explanation
 from ems.plan import Plan
 from ems.records import CommandRecord, DeviceSample, PlanSummary
@@ -125,17 +124,6 @@ class SampleOut(BaseModel):
     source_time: datetime | None  # of the device itself
 
 
-class CleanOut(BaseModel):
-    """A stored reading, whether it counts, and what stands for it; of a counter without its resets."""
-
-    at: datetime
-    value: float | None  # null: nothing stands for it
-    mark: Mark
-    raw: float | None  # as it was recorded
-    quality: Quality
-    substituted: bool  # on the line between the readings before and after
-
-
 class BucketOut(BaseModel):
     """Readings in [start, start + every_s): least, mean and most of the good ones, and the worst quality."""
 
@@ -159,7 +147,6 @@ class HistoryOut(BaseModel):
     every_s: int | None
     samples: list[SampleOut]
     buckets: list[BucketOut]
-    cleaned: list[CleanOut]
 
 
 class RecordedOut(BaseModel):

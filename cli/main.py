@@ -41,7 +41,6 @@ COMMANDS: Mapping[str, str] = {
     "certificate": "make and trust the certificates of OPC UA connections",
     "inputs": "show prices, weather, forecasts and announced outages that came from elsewhere",
     "bill": "bill a month by what was measured, and say which prices it rests on",
-    "series": "show which readings of some days do not count, and why; write them cleaned as CSV",
     "historian": "show what the historian of a run holds, how large it is, and whether it is whole",
     "northbound": "show the registers of our own servers, how they do, what they refused",
     "utility": "show who we are to a utility's server, what it tells, what was refused",

@@ -149,6 +149,8 @@ class ProtectionMemory:
     pv_heeded_s: Mapping[str, float] = field(default_factory=dict)  # when plants last took a limit
     poi_kw: float | None = None  # expected at the POI by the last decisions, where its ramp is limited
     last_restore_s: float = -1e9
+    room_for: str | None = None  # feeder for which sets beside a forming battery give more
+    room_rest_s: float = -1e9  # none is made again before
     reactive: Mapping[str, ReactivePace] = field(default_factory=dict)  # by converter
     emergency_gensets: tuple[str, ...] = ()  # started by protection, kept until the rules or a plan take over
 

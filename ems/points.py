@@ -155,11 +155,6 @@ POINTS: dict[AssetKind, tuple[PointSpec, ...]] = {
 }
 
 
-MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
-    s.name for specs in POINTS.values() for s in specs if s.name in ("p_kw", "soc", "p_available_kw")
-    or (s.access is Access.READ and s.unit in ("kvar", "pu", "Hz", "degC", "L"))
-)  # fmt: skip
-COUNTED = frozenset({"import_kwh", "export_kwh", "run_h"})  # what only grows
 LIVE_LIMITS = frozenset({_SET_LIVE.name, _PCS_LIVE.name})  # read where they are mapped, and held from then on
 ONLY_WHERE_MAPPED = {
     AssetKind.BESS: frozenset({_PCS_LIVE.name}),

@@ -231,10 +231,6 @@ class Site:
         """Kind of an asset; KeyError if there is none of this id."""
         return self.asset_kinds()[asset_id]
 
-    def row_of(self, point: str) -> "PointMap | None":
-        """Where a point lives on the wire; None: no connection maps it."""
-        return next((p for c in self.connections for p in c.points if p.point == point), None)
-
     def asset_kinds(self) -> dict[str, AssetKind]:
         """asset id -> kind, in file order; the bus is always `bus`."""
         kinds = {self.grid.id: AssetKind.GRID, "bus": AssetKind.BUS}

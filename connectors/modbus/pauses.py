@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from connectors.modbus.blocks import read_blocks
-from connectors.modbus.registers import terms_of
+from connectors.modbus.registers import PAUSES_MAX, terms_of
 from connectors.modbus.rtu_link import bus_key, registers_max
 from connectors.point_map import point_codecs
 from connectors.sunspec.places import spot
@@ -11,7 +11,6 @@ from ems.errors import BadValue, Problem
 from ems.modbus import REGISTERS_MAX
 from ems.site import Connection, Devices, Site
 
-SHARE_MAX = 0.5  # of the time of a line may be pauses between its reads
 MODELS_S_MAX = 0.1  # a setpoint of a SunSpec model takes up to three writes, between reads, in one cycle
 
 
@@ -31,11 +30,9 @@ def _of_line(units: list[Connection]) -> Iterator[Problem]:
     share = sum(_requests(c) * pause_s / c.poll_s for c in units)
     models = any(c.protocol.family == "sunspec" for c in units)
     allowed = ""
-    if share > SHARE_MAX:
+    if share > PAUSES_MAX:
         asked = sum(_requests(c) / c.poll_s for c in units)
-        allowed = (
-            f"{SHARE_MAX / asked:.3g} s or less: {asked:.3g} requests a second on this line, half of its time"
-        )
+        allowed = f"{PAUSES_MAX / asked:.3g} s or less, half of the time of {asked:.3g} requests a second"
     elif models and pause_s > MODELS_S_MAX:
         allowed = f"{MODELS_S_MAX:g} s or less with {slowest.protocol}: a setpoint takes several requests"
     if allowed:

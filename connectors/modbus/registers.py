@@ -27,6 +27,7 @@ from ems.site import Connection
 from ems.telemetry import Quality
 
 ILLEGAL_ADDRESS, ILLEGAL_VALUE = 2, 3
+PAUSES_MAX = 0.5  # of the time of a line
 TOO_MUCH_CODES = (ILLEGAL_ADDRESS, ILLEGAL_VALUE)  # to a read: of its registers, or of their number
 COIL_ON, COIL_OFF = 0xFF00, 0x0000
 PASSING_CODES = (4, 5, 6, 10, 11)  # of a device that may answer a little later
@@ -52,6 +53,12 @@ _BODY = struct.Struct(">BBHH")  # unit id, function code, address, count or valu
 def terms_of(connection: Connection) -> ModbusTerms:
     """What a device takes; where nothing is said, what the protocol allows."""
     return ModbusTerms() if connection.modbus is None else connection.modbus
+
+
+def requests_max(connection: Connection) -> float:
+    """Requests of one poll, so that no more than half of it is spent in pauses between them."""
+    pause_s = terms_of(connection).pause_s
+    return math.inf if pause_s <= 0.0 else PAUSES_MAX * connection.poll_s / pause_s
 
 
 class Asked:
@@ -88,7 +95,11 @@ class RegisterLink(ABC):
         self._answers: list[tuple[ReadBlock, bytes]] = []  # to the requests of the last read
         self.refused: dict[str, str] = {}  # points whose request was answered by an exception, and by which
         self._requests = Requests(
-            self._codecs, self._unit, holes_max=self._terms.holes_max, registers_max=self.registers_max
+            self._codecs,
+            self._unit,
+            holes_max=self._terms.holes_max,
+            registers_max=self.registers_max,
+            requests_max=requests_max(connection),
         )
 
     @abstractmethod

@@ -15,7 +15,7 @@ from connectors.point_map import PointCodec
 AT_ONCE_MAX = 16  # requests that are asked in two in one poll, while it is found out what a device takes
 MORE_MAX = 32  # requests more than the fewest without holes, for good
 AGAIN_S = 600.0  # after which it is asked in the fewest again: it may have refused while it started
-SILENT_S = 60.0  # between two tries with a device that refuses everything
+SILENT_POLLS, SILENT_S = 5, 60.0  # after so many that refused everything, and between two tries from then on
 _BODY = struct.Struct(">BBHH")  # unit id, function code, address, count
 
 
@@ -27,35 +27,50 @@ class Requests:
     codecs : points of one device.
     unit : its unit id.
     holes_max, registers_max : as `read_blocks` has them.
+    requests_max : of a poll, where the fewest are not more.
     """
 
     def __init__(
-        self, codecs: Sequence[PointCodec], unit: int, *, holes_max: int, registers_max: int
+        self,
+        codecs: Sequence[PointCodec],
+        unit: int,
+        *,
+        holes_max: int,
+        registers_max: int,
+        requests_max: float = math.inf,
     ) -> None:
         self._unit, self._registers_max = unit, registers_max
         self._fewest = self._with_bodies(read_blocks(codecs, holes_max, registers_max))
         plain = len(read_blocks(codecs, 0, registers_max))
-        self._most = max(len(self._fewest), plain) + MORE_MAX
+        self._most = min(max(len(self._fewest), plain) + MORE_MAX, max(len(self._fewest), requests_max))
         self._plan = list(self._fewest)
         self._at = -1  # of which it is the turn
         self._more = 0  # requests that may still be added in this poll
-        self._heard = True  # something was answered in this poll
+        self._asked = self._refused = 0  # requests of this poll; those of them that were too much
+        self._heard = False  # something was answered in this poll
+        self._silent = 0  # polls one after the other in which each request was refused
         self._now_s = self._since_s = (
             self._tried_s
         ) = -math.inf  # wall time: of this poll; of the plan; of less
 
     def begin(self, now_s: float) -> None:
         """A poll begins at `now_s` [s wall]."""
-        if not self._heard or now_s - self._since_s >= AGAIN_S:
+        if self._heard:
+            self._silent = 0
+        elif self._asked and self._refused == self._asked:
+            self._silent += 1
+        refuses_all = self._silent >= SILENT_POLLS
+        if refuses_all or now_s - self._since_s >= AGAIN_S:
             self._plan, self._since_s = list(self._fewest), now_s
-        tries = self._heard or now_s - self._tried_s >= SILENT_S
-        self._more = AT_ONCE_MAX if tries else 0
+        self._more = 0 if refuses_all and now_s - self._tried_s < SILENT_S else AT_ONCE_MAX
         self._at, self._heard, self._now_s = -1, False, now_s
+        self._asked = self._refused = 0
 
     def __iter__(self) -> Iterator[tuple[ReadBlock, bytes]]:
         """Each request with its body, unit id first."""
         while self._at + 1 < len(self._plan):
             self._at += 1
+            self._asked += 1
             yield self._plan[self._at]
 
     def was_answered(self) -> None:
@@ -69,6 +84,7 @@ class Requests:
         ----------
         holes : it may be what lies between its points.
         """
+        self._refused += 1
         block, _ = self._plan[self._at]
         most = min(self._more, self._most - len(self._plan))
         finer = halves(block)

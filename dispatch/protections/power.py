@@ -25,6 +25,7 @@ def power_stage(
     wishes: Targets,
     runs: Mapping[str, Target],
     step_kw: float,
+    room_begun: bool,
     dt_s: float,
 ) -> Power:
     """Hold the caps and headrooms of the present mode.
@@ -34,8 +35,9 @@ def power_stage(
     wishes : the controller's targets.
     runs : run targets of the gensets after minimum times and emergencies.
     step_kw : load step to expect from feeders that come back; sources that form leave room for it.
+    room_begun : sets made room for it in the cycle before.
     """
-    out = _by_mode(layout, observed, bus, wishes, runs, step_kw, dt_s)
+    out = _by_mode(layout, observed, bus, wishes, runs, step_kw, room_begun, dt_s)
     for b, c in observed.condition.bess.items():
         if not c.available:
             reason = f"{b} is not available: it must come back at zero"
@@ -51,6 +53,7 @@ def _by_mode(
     wishes: Targets,
     runs: Mapping[str, Target],
     step_kw: float,
+    room_begun: bool,
     dt_s: float,
 ) -> Power:
     match bus.mode:
@@ -59,7 +62,7 @@ def _by_mode(
         case GridMode.GRID_TIED:
             return blind_meter(layout, observed, bus, wishes, runs)
         case GridMode.ISLANDED if bus.forming_bess:
-            return battery_island(layout, observed, bus, wishes, runs, step_kw, dt_s)
+            return battery_island(layout, observed, bus, wishes, runs, step_kw, room_begun, dt_s)
         case GridMode.ISLANDED if not bus.running:  # no feeder opens because a device is not readable
             return blind(layout, observed, bus, wishes, runs, "nobody is known to form the island")
         case GridMode.ISLANDED:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from dispatch.layout import Layout
 from dispatch.observing.condition import Observed
-from dispatch.protections.balance import FULL_BAND_SOC, share_load
+from dispatch.protections.balance import FULL_BAND_SOC, share_load, split
 from dispatch.protections.bus import Bus, more_kw
 from dispatch.protections.emergency import HEADROOM_RATIO
 from dispatch.protections.power_parts import (
@@ -33,7 +33,6 @@ LOAD_DROP_RATIO = 0.05  # of the load: the room to charge that is kept free for 
 TRIP_ROOM_RATIO = 0.3  # of its discharge: so far the forming battery is pushed up to make room for a trip
 HEADROOM_RESTORE_RATIO = 0.85  # a feeder comes back only inside this share of the forming source
 HEADROOM_MADE_RATIO = 0.8  # what sets make for its sake: the load's noise does not take it back
-BEGUN_KW = 1.0  # sets that give so much more than they would for themselves make room already
 STEP_RATIO = 0.5  # of the step of load a set survives: so much of it a battery may put on the sets in a cycle
 
 
@@ -44,6 +43,7 @@ def battery_island(
     wishes: Targets,
     runs: Mapping[str, Target],
     step_kw: float,
+    room_begun: bool,
     dt_s: float,
 ) -> Power:
     """The forming battery's power is a result: gensets, other batteries and PV leave it headroom.
@@ -58,18 +58,16 @@ def battery_island(
     silent_kw, _ = genset_span_kw(layout, observed, {}, dt_s)
     rest_kw = bus.load_kw - bus.pv_potential_kw
     carried_kw = rest_kw - silent_kw - sum(bess.values())  # by the forming battery and sets that are heard
-    room_kw = _for_feeder_kw(layout, observed, bus, targets, carried_kw, step_kw)
-    raise_gensets(layout, targets, room_kw)
+    raise_gensets(layout, targets, max(0.0, carried_kw - sum(targets.values()) - top_kw))
+    out.makes_room = _make_room(layout, observed, bus, targets, carried_kw, step_kw, room_begun)
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     over_kw = rest_kw - least_kw - sum(bess.values()) - top_kw
     # it has room for all that plants may give whose limit is lost, as far as the load lets it
     under_kw = bottom_kw - (rest_kw - most_kw - sum(bess.values())) + bus.surge_kw
     under_kw = min(under_kw, max(-over_kw, under_kw - bus.surge_kw))
-    why = f"room is made for a feeder of {step_kw:.0f} kW" if room_kw > 0.0 else ""
+    why = f"room is made for a feeder of {step_kw:.0f} kW" if out.makes_room else ""
     if over_kw > 0.0:
         why = f"the forming battery would give {top_kw + over_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
-        raise_gensets(layout, targets, max(0.0, carried_kw - sum(targets.values()) - top_kw))
-        least_kw, _ = genset_span_kw(layout, observed, targets, dt_s)
         move_bess(bess, rooms, max(0.0, rest_kw - least_kw - sum(bess.values()) - top_kw))
     elif under_kw > 0.0:
         why = f"the forming battery would take {under_kw - bottom_kw:.0f} kW, too much for its headroom"
@@ -94,32 +92,35 @@ def battery_island(
     return out
 
 
-def _for_feeder_kw(
+def _make_room(
     layout: Layout,
     observed: Observed,
     bus: Bus,
-    targets: Mapping[str, float],
+    targets: dict[str, float],
     carried_kw: float,
     step_kw: float,
-) -> float:
-    """What sets on load give more so that a feeder of `step_kw` may come back; 0 where it could not [kW].
+    begun: bool,
+) -> bool:
+    """Have sets on load give more so that a feeder of `step_kw` may come back; whether they do.
 
-    It is begun where noise on the load will not undo it, and gone on with for as long as it is of use.
+    It is begun where the load's noise will not undo it, and gone on with for as long as it is of use.
     """
-    stay = [g for g, target in targets.items() if target > 0.0]
-    if step_kw <= 0.0 or not stay:
-        return 0.0
-    most_kw = sum(max(targets[g], layout.gensets[g].p_rated_kw - more_kw(observed, g)) for g in stay)
-    now_kw, then_kw = (
-        sum(kw) for kw in ([observed.condition.gensets[g].p_kw for g in stay], targets.values())
-    )
-    begun = now_kw > then_kw + BEGUN_KW
-    ratio = HEADROOM_RESTORE_RATIO if begun else HEADROOM_MADE_RATIO
+    spare_kw = {
+        g: max(0.0, layout.gensets[g].p_rated_kw - more_kw(observed, g) - target)
+        for g, target in targets.items()
+        if target > 0.0
+    }
+    if step_kw <= 0.0 or not spare_kw:
+        return False
+    left_kw = carried_kw - sum(targets.values())  # for the forming battery
     floor_kw = _lowest_kw(layout, bus) + bus.surge_kw
-    if not max(floor_kw, carried_kw - most_kw) <= ratio * bus.up_kw - step_kw:
-        return 0.0
+    ratio = HEADROOM_RESTORE_RATIO if begun else HEADROOM_MADE_RATIO
+    if max(floor_kw, left_kw - sum(spare_kw.values())) > ratio * bus.up_kw - step_kw:
+        return False
     forming_kw = max(floor_kw, HEADROOM_MADE_RATIO * bus.up_kw - step_kw)
-    return max(0.0, min(most_kw, carried_kw - forming_kw) - sum(targets.values()))
+    for g, part in split(max(0.0, left_kw - forming_kw), spare_kw).items():
+        targets[g] += part
+    return True
 
 
 def _ready_to_follow(layout: Layout, observed: Observed, bus: Bus, out: Power) -> None:

@@ -34,6 +34,7 @@ class Power:
     bounds: dict[str, list[Bound]] = field(default_factory=dict)
     shortage_kw: float = 0.0
     headroom_kw: float = 0.0
+    makes_room: bool = False  # sets give more for the sake of a feeder that waits
     why: str = ""
 
     def bound(self, point: str | None, low: float, high: float, layer: str, reason: str) -> None:

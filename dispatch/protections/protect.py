@@ -27,6 +27,7 @@ AUTONOMY_BACK_RATIO = 1.5  # a tier comes back only with so much more than it we
 EMPTY_SOON_S = 60.0  # gensets at rating and the battery empty within this: shed what they cannot carry
 READY_MARGIN_S = 10.0
 IMPORT_PATIENCE_S = 60.0  # the import cap is a contract, not a fuse: so long before a feeder goes for it
+ROOM_REST_S = 300.0  # where room for a feeder was begun and could not be made, no set swings for it at once
 DROP_OUT_S = 10.0  # feeders found open so soon after a change of mode dropped out with the bus
 
 
@@ -63,8 +64,11 @@ def protect(
     critical = critical_at_risk(layout, observed, bus, dt_s)
     untaken = not_taken(layout, state.requests, observed.genset_state, state.written, c, now_s)
     requests, runs, events = resolve(layout, state.requests, wanted, c, now_s, critical, untaken)
-    next_kw = _next_kw(layout, observed, bus, shed, wishes.feeder_close)
-    power = power_stage(layout, observed, bus, wishes, runs, next_kw, dt_s)
+    comes, next_kw = _next(layout, observed, bus, shed, wishes.feeder_close)
+    begun = comes is not None and comes == forced.memory.room_for
+    if comes is not None and not begun and now_s < forced.memory.room_rest_s:
+        next_kw = 0.0
+    power = power_stage(layout, observed, bus, wishes, runs, next_kw, begun, dt_s)
     driven = relieve(layout, observed, bus, runs, power, reverse_s(forced.memory, now_s))
     trip = trip_stage(layout, forced.memory, state.written, observed, bus, runs, now_s, dt_s)
     deficit_kw, why = _deficit(layout, observed, bus, power, forced.memory, requests, now_s, dt_s)
@@ -110,6 +114,8 @@ def protect(
             reactive=paces,
             pv_trips=trip.trips,
             pv_heeded_s=trip.heeded_s,
+            room_for=comes if power.makes_room else None,
+            room_rest_s=now_s + ROOM_REST_S if begun and not power.makes_room else forced.memory.room_rest_s,
         ),
         events=(*events, *steps.events, *trip.events),
         alarms=(*driven, *trip.alarms),
@@ -130,6 +136,27 @@ def _known_open(
     return state.shed
 
 
+def _next(
+    layout: Layout,
+    observed: Observed,
+    bus: Bus,
+    shed: Mapping[str, FeederShed],
+    planned: Mapping[str, Target],
+) -> tuple[str | None, float]:
+    """The feeder for which sets beside a forming battery may make room, and the step to expect [kW]."""
+    if bus.mode is not GridMode.ISLANDED or not bus.forming_bess:
+        return None, _next_kw(layout, observed, bus, shed, planned)
+    order = [f for f in reversed(layout.shed_order) if f in shed]
+    order.sort(key=lambda f: not shed[f].closing)  # one that is closing already comes first
+    for f in order:
+        wish, inrush = planned.get(f), layout.feeders[f].inrush_kva > 0.0
+        if wish is not None and wish.value < 0.5:
+            continue
+        if not inrush or bus.inrush.accepts(layout, f, closing=shed[f].closing):  # else it stays out anyway
+            return f, pickup_kw(layout, observed.demand_kw, f)
+    return None, 0.0
+
+
 def _next_kw(
     layout: Layout,
     observed: Observed,
@@ -145,9 +172,6 @@ def _next_kw(
     demand_kw = observed.demand_kw
     closing = [pickup_kw(layout, demand_kw, f) for f, s in shed.items() if s.closing]
     waiting = [f for f in reversed(layout.shed_order) if f in shed and f not in open_on]
-    if bus.mode is GridMode.ISLANDED and bus.forming_bess:  # no set works more for one that stays out
-        waiting = [f for f in waiting if layout.feeders[f].inrush_kva <= 0.0 or bus.inrush.accepts(layout, f)]
-        return max(closing) if closing else next((pickup_kw(layout, demand_kw, f) for f in waiting), 0.0)
     steps = [max(closing)] if closing else [pickup_kw(layout, demand_kw, f) for f in waiting]
     next_kw = next((kw for kw in steps if closing or kw <= bus.step_most_kw), 0.0)
     comes = bus.inrush.waits  # the sources carry so little until it is in that they stand its inrush

@@ -9,7 +9,7 @@ from ems.dnp3 import TYPES as DNP3_TYPES
 from ems.errors import BadValue
 from ems.iec104 import TYPES as IEC_104_TYPES
 from ems.j1939 import BITS
-from ems.points import MEASURED, POINTS, Access, AssetKind, PointSpec, point_id
+from ems.points import POINTS, Access, AssetKind, PointSpec, point_id
 from ems.site import PointMap, Protocol
 from ems.site_schema.build_wire import in_unit, point_map
 from ems.site_schema.checks_bacnet import bacnet_row
@@ -63,6 +63,10 @@ _INTEGERS["dlms"], _OTHERS["dlms"] = {}, DLMS_TYPES
 _INTEGERS["http_json"], _OTHERS["http_json"] = {"integer": (54, True)}, ("number", "boolean", "text")
 _INTEGERS["goose"], _OTHERS["goose"] = _INTEGERS["iec61850"], _OTHERS["iec61850"]
 DAY_S = 86400.0
+MEASURED = frozenset(  # what moves steadily; limits, states and counters may change at once
+    s.name for specs in POINTS.values() for s in specs if s.name in ("p_kw", "soc", "p_available_kw")
+    or (s.access is Access.READ and s.unit in ("kvar", "pu", "Hz", "degC", "L"))
+)  # fmt: skip
 
 
 def check_wire(draft: Draft, *, whole: bool = True) -> None:

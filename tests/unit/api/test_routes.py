@@ -303,19 +303,6 @@ def test_history_window_limit_and_truncation(api):
     assert whole["truncated"] is False
 
 
-def test_history_that_is_clean_says_of_each_reading_what_became_of_it(api):
-    params = {"point": "grid1.p_kw", "start": "2026-03-02T14:30:00+03:00", "end": "2026-03-02T15:00:00+03:00"}
-    body = api.get("/api/v1/history", params=params | {"limit": 5, "clean": "true"}).json()
-    assert [s["value"] for s in body["cleaned"]] == [100.0, 101.0, 102.0, 103.0, 104.0]
-    assert [s["raw"] for s in body["cleaned"]] == [100.0, 101.0, 102.0, None, 104.0]
-    marks = [(s["mark"], s["substituted"]) for s in body["cleaned"]]
-    assert marks[2:4] == [("measured", False), ("bad", True)]
-    assert (body["samples"], body["buckets"], body["truncated"]) == ([], [], True)
-    assert api.get("/api/v1/history", params=params).json()["cleaned"] == []
-    refused = api.get("/api/v1/history", params=params | {"clean": "true", "max_points": 10})
-    assert refused.status_code == 422
-
-
 def test_recorded_tells_the_time_of_the_device_and_whether_it_is_believed():
     kept = [
         DeviceSample(

@@ -1,5 +1,6 @@
 """What a Modbus device takes: said in the site file, or found out from what it refuses."""
 
+import contextlib
 import math
 import struct
 from collections.abc import Awaitable
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.link import Late, PointValue
+from connectors.link import Late, LinkError, PointValue
 from connectors.modbus import registers
 from connectors.modbus.pauses import pause_problems
 from connectors.modbus.registers import RegisterLink
@@ -38,6 +39,8 @@ class Memory(RegisterLink):
         super().__init__(told, list(point_codecs(told).values()))
         self.missing, self.most = missing, most
         self.asked: list[bytes] = []
+        self.fails: LinkError | None = None
+        self.gateway = False  # it answers for the device, which it does not reach
 
     connected = True
 
@@ -49,6 +52,10 @@ class Memory(RegisterLink):
         body = body if late is None else late()
         self.asked.append(body)
         unit, function, address, count = struct.unpack_from(">BBHH", body)
+        if self.fails is not None:
+            raise self.fails
+        if self.gateway:
+            return struct.pack(">HHHBBB", 1, 0, 3, unit, function | 0x80, 11)
         if function in (6, 16):
             return struct.pack(">HHH", 1, 0, 6) + body[:6]
         code = 3 if count > self.most else 2 if self.missing & set(range(address, address + count)) else 0
@@ -132,6 +139,27 @@ async def test_device_that_refuses_everything_is_tried_once_a_minute(monkeypatch
     now_s += SILENT_S
     await link.polls(1)
     assert len(link.asked) == 1 + 2 * AT_ONCE_MAX
+    await link.polls(1)
+    assert len(link.asked) == 1
+
+
+async def test_poll_that_is_not_answered_loses_nothing_of_what_was_found_out():
+    link = Memory(device(*range(60)), missing=frozenset({17}))
+    assert good(await link.polls(1)) == set(range(60)) - {17}
+    for silent in (LinkError("no answer in time"), None):
+        link.fails, link.gateway = silent, silent is None
+        with pytest.raises(LinkError) if silent else contextlib.nullcontext():
+            assert good(await link.polls(1)) == set()
+        link.fails, link.gateway = None, False
+        assert good(await link.polls(1)) == set(range(60)) - {17}
+        assert len(link.asked) <= 7
+
+
+async def test_pauses_leave_no_room_for_many_requests():
+    terms = ModbusTerms(pause_s=0.1)
+    link = Memory(device(*range(64), terms=terms), missing=frozenset({1, 20, 40, 60}))
+    await link.polls(5)
+    assert len(link.asked) <= 5, "half of a second in pauses of a tenth"
 
 
 async def test_device_that_refused_while_it_started_is_asked_in_one_request_again(monkeypatch):
@@ -191,10 +219,10 @@ async def test_next_request_waits_for_as_long_as_the_device_needs():
     ("protocol", "pause_s", "poll_s", "units", "allowed"),
     [
         (Protocol.MODBUS_TCP, 0.1, 1.0, 1, ""),
-        (Protocol.MODBUS_TCP, 0.3, 1.0, 1, "0.25 s or less: 2 requests a second"),
+        (Protocol.MODBUS_TCP, 0.3, 1.0, 1, "0.25 s or less, half of the time of 2 requests a second"),
         (Protocol.MODBUS_TCP, 0.3, 2.0, 1, ""),
         (Protocol.MODBUS_RTU_TCP, 0.1, 1.0, 2, ""),
-        (Protocol.MODBUS_RTU_TCP, 0.1, 1.0, 3, "0.0833 s or less: 6 requests a second"),
+        (Protocol.MODBUS_RTU_TCP, 0.1, 1.0, 3, "0.0833 s or less, half of the time of 6 requests a second"),
     ],
 )
 def test_pauses_that_leave_no_time_for_writes_are_refused(protocol, pause_s, poll_s, units, allowed):
