@@ -58,7 +58,8 @@ def battery_island(
     silent_kw, _ = genset_span_kw(layout, observed, {}, dt_s)
     rest_kw = bus.load_kw - bus.pv_potential_kw
     carried_kw = rest_kw - silent_kw - sum(bess.values())  # by the forming battery and sets that are heard
-    raise_gensets(layout, targets, max(0.0, carried_kw - sum(targets.values()) - top_kw))
+    excess_kw = max(0.0, carried_kw - sum(targets.values()) - top_kw)
+    raise_gensets(layout, targets, excess_kw)
     out.makes_room = _make_room(layout, observed, bus, targets, carried_kw, step_kw, room_begun)
     least_kw, most_kw = genset_span_kw(layout, observed, targets, dt_s)
     over_kw = rest_kw - least_kw - sum(bess.values()) - top_kw
@@ -66,8 +67,10 @@ def battery_island(
     under_kw = bottom_kw - (rest_kw - most_kw - sum(bess.values())) + bus.surge_kw
     under_kw = min(under_kw, max(-over_kw, under_kw - bus.surge_kw))
     why = f"room is made for a feeder of {step_kw:.0f} kW" if out.makes_room else ""
+    if max(excess_kw, over_kw) > 0.0:
+        would_kw = top_kw + max(excess_kw, over_kw)
+        why = f"the forming battery would give {would_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
     if over_kw > 0.0:
-        why = f"the forming battery would give {top_kw + over_kw:.0f} kW, {top_kw:.0f} kW leave it headroom"
         move_bess(bess, rooms, max(0.0, rest_kw - least_kw - sum(bess.values()) - top_kw))
     elif under_kw > 0.0:
         why = f"the forming battery would take {under_kw - bottom_kw:.0f} kW, too much for its headroom"
