@@ -49,9 +49,9 @@ class Requests:
         self._asked = self._refused = 0  # requests of this poll; those of them that were too much
         self._heard = False  # something was answered in this poll
         self._silent = 0  # polls one after the other in which each request was refused
-        self._now_s = self._since_s = (
-            self._tried_s
-        ) = -math.inf  # wall time: of this poll; of the plan; of less
+        self._now_s = -math.inf  # of this poll, wall time
+        self._since_s = -math.inf  # from when on they were the fewest
+        self._tried_s = -math.inf  # when less was asked for last
 
     def begin(self, now_s: float) -> None:
         """A poll begins at `now_s` [s wall]."""
