@@ -7,7 +7,7 @@ from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import BadServiceUnsupported, BadTooManyOperations, UaError
 
-from connectors.opcua.limits import ITEMS, NONE_TOLD, PATHS, READS, WRITES, Limits, portions, told
+from connectors.opcua.limits import BROWSES, ITEMS, NONE_TOLD, PATHS, READS, WRITES, Limits, portions, told
 
 BAD = ua.StatusCode(ua.UInt32(StatusCodes.BadNodeIdUnknown))
 
@@ -50,10 +50,10 @@ async def test_told_each_kind_of_number_what_it_means(raw, wanted):
 
 
 async def test_told_all_of_them_read_no_more_at_once_than_it_says():
-    session = Session({READS: 2, WRITES: 3, ITEMS: 4, PATHS: 5}, refuses=2)
+    session = Session({READS: 2, WRITES: 3, ITEMS: 4, PATHS: 5, BROWSES: 6}, refuses=2)
     limits = await told(cast(Any, session))
-    assert limits == Limits(reads_max=2, writes_max=3, items_max=4, paths_max=5)
-    assert session.sizes == [1, 2, 1]
+    assert limits == Limits(reads_max=2, writes_max=3, items_max=4, paths_max=5, browses_max=6)
+    assert session.sizes == [1, 2, 2]
 
 
 async def test_told_refused_none_that_we_know_of():
