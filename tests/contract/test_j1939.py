@@ -110,7 +110,7 @@ def test_short_message_has_no_value_where_it_ends():
     one = engine()
     one.take((number(61444), bytes(4)), 0.0)
     assert one.values(0.0)["dev.speed_rpm"] == (
-        (None, Quality.DEVICE_BAD, None, 0.0),
+        (None, Quality.DEVICE_BAD, None, None),
         "PGN 61444 has 4 bytes",
     )
 

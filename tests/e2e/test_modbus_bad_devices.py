@@ -169,9 +169,9 @@ async def test_read_device_refuses_unmapped_registers_read_without_holes_from_th
     """Merging two points over a gap saves a request; some devices answer it with an exception."""
     adversary.registers[107] = 55
     rig = Rig(adversary, (*ROWS, map_row("far", 107)))
-    assert {r.quality for r in (await rig.read()).values()} == {Quality.DEVICE_BAD}
-    assert {p: r.value for p, r in (await rig.read()).items()} == RIGHT | {"dev.far": 55.0}
-    assert adversary.requests == [(3, 100), (3, 100), (3, 107)]
+    for _ in range(2):
+        assert {p: r.value for p, r in (await rig.read()).items()} == RIGHT | {"dev.far": 55.0}
+    assert adversary.requests == [(3, 100), (3, 100), (3, 107), (3, 100), (3, 107)]
     assert adversary.connections == 1
     await rig.io.close()
 
