@@ -7,9 +7,8 @@ from cli.input_words import known_by, read_as
 from cli.markdown import table
 from cli.utility_words import known_by as utility_known_by
 from cli.utility_words import told_as
-from connectors.modbus.blocks import read_blocks
+from connectors.modbus.planned import planned_reads
 from connectors.modbus.registers import terms_of
-from connectors.modbus.rtu_link import registers_max
 from connectors.point_map import PointCodec, point_codecs
 from connectors.sunspec.control import control_of
 from connectors.sunspec.places import spot
@@ -18,10 +17,9 @@ from ems.dlms import Dlms
 from ems.goose import GooseBlock
 from ems.http_json import HttpJson
 from ems.links import DatabaseLink
-from ems.modbus import REGISTERS_MAX
 from ems.northbound import ModbusServer
 from ems.northbound_iec104 import Iec104Server
-from ems.site import Connection, IdentityField, MqttBroker, PointMap, Protocol, Site
+from ems.site import Connection, Devices, IdentityField, MqttBroker, PointMap, Protocol, Site
 
 CLOCKS = {"plant": "the plant", "utc": "UTC"}
 FUNCTION = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
@@ -135,7 +133,7 @@ def _utilities(site: Site) -> Iterator[str]:
     yield from table(head, rows)
 
 
-def map_sections(site: Site) -> Iterator[str]:
+def map_sections(site: Site | Devices) -> Iterator[str]:
     """The register map of each connection, and for Modbus the requests of one poll."""
     yield from ("", "## Register maps", "")
     yield (
@@ -152,14 +150,9 @@ def map_sections(site: Site) -> Iterator[str]:
             yield from ("", _sunspec_poll(c))
         if not c.protocol.is_modbus:
             continue
-        terms = terms_of(c)
-        on_line = registers_max(c.serial, c.timeout_s) if c.protocol.is_rtu else REGISTERS_MAX
-        most = min(on_line, terms.registers_max)
-        asked = [
-            f"function {FUNCTION[b.table]}, {b.count} from {b.address}"
-            for b in read_blocks(codecs.values(), terms.holes_max, most)
-        ]
-        pause = f", {terms.pause_s:g} s apart" if terms.pause_s > 0.0 else ""
+        asked = [f"function {FUNCTION[b.table]}, {b.count} from {b.address}" for b in planned_reads(c)]
+        pause_s = terms_of(c).pause_s
+        pause = f", {pause_s:g} s apart" if pause_s > 0.0 else ""
         yield from ("", f"One poll, unit {c.unit_id}{pause}: {'; '.join(asked)}.")
 
 

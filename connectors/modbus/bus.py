@@ -98,9 +98,7 @@ class Bus(asyncio.Protocol):
             self._misses = 0
             for tap in self.taps:
                 tap.noted("connected")
-            self._keep_silent(
-                max(timeout_s, self._gap_s)
-            )  # an answer to what was asked before may still come
+            self._keep_silent(timeout_s)  # an answer to what was asked before may still come
 
     async def exchange(
         self, body: bytes, timeout_s: float, until_s: float = math.inf, late: Late | None = None
@@ -129,15 +127,15 @@ class Bus(asyncio.Protocol):
                 async with asyncio.timeout(timeout_s):
                     got = await self._answer
             except TimeoutError:
-                self._keep_silent(max(timeout_s, self._gap_s))
+                self._keep_silent(timeout_s)
                 self._missed(body[0], timeout_s)
                 raise LinkError(self._words_of_silence(body[0])) from None
             except Damaged:
-                self._keep_silent(max(timeout_s, self._gap_s))
+                self._keep_silent(timeout_s)
                 self._missed(body[0], timeout_s)
                 raise
             except BaseException:  # also what nobody expects: an answer may still come
-                self._keep_silent(max(timeout_s, self._gap_s))
+                self._keep_silent(timeout_s)
                 raise
             finally:
                 self._answer = None
@@ -187,8 +185,8 @@ class Bus(asyncio.Protocol):
             self._answer.set_exception(error)
 
     def _keep_silent(self, silence_s: float) -> None:
-        self._silence_s = silence_s
-        self._free_s = wall_s() + silence_s
+        self._silence_s = max(silence_s, self._gap_s)
+        self._free_s = wall_s() + self._silence_s
 
     async def _be_silent(self, timeout_s: float, until_s: float) -> None:
         """Wait for the silence that is due; each byte that comes meanwhile starts it anew."""

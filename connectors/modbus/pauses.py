@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 
-from connectors.modbus.blocks import read_blocks
+from connectors.modbus.planned import planned_reads
 from connectors.modbus.registers import PAUSES_MAX, terms_of
-from connectors.modbus.rtu_link import bus_key, registers_max
-from connectors.point_map import point_codecs
+from connectors.modbus.rtu_link import bus_key
 from connectors.sunspec.places import spot
 from ems.errors import BadValue, Problem
-from ems.modbus import REGISTERS_MAX
 from ems.site import Connection, Devices, Site
 
 MODELS_S_MAX = 0.1  # a setpoint of a SunSpec model takes up to three writes, between reads, in one cycle
@@ -45,9 +43,6 @@ def _requests(c: Connection) -> int:
     try:
         if c.protocol.family == "sunspec":
             return len({spot(p.address).key for p in c.points})
-        terms = terms_of(c)
-        most = registers_max(c.serial, c.timeout_s) if c.protocol.is_rtu else REGISTERS_MAX
-        blocks = read_blocks(point_codecs(c).values(), terms.holes_max, min(most, terms.registers_max))
-        return len(blocks)
+        return len(planned_reads(c))
     except BadValue:
         return 1  # its map is told as wrong already

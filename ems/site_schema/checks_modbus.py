@@ -23,13 +23,13 @@ def check_modbus(draft: Draft) -> None:
         if placed.map.modbus is not None and placed.document.file not in checked:
             checked.add(placed.document.file)
             check_block(placed.document, ("modbus",), placed.map.modbus, form.protocol)
-        most = modbus_of(draft, connection_id, form)
-        for name, field in placed.map.identity.items() if most is not None else ():
-            if most is not None and field.length is not None and field.length > most.registers_max:
+        terms = modbus_of(draft, connection_id, form)
+        for name, field in placed.map.identity.items():
+            if terms is not None and field.length is not None and field.length > terms.registers_max:
                 draft.add(
                     ("connections", connection_id),
                     f"an identity of {field.length} registers ({name} in {placed.document.file})",
-                    f"registers_max, {most.registers_max}, or fewer",
+                    f"registers_max, {terms.registers_max}, or fewer",
                 )
 
 

@@ -68,7 +68,7 @@ class Told:
                 v.value,
                 v.quality,
                 now if v.source_time is None else v.source_time,
-                now_s - (v.age_s or 0.0),
+                now_s - (0.0 if v.age_s is None else v.age_s),
             )
             for p, v in told.items()
         ]

@@ -1,10 +1,12 @@
 """What a Modbus device takes: said in the site file, or found out from what it refuses."""
 
+import asyncio
 import contextlib
 import math
 import struct
 from collections.abc import Awaitable
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -206,7 +208,7 @@ class Transport:
 async def test_next_request_waits_for_as_long_as_the_device_needs():
     wire = Wire(1.0, pause_s=0.05)
     transport = Transport(wire)
-    wire._transport = transport  # type: ignore[assignment]
+    wire._transport = cast(asyncio.Transport, transport)
     ask: list[Awaitable[bytes]] = [wire.exchange(b"\x01\x03\x00\x00\x00\x01") for _ in range(3)]
     for one in ask:
         await one

@@ -116,8 +116,8 @@ def test_family_says_it_for_all_of_its_kind(tmp_path):
 
 
 def test_runbook_tells_the_requests_as_they_are_sent(tmp_path):
-    text = "\n".join(map_sections(devices(tmp_path, BLOCK)))  # type: ignore[arg-type]
+    text = "\n".join(map_sections(devices(tmp_path, BLOCK)))
     assert "One poll, unit 1, 0.05 s apart: function 3, 1 from 100; function 3, 1 from 105." in text
     assert "function 16" in text
-    plain = "\n".join(map_sections(devices(tmp_path)))  # type: ignore[arg-type]
+    plain = "\n".join(map_sections(devices(tmp_path)))
     assert "One poll, unit 1: function 3, 6 from 100." in plain
